@@ -1,0 +1,127 @@
+"""Time and memory of the blockwise uniformity loss beside two forms that hold every pair.
+
+Run `python benchmarks/uniformity.py` from the repository root; it writes `benchmarks/results/uniformity.md`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmkd.pairwise import log_mean_gaussian
+
+RESULT = Path(__file__).parent / "results" / "uniformity.md"
+DIM, REPEATS = 64, 15
+
+
+def pdist_form(x: Tensor) -> Tensor:
+    """The form of the paper's listing."""
+    return F.pdist(x).square().mul(-2.0).exp().mean().log()
+
+
+def matrix_form(x: Tensor) -> Tensor:
+    """The full matrix of squared distances by one matrix product."""
+    squares = x.square().sum(1)
+    exponent = (squares[:, None] + squares[None] - 2.0 * x @ x.T).mul(-2.0)
+    n = x.shape[0]
+    return ((exponent.exp().sum() - n) / (n * (n - 1))).log()
+
+
+FORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "blockwise": log_mean_gaussian,
+    "pdist": pdist_form,
+    "matrix": matrix_form,
+}
+
+
+def points(n: int) -> Tensor:
+    """Draw unit vectors."""
+    drawn = torch.randn(n, DIM, generator=torch.Generator().manual_seed(0))
+    return F.normalize(drawn).requires_grad_()
+
+
+def seconds(n: int) -> dict[str, list[float]]:
+    """Time forward and backward of each form, in turn, so that a disturbance meets all of them."""
+    x, times = points(n), {name: [] for name in FORMS}
+    for repeat in range(REPEATS + 1):
+        for name, form in FORMS.items():
+            x.grad = None
+            start = time.perf_counter()
+            form(x).backward()
+            if repeat:  # the first is the warm-up
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def extra_memory(name: str, n: int) -> float:
+    """Measure a form's extra peak resident memory in MiB, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--memory", name, str(n)], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout) / 1024
+
+
+def peak() -> int:
+    """Read the peak resident memory of this process in KiB; getrusage would count its parent's before the fork too."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
+def report_memory(name: str, n: int) -> None:
+    """Print the growth of the peak in KiB over a small warm-up."""
+    FORMS[name](points(64)).backward()
+    x = points(n)
+    before = peak()
+    FORMS[name](x).backward()
+    print(peak() - before)
+
+
+def main() -> None:
+    """Measure and write the table."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    lines = [
+        "# Blockwise uniformity",
+        "",
+        f"`python benchmarks/uniformity.py`, commit {commit.stdout.strip()}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} thread(s), {platform.machine()}, {os.cpu_count()} logical cores, CPU only: "
+        "the CUDA path was not measured.",
+        "",
+        f"Forward and backward, {DIM} dimensions, float32; median of {REPEATS} runs in turn after a warm-up, "
+        "with quartiles; extra peak resident memory in a process of its own.",
+        "",
+        "| points | form | ms (quartiles) | time / blockwise | extra MiB |",
+        "|---|---|---|---|---|",
+    ]
+    for n in (512, 2048, 4096):
+        times = seconds(n)
+        for name, values in times.items():
+            low, middle, high = (1e3 * q for q in statistics.quantiles(values, n=4))
+            ratio = middle / (1e3 * statistics.median(times["blockwise"]))
+            memory = extra_memory(name, n)
+            lines.append(f"| {n} | {name} | {middle:.1f} ({low:.1f} to {high:.1f}) | {ratio:.2f} | {memory:.0f} |")
+    for n in (16384, 65536):
+        x = points(n)
+        start = time.perf_counter()
+        log_mean_gaussian(x).backward()
+        took = 1e3 * (time.perf_counter() - start)
+        lines.append(f"| {n} | blockwise | {took:.0f} (one run) | 1 | {extra_memory('blockwise', n):.0f} |")
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text("\n".join(lines) + "\n")
+    print(RESULT.read_text())
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--memory"]:
+        report_memory(sys.argv[2], int(sys.argv[3]))
+    else:
+        main()

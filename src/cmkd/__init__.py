@@ -1,0 +1,62 @@
+"""Cross-modal knowledge distillation: train with two sensors, use the poor one alone."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cmkd.config import AugmentationConfig, ModelConfig, OptimiserConfig, RunConfig, TrainerConfig
+    from cmkd.data.open import open_data
+    from cmkd.data.pack import Pack
+    from cmkd.errors import CmkdError
+    from cmkd.experiment import Experiment
+    from cmkd.training.files import load_model
+    from cmkd.types import Batch, Modality, Output, Spec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AugmentationConfig",
+    "Batch",
+    "CmkdError",
+    "Experiment",
+    "Modality",
+    "ModelConfig",
+    "OptimiserConfig",
+    "Output",
+    "Pack",
+    "RunConfig",
+    "Spec",
+    "TrainerConfig",
+    "load_model",
+    "open_data",
+]
+
+# torch alone takes seconds to import, so every name is fetched when it is first used
+_HOMES = {
+    "AugmentationConfig": "config",
+    "Batch": "types",
+    "CmkdError": "errors",
+    "Experiment": "experiment",
+    "Modality": "types",
+    "ModelConfig": "config",
+    "OptimiserConfig": "config",
+    "Output": "types",
+    "Pack": "data.pack",
+    "RunConfig": "config",
+    "Spec": "types",
+    "TrainerConfig": "config",
+    "load_model": "training.files",
+    "open_data": "data.open",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cmkd' has no attribute '{name}'")
+    return getattr(import_module(f"cmkd.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,85 @@
+"""The command line: finds the command, and turns every outcome into the exit code of the contract."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import cmkd
+from cmkd.errors import CmkdError, unknown_name
+
+COMMANDS = {
+    "run": "train a teacher and students, and write results and a report",
+    "report": "write the report of a run again",
+    "methods": "list the distillation methods, or show one",
+    "data": "list, inspect, prepare, build and verify data sets",
+    "simulate": "make a data set of simulated pairs",
+}
+"""Command -> what it does in a line; its code is the module of the same name in this package."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: without the program's name; those of the process by default.
+
+    Returns:
+        0 on success, 2 on bad input (one line says what to mend), 1 on a fault of ours.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if given else 2
+    if given[0] in ("-V", "--version"):
+        print(f"cmkd {cmkd.__version__}")
+        return 0
+    try:
+        if given[0] not in COMMANDS:
+            raise unknown_name("command", given[0], COMMANDS)
+        module = importlib.import_module(f"cmkd.cli.{given[0]}")
+        module.main(given[1:])
+    except CmkdError as error:
+        print(f"cmkd: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("cmkd: stopped; the same command continues where it was", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        print(_fault(error, given), file=sys.stderr)
+        return 1
+    return 0
+
+
+def usage() -> str:
+    """Return the text of ``cmkd --help``."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: cmkd COMMAND [OPTIONS]",
+            "",
+            cmkd.__doc__.splitlines()[0] if cmkd.__doc__ else "",
+            "",
+            *lines,
+            "",
+            "cmkd COMMAND --help says more; cmkd --version prints the version.",
+        ]
+    )
+
+
+def _fault(error: Exception, given: Sequence[str]) -> str:
+    """Keep the traceback in the run's folder where there is one, and return the line to print."""
+    text = "".join(traceback.format_exception(error))
+    folder = next((Path(b) for a, b in pairwise(given) if a == "--out"), None)
+    summary = f"cmkd: fault: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    if folder is not None and folder.is_dir():
+        (folder / "error.log").write_text(text, encoding="utf-8")
+        return f"{summary}\ncmkd: this is a fault of ours; please report it with {folder / 'error.log'}"
+    return f"{text}{summary}\ncmkd: this is a fault of ours; please report it with the lines above"

@@ -1,0 +1,151 @@
+"""The typed configuration of a run. Its field names are the keys of ``config.yaml`` and the flags of ``cmkd run``.
+
+Cheap to import: nothing but the standard library below it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from cmkd.expression import split_list
+
+
+@dataclass
+class ModelConfig:
+    """One of the two models.
+
+    Args:
+        modality: what it sees; by default what the data set names as rich (teacher) or poor (student).
+        model: ``auto``, an encoder such as ``thin_resnet(width=32)``, or a timm name such as ``resnet18``.
+        size: resize images to this many pixels a side before the model.
+        pretrained: start from published weights (timm models; needs a network).
+        checkpoint: a model this program saved. A teacher is then used as it is and not trained.
+        frozen: train the classifier alone and leave the encoder as it is (with `pretrained`: a linear probe).
+    """
+
+    modality: str | None = None
+    model: str = "auto"
+    size: int | None = None
+    pretrained: bool = False
+    checkpoint: Path | None = None
+    frozen: bool = False
+
+
+@dataclass
+class OptimiserConfig:
+    """Optimiser and schedule: linear warm-up, then a cosine to zero.
+
+    Args:
+        name: AdamW, or SGD with Nesterov momentum.
+        learning_rate: at the peak, for a batch of 128 pairs; scaled linearly with the batch size for sgd, by its square
+            root for adamw.
+        weight_decay: decoupled for adamw; not applied to biases and norms.
+        momentum: of sgd.
+        warmup: fraction of all steps.
+        clip_norm: largest norm of the gradient; 0 for no clipping.
+        label_smoothing: of the cross-entropy.
+        ema: decay of an exponential moving average of the weights that is evaluated and saved; 0 for none.
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    warmup: float = 0.1
+    clip_norm: float = 5.0
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+
+
+@dataclass
+class AugmentationConfig:
+    """Random changes of the training samples; modalities on one pixel grid get the same geometry.
+
+    Args:
+        flip: mirror images left-right half of the time. Off by default: it changes the class of a digit or a letter.
+        shift: largest shift of an image, as a fraction of its side.
+        rotate: largest rotation of an image, in degrees.
+        scale: largest relative change of size: of an image, or of the values of series and points about their mean.
+        noise: standard deviation of Gaussian noise, in units of each channel's own, for vectors, series and points.
+        drop: probability of dropping a point of a set, or a whole time step of a series.
+    """
+
+    flip: bool = False
+    shift: float = 0.1
+    rotate: float = 0.0
+    scale: float = 0.1
+    noise: float = 0.05
+    drop: float = 0.05
+
+
+@dataclass
+class TrainerConfig:
+    """How and where training runs.
+
+    Args:
+        batch_size: pairs a step, over all devices together.
+        precision: arithmetic of the forward pass: 32-true, bf16-mixed or 16-mixed.
+        accelerator: auto, cpu or gpu.
+        devices: how many on each node.
+        num_nodes: nodes of a cluster; start the same command on each (torchrun or SLURM).
+        checkpoint_seconds: how often the full state is saved; a killed run trains at most this long again.
+        deterministic: refuse operations without a deterministic form (CPU runs are repeatable without it).
+        logger: tensorboard, mlflow or wandb, beside history.csv; none for history.csv alone.
+        progress: auto shows bars on a terminal and plain lines elsewhere; none is silent.
+    """
+
+    batch_size: int = 128
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    checkpoint_seconds: float = 60.0
+    deterministic: bool = False
+    logger: Literal["none", "tensorboard", "mlflow", "wandb"] = "tensorboard"
+    progress: Literal["auto", "none"] = "auto"
+
+
+@dataclass
+class RunConfig:
+    """A run: one teacher, then a student for each method and seed.
+
+    Args:
+        data: a data set (``digits``, ``mars:PATH``, ``digits(severity=0.3)``), a folder with a manifest, or a pack.
+        out: folder of the results. The same command again continues where it stopped.
+        methods: methods to distil with, by comma; sums and options are written ``kd(temperature=2)+0.5*ds``.
+        seeds: students for each method.
+        seed: the first of the seeds, and the teacher's.
+        epochs: passes over the training pairs; by default the preset's.
+        preset: quick (20 epochs, and at least 300 steps) or full (100 epochs, and at least 3,000 steps).
+        allow_unlabelled: use pairs without a label for the distillation terms.
+        teacher: the model on the rich modality.
+        student: the model on the poor modality.
+        optimiser: for teacher and students alike.
+        augmentation: for teacher and students alike.
+        trainer: devices, precision, batch size, checkpoints.
+    """
+
+    data: str
+    out: Path
+    methods: str | list[str] = "none,kd,ds"
+    seeds: int = 3
+    seed: int = 0
+    epochs: int | None = None
+    preset: Literal["quick", "full"] = "quick"
+    allow_unlabelled: bool = False
+    teacher: ModelConfig = field(default_factory=ModelConfig)
+    student: ModelConfig = field(default_factory=ModelConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    @property
+    def expressions(self) -> list[str]:
+        """The methods, one expression each."""
+        return split_list(self.methods) if isinstance(self.methods, str) else list(self.methods)
+
+
+PRESETS = {"quick": (20, 300), "full": (100, 3000)}
+"""Preset -> epochs, and the least number of steps: a small data set is passed over more often."""

@@ -1,0 +1,89 @@
+"""The contract of a data set that `cmkd` knows by name, and finding data sets by name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+from cmkd.data.pack import Pack
+from cmkd.errors import CmkdError, unknown_name
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file a data set is made from.
+
+    Args:
+        name: its file name inside the source folder.
+        url: where its publisher offers it.
+        sha256: its checksum, empty where the publisher changes it.
+    """
+
+    name: str
+    url: str
+    sha256: str = ""
+
+
+class DataSet(ABC):
+    """A data set that can be prepared into a `Pack`. Options are keyword-only constructor arguments with defaults."""
+
+    name: ClassVar[str]
+    """The name on the command line."""
+    title: ClassVar[str]
+    """What it is, in a line."""
+    rich: ClassVar[str]
+    """The teacher's modality unless told otherwise."""
+    poor: ClassVar[str]
+    """The student's modality unless told otherwise."""
+    licence: ClassVar[str]
+    citation: ClassVar[str]
+    sources: ClassVar[tuple[Source, ...]] = ()
+    """Empty for a data set that ships with a dependency or is simulated."""
+    tiny: ClassVar[Mapping[str, object]] = {}
+    """Options that make a small pack, for tests, where `make_tiny` alone does not."""
+
+    @abstractmethod
+    def prepare(self, source: Path | None, destination: Path) -> Pack:
+        """Write the pack.
+
+        Args:
+            source: folder or file with the published files in their own layout; None to use what a dependency ships.
+            destination: folder of the pack to make; it appears whole or not at all.
+
+        Raises:
+            CmkdError: a source file is missing, truncated or has the wrong checksum; the line names it and its address.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def make_tiny(folder: Path) -> Path | None:
+        """Write a tiny source in the publisher's layout below `folder` for tests; None where `prepare` needs none."""
+
+
+@cache
+def registry() -> Mapping[str, type[DataSet]]:
+    """Return all data sets by name: each is a file (or package) of this folder."""
+    import cmkd.data as package
+
+    found: dict[str, type[DataSet]] = {}
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        for value in vars(module).values():
+            is_data_set = inspect.isclass(value) and issubclass(value, DataSet) and "name" in vars(value)
+            if is_data_set and found.setdefault(value.name, value) is not value:
+                raise CmkdError(f"two data sets are named '{value.name}'")
+    return dict(sorted(found.items()))
+
+
+def get(name: str) -> type[DataSet]:
+    """Return the data set class called `name`, or raise with the nearest valid name."""
+    if name not in registry():
+        raise unknown_name("data set", name, registry())
+    return registry()[name]

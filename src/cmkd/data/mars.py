@@ -1,0 +1,327 @@
+"""MARS: millimetre-wave radar points and Kinect skeletons of rehabilitation movements (An and Ogras 2021)."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cmkd.data.base import DataSet, Source
+from cmkd.data.pack import Pack
+from cmkd.data.writer import PackWriter
+from cmkd.errors import CmkdError
+from cmkd.types import Modality
+
+ADDRESS = "https://github.com/SizheAn/MARS (folder synced_data)"
+PEOPLE, MOVEMENTS, JOINTS, POINTS = (1, 2, 3, 4), tuple(range(1, 11)), 25, 64
+_PARTS = ("train", "validate", "test")
+_FEATURES = (2, 3, 4, 5, 6)
+"""Rows of a radar file that are kept: x, y, z (m), Doppler (m/s), intensity; frame is row 0."""
+
+Protocol = Literal["person", "time"]
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """One person doing one movement: the frames that both sensors have, in order of time.
+
+    Args:
+        person: 1 to 4.
+        movement: 1 to 10.
+        kinect: ``(frames, 75)`` metres: x of 25 joints, then y, then z, as in the source.
+        radar: ``(frames, points, 5)``, padded with zeros.
+        parts: the official part of each frame: 0 train, 1 validate, 2 test.
+    """
+
+    person: int
+    movement: int
+    kinect: NDArray[np.float32]
+    radar: NDArray[np.float32]
+    parts: NDArray[np.int64]
+
+
+class Mars(DataSet):
+    """Ten rehabilitation movements of four people, seen by a Kinect (rich) and a 77 GHz radar (poor).
+
+    The radar and Kinect frames pair in order. The source cuts each movement in time into 60/20/20 and concatenates the
+    parts over movements into three Kinect files per person; the radar files are whole movements, so frame k of a
+    movement belongs to the part that ``ceil(0.6 n)``, ``ceil(0.2 n)`` and the rest give. The files' lengths confirm it
+    and are checked. Person 1 has no Kinect train file: those radar frames are left out. Person 4 has nine movements.
+
+    A sample is a window of consecutive paired frames of one recording; some dropped frames lie inside windows. The
+    label is the movement. ``kinect`` is a series ``(window, 75)`` in metres, in the source's order of columns (x of all
+    joints, then y, then z), relative to the mean position of the spine base over the window, so that where a person
+    stands says nothing. ``radar`` is a series of point sets ``(window, points, 5)``: x, y, z, Doppler and intensity as
+    measured, with zero rows behind each frame's points; where a frame has more points, the strongest are kept.
+
+    Protocol ``person``: one person is the test split. Validation is the last 40 % in time of each movement of another
+    person, one window apart from that person's train frames; it stands for new time, not for a new person, because
+    three people are too few to spare one. So that no group crosses splits the groups are people, but the person whose
+    time is divided is two groups. Protocol ``time``: the official 60/20/20 within each movement; a group is a person's
+    movement in one part.
+
+    Args:
+        protocol: ``person`` or ``time``.
+        window: frames of a sample (the radar gives about 10 a second).
+        stride: frames between the starts of train windows. Windows of validation and test never overlap.
+        points: points per radar frame.
+        test_person: who is left out, 1 to 4; used by protocol ``person``.
+
+    Raises:
+        CmkdError: if an option is out of range.
+    """
+
+    name = "mars"
+    title = "Rehabilitation movements: Kinect skeletons and mmWave radar points, windows of synchronised frames"
+    rich = "kinect"
+    poor = "radar"
+    licence = "MIT, (c) 2021 SizheAn"
+    citation = """@article{an2021mars, title={MARS: mmWave-based Assistive Rehabilitation System for Smart Healthcare},
+  author={An, Sizhe and Ogras, Umit Y.}, journal={ACM Transactions on Embedded Computing Systems}, volume={20},
+  number={5s}, year={2021}}"""
+    sources = (Source("MARS-synced.zip", "https://github.com/SizheAn/MARS/tree/dc90282/synced_data"),)
+
+    def __init__(
+        self,
+        *,
+        protocol: Protocol = "person",
+        window: int = 10,
+        stride: int = 5,
+        points: int = POINTS,
+        test_person: int = 4,
+    ) -> None:
+        if protocol not in get_args(Protocol):
+            raise CmkdError(f"unknown protocol '{protocol}' of mars: use person or time")
+        if test_person not in PEOPLE:
+            raise CmkdError(f"test_person {test_person} of mars is not one of 1, 2, 3, 4")
+        if min(window, stride, points) < 1:
+            raise CmkdError(f"window, stride and points of mars must be at least 1, got {window}, {stride}, {points}")
+        self.protocol, self.window, self.stride = protocol, window, stride
+        self.points, self.test_person = points, test_person
+
+    @property
+    def divided_person(self) -> int:
+        """Whose recordings are divided in time between train and validation; has all files, and is not tested."""
+        return 3 if self.test_person != 3 else 2
+
+    def prepare(self, source: Path | None, destination: Path) -> Pack:
+        """Write the pack.
+
+        Args:
+            source: ``MARS-synced.zip``, the folder it is in, or the publisher's repository, zipped or not.
+            destination: folder of the pack to make.
+
+        Raises:
+            CmkdError: a file is missing or damaged, or the frames of the two sensors do not match.
+        """
+        if source is None:
+            raise CmkdError(f"mars needs its files: get {ADDRESS} and give their place, as in mars:PATH")
+        files = _files(source)
+        modalities = [
+            Modality("kinect", "series", (self.window, 3 * JOINTS), "float32"),
+            Modality("radar", "point_series", (self.window, self.points, len(_FEATURES)), "float32"),
+        ]
+        counts = dict.fromkeys(("train", "validation", "test"), 0)
+        record: dict[str, Any] = {"method": f"protocol {self.protocol}", "counts": counts}
+        if self.protocol == "person":
+            record |= {"test_person": self.test_person, "validation": f"last 40 % of person {self.divided_person}"}
+        with PackWriter(
+            destination,
+            name=self.name,
+            title=self.title,
+            classes=[f"movement {movement}" for movement in MOVEMENTS],
+            modalities=modalities,
+            rich=self.rich,
+            poor=self.poor,
+            licence=self.licence,
+            citation=self.citation,
+            sources=[item.url for item in self.sources],
+            split=record,
+            notes=f"windows of {self.window} frames, train windows every {self.stride}",
+        ) as writer:
+            for person in PEOPLE:
+                for recording in _recordings(files, source, person, self.points):
+                    for split, group, first, last in self._stretches(recording):
+                        counts[split] += self._write(writer, recording, split, group, first, last)
+        return Pack.open(destination)
+
+    def _stretches(self, recording: _Recording) -> Iterator[tuple[str, str, int, int]]:
+        """Yield ``split, group, first frame, frame past the last`` of the stretches that windows are cut from."""
+        bounds = [int((recording.parts < part).sum()) for part in (0, 1, 2, 3)]
+        person, end = f"person{recording.person}", bounds[3]
+        if self.protocol == "time":
+            for part, split in enumerate(("train", "validation", "test")):
+                group = f"{person}-movement{recording.movement}-{split}"
+                yield split, group, bounds[part], bounds[part + 1]
+        elif recording.person == self.test_person:
+            yield "test", person, 0, end
+        elif recording.person == self.divided_person:
+            yield "train", f"{person}-early", 0, bounds[1] - self.window
+            yield "validation", f"{person}-late", bounds[1], end
+        else:
+            yield "train", person, 0, end
+
+    def _write(self, writer: PackWriter, recording: _Recording, split: str, group: str, first: int, last: int) -> int:
+        starts = list(range(first, last - self.window + 1, self.stride if split == "train" else self.window))
+        if not starts:
+            return 0
+        frames = np.asarray(starts)[:, None] + np.arange(self.window)
+        kinect = recording.kinect[frames]
+        joints = kinect.reshape(len(starts), self.window, 3, JOINTS)
+        origin = joints[..., 0].mean(axis=1)  # the spine base is the first joint
+        writer.add(
+            [f"person{recording.person}-movement{recording.movement}-frame{start:04d}" for start in starts],
+            [recording.movement - 1] * len(starts),
+            [split] * len(starts),
+            [group] * len(starts),
+            {"kinect": (joints - origin[:, None, :, None]).reshape(kinect.shape), "radar": recording.radar[frames]},
+        )
+        return len(starts)
+
+    @staticmethod
+    def make_tiny(folder: Path) -> Path | None:
+        """Write 40 made-up frames per movement in the publisher's layout, with the same gaps, and return the folder."""
+        import h5py
+
+        generator = np.random.default_rng(0)
+        for person in PEOPLE:
+            home = folder / "synced_data" / "wooutlier" / f"subject{person}"
+            (home / "timesplit").mkdir(parents=True)
+            parts: dict[str, list[NDArray[np.float64]]] = {part: [] for part in _PARTS}
+            for movement in MOVEMENTS[: 9 if person == 4 else 10]:
+                skeleton = generator.normal(0, 0.05, (40, 3 * JOINTS)) + np.linspace(0, movement, 3 * JOINTS)
+                for part, size, end in zip(_PARTS, _sizes(40), np.cumsum(_sizes(40)), strict=True):
+                    parts[part].append(skeleton[end - size : end])
+                with h5py.File(home / f"radar_data{movement}.mat", "w") as file:
+                    file["radar_data_cropped"] = _tiny_radar(generator, movement)
+            for part in _PARTS:
+                if (person, part) != (1, "train"):
+                    columns = [f"Joint{joint}_{axis}" for axis in "XYZ" for joint in range(JOINTS)]
+                    table = pd.DataFrame(np.concatenate(parts[part]), columns=columns)
+                    table.to_csv(home / "timesplit" / f"kinect_data_{part}.csv", index=False)
+        return folder
+
+
+def _tiny_radar(generator: np.random.Generator, movement: int) -> NDArray[np.float64]:
+    frames = np.repeat(np.arange(100, 140), generator.integers(1, 9, 40))
+    values = generator.normal(movement, 1.0, (8, len(frames)))
+    values[0] = frames
+    return values
+
+
+def _sizes(frames: int) -> tuple[int, int, int]:
+    """Return the official lengths of train, validate and test of a movement.
+
+    Example:
+        >>> _sizes(1002)
+        (602, 201, 199)
+    """
+    train, validate = math.ceil(0.6 * frames), math.ceil(0.2 * frames)
+    return train, validate, frames - train - validate
+
+
+def _files(source: Path) -> Mapping[str, Callable[[], bytes]]:
+    """Return ``subject/file`` -> a function that reads it, from a zip or a folder; ``wooutlier`` may lie deep in it."""
+    if source.is_dir() and not any(source.rglob("wooutlier")) and (source / Mars.sources[0].name).is_file():
+        source = source / Mars.sources[0].name
+    found: dict[str, Callable[[], bytes]] = {}
+    if source.is_dir():
+        for path in source.rglob("wooutlier/subject*/**/*"):
+            found[path.as_posix().rpartition("wooutlier/")[2]] = path.read_bytes
+    elif source.is_file():
+        try:
+            archive = zipfile.ZipFile(source)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise CmkdError(f"{source} is truncated or no zip file: get it again from {ADDRESS}") from error
+        for name in archive.namelist():
+            if "/wooutlier/" in f"/{name}":
+                found[name.rpartition("wooutlier/")[2]] = lambda name=name: archive.read(name)  # type: ignore[misc]
+    else:
+        raise CmkdError(f"{source} does not exist: get the files from {ADDRESS}")
+    if not found:
+        raise CmkdError(f"{source} holds no folder synced_data/wooutlier: get it from {ADDRESS}")
+    return found
+
+
+def _read(files: Mapping[str, Callable[[], bytes]], source: Path, name: str) -> bytes:
+    if name not in files:
+        raise CmkdError(f"{source} lacks wooutlier/{name}: get it from {ADDRESS}")
+    try:
+        return files[name]()
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise CmkdError(f"wooutlier/{name} in {source} is damaged: get it again from {ADDRESS}") from error
+
+
+def _recordings(
+    files: Mapping[str, Callable[[], bytes]], source: Path, person: int, points: int
+) -> Iterator[_Recording]:
+    """Read the recordings of a person that both sensors have."""
+    movements = [m for m in MOVEMENTS if f"subject{person}/radar_data{m}.mat" in files]
+    expected = [m for m in MOVEMENTS if (person, m) != (4, 10)]
+    for movement in expected:
+        if movement not in movements:
+            _read(files, source, f"subject{person}/radar_data{movement}.mat")
+    radar = {m: _radar(files, source, f"subject{person}/radar_data{m}.mat", points) for m in expected}
+    sizes = {m: _sizes(len(radar[m])) for m in expected}
+    kinect: dict[int, list[NDArray[np.float32]]] = {m: [] for m in expected}
+    parts: list[int] = []
+    for part, name in enumerate(_PARTS):
+        file = f"subject{person}/timesplit/kinect_data_{name}.csv"
+        if (person, name) == (1, "train"):
+            continue  # not published
+        table = _kinect(files, source, file)
+        lengths = [sizes[m][part] for m in expected]
+        if len(table) != sum(lengths):
+            raise CmkdError(
+                f"wooutlier/{file} in {source} has {len(table)} frames where the radar files give {sum(lengths)}: "
+                f"it is truncated or of another release; get it from {ADDRESS}"
+            )
+        parts.append(part)
+        for movement, piece in zip(expected, np.split(table, np.cumsum(lengths)[:-1]), strict=True):
+            kinect[movement].append(piece)
+    for movement in expected:
+        of = np.repeat(np.arange(3), sizes[movement])
+        paired = np.isin(of, parts)
+        yield _Recording(person, movement, np.concatenate(kinect[movement]), radar[movement][paired], of[paired])
+
+
+def _kinect(files: Mapping[str, Callable[[], bytes]], source: Path, name: str) -> NDArray[np.float32]:
+    try:
+        table = pd.read_csv(io.BytesIO(_read(files, source, name))).to_numpy(dtype=np.float32)
+    except CmkdError:
+        raise
+    except ValueError as error:  # pandas' parser errors are ValueErrors
+        raise CmkdError(f"wooutlier/{name} in {source} is damaged: get it again from {ADDRESS}") from error
+    if table.ndim != 2 or table.shape[1] != 3 * JOINTS or not np.isfinite(table).all():
+        raise CmkdError(f"wooutlier/{name} in {source} is no table of 75 numbers per frame: get it from {ADDRESS}")
+    return table
+
+
+def _radar(files: Mapping[str, Callable[[], bytes]], source: Path, name: str, points: int) -> NDArray[np.float32]:
+    """Return ``(frames, points, 5)`` of a MATLAB 7.3 file."""
+    import h5py
+
+    content = _read(files, source, name)
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            table = np.asarray(file["radar_data_cropped"], dtype=np.float64)
+    except (OSError, KeyError, ValueError) as error:
+        raise CmkdError(f"wooutlier/{name} in {source} is damaged: get it again from {ADDRESS}") from error
+    if table.ndim != 2 or table.shape[0] != 8 or not np.isfinite(table).all():
+        raise CmkdError(f"wooutlier/{name} in {source} is no table of 8 rows: get it from {ADDRESS}")
+    _, starts, counts = np.unique(table[0], return_index=True, return_counts=True)
+    padded = np.zeros((len(starts), points, len(_FEATURES)), dtype=np.float32)
+    for frame, (start, count) in enumerate(zip(starts, counts, strict=True)):
+        cloud = table[list(_FEATURES), start : start + count].T
+        if count > points:
+            cloud = cloud[np.sort(np.argsort(-cloud[:, -1], kind="stable")[:points])]
+        padded[frame, : len(cloud)] = cloud
+    return padded

@@ -1,0 +1,68 @@
+"""Bringing arrays of one modality to one size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from cmkd.errors import CmkdError
+from cmkd.types import Kind
+
+_FREE = {"image": 2, "vector": 0, "series": 1, "points": 1, "point_series": 2}
+"""How many axes of a kind `fit` may change."""
+
+
+def fitted_shape(kind: Kind, shape: tuple[int, ...], size: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that `fit` gives.
+
+    Args:
+        kind: of the modality.
+        shape: of one pair.
+        size: image ``(height, width)``, series ``(time,)``, points ``(points,)``, point_series ``(time, points)``.
+
+    Raises:
+        CmkdError: if the size has another number of axes, or is not positive.
+
+    Example:
+        >>> fitted_shape("image", (3, 100, 80), (64, 64))
+        (3, 64, 64)
+    """
+    free = _FREE[kind]
+    if len(size) != free or min(size, default=1) < 1:
+        raise CmkdError(f"a size for {kind} is {free} positive numbers, got {'x'.join(map(str, size))}")
+    return (shape[0], *size) if kind == "image" else (*size, *shape[free:])
+
+
+def fit(array: NDArray[Any], kind: Kind, size: tuple[int, ...]) -> NDArray[Any]:
+    """Return `array` at another size: images resampled (bilinear, antialiased), the rest padded or cut.
+
+    Args:
+        array: one pair's array.
+        kind: of the modality.
+        size: as in `fitted_shape`.
+
+    Returns:
+        The array in its own dtype; integers are rounded.
+
+    Example:
+        >>> fit(np.ones((2, 3)), "series", (4,)).sum(axis=1)
+        array([3., 3., 0., 0.])
+    """
+    shape = fitted_shape(kind, array.shape, size)
+    if shape == array.shape:
+        return array
+    if kind == "image":
+        exact = torch.from_numpy(array.astype(np.float64))[None]
+        scaled = F.interpolate(exact, size=size, mode="bilinear", antialias=True, align_corners=False)[0].numpy()
+        if array.dtype.kind in "iu":
+            limits = np.iinfo(array.dtype)
+            scaled = np.rint(scaled).clip(limits.min, limits.max)
+        return scaled.astype(array.dtype)
+    kept = tuple(slice(0, min(a, b)) for a, b in zip(array.shape, shape, strict=True))
+    padded = np.zeros(shape, dtype=array.dtype)
+    padded[kept] = array[kept]
+    return padded

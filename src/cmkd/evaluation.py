@@ -1,0 +1,81 @@
+"""What a model predicts, how good that is, and how sure one may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from sklearn import metrics
+
+from cmkd.data.pack import Pack
+from cmkd.models import Model
+
+
+def predict(model: Model, pack: Pack, rows: np.ndarray, *, batch_size: int = 512, device: str = "cpu") -> np.ndarray:
+    """Return the logits ``(n, classes)`` float32 of a model in eval mode for the pairs at `rows` ``(n,)``."""
+    model = model.to(device).eval()
+    name = model.modality.name
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), batch_size):
+            batch = pack.batch(rows[start : start + batch_size], (name,))
+            parts.append(model(batch.inputs[name].to(device)).logits.float().cpu())
+    return torch.cat(parts).numpy() if parts else np.zeros((0, model.spec.classes), dtype=np.float32)
+
+
+def scores(logits: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """Measure predictions against labels.
+
+    Args:
+        logits: ``(n, classes)``.
+        target: ``(n,)`` true classes.
+
+    Returns:
+        ``accuracy``; ``balanced_accuracy``, the mean recall of the classes that occur; ``macro_f1`` over the same; and
+        ``log_loss`` in nats.
+
+    Example:
+        >>> scores(np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 2.0]]), np.array([0, 1, 0]))["balanced_accuracy"]
+        0.75
+    """
+    predicted = logits.argmax(1)
+    present = np.unique(target)
+    shifted = logits - logits.max(1, keepdims=True)
+    log_probability = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    recalls = [float((predicted[target == c] == c).mean()) for c in present]
+    return {
+        "accuracy": float((predicted == target).mean()),
+        "balanced_accuracy": float(np.mean(recalls)),
+        "macro_f1": float(metrics.f1_score(target, predicted, labels=present, average="macro", zero_division=0.0)),
+        "log_loss": float(-log_probability[np.arange(len(target)), target].mean()),
+    }
+
+
+def prediction_table(pack: Pack, rows: np.ndarray, logits: np.ndarray) -> pd.DataFrame:
+    """Return one line a pair: its id, true class, predicted class, and the logit of each class."""
+    chosen = pack.index.iloc[rows]
+    table = pd.DataFrame({"id": chosen["id"].to_numpy(), "target": chosen["label"].to_numpy()})
+    table["predicted"] = logits.argmax(1)
+    return pd.concat([table, pd.DataFrame(logits, columns=[f"logit_{i}" for i in range(logits.shape[1])])], axis=1)
+
+
+def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Student's t interval for the mean of independent values, such as one difference per seed.
+
+    Args:
+        values: at least two for a finite interval.
+        confidence: probability of covering the mean.
+
+    Example:
+        >>> low, high = interval([1.0, 2.0, 3.0])
+        >>> round(low, 3), round(high, 3)
+        (-0.484, 4.484)
+    """
+    array = np.asarray(values, dtype=float)
+    if len(array) < 2:
+        return (float("-inf"), float("inf"))
+    half = float(stats.t.ppf(0.5 + confidence / 2, len(array) - 1)) * float(array.std(ddof=1)) / len(array) ** 0.5
+    return (float(array.mean()) - half, float(array.mean()) + half)

@@ -1,0 +1,101 @@
+"""The small language of the command line: ``name``, ``name(key=value)``, ``0.5*kd+ds(independence_weight=10)``.
+
+Methods and data sets with options are written the way one would call them in Python. Nothing is evaluated but literals.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cmkd.errors import CmkdError
+
+Literal = int | float | str | bool | None | list["Literal"] | tuple["Literal", ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A name with keyword options and a weight.
+
+    Args:
+        name: what is called.
+        options: keyword -> literal value.
+        weight: the factor in front, in a sum.
+    """
+
+    name: str
+    options: Mapping[str, Literal] = field(default_factory=dict)
+    weight: float = 1.0
+
+
+def parse_sum(text: str) -> list[Call]:
+    """Parse a weighted sum of calls.
+
+    Args:
+        text: such as ``"kd(temperature=2)+0.5*ds"``. Bare words on the right of ``=`` are read as strings.
+
+    Raises:
+        CmkdError: where the text is anything else.
+
+    Example:
+        >>> for call in parse_sum("kd(temperature=2) + 0.5*ds(reference=teacher)"):
+        ...     print(call)
+        Call(name='kd', options={'temperature': 2}, weight=1.0)
+        Call(name='ds', options={'reference': 'teacher'}, weight=0.5)
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        return _terms(tree)
+    except (SyntaxError, ValueError, TypeError) as error:
+        raise CmkdError(
+            f"cannot read '{text}': write a name, name(key=value), or a sum such as 0.5*kd+ds(independence_weight=10)"
+        ) from error
+
+
+def parse_call(text: str) -> Call:
+    """Parse one call without a weight, such as ``"digits(severity=0.5)"``."""
+    calls = parse_sum(text)
+    if len(calls) != 1 or calls[0].weight != 1.0:
+        raise CmkdError(f"cannot read '{text}': write one name or name(key=value)")
+    return calls[0]
+
+
+def split_list(text: str) -> list[str]:
+    """Split at the commas outside brackets.
+
+    Example:
+        >>> split_list("none, kd(temperature=2, weight=3),ds")
+        ['none', 'kd(temperature=2, weight=3)', 'ds']
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([") - (character in ")]")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _terms(node: ast.expr) -> list[Call]:
+    match node:
+        case ast.BinOp(left, ast.Add(), right):
+            return _terms(left) + _terms(right)
+        case ast.BinOp(left, ast.Mult(), right):
+            factor, (call, *rest) = float(ast.literal_eval(left)), _terms(right)
+            if rest:
+                raise ValueError
+            return [Call(call.name, call.options, factor * call.weight)]
+        case ast.Name(name):
+            return [Call(name)]
+        case ast.Call(ast.Name(name), [], keywords):
+            return [Call(name, {str(keyword.arg): _literal(keyword.value) for keyword in keywords})]
+    raise ValueError
+
+
+def _literal(node: ast.expr) -> Literal:
+    if isinstance(node, ast.Name):
+        return {"true": True, "false": False, "null": None}.get(node.id, node.id)
+    value: Literal = ast.literal_eval(node)
+    return value

@@ -1,0 +1,127 @@
+"""Customized cross-modal distillation (C2KD, Huo et al. 2024)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cmkd.methods.base import Method, on_labelled
+from cmkd.methods.dkd import non_target
+from cmkd.methods.kd import kd
+from cmkd.ops import at_least_float32, check_pair
+from cmkd.types import Batch, Output, Spec
+
+
+@torch.no_grad()
+def kendall(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Return Kendall's rank correlation (tau-b) of each sample's classes, ``(batch,)``; 0 where a row is constant.
+
+    Memory grows with batch · classes².
+
+    Example:
+        >>> kendall(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 3.0, 2.0]])).tolist()
+        [0.333...]
+    """
+    ours, theirs = (torch.sign(x[:, :, None] - x[:, None, :]) for x in at_least_float32(student_logits, teacher_logits))
+    scale = (ours.square().sum((1, 2)) * theirs.square().sum((1, 2))).sqrt()
+    return (ours * theirs).sum((1, 2)) / scale.clamp(min=1.0)
+
+
+def c2kd(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    target: Tensor,
+    *,
+    threshold: float = 0.0,
+    temperature: float = 1.0,
+) -> Tensor:
+    """KL divergence over the non-target classes, of the samples whose classes are ranked alike.
+
+    ``mean [tau(s, t) > threshold] KL(n_t || n_s)``, n the softened distribution over the classes other than the target,
+    tau Kendall's rank correlation.
+
+    Args:
+        student_logits: ``(batch, classes)``.
+        teacher_logits: ``(batch, classes)``.
+        target: ``(batch,)`` int64, all labelled.
+        threshold: samples of no higher rank correlation are left out; they still count in the mean.
+        temperature: softens both distributions.
+
+    Returns:
+        Scalar, the mean over the batch; 0 with two classes, where one other class is left.
+
+    Raises:
+        CmkdError: if the shapes differ.
+
+    Source:
+        Huo et al. 2024, CVPR, section 3.3. The authors' code multiplies the target's logit by 0 and so leaves it in the
+        softmax; here it is left out.
+
+    Example:
+        >>> logits = torch.tensor([[3.0, 1.0, 0.0]])
+        >>> float(c2kd(logits, logits, torch.tensor([0])))
+        0.0
+    """
+    check_pair(student_logits, teacher_logits, same_shape=True)
+    student, teacher = at_least_float32(student_logits, teacher_logits)
+    selected = kendall(student, teacher) > threshold
+    ours, theirs = (F.log_softmax(non_target(x, target) / temperature, 1) for x in (student, teacher))
+    divergence = F.kl_div(ours, theirs, log_target=True, reduction="none").sum(1)
+    return (selected * divergence).mean()
+
+
+class C2KD(Method):
+    """Distil both ways between proxies of student and teacher, only where their classes are ranked alike.
+
+    The teacher trains along. Each model exchanges with its own proxy (a small head on its embedding), both ways; the
+    proxies exchange with each other over non-target classes. Before it: an ordinary run that trains the teacher; the
+    authors also pretrain the student, which here starts fresh. The heads are two linear layers without batch-norm (our
+    choice). Unlabelled pairs take part in the exchange with the proxies alone. The authors' AVE code trains with frozen
+    batch-norm after its first evaluation; a trainer must put both models back to train mode.
+
+    Args:
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output; the same classes.
+        threshold: rank correlation above which a sample takes part in the exchange between proxies.
+        temperature: of that exchange.
+        weight: of all terms.
+    """
+
+    name = "c2kd"
+    kind = "cross-modal"
+    paper = "Huo et al. 2024, CVPR"
+    bibtex = """@inproceedings{huo2024c2kd, title={C2KD: Bridging the Modality Gap for Cross-Modal Knowledge
+  Distillation}, author={Huo, Fushuo and Xu, Wenchao and Guo, Jingcai and Wang, Haozhao and Guo, Song},
+  booktitle={CVPR}, year={2024}}"""
+    needs = ("logits", "embedding", "target")
+    trains_teacher = True
+
+    def __init__(
+        self, student: Spec, teacher: Spec, *, threshold: float = 0.0, temperature: float = 1.0, weight: float = 1.0
+    ) -> None:
+        super().__init__(student, teacher)
+        self.require_same_classes()
+        self.require_positive(temperature=temperature)
+        self.threshold, self.temperature, self.weight = threshold, temperature, weight
+        self.student_proxy, self.teacher_proxy = (
+            nn.Sequential(nn.Linear(s.dim, s.dim), nn.LeakyReLU(0.1), nn.Linear(s.dim, s.classes))
+            for s in (student, teacher)
+        )
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms ``c2kd_student`` and ``c2kd_teacher``, with the proxies, and ``c2kd_cross`` between them."""
+
+        def loss(ours: Tensor, theirs: Tensor, target: Tensor) -> Tensor:
+            return c2kd(ours, theirs.detach(), target, threshold=self.threshold, temperature=self.temperature)
+
+        def both_ways(a: Tensor, b: Tensor) -> Tensor:
+            return kd(a, b.detach(), temperature=1.0) + kd(b, a.detach(), temperature=1.0)
+
+        ours, theirs = self.student_proxy(student.embedding), self.teacher_proxy(teacher.embedding)
+        cross = on_labelled(loss, ours, theirs, batch.target) + on_labelled(loss, theirs, ours, batch.target)
+        return {
+            "c2kd_student": self.weight * both_ways(student.logits, ours),
+            "c2kd_teacher": self.weight * both_ways(teacher.logits, theirs),
+            "c2kd_cross": self.weight * cross,
+        }

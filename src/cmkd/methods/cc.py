@@ -1,0 +1,112 @@
+"""Correlation congruence (Peng et al. 2019)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmkd.distributed import gather
+from cmkd.methods.base import Method
+from cmkd.ops import at_least_float32, check_pair, in_float32
+from cmkd.types import Batch, Output, Spec
+
+
+@in_float32
+def cc(
+    student_embedding: Tensor,
+    teacher_embedding: Tensor,
+    *,
+    gamma: float = 0.4,
+    order: int = 2,
+    paper_form: bool = False,
+) -> Tensor:
+    """Difference of Gaussian kernel matrices of the batch: ``||K(s) - K(t)|| / batch²``.
+
+    K is the Taylor form of ``exp(-gamma ||x - y||²)`` of L2-normalised embeddings,
+    ``exp(-2 gamma) sum over p <= order of (2 gamma)^p / p! (x'y)^p``.
+
+    Args:
+        student_embedding: ``(batch, dim)``.
+        teacher_embedding: ``(batch, teacher dim)``.
+        gamma: of the kernel.
+        order: of the Taylor form.
+        paper_form: the squared norm, as in the paper's equation 5, instead of the norm.
+
+    Returns:
+        Scalar; equal matrices have no gradient.
+
+    Raises:
+        CmkdError: if the batches differ.
+
+    Source:
+        Peng et al. 2019, arXiv 1904.01802. The loss named CC in RepDistiller, a mean of absolute differences of
+        consecutive samples, is not the paper's.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+        >>> float(cc(3.0 * x, x)) < 1e-6
+        True
+    """
+    check_pair(student_embedding, teacher_embedding)
+    kernels = []
+    for x in at_least_float32(student_embedding, teacher_embedding):
+        unit = F.normalize(x)
+        similarity = unit @ unit.T
+        powers = [(2.0 * gamma) ** p / math.factorial(p) * similarity**p for p in range(order + 1)]
+        kernels.append(math.exp(-2.0 * gamma) * torch.stack(powers).sum(0))
+    difference = kernels[0] - kernels[1]
+    distance = difference.square().sum() if paper_form else torch.linalg.vector_norm(difference)
+    return distance / difference.shape[0] ** 2
+
+
+class CC(Method):
+    """Keep the teacher's kernel between samples.
+
+    Relations are of the global batch. The embeddings are compared as they are (the paper projects both by layers
+    trained
+    along: our choice, as a teacher's side that trains is free to collapse).
+
+    Args:
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output.
+        gamma: of the Gaussian kernel.
+        order: of its Taylor form.
+        paper_form: the squared norm instead of the norm.
+        weight: of the term.
+    """
+
+    name = "cc"
+    kind = "relations"
+    paper = "Peng et al. 2019, ICCV, arXiv 1904.01802"
+    bibtex = """@inproceedings{peng2019correlation, title={Correlation Congruence for Knowledge Distillation},
+  author={Peng, Baoyun and Jin, Xiao and Liu, Jiaheng and Li, Dongsheng and Wu, Yichao and Liu, Yu and Zhou, Shunfeng
+  and Zhang, Zhaoning}, booktitle={ICCV}, year={2019}}"""
+    needs = ("embedding",)
+
+    def __init__(
+        self,
+        student: Spec,
+        teacher: Spec,
+        *,
+        gamma: float = 0.4,
+        order: int = 2,
+        paper_form: bool = False,
+        weight: float = 100.0,
+    ) -> None:
+        super().__init__(student, teacher)
+        self.require_positive(gamma=gamma, order=order)
+        self.gamma, self.order, self.paper_form, self.weight = gamma, order, paper_form, weight
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the term ``cc``."""
+        value = cc(
+            gather(student.embedding),
+            gather(teacher.embedding),
+            gamma=self.gamma,
+            order=self.order,
+            paper_form=self.paper_form,
+        )
+        return {"cc": self.weight * value}

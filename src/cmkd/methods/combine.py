@@ -1,0 +1,119 @@
+"""Methods as written on the command line: one by name, or a weighted sum of several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from torch import Tensor, nn
+
+from cmkd.errors import CmkdError
+from cmkd.expression import Call, parse_sum
+from cmkd.methods.base import Method, create
+from cmkd.types import Batch, Output, Spec
+
+Options = Mapping[str, Mapping[str, object]]
+_NO_OPTIONS: Options = MappingProxyType({})
+
+
+class Sum(Method):
+    """A weighted sum of methods; their terms keep their names.
+
+    A name that comes up again gets a number: ``kd``, ``kd_2``. The hooks reach every method; it needs what any of them
+    needs.
+
+    Args:
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output.
+        methods: the parts.
+        weights: the factor of each.
+    """
+
+    kind = "control"
+
+    def __init__(self, student: Spec, teacher: Spec, methods: Sequence[Method], weights: Sequence[float]) -> None:
+        super().__init__(student, teacher)
+        self.methods, self.weights = nn.ModuleList(methods), tuple(weights)
+        # of the parts, and so of this object rather than of its class
+        self.name = "+".join(method.name for method in methods)  # type: ignore[misc]
+        self.needs = tuple(dict.fromkeys(need for method in methods for need in method.needs))  # type: ignore[misc]
+        self.uses_teacher = any(method.uses_teacher for method in methods)  # type: ignore[misc]
+        self.trains_teacher = any(method.trains_teacher for method in methods)  # type: ignore[misc]
+
+    def parts(self) -> list[Method]:
+        """Return the methods, in order."""
+        return [method for method in self.methods if isinstance(method, Method)]
+
+    def bind(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Let every method see both models."""
+        for method in self.parts():
+            method.bind(student, teacher)
+
+    def on_train_start(self, dataset_size: int) -> None:
+        """Tell every method the number of training pairs."""
+        for method in self.parts():
+            method.on_train_start(dataset_size)
+
+    def on_epoch_start(self, epoch: int) -> None:
+        """Tell every method the epoch."""
+        for method in self.parts():
+            method.on_epoch_start(epoch)
+
+    def finish(self, student: nn.Module) -> None:
+        """Let every method see the trained student."""
+        for method in self.parts():
+            method.finish(student)
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted terms of all methods.
+
+        Where one of them trains the teacher, the others still see it as a constant.
+        """
+        terms: dict[str, Tensor] = {}
+        constant = teacher.detach()
+        for method, weight in zip(self.parts(), self.weights, strict=True):
+            for name, term in method(student, teacher if method.trains_teacher else constant, batch).items():
+                key, count = name, 2
+                while key in terms:
+                    key, count = f"{name}_{count}", count + 1
+                terms[key] = weight * term
+        return terms
+
+
+def from_expression(text: str, student: Spec, teacher: Spec, defaults: Options = _NO_OPTIONS) -> Method:
+    """Build what a user wrote: a method, or a weighted sum of methods.
+
+    Args:
+        text: such as ``"kd"`` or ``"kd(temperature=2)+0.5*rkd"``.
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output.
+        defaults: method -> option -> value, for options that `text` leaves open.
+
+    Returns:
+        The method itself where there is one without a weight, else a `Sum`.
+
+    Raises:
+        CmkdError: unknown name or option (with the nearest valid one), a value of the wrong type, a weight that is not
+            a finite number, or shapes a method cannot work with.
+
+    Example:
+        >>> spec = Spec(classes=10, dim=64)
+        >>> from_expression("kd(temperature=2)", spec, spec).temperature
+        2
+        >>> both = from_expression("kd + 0.5*rkd", spec, spec, {"kd": {"temperature": 3.0}})
+        >>> both.name, both.needs, both.weights, both.parts()[0].temperature
+        ('kd+rkd', ('logits', 'embedding'), (1.0, 0.5), 3.0)
+    """
+    calls = parse_sum(text)
+    for call in calls:
+        if not math.isfinite(call.weight):
+            raise CmkdError(f"the weight of {call.name} in '{text}' must be a finite number, got {call.weight}")
+
+    def build(call: Call) -> Method:
+        return create(call.name, student, teacher, **{**defaults.get(call.name, {}), **call.options})
+
+    methods = [build(call) for call in calls]
+    if len(calls) == 1 and calls[0].weight == 1.0:
+        return methods[0]
+    return Sum(student, teacher, methods, [call.weight for call in calls])

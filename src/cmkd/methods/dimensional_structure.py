@@ -1,0 +1,260 @@
+"""Dimensional structure: independent output channels, uniformly spread intermediate features (Si et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from cmkd.correlation import cross_correlation
+from cmkd.distributed import gather
+from cmkd.errors import CmkdError, unknown_name
+from cmkd.methods.base import Method
+from cmkd.methods.kd import kd
+from cmkd.ops import at_least_float32, check_pair, off_diagonal, resize_like
+from cmkd.pairwise import log_mean_gaussian, unit_rows
+from cmkd.types import Batch, Output, Spec
+
+INDEPENDENCE_REFERENCES = ("teacher", "self", "structure")
+UNIFORMITY_REFERENCES = ("teacher", "self")
+POINTS = ("pooled", "positions")
+
+
+def channel_independence(
+    student_embedding: Tensor,
+    teacher_embedding: Tensor,
+    *,
+    off_diagonal_weight: float = 0.005,
+    reference: Literal["teacher", "self", "structure"] = "teacher",
+) -> Tensor:
+    """Channel-wise independence of output features, by correlations over the batch.
+
+    With hats for channels standardised over the batch (biased variance), D channels and B samples:
+
+    - ``teacher``: ``C = t̂ᵀ ŝ / B`` towards the identity,
+      ``(1/D) Σ_i (1 - C_ii)² + (off_diagonal_weight / D) Σ_{i≠j} C_ij²``: each student channel is tied to its teacher
+      channel and kept independent of the teacher's others.
+    - ``self``: ``C = ŝᵀ ŝ / B``, the off-diagonal part alone: no teacher, the control.
+    - ``structure``: ``(off_diagonal_weight / D) Σ_{i≠j} (C^S_ij - C^T_ij)²`` of the two models' own correlations.
+
+    Args:
+        student_embedding: ``(batch, dim)``, after any projection.
+        teacher_embedding: ``(batch, dim)``; not read with ``reference="self"``.
+        off_diagonal_weight: factor of every off-diagonal part.
+        reference: what the student's correlations are led to.
+
+    Returns:
+        Scalar. A constant channel counts as uncorrelated with all, also with its teacher.
+
+    Raises:
+        CmkdError: on different shapes or an unknown reference.
+
+    Source:
+        After Si et al. 2023, arXiv 2306.15977, which names channel-wise independence of the output features; the form
+        is that of Zbontar et al. 2021 (arXiv 2103.03230), per channel, and is our reading.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> round(float(channel_independence(x, x)), 4)  # independent channels, equal to the teacher's
+        0.0
+        >>> round(float(channel_independence(-x, x)), 3)  # C = -1: (1 + 1)² per channel
+        4.0
+    """
+    _check_choices(reference, "self", "pooled")
+    check_pair(student_embedding, teacher_embedding, same_shape=reference != "self")
+    student, teacher = at_least_float32(student_embedding, teacher_embedding)
+    width = student.shape[1]
+    if reference == "teacher":
+        correlation = cross_correlation(teacher, student)
+        tied = (1.0 - correlation.diagonal()).square().sum() / width
+        return tied + off_diagonal_weight * off_diagonal(correlation).square().sum() / width
+    correlation = cross_correlation(student, student)
+    if reference == "structure":
+        correlation = correlation - cross_correlation(teacher, teacher)
+    return off_diagonal_weight * off_diagonal(correlation).square().sum() / width
+
+
+def map_points(
+    feature_map: Tensor, *, points: Literal["pooled", "positions"] = "pooled", pool: int | None = 2
+) -> Tensor:
+    """Turn maps into vectors.
+
+    Args:
+        feature_map: ``(batch, channels, height, width)``.
+        points: ``pooled``: one vector per sample, the flattened pooled map; ``positions``: one vector of channels per
+            position of the pooled map.
+        pool: positions on a side after adaptive average pooling (never more than the map has); None for no pooling.
+
+    Returns:
+        ``(batch, channels p p)`` or ``(batch p p, channels)``, at least float32.
+
+    Example:
+        >>> x = torch.zeros(5, 3, 8, 8)
+        >>> map_points(x).shape, map_points(x, points="positions", pool=None).shape
+        (torch.Size([5, 12]), torch.Size([320, 3]))
+    """
+    _check_choices("self", "self", points)
+    (x,) = at_least_float32(feature_map)
+    if pool is not None:
+        x = resize_like(x, (min(pool, x.shape[2]), min(pool, x.shape[3])))
+    return x.flatten(1) if points == "pooled" else x.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def feature_uniformity(
+    student_points: Tensor,
+    teacher_points: Tensor | None = None,
+    *,
+    t: float = 2.0,
+    centre: bool = True,
+    reference: Literal["teacher", "self"] = "teacher",
+    eps: float = 1e-6,
+) -> Tensor:
+    """Uniform distribution of intermediate features on the hypersphere.
+
+    With ``u`` the vectors, centred if asked, scaled to length one: ``L = log mean_{i<j} exp(-t |u_i - u_j|²)``.
+    ``self`` returns the student's L; ``teacher`` returns ``max(0, L(student) - L(teacher))``: no more uniform than the
+    teacher.
+
+    Args:
+        student_points: ``(n, dim)``.
+        teacher_points: ``(m, teacher dim)``; not read with ``reference="self"``. No gradient flows to it.
+        t: width of the potential.
+        centre: whether to subtract the mean vector first: features after a ReLU share one orthant.
+        reference: as above.
+        eps: the length is ``sqrt(|x|² + eps)``. Centring leaves collapsed features as rounding noise; this keeps their
+            gradient below ``1 / sqrt(eps)``.
+
+    Returns:
+        Scalar; 0 where there are fewer than two points. Memory is O(n dim).
+
+    Raises:
+        CmkdError: on an unknown reference, or no teacher where it is the reference.
+
+    Source:
+        After Si et al. 2023, arXiv 2306.15977, which names uniform distribution of intermediate features; the form is
+        that of Wang, Isola 2020 (arXiv 2005.10242), and the hinge to the teacher is ours.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+        >>> round(float(feature_uniformity(x, reference="self")), 3), float(feature_uniformity(x, x))
+        (-8.0, 0.0)
+    """
+    _check_choices("self", reference, "pooled")
+
+    def measure(points: Tensor) -> Tensor:
+        (x,) = at_least_float32(points)
+        return log_mean_gaussian(unit_rows(x - x.mean(0) if centre else x, eps=eps), t=t)
+
+    if reference == "self":
+        return measure(student_points)
+    if teacher_points is None:
+        raise CmkdError("the uniformity of the teacher is the reference: give teacher_points, or reference='self'")
+    return (measure(student_points) - measure(teacher_points.detach())).clamp(min=0.0)
+
+
+def _check_choices(independence_reference: str, uniformity_reference: str, points: str) -> None:
+    for kind, value, known in (
+        ("independence reference", independence_reference, INDEPENDENCE_REFERENCES),
+        ("uniformity reference", uniformity_reference, UNIFORMITY_REFERENCES),
+        ("kind of points", points, POINTS),
+    ):
+        if value not in known:
+            raise unknown_name(kind, value, known)
+
+
+class DimensionalStructure(Method):
+    """Lead the student to the teacher's dimensional structure, beside softened logits.
+
+    ``kd_weight KD + independence_weight L_ind + uniformity_weight L_uni``; a term of weight 0 is left out, with what it
+    needs. Independence is of the embeddings (a trained linear map brings the student to the teacher's width where they
+    differ); uniformity is the mean over the chosen maps. The statistics are those of the global batch.
+
+    Args:
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output; the same classes unless `kd_weight` is 0.
+        kd_weight: of the softened logits' KL divergence, beside a cross-entropy of weight 1.
+        temperature: of the softened logits.
+        independence_weight: of the channel-wise independence.
+        independence_reference: ``teacher``, ``self`` or ``structure``, see `channel_independence`.
+        off_diagonal_weight: inside the independence.
+        uniformity_weight: of the uniform distribution.
+        uniformity_reference: ``teacher`` (hinge) or ``self``, see `feature_uniformity`.
+        t: width of the Gaussian potential of the uniformity.
+        stages: the maps it takes, shallow to deep; negative counts from the deepest.
+        points: ``pooled`` or ``positions``, see `map_points`.
+        pool: positions on a side of a pooled map; None for no pooling.
+        centre: whether the uniformity's vectors are centred.
+    """
+
+    name = "ds"
+    kind = "structure"
+    paper = "Si et al. 2023, arXiv 2306.15977 (the loss's exact form is our reading of its abstract)"
+    bibtex = """@article{si2023dimensional, title={A Dimensional Structure based Knowledge Distillation Method for
+  Cross-Modal Learning}, author={Si, Lingyu and Dong, Hongwei and Qiang, Wenwen and Yu, Junzhi and Zhai, Wenlong and
+  Zheng, Changwen and Xu, Fanjiang and Sun, Fuchun}, journal={arXiv:2306.15977}, year={2023}}"""
+    needs = ("logits", "embedding", "maps")
+
+    def __init__(
+        self,
+        student: Spec,
+        teacher: Spec,
+        *,
+        kd_weight: float = 4.0,
+        temperature: float = 4.0,
+        independence_weight: float = 10.0,
+        independence_reference: Literal["teacher", "self", "structure"] = "teacher",
+        off_diagonal_weight: float = 0.005,
+        uniformity_weight: float = 0.1,
+        uniformity_reference: Literal["teacher", "self"] = "teacher",
+        t: float = 2.0,
+        stages: Sequence[int] = (-1,),
+        points: Literal["pooled", "positions"] = "pooled",
+        pool: int | None = 2,
+        centre: bool = True,
+    ) -> None:
+        super().__init__(student, teacher)
+        _check_choices(independence_reference, uniformity_reference, points)
+        weights = (kd_weight, independence_weight, off_diagonal_weight, uniformity_weight)
+        if not (min(weights) >= 0 and t > 0 and temperature > 0):
+            raise CmkdError(
+                f"{self.name}: needs weights of 0 or more and t and temperature above 0, got weights {weights}, t {t}, "
+                f"temperature {temperature}"
+            )
+        if kd_weight:
+            self.require_same_classes()
+        if uniformity_weight:
+            if not stages or (pool is not None and pool < 1):
+                raise CmkdError(f"{self.name}: needs at least one stage and a pool of 1 or more, got {stages}, {pool}")
+            self.require_maps(max(max(stage + 1, -stage) for stage in stages))
+        self.kd_weight, self.temperature = kd_weight, temperature
+        self.independence_weight, self.independence_reference = independence_weight, independence_reference
+        self.off_diagonal_weight = off_diagonal_weight
+        self.uniformity_weight, self.uniformity_reference = uniformity_weight, uniformity_reference
+        self.t, self.stages, self.points, self.pool, self.centre = t, tuple(stages), points, pool, centre
+        projected = bool(independence_weight) and independence_reference != "self" and student.dim != teacher.dim
+        self.projection = nn.Linear(student.dim, teacher.dim, bias=False) if projected else nn.Identity()
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms ``kd``, ``independence`` and ``uniformity``, each where its weight is not 0."""
+        terms: dict[str, Tensor] = {}
+        if self.kd_weight:
+            # gathered, as the other terms are, so that processes with unequal shares agree with one process
+            ours, theirs = gather(student.logits), gather(teacher.logits)
+            terms["kd"] = self.kd_weight * kd(ours, theirs, temperature=self.temperature)
+        if self.independence_weight:
+            terms["independence"] = self.independence_weight * channel_independence(
+                gather(self.projection(student.embedding)),
+                gather(teacher.embedding),
+                off_diagonal_weight=self.off_diagonal_weight,
+                reference=self.independence_reference,
+            )
+        if self.uniformity_weight:
+            values = [self._uniformity(student.maps[stage], teacher.maps[stage]) for stage in self.stages]
+            terms["uniformity"] = self.uniformity_weight * torch.stack(values).mean()
+        return terms
+
+    def _uniformity(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+        ours, theirs = (gather(map_points(m, points=self.points, pool=self.pool)) for m in (student_map, teacher_map))
+        return feature_uniformity(ours, theirs, t=self.t, centre=self.centre, reference=self.uniformity_reference)

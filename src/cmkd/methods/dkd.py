@@ -1,0 +1,120 @@
+"""Decoupled knowledge distillation (Zhao et al. 2022)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmkd.methods.base import Method, on_labelled
+from cmkd.ops import at_least_float32, check_pair
+from cmkd.types import Batch, Output, Spec
+
+
+def non_target(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the logits of all classes but the target's, ``(batch, classes - 1)``, in order."""
+    keep = torch.ones_like(logits, dtype=torch.bool).scatter(1, target[:, None], False)
+    return logits[keep].reshape(logits.shape[0], logits.shape[1] - 1)
+
+
+def dkd(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    target: Tensor,
+    *,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
+) -> Tensor:
+    """KD split in two: ``T² (alpha KL(b_t || b_s) + beta KL(n_t || n_s))``.
+
+    b is the pair (target, all others) of softened probabilities, n the distribution over the other classes.
+
+    Args:
+        student_logits: ``(batch, classes)``.
+        teacher_logits: ``(batch, classes)``.
+        target: ``(batch,)`` int64, all labelled.
+        alpha: weight of the target's part.
+        beta: weight of the other classes' part.
+        temperature: T, above 0.
+
+    Returns:
+        Scalar, the mean over the batch. With two classes the second part is 0: one class is left over.
+
+    Raises:
+        CmkdError: if the shapes differ.
+
+    Source:
+        Zhao et al. 2022, arXiv 2203.08679. The authors' code takes the log of a sum of probabilities, which underflows,
+        and removes the target by subtracting 1000 from its logit; here sums stay in the log domain and the target's
+        column is left out.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0, 1.0]])
+        >>> abs(float(dkd(logits, logits, torch.tensor([0])))) < 1e-6
+        True
+    """
+    check_pair(student_logits, teacher_logits, same_shape=True)
+    student, teacher = (logits / temperature for logits in at_least_float32(student_logits, teacher_logits))
+    binary = []
+    for log_p in (F.log_softmax(student, 1), F.log_softmax(teacher, 1)):
+        others = torch.logsumexp(non_target(log_p, target), 1, keepdim=True)
+        binary.append(torch.cat([log_p.gather(1, target[:, None]), others], 1))
+    target_part = F.kl_div(binary[0], binary[1], log_target=True, reduction="batchmean")
+    rest = [F.log_softmax(non_target(logits, target), 1) for logits in (student, teacher)]
+    other_part = F.kl_div(rest[0], rest[1], log_target=True, reduction="batchmean")
+    return (alpha * target_part + beta * other_part) * temperature**2
+
+
+class DKD(Method):
+    """Match the teacher's probability of the target and its distribution over the other classes, weighted apart.
+
+    Unlabelled pairs give no term.
+
+    Args:
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output; the same classes.
+        alpha: weight of the target's part.
+        beta: weight of the other classes' part.
+        temperature: softens both distributions.
+        warmup_epochs: the weight rises linearly over this many epochs (the authors' recipe has 20 of 240; 0 here, as
+            our runs are shorter).
+        weight: of the term.
+    """
+
+    name = "dkd"
+    kind = "logits"
+    paper = "Zhao et al. 2022, CVPR, arXiv 2203.08679"
+    bibtex = """@inproceedings{zhao2022decoupled, title={Decoupled Knowledge Distillation}, author={Zhao, Borui and Cui,
+  Quan and Song, Renjie and Qiu, Yiyu and Liang, Jiajun}, booktitle={CVPR}, year={2022}}"""
+    needs = ("logits", "target")
+
+    def __init__(
+        self,
+        student: Spec,
+        teacher: Spec,
+        *,
+        alpha: float = 1.0,
+        beta: float = 8.0,
+        temperature: float = 4.0,
+        warmup_epochs: int = 0,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(student, teacher)
+        self.require_same_classes()
+        self.require_positive(temperature=temperature)
+        self.alpha, self.beta, self.temperature = alpha, beta, temperature
+        self.warmup_epochs, self.weight, self.epoch = warmup_epochs, weight, 0
+
+    def on_epoch_start(self, epoch: int) -> None:
+        """Learn how far the warm-up is."""
+        self.epoch = epoch
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the term ``dkd``."""
+
+        def loss(ours: Tensor, theirs: Tensor, target: Tensor) -> Tensor:
+            return dkd(ours, theirs, target, alpha=self.alpha, beta=self.beta, temperature=self.temperature)
+
+        ramp = min((self.epoch + 1) / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
+        return {"dkd": self.weight * ramp * on_labelled(loss, student.logits, teacher.logits, batch.target)}

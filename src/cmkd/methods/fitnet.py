@@ -1,0 +1,66 @@
+"""Hints from an intermediate map (FitNets, Romero et al. 2015; across modalities Gupta et al. 2016)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cmkd.methods.base import Method
+from cmkd.ops import at_least_float32, check_pair, match_resolution
+from cmkd.types import Batch, Output, Spec
+
+
+def fitnet(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    """Mean squared difference of two maps of one shape: ``mean (s - t)²``.
+
+    Args:
+        student_map: ``(batch, channels, height, width)``, after any projection.
+        teacher_map: the same shape.
+
+    Raises:
+        CmkdError: if the shapes differ.
+
+    Source:
+        Romero et al. 2015, arXiv 1412.6550, equation 3 (there a sum over positions and half of it; here the mean, as in
+        the common implementations). Used across modalities by Gupta et al. 2016, arXiv 1507.00448.
+
+    Example:
+        >>> import torch
+        >>> float(fitnet(torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)))
+        1.0
+    """
+    check_pair(student_map, teacher_map, same_shape=True)
+    student, teacher = at_least_float32(student_map, teacher_map)
+    return F.mse_loss(student, teacher)
+
+
+class FitNet(Method):
+    """Regress one of the teacher's maps from the student's by a trained 1 x 1 convolution.
+
+    Maps of different resolution meet at the smaller one by average pooling (our choice: the paper has equal ones).
+
+    Args:
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output.
+        stage: which map, shallow to deep; negative counts from the deepest.
+        weight: of the term.
+    """
+
+    name = "fitnet"
+    kind = "features"
+    paper = "Romero et al. 2015, arXiv 1412.6550; Gupta et al. 2016, arXiv 1507.00448"
+    bibtex = """@inproceedings{romero2015fitnets, title={FitNets: Hints for Thin Deep Nets}, author={Romero, Adriana and
+  Ballas, Nicolas and Kahou, Samira Ebrahimi and Chassang, Antoine and Gatta, Carlo and Bengio, Yoshua},
+  booktitle={ICLR}, year={2015}}"""
+    needs = ("maps",)
+
+    def __init__(self, student: Spec, teacher: Spec, *, stage: int = -2, weight: float = 1.0) -> None:
+        super().__init__(student, teacher)
+        self.require_maps(max(stage + 1, -stage))
+        self.stage, self.weight = stage, weight
+        self.projection = nn.Conv2d(student.map_shapes[stage][0], teacher.map_shapes[stage][0], 1, bias=False)
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the term ``fitnet``."""
+        ours, theirs = match_resolution(student.maps[self.stage], teacher.maps[self.stage])
+        return {"fitnet": self.weight * fitnet(self.projection(ours), theirs)}

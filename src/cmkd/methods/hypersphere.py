@@ -1,0 +1,100 @@
+"""Alignment with the teacher and uniformity on the hypersphere (Wang & Isola 2020)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from cmkd.distributed import gather
+from cmkd.methods.base import Method
+from cmkd.methods.uniformity import uniformity
+from cmkd.ops import at_least_float32, check_pair
+from cmkd.pairwise import unit_rows
+from cmkd.types import Batch, Output, Spec
+
+
+def hypersphere(
+    student_embedding: Tensor,
+    teacher_embedding: Tensor,
+    *,
+    t: float = 2.0,
+    alignment_power: float = 2.0,
+    uniformity_weight: float = 1.0,
+) -> Tensor:
+    """Bring pairs together and spread each side: ``mean |u - v|^a + w (L_uni(s) + L_uni(t)) / 2`` of unit vectors.
+
+    Args:
+        student_embedding: ``(batch, dim)``.
+        teacher_embedding: ``(batch, dim)``; its uniformity is a constant when it does not train.
+        t: width of the Gaussian potential.
+        alignment_power: a, above 0.
+        uniformity_weight: w.
+
+    Raises:
+        CmkdError: if the shapes differ.
+
+    Source:
+        Wang, Isola 2020, arXiv 2005.10242, section 4; there both sides are views of one network.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[2.0, 0.0], [-0.5, 0.0]])
+        >>> round(float(hypersphere(x, -x)), 3)  # 2² of each pair, -8 of each side
+        -4.0
+    """
+    check_pair(student_embedding, teacher_embedding, same_shape=True)
+    student, teacher = at_least_float32(student_embedding, teacher_embedding)
+    squared = (unit_rows(student) - unit_rows(teacher)).square().sum(1)
+    # below power 2 the root has no derivative at 0; the clamp gives identical pairs a gradient of 0
+    alignment = squared.clamp(min=1e-24).pow(alignment_power / 2.0).mean()
+    spread = (uniformity(student, t=t) + uniformity(teacher, t=t)) / 2.0
+    return alignment + uniformity_weight * spread
+
+
+class Hypersphere(Method):
+    """Align the student with the teacher on the hypersphere and spread it there; statistics of the global batch.
+
+    A trained linear map brings the student to the teacher's width where they differ.
+
+    Args:
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output.
+        t: width of the Gaussian potential.
+        alignment_power: power of the distance of a pair.
+        uniformity_weight: of the uniformity beside the alignment.
+        weight: of the whole term.
+    """
+
+    name = "hypersphere"
+    kind = "structure"
+    paper = "Wang, Isola 2020, arXiv 2005.10242"
+    bibtex = """@inproceedings{wang2020understanding, title={Understanding Contrastive Representation Learning through
+  Alignment and Uniformity on the Hypersphere}, author={Wang, Tongzhou and Isola, Phillip}, booktitle={ICML},
+  year={2020}}"""
+    needs = ("embedding",)
+
+    def __init__(
+        self,
+        student: Spec,
+        teacher: Spec,
+        *,
+        t: float = 2.0,
+        alignment_power: float = 2.0,
+        uniformity_weight: float = 1.0,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(student, teacher)
+        self.t, self.alignment_power = t, alignment_power
+        self.uniformity_weight, self.weight = uniformity_weight, weight
+        same = student.dim == teacher.dim
+        self.projection = nn.Identity() if same else nn.Linear(student.dim, teacher.dim, bias=False)
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the term ``hypersphere``."""
+        value = hypersphere(
+            gather(self.projection(student.embedding)),
+            gather(teacher.embedding),
+            t=self.t,
+            alignment_power=self.alignment_power,
+            uniformity_weight=self.uniformity_weight,
+        )
+        return {"hypersphere": self.weight * value}

@@ -1,0 +1,66 @@
+"""Knowledge distillation on softened logits (Hinton et al. 2015)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmkd.methods.base import Method
+from cmkd.ops import at_least_float32, check_pair
+from cmkd.types import Batch, Output, Spec
+
+
+def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0) -> Tensor:
+    """KL divergence from the student's softened classes to the teacher's: ``T² KL(softmax(t/T) || softmax(s/T))``.
+
+    Args:
+        student_logits: ``(batch, classes)``.
+        teacher_logits: ``(batch, classes)``.
+        temperature: T, above 0; the factor T² keeps the gradient's size as T grows.
+
+    Returns:
+        Scalar, the mean over the batch.
+
+    Raises:
+        CmkdError: if the shapes differ.
+
+    Source:
+        Hinton, Vinyals, Dean 2015, arXiv 1503.02531.
+
+    Example:
+        >>> import torch
+        >>> float(kd(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 0.0]])))
+        0.0
+    """
+    check_pair(student_logits, teacher_logits, same_shape=True)
+    student, teacher = at_least_float32(student_logits, teacher_logits)
+    log_student, log_teacher = F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1)
+    return F.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean") * temperature**2
+
+
+class KD(Method):
+    """Match the teacher's softened class probabilities.
+
+    Args:
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output; the same classes.
+        temperature: softens both distributions.
+        weight: of the term, beside a cross-entropy of weight 1.
+    """
+
+    name = "kd"
+    kind = "logits"
+    paper = "Hinton, Vinyals, Dean 2015, arXiv 1503.02531"
+    bibtex = """@article{hinton2015distilling, title={Distilling the Knowledge in a Neural Network},
+  author={Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff}, journal={arXiv:1503.02531}, year={2015}}"""
+    needs = ("logits",)
+
+    def __init__(self, student: Spec, teacher: Spec, *, temperature: float = 4.0, weight: float = 4.0) -> None:
+        super().__init__(student, teacher)
+        self.require_same_classes()
+        self.require_positive(temperature=temperature)
+        self.temperature, self.weight = temperature, weight
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the term ``kd``."""
+        return {"kd": self.weight * kd(student.logits, teacher.logits, temperature=self.temperature)}

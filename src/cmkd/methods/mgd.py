@@ -1,0 +1,89 @@
+"""Masked generative distillation (MGD, Yang et al. 2022)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cmkd.distributed import gather, rank
+from cmkd.errors import CmkdError
+from cmkd.methods.base import Method
+from cmkd.ops import at_least_float32, check_pair, match_resolution
+from cmkd.types import Batch, Output, Spec
+
+
+def mgd(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    """Squared difference of the generated and the teacher's map: the sum over a map, the mean over samples.
+
+    Args:
+        student_map: ``(batch, channels, height, width)``, generated from the masked student map.
+        teacher_map: the same shape.
+
+    Raises:
+        CmkdError: if the shapes differ.
+
+    Source:
+        Yang et al. 2022, arXiv 2205.01529, equation 4.
+
+    Example:
+        >>> float(mgd(torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2)))
+        4.0
+    """
+    check_pair(student_map, teacher_map, same_shape=True)
+    student, teacher = at_least_float32(student_map, teacher_map)
+    return (student - teacher).square().sum() / student.shape[0]
+
+
+class MGD(Method):
+    """Generate the teacher's whole map from a randomly masked student map.
+
+    Positions are masked; the draw depends on the step and the sample's place in the global batch, so that a resumed run
+    and several processes draw the same. Maps of different resolution meet at the smaller one.
+
+    Args:
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output.
+        stage: which map, shallow to deep; negative counts from the deepest.
+        masked: share of positions that are masked, from 0 to below 1 (0.15 in the paper's classification).
+        weight: of the term, a sum over the map.
+    """
+
+    name = "mgd"
+    kind = "features"
+    paper = "Yang et al. 2022, ECCV, arXiv 2205.01529"
+    bibtex = """@inproceedings{yang2022masked, title={Masked Generative Distillation}, author={Yang, Zhendong and Li,
+  Zhe and Shao, Mingqi and Shi, Dachuan and Yuan, Zehuan and Yuan, Chun}, booktitle={ECCV}, year={2022}}"""
+    needs = ("maps",)
+
+    steps: Tensor
+
+    def __init__(
+        self, student: Spec, teacher: Spec, *, stage: int = -1, masked: float = 0.15, weight: float = 7e-5
+    ) -> None:
+        super().__init__(student, teacher)
+        self.require_maps(max(stage + 1, -stage))
+        if not 0.0 <= masked < 1.0:
+            raise CmkdError(f"mgd: masked must be from 0 to below 1, got {masked}")
+        self.stage, self.masked, self.weight = stage, masked, weight
+        channels = teacher.map_shapes[stage][0]
+        self.projection = nn.Conv2d(student.map_shapes[stage][0], channels, 1)
+        self.generation = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)
+        )
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def mask(self, like: Tensor) -> Tensor:
+        """Return 1 where a position stays and 0 where it is masked, ``(batch, 1, height, width)``."""
+        owner = gather(torch.full((like.shape[0],), rank(), device=like.device)).cpu()
+        generator = torch.Generator().manual_seed(int(self.steps))
+        drawn = torch.rand(len(owner), 1, *like.shape[2:], generator=generator)
+        return (drawn[owner == rank()] >= self.masked).to(like)
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the term ``mgd``."""
+        ours, theirs = match_resolution(student.maps[self.stage], teacher.maps[self.stage])
+        projected = self.projection(ours)
+        generated = self.generation(projected * self.mask(projected))
+        if self.training:
+            self.steps += 1
+        return {"mgd": self.weight * mgd(generated, theirs)}

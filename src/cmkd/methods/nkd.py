@@ -1,0 +1,88 @@
+"""Normalised distillation of the non-target classes (NKD, Yang et al. 2023)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmkd.methods.base import Method, on_labelled
+from cmkd.methods.dkd import non_target
+from cmkd.ops import at_least_float32, check_pair
+from cmkd.types import Batch, Output, Spec
+
+
+def nkd(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float = 1.0, gamma: float = 1.5
+) -> Tensor:
+    """Soft loss on the target, and cross-entropy of the renormalised rest.
+
+    ``mean(-t_y log s_y) + gamma T² mean(-sum n_t log n_s)``, where n is the softened distribution over the classes
+    other than the target y.
+
+    Args:
+        student_logits: ``(batch, classes)``.
+        teacher_logits: ``(batch, classes)``.
+        target: ``(batch,)`` int64, all labelled.
+        temperature: T of the second part, above 0; the first is at temperature 1.
+        gamma: weight of the second part.
+
+    Returns:
+        Scalar, the mean over the batch.
+
+    Raises:
+        CmkdError: if the shapes differ.
+
+    Source:
+        Yang et al. 2023, arXiv 2303.13005, equation 8. All logarithms are of log-softmax: no NaN at large logits.
+
+    Example:
+        >>> import torch
+        >>> round(float(nkd(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0]))), 4)  # log(2) / 2, and no rest
+        0.3466
+    """
+    check_pair(student_logits, teacher_logits, same_shape=True)
+    student, teacher = at_least_float32(student_logits, teacher_logits)
+    on_target = F.log_softmax(student, 1).gather(1, target[:, None])
+    weight = teacher.softmax(1).gather(1, target[:, None]).detach()
+    rest_student = F.log_softmax(non_target(student, target) / temperature, 1)
+    rest_teacher = (non_target(teacher, target) / temperature).softmax(1)
+    rest = (rest_teacher * rest_student).sum(1).mean()
+    return -(weight * on_target).mean() - gamma * temperature**2 * rest
+
+
+class NKD(Method):
+    """Weigh the target by the teacher's confidence and match the renormalised other classes.
+
+    Unlabelled pairs give no term.
+
+    Args:
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output; the same classes.
+        temperature: of the other classes.
+        gamma: weight of the other classes.
+        weight: of the term.
+    """
+
+    name = "nkd"
+    kind = "logits"
+    paper = "Yang et al. 2023, ICCV, arXiv 2303.13005"
+    bibtex = """@inproceedings{yang2023knowledge, title={From Knowledge Distillation to Self-Knowledge Distillation: A
+  Unified Approach with Normalized Loss and Customized Soft Labels}, author={Yang, Zhendong and Zeng, Ailing and Li, Zhe
+  and Zhang, Tianke and Yuan, Chun and Li, Yu}, booktitle={ICCV}, year={2023}}"""
+    needs = ("logits", "target")
+
+    def __init__(
+        self, student: Spec, teacher: Spec, *, temperature: float = 1.0, gamma: float = 1.5, weight: float = 1.0
+    ) -> None:
+        super().__init__(student, teacher)
+        self.require_same_classes()
+        self.require_positive(temperature=temperature)
+        self.temperature, self.gamma, self.weight = temperature, gamma, weight
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the term ``nkd``."""
+
+        def loss(ours: Tensor, theirs: Tensor, target: Tensor) -> Tensor:
+            return nkd(ours, theirs, target, temperature=self.temperature, gamma=self.gamma)
+
+        return {"nkd": self.weight * on_labelled(loss, student.logits, teacher.logits, batch.target)}

@@ -1,0 +1,159 @@
+"""What there is to say about a method, read from its class, signature and docstring."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cmkd.expression import parse_sum
+from cmkd.methods.base import Method, get, hyperparameters, registry
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One option of a method.
+
+    Args:
+        name: as on the command line.
+        type: as annotated.
+        default: as written in Python.
+        text: what it is, from the docstring.
+    """
+
+    name: str
+    type: str
+    default: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything known about one method.
+
+    Args:
+        name: on the command line.
+        kind: control, logits, features, relations, structure or cross-modal.
+        idea: one line.
+        details: the docstring's other paragraphs.
+        hyperparameters: in the order of the signature.
+        needs: what it reads of a batch and of both outputs.
+        trains_teacher: whether the teacher trains along.
+        paper: one line.
+        bibtex: the paper's entry.
+    """
+
+    name: str
+    kind: str
+    idea: str
+    details: tuple[str, ...]
+    hyperparameters: tuple[Hyperparameter, ...]
+    needs: tuple[str, ...]
+    trains_teacher: bool
+    paper: str
+    bibtex: str
+
+    def markdown(self) -> str:
+        """Return the page as Markdown."""
+        lines = [f"# {self.name}", "", self.idea, ""]
+        for paragraph in self.details:
+            lines += [paragraph, ""]
+        lines += [f"- Kind: {self.kind}", f"- Needs: {', '.join(self.needs) or 'nothing'}"]
+        lines += ["- The teacher trains along."] if self.trains_teacher else []
+        lines += [f"- Paper: {self.paper}"] if self.paper else []
+        if self.hyperparameters:
+            lines += ["", "| option | type | default | meaning |", "|---|---|---|---|"]
+            for h in self.hyperparameters:
+                kind = h.type.replace("|", "\\|")
+                lines.append(f"| `{h.name}` | `{kind}` | `{h.default}` | {h.text} |")
+        options = ", ".join(f"{h.name}={h.default}" for h in self.hyperparameters[-1:])
+        call = f"{self.name}({options})" if options else self.name
+        compared = ",".join(dict.fromkeys(("none", call)))
+        lines += ["", "```", f'cmkd run --data digits --methods "{compared}" --out runs/{self.name}', "```"]
+        if self.bibtex:
+            lines += ["", "```bibtex", self.bibtex, "```"]
+        return "\n".join(lines) + "\n"
+
+
+def page(name: str) -> Page:
+    """Read a method's page.
+
+    Raises:
+        CmkdError: if the name is unknown.
+
+    Example:
+        >>> [(h.name, h.default) for h in page("kd").hyperparameters]
+        [('temperature', '4.0'), ('weight', '4.0')]
+    """
+    method = get(name)
+    idea, details, texts = _docstring(method)
+    options = tuple(
+        Hyperparameter(option, _type(parameter.annotation), repr(parameter.default), texts.get(option, ""))
+        for option, parameter in hyperparameters(method).items()
+    )
+    return Page(
+        name, method.kind, idea, details, options, method.needs, method.trains_teacher, method.paper, method.bibtex
+    )
+
+
+def pages() -> list[Page]:
+    """Return the pages of all methods, by name."""
+    return [page(name) for name in registry()]
+
+
+def write_markdown(folder: Path) -> list[Path]:
+    """Write one Markdown page a method, and ``index.md``; each file appears whole or not at all.
+
+    Args:
+        folder: is made if it is missing.
+
+    Returns:
+        The files written, the index first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    everything = pages()
+    index = ["# Methods", "", "| method | kind | idea | needs | paper |", "|---|---|---|---|---|"]
+    index += [
+        f"| [{p.name}]({p.name}.md) | {p.kind} | {p.idea} | {', '.join(p.needs)} | {p.paper} |" for p in everything
+    ]
+    texts = {"index.md": "\n".join(index) + "\n"} | {f"{p.name}.md": p.markdown() for p in everything}
+    for name, text in texts.items():
+        temporary = folder / f".{name}.{os.getpid()}"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / name)
+    return [folder / name for name in texts]
+
+
+def bibliography(expressions: Iterable[str]) -> str:
+    """Return the BibTeX entries of the methods in these expressions, each once, by key.
+
+    Args:
+        expressions: as for ``--methods``, such as ``["none", "kd+0.5*rkd"]``.
+
+    Raises:
+        CmkdError: unknown name, or text that is no expression.
+
+    Example:
+        >>> print(bibliography(["none", "kd(temperature=2)", "2*kd"]))  # one entry
+        @article{hinton2015distilling,...}
+    """
+    names = {call.name for expression in expressions for call in parse_sum(expression)}
+    entries = {get(name).bibtex for name in names} - {""}
+    return "\n\n".join(sorted(entries, key=lambda entry: entry.partition("{")[2]))
+
+
+def _type(annotation: object) -> str:
+    """Return an annotation as written; without postponed evaluation (a plug-in) it is the type itself."""
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+
+
+def _docstring(method: type[Method]) -> tuple[str, tuple[str, ...], dict[str, str]]:
+    """Return the first line, the other paragraphs and the text of each argument."""
+    head, _, rest = inspect.cleandoc(method.__doc__ or "").partition("\nArgs:\n")
+    paragraphs = [" ".join(p.split()) for p in head.split("\n\n") if p.strip()] or [""]
+    arguments = re.split(r"\n(?=\S)", rest, maxsplit=1)[0]
+    found = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", arguments, flags=re.MULTILINE)
+    return paragraphs[0], tuple(paragraphs[1:]), {name: " ".join(text.split()) for name, text in found}

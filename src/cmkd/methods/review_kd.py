@@ -1,0 +1,129 @@
+"""Knowledge review (Chen et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cmkd.methods.base import Method, deepest_pairs
+from cmkd.ops import at_least_float32, check_maps, check_pair, match_resolution
+from cmkd.types import Batch, Output, Spec
+
+LEVELS = (4, 2, 1)
+
+
+def review_kd(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
+    """Hierarchical context loss: squared differences of maps and of their pooled pyramids.
+
+    Per stage, ``(mse + sum over levels l below the height of 2^-k mse(pool to l x l)) / (1 + sum of 2^-k)``, k counting
+    the levels 4, 2, 1 that are used from 1.
+
+    Args:
+        student_maps: maps ``(batch, channels, height, width)``, shallow to deep, after fusion.
+        teacher_maps: as many, of the same shapes.
+
+    Raises:
+        CmkdError: if numbers or shapes differ.
+
+    Source:
+        Chen et al. 2021, arXiv 2104.09044, section 3.4; the weights are the authors' code's.
+
+    Example:
+        >>> maps = [torch.ones(1, 2, 8, 8)]
+        >>> float(review_kd(maps, [torch.zeros(1, 2, 8, 8)]))
+        1.0
+    """
+    check_maps(student_maps, teacher_maps)
+    total = student_maps[0].new_zeros(())
+    for ours, theirs in zip(student_maps, teacher_maps, strict=True):
+        check_pair(ours, theirs, same_shape=True)
+        student, teacher = at_least_float32(ours, theirs)
+        loss, factor, factors = F.mse_loss(student, teacher), 1.0, 1.0
+        for level in LEVELS:
+            if level < student.shape[2]:
+                factor /= 2.0
+                factors += factor
+                pooled = [F.adaptive_avg_pool2d(x, (level, level)) for x in (student, teacher)]
+                loss = loss + factor * F.mse_loss(pooled[0], pooled[1])
+        total = total + loss / factors
+    return total
+
+
+class Fusion(nn.Module):
+    """Attention-based fusion of a stage's map with what came from the deeper stages.
+
+    Args:
+        channels: of the student's map.
+        width: of what is passed on.
+        out_channels: of the teacher's map.
+        first: whether this is the deepest stage, with nothing to fuse.
+    """
+
+    def __init__(self, channels: int, width: int, out_channels: int, *, first: bool) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(channels, width, 1, bias=False)
+        self.leave = nn.Conv2d(width, out_channels, 3, padding=1, bias=False)
+        self.attention = None if first else nn.Conv2d(2 * width, 2, 1)
+
+    def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the map to compare and the map to pass on to the shallower stage."""
+        x = self.enter(x)
+        if self.attention is not None and deeper is not None:
+            resized = F.interpolate(deeper, x.shape[2:], mode="nearest")
+            share = self.attention(torch.cat([x, resized], 1)).sigmoid()
+            x = x * share[:, :1] + resized * share[:, 1:]
+        return self.leave(x), x
+
+
+class ReviewKD(Method):
+    """Let deep student stages help to match the teacher's shallow ones.
+
+    The connectors have no batch-norm (the paper's have: our choice, so that a batch of one works and processes need not
+    share statistics). With unlike numbers of maps the deepest ones are paired; resolutions meet at the smaller one.
+
+    Args:
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output.
+        width: channels of the fused maps.
+        warmup_epochs: the weight rises linearly over this many epochs (20 of 240 in the paper's recipe).
+        weight: of the term.
+    """
+
+    name = "review_kd"
+    kind = "features"
+    paper = "Chen et al. 2021, CVPR, arXiv 2104.09044"
+    bibtex = """@inproceedings{chen2021distilling, title={Distilling Knowledge via Knowledge Review}, author={Chen,
+  Pengguang and Liu, Shu and Zhao, Hengshuang and Jia, Jiaya}, booktitle={CVPR}, year={2021}}"""
+    needs = ("maps",)
+
+    def __init__(
+        self, student: Spec, teacher: Spec, *, width: int = 64, warmup_epochs: int = 0, weight: float = 1.0
+    ) -> None:
+        super().__init__(student, teacher)
+        self.require_maps()
+        self.require_positive(width=width)
+        self.warmup_epochs, self.weight, self.epoch = warmup_epochs, weight, 0
+        ours, theirs = deepest_pairs(student.map_shapes, teacher.map_shapes)
+        self.fusions = nn.ModuleList(
+            Fusion(s[0], width, t[0], first=stage == len(ours) - 1)
+            for stage, (s, t) in enumerate(zip(ours, theirs, strict=True))
+        )
+
+    def on_epoch_start(self, epoch: int) -> None:
+        """Learn how far the warm-up is."""
+        self.epoch = epoch
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the term ``review_kd``."""
+        ours, theirs = deepest_pairs(student.maps, teacher.maps)
+        fused: list[tuple[Tensor, Tensor]] = []
+        deeper = None
+        for fusion, s, t in reversed(list(zip(self.fusions, ours, theirs, strict=True))):
+            result, deeper = fusion(s, deeper)
+            fused.insert(0, match_resolution(result, t))
+        ramp = min((self.epoch + 1) / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
+        value = review_kd([s for s, _ in fused], [t for _, t in fused])
+        return {"review_kd": self.weight * ramp * value}

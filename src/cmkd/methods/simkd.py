@@ -1,0 +1,121 @@
+"""Reuse of the teacher's classifier (SimKD, Chen et al. 2022)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cmkd.errors import CmkdError
+from cmkd.methods.base import Method, frozen_classifier, not_bound
+from cmkd.ops import at_least_float32, check_pair
+from cmkd.types import Batch, Output, Spec
+
+
+def simkd(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
+    """Mean squared difference of embeddings: ``mean (s - t)²``.
+
+    Args:
+        student_embedding: ``(batch, dim)``, after the projector.
+        teacher_embedding: the same shape.
+
+    Raises:
+        CmkdError: if the shapes differ.
+
+    Source:
+        Chen et al. 2022, arXiv 2203.14001, equation 3 (there on the last map before pooling).
+
+    Example:
+        >>> float(simkd(torch.ones(2, 3), torch.zeros(2, 3)))
+        1.0
+    """
+    check_pair(student_embedding, teacher_embedding, same_shape=True)
+    student, teacher = at_least_float32(student_embedding, teacher_embedding)
+    return F.mse_loss(student, teacher)
+
+
+class _Follow:
+    """Calls `SimKD.fold` before a classifier runs; a copied student (a moving average) follows the same method."""
+
+    def __init__(self, method: SimKD) -> None:
+        self.method = method
+
+    def __call__(self, classifier: nn.Module, _: object) -> None:
+        self.method.fold(classifier)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> _Follow:
+        return self
+
+
+class SimKD(Method):
+    """Learn the teacher's embedding alone and classify with the teacher's classifier.
+
+    The projector P is one linear layer on the embedding (the paper has three convolutions on the last map: our choice),
+    so that the student's classifier is again one linear layer, ``W_t P``: it is set from P and the teacher's weights
+    before every forward pass, does not train itself, and a checkpoint of the student is an ordinary one. The paper has
+    no cross-entropy; ours reaches the backbone through this classifier, and never P.
+
+    Args:
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output; the same classes.
+        weight: of the term.
+    """
+
+    name = "simkd"
+    kind = "features"
+    paper = "Chen et al. 2022, CVPR, arXiv 2203.14001"
+    bibtex = """@inproceedings{chen2022knowledge, title={Knowledge Distillation with the Reused Teacher Classifier},
+  author={Chen, Defang and Mei, Jian-Ping and Zhang, Hailin and Wang, Can and Feng, Yan and Chen, Chun},
+  booktitle={CVPR}, year={2022}}"""
+    needs = ("embedding",)
+
+    def __init__(self, student: Spec, teacher: Spec, *, weight: float = 1.0) -> None:
+        super().__init__(student, teacher)
+        self.require_same_classes()
+        self.weight = weight
+        self.projector = nn.Linear(student.dim, teacher.dim)
+        self.teacher_classifier: nn.Module | None = None
+        self._hook: torch.utils.hooks.RemovableHandle | None = None
+        self._folded: Tensor | None = None
+
+    def bind(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Take the teacher's classifier, and let the student's follow it."""
+        self.teacher_classifier = frozen_classifier(teacher, self.name)
+        classifier = getattr(student, "classifier", None)
+        for side, module in (("student", classifier), ("teacher", self.teacher_classifier)):
+            if not isinstance(module, nn.Linear) or module.bias is None:
+                raise CmkdError(f"simkd: the {side}'s classifier must be one linear layer with a bias, got {module}")
+        assert isinstance(classifier, nn.Linear)
+        classifier.requires_grad_(False)
+        self._hook = classifier.register_forward_pre_hook(_Follow(self))
+
+    @torch.no_grad()
+    def fold(self, classifier: nn.Module) -> None:
+        """Set a linear layer to the teacher's classifier after the projector."""
+        assert isinstance(classifier, nn.Linear) and isinstance(self.teacher_classifier, nn.Linear)
+        outer = self.teacher_classifier
+        with torch.autocast(outer.weight.device.type, enabled=False):
+            weight, bias = outer.weight @ self.projector.weight, outer.weight @ self.projector.bias + outer.bias
+        # through .data: an earlier forward pass of the same step may still need these very values for its backward
+        classifier.weight.data.copy_(weight)
+        classifier.bias.data.copy_(bias)
+        self._folded = classifier.weight.detach().clone()
+
+    def finish(self, student: nn.Module) -> None:
+        """Leave the student with an ordinary linear classifier.
+
+        Weights loaded from a checkpoint since the last forward pass are kept: they were folded when they were saved.
+        """
+        classifier = student.get_submodule("classifier")
+        assert isinstance(classifier, nn.Linear)
+        if self._folded is not None and torch.equal(self._folded, classifier.weight):
+            self.fold(classifier)
+        if self._hook is not None:
+            self._hook.remove()
+        classifier.requires_grad_(True)
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the term ``simkd``."""
+        if self.teacher_classifier is None:
+            raise not_bound(self.name)
+        return {"simkd": self.weight * simkd(self.projector(student.embedding), teacher.embedding)}

@@ -1,0 +1,78 @@
+"""Softmax regression representation learning (SRRL, Yang et al. 2021)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cmkd.methods.base import Method, frozen_classifier, not_bound
+from cmkd.ops import at_least_float32, check_pair
+from cmkd.types import Batch, Output, Spec
+
+
+def srrl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Mean squared difference of logits that both come from the teacher's classifier: ``mean (W s - W t)²``.
+
+    Args:
+        student_logits: ``(batch, classes)``, the teacher's classifier on the student's projected embedding.
+        teacher_logits: ``(batch, classes)``.
+
+    Raises:
+        CmkdError: if the shapes differ.
+
+    Source:
+        Yang et al. 2021, ICLR, equation 4 in the regression form of the authors' code.
+
+    Example:
+        >>> import torch
+        >>> float(srrl(torch.ones(2, 3), torch.zeros(2, 3)))
+        1.0
+    """
+    check_pair(student_logits, teacher_logits, same_shape=True)
+    student, teacher = at_least_float32(student_logits, teacher_logits)
+    return F.mse_loss(student, teacher)
+
+
+class SRRL(Method):
+    """Match the teacher's embedding, and what the teacher's classifier makes of it.
+
+    The connector is one linear layer on the embedding (the paper has a convolution with batch-norm on the last map: our
+    choice).
+
+    Args:
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output.
+        feature_weight: of the difference of embeddings.
+        regression_weight: of the difference of logits.
+    """
+
+    name = "srrl"
+    kind = "features"
+    paper = "Yang et al. 2021, ICLR"
+    bibtex = """@inproceedings{yang2021knowledge, title={Knowledge Distillation via Softmax Regression Representation
+  Learning}, author={Yang, Jing and Martinez, Brais and Bulat, Adrian and Tzimiropoulos, Georgios}, booktitle={ICLR},
+  year={2021}}"""
+    needs = ("embedding", "logits")
+
+    def __init__(
+        self, student: Spec, teacher: Spec, *, feature_weight: float = 1.0, regression_weight: float = 1.0
+    ) -> None:
+        super().__init__(student, teacher)
+        self.feature_weight, self.regression_weight = feature_weight, regression_weight
+        self.connector = nn.Linear(student.dim, teacher.dim)
+        self.teacher_classifier: nn.Module | None = None
+
+    def bind(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Take the teacher's classifier."""
+        self.teacher_classifier = frozen_classifier(teacher, self.name)
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms ``srrl_features`` and ``srrl_regression``."""
+        if self.teacher_classifier is None:
+            raise not_bound(self.name)
+        projected = self.connector(student.embedding)
+        ours, theirs = at_least_float32(projected, teacher.embedding)
+        return {
+            "srrl_features": self.feature_weight * F.mse_loss(ours, theirs),
+            "srrl_regression": self.regression_weight * srrl(self.teacher_classifier(projected), teacher.logits),
+        }

@@ -1,0 +1,64 @@
+"""The student starts from the teacher's deeper weights: a control."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cmkd.errors import CmkdError
+from cmkd.methods.base import Method
+from cmkd.types import Batch, Output
+
+
+@torch.no_grad()
+def copy_deeper(student: nn.Module, teacher: nn.Module) -> list[str]:
+    """Copy the teacher's parameters into the student's where names and shapes agree, but not the input layer's.
+
+    The input layer is the module that holds the student's first parameter. Running statistics of normalisation layers
+    are left alone: they describe the other modality.
+
+    Args:
+        student: changed in place.
+        teacher: read.
+
+    Returns:
+        The names copied.
+
+    Raises:
+        CmkdError: if none agrees.
+
+    Example:
+        >>> student, teacher = (nn.Sequential(nn.Linear(n, 4), nn.Linear(4, 2)) for n in (3, 5))
+        >>> copy_deeper(student, teacher)
+        ['1.weight', '1.bias']
+    """
+    theirs = dict(teacher.named_parameters())
+    ours = dict(student.named_parameters())
+    first = next(iter(ours), "").rpartition(".")[0]
+    copied = []
+    for name, parameter in ours.items():
+        if name.rpartition(".")[0] != first and name in theirs and theirs[name].shape == parameter.shape:
+            parameter.copy_(theirs[name].to(parameter))
+            copied.append(name)
+    if not copied:
+        raise CmkdError(
+            "teacher_init: no deeper layer of the teacher has the name and shape of one of the student's; "
+            "give both the same architecture"
+        )
+    return copied
+
+
+class TeacherInit(Method):
+    """Start the student from the teacher's deeper weights, then train it alone; no terms."""
+
+    name = "teacher_init"
+    kind = "control"
+    uses_teacher = False
+
+    def bind(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Copy the weights."""
+        copy_deeper(student, teacher)
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return no terms."""
+        return {}

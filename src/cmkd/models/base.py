@@ -1,0 +1,87 @@
+"""A model is preprocessing, an encoder, and a linear classifier; every one returns an `Output`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cmkd.errors import CmkdError
+from cmkd.types import Modality, Output
+
+
+class Encoder(Protocol):
+    """What a file of this folder offers: features of a float32 input."""
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the embedding ``(batch, dim)`` and the maps ``(batch, channels, height, width)``, shallow to deep."""
+        ...
+
+
+class Preprocess(nn.Module):
+    """Bring a stored sample of any dtype to standardised float32; part of the model, so of its checkpoint and export.
+
+    Args:
+        modality: its statistics are subtracted and divided out per channel. Padding points stay zero.
+        size: height and width to resize images to (bilinear, antialiased); None keeps them.
+    """
+
+    def __init__(self, modality: Modality, *, size: int | None = None) -> None:
+        super().__init__()
+        if size is not None and modality.kind != "image":
+            raise CmkdError(f"a size is for images; '{modality.name}' is of kind {modality.kind}")
+        self.size = None if size is None or modality.shape[1:] == (size, size) else (size, size)
+        self.padded = modality.kind in ("points", "point_series")
+        self.shape = modality.shape
+        view = (-1, 1, 1) if modality.kind == "image" else (-1,)
+        self.register_buffer("mean", torch.tensor(modality.mean, dtype=torch.float32).view(view))
+        self.register_buffer("std", torch.tensor(modality.std, dtype=torch.float32).view(view))
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardise ``(batch, *modality.shape)``."""
+        if x.shape[1:] != self.shape:
+            raise CmkdError(f"expected samples of shape {self.shape}, got {tuple(x.shape[1:])}")
+        x = x.float()
+        padding = (x == 0).all(-1, keepdim=True) if self.padded else None
+        x = (x - self.mean) / self.std
+        if padding is not None:
+            x = x.masked_fill(padding, 0.0)
+        if self.size is not None:
+            x = F.interpolate(x, self.size, mode="bilinear", antialias=True, align_corners=False)
+        return x
+
+
+class Model(nn.Module):
+    """A classifier of one modality.
+
+    Args:
+        modality: what it sees.
+        encoder: module that fulfils `Encoder`.
+        classes: number of classes.
+        size: image size the encoder wants, None to keep the modality's.
+
+    Attributes:
+        spec: shapes of its output.
+        classifier: linear, from embedding to logits.
+    """
+
+    def __init__(self, modality: Modality, encoder: nn.Module, *, classes: int, size: int | None = None) -> None:
+        super().__init__()
+        self.modality = modality
+        self.preprocess = Preprocess(modality, size=size)
+        self.encoder = encoder
+        with torch.no_grad():
+            encoder.eval()
+            embedding, maps = encoder(self.preprocess(torch.zeros(2, *modality.shape)))
+            encoder.train()
+        self.classifier: nn.Module = nn.Linear(embedding.shape[1], classes)
+        self.spec = Output(embedding.new_zeros(2, classes), embedding, maps).spec()
+
+    def forward(self, x: Tensor) -> Output:
+        """Classify ``(batch, *modality.shape)`` of the stored dtype."""
+        embedding, maps = self.encoder(self.preprocess(x))
+        return Output(self.classifier(embedding), embedding, maps)

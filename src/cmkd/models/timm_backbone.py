@@ -1,0 +1,102 @@
+"""Any timm backbone by name, on any number of channels and any image size."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cmkd._torchvision import mend
+from cmkd.errors import CmkdError, unknown_name
+
+
+class TimmEncoder(nn.Module):
+    """Adapter over a timm model: its pooled features as embedding, its stages as maps.
+
+    Images too small for a backbone's strides: a ResNet-like stem (``conv1`` and ``maxpool``) is replaced by a 3 x 3
+    convolution of stride 1 (as is usual for CIFAR) below 64 pixels, unless the weights are pretrained; models that ask
+    for a fixed size get it (see `wanted_size`).
+
+    Args:
+        name: as in ``timm.list_models()``.
+        channels: of the input.
+        size: smaller side of the input in pixels.
+        pretrained: load the published weights; fails clearly where there is no network.
+
+    Raises:
+        CmkdError: unknown name, or the pretrained weights cannot be had.
+    """
+
+    def __init__(self, name: str, channels: int, size: int, *, pretrained: bool = False) -> None:
+        super().__init__()
+        mend()
+        import timm
+
+        options: dict[str, Any] = {"in_chans": channels, "num_classes": 0, "pretrained": pretrained}
+        if wanted_size(name) not in (None, size):
+            options["img_size"] = size
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # timm's own deprecations are not the user's
+                self.backbone: Any = timm.create_model(name, **options)
+        except Exception as error:  # hub clients raise many kinds; the name is already known to be right
+            if not pretrained:
+                raise
+            raise CmkdError(
+                f"cannot load the pretrained weights of '{name}' ({type(error).__name__}): they come from the Hugging "
+                "Face hub; check the network, or train from scratch with pretrained=false"
+            ) from error
+        if size < 64 and not pretrained:
+            _fit_stem(self.backbone, channels)
+        self._offers_maps = _offers_maps(self.backbone, channels, size)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return embedding and maps of images ``(batch, channels, height, width)``."""
+        if self._offers_maps:
+            final, maps = self.backbone.forward_intermediates(x, output_fmt="NCHW")
+        else:
+            final = self.backbone.forward_features(x)
+            maps = [final] if final.dim() == 4 else []
+        return self.backbone.forward_head(final, pre_logits=True), tuple(maps)
+
+
+def check_name(name: str) -> None:
+    """Raise `CmkdError` with the nearest names if timm has no model of that name."""
+    mend()
+    import timm
+
+    if not timm.is_model(name.split(".")[0]):
+        known = [m for m in timm.list_models() if m[:2] == name[:2]]
+        raise unknown_name("timm model", name, known[:40])
+
+
+def wanted_size(name: str) -> int | None:
+    """Return the image size a backbone is tied to (transformers with position embeddings), None where it is free."""
+    mend()
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    return int(config.input_size[-1]) if config is not None and config.fixed_input_size else None
+
+
+def _fit_stem(backbone: nn.Module, channels: int) -> None:
+    stem = getattr(backbone, "conv1", None)
+    if isinstance(stem, nn.Conv2d) and isinstance(getattr(backbone, "maxpool", None), nn.Module):
+        backbone.conv1 = nn.Conv2d(channels, stem.out_channels, 3, 1, 1, bias=stem.bias is not None)
+        backbone.maxpool = nn.Identity()
+
+
+def _offers_maps(backbone: Any, channels: int, size: int) -> bool:  # noqa: ANN401  # timm is untyped
+    if not hasattr(backbone, "forward_intermediates"):
+        return False
+    was_training = backbone.training
+    try:
+        with torch.no_grad():
+            backbone.eval().forward_intermediates(torch.zeros(1, channels, size, size), output_fmt="NCHW")
+    except (AssertionError, TypeError, NotImplementedError):
+        return False
+    finally:
+        backbone.train(was_training)
+    return True

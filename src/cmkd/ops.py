@@ -1,0 +1,112 @@
+"""Tensor mathematics that more than one method or metric needs. Statistics are of float32 or wider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ParamSpec
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmkd.errors import CmkdError
+
+Arguments = ParamSpec("Arguments")
+
+
+def in_float32(loss: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
+    """Decorate a loss with matrix products so that autocast does not compute them in half precision.
+
+    Autocast casts the operands of a product however wide they are; `at_least_float32` alone does not prevent it.
+    """
+
+    @wraps(loss)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Tensor:
+        first = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor | Sequence))
+        tensor = first if isinstance(first, Tensor) else first[0]
+        with torch.autocast(tensor.device.type, enabled=False):
+            return loss(*args, **kwargs)
+
+    return run
+
+
+def check_pair(student: Tensor, teacher: Tensor, *, same_shape: bool = False) -> None:
+    """Check that two tensors speak of the same batch.
+
+    Args:
+        student: ``(batch, ...)``.
+        teacher: ``(batch, ...)``.
+        same_shape: whether all other dimensions must agree too.
+
+    Raises:
+        CmkdError: with the shapes seen.
+    """
+    if student.shape[:1] != teacher.shape[:1]:
+        raise CmkdError(
+            f"expected student and teacher batches of one size, got {student.shape[0]} and {teacher.shape[0]}"
+        )
+    if same_shape and student.shape != teacher.shape:
+        raise CmkdError(
+            f"expected student and teacher of one shape, got {tuple(student.shape)} and {tuple(teacher.shape)}; "
+            "project the student first"
+        )
+
+
+def check_maps(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
+    """Check that two lists of maps, shallow to deep, have one length and one batch."""
+    if len(student) != len(teacher) or not student:
+        raise CmkdError(
+            f"expected as many student as teacher maps, at least one, got {len(student)} and {len(teacher)}"
+        )
+    for ours, theirs in zip(student, teacher, strict=True):
+        check_pair(ours, theirs)
+
+
+def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors in float32, or as they are if they are wider: losses are not computed in half precision."""
+    return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
+
+
+def standardise(x: Tensor, *, dim: int = 0, eps: float = 1e-5) -> Tensor:
+    """Subtract the mean and divide by the standard deviation along `dim` (biased variance, `eps` inside the root).
+
+    A constant column becomes zeros, with a finite gradient.
+
+    Args:
+        x: any shape.
+        dim: the dimension the statistics run over.
+        eps: added to the variance.
+    """
+    centred = x - x.mean(dim=dim, keepdim=True)
+    return centred * (centred.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
+
+
+def off_diagonal(matrix: Tensor) -> Tensor:
+    """Return the off-diagonal elements of a square matrix ``(n, n)`` as ``(n (n - 1),)``.
+
+    Example:
+        >>> off_diagonal(torch.arange(9.0).reshape(3, 3)).tolist()
+        [1.0, 2.0, 3.0, 5.0, 6.0, 7.0]
+    """
+    n = matrix.shape[0]
+    if matrix.shape != (n, n):
+        raise CmkdError(f"expected a square matrix, got {tuple(matrix.shape)}")
+    return matrix.flatten()[1:].view(n - 1, n + 1)[:, :-1].flatten() if n > 1 else matrix.new_zeros(0)
+
+
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """Return squared Euclidean distances ``(n, m)`` between the rows of `x` ``(n, dim)`` and of `y` ``(m, dim)``."""
+    squares = x.square().sum(1)[:, None] + y.square().sum(1)[None, :]
+    return (squares - 2.0 * x @ y.T).clamp(min=0.0)
+
+
+def resize_like(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bring maps ``(batch, channels, height, width)`` to the spatial `size` by adaptive average pooling."""
+    return x if tuple(x.shape[2:]) == tuple(size) else F.adaptive_avg_pool2d(x, (int(size[0]), int(size[1])))
+
+
+def match_resolution(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring two maps to the smaller height and the smaller width of the two by adaptive average pooling."""
+    size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
+    return resize_like(student, size), resize_like(teacher, size)

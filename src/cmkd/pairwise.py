@@ -1,0 +1,167 @@
+"""Sums over all pairs of points in memory that grows with the points, not with their pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from cmkd.errors import CmkdError
+from cmkd.ops import at_least_float32, in_float32, squared_distances
+
+_RESCALE_ABOVE = 30.0
+"""Sums are kept relative to a shift; e^30 above it leaves float32 (e^88) room for the sum over 10^12 pairs."""
+
+
+def unit_rows(x: Tensor, *, eps: float = 1e-12) -> Tensor:
+    """Scale each row to length one: ``x / sqrt(|x|² + eps)``.
+
+    Unlike a clamped norm it has a bounded gradient at the zero row, ``1 / sqrt(eps)``, and keeps that row zero.
+
+    Args:
+        x: ``(n, dim)``.
+        eps: added to the squared length.
+
+    Example:
+        >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
+        [[0.6..., 0.8...], [0.0, 0.0]]
+    """
+    return x * (x.square().sum(1, keepdim=True) + eps).rsqrt()
+
+
+@in_float32
+def log_mean_gaussian(points: Tensor, *, t: float = 2.0, block_size: int | None = None) -> Tensor:
+    """Logarithm of the mean Gaussian potential over all pairs: ``log mean_{i<j} exp(-t |x_i - x_j|²)``.
+
+    Exact. The pairs are visited in blocks of ``block_size x block_size``, each unordered pair once, and the gradient is
+    formed in the same visit, so that memory is O(n dim) and no exponential is computed twice. The sum is shifted as in
+    log-sum-exp: far-away points do not underflow to ``log 0``. It can be differentiated once.
+
+    Args:
+        points: ``(n, dim)``; half precision is widened to float32, also under autocast.
+        t: width of the Gaussian, above 0, per squared distance.
+        block_size: points on a side of a block; by default 256 on a CPU, where a block then stays in the cache, and
+            4096 elsewhere.
+
+    Returns:
+        Scalar; 0 with a zero gradient for fewer than two points, which have no pair. NaN in gives NaN out.
+
+    Raises:
+        CmkdError: if `points` is not a matrix, or `t` or `block_size` is not positive.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+        >>> round(float(log_mean_gaussian(x, t=3.0)), 12)
+        -3.0
+    """
+    if points.dim() != 2:
+        raise CmkdError(f"expected points of shape (n, dim), got {tuple(points.shape)}; flatten each sample first")
+    size = (256 if points.device.type == "cpu" else 4096) if block_size is None else block_size
+    if not t > 0 or size < 1:
+        raise CmkdError(f"expected t and block_size above 0, got {t} and {size}")
+    (points,) = at_least_float32(points)
+    if points.shape[0] < 2:
+        return 0.0 * points.sum()
+    result: Tensor = _LogMeanGaussian.apply(points, float(t), size)  # type: ignore[no-untyped-call]
+    return result
+
+
+def nearest_neighbours(
+    queries: Tensor, points: Tensor, *, count: int, skip_self: bool = False, block_size: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """Find the nearest `points` of each query by Euclidean distance, exactly, in blocks of queries.
+
+    Args:
+        queries: ``(n, dim)``.
+        points: ``(m, dim)``.
+        count: how many, at most m (m - 1 with `skip_self`).
+        skip_self: whether query i is point i, which is then not its own neighbour.
+        block_size: queries at a time; memory is O(block_size m).
+
+    Returns:
+        Squared distances ``(n, count)``, ascending, and int64 positions ``(n, count)``. A NaN query has NaN distances.
+
+    Raises:
+        CmkdError: if there are fewer points than `count`.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [1.0], [3.0]])
+        >>> nearest_neighbours(x, x, count=1, skip_self=True)[1].flatten().tolist()
+        [1, 0, 1]
+    """
+    available = points.shape[0] - int(skip_self)
+    if not 1 <= count <= available:
+        raise CmkdError(f"cannot find {count} nearest neighbours among {available} points")
+    centre = points.mean(0)
+    queries, points = queries - centre, points - centre
+    found = []
+    with torch.autocast(points.device.type, enabled=False):
+        for start in range(0, queries.shape[0], block_size):
+            distances = squared_distances(queries[start : start + block_size], points)
+            if skip_self:
+                rows = torch.arange(distances.shape[0], device=distances.device)
+                distances[rows, rows + start] = torch.inf
+            found.append(distances.topk(count, dim=1, largest=False))
+    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+
+
+class _LogMeanGaussian(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, points: Tensor, t: float, block_size: int) -> Tensor:  # noqa: ANN401  # autograd's context
+        value, gradient = _value_and_gradient(points, t, block_size, with_gradient=ctx.needs_input_grad[0])
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        (gradient,) = ctx.saved_tensors
+        return outer[0] * gradient, None, None
+
+
+def _blocks(n: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Yield the blocks on and above the diagonal that hold a pair."""
+    for row in range(0, n, size):
+        rows = slice(row, min(row + size, n))
+        if rows.stop - rows.start > 1:
+            yield rows, rows
+        for column in range(rows.stop, n, size):
+            yield rows, slice(column, min(column + size, n))
+
+
+def _value_and_gradient(points: Tensor, t: float, size: int, *, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+    # distances do not change, and their expansion into squares loses fewer digits around the mean
+    x = points - points.mean(0)
+    n = x.shape[0]
+    squares, one = -t * x.square().sum(1, keepdim=True), x.new_ones(n, 1)
+    # left_i . right_j = -t |x_i - x_j|²: the exponent is one matrix product
+    left, right = torch.cat([2.0 * t * x, squares, one], 1), torch.cat([x, one, squares], 1)
+    weighted = torch.cat([x, one], 1)
+    sums = torch.zeros_like(weighted) if with_gradient else None
+    total = x.new_zeros((), dtype=torch.float64)  # 10^9 float32 terms of one size would lose digits
+    shift: float | None = None
+    for rows, columns in _blocks(n, size):
+        exponent = (left[rows] @ right[columns].T).clamp_(max=0.0)
+        if rows == columns:
+            below = torch.ones_like(exponent, dtype=torch.bool).tril_()
+            exponent.masked_fill_(below, -torch.inf)
+        highest = float(exponent.amax())
+        if shift is None or highest > shift + _RESCALE_ABOVE:
+            factor = 0.0 if shift is None else torch.tensor(shift - highest, dtype=torch.float64).exp().item()
+            total = total * factor
+            if sums is not None:
+                sums *= factor
+            shift = highest
+        weight = exponent.sub_(shift).exp_()
+        total = total + weight.sum(dtype=torch.float64)
+        if sums is not None:
+            sums[rows] += weight @ weighted[columns]
+            sums[columns] += weight.T @ weighted[rows]
+    value = (total.log() + (shift or 0.0) - torch.tensor(n * (n - 1) / 2, dtype=torch.float64).log()).to(x.dtype)
+    if sums is None:
+        return value, None
+    gradient = (x * sums[:, -1:] - sums[:, :-1]) * (-2.0 * t / total).to(x.dtype)
+    return value, gradient

@@ -1,0 +1,162 @@
+"""The figures of a run's page, ready to embed. Colours are Okabe and Ito's, safe for colour-blind eyes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cmkd.types import Modality
+
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+
+
+def embed(figure: Figure, kind: str = "svg") -> str:
+    """Return a figure as an ``<img>`` source."""
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(
+        buffer, format=kind, dpi=110, bbox_inches="tight", metadata={"Date": None} if kind == "svg" else None
+    )
+    media = "image/svg+xml" if kind == "svg" else "image/png"
+    return f"data:{media};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def accuracy_figure(teacher: float, rows: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw each student's test accuracy as a dot, each method's mean as a bar, and the teacher as a line.
+
+    Args:
+        teacher: test accuracy, 0 to 1.
+        rows: method -> accuracies of its seeds.
+    """
+    figure = Figure(figsize=(7.0, 0.9 + 0.42 * len(rows)))
+    axes = figure.add_subplot()
+    for place, values in enumerate(rows.values()):
+        colour = COLOURS[place % len(COLOURS)]
+        scaled = 100 * np.asarray(values)
+        axes.plot(scaled, np.full(len(scaled), place), "o", color=colour, alpha=0.55, markeredgewidth=0)
+        axes.plot([scaled.mean()] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2.5)
+    axes.axvline(100 * teacher, color="#666666", linestyle="--", linewidth=1.2)
+    axes.text(100 * teacher, -0.75, " teacher ", ha="right", va="center", color="#555555", fontsize=9)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_ylim(len(rows) - 0.4, -1.1)
+    axes.set_xlabel("test accuracy (%)")
+    _plain(axes)
+    return figure
+
+
+def curves_figure(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
+    """Draw validation accuracy and training loss by epoch: the mean over seeds, and their range.
+
+    Args:
+        histories: name -> one table a seed, with columns epoch, validation_accuracy, train_cross_entropy.
+    """
+    figure = Figure(figsize=(9.5, 3.2))
+    left, right = figure.subplots(1, 2)
+    for place, (name, tables) in enumerate(histories.items()):
+        colour = "#888888" if name == "teacher" else COLOURS[(place - 1) % len(COLOURS)]
+        for axes, column, factor in ((left, "validation_accuracy", 100.0), (right, "train_cross_entropy", 1.0)):
+            values = factor * pd.concat([t.set_index("epoch")[column] for t in tables], axis=1)
+            epochs = values.index + 1
+            style = "--" if name == "teacher" else "-"
+            axes.plot(epochs, values.mean(axis=1), style, color=colour, label=name, linewidth=1.6)
+            if len(tables) > 1:
+                axes.fill_between(epochs, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.15, linewidth=0)
+    left.set_ylabel("validation accuracy (%)")
+    right.set_ylabel("training cross-entropy")
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        _plain(axes)
+    left.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.tight_layout()
+    return figure
+
+
+def confusion_figure(target: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+    """Draw a confusion matrix in percent of each true class.
+
+    Args:
+        target: ``(n,)`` true classes; of several seeds one after the other.
+        predicted: ``(n,)``.
+        classes: their names.
+    """
+    counts = np.zeros((len(classes), len(classes)))
+    np.add.at(counts, (target, predicted), 1.0)
+    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = min(7.0, 2.0 + 0.32 * len(classes))
+    figure = Figure(figsize=(side, side))
+    axes = figure.add_subplot()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    if len(classes) <= 12:
+        for row, column in np.ndindex(share.shape):
+            if share[row, column] >= 0.5:
+                shade = "white" if share[row, column] > 55 else "#333333"
+                axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", fontsize=7, color=shade)
+    if len(classes) <= 25:
+        axes.set_xticks(range(len(classes)), list(classes), rotation=60, ha="right", fontsize=8)
+        axes.set_yticks(range(len(classes)), list(classes), fontsize=8)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    return figure
+
+
+def samples_figure(
+    arrays: Mapping[str, NDArray[np.generic]], modalities: Mapping[str, Modality], labels: Sequence[str]
+) -> Figure:
+    """Draw pairs as columns: the first modality above, the second below.
+
+    Args:
+        arrays: modality -> ``(pairs, *shape)``.
+        modalities: their descriptions.
+        labels: one a pair.
+    """
+    columns = len(labels)
+    figure = Figure(figsize=(1.15 * columns + 0.6, 1.25 * len(arrays) + 0.35))
+    grid = figure.subplots(len(arrays), columns, squeeze=False)
+    for row, (name, values) in enumerate(arrays.items()):
+        for column in range(columns):
+            axes = grid[row, column]
+            _draw(axes, np.asarray(values[column]), modalities[name])
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if row == 0:
+                axes.set_title(labels[column], fontsize=8)
+        grid[row, 0].set_ylabel(name, fontsize=9)
+    figure.tight_layout(pad=0.3)
+    return figure
+
+
+def _draw(axes: Axes, sample: NDArray[np.generic], modality: Modality) -> None:
+    values = sample.astype(np.float64)
+    if modality.kind == "image":
+        low, high = np.percentile(values, (1, 99))
+        scaled = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
+        if modality.dtype == "uint8" and modality.channels == 3:
+            scaled = values / 255
+        axes.imshow(scaled[:3].transpose(1, 2, 0) if modality.channels >= 3 else scaled[0], cmap="gray")
+    elif modality.kind in ("points", "point_series"):
+        points = values.reshape(-1, modality.channels)
+        points = points[(points != 0).any(1)]
+        height = 2 if modality.channels > 2 else 1
+        axes.scatter(points[:, 0], points[:, height], s=2, color=COLOURS[1], linewidths=0)
+    elif modality.kind == "series":
+        shown = (values - np.asarray(modality.mean)) / np.asarray(modality.std)
+        axes.imshow(shown.T, aspect="auto", cmap="cividis", interpolation="nearest") if modality.channels > 3 else (
+            axes.plot(shown, linewidth=0.8)
+        )
+    else:
+        axes.bar(np.arange(len(values)), values, color=COLOURS[1])
+
+
+def _plain(axes: Axes) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(axis="both", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)

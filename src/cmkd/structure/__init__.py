@@ -1,0 +1,36 @@
+"""What a feature space looks like: dimensional structure, discriminability, and likeness of two models.
+
+`describe` and `compare` are the entry points; the functions behind them take features or their `Moments`. The same
+numbers as torchmetrics, fed batch by batch, are in `cmkd.structure.metrics`, which is slow to import and so not here.
+All statistics are in float64.
+"""
+
+from cmkd.structure.channels import Moments as Moments
+from cmkd.structure.channels import channel_correlation as channel_correlation
+from cmkd.structure.channels import correlation_mean_abs as correlation_mean_abs
+from cmkd.structure.channels import correlation_norm as correlation_norm
+from cmkd.structure.channels import effective_rank as effective_rank
+from cmkd.structure.channels import participation_ratio as participation_ratio
+from cmkd.structure.channels import spectral_decay as spectral_decay
+from cmkd.structure.channels import spectrum as spectrum
+from cmkd.structure.describe import compare as compare
+from cmkd.structure.describe import describe as describe
+from cmkd.structure.discriminability import cross_validated_accuracy as cross_validated_accuracy
+from cmkd.structure.discriminability import fisher_ratio as fisher_ratio
+from cmkd.structure.discriminability import held_out_accuracy as held_out_accuracy
+from cmkd.structure.discriminability import linear_probe as linear_probe
+from cmkd.structure.discriminability import nearest_neighbour_classifier as nearest_neighbour_classifier
+from cmkd.structure.discriminability import neural_collapse as neural_collapse
+from cmkd.structure.discriminability import silhouette as silhouette
+from cmkd.structure.features import as_vectors as as_vectors
+from cmkd.structure.similarity import CrossMoments as CrossMoments
+from cmkd.structure.similarity import cross_correlation_diagonal as cross_correlation_diagonal
+from cmkd.structure.similarity import linear_cka as linear_cka
+from cmkd.structure.similarity import non_target_divergence as non_target_divergence
+from cmkd.structure.similarity import prediction_agreement as prediction_agreement
+from cmkd.structure.sphere import alignment as alignment
+from cmkd.structure.sphere import mean_cosine as mean_cosine
+from cmkd.structure.sphere import nearest_neighbour_entropy as nearest_neighbour_entropy
+from cmkd.structure.sphere import tolerance as tolerance
+from cmkd.structure.sphere import uniformity as uniformity
+from cmkd.structure.sphere import unit_vectors as unit_vectors

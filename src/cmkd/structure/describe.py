@@ -1,0 +1,161 @@
+"""One entry point for a feature space, one for a pair of models."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cmkd.errors import CmkdError
+from cmkd.structure import channels, discriminability, similarity, sphere
+from cmkd.structure.features import Pooling, as_vectors, check_rows, check_target
+
+
+def describe(
+    features: Tensor,
+    target: Tensor | None = None,
+    *,
+    test_features: Tensor | None = None,
+    test_target: Tensor | None = None,
+    pooling: Pooling = "mean",
+    t: float = 2.0,
+    neighbours: int = 5,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Measure the dimensional structure of features and, with classes, their discriminability.
+
+    Args:
+        features: ``(n, dim)``, or maps ``(n, channels, height, width)``.
+        target: ``(n,)`` classes; negative ones are unlabelled and left out of what needs classes.
+        test_features: as `features`, for the two accuracies: fitted on `features`, scored on these. Without them, the
+            accuracies are of 5-fold stratified cross-validation on `features`.
+        test_target: ``(m,)``.
+        pooling: of maps: ``mean`` over positions or ``flatten``.
+        t: width of the uniformity's potential.
+        neighbours: of the k-nearest-neighbour accuracy.
+        seed: of the folds and of the silhouette's draw.
+
+    Returns:
+        ``samples``, ``dim``, ``constant_channels``; ``correlation_mean_abs``, ``correlation_norm``, ``effective_rank``,
+        ``participation_ratio``, ``spectral_decay``; ``uniformity`` and ``uniformity_centred``, ``mean_cosine``,
+        ``nearest_neighbour_entropy`` (two or more dimensions). With two or more classes: ``tolerance``,
+        ``fisher_ratio``, ``nc1``, ``silhouette``, and, where each class has 5 samples or there is a test set,
+        ``knn_accuracy`` and ``linear_probe_accuracy``. Memory is O(n dim + dim²).
+
+    Raises:
+        CmkdError: on fewer than two samples, features that are all 0, NaN or infinity, or shapes that do not fit.
+
+    Example:
+        >>> x = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+        >>> found = describe(x, torch.arange(60) % 2)
+        >>> 1 <= found["effective_rank"] <= 8, "linear_probe_accuracy" in found
+        (True, True)
+    """
+    if (test_features is None) != (test_target is None):
+        raise CmkdError("a test set needs both test_features and test_target")
+    if test_features is not None and target is None:
+        raise CmkdError("a test set needs the classes of the first set too: give target")
+    x = as_vectors(features, pooling=pooling)
+    found = _structure(x, t)
+    if target is not None:
+        check_target(x, target)
+        labelled = target >= 0
+        test = None
+        if test_features is not None and test_target is not None:
+            test = as_vectors(test_features, pooling=pooling, at_least=1), test_target
+            discriminability.check_test_set(x, test[0])
+            kept = test_target >= 0
+            test = test[0][kept], test_target[kept]
+        found |= _discriminability(x[labelled], target[labelled], test, neighbours, seed)
+    return found
+
+
+def _structure(x: Tensor, t: float) -> dict[str, float]:
+    moments = channels.Moments.of(x)
+    unit = sphere.unit_vectors(x)
+    found = {
+        "samples": float(x.shape[0]),
+        "dim": float(x.shape[1]),
+        "constant_channels": float((~moments.live()).sum()),
+        "correlation_mean_abs": channels.correlation_mean_abs(moments),
+        "correlation_norm": channels.correlation_norm(moments),
+        "effective_rank": channels.effective_rank(moments),
+        "participation_ratio": channels.participation_ratio(moments),
+        "spectral_decay": channels.spectral_decay(moments),
+        "uniformity": sphere.uniformity(unit, t=t),
+        "uniformity_centred": sphere.uniformity(sphere.unit_vectors(x, centre=True), t=t),
+        "mean_cosine": sphere.mean_cosine(unit),
+    }
+    if x.shape[1] > 1:
+        found["nearest_neighbour_entropy"] = sphere.nearest_neighbour_entropy(unit)
+    return found
+
+
+def _discriminability(
+    x: Tensor, target: Tensor, test: tuple[Tensor, Tensor] | None, neighbours: int, seed: int
+) -> dict[str, float]:
+    classes, counts = torch.unique(target, return_counts=True)
+    if len(classes) < 2:
+        return {}
+    ratio, collapse = discriminability.fisher_and_collapse(x, target)
+    found = {
+        "tolerance": sphere.tolerance(sphere.unit_vectors(x), target),
+        "fisher_ratio": ratio,
+        "nc1": collapse,
+    }
+    if len(classes) < x.shape[0]:
+        found["silhouette"] = discriminability.silhouette(x, target, seed=seed)
+    nearest, probe = discriminability.nearest_neighbour_classifier(neighbours), discriminability.linear_probe()
+    for name, classifier in (("knn_accuracy", nearest), ("linear_probe_accuracy", probe)):
+        if test is not None:
+            found[name] = discriminability.held_out_accuracy(classifier, x, target, *test)
+        elif int(counts.min()) >= 5:
+            found[name] = discriminability.cross_validated_accuracy(classifier, x, target, seed=seed)
+    return found
+
+
+def compare(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    student_logits: Tensor | None = None,
+    teacher_logits: Tensor | None = None,
+    target: Tensor | None = None,
+    pooling: Pooling = "mean",
+) -> dict[str, float]:
+    """Measure how alike two models' features, and their predictions, are on the same samples.
+
+    Args:
+        student: ``(n, dim)`` features, or maps.
+        teacher: ``(n, teacher dim)`` features, or maps.
+        student_logits: ``(n, classes)``.
+        teacher_logits: ``(n, classes)``.
+        target: ``(n,)`` classes, negative where unlabelled.
+        pooling: of maps: ``mean`` over positions or ``flatten``.
+
+    Returns:
+        ``linear_cka``; at equal widths ``cross_correlation_diagonal`` and ``alignment``; with both logits
+        ``prediction_agreement``; with labelled samples too, ``non_target_divergence``.
+
+    Raises:
+        CmkdError: on different numbers of samples, fewer than two, NaN or infinity.
+
+    Example:
+        >>> x = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+        >>> {name: round(value, 3) for name, value in compare(x, x).items()}
+        {'linear_cka': 1.0, 'cross_correlation_diagonal': 1.0, 'alignment': 0.0}
+    """
+    x, y = as_vectors(student, pooling=pooling), as_vectors(teacher, pooling=pooling)
+    moments = similarity.CrossMoments.of(x, y)
+    found = {"linear_cka": similarity.linear_cka(moments)}
+    if x.shape == y.shape:
+        found["cross_correlation_diagonal"] = similarity.cross_correlation_diagonal(moments)
+        found["alignment"] = sphere.alignment(sphere.unit_vectors(x), sphere.unit_vectors(y))
+    if student_logits is not None and teacher_logits is not None:
+        check_rows(x, student_logits)
+        found["prediction_agreement"] = similarity.prediction_agreement(student_logits, teacher_logits)
+        if target is not None and (target >= 0).any():
+            kept = target >= 0
+            found["non_target_divergence"] = similarity.non_target_divergence(
+                student_logits[kept], teacher_logits[kept], target[kept]
+            )
+    return found

@@ -1,0 +1,175 @@
+"""How well features tell the classes apart."""
+
+from __future__ import annotations
+
+import torch
+from sklearn import config_context
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import silhouette_score
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from cmkd.errors import CmkdError
+from cmkd.structure.features import check_equal_width, check_target, class_sums
+
+_WORKING_MEMORY = 256  # MiB of distances that scikit-learn holds at a time; its default is 1 GiB
+
+
+def nearest_neighbour_classifier(neighbours: int = 5) -> KNeighborsClassifier:
+    """Return a classifier by the vote of the Euclidean nearest neighbours."""
+    return KNeighborsClassifier(neighbours)
+
+
+def linear_probe(regularisation: float = 1.0) -> Pipeline:
+    """Return logistic regression on channels standardised by the train set, of inverse penalty `regularisation`."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=regularisation, max_iter=2000))
+
+
+def held_out_accuracy(
+    classifier: KNeighborsClassifier | Pipeline,
+    features: Tensor,
+    target: Tensor,
+    test_features: Tensor,
+    test_target: Tensor,
+) -> float:
+    """Fit `classifier` on one set and return its accuracy on another.
+
+    Args:
+        classifier: such as `linear_probe` or `nearest_neighbour_classifier`.
+        features: ``(n, dim)`` to fit.
+        target: ``(n,)`` classes.
+        test_features: ``(m, dim)``.
+        test_target: ``(m,)``.
+
+    Example:
+        >>> x, y = torch.tensor([[0.0], [1.0], [10.0], [11.0]]), torch.tensor([0, 0, 1, 1])
+        >>> held_out_accuracy(linear_probe(), x, y, x + 0.1, y)
+        1.0
+    """
+    check_target(features, target)
+    check_target(test_features, test_target)
+    with config_context(working_memory=_WORKING_MEMORY):
+        classifier.fit(features.cpu().numpy(), target.cpu().numpy())
+        return float(classifier.score(test_features.cpu().numpy(), test_target.cpu().numpy()))
+
+
+def cross_validated_accuracy(
+    classifier: KNeighborsClassifier | Pipeline, features: Tensor, target: Tensor, *, folds: int = 5, seed: int = 0
+) -> float:
+    """Return the mean accuracy of stratified cross-validation, for when there is one set of features alone.
+
+    Samples are dealt to the folds one by one: where several samples come of one scene or person, give a test set to
+    `held_out_accuracy` instead.
+
+    Raises:
+        CmkdError: if a class has fewer samples than there are folds.
+    """
+    check_target(features, target)
+    counts = torch.bincount(target - target.min())
+    smallest = int(counts[counts > 0].min())
+    if smallest < folds:
+        raise CmkdError(f"a class has {smallest} samples, fewer than {folds} folds: drop it or give a test set")
+    splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    with config_context(working_memory=_WORKING_MEMORY):
+        return float(cross_val_score(classifier, features.cpu().numpy(), target.cpu().numpy(), cv=splits).mean())
+
+
+def silhouette(features: Tensor, target: Tensor, *, sample: int = 5000, seed: int = 0) -> float:
+    """Return the mean silhouette of the classes, Euclidean, between -1 and 1.
+
+    Invariant to rotation, shift and one scale for all; not to duplicating the sample.
+
+    Args:
+        features: ``(n, dim)``.
+        target: ``(n,)``, at least two classes.
+        sample: above this number of samples, that many are drawn at random: the cost is quadratic.
+        seed: of the draw.
+
+    Source:
+        Rousseeuw 1987, by scikit-learn.
+    """
+    check_target(features, target)
+    kept = torch.arange(features.shape[0])
+    if len(kept) > sample:
+        kept = torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))[:sample]
+    x, y = features.cpu()[kept].numpy(), target.cpu()[kept].numpy()
+    with config_context(working_memory=_WORKING_MEMORY):
+        return float(silhouette_score(x, y))
+
+
+def scatter_ratios(products: Tensor, sums: Tensor, counts: Tensor) -> tuple[float, float]:
+    """Return Fisher's ratio and NC1 from sums over samples, float64.
+
+    With the within-class covariance S_W and the between-class one S_B (class means weighted by their numbers):
+    Fisher's ratio is ``tr S_B / tr S_W``, higher is better told apart; NC1 is ``tr(S_W S_B⁺) / classes``, lower is more
+    collapsed. Both are invariant to rotation, shift, one scale for all, and to duplicating the sample.
+
+    Args:
+        products: ``(dim, dim)`` sum of the outer products of all samples.
+        sums: ``(classes, dim)`` sum of the vectors of each class.
+        counts: ``(classes,)``; a class without samples is left out.
+
+    Returns:
+        The ratio (inf where classes do not vary within) and NC1.
+
+    Raises:
+        CmkdError: with fewer than two classes.
+
+    Source:
+        Fisher 1936; Papyan, Han, Donoho 2020, arXiv 2008.08186 (NC1; there with balanced classes).
+    """
+    sums, counts = sums[counts > 0], counts[counts > 0]
+    if len(counts) < 2:
+        raise CmkdError(f"expected samples of at least two classes, got {len(counts)}")
+    n, means = counts.sum(), sums / counts[:, None]
+    offsets = means - sums.sum(0) / n
+    between = (offsets * counts[:, None]).T @ offsets / n
+    within = (products - (means * counts[:, None]).T @ means) / n
+    inside = within.diagonal().sum().clamp(min=0.0)
+    # S_B has rank classes - 1 at most: what is below its precision must not be inverted
+    collapse = (within @ torch.linalg.pinv(between, hermitian=True, rtol=1e-10)).diagonal().sum()
+    # the difference of two sums leaves rounding where all samples of a class coincide
+    negligible = inside <= 1e-14 * products.diagonal().sum() / n
+    ratio = torch.inf if negligible else float(between.diagonal().sum() / inside)
+    return ratio, max(float(collapse) / len(counts), 0.0)
+
+
+def fisher_ratio(features: Tensor, target: Tensor) -> float:
+    """Return Fisher's ratio, see `scatter_ratios`.
+
+    Example:
+        >>> x = torch.tensor([[-1.0], [1.0], [9.0], [11.0]], dtype=torch.float64)
+        >>> fisher_ratio(x, torch.tensor([0, 0, 1, 1]))  # means 0 and 10: 5² between; 1 within
+        25.0
+    """
+    return fisher_and_collapse(features, target)[0]
+
+
+def neural_collapse(features: Tensor, target: Tensor) -> float:
+    """Return NC1, see `scatter_ratios`.
+
+    Example:
+        >>> x = torch.tensor([[-1.0], [1.0], [9.0], [11.0]], dtype=torch.float64)
+        >>> round(neural_collapse(x, torch.tensor([0, 0, 1, 1])), 6)  # 1 / 25, over two classes
+        0.02
+    """
+    return fisher_and_collapse(features, target)[1]
+
+
+def fisher_and_collapse(features: Tensor, target: Tensor) -> tuple[float, float]:
+    """Return both ratios of `scatter_ratios` for features ``(n, dim)``, float64, and their classes ``(n,)``."""
+    check_target(features, target)
+    sums, counts = class_sums(features, target, int(target.max()) + 1)
+    return scatter_ratios(features.T @ features, sums, counts)
+
+
+def check_test_set(features: Tensor, test_features: Tensor) -> None:
+    """Check that train and test features have one width.
+
+    Raises:
+        CmkdError: with the shapes seen.
+    """
+    check_equal_width(features[:1], test_features[:1])

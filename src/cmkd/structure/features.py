@@ -1,0 +1,83 @@
+"""What the metrics read: one finite vector per sample, in float64."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cmkd.errors import CmkdError
+
+Pooling = Literal["mean", "flatten"]
+
+
+def as_vectors(features: Tensor, *, pooling: Pooling = "mean", at_least: int = 2) -> Tensor:
+    """Return one float64 vector per sample, cut from the graph.
+
+    Args:
+        features: ``(n, dim)``, or maps ``(n, channels, height, width)``.
+        pooling: of maps: ``mean`` over positions, one number per channel, or ``flatten``, every position of every
+            channel a dimension of its own.
+        at_least: the smallest n that makes sense.
+
+    Raises:
+        CmkdError: on another shape, fewer samples, NaN or infinity.
+
+    Example:
+        >>> as_vectors(torch.ones(2, 3, 4, 4)).shape, as_vectors(torch.ones(2, 3, 4, 4), pooling="flatten").shape
+        (torch.Size([2, 3]), torch.Size([2, 48]))
+    """
+    if features.dim() not in (2, 4) or pooling not in ("mean", "flatten"):
+        raise CmkdError(
+            f"expected features (n, dim) or maps (n, channels, height, width) and pooling mean or flatten, "
+            f"got {tuple(features.shape)} and {pooling}"
+        )
+    x = features.detach().double()
+    if x.dim() == 4:
+        x = x.mean((2, 3)) if pooling == "mean" else x.flatten(1)
+    if x.shape[0] < at_least or x.shape[1] == 0:
+        raise CmkdError(f"expected at least {at_least} samples of one dimension or more, got {tuple(x.shape)}")
+    if not x.isfinite().all():
+        bad = int((~x.isfinite()).any(1).sum())
+        raise CmkdError(f"{bad} of {x.shape[0]} samples hold NaN or infinity: check the model that made them")
+    return x
+
+
+def check_target(features: Tensor, target: Tensor) -> None:
+    """Check that `target` ``(n,)`` holds the int64 class of each row of `features`.
+
+    Raises:
+        CmkdError: with the shapes seen.
+    """
+    if target.shape != features.shape[:1] or target.is_floating_point():
+        raise CmkdError(
+            f"expected one integer class per sample, got a target {tuple(target.shape)} of {target.dtype} "
+            f"for {features.shape[0]} samples"
+        )
+
+
+def check_equal_width(student: Tensor, teacher: Tensor) -> None:
+    """Check that two matrices have one shape.
+
+    Raises:
+        CmkdError: with the shapes seen.
+    """
+    if student.shape != teacher.shape:
+        raise CmkdError(f"expected features of one shape, got {tuple(student.shape)} and {tuple(teacher.shape)}")
+
+
+def check_rows(student: Tensor, teacher: Tensor) -> None:
+    """Check that two tensors speak of the same samples.
+
+    Raises:
+        CmkdError: with the numbers of rows.
+    """
+    if student.shape[0] != teacher.shape[0]:
+        raise CmkdError(f"expected the same samples of both models, got {student.shape[0]} and {teacher.shape[0]}")
+
+
+def class_sums(features: Tensor, target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return the sum of the vectors of each class ``(classes, dim)`` and their numbers ``(classes,)``."""
+    sums = features.new_zeros(classes, features.shape[1]).index_add_(0, target, features)
+    return sums, torch.bincount(target, minlength=classes).to(features.dtype)

@@ -1,0 +1,124 @@
+"""How features lie on the unit hypersphere: uniformity, alignment, tolerance, cosines, nearest-neighbour entropy."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from scipy.special import digamma
+from torch import Tensor
+
+from cmkd.errors import CmkdError
+from cmkd.pairwise import log_mean_gaussian, nearest_neighbours, unit_rows
+from cmkd.structure.features import Pooling, as_vectors, check_equal_width, check_target, class_sums
+
+
+def unit_vectors(features: Tensor, *, pooling: Pooling = "mean", centre: bool = False) -> Tensor:
+    """Return the features scaled to length one in float64; a zero vector stays zero.
+
+    Args:
+        features: ``(n, dim)`` or maps.
+        pooling: of maps, see `cmkd.structure.features.as_vectors`.
+        centre: whether to subtract the mean vector first.
+    """
+    x = as_vectors(features, pooling=pooling)
+    x = x - x.mean(0) if centre else x
+    # scaled first, so that unit_rows' epsilon is small beside features of any size
+    scale = x.abs().amax(1, keepdim=True)
+    return unit_rows(x / torch.where(scale > 0, scale, 1.0), eps=1e-300)
+
+
+def uniformity(unit: Tensor, *, t: float = 2.0) -> float:
+    """``log mean_{i<j} exp(-t |u_i - u_j|²)``, between -4t and 0; lower is more uniform.
+
+    Invariant to rotation and to permuting samples; duplicating the sample raises it, by coinciding pairs.
+
+    Args:
+        unit: ``(n, dim)`` unit vectors.
+        t: width of the potential.
+
+    Source:
+        Wang, Isola 2020, arXiv 2005.10242.
+
+    Example:
+        >>> round(uniformity(torch.tensor([[1.0, 0.0], [0.0, 1.0]])), 6)  # |u - v|² = 2
+        -4.0
+    """
+    return float(log_mean_gaussian(unit, t=t))
+
+
+def alignment(student_unit: Tensor, teacher_unit: Tensor, *, power: float = 2.0) -> float:
+    """Mean ``|u - v|^power`` over pairs of unit vectors of one width; 0 where they coincide.
+
+    Invariant to a common rotation, to permuting pairs and to duplicating the sample.
+
+    Source:
+        Wang, Isola 2020, arXiv 2005.10242.
+
+    Example:
+        >>> alignment(torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0]]))
+        4.0
+    """
+    check_equal_width(student_unit, teacher_unit)
+    return float((student_unit - teacher_unit).norm(dim=1).pow(power).mean())
+
+
+def mean_cosine(unit: Tensor) -> float:
+    """Mean cosine over pairs ``i < j``, from the sum of the vectors, in O(n dim).
+
+    Invariant to rotation and to permuting samples; not to duplicating the sample, which adds pairs of cosine 1.
+
+    Example:
+        >>> mean_cosine(torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]))
+        -0.333...
+    """
+    n = unit.shape[0]
+    if n < 2:
+        raise CmkdError(f"expected at least 2 samples, got {n}")
+    return float((unit.sum(0).square().sum() - unit.square().sum()) / (n * (n - 1)))
+
+
+def tolerance(unit: Tensor, target: Tensor) -> float:
+    """Mean cosine over pairs ``i < j`` of one class; NaN where no class has two samples.
+
+    Invariant to rotation and to permuting samples. The paper's value is the mean over all pairs of the cosine times
+    "same class"; here the mean is over same-class pairs, so that it does not fall with the number of classes.
+
+    Source:
+        Wang, Liu 2021, arXiv 2012.09740.
+
+    Example:
+        >>> tolerance(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 0, 1, 1]))
+        0.5
+    """
+    check_target(unit, target)
+    sums, counts = class_sums(unit, target, int(target.max()) + 1)
+    pairs = (counts * (counts - 1)).sum()
+    return float((sums.square().sum() - unit.square().sum()) / pairs) if pairs else math.nan
+
+
+def nearest_neighbour_entropy(unit: Tensor, *, neighbour: int = 1) -> float:
+    """Differential entropy in nats by nearest-neighbour distances (Kozachenko-Leonenko), on the hypersphere.
+
+    ``ψ(n) - ψ(k) + log V_d + (d / n) Σ_i log ε_i``, ``ε_i`` the distance to the k-th neighbour, ``d = dim - 1``, the
+    dimension of the hypersphere, and ``V_d`` the volume of the d-dimensional unit ball. Distances are chords, and the
+    ball around a sample is taken as flat: biased where neighbours are far apart, so compare models at one n and one dim
+    alone. Distances below 1e-12 count as 1e-12: duplicates, whose entropy is -inf, give a very low, finite value.
+
+    Invariant to rotation and to permuting samples; not to duplicating the sample.
+
+    Args:
+        unit: ``(n, dim)`` unit vectors, n above `neighbour`, dim at least 2.
+        neighbour: k.
+
+    Source:
+        Kozachenko, Leonenko 1987; with k neighbours Kraskov et al. 2004, arXiv cond-mat/0305641, equation 20.
+    """
+    n, dim = unit.shape
+    if dim < 2:
+        raise CmkdError(f"the hypersphere of {dim} dimension has no neighbourhoods: give features of 2 or more")
+    squared, _ = nearest_neighbours(unit, unit, count=neighbour, skip_self=True)
+    log_distance = 0.5 * squared[:, -1].clamp(min=1e-24).log()
+    d = dim - 1
+    log_ball = 0.5 * d * math.log(math.pi) - math.lgamma(0.5 * d + 1.0)
+    return float(digamma(n) - digamma(neighbour) + log_ball + d * float(log_distance.mean()))

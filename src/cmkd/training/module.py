@@ -1,0 +1,200 @@
+"""The LightningModule: one for teachers and students alike."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+from cmkd.config import AugmentationConfig, OptimiserConfig
+from cmkd.data.augment import augment
+from cmkd.distributed import rank, world_size
+from cmkd.errors import CmkdError
+from cmkd.models import Model
+from cmkd.training.objective import Objective
+from cmkd.types import Batch, Modality
+
+CHECK_EVERY = 50  # steps between looks at the loss on a GPU; each look waits for the device
+
+
+class Training(LightningModule):
+    """Optimise an `Objective`, measure it on validation pairs, and keep its history.
+
+    Args:
+        objective: what is minimised.
+        modalities: descriptions of the inputs, for augmentation.
+        optimiser: optimiser and schedule.
+        augmentation: how strong.
+        registered: groups of modalities on one pixel grid.
+        seed: of augmentation and of each step's random numbers.
+        steps: number of optimiser steps in all.
+        batch_size: global; scales the learning rate.
+        dataset_size: number of rows of the data set; `Batch.index` is below it.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        modalities: Mapping[str, Modality],
+        optimiser: OptimiserConfig,
+        augmentation: AugmentationConfig,
+        registered: Sequence[Sequence[str]] = (),
+        seed: int,
+        steps: int,
+        batch_size: int,
+        dataset_size: int,
+    ) -> None:
+        super().__init__()
+        self.objective = objective
+        self.modality_info, self.registered = dict(modalities), registered
+        self.optimiser_config, self.augmentation = optimiser, augmentation
+        self.seed, self.steps, self.batch_size, self.dataset_size = seed, steps, batch_size, dataset_size
+        if objective.method is not None:
+            objective.method.on_train_start(dataset_size)
+        self.average: nn.Module | None = copy.deepcopy(objective.model).requires_grad_(False) if optimiser.ema else None
+        self.history: list[dict[str, float]] = []
+        self._sums: dict[str, float] = {}
+        self._pending: list[dict[str, Tensor]] = []
+        self._scores = torch.zeros(3, dtype=torch.float64)
+
+    @property
+    def model(self) -> Model:
+        """The model to evaluate and to save: the moving average where there is one."""
+        return self.objective.model if self.average is None else self.average  # type: ignore[return-value]
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Build optimiser and per-step schedule."""
+        config = self.optimiser_config
+        trained = [p for p in self.objective.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        ratio = self.batch_size / 128
+        if config.name == "adamw":
+            built: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=config.learning_rate * math.sqrt(ratio))
+        else:
+            rate = config.learning_rate * ratio
+            built = torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=config.momentum > 0)
+        warmup = max(1, round(config.warmup * self.steps))
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, self.steps - warmup))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(built, factor)
+        return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch."""
+        return batch.to(device, non_blocking=True)
+
+    def on_fit_start(self) -> None:
+        """Bring the teacher along; Lightning moves registered modules only."""
+        self.objective.move_teacher(self.device)
+
+    def on_train_epoch_start(self) -> None:
+        """Tell loader and method the epoch. Lightning restores the loader itself only within an epoch."""
+        assert self.trainer.train_dataloader is not None
+        self.trainer.train_dataloader.set_epoch(self.current_epoch)
+        if self.objective.method is not None:
+            self.objective.method.on_epoch_start(self.current_epoch)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make this step's random numbers a function of (seed, step, process), so that a resumed run repeats them."""
+        torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 1_009 + rank())
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        batch = augment(
+            batch,
+            self.modality_info,
+            self.augmentation,
+            seed=self.seed,
+            view=self.current_epoch,
+            registered=self.registered,
+        )
+        output, terms = self.objective(batch)
+        loss = torch.stack([term.float() for term in terms.values()]).sum()
+        with torch.no_grad():
+            right = (output.logits.argmax(1) == batch.target).sum() / batch.labelled.sum().clamp(min=1)
+            self._pending.append({"loss": loss.detach(), "accuracy": right} | {k: v.detach() for k, v in terms.items()})
+        if self.device.type == "cpu" or len(self._pending) >= CHECK_EVERY:
+            self._settle()
+        return loss
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # Lightning's signature
+        """Take a step and update the moving average; callbacks that save the state at the batch's end come after."""
+        super().optimizer_step(*arguments, **options)
+        if self.average is None:
+            return
+        with torch.no_grad():
+            source = self.objective.model.state_dict()
+            for name, value in self.average.state_dict().items():
+                if value.is_floating_point():
+                    value.lerp_(source[name], 1.0 - self.optimiser_config.ema)
+                else:
+                    value.copy_(source[name])
+
+    def on_validation_start(self) -> None:
+        """Begin to count."""
+        self._scores = torch.zeros(3, dtype=torch.float64, device="cpu" if self.device.type == "mps" else self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count right answers and the cross-entropy of labelled pairs."""
+        model = self.model
+        logits = model(batch.inputs[model.modality.name]).logits.float()
+        entropy = nn.functional.cross_entropy(logits, batch.target, ignore_index=-1, reduction="sum")
+        right = (logits.argmax(1) == batch.target).sum()
+        self._scores += torch.stack([right.double(), entropy.double(), batch.labelled.sum().double()]).to(self._scores)
+
+    def on_train_epoch_end(self) -> None:
+        """Close the epoch: one row of history, the same in every process."""
+        self._settle()
+        names = sorted(self._sums)
+        sums = torch.tensor([self._sums[n] for n in names], dtype=torch.float64, device=self._scores.device)
+        if world_size() > 1:
+            dist.all_reduce(sums)
+            dist.all_reduce(self._scores)
+        means = dict(zip(names, sums.tolist(), strict=True))
+        steps = means.pop("steps")
+        right, entropy, count = self._scores.tolist()
+        row = {"epoch": float(self.current_epoch), "step": float(self.global_step)}
+        row |= {f"train_{name}": value / steps for name, value in means.items()}
+        row |= {"validation_accuracy": right / max(count, 1), "validation_loss": entropy / max(count, 1)}
+        self.history.append(row)
+        self._sums = {}
+        self.log_dict({k: v for k, v in row.items() if k not in ("epoch", "step")}, sync_dist=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what a resumed epoch needs."""
+        self._settle()
+        checkpoint["cmkd"] = {"history": self.history, "sums": self._sums}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up again."""
+        self.history, self._sums = checkpoint["cmkd"]["history"], checkpoint["cmkd"]["sums"]
+
+    def _settle(self) -> None:
+        """Add the pending steps to the sums, and stop if a loss is not finite."""
+        for values in self._pending:
+            numbers = {name: float(value) for name, value in values.items()}
+            if not math.isfinite(numbers["loss"]):
+                terms = ", ".join(f"{k}={v:.3g}" for k, v in numbers.items() if k not in ("loss", "accuracy"))
+                raise CmkdError(
+                    f"training diverged near step {self.global_step}: the loss is not finite ({terms}); lower "
+                    "--optimiser.learning_rate or the weight of that term, or use --trainer.precision 32-true"
+                )
+            for name, number in {**numbers, "steps": 1.0}.items():
+                self._sums[name] = self._sums.get(name, 0.0) + number
+        self._pending = []

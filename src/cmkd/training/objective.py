@@ -1,0 +1,103 @@
+"""What a student minimises: cross-entropy on its labels, and a method's terms on pairs."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cmkd.distributed import world_size
+from cmkd.methods import Method
+from cmkd.models import Model
+from cmkd.types import Batch, Output
+
+
+class Objective(nn.Module):
+    """A model with its cross-entropy and, for a student, a teacher and a method.
+
+    The teacher is no submodule unless the method trains it: it is neither saved, nor put in train mode, nor wrapped by
+    DDP. Pairs without a label take part in the method's terms alone; pairs without the teacher's modality in the
+    cross-entropy alone.
+
+    Args:
+        model: the one that trains.
+        teacher: gives the outputs to distil; None for a model that trains alone.
+        method: the distillation terms; None for none.
+        label_smoothing: of the cross-entropy.
+        always_paired: whether every batch has both modalities throughout, which saves a look at the masks.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        teacher: Model | None = None,
+        method: Method | None = None,
+        label_smoothing: float = 0.0,
+        always_paired: bool = True,
+    ) -> None:
+        super().__init__()
+        self.model, self.method, self.label_smoothing, self.always_paired = (
+            model,
+            method,
+            label_smoothing,
+            always_paired,
+        )
+        self.trains_teacher = method is not None and method.trains_teacher
+        if teacher is not None:
+            if self.trains_teacher:
+                self.trained_teacher = teacher
+            else:
+                teacher.requires_grad_(False).eval()
+        self._teacher = [teacher]  # a list, so that torch does not register it
+
+    @property
+    def teacher(self) -> Model | None:
+        """The teacher, if there is one."""
+        return self._teacher[0]
+
+    def move_teacher(self, device: torch.device) -> None:
+        """Bring an unregistered teacher to `device`."""
+        if self.teacher is not None:
+            self.teacher.to(device)
+
+    def forward(self, batch: Batch) -> tuple[Output, dict[str, Tensor]]:
+        """Return the model's output and the terms by name; their sum is the loss."""
+        output = self.model(batch.inputs[self.model.modality.name])
+        terms = {"cross_entropy": self._cross_entropy(output.logits, batch)}
+        if self.teacher is None or self.method is None or not self.method.uses_teacher:
+            return output, terms | self._without_teacher(output, batch)
+        if self.trains_teacher:
+            guide = self.teacher(batch.inputs[self.teacher.modality.name])
+            terms["teacher_cross_entropy"] = self._cross_entropy(guide.logits, batch)
+        else:
+            with torch.no_grad():
+                guide = self.teacher(batch.inputs[self.teacher.modality.name]).detach()
+        return output, terms | self._distil(output, guide, batch)
+
+    def _without_teacher(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        return {} if self.method is None else self.method.forward(output, output.detach(), batch)
+
+    def _distil(self, output: Output, guide: Output, batch: Batch) -> dict[str, Tensor]:
+        assert self.method is not None and self.teacher is not None
+        if self.always_paired:
+            return self.method.forward(output, guide, batch)
+        paired = batch.present[self.model.modality.name] & batch.present[self.teacher.modality.name]
+        fewest = paired.sum()
+        if world_size() > 1:  # all or none: a process that skips a collective would leave the others waiting
+            dist.all_reduce(fewest, dist.ReduceOp.MIN)
+        if int(fewest) == 0:
+            unused = [output.embedding.sum(), *(p.sum() for p in self.method.parameters() if p.requires_grad)]
+            return {"no_pairs": 0.0 * torch.stack(unused).sum()}
+        return self.method.forward(output.select(paired), guide.select(paired), batch.select(paired))
+
+    def _cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Mean over the labelled pairs of the global batch: scaled so that DDP's average is that mean."""
+        total = F.cross_entropy(
+            logits.float(), batch.target, ignore_index=-1, reduction="sum", label_smoothing=self.label_smoothing
+        )
+        count = batch.labelled.sum()
+        if world_size() > 1:
+            dist.all_reduce(count)
+        return total * world_size() / count.clamp(min=1)

@@ -1,0 +1,206 @@
+"""The contracts everything is written against: `Batch`, `Output`, `Spec`, and `Modality`, what a sensor delivers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cmkd.errors import CmkdError
+
+UNLABELLED = -1
+"""The target of a pair without a label: it takes part in the distillation terms and not in the cross-entropy."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of one step.
+
+    Args:
+        inputs: modality name -> tensor ``(batch, ...)``. Modalities may differ in shape, channels and dtype. The
+            rows of a missing modality are zeros.
+        target: ``(batch,)`` int64 class of each pair, `UNLABELLED` (-1) where it has none.
+        index: ``(batch,)`` int64 position of each pair in its data set.
+        present: modality name -> ``(batch,)`` bool, whether the pair has that modality.
+
+    Example:
+        >>> batch = Batch({"radar": torch.zeros(2, 1, 8, 8)}, torch.tensor([0, -1]), torch.tensor([5, 7]))
+        >>> len(batch), batch.labelled.tolist(), batch.present["radar"].tolist()
+        (2, [True, False], [True, True])
+    """
+
+    inputs: Mapping[str, Tensor]
+    target: Tensor
+    index: Tensor
+    present: Mapping[str, Tensor] = None  # type: ignore[assignment]  # filled below; never None afterwards
+
+    def __post_init__(self) -> None:
+        if self.present is None:
+            everywhere = torch.ones_like(self.target, dtype=torch.bool)
+            object.__setattr__(self, "present", dict.fromkeys(self.inputs, everywhere))
+
+    def __len__(self) -> int:
+        return int(self.target.shape[0])
+
+    @property
+    def labelled(self) -> Tensor:
+        """``(batch,)`` bool: which pairs have a label."""
+        return self.target != UNLABELLED
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """Return the batch with every tensor on `device`."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        return Batch(
+            {name: move(value) for name, value in self.inputs.items()},
+            move(self.target),
+            move(self.index),
+            {name: move(value) for name, value in self.present.items()},
+        )
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory, from which copies to a GPU overlap with its work."""
+        return Batch(
+            {name: value.pin_memory() for name, value in self.inputs.items()},
+            self.target.pin_memory(),
+            self.index.pin_memory(),
+            {name: value.pin_memory() for name, value in self.present.items()},
+        )
+
+    def select(self, rows: Tensor) -> Batch:
+        """Return the pairs at `rows`, a bool mask or int64 positions ``(n,)``."""
+        return Batch(
+            {name: value[rows] for name, value in self.inputs.items()},
+            self.target[rows],
+            self.index[rows],
+            {name: value[rows] for name, value in self.present.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Output:
+    """What every model returns.
+
+    Args:
+        logits: ``(batch, classes)``.
+        embedding: ``(batch, dim)``, what the classifier sees.
+        maps: intermediate feature maps ``(batch, channels, height, width)``, shallow to deep; a series is
+            ``(batch, channels, time, 1)`` and a vector ``(batch, channels, 1, 1)``.
+    """
+
+    logits: Tensor
+    embedding: Tensor
+    maps: tuple[Tensor, ...] = ()
+
+    def detach(self) -> Output:
+        """Return the same values cut from the graph."""
+        return Output(self.logits.detach(), self.embedding.detach(), tuple(m.detach() for m in self.maps))
+
+    def select(self, rows: Tensor) -> Output:
+        """Return the samples at `rows`, a bool mask or int64 positions ``(n,)``."""
+        return Output(self.logits[rows], self.embedding[rows], tuple(m[rows] for m in self.maps))
+
+    def spec(self) -> Spec:
+        """Describe this output."""
+        shapes = tuple((int(m.shape[1]), int(m.shape[2]), int(m.shape[3])) for m in self.maps)
+        return Spec(int(self.logits.shape[1]), int(self.embedding.shape[1]), shapes)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Shape of an `Output` before any data flows.
+
+    Args:
+        classes: number of classes.
+        dim: width of the embedding.
+        map_shapes: ``(channels, height, width)`` of each intermediate map, shallow to deep.
+    """
+
+    classes: int
+    dim: int
+    map_shapes: tuple[tuple[int, int, int], ...] = ()
+
+
+Kind = Literal["image", "vector", "series", "points", "point_series"]
+"""How a modality's samples are to be read; see `Modality`."""
+
+DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
+_AXES: dict[str, tuple[str, ...]] = {
+    "image": ("channels", "height", "width"),
+    "vector": ("features",),
+    "series": ("time", "features"),
+    "points": ("points", "features"),
+    "point_series": ("time", "points", "features"),
+}
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What one sensor delivers of every pair, and its statistics on the training split.
+
+    Args:
+        name: its name in `Batch.inputs`, such as ``"radar"``.
+        kind: what the axes mean.
+        shape: of one sample: image ``(channels, height, width)``, vector ``(features,)``, series ``(time, features)``,
+            points ``(points, features)``, point_series ``(time, points, features)``. Points are padded with zero rows.
+        dtype: numpy's name, as stored and as delivered, such as ``"uint8"``; values are in the sensor's own units.
+        mean: per channel, from the rows of the train split that have the modality. Channels are the first axis of an
+            image and the last axis of everything else; zero rows of points are padding and do not count.
+        std: per channel (population), from the same rows; 1 for a channel that is constant.
+
+    Raises:
+        CmkdError: if the shape does not fit the kind or the dtype cannot be stored.
+
+    Example:
+        >>> Modality("radar", "image", (2, 64, 64), "float32").channels
+        2
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    dtype: str
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise CmkdError(f"modality name '{self.name}' must be a word of letters, digits and underscores")
+        if self.kind not in _AXES:
+            raise CmkdError(f"unknown kind '{self.kind}' of modality '{self.name}': use one of {', '.join(_AXES)}")
+        if len(self.shape) != len(_AXES[self.kind]) or min(self.shape) < 1:
+            raise CmkdError(
+                f"modality '{self.name}' of kind {self.kind} needs the shape ({', '.join(_AXES[self.kind])}), "
+                f"got {self.shape}"
+            )
+        if self.dtype not in DTYPES:
+            raise CmkdError(f"modality '{self.name}' cannot be stored as {self.dtype}: convert to {', '.join(DTYPES)}")
+
+    @classmethod
+    def from_dict(cls, described: Mapping[str, Any]) -> Modality:
+        """Rebuild one from ``dataclasses.asdict``, also after JSON made lists of its tuples."""
+        kept: dict[str, Any] = {field.name: described[field.name] for field in fields(cls)}
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in kept.items()}
+        return cls(**values)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels (image) or features (everything else)."""
+        return self.shape[0] if self.kind == "image" else self.shape[-1]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one stored sample."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def file(self) -> str:
+        """Name of its file in a pack."""
+        return f"{self.name}.bin"

@@ -1,0 +1,56 @@
+"""The dispatcher: exit codes, and what happens to a fault of ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cmkd.cli import COMMANDS, main
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name}" in text for name in COMMANDS)
+
+
+def test_no_command_is_bad_input() -> None:
+    assert main([]) == 2
+
+
+def test_a_misspelt_command_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rnu"]) == 2
+    assert "did you mean 'run'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = main([command, "--help"])
+    except SystemExit as exit:  # argparse's way out after it has printed the help
+        code = exit.code or 0
+    assert code == 0
+    assert f"cmkd {command}" in capsys.readouterr().out
+
+
+def test_a_fault_of_ours_keeps_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cmkd.cli.run
+
+    def fail(_: object) -> None:
+        raise RuntimeError("a bolt came loose")
+
+    monkeypatch.setattr(cmkd.cli.run, "main", fail)
+    assert main(["run", "--out", str(tmp_path)]) == 1
+    assert "a bolt came loose" in (tmp_path / "error.log").read_text()
+    error = capsys.readouterr().err
+    assert "error.log" in error and "Traceback" not in error
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    code = "import sys, cmkd, cmkd.cli; cmkd.cli.usage(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -1,0 +1,217 @@
+"""``cmkd run`` on real data, in one process, as a user would use it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from cmkd.cli import main
+
+QUICK = ["--epochs", "2", "--seeds", "2", "--trainer.progress", "none", "--trainer.logger", "none"]
+SMALL = ["--teacher.model", "thin_resnet(width=4)", "--student.model", "thin_resnet(width=4)"]
+
+
+def run(*arguments: object) -> int:
+    return main(["run", *map(str, arguments), *QUICK, *SMALL])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    assert run("--data", "digits", "--methods", "none,kd(temperature=2)", "--out", out) == 0
+    return out
+
+
+def test_results_say_what_the_contract_says(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    assert results["complete"]
+    assert results["teacher"]["modality"] == "optical"
+    assert {(s["method"], s["seed"]) for s in results["students"]} == {
+        (m, s) for m in ("none", "kd(temperature=2)") for s in (0, 1)
+    }
+    for student in results["students"]:
+        table = pd.read_parquet((finished / student["checkpoint"]).parent / "test.parquet")
+        assert student["test_accuracy"] == pytest.approx((table["target"] == table["predicted"]).mean())
+    kd = next(row for row in results["summary"] if row["method"] != "none")
+    by = {(s["method"], s["seed"]): s["test_accuracy"] for s in results["students"]}
+    assert kd["gain"] == pytest.approx(np.mean([by[kd["method"], s] - by["none", s] for s in (0, 1)]))
+
+
+def test_students_of_one_seed_begin_alike_and_seeds_differ(finished: Path) -> None:
+    from cmkd.training.files import load_model
+
+    first, second = (
+        load_model(finished / "students" / "none" / f"seed-{s}" / "best.safetensors")[0].state_dict() for s in (0, 1)
+    )
+    assert any(not bool((first[k] == second[k]).all()) for k in first)
+
+
+def test_the_page_needs_nothing_beside_it(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert page.count("data:image/") >= 5
+    assert "http" not in page.replace("http://www.w3.org", "").split("<h2>How to repeat this</h2>")[0]
+    assert "kd(temperature=2)" in page and "95 % interval" in page
+
+
+def test_the_configuration_can_be_read_back(finished: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    assert config["epochs"] == 2 and config["student"]["modality"] == "degraded"
+    assert main(["run", "--config", str(finished / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
+    first, again = (json.loads((p / "results.json").read_text()) for p in (finished, tmp_path / "again"))
+    assert first == again
+
+
+def test_again_repeats_nothing_and_more_is_added(finished: Path) -> None:
+    stamps = {p: p.stat().st_mtime_ns for p in finished.rglob("*.safetensors")}
+    assert run("--data", "digits", "--methods", "none,kd(temperature=2),fitnet", "--out", finished) == 0
+    assert all(p.stat().st_mtime_ns == stamp for p, stamp in stamps.items())
+    assert len(json.loads((finished / "results.json").read_text())["students"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--data", "digits", "--optimiser.learning_rate", "0.1"], "holds a run with another optimiser.learning_rate"),
+        (["--data", "digits(severity=0.1)"], "holds a run with another pack"),
+    ],
+)
+def test_another_setting_does_not_enter_the_folder(
+    finished: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert run(*arguments, "--methods", "none", "--out", finished) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--data", "digit"], "did you mean 'digits'"),
+        (["--data", "digits", "--methods", "none,kdd"], "unknown method 'kdd'"),
+        (["--data", "digits", "--methods", "kd(temprature=2)"], "did you mean 'temperature'"),
+        (["--data", "digits", "--methods", "kd kd"], "cannot read 'kd kd'"),
+        (["--data", "digits", "--methods", "none,none"], "names one twice"),
+        (["--data", "digits", "--teacher.modality", "optica"], "did you mean 'optical'"),
+        (["--data", "digits", "--teacher.modalty", "optical"], "did you mean --teacher.modality"),
+        (["--data", "digits", "--epoch", "3.5"], "epoch"),
+        (["--data", "digits", "--optimiser.name", "adam"], "--optimiser.name expects adamw, sgd, got adam"),
+        (["--data", "digits", "--teacher.checkpoint", "absent.safetensors"], "no checkpoint at"),
+        (["--data", "digits", "--trainer.batch_size", "1"], "must be at least 2"),
+        (["--data", "digits", "--student.model", "point_net"], "reads points"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert main(["run", *arguments, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.startswith("cmkd: error: ") and error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_a_teacher_can_be_reused(finished: Path, tmp_path: Path) -> None:
+    teacher = finished / "teacher" / "best.safetensors"
+    assert run("--data", "digits", "--methods", "kd", "--teacher.checkpoint", teacher, "--out", tmp_path / "out") == 0
+    first, second = (json.loads((p / "results.json").read_text())["teacher"] for p in (finished, tmp_path / "out"))
+    assert first["test_accuracy"] == second["test_accuracy"]
+    assert not (tmp_path / "out" / "teacher" / "last.safetensors").exists()
+
+
+def test_a_run_in_use_is_not_entered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import fcntl
+
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "out" / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert run("--data", "digits", "--methods", "none", "--out", tmp_path / "out") == 2
+    assert "another run is at work" in capsys.readouterr().err
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A user's folder: 120 pairs of real digits as PNG and TIFF, some without a label or a radar image."""
+    images, labels = load_digits(return_X_y=True)
+    rows = []
+    for name in ("optical", "radar"):
+        (tmp_path / name).mkdir()
+    for i in range(120):
+        image = (images[i].reshape(8, 8) * 15).astype(np.uint8)
+        Image.fromarray(image).resize((12, 12)).save(tmp_path / "optical" / f"{i}.png")
+        Image.fromarray(image.astype(np.uint16) * 200).save(tmp_path / "radar" / f"{i}.tif")
+        rows.append({"id": f"p{i}", "label": labels[i] % 3, "optical": f"optical/{i}.png", "radar": f"radar/{i}.tif"})
+    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
+    return tmp_path
+
+
+def edit(folder: Path, row: int, column: str, value: object) -> None:
+    table = pd.read_csv(folder / "manifest.csv", dtype=object)
+    table.loc[row, column] = value
+    table.to_csv(folder / "manifest.csv", index=False)
+
+
+ROLES = ["--teacher.modality", "optical", "--student.modality", "radar"]
+
+
+def test_a_folder_of_pairs_just_works(folder: Path) -> None:
+    edit(folder, 5, "radar", None)
+    edit(folder, 6, "optical", None)
+    assert run("--data", folder, *ROLES, "--methods", "none,kd", "--out", folder / "out") == 0
+    assert (folder / "out" / "report.html").exists()
+
+
+def test_pairs_without_a_label_need_a_flag(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pd.read_csv(folder / "manifest.csv", dtype=object)
+    table["split"] = np.resize(["train", "train", "train", "validation", "test"], len(table))
+    table.loc[table.index[::5], "label"] = None
+    table.to_csv(folder / "manifest.csv", index=False)
+    assert run("--data", folder, *ROLES, "--methods", "kd", "--out", folder / "out") == 2
+    assert "allow_unlabelled" in capsys.readouterr().err
+    flag = ["--allow_unlabelled", "true"]
+    assert run("--data", folder, *ROLES, "--methods", "kd", *flag, "--out", folder / "out") == 0
+
+
+def corrupt(folder: Path) -> None:
+    path = folder / "optical" / "7.png"
+    path.write_bytes(path.read_bytes()[:60])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda f: edit(f, 3, "radar", "radar/nowhere.tif"), "nowhere.tif"),
+        (corrupt, "7.png"),
+        (lambda f: edit(f, 3, "id", "p2"), "p2"),
+        (lambda f: edit(f, 3, "label", None), "p3"),
+        (lambda f: edit(f, 3, "radar", "../../secret.tif"), "secret.tif"),
+    ],
+)
+def test_a_fault_in_the_folder_is_one_line_that_names_it(
+    folder: Path, capsys: pytest.CaptureFixture[str], spoil: object, says: str
+) -> None:
+    spoil(folder)  # type: ignore[operator]
+    assert run("--data", folder, *ROLES, "--methods", "none", "--out", folder / "out") == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+
+
+def test_a_group_in_two_splits_and_an_unknown_modality_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--data", folder, "--teacher.modality", "lidar", "--methods", "none", "--out", folder / "out") == 2
+    assert "unknown modality 'lidar'" in capsys.readouterr().err
+    table = pd.read_csv(folder / "manifest.csv", dtype=object)
+    table["split"] = np.resize(["train", "train", "validation", "test"], len(table))
+    whole = table.assign(split="test")
+    table["group"] = "vessel"
+    table.to_csv(folder / "manifest.csv", index=False)
+    assert run("--data", folder, *ROLES, "--methods", "none", "--out", folder / "out") == 2
+    assert "vessel" in capsys.readouterr().err
+    whole.to_csv(folder / "manifest.csv", index=False)
+    assert run("--data", folder, *ROLES, "--methods", "none", "--out", folder / "out") == 2
+    assert "train" in capsys.readouterr().err

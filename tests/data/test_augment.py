@@ -1,0 +1,97 @@
+"""Augmentation is a function of seed, index and view."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cmkd.config import AugmentationConfig
+from cmkd.data.augment import augment, hashed_uniform
+from cmkd.types import Batch, Modality
+
+OPTICAL = Modality("optical", "image", (3, 16, 16), "float32", (0.0,) * 3, (1.0,) * 3)
+RADAR = Modality("radar", "image", (1, 8, 8), "float32", (0.0,), (1.0,))
+CLOUD = Modality("cloud", "points", (10, 3), "float32", (1.0,) * 3, (2.0,) * 3)
+EVERYTHING = AugmentationConfig(flip=True, shift=0.2, rotate=20.0, scale=0.2, noise=0.1, drop=0.2)
+NOTHING = AugmentationConfig(flip=False, shift=0.0, rotate=0.0, scale=0.0, noise=0.0, drop=0.0)
+
+
+def batch(n: int = 6) -> Batch:
+    torch.manual_seed(0)
+    cloud = torch.randn(n, 10, 3) + 1
+    cloud[:, 8:] = 0.0
+    optical = torch.rand(n, 3, 16, 16)
+    inputs = {"optical": optical, "radar": optical[:, :1, ::2, ::2].contiguous(), "cloud": cloud}
+    return Batch(inputs, torch.zeros(n, dtype=torch.int64), torch.arange(n) * 7)
+
+
+def changed(given: Batch, strengths: AugmentationConfig = EVERYTHING, *, seed: int = 0, view: int = 0) -> Batch:
+    modalities = {m.name: m for m in (OPTICAL, RADAR, CLOUD)}
+    return augment(given, modalities, strengths, seed=seed, view=view, registered=[("optical", "radar")])
+
+
+def test_numbers_are_uniform_and_independent() -> None:
+    draw = hashed_uniform(torch.arange(4000), 50, seed=1, view=2).double()
+    assert abs(float(draw.mean()) - 0.5) < 0.003
+    assert abs(float(draw.var()) - 1 / 12) < 0.001
+    off = torch.corrcoef(draw.T) - torch.eye(50)
+    assert float(off.abs().max()) < 0.08  # 4.9 standard errors of 1/sqrt(4000)
+    neighbours = torch.corrcoef(torch.stack([draw[:-1].flatten(), draw[1:].flatten()]))[0, 1]
+    assert abs(float(neighbours)) < 0.01
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"view": 1}, {"stream": 1}])
+def test_each_argument_matters(other: dict[str, int]) -> None:
+    index, base = torch.arange(500), {"seed": 0, "view": 0, "stream": 0}
+    first, second = (hashed_uniform(index, 4, **options).flatten() for options in (base, base | other))
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.1
+
+
+def test_a_sample_is_changed_alike_in_any_batch() -> None:
+    whole = changed(batch())
+    part = changed(batch().select(torch.tensor([4, 1])))
+    for name, value in whole.inputs.items():
+        torch.testing.assert_close(value[[4, 1]], part.inputs[name])
+
+
+def test_seed_and_view_change_it() -> None:
+    for other in (changed(batch(), seed=1), changed(batch(), view=1)):
+        assert all(not torch.equal(v, other.inputs[n]) for n, v in changed(batch()).inputs.items())
+
+
+def test_nothing_changes_nothing() -> None:
+    assert all(torch.equal(v, batch().inputs[n]) for n, v in changed(batch(), NOTHING).inputs.items())
+
+
+def test_registered_modalities_share_their_geometry() -> None:
+    shift = AugmentationConfig(flip=True, shift=0.25, rotate=0.0, scale=0.0, noise=0.0, drop=0.0)
+    ramp = torch.linspace(0, 1, 16).expand(16, 16)
+    wide = Batch(
+        {
+            "optical": ramp.expand(20, 3, 16, 16),
+            "radar": torch.nn.functional.avg_pool2d(ramp[None, None], 2).expand(20, 1, 8, 8),
+        },
+        torch.zeros(20, dtype=torch.int64),
+        torch.arange(20),
+    )
+    done = changed(wide, shift)
+    small = torch.nn.functional.avg_pool2d(done.inputs["optical"][:, :1], 2)
+    inner = (slice(None), slice(None), slice(3, 5), slice(3, 5))  # away from the repeated border
+    torch.testing.assert_close(small[inner], done.inputs["radar"][inner], atol=0.04, rtol=0)
+    assert float(done.inputs["radar"][:, 0, 4, 4].std()) > 0.05  # they did move
+
+
+def test_padding_points_stay_padding_and_some_points_go() -> None:
+    done = changed(batch()).inputs["cloud"]
+    gone = (done == 0).all(-1)
+    assert bool(gone[:, 8:].all())
+    assert 0 < int(gone[:, :8].sum()) < 6 * 8
+
+
+def test_noise_has_the_standard_deviation_asked_for() -> None:
+    only = AugmentationConfig(flip=False, shift=0.0, rotate=0.0, scale=0.0, noise=0.1, drop=0.0)
+    points = torch.ones(3000, 10, 3)
+    given = Batch({"cloud": points}, torch.zeros(3000, dtype=torch.int64), torch.arange(3000))
+    difference = augment(given, {"cloud": CLOUD}, only, seed=0, view=0).inputs["cloud"] - points
+    assert abs(float(difference.std()) - 0.1 * 2.0) < 0.005
+    assert abs(float(difference.mean())) < 0.005

@@ -1,0 +1,190 @@
+"""Every file format gives back the values that were written, and damaged files are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.io import wavfile
+
+from cmkd.data.cells import inspect, read
+from cmkd.data.resize import fit, fitted_shape
+from cmkd.errors import CmkdError
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 255, (12, 9), dtype=np.uint8)
+RGB = RNG.integers(0, 255, (12, 9, 3), dtype=np.uint8)
+DEEP = RNG.integers(0, 65535, (12, 9, 3), dtype=np.uint16)
+BANDS = RNG.normal(-12, 4, (5, 12, 9)).astype(np.float32)
+Writer = Callable[[Path], Any]
+
+
+def tiff(values: NDArray[Any], **options: object) -> Writer:
+    return lambda path: tifffile.imwrite(path, values, **options)
+
+
+def pages(path: Path) -> None:
+    with tifffile.TiffWriter(path) as file:
+        for band in BANDS:
+            file.write(band, contiguous=False)
+
+
+def palette(path: Path) -> None:
+    Image.fromarray(RGB).quantize(16).save(path)
+
+
+CASES: list[tuple[str, Writer, NDArray[Any]]] = [
+    ("grey.png", lambda p: Image.fromarray(GREY).save(p), GREY[None]),
+    ("rgb.png", lambda p: Image.fromarray(RGB).save(p), RGB.transpose(2, 0, 1)),
+    ("rgba.PNG", lambda p: Image.fromarray(np.dstack([RGB, GREY])).save(p), np.dstack([RGB, GREY]).transpose(2, 0, 1)),
+    ("grey16.png", lambda p: Image.fromarray(DEEP[..., 0]).save(p), DEEP[None, ..., 0]),
+    ("rgb16.png", lambda p: p.write_bytes(imagecodecs.png_encode(DEEP)), DEEP.transpose(2, 0, 1)),
+    ("uint16.tif", tiff(DEEP[..., 0]), DEEP[None, ..., 0]),
+    ("contiguous.tif", tiff(DEEP, photometric="rgb", planarconfig="contig"), DEEP.transpose(2, 0, 1)),
+    ("planar.tiff", tiff(BANDS, photometric="minisblack", planarconfig="separate"), BANDS),
+    ("bands_last.tif", tiff(BANDS.transpose(1, 2, 0), photometric="minisblack", planarconfig="contig"), BANDS),
+    ("tiled.tif", tiff(BANDS, planarconfig="separate", photometric="minisblack", tile=(16, 16)), BANDS),
+    ("lzw.tif", tiff(BANDS, planarconfig="separate", photometric="minisblack", compression="lzw"), BANDS),
+    ("predictor.tif", tiff(DEEP[..., 0], compression="deflate", predictor=True), DEEP[None, ..., 0]),
+    ("big_endian.tif", tiff(DEEP[..., 0], byteorder=">"), DEEP[None, ..., 0]),
+    ("float64.tif", tiff(BANDS[0].astype(np.float64)), BANDS[:1]),
+    ("pages.tif", pages, BANDS),
+    ("vector.npy", lambda p: np.save(p, BANDS[0, 0]), BANDS[0, 0]),
+    ("matrix.npy", lambda p: np.save(p, BANDS[0]), BANDS[:1]),
+    ("first.npy", lambda p: np.save(p, BANDS), BANDS),
+    ("last.npy", lambda p: np.save(p, BANDS.transpose(1, 2, 0)), BANDS),
+    ("fortran.npy", lambda p: np.save(p, np.asfortranarray(BANDS)), BANDS),
+    ("big_endian.npy", lambda p: np.save(p, BANDS.astype(">f4")), BANDS),
+    ("float64.npy", lambda p: np.save(p, BANDS.astype(np.float64)), BANDS),
+    ("bool.npy", lambda p: np.save(p, GREY > 99), (GREY > 99)[None].astype(np.uint8)),
+    ("mono.wav", lambda p: wavfile.write(p, 8000, DEEP[..., 0].reshape(-1).view(np.int16)),
+     DEEP[..., 0].reshape(-1, 1).view(np.int16)),
+    ("stereo.wav", lambda p: wavfile.write(p, 8000, BANDS[0, :, :2]), BANDS[0, :, :2]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "write", "expected"), CASES, ids=[case[0] for case in CASES])
+def test_round_trip(tmp_path: Path, name: str, write: Writer, expected: NDArray[Any]) -> None:
+    path = tmp_path / name
+    write(path)
+    cell = inspect(path)
+    values = read(path, cell.kind)
+    assert (cell.shape, cell.dtype) == (expected.shape, expected.dtype.name)
+    assert values.dtype == expected.dtype
+    assert values.dtype.isnative
+    np.testing.assert_array_equal(values, expected)
+    assert cell.kind == {".wav": "series"}.get(path.suffix, "vector" if "vector" in name else "image")
+
+
+def test_palette_and_jpeg_are_colour(tmp_path: Path) -> None:
+    palette(tmp_path / "a.png")
+    expected = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).transpose(2, 0, 1)
+    assert inspect(tmp_path / "a.png").shape == (3, 12, 9)
+    np.testing.assert_array_equal(read(tmp_path / "a.png", "image"), expected)
+    smooth = np.broadcast_to(np.linspace(0, 200, 64, dtype=np.uint8)[:, None, None], (64, 48, 3))
+    Image.fromarray(np.ascontiguousarray(smooth)).save(tmp_path / "b.jpg", quality=95)
+    assert inspect(tmp_path / "b.jpg").shape == (3, 64, 48)
+    values = read(tmp_path / "b.jpg", "image").astype(int)
+    assert np.abs(values - smooth.transpose(2, 0, 1)).max() < 8  # JPEG is lossy
+
+
+@pytest.mark.parametrize("kind", ["series", "points"])
+def test_kind_of_an_array_can_be_named(tmp_path: Path, kind: Any) -> None:  # noqa: ANN401
+    np.save(tmp_path / "a.npy", BANDS[0])
+    assert inspect(tmp_path / "a.npy", kind).shape == (12, 9)
+    np.testing.assert_array_equal(read(tmp_path / "a.npy", kind), BANDS[0])
+    np.save(tmp_path / "b.npy", BANDS.transpose(1, 2, 0))  # as point sets nothing is moved
+    assert inspect(tmp_path / "b.npy", "point_series").shape == (12, 9, 5)
+    with pytest.raises(CmkdError, match="which is no vector: choose another kind"):
+        inspect(tmp_path / "a.npy", "vector")
+
+
+TRUNCATED = ["rgb.png", "rgb16.png", "uint16.tif", "planar.tiff", "tiled.tif", "lzw.tif", "pages.tif", "first.npy",
+             "mono.wav", "stereo.wav"]  # fmt: skip
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.02, 0.5, 0.97])
+@pytest.mark.parametrize("name", TRUNCATED)
+def test_truncated_file_is_named(tmp_path: Path, name: str, keep: float) -> None:
+    path = tmp_path / name
+    next(write for case, write, _ in CASES if case == name)(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(CmkdError, match="truncated") as caught:
+        read(path, inspect(path).kind)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_jpeg_is_named(tmp_path: Path) -> None:
+    Image.fromarray(np.tile(RGB, (8, 8, 1))).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CmkdError, match=r"a\.jpg cannot be read, it is truncated"):
+        read(tmp_path / "a.jpg", "image")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "says"),
+    [
+        ("a.npy", lambda p: np.save(p, GREY + 1j), "is complex: save its amplitude"),
+        ("a.tif", tiff(GREY.astype(np.complex64)), "is complex: save its amplitude"),
+        ("a.npy", lambda p: np.save(p, np.array([{}], dtype=object), allow_pickle=True), "cannot be read"),
+        ("a.npy", lambda p: np.save(p, BANDS[None, None]), "which is no image"),
+        ("a.npy", lambda p: np.save(p, np.zeros((3, 0))), "is empty"),
+        ("a.npy", lambda p: np.save(p, np.float32(3)), "is empty"),
+        ("a.npy", lambda p: np.save(p, np.array(["x"])), "cannot be stored"),
+        ("a.npy", lambda p: np.save(p, GREY.astype(np.uint32)), "holds uint32, which cannot be stored"),
+        ("a.npy", lambda p: np.save(p, np.array([1.0, np.nan])), "holds NaN or infinite"),
+        ("a.tif", tiff(np.where(BANDS > 0, np.inf, BANDS)), "holds NaN or infinite"),
+        ("a.txt", lambda p: p.write_text("x"), "is none of .png"),
+        ("a.png", lambda p: p.write_text("no picture"), "cannot be read"),
+        ("a.wav", lambda p: p.write_bytes(b"RIFF"), "cannot be read"),
+        ("a.png", lambda p: None, "does not exist"),
+    ],
+)
+def test_unusable_file_is_named(tmp_path: Path, name: str, write: Writer, says: str) -> None:
+    write(tmp_path / name)
+    with pytest.raises(CmkdError, match=says) as caught:
+        read(tmp_path / name, inspect(tmp_path / name).kind)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (tmp_path / "sprung").touch, ()
+
+    np.save(tmp_path / "a.npy", np.array([Trap()], dtype=object), allow_pickle=True)
+    with pytest.raises(CmkdError):
+        inspect(tmp_path / "a.npy")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_resizing_keeps_the_mean_and_does_not_alias() -> None:
+    board = np.indices((64, 64)).sum(0) % 2 * 255
+    small = fit(board[None].astype(np.uint8), "image", (16, 16))
+    assert small.dtype == np.uint8
+    assert np.abs(small.astype(int) - 127.5).max() < 20  # sampling without a filter gives 0 or 255
+    exact = fit(BANDS, "image", (24, 18))
+    assert exact.dtype == np.float32
+    np.testing.assert_allclose(exact.mean((1, 2)), BANDS.mean((1, 2)), rtol=0.05)
+    assert fit(BANDS, "image", (12, 9)) is BANDS
+
+
+def test_padding_and_cutting() -> None:
+    series = np.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(fit(series, "series", (2,)), series[:2])
+    np.testing.assert_array_equal(fit(series, "points", (4,)), [*series, [0, 0]])
+    clouds = np.ones((2, 3, 5))
+    assert fit(clouds, "point_series", (3, 2)).sum() == 2 * 2 * 5
+    with pytest.raises(CmkdError, match="a size for image is 2 positive numbers, got 64"):
+        fitted_shape("image", (1, 8, 8), (64,))

@@ -1,0 +1,301 @@
+"""Folders with a manifest: what is right becomes a pack, what is wrong becomes one line."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from PIL import Image
+from scipy.io import wavfile
+
+from cmkd.data import Pack, append, build
+from cmkd.errors import CmkdError
+
+Folder = Callable[..., Path]
+Rows = list[dict[str, str]]
+
+
+def test_build(make_folder: Folder, tmp_path: Path) -> None:
+    folder = make_folder()
+    calls: list[tuple[int, int]] = []
+    pack = build(
+        folder, tmp_path / "pack", registered=[("optical", "radar")], rich="optical", poor="radar",
+        progress=lambda done, total: calls.append((done, total)),
+    )  # fmt: skip
+    assert pack.classes == ("cargo", "tanker")
+    assert (pack.modalities["optical"].shape, pack.modalities["optical"].dtype) == ((3, 10, 8), "uint8")
+    assert (pack.modalities["radar"].shape, pack.modalities["radar"].dtype) == ((2, 10, 8), "float32")
+    assert (pack.card.rich, pack.card.poor, pack.card.name) == ("optical", "radar", "ships")
+    assert calls[-1] == (24, 24)
+    batch = pack.batch(np.arange(24))
+    for k in (0, 11, 23):
+        expected = np.asarray(Image.open(folder / "files" / f"o{k}.png")).transpose(2, 0, 1)
+        np.testing.assert_array_equal(batch.inputs["optical"][k].numpy(), expected)
+        np.testing.assert_array_equal(batch.inputs["radar"][k].numpy(), tifffile.imread(folder / "files" / f"r{k}.tif"))
+    assert batch.target.tolist() == [1, 0] * 12
+    assert pack.index.groupby("group")["split"].nunique().max() == 1
+    assert set(pack.index["split"]) == {"train", "validation", "test"}
+    pack.verify()
+
+
+def test_threads_change_nothing(make_folder: Folder, tmp_path: Path) -> None:
+    folder = make_folder()
+    one, four = build(folder, tmp_path / "one"), build(folder, tmp_path / "four", workers=4)
+    assert one.card.sha256 == four.card.sha256
+    assert build(folder, tmp_path / "other", seed=7).index["split"].tolist() != one.index["split"].tolist()
+
+
+def test_missing_modalities_and_given_splits(make_folder: Folder, tmp_path: Path) -> None:
+    def edit(rows: Rows) -> None:
+        for k, row in enumerate(rows):
+            row["split"] = ["train", "val", "test"][k // 2 % 3]
+        rows[3]["optical"] = rows[4]["radar"] = ""
+
+    pack = build(make_folder(edit), tmp_path / "pack")
+    batch = pack.batch(np.array([3, 4]))
+    assert batch.present["optical"].tolist() == [False, True]
+    assert batch.present["radar"].tolist() == [True, False]
+    assert not batch.inputs["optical"][0].any()
+    assert pack.index["split"].tolist() == [["train", "validation", "test"][k // 2 % 3] for k in range(24)]
+    assert pack.card.split["method"] == "given"
+
+
+def test_unlabelled_pairs_are_kept_on_request(make_folder: Folder, tmp_path: Path) -> None:
+    def edit(rows: Rows) -> None:
+        for row in rows[:4]:
+            row["label"] = ""
+
+    folder = make_folder(edit)
+    with pytest.raises(CmkdError, match=r"line 2 \(id 'p00'\) has no label, 4 in all.*--allow_unlabelled"):
+        build(folder, tmp_path / "pack")
+    pack = build(folder, tmp_path / "pack", allow_unlabelled=True)
+    assert pack.rows("train", labelled=False).tolist() == [0, 1, 2, 3]
+
+
+def test_numeric_labels_sort_as_numbers(make_folder: Folder, tmp_path: Path) -> None:
+    def edit(rows: Rows) -> None:
+        for k, row in enumerate(rows):
+            row["label"] = ["10", "9"][k % 2]
+
+    assert build(make_folder(edit), tmp_path / "pack").classes == ("9", "10")
+
+
+def test_parquet_manifest(make_folder: Folder, tmp_path: Path) -> None:
+    folder = make_folder()
+    frame = pd.read_csv(folder / "manifest.csv")
+    frame["label"] = [1, 2] * 12
+    frame.loc[5, "radar"] = None
+    frame.to_parquet(folder / "manifest.parquet")
+    (folder / "manifest.csv").unlink()
+    pack = build(folder, tmp_path / "pack")
+    assert pack.classes == ("1", "2")
+    assert not pack.index["has_radar"].iloc[5]
+
+
+def test_sizes_and_kinds(make_folder: Folder, tmp_path: Path) -> None:
+    folder = make_folder()
+    Image.fromarray(np.zeros((20, 16, 3), np.uint8)).save(folder / "files" / "o5.png")
+    with pytest.raises(CmkdError, match=r"line 7, optical: .*o5.png has size 20x16, .*--size optical=10x8"):
+        build(folder, tmp_path / "pack")
+    pack = build(folder, tmp_path / "pack", sizes={"optical": (16, 16)})
+    assert pack.modalities["optical"].shape == (3, 16, 16)
+
+
+def test_points_series_and_vectors(tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    lines = ["id,label,cloud,sound,profile"]
+    for k in range(12):
+        np.save(folder / f"c{k}.npy", generator.normal(size=(5 + k % 3, 3)).astype(np.float32))
+        wavfile.write(folder / f"s{k}.wav", 8000, generator.integers(-99, 99, 50 + k, dtype=np.int16))
+        np.save(folder / f"v{k}.npy", generator.normal(size=4))
+        lines.append(f"{k},{'ab'[k % 2]},c{k}.npy,s{k}.wav,v{k}.npy")
+    (folder / "manifest.csv").write_text("\n".join(lines))
+    pack = build(folder, tmp_path / "pack", kinds={"cloud": "points"}, sizes={"cloud": (7,), "sound": (40,)})
+    assert {name: (m.kind, m.shape, m.dtype) for name, m in pack.modalities.items()} == {
+        "cloud": ("points", (7, 3), "float32"),
+        "sound": ("series", (40, 1), "int16"),
+        "profile": ("vector", (4,), "float32"),
+    }
+    assert not pack.batch(np.array([0])).inputs["cloud"][0, 5:].any()
+    wavfile.write(folder / "s3.wav", 16000, np.zeros(60, np.int16))
+    with pytest.raises(CmkdError, match="has 16000 samples a second"):
+        build(folder, tmp_path / "again", kinds={"cloud": "points"}, sizes={"cloud": (7,), "sound": (40,)})
+
+
+def set_cell(row: int, column: str, value: str) -> Callable[[Rows], None]:
+    return lambda rows: rows[row].update({column: value})
+
+
+def set_all(column: str, value: str) -> Callable[[Rows], None]:
+    return lambda rows: [row.update({column: value}) for row in rows] and None
+
+
+def rename(old: str, new: str) -> Callable[[Rows], None]:
+    def edit(rows: Rows) -> None:
+        for row in rows:
+            row[new] = row.pop(old)
+
+    return edit
+
+
+def two_missing(rows: Rows) -> None:
+    rows[2]["radar"] = rows[9]["optical"] = "files/nowhere.png"
+
+
+def crossing(rows: Rows) -> None:
+    for k, row in enumerate(rows):
+        row["split"] = "test" if k % 2 else "train"
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (two_missing, r"line 4, radar: .*nowhere.png does not exist \(2 missing in all\)"),
+        (set_cell(4, "id", "p01"), "id 'p01' is in manifest.csv line 3 and manifest.csv line 6"),
+        (set_cell(4, "id", ""), "line 6 has no id"),
+        (set_cell(2, "label", " "), r"line 4 \(id 'p02'\) has no label, 1 in all"),
+        (set_all("label", "ship"), "at least two classes"),
+        (crossing, "group 'vessel0' is in both train and test"),
+        (set_all("split", "test"), "no pair is in the train split"),
+        (set_all("split", "training"), "unknown split 'training': did you mean 'train'"),
+        (set_all("grup", "x"), "unknown column 'grup': did you mean 'group'"),
+        (rename("label", "class"), "has no column 'label'"),
+        (rename("radar", "my radar"), "modality 'my radar' must be a word"),
+        (set_cell(3, "optical", "../../etc/passwd.png"), "line 5, optical: '../../etc/passwd.png' leaves the folder"),
+        (set_cell(3, "optical", "/etc/passwd.png"), "leaves the folder"),
+        (set_cell(3, "optical", "files/r3.tif"), "r3.tif has 2 channels, .*o0.png has 3"),
+        (lambda rows: [row.update(radar="", optical="") for row in rows], "names no file"),
+        (set_all("radar", ""), "'radar' is missing from every train pair: remove its column"),
+        (lambda rows: [(row.pop("radar"), row.pop("optical")) for row in rows], "no column of files"),
+    ],
+)
+def test_bad_tables_are_one_line(make_folder: Folder, tmp_path: Path, edit: Any, says: str) -> None:  # noqa: ANN401
+    folder = make_folder(edit)
+    refused(folder, tmp_path, says)
+
+
+def refused(folder: Path, tmp_path: Path, says: str) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CmkdError, match=says) as caught:
+        build(folder, tmp_path / "pack")
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before  # nothing half-built remains
+
+
+@pytest.mark.parametrize("file", ["files/o7.png", "files/r7.tif"])
+@pytest.mark.parametrize("keep", [0, 60, -20])
+def test_truncated_file_leaves_nothing_behind(make_folder: Folder, tmp_path: Path, file: str, keep: int) -> None:
+    folder = make_folder()
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[:keep])
+    refused(folder, tmp_path, f"{file}.*truncated")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty: it needs the columns"),
+        (b"id,label,optical\n", "has a header and no pairs"),
+        ("id,label,optical\n1,Sch\xf6n,a.png\n".encode("latin-1"), "is not UTF-8"),
+        (b"id;label;optical\n1;a;a.png\n", "separated by semicolons"),
+        (b"id,label,optical\n1,a\n", "line 2 has 2 cells where the header has 3"),
+        (b'id,label,optical\n1,"a,a.png\n', "cannot be read as CSV"),
+        (b"id,label,label\n1,a,a\n", "two columns 'label'"),
+    ],
+)
+def test_unreadable_csv(make_folder: Folder, tmp_path: Path, content: bytes, says: str) -> None:
+    folder = make_folder()
+    (folder / "manifest.csv").write_bytes(content)
+    refused(folder, tmp_path, says)
+
+
+def test_other_bad_input(make_folder: Folder, tmp_path: Path) -> None:
+    folder = make_folder()
+    tifffile.imwrite(folder / "files" / "r9.tif", np.zeros((2, 10, 8), np.uint16), planarconfig="separate",
+                     photometric="minisblack")  # fmt: skip
+    refused(folder, tmp_path, r"r9.tif holds uint16, .*r0.tif holds float32: convert them to one")
+    tifffile.imwrite(folder / "files" / "r9.tif", np.full((2, 10, 8), np.nan, np.float32), planarconfig="separate",
+                     photometric="minisblack")  # fmt: skip
+    refused(folder, tmp_path, r"r9.tif holds NaN or infinite values")
+    (folder / "manifest.csv").unlink()
+    refused(folder, tmp_path, "has no manifest.csv or manifest.parquet")
+    (folder / "manifest.parquet").write_bytes(b"PAR1")
+    refused(folder, tmp_path, "truncated or no parquet file")
+    refused(tmp_path / "nowhere", tmp_path, "nowhere does not exist")
+
+
+def test_wrong_options(make_folder: Folder, tmp_path: Path) -> None:
+    folder = make_folder()
+    with pytest.raises(CmkdError, match="did you mean 'optical'"):
+        build(folder, tmp_path / "pack", sizes={"optcal": (8, 8)})
+    with pytest.raises(CmkdError, match="a size for image is 2 positive numbers"):
+        build(folder, tmp_path / "pack", sizes={"optical": (8,)})
+    with pytest.raises(CmkdError, match="'sonar' is not a modality"):
+        build(folder, tmp_path / "pack", rich="sonar")
+    build(folder, tmp_path / "pack")
+    with pytest.raises(CmkdError, match="exists: remove it"):
+        build(folder, tmp_path / "pack")
+
+
+def test_class_without_test_pairs_is_warned_of(make_folder: Folder, tmp_path: Path) -> None:
+    def edit(rows: Rows) -> None:
+        for k, row in enumerate(rows):
+            row["group"] = ""
+            row["split"] = ["train", "validation"][k % 2] if k < 20 else "test"
+            row["label"] = "ab"[k // 2 % 2] if k < 20 else "a"
+
+    with pytest.warns(UserWarning, match="the test split has no pair of 1 of 2 classes, such as 'b'"):
+        build(make_folder(edit), tmp_path / "pack")
+
+
+def test_append_a_second_delivery(make_folder: Folder, tmp_path: Path) -> None:
+    first = make_folder()
+    pack = build(first, tmp_path / "pack")
+    known = pack.index[pack.index["split"] == "test"].iloc[0]
+
+    def edit(rows: Rows) -> None:
+        for k, row in enumerate(rows):
+            row["id"] = f"new{k}"
+            row["group"] = f"later{k}"
+        rows[0]["label"] = "ferry"
+        rows[1]["group"] = known["group"]
+
+    second = make_folder(edit, name="delivery")
+    longer = append(tmp_path / "pack", second)
+    assert (len(longer), longer.card.version) == (48, 2)
+    assert longer.classes == ("cargo", "tanker", "ferry")
+    assert longer.index["split"].iloc[25] == "test"
+    assert set(longer.index["split"].iloc[26:]) == {"train"}
+    assert longer.index["label"].iloc[24] == 2
+    assert len(Pack.open(tmp_path / "pack", version=1)) == 24
+    longer.verify()
+    with pytest.raises(CmkdError, match="id 'new0' occurs twice"):
+        append(tmp_path / "pack", second)
+    assert len(Pack.open(tmp_path / "pack")) == 48
+
+
+def test_append_of_another_sensor_is_refused(make_folder: Folder, tmp_path: Path) -> None:
+    build(make_folder(), tmp_path / "pack")
+    other = make_folder(lambda rows: [row.update(id=row["id"] + "b") for row in rows], name="other")
+    for k in range(24):
+        tifffile.imwrite(other / "files" / f"r{k}.tif", np.zeros((10, 8), np.float32))
+    with pytest.raises(CmkdError, match=r"radar in .* is .*in the pack"):
+        append(tmp_path / "pack", other)
+    shutil.rmtree(other)
+    other = make_folder(
+        lambda rows: [row.update(id=row["id"] + "b", rader=row.pop("radar")) for row in rows], name="other"
+    )
+    with pytest.raises(CmkdError, match="did you mean 'radar'"):
+        append(tmp_path / "pack", other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(Pack.open(tmp_path / "pack")) == 24

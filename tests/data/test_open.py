@@ -1,0 +1,124 @@
+"""Opening data by reference: names, options, sources, folders, and the cache."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cmkd.data import Pack, build, open_data
+from cmkd.data.mars import Mars
+from cmkd.errors import CmkdError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CMKD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CMKD_DATA", raising=False)
+    return tmp_path / "cache"
+
+
+def test_name_and_options(cache: Path) -> None:
+    plain, same, other = (
+        open_data("digits"),
+        open_data("digits(severity=0.5)"),
+        open_data("digits(severity=0.3, seed=2)"),
+    )
+    assert plain.path == same.path
+    assert plain.path != other.path
+    assert plain.path.parent == cache / "packs"
+    assert len(list((cache / "packs").iterdir())) == 2
+    assert "severity 0.3, seed 2" in other.card.notes
+
+
+def test_pack_is_opened_where_it_is(make_folder: Callable[..., Path], tmp_path: Path, cache: Path) -> None:
+    build(make_folder(), tmp_path / "pack")
+    assert open_data(tmp_path / "pack").path == tmp_path / "pack"
+    assert open_data(str(tmp_path / "pack"), version=1).card.version == 1
+    assert not cache.exists()
+
+
+def test_manifest_is_built_once(make_folder: Callable[..., Path], cache: Path) -> None:
+    folder = make_folder()
+    first = open_data(folder)
+    inode = (first.path / "optical.bin").stat().st_ino
+    assert (open_data(folder).path / "optical.bin").stat().st_ino == inode
+    assert open_data(folder, seed=5).path != first.path
+    assert open_data(folder, sizes={"optical": (4, 4)}).modalities["optical"].shape == (3, 4, 4)
+    file = folder / "files" / "o3.png"
+    os.utime(file, (1, 1))  # a file that was replaced
+    assert open_data(folder).path != first.path
+    (folder / "manifest.csv").write_text((folder / "manifest.csv").read_text().replace("tanker", "ferry"))
+    assert open_data(folder).classes == ("cargo", "ferry")
+
+
+def test_damaged_cache_is_mended() -> None:
+    pack = open_data("digits")
+    (pack.path / "optical.bin").write_bytes(b"short")
+    again = open_data("digits")
+    assert again.path == pack.path
+    again.verify()
+
+
+def test_source_behind_a_colon_and_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Mars.make_tiny(tmp_path / "data" / "mars")
+    named = open_data(f"mars(window=5):{source}")
+    assert named.modalities["kinect"].shape == (5, 75)
+    monkeypatch.setenv("CMKD_DATA", str(tmp_path / "data"))
+    assert open_data("mars(window=5)").path == named.path
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        ("digts", "unknown data set 'digts': did you mean 'digits'"),
+        ("digts(severity=0.1)", "unknown data set 'digts'"),
+        ("digits(severty=0.1)", "unknown option of digits 'severty': did you mean 'severity'"),
+        ("digits(severity=high)", "option severity of digits must be a float, got 'high'"),
+        ("digits(seed=0.5)", "option seed of digits must be a int, got 0.5"),
+        ("digits(seed=true)", "option seed of digits must be a int"),
+        ("digits(severity=3)", "outside 0 to 1"),
+        ("digits(", "cannot read 'digits\\('"),
+        ("mars(protocol=people):x", "must be person or time, got 'people'"),
+        ("mars:no/such/place", "no/such/place, where the files of mars should be, does not exist: get it from https"),
+        ("mars", "mars needs its files: get https.*as in mars:PATH"),
+        ("no/such/folder", "no/such/folder does not exist: give a data set"),
+    ],
+)
+def test_errors_name_the_mend(reference: str, says: str) -> None:
+    with pytest.raises(CmkdError, match=says) as caught:
+        open_data(reference)
+    assert "\n" not in str(caught.value)
+
+
+def test_folder_without_a_manifest(tmp_path: Path) -> None:
+    with pytest.raises(CmkdError, match="neither a pack"):
+        open_data(tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_race(cache: Path) -> None:
+    program = "from cmkd.data import open_data; p = open_data('digits'); p.verify(); print(len(p))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    racers = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) for _ in range(2)
+    ]
+    assert [racer.communicate()[0].strip() for racer in racers] == [b"1797", b"1797"]
+    assert [path.name.split("-")[0] for path in (cache / "packs").iterdir()] == ["digits"]
+
+
+def test_the_loser_of_a_race_uses_the_winners_pack(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cmkd.data.digits import Digits
+
+    real = Digits.prepare
+
+    def overtaken(self: Digits, source: Path | None, destination: Path) -> Pack:
+        real(self, source, destination)
+        return real(self, source, destination)  # the second finds the first one's pack
+
+    monkeypatch.setattr(Digits, "prepare", overtaken)
+    assert len(open_data("digits")) == 1797

@@ -1,0 +1,418 @@
+"""Packs: whole or not at all, append-only, versioned, and equal to what was written."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cmkd.data import Kind, Modality, Pack, PackExistsError, PackWriter
+from cmkd.data.statistics import ChannelStatistics
+from cmkd.errors import CmkdError
+
+SENSORS = [
+    Modality("optical", "image", (3, 6, 5), "uint8"),
+    Modality("radar", "point_series", (4, 7, 5), "float32"),
+]
+
+
+def arrays(count: int, seed: int = 0) -> dict[str, NDArray[Any]]:
+    generator = np.random.default_rng(seed)
+    radar = generator.normal(3, 2, (count, 4, 7, 5)).astype(np.float32)
+    radar[:, :, 5:] = 0  # padding
+    return {"optical": generator.integers(0, 255, (count, 3, 6, 5), dtype=np.uint8), "radar": radar}
+
+
+def write(path: Path, count: int = 30, *, groups: list[str] | None = None) -> dict[str, NDArray[Any]]:
+    data = arrays(count)
+    splits = ["train", "validation", "test"] * (count // 3)
+    with PackWriter(path, name="toy", classes=["a", "b"], modalities=SENSORS, licence="CC0") as writer:
+        for start in range(0, count, 9):
+            part = slice(start, start + 9)
+            ids = [f"p{k}" for k in range(count)][part]
+            labels = [-1 if k % 5 == 4 else k % 2 for k in range(count)][part]
+            present = {"radar": np.array([k % 4 != 3 for k in range(count)][part])}
+            chunk = {name: values[part] for name, values in data.items()}
+            writer.add(ids, labels, splits[part], groups[part] if groups else None, chunk, present)
+    return data
+
+
+def add(writer: PackWriter, names: list[str], **changes: object) -> None:
+    count = len(names)
+    content: dict[str, Any] = {
+        "ids": names,
+        "labels": [0] * count,
+        "splits": ["train"] * count,
+        "groups": None,
+        "arrays": arrays(count),
+    }
+    writer.add(**(content | changes))
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    data = write(tmp_path / "pack")
+    pack = Pack.open(tmp_path / "pack")
+    rows = np.array([5, 0, 7, 7])
+    batch = pack.batch(torch.from_numpy(rows))
+    assert torch.equal(batch.inputs["optical"], torch.from_numpy(data["optical"][rows]))
+    assert batch.inputs["optical"].dtype == torch.uint8
+    assert batch.target.tolist() == [1, 0, 1, 1]
+    assert batch.index.tolist() == rows.tolist()
+    assert batch.present["radar"].tolist() == [True, True, False, False]
+    assert not batch.inputs["radar"][2].any()
+    assert torch.equal(batch.inputs["radar"][0], torch.from_numpy(data["radar"][5]))
+    assert list(pack.batch(rows, ["radar"]).inputs) == ["radar"]
+    batch.inputs["optical"].zero_()  # a batch is the caller's own memory
+    assert pack.batch(rows).inputs["optical"].any()
+    pack.verify()
+
+
+def test_rows_filter(tmp_path: Path) -> None:
+    write(tmp_path / "pack")
+    pack = Pack.open(tmp_path / "pack")
+    assert pack.rows("train").tolist() == list(range(0, 30, 3))
+    assert pack.rows("train", modalities=["radar"]).tolist() == [k for k in range(0, 30, 3) if k % 4 != 3]
+    assert pack.rows("test", labelled=False).tolist() == [k for k in range(2, 30, 3) if k % 5 == 4]
+    both = [*pack.rows("test", labelled=True), *pack.rows("test", labelled=False)]
+    assert sorted(both) == pack.rows("test").tolist()
+    assert pack.rows("train").dtype == np.int64
+
+
+def test_statistics_are_those_of_the_train_rows_that_are_present(tmp_path: Path) -> None:
+    data = write(tmp_path / "pack")
+    card = Pack.open(tmp_path / "pack").card
+    train = np.arange(0, 30, 3)
+    optical = data["optical"][train].astype(np.float64)
+    np.testing.assert_allclose(card.modalities["optical"].mean, optical.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(card.modalities["optical"].std, optical.std((0, 2, 3)), rtol=1e-12)
+    radar = data["radar"][train[train % 4 != 3]][:, :, :5].reshape(-1, 5).astype(np.float64)
+    np.testing.assert_allclose(card.modalities["radar"].mean, radar.mean(0), rtol=1e-10)
+    np.testing.assert_allclose(card.modalities["radar"].std, radar.std(0), rtol=1e-10)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.lists(st.integers(1, 6), min_size=1, max_size=6), st.floats(-1e6, 1e6))
+def test_streamed_statistics_equal_those_at_once(seed: int, chunks: list[int], offset: float) -> None:
+    values = np.random.default_rng(seed).normal(offset, 1.0, (sum(chunks), 4, 3))
+    statistics = ChannelStatistics(Modality("s", "series", (4, 3), "float64"))
+    for part in np.split(values, np.cumsum(chunks)[:-1]):
+        statistics.update(part)
+    mean, std = statistics.result()
+    np.testing.assert_allclose(mean, values.mean((0, 1)), rtol=1e-9)
+    np.testing.assert_allclose(std, values.std((0, 1)), rtol=1e-6)
+
+
+def test_constant_channel_has_deviation_one() -> None:
+    statistics = ChannelStatistics(Modality("v", "vector", (2,), "float32"))
+    for _ in range(7):
+        statistics.update(np.array([[0.1, 1.0], [0.1, 2.0]], dtype=np.float32))
+    assert statistics.result()[1] == (1.0, 0.5)
+
+
+def test_append_makes_a_version_and_keeps_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "pack"
+    write(path)
+    first = Pack.open(path)
+    before = first.batch(np.arange(30))
+    with PackWriter.append(path, classes=["a", "b", "c"]) as writer:
+        add(writer, ["new0", "new1"], labels=[2, 1])
+    second, again = Pack.open(path), Pack.open(path, version=1)
+    assert (len(second), second.card.version, second.classes) == (32, 2, ("a", "b", "c"))
+    assert (len(again), again.card.version, again.classes) == (30, 1, ("a", "b"))
+    assert again.card == first.card
+    assert second.card.modalities["optical"].mean != first.card.modalities["optical"].mean
+    for name, values in again.batch(np.arange(30)).inputs.items():
+        assert torch.equal(values, before.inputs[name])
+        assert torch.equal(second.batch(np.arange(30)).inputs[name], values)
+    assert [v.rows for v in second.card.history] == [30, 32]
+    first.verify()
+    second.verify()
+    with pytest.raises(CmkdError, match="has no version 3: choose 1 to 2"):
+        Pack.open(path, version=3)
+
+
+def test_failed_append_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "pack"
+    write(path)
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    with pytest.raises(CmkdError, match="id 'p3' occurs twice"), PackWriter.append(path) as writer:
+        add(writer, ["new0"])
+        add(writer, ["p3"])
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import numpy as np
+from cmkd.data import PackWriter
+writer = PackWriter.append(Path(sys.argv[1]))
+zeros = {"optical": np.zeros((1, 3, 6, 5), np.uint8), "radar": np.zeros((1, 4, 7, 5), np.float32)}
+for number in range(10**6):
+    writer.add([f"new{number}"], [0], ["train"], None, zeros)
+    if number == 2000:
+        print("adding", flush=True)
+"""
+
+
+def test_kill_in_the_middle_of_an_append(tmp_path: Path) -> None:
+    path = tmp_path / "pack"
+    write(path)
+    size = (path / "optical.bin").stat().st_size
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == b"adding"
+    with pytest.raises(CmkdError, match="written by another process"):
+        PackWriter.append(path)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert (path / "optical.bin").stat().st_size > size  # it did leave a tail
+    (path / ".card.json.1.tmp").write_bytes(b"half")  # what a kill while the card is written leaves
+    pack = Pack.open(path)
+    assert (len(pack), pack.card.version) == (30, 1)
+    pack.verify()
+    with PackWriter.append(path) as writer:
+        add(writer, ["after"])
+    assert (path / "optical.bin").stat().st_size == size + 90
+    assert not list(path.glob(".*"))
+    after = Pack.open(path)
+    after.verify()
+    assert torch.equal(after.batch(np.array([30])).inputs["optical"], torch.from_numpy(arrays(1)["optical"]))
+
+
+def test_crash_before_the_commit_leaves_the_old_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "pack"
+    write(path)
+    real = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(target).name == "card.json":
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(CmkdError, match=r"cannot write .*pack: No space left"), PackWriter.append(path) as writer:
+        add(writer, ["new"])
+    monkeypatch.undo()
+    assert not list(path.glob(".*"))
+    Pack.open(path).verify()
+    assert len(Pack.open(path)) == 30
+    with PackWriter.append(path) as writer:  # overwrites the index that was not committed
+        add(writer, ["other"])
+    assert Pack.open(path).index["id"].iloc[-1] == "other"
+    Pack.open(path).verify()
+
+
+def test_new_pack_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RuntimeError, match="halfway"),
+        PackWriter(tmp_path / "pack", name="toy", classes=["a", "b"], modalities=SENSORS) as writer,
+    ):
+        add(writer, ["x"])
+        assert not (tmp_path / "pack").exists()
+        raise RuntimeError("halfway")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+    abandoned, recent = tmp_path / ".pack.0123456789ab.tmp", tmp_path / ".pack.ba9876543210.tmp"
+    for folder in (abandoned, recent):
+        folder.mkdir()
+    old = time.time() - 3600
+    os.utime(abandoned, (old, old))
+    write(tmp_path / "pack")
+    assert not abandoned.exists()
+    assert recent.exists()  # may belong to a writer that has just started
+
+
+def test_two_writers_of_one_pack(tmp_path: Path) -> None:
+    slow = PackWriter(tmp_path / "pack", name="toy", classes=["a", "b"], modalities=SENSORS)
+    add(slow, ["slow"])
+    write(tmp_path / "pack")
+    with pytest.raises(PackExistsError, match="appeared meanwhile"):
+        slow.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["pack"]
+    assert len(Pack.open(tmp_path / "pack")) == 30
+    with pytest.raises(PackExistsError, match="exists: remove it"):
+        write(tmp_path / "pack")
+
+
+def test_pickles_by_path(tmp_path: Path) -> None:
+    write(tmp_path / "pack")
+    with PackWriter.append(tmp_path / "pack") as writer:
+        add(writer, ["new"])
+    pack = Pack.open(tmp_path / "pack", version=1)
+    pack.batch(np.arange(3))
+    content = pickle.dumps(pack)
+    assert len(content) < 500
+    copy = pickle.loads(content)
+    assert len(copy) == 30
+    assert torch.equal(copy.batch(np.arange(3)).inputs["radar"], pack.batch(np.arange(3)).inputs["radar"])
+
+
+@pytest.mark.parametrize("file", ["optical.bin", "radar.bin", "index-0001.parquet", "card.json"])
+def test_damage_is_named(tmp_path: Path, file: str) -> None:
+    write(tmp_path / "pack")
+    path = tmp_path / "pack" / file
+    content = path.read_bytes()
+    path.write_bytes(content[:-7])
+    with pytest.raises(CmkdError, match=f"{file}.*(truncated|damaged)") as caught:
+        Pack.open(tmp_path / "pack")
+    assert "\n" not in str(caught.value)
+    path.unlink()
+    with pytest.raises(CmkdError, match=f"{file}.*make"):
+        Pack.open(tmp_path / "pack")
+
+
+def test_changed_byte_is_found_by_verify(tmp_path: Path) -> None:
+    write(tmp_path / "pack")
+    pack = Pack.open(tmp_path / "pack")
+    with (tmp_path / "pack" / "radar.bin").open("r+b") as file:
+        file.seek(1000)
+        byte = file.read(1)
+        file.seek(1000)
+        file.write(bytes([byte[0] ^ 1]))
+    pack.verify(deep=False)
+    with pytest.raises(CmkdError, match=r"radar\.bin has changed"):
+        pack.verify()
+
+
+def test_newer_format_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "pack")
+    card = tmp_path / "pack" / "card.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"format": 99}))
+    with pytest.raises(CmkdError, match=r"format 99.*upgrade"):
+        Pack.open(tmp_path / "pack")
+
+
+def test_missing_pack_and_names(tmp_path: Path) -> None:
+    with pytest.raises(CmkdError, match="is not a pack"):
+        Pack.open(tmp_path / "nowhere")
+    write(tmp_path / "pack")
+    pack = Pack.open(tmp_path / "pack")
+    with pytest.raises(CmkdError, match="did you mean 'radar'"):
+        pack.rows("train", modalities=["rader"])
+    with pytest.raises(CmkdError, match="did you mean 'validation'"):
+        pack.rows("val")
+    for outside in (-1, 30):
+        with pytest.raises(IndexError, match="within 0 to 29"):
+            pack.batch(np.array([3, outside]))
+
+
+def nan_radar(count: int) -> dict[str, NDArray[Any]]:
+    data = arrays(count)
+    data["radar"][1, 0, 0, 0] = np.nan
+    return data
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"labels": [0, 2]}, "label 2 of pair 'y' is outside the 2 classes"),
+        ({"labels": [-2, 0]}, "label -2 of pair 'x'"),
+        ({"labels": [0]}, "as many labels as ids, got 1 and 2"),
+        ({"splits": ["train", "val"]}, "unknown split 'val'"),
+        ({"ids": ["x", "x"]}, "id 'x' occurs twice"),
+        ({"groups": ["g", "g"], "splits": ["train", "test"]}, "group 'g' is in both train and test"),
+        ({"arrays": {"optical": np.zeros((2, 3, 6, 5), np.float32)}}, "expects .* uint8, got .* float32"),
+        ({"arrays": {"optical": np.zeros((2, 3, 5, 6), np.uint8)}}, "expects"),
+        ({"arrays": {"sonar": np.zeros((2, 3), np.uint8)}}, "'sonar' was not declared"),
+        ({"arrays": nan_radar(2)}, "'radar' of pair 'y' holds NaN"),
+        ({"present": {"radar": np.array([True])}}, "presence of 'radar'"),
+    ],
+)
+def test_bad_chunks_are_refused_whole(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    with PackWriter(tmp_path / "pack", name="toy", classes=["a", "b"], modalities=SENSORS) as writer:
+        with pytest.raises(CmkdError, match=says):
+            add(writer, ["x", "y"], **changes)
+        add(writer, ["x", "z"])
+    assert Pack.open(tmp_path / "pack").index["id"].tolist() == ["x", "z"]
+    Pack.open(tmp_path / "pack").verify()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (None, "nothing was added"),
+        ({"splits": ["test"]}, "no pair is in the train split"),
+        ({"arrays": {"optical": np.zeros((1, 3, 6, 5), np.uint8)}}, "'radar' is missing from every train pair"),
+    ],
+)
+def test_useless_packs_are_refused(tmp_path: Path, changes: dict[str, Any] | None, says: str) -> None:
+    with (
+        pytest.raises(CmkdError, match=says),
+        PackWriter(tmp_path / "pack", name="toy", classes=["a", "b"], modalities=SENSORS) as writer,
+    ):
+        if changes is not None:
+            add(writer, ["x"], **changes)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"classes": ["a"]}, "at least two different classes"),
+        ({"classes": ["a", "a"]}, "at least two different classes"),
+        ({"modalities": []}, "modalities with different names"),
+        ({"modalities": [SENSORS[0], SENSORS[0]]}, "modalities with different names"),
+        ({"rich": "sonar"}, "'sonar' is not a modality"),
+        ({"registered": [("optical", "radar")]}, "registered modalities must be images"),
+    ],
+)
+def test_names_are_checked(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(CmkdError, match=says):
+        PackWriter(tmp_path / "pack", **({"name": "toy", "classes": ["a", "b"], "modalities": SENSORS} | changes))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "shape", "dtype", "says"),
+    [
+        ("a/b", "vector", (1,), "uint8", "must be a word"),
+        ("a", "video", (1,), "uint8", "unknown kind"),
+        ("a", "image", (8, 8), "uint8", r"channels, height, width"),
+        ("a", "vector", (3,), "complex64", "cannot be stored as complex64"),
+    ],
+)
+def test_modality_is_checked(name: str, kind: Kind, shape: tuple[int, ...], dtype: str, says: str) -> None:
+    with pytest.raises(CmkdError, match=says):
+        Modality(name, kind, shape, dtype)
+
+
+def test_append_keeps_groups_apart_across_versions(tmp_path: Path) -> None:
+    groups = ["g1", "g2", "g3"] * 10
+    write(tmp_path / "pack", groups=groups)
+    with (
+        pytest.raises(CmkdError, match="group 'g1' is in both train and test"),
+        PackWriter.append(tmp_path / "pack") as writer,
+    ):
+        add(writer, ["new"], groups=["g1"], splits=["test"])
+    with pytest.raises(CmkdError, match="classes at the end only"):
+        PackWriter.append(tmp_path / "pack", classes=["b", "a"])
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "int32", "float16", "float64"])
+def test_every_dtype_comes_back(tmp_path: Path, dtype: str) -> None:
+    values = np.arange(12, dtype=dtype).reshape(3, 4)
+    with PackWriter(
+        tmp_path / "pack", name="t", classes=["a", "b"], modalities=[Modality("v", "vector", (4,), dtype)]
+    ) as writer:
+        writer.add(["0", "1", "2"], [0, 1, 0], ["train"] * 3, None, {"v": values})
+    batch = Pack.open(tmp_path / "pack").batch(np.array([2, 0]))
+    assert batch.inputs["v"].dtype == getattr(torch, dtype)
+    np.testing.assert_array_equal(batch.inputs["v"].numpy(), values[[2, 0]])
+    assert batch.select(torch.tensor([1])).inputs["v"].float().tolist() == [[0, 1, 2, 3]]

@@ -1,0 +1,245 @@
+"""The marine simulator: simulation."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cmkd.data.base import get
+from cmkd.data.marine.dataset import write_pack
+from cmkd.data.marine.mesh import MeshBuilder
+from cmkd.data.marine.rays import Rays
+from cmkd.data.marine.scene import VESSELS_PER_CLASS, Gap, individual, sample, split_of
+from cmkd.data.marine.simulate import Recipe, generate, make_pair
+from cmkd.data.marine.vessels import CLASSES, FAMILIES, vessel
+from cmkd.errors import CmkdError
+
+RADAR_ONLY = {"resolution", "snr_db", "look_weight", "clutter_db", "defocus"}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_family_makes_sound_distinct_individuals(name: str) -> None:
+    meshes = [vessel(name, np.random.default_rng(i)) for i in range(30)]
+    for mesh in meshes:
+        low, high = mesh.bounds
+        assert np.isfinite(mesh.triangles).all() and 50 < len(mesh) < 6000
+        assert 8 <= high[0] - low[0] <= 380 and high[2] < 160 and low[2] < 0
+        assert np.allclose(np.linalg.norm(mesh.normals, axis=1), 1, atol=1e-3)
+        assert mesh.colour.min() >= 0 and mesh.colour.max() <= 1
+    assert len({tuple(np.round(m.bounds[1], 3)) for m in meshes}) == 30
+
+
+def test_unknown_class_is_named() -> None:
+    with pytest.raises(CmkdError, match="did you mean 'tanker'"):
+        vessel("tankr", np.random.default_rng(0))
+
+
+def test_pair_is_repeatable_and_depends_on_seed() -> None:
+    first, again, other = make_pair(5), make_pair(5), make_pair(5, seed=1)
+    assert first.scene == again.scene
+    for name in ("optical", "radar", "decibel", "complex"):
+        assert np.array_equal(getattr(first, name), getattr(again, name))
+        assert not np.array_equal(getattr(first, name), getattr(other, name))
+    assert first.optical.shape == (3, 64, 64) and first.radar.shape == (1, 64, 64)
+    assert first.decibel.dtype == np.float32 and first.complex.dtype == np.complex64
+
+
+def test_gap_changes_the_radar_alone() -> None:
+    near, far = make_pair(4, gap=0.0, size=32), make_pair(4, gap=1.0, size=32)
+    assert np.array_equal(near.optical, far.optical)
+    assert not np.array_equal(near.radar, far.radar)
+    changed = {
+        f.name for f in dataclasses.fields(near.scene) if getattr(near.scene, f.name) != getattr(far.scene, f.name)
+    }
+    assert changed == RADAR_ONLY
+
+
+def test_gap_is_monotonic_and_continuous() -> None:
+    dials = [Gap.dial(g) for g in np.linspace(0, 1, 101)]
+    for name, sign in (("resolution", 1), ("snr_db", -1), ("looks", -1), ("clutter_db", 1), ("defocus", 1)):
+        values = sign * np.array([getattr(d, name) for d in dials])
+        steps = np.diff(values)
+        assert (steps >= 0).all() and steps.max() < 0.05 * (values[-1] - values[0])
+    with pytest.raises(CmkdError, match="0 to 1"):
+        Gap.dial(1.2)
+
+
+def test_small_step_of_the_gap_is_a_small_step_of_the_image() -> None:
+    base, close, far = (make_pair(0, gap=g, size=32).decibel for g in (0.5, 0.502, 1.0))
+    assert np.abs(close - base).mean() < 0.25 * np.abs(far - base).mean()
+
+
+def test_splits_are_by_vessel_in_the_stated_parts() -> None:
+    for label in range(len(FAMILIES)):
+        splits = [split_of(7, label, n) for n in range(VESSELS_PER_CLASS)]
+        assert [splits.count(s) for s in ("train", "validation", "test")] == [168, 36, 36]
+    assert split_of(7, 0, 3) == sample(7, 24, size=64, gap=0.5)[0].split
+
+
+def test_individuals_are_distinct_and_stay_the_same_in_other_scenes() -> None:
+    first, same = (sample(0, p, size=64, gap=0.5)[0] for p in (3, 3 + 8 * VESSELS_PER_CLASS))
+    assert first.group == same.group and first.heading != same.heading
+    assert len({individual(0, 3, n).triangles.tobytes() for n in range(20)}) == 20
+
+
+def test_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
+    recipe = Recipe(12, seed=2, size=16, chunk=3)
+    packs = [write_pack(recipe, tmp_path / str(w), workers=w) for w in (1, 2)]
+    for name in ("optical", "radar"):
+        assert np.array_equal(packs[0].array(name), packs[1].array(name))
+    assert (tmp_path / "1" / "scene.parquet").read_bytes() == (tmp_path / "2" / "scene.parquet").read_bytes()
+    assert packs[0].card.sha256 == packs[1].card.sha256
+
+
+def test_killed_run_continues_where_it_stopped(tmp_path: Path) -> None:
+    recipe = Recipe(24, size=16, chunk=2)
+    script = (
+        "from pathlib import Path; from cmkd.data.marine.simulate import Recipe, generate\n"
+        f"list(generate({recipe!r}, Path({str(tmp_path / 'parts')!r}), workers=1))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    process = subprocess.Popen([sys.executable, "-c", script], env=environment)
+    limit = time.time() + 60
+    while not list(tmp_path.glob("parts/chunk-*.npz")) and time.time() < limit:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = {p: p.stat().st_mtime_ns for p in tmp_path.glob("parts/chunk-*.npz")}
+    assert 0 < len(kept) < recipe.chunks
+    resumed = list(generate(recipe, tmp_path / "parts", workers=1))
+    fresh = list(generate(recipe, tmp_path / "fresh", workers=1))
+    assert all(p.stat().st_mtime_ns == when for p, when in kept.items())
+    for ours, theirs in zip(resumed, fresh, strict=True):
+        assert ours.scenes == theirs.scenes
+        assert np.array_equal(ours.optical, theirs.optical) and np.array_equal(ours.radar, theirs.radar)
+
+
+def test_unfinished_chunks_of_another_recipe_are_refused(tmp_path: Path) -> None:
+    list(generate(Recipe(1, size=16), tmp_path, workers=1))
+    with pytest.raises(CmkdError, match="another recipe"):
+        list(generate(Recipe(1, size=16, seed=1), tmp_path, workers=1))
+
+
+def test_pack_has_scenes_card_and_sheet(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pack = get("marine")(pairs=48, size=16).prepare(None, tmp_path / "pack")
+    assert len(pack) == 48 and pack.classes == CLASSES
+    assert pack.card.rich == "optical" and pack.card.poor == "radar"
+    scenes = pd.read_parquet(tmp_path / "pack" / "scene.parquet")
+    assert scenes["group"].tolist() == pack.index["group"].tolist()
+    assert scenes["label"].tolist() == pack.index["label"].tolist()
+    assert {"heading", "range", "grazing", "wind", "sun_elevation", "occluder", "bandwidth", "aperture"} <= set(scenes)
+    card = (tmp_path / "pack" / "CARD.md").read_text()
+    assert "What is unreal" in card and "| tugboat | 6 | 6 |" in card
+    with Image.open(tmp_path / "pack" / "contact_sheet.png") as sheet:
+        assert sheet.size[1] > 500
+    assert not list(tmp_path.glob(".pack*"))
+    pack.verify()
+    with pytest.raises(CmkdError, match="exists"):
+        write_pack(Recipe(1), tmp_path / "pack")
+
+
+def test_first_pairs_do_not_depend_on_how_many_follow(tmp_path: Path) -> None:
+    few, more = (write_pack(Recipe(n, size=16), tmp_path / str(n), workers=1) for n in (16, 20))
+    assert np.array_equal(few.array("radar"), more.array("radar")[:16])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"pairs": 0}, "at least 1 pair"), ({"size": 8}, "16 to 512"), ({"gap": -0.1}, "0 to 1"), ({"seed": -1}, "seed")],
+)
+def test_wrong_options_are_refused(options: dict[str, float], words: str) -> None:
+    with pytest.raises(CmkdError, match=words):
+        get("marine")(**options)
+
+
+def test_missing_embree_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "embreex.rtcore_scene", None)
+    with pytest.raises(CmkdError, match="pip install 'embreex"):
+        Rays(_box())
+
+
+def test_failed_run_leaves_no_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "embreex.rtcore_scene", None)
+    with pytest.raises(CmkdError):
+        write_pack(Recipe(2, size=16), tmp_path / "pack", workers=1)
+    assert not (tmp_path / "pack").exists()
+
+
+def _box():  # noqa: ANN202
+    builder = MeshBuilder()
+    builder.boxes([(0, 0, 0)], [(1, 1, 1)], (1, 1, 1), 0)
+    return builder.mesh()
+
+
+def test_haze_leaves_less_signal_in_the_noise() -> None:
+    from cmkd.data.marine import optical
+
+    scene, mesh = sample(0, 4, size=32, gap=0.5)
+    seen = []
+    for visibility in (1e6, scene.range * 0.6):
+        hazy = dataclasses.replace(scene, visibility=visibility, noise=0.01)
+        first, second = (optical.render(hazy, mesh, Rays(mesh), 32, np.random.default_rng(i)).ravel() for i in (0, 1))
+        seen.append(np.corrcoef(first, second)[0, 1])
+    assert seen[1] < seen[0] - 0.2
+
+
+def test_vessel_casts_a_shadow_on_the_sea_and_blocks_the_sun() -> None:
+    rays = Rays(_box())
+    sun = np.array([[1.0, 0.0, 1.0]]) / np.sqrt(2)
+    assert rays.blocked(np.array([[-0.9, 0.0, -0.3]]), sun).tolist() == [True]
+    assert rays.blocked(np.array([[3.0, 0.0, -0.3]]), sun).tolist() == [False]
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(
+        "from pathlib import Path\nfrom cmkd.data.marine.simulate import Recipe, generate\n"
+        "if __name__ == '__main__':\n"
+        f"    list(generate(Recipe(4000, chunk=2), Path({str(tmp_path / 'parts')!r}), workers=2))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    process = subprocess.Popen([sys.executable, str(script)], env=environment, start_new_session=True)
+    limit = time.time() + 120
+    while not list(tmp_path.glob("parts/chunk-*.npz")) and time.time() < limit:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    limit = time.time() + 20
+    while time.time() < limit:
+        try:
+            os.killpg(process.pid, 0)  # the group lives as long as a worker does
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail("workers outlived their parent by 20 s")
+
+
+@pytest.mark.slow
+def test_ten_thousand_is_balanced_and_split_by_vessel() -> None:
+    scenes = [sample(10, p, size=64, gap=0.5)[0] for p in range(0, 10_000, 7)]
+    owner: dict[str, str] = {}
+    for scene in scenes:
+        assert owner.setdefault(scene.group, scene.split) == scene.split
+
+
+def test_command_prints_plain_lines_off_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cmkd.cli.simulate import simulate
+
+    simulate("marine", pairs=3, out=tmp_path / "pack", size=16, workers=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "3 of 3 pairs" and lines[1].startswith("3 pairs in ")
+    assert (tmp_path / "pack" / "contact_sheet.png").is_file()

@@ -1,0 +1,1 @@
+"""Checks of the methods: one row each in `table.py`."""

@@ -1,0 +1,254 @@
+"""What single methods promise beyond the common checks."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from cmkd.errors import CmkdError
+from cmkd.methods import create
+from cmkd.methods.c2kd import kendall
+from cmkd.methods.crd import CRD
+from cmkd.methods.mfh import MFH, permutation_saliency
+from cmkd.methods.mgd import MGD
+from cmkd.methods.ofd import OFD
+from cmkd.methods.simkd import SimKD
+from cmkd.methods.teacher_init import copy_deeper
+from cmkd.methods.vkd import VKD
+from cmkd.types import Spec
+
+from .rows import NARROW, WIDE, TinyModel, a_batch, output
+
+
+@pytest.mark.parametrize("name", ["simkd", "srrl", "fd_cmkd", "mfh", "mst_distill"])
+def test_unbound_methods_say_so(name: str) -> None:
+    with pytest.raises(CmkdError, match=r"call bind\(student_model, teacher_model\)"):
+        create(name, NARROW, WIDE)(output(NARROW, 4, 0), output(WIDE, 4, 1), a_batch(4, 4))
+
+
+def test_bound_teacher_is_a_frozen_copy() -> None:
+    method, teacher = create("srrl", NARROW, WIDE), TinyModel(WIDE)
+    method.bind(TinyModel(NARROW), teacher)
+    before = {k: v.clone() for k, v in method.state_dict().items()}
+    nn.init.zeros_(teacher.classifier.weight)
+    torch.testing.assert_close(dict(method.state_dict()), before, rtol=0.0, atol=0.0)
+
+
+def simkd_pair() -> tuple[SimKD, TinyModel, TinyModel]:
+    torch.manual_seed(0)
+    method, student, teacher = SimKD(NARROW, WIDE), TinyModel(NARROW), TinyModel(WIDE)
+    method.bind(student, teacher)
+    return method, student, teacher
+
+
+def through_teacher(method: SimKD, student: TinyModel, teacher: TinyModel, x: torch.Tensor) -> torch.Tensor:
+    return teacher.classifier(method.projector(student.neck(student.body(student.stem(x)))))
+
+
+def test_simkd_classifies_through_the_teacher_while_it_trains() -> None:
+    method, student, teacher = simkd_pair()
+    optimiser = torch.optim.SGD([p for p in [*student.parameters(), *method.parameters()] if p.requires_grad], lr=0.1)
+    x = torch.randn(5, 3)
+    for _ in range(3):
+        optimiser.zero_grad()
+        out = student(x)
+        student(x)  # a second pass in one step must not spoil the first one's backward
+        torch.testing.assert_close(out.logits, through_teacher(method, student, teacher, x))
+        term = method(out, teacher(x).detach(), a_batch(5, 4))["simkd"]
+        (term + out.logits.square().mean()).backward()
+        optimiser.step()
+
+
+def test_simkd_leaves_an_ordinary_student() -> None:
+    method, student, teacher = simkd_pair()
+    keys = set(TinyModel(NARROW).state_dict())
+    x = torch.randn(5, 3)
+    student(x)
+    with torch.no_grad():
+        method.projector.weight.add_(1.0)  # the last optimiser step, after the last forward pass
+    method.finish(student)
+    assert set(student.state_dict()) == keys and type(student.classifier) is nn.Linear
+    rebuilt = TinyModel(NARROW)
+    rebuilt.load_state_dict(student.state_dict())
+    torch.testing.assert_close(rebuilt(x).logits, through_teacher(method, student, teacher, x))
+    with torch.no_grad():
+        method.projector.weight.add_(1.0)
+    torch.testing.assert_close(rebuilt(x).logits, student(x).logits)  # the hook is gone
+
+
+def test_a_moving_average_of_the_student_follows_simkd() -> None:
+    method, student, teacher = simkd_pair()
+    average = copy.deepcopy(student)
+    with torch.no_grad():
+        method.projector.weight.add_(1.0)
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(average(x).logits, through_teacher(method, average, teacher, x))
+
+
+def test_simkd_keeps_a_loaded_checkpoint() -> None:
+    method, student, _ = simkd_pair()
+    x = torch.randn(5, 3)
+    student(x)
+    best = copy.deepcopy(student.state_dict())
+    with torch.no_grad():
+        method.projector.weight.add_(1.0)
+    student(x)
+    student.load_state_dict(best)
+    method.finish(student)
+    torch.testing.assert_close(dict(student.state_dict()), dict(best), rtol=0.0, atol=0.0)
+
+
+def test_simkd_refuses_other_classifiers() -> None:
+    student = TinyModel(NARROW)
+    student.classifier = nn.Sequential(student.classifier)  # type: ignore[assignment]
+    with pytest.raises(CmkdError, match="one linear layer"):
+        SimKD(NARROW, WIDE).bind(student, TinyModel(WIDE))
+
+
+def test_teacher_init_copies_all_but_the_input_layer() -> None:
+    student, teacher = TinyModel(NARROW), TinyModel(NARROW)
+    before = student.stem.weight.clone()
+    copied = copy_deeper(student, teacher)
+    assert sorted({name.split(".")[0] for name in copied}) == ["body", "classifier", "neck"]
+    torch.testing.assert_close(student.stem.weight, before, rtol=0.0, atol=0.0)
+    torch.testing.assert_close(student.body.weight, teacher.body.weight, rtol=0.0, atol=0.0)
+    with pytest.raises(CmkdError, match="same architecture"):
+        copy_deeper(nn.Sequential(nn.Linear(2, 3)), teacher)
+
+
+def crd_method() -> CRD:
+    torch.manual_seed(0)
+    method = CRD(NARROW, WIDE, dim=5, negatives=16)
+    method.on_train_start(32)
+    return method
+
+
+def test_crd_memory_holds_this_batch_only() -> None:
+    method = crd_method()
+    before = method.student_memory.clone()
+    batch = a_batch(4, 4)
+    method(output(NARROW, 4, 0), output(WIDE, 4, 1), batch)
+    changed = (method.student_memory != before).any(1).nonzero().flatten()
+    assert changed.tolist() == sorted(batch.index.tolist())
+    torch.testing.assert_close(method.student_memory.norm(dim=1), torch.ones(32))
+
+
+def test_crd_does_not_learn_in_eval_mode() -> None:
+    method = crd_method().eval()
+    before = copy.deepcopy(method.state_dict())
+    method(output(NARROW, 4, 0), output(WIDE, 4, 1), a_batch(4, 4))
+    torch.testing.assert_close(dict(method.state_dict()), dict(before), rtol=0.0, atol=0.0)
+
+
+def test_crd_refuses_another_training_set() -> None:
+    method = CRD(NARROW, WIDE, dim=5, negatives=16)
+    method.load_state_dict(crd_method().state_dict())
+    method.on_train_start(32)
+    with pytest.raises(CmkdError, match="32 pairs and the training set 40"):
+        method.on_train_start(40)
+
+
+def test_crd_is_finite_in_half_precision_at_low_temperature() -> None:
+    method = crd_method()
+    method.temperature = 0.01
+    with torch.autocast("cpu", dtype=torch.float16):
+        terms = method(output(NARROW, 4, 0, scale=100.0), output(WIDE, 4, 1, scale=100.0), a_batch(4, 4))
+    assert all(torch.isfinite(term) for term in terms.values())
+
+
+def test_kendall_agrees_with_scipy_with_ties() -> None:
+    from scipy.stats import kendalltau
+
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randint(4, (6, 7), generator=generator).float() for _ in range(2))
+    wanted = [kendalltau(a.numpy(), b.numpy()).statistic for a, b in zip(x, y, strict=True)]
+    torch.testing.assert_close(kendall(x, y).double(), torch.tensor(wanted, dtype=torch.float64), rtol=1e-5, atol=1e-6)
+
+
+def test_saliency_agrees_with_one_channel_at_a_time() -> None:
+    torch.manual_seed(0)
+    embedding, order = torch.randn(6, 70), torch.randperm(6)
+    classifier = nn.Sequential(nn.Linear(70, 5), nn.ReLU(), nn.Linear(5, 3))
+    wanted = []
+    for channel in range(70):
+        changed = embedding.clone()
+        changed[:, channel] = embedding[order, channel]
+        wanted.append((classifier(changed) - classifier(embedding)).square().mean().detach())
+    torch.testing.assert_close(permutation_saliency(embedding, classifier, order), torch.stack(wanted))
+
+
+def test_mfh_keeps_the_channels_the_classifier_uses() -> None:
+    torch.manual_seed(0)
+    method, teacher = MFH(NARROW, WIDE, keep=0.2), TinyModel(WIDE)
+    with torch.no_grad():
+        teacher.classifier.weight.zero_()
+        teacher.classifier.weight[:, [3, 7]] = 1.0
+    method.bind(TinyModel(NARROW), teacher)
+    theirs = output(WIDE, 16, 1).detach()
+    method(output(NARROW, 16, 0), theirs, a_batch(16, 4))["mfh"].backward()
+    touched = method.projection.weight.grad.abs().sum(1).nonzero().flatten()  # type: ignore[union-attr]
+    assert touched.tolist() == [3, 7]
+
+
+def test_mgd_draws_another_mask_each_step_and_the_same_after_a_resume() -> None:
+    torch.manual_seed(0)
+    first, second = MGD(NARROW, WIDE, masked=0.5), MGD(NARROW, WIDE, masked=0.5)
+    like = torch.zeros(4, 1, 8, 8)
+    start = first.mask(like)
+    first(output(NARROW, 4, 0), output(WIDE, 4, 1), a_batch(4, 4))
+    assert not torch.equal(first.mask(like), start)
+    second.load_state_dict(first.state_dict())
+    torch.testing.assert_close(second.mask(like), first.mask(like), rtol=0.0, atol=0.0)
+    assert 0.3 < start.mean() < 0.7
+
+
+def test_ofd_margin_is_the_mean_negative_response() -> None:
+    method = OFD(NARROW, WIDE)
+    maps = torch.tensor([-1.0, -3.0, 5.0, 0.0]).reshape(1, 1, 2, 2).expand(2, 9, 2, 2)
+    torch.testing.assert_close(method.observe(maps), torch.full((1, 9, 1, 1), -2.0))
+    method.eval()
+    torch.testing.assert_close(method.observe(maps * 100), torch.full((1, 9, 1, 1), -2.0))
+    torch.testing.assert_close(OFD(NARROW, WIDE).observe(maps.relu()), torch.zeros(1, 9, 1, 1))
+
+
+@pytest.mark.parametrize(("student", "teacher"), [(6, 10), (10, 6), (6, 6)])
+def test_vkd_projection_is_orthogonal(student: int, teacher: int) -> None:
+    torch.manual_seed(0)
+    method = VKD(Spec(4, student), Spec(4, teacher))
+    optimiser = torch.optim.SGD(method.parameters(), lr=1.0)
+    for seed in range(3):
+        optimiser.zero_grad()
+        method(output(Spec(4, student), 8, seed), output(Spec(4, teacher), 8, 9).detach(), a_batch(8, 4))[
+            "vkd"
+        ].backward()
+        optimiser.step()
+    weight = method.projection.weight()
+    product = weight.T @ weight if student <= teacher else weight @ weight.T
+    torch.testing.assert_close(product, torch.eye(min(student, teacher)), rtol=0.0, atol=1e-5)
+
+
+def test_ctkd_raises_the_loss_in_the_temperature_and_lowers_it_in_the_student() -> None:
+    from cmkd.methods.ctkd import ctkd
+
+    student, teacher = output(NARROW, 8, 0).logits, output(NARROW, 8, 1).logits.detach()
+    plain, scale = (torch.zeros(1, requires_grad=True) for _ in range(2))
+    ctkd(student, teacher, scale, reversal=0.25).backward()
+    ctkd(student.detach(), teacher, plain, reversal=-1.0).backward()
+    assert plain.grad is not None and plain.grad.any()
+    torch.testing.assert_close(scale.grad, -0.25 * plain.grad)
+
+
+def test_unlike_numbers_of_maps_pair_the_deepest() -> None:
+    deeper = replace(WIDE, map_shapes=((2, 16, 16), *WIDE.map_shapes))
+    student, teacher = output(NARROW, 4, 0), output(deeper, 4, 1).detach()
+    cut = replace(teacher, maps=teacher.maps[1:])
+    for name in ("at", "vid", "review_kd", "fsp", "ab"):
+        values = []
+        for spec, out in ((deeper, teacher), (WIDE, cut)):
+            torch.manual_seed(0)
+            values.append(create(name, NARROW, spec)(student, out, a_batch(4, 4))[name])
+        torch.testing.assert_close(values[0], values[1])

@@ -1,0 +1,205 @@
+"""Expressions, sums, checked options, pages and plug-ins."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cmkd.cli.methods import main
+from cmkd.errors import CmkdError
+from cmkd.methods import create, registry
+from cmkd.methods.combine import Sum, from_expression
+from cmkd.methods.pages import bibliography, page, pages, write_markdown
+from cmkd.types import Spec
+
+from .rows import NARROW, WIDE, TinyModel, a_batch, output
+
+SOURCE = Path(__file__).parents[2] / "src"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_single_name_is_the_method_itself() -> None:
+    assert type(from_expression("kd", NARROW, WIDE)) is registry()["kd"]
+    assert isinstance(from_expression("0.5*kd", NARROW, WIDE), Sum)
+
+
+def test_sum_weighs_and_names_terms() -> None:
+    torch.manual_seed(0)
+    both = from_expression("kd(temperature=2) + 0.5*kd + 2*rkd(angle_weight=0)", NARROW, WIDE)
+    student, teacher, batch = output(NARROW, 6, 0), output(WIDE, 6, 1).detach(), a_batch(6, 4)
+    terms = both(student, teacher, batch)
+    assert list(terms) == ["kd", "kd_2", "rkd_distance", "rkd_angle"]
+    alone = create("kd", NARROW, WIDE)(student, teacher, batch)["kd"]
+    torch.testing.assert_close(terms["kd_2"], 0.5 * alone)
+    distance = create("rkd", NARROW, WIDE)(student, teacher, batch)["rkd_distance"]
+    torch.testing.assert_close(terms["rkd_distance"], 2.0 * distance)
+
+
+def test_sum_passes_hooks_on_and_merges_needs() -> None:
+    both = from_expression("crd(negatives=8) + dkd(warmup_epochs=4) + srrl", NARROW, WIDE)
+    assert set(both.needs) == {"embedding", "index", "logits", "target"}
+    assert not both.trains_teacher
+    with pytest.raises(CmkdError, match="on_train_start"):
+        both(output(NARROW, 4, 0), output(WIDE, 4, 1), a_batch(4, 4))
+    both.bind(TinyModel(NARROW), TinyModel(WIDE))
+    both.on_train_start(32)
+    both.on_epoch_start(0)
+    early = both(output(NARROW, 4, 0), output(WIDE, 4, 1), a_batch(4, 4))["dkd"]
+    both.on_epoch_start(3)
+    late = both(output(NARROW, 4, 0), output(WIDE, 4, 1), a_batch(4, 4))["dkd"]
+    torch.testing.assert_close(late, 4.0 * early)
+
+
+def test_teacher_gets_gradients_only_from_methods_that_train_it() -> None:
+    both = from_expression("kd + c2kd(weight=0)", NARROW, WIDE)
+    assert both.trains_teacher
+    student, teacher = output(NARROW, 4, 0), output(WIDE, 4, 1)
+    sum(both(student, teacher, a_batch(4, 4)).values()).backward()
+    assert student.logits.grad is not None and student.logits.grad.any()
+    assert teacher.logits.grad is not None and not teacher.logits.grad.any()
+
+
+def test_control_in_a_sum_does_not_ask_for_the_teacher() -> None:
+    assert not from_expression("2*none", NARROW, WIDE).uses_teacher
+    assert from_expression("none+kd", NARROW, WIDE).uses_teacher
+
+
+def test_defaults_give_way_to_the_expression() -> None:
+    defaults = {"kd": {"temperature": 3.0, "weight": 2.0}}
+    method = from_expression("kd(weight=1)", NARROW, WIDE, defaults)
+    assert (method.temperature, method.weight) == (3.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kb", "did you mean 'kd'"),
+        ("kd(temprature=2)", "did you mean 'temperature'"),
+        ("kd(temperature=a)", "kd: temperature must be float, got 'a'"),
+        ("kd(temperature=true)", "temperature must be float, got True"),
+        ("kd(temperature=0)", "temperature must be above 0"),
+        ("kd(temperature=1e999)", "temperature must be float, got inf"),
+        ("crd(negatives=0.5)", "negatives must be int"),
+        ("cc(paper_form=1)", "paper_form must be bool"),
+        ("mlld(temperatures=[1, 'a'])", "temperatures must be"),
+        ("mlld(temperatures=[])", "temperatures must be above 0"),
+        ("1e999*kd", "weight of kd"),
+        ("kd+", "cannot read"),
+        ("kd(2)", "cannot read"),
+        ("generalized(imitation=1)", "imitation must be"),
+        ("fitnet(stage=5)", "at least 6 intermediate maps"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(CmkdError) as caught:
+        from_expression(text, NARROW, WIDE)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(registry()))
+def test_temperature_of_zero_is_refused(name: str) -> None:
+    if "temperature" not in {h.name for h in page(name).hyperparameters}:
+        pytest.skip("it has no temperature")
+    with pytest.raises(CmkdError, match=r"temperature.* above 0"):
+        create(name, NARROW, WIDE, temperature=0.0)
+
+
+@pytest.mark.parametrize("name", sorted(registry()))
+def test_model_without_maps_works_or_is_refused(name: str) -> None:
+    bare, needs = Spec(4, 6), registry()[name].needs
+    if "maps" in needs and name != "ofa":  # ofa then has no exits
+        with pytest.raises(CmkdError, match=name):
+            create(name, bare, bare)
+    else:
+        create(name, bare, bare)
+
+
+def test_every_page_says_what_each_option_is() -> None:
+    for p in pages():
+        assert p.idea.endswith((".", "terms.")) and len(p.idea) < 140, p.name
+        for h in p.hyperparameters:
+            assert h.text and h.type, f"{p.name}: {h.name}"
+
+
+def test_markdown_pages(tmp_path: Path) -> None:
+    written = write_markdown(tmp_path / "methods")
+    assert sorted(p.name for p in (tmp_path / "methods").iterdir()) == sorted(p.name for p in written)
+    assert len(written) == len(registry()) + 1
+    text = (tmp_path / "methods" / "kd.md").read_text()
+    assert "| `temperature` | `float` | `4.0` |" in text and "@article{hinton2015" in text
+    assert all(f"({name}.md)" in written[0].read_text() for name in registry())
+
+
+def test_bibliography_has_each_paper_once() -> None:
+    text = bibliography(["none", "kd+0.5*rkd", "ttm", "wttm", "kd(temperature=2)"])
+    assert [text.count(key) for key in ("hinton2015", "park2019", "zheng2024")] == [1, 1, 1]
+    assert bibliography(["none"]) == ""
+    with pytest.raises(CmkdError, match="did you mean"):
+        bibliography(["kdd"])
+
+
+def test_command_lists_and_shows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    main([])
+    listed = capsys.readouterr().out
+    assert all(f" {name} " in listed for name in registry())
+    main(["rkd"])
+    shown = capsys.readouterr().out
+    assert "distance_weight" in shown and "1904.05068" in shown and "@inproceedings" in shown
+    main(["--markdown", str(tmp_path / "pages")])
+    assert (tmp_path / "pages" / "index.md").exists()
+    with pytest.raises(CmkdError, match="did you mean"):
+        main(["rdk"])
+
+
+def test_example_of_an_own_method(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(EXAMPLES / "own_method.py"))
+    lines = capsys.readouterr().out.splitlines()
+    losses = [float(line.split("loss ")[1].split(",")[0]) for line in lines]
+    assert losses[-1] < losses[0]
+    assert len((EXAMPLES / "own_method.py").read_text().splitlines()) < 40
+
+
+PLUGIN = """
+from cmkd.methods import Method
+class Echo(Method):
+    '''Say nothing.'''
+    name = "echo"
+    kind = "control"
+    def __init__(self, student, teacher, *, weight: float = 1.0):
+        super().__init__(student, teacher)
+    def forward(self, student, teacher, batch):
+        '''Return no terms.'''
+        return {}
+"""
+
+
+def test_plug_in_by_entry_point(tmp_path: Path) -> None:
+    found = registry_with_plug_in(tmp_path, PLUGIN)
+    assert found.stdout.split("\n")[0] == "echo_plugin Say nothing. float True", found.stderr
+
+
+def test_plug_in_that_does_not_load_is_named(tmp_path: Path) -> None:
+    found = registry_with_plug_in(tmp_path, "import no_such_module")
+    assert "CmkdError: the plug-in 'echo_plugin:Echo' does not load (ModuleNotFoundError" in found.stderr
+
+
+def registry_with_plug_in(tmp_path: Path, source: str) -> subprocess.CompletedProcess[str]:
+    """List the methods in a process that sees an installed plug-in."""
+    (tmp_path / "echo_plugin.py").write_text(source)
+    info = tmp_path / "echo_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: echo-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[cmkd.methods]\necho = echo_plugin:Echo\n")
+    code = (
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(SOURCE)!r}]\n"
+        "from cmkd.methods import registry; from cmkd.methods.pages import page\n"
+        "echo = page('echo')\n"
+        "print(registry()['echo'].__module__, echo.idea, echo.hyperparameters[0].type, 'kd' in registry())"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,0 +1,187 @@
+"""What is particular to dimensional structure; the checks common to all methods are in `test_methods.py`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cmkd.errors import CmkdError
+from cmkd.methods import create
+from cmkd.methods.dimensional_structure import channel_independence, feature_uniformity, map_points
+from cmkd.types import Output
+
+from .rows import NARROW, WIDE, a_batch, leaves, output
+
+QUIET = {"kd_weight": 0.0, "independence_weight": 0.0, "uniformity_weight": 0.0}
+
+
+def terms(student: Output | None = None, teacher: Output | None = None, **options: Any) -> dict[str, Tensor]:  # noqa: ANN401
+    student = output(NARROW, 8, 0) if student is None else student
+    teacher = (output(WIDE, 8, 1) if teacher is None else teacher).detach()
+    method = create("ds", student.spec(), teacher.spec(), **options)
+    return method(student, teacher, a_batch(len(student.logits), 4))
+
+
+def test_each_term_is_named_and_weighted() -> None:
+    torch.manual_seed(0)
+    once = terms(uniformity_reference="self")
+    assert set(once) == {"kd", "independence", "uniformity"}
+    torch.manual_seed(0)
+    twice = terms(uniformity_reference="self", kd_weight=8.0, independence_weight=20.0, uniformity_weight=0.2)
+    for name, value in once.items():
+        torch.testing.assert_close(twice[name], 2.0 * value)
+
+
+@pytest.mark.parametrize("name", ["kd", "independence", "uniformity"])
+def test_a_term_of_weight_zero_is_left_out(name: str) -> None:
+    assert set(terms(**{f"{name}_weight": 0.0})) == {"kd", "independence", "uniformity"} - {name}
+
+
+def test_what_a_term_does_not_need_is_not_asked_for() -> None:
+    create("ds", NARROW, replace(WIDE, classes=9), kd_weight=0.0)
+    flat = Output(torch.zeros(2, 4), torch.zeros(2, 6)).spec()
+    create("ds", flat, flat, uniformity_weight=0.0)
+    with pytest.raises(CmkdError, match="maps"):
+        create("ds", flat, flat)
+    for without in ({"independence_weight": 0.0}, {"independence_reference": "self"}):
+        assert not list(create("ds", NARROW, WIDE, **without).parameters())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"independence_reference": "techer"},
+        {"uniformity_reference": "structure"},
+        {"points": "pixels"},
+        {"stages": ()},
+        {"stages": (2,)},
+        {"pool": 0},
+        {"kd_weight": -1.0},
+        {"t": 0.0},
+    ],
+    ids=str,
+)
+def test_bad_options_are_refused_when_built(options: dict[str, Any]) -> None:
+    with pytest.raises(CmkdError):
+        create("ds", NARROW, WIDE, **options)
+
+
+def test_references_without_a_teacher_do_not_read_it() -> None:
+    student, options = output(NARROW, 8, 0), {"independence_reference": "self", "uniformity_reference": "self"}
+    first, second = (terms(student, output(WIDE, 8, seed), kd_weight=0.0, **options) for seed in (1, 2))
+    torch.testing.assert_close(first, second, rtol=0.0, atol=0.0)
+
+
+def test_structure_reference_is_the_distance_of_the_two_correlation_matrices() -> None:
+    x = torch.randn(20, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert channel_independence(-3.0 * x + 1.0, x, reference="structure") < 1e-8  # signs of all channels cancel
+    assert channel_independence(-3.0 * x + 1.0, x) > 3.9
+    mixed = x @ torch.linspace(-1, 1, 25, dtype=torch.float64).reshape(5, 5)
+    difference = torch.corrcoef(mixed.T) - torch.corrcoef(x.T)
+    wanted = 0.7 * difference.square().sum() / 5
+    found = channel_independence(mixed, x, off_diagonal_weight=0.7, reference="structure")
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=0.0)  # eps of 1e-5 beside the variances
+
+
+def test_hinge_acts_only_where_the_student_is_less_uniform() -> None:
+    spread = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    bunched = (spread * torch.tensor([5.0] + [0.1] * 7)).requires_grad_()
+    teacher = spread.clone().requires_grad_()
+    active = feature_uniformity(bunched, teacher)
+    active.backward()
+    assert active > 0 and bunched.grad is not None and bunched.grad.any() and teacher.grad is None
+    alone = feature_uniformity(bunched, reference="self") - feature_uniformity(spread, reference="self")
+    torch.testing.assert_close(active, alone)
+    assert feature_uniformity(spread, bunched) == 0.0
+
+
+def test_descending_uniformity_spreads_and_descending_independence_decorrelates() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(64, 1, generator=generator) + 0.3 * torch.randn(64, 6, generator=generator)
+
+    def mean_correlation(x: Tensor) -> float:
+        return float((torch.corrcoef(x.T) - torch.eye(6)).abs().mean())
+
+    for reference, loss in (
+        ("uniform", lambda x: feature_uniformity(x, reference="self")),
+        ("independent", lambda x: channel_independence(x, x, off_diagonal_weight=1.0, reference="self")),
+    ):
+        x = start.clone().requires_grad_()
+        optimiser = torch.optim.Adam([x], lr=0.05)
+        for _ in range(100):
+            optimiser.zero_grad()
+            loss(x).backward()
+            optimiser.step()
+        assert mean_correlation(x.detach()) < 0.5 * mean_correlation(start), reference
+
+
+def test_map_points() -> None:
+    maps = torch.arange(2 * 3 * 4 * 4.0).reshape(2, 3, 4, 4)
+    pooled = map_points(maps, pool=2)
+    assert pooled.shape == (2, 12) and pooled[0, 0] == maps[0, 0, :2, :2].mean()
+    positions = map_points(maps, points="positions", pool=None)
+    assert positions.shape == (32, 3) and torch.equal(positions[5], maps[0, :, 1, 1])
+    # a map smaller than the pool is not blown up: repeated positions would count as coinciding points
+    assert map_points(maps[:, :, :1, :1], points="positions", pool=4).shape == (2, 3)
+
+
+@pytest.mark.parametrize("points", ["pooled", "positions"])
+@pytest.mark.parametrize("reference", ["teacher", "self"])
+def test_stages_are_averaged(points: str, reference: str) -> None:
+    options = {**QUIET, "uniformity_weight": 1.0, "points": points, "uniformity_reference": reference, "pool": None}
+    both = terms(stages=(0, 1), **options)["uniformity"]
+    each = [terms(stages=(stage,), **options)["uniformity"] for stage in (0, -1)]
+    torch.testing.assert_close(both, torch.stack(each).mean())
+
+
+REFERENCES = [
+    {"independence_reference": i, "uniformity_reference": u, "points": p, "centre": c}
+    for i, u, p, c in [
+        ("teacher", "teacher", "pooled", True),
+        ("self", "self", "positions", True),
+        ("structure", "self", "pooled", False),
+    ]
+]
+
+
+@pytest.mark.parametrize("options", REFERENCES, ids=lambda o: o["independence_reference"])
+@pytest.mark.parametrize("size", [1, 2, 8])
+@pytest.mark.parametrize("how", ["random", "constant", "zero", "duplicated", "huge"])
+def test_every_reference_stays_finite(options: dict[str, Any], size: int, how: str) -> None:
+    student, teacher = output(NARROW, size, 0), output(WIDE, size, 1)
+    with torch.no_grad():
+        for tensor in leaves(student):
+            if how == "duplicated":
+                tensor.copy_(tensor[:1].expand_as(tensor).clone())
+            elif how == "huge":
+                tensor.mul_(1e6)
+            elif how != "random":
+                tensor.fill_({"constant": 0.1, "zero": 0.0}[how])
+    found = terms(student, teacher, **options)
+    sum(found.values()).backward()  # type: ignore[union-attr]
+    assert all(term.isfinite() for term in found.values()), found
+    for tensor in leaves(student):
+        assert tensor.grad is None or tensor.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("options", REFERENCES, ids=lambda o: o["independence_reference"])
+def test_nan_stays_visible(options: dict[str, Any]) -> None:
+    student = output(NARROW, 8, 0)
+    with torch.no_grad():
+        student.embedding[3, 1] = torch.nan
+        student.maps[-1][3, 1, 2, 2] = torch.nan
+    found = terms(student, **options)
+    assert found["independence"].isnan() and found["uniformity"].isnan()
+    assert sum(found.values()).isnan()  # type: ignore[union-attr]
+
+
+def test_float32_statistics_under_autocast() -> None:
+    student, teacher = output(NARROW, 64, 0), output(NARROW, 64, 1)
+    plain = terms(student, teacher, uniformity_reference="self")
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = terms(student, teacher, uniformity_reference="self")
+    torch.testing.assert_close(mixed, plain, rtol=1e-6, atol=1e-6)  # bfloat16 would leave 4e-3

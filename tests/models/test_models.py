@@ -1,0 +1,104 @@
+"""Models on every kind of modality."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cmkd import models
+from cmkd.errors import CmkdError
+from cmkd.types import Modality
+
+
+def modality(kind: str, shape: tuple[int, ...], dtype: str = "float32") -> Modality:
+    channels = shape[0] if kind == "image" else shape[-1]
+    return Modality("radar", kind, shape, dtype, (0.5,) * channels, (2.0,) * channels)  # type: ignore[arg-type]
+
+
+CASES = [
+    ("auto", "image", (1, 8, 8)),
+    ("thin_resnet(width=8, stages=2, blocks=2)", "image", (3, 32, 32)),
+    ("auto", "image", (2, 64, 48)),
+    ("auto", "image", (1, 224, 224)),
+    ("auto", "vector", (7,)),
+    ("auto", "series", (10, 75)),
+    ("auto", "series", (3, 18)),
+    ("auto", "series", (8000, 1)),
+    ("auto", "points", (64, 5)),
+    ("auto", "point_series", (10, 64, 5)),
+    ("resnet10t", "image", (2, 8, 8)),
+    ("resnet18", "image", (2, 32, 32)),
+    ("convnext_atto", "image", (1, 64, 64)),
+    ("vit_tiny_patch16_224", "image", (1, 24, 24)),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "shape"), CASES)
+def test_spec_says_what_comes_out(name: str, kind: str, shape: tuple[int, ...]) -> None:
+    model = models.build(name, modality(kind, shape), classes=4)
+    output = model.eval()(torch.randn(2, *shape))
+    assert output.spec() == model.spec
+    assert len(model.spec.map_shapes) >= 2
+    assert all(m.dim() == 4 and m.isfinite().all() for m in output.maps)
+    torch.testing.assert_close(model.classifier(output.embedding), output.logits)
+
+
+@pytest.mark.parametrize(("name", "kind", "shape"), [c for c in CASES if c[0] == "auto"])
+def test_every_parameter_learns(name: str, kind: str, shape: tuple[int, ...]) -> None:
+    model = models.build(name, modality(kind, shape), classes=4)
+    for block in model.modules():  # the last norm of a residual block starts at zero and hides what is before it
+        if isinstance(block, torch.nn.modules.batchnorm._BatchNorm):
+            torch.nn.init.ones_(block.weight)
+    model(torch.randn(4, *shape)).logits.square().sum().backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32, torch.float64])
+def test_preprocessing_standardises_any_dtype(dtype: torch.dtype) -> None:
+    prepare = models.Preprocess(modality("image", (2, 4, 4)))
+    x = torch.full((1, 2, 4, 4), 3.0).to(dtype)
+    torch.testing.assert_close(prepare(x), torch.full((1, 2, 4, 4), 1.25))
+
+
+def test_points_are_a_set_and_padding_is_nothing() -> None:
+    model = models.build("auto", modality("points", (6, 3)), classes=2).eval()
+    points = torch.randn(1, 6, 3)
+    points[:, 4:] = 0.0
+    shuffled = points[:, [3, 5, 0, 2, 4, 1]]
+    torch.testing.assert_close(model(points).logits, model(shuffled).logits)
+    with torch.no_grad():
+        model.encoder.first.bias += 1.0  # were padding seen, this would move it
+    alone = models.build("auto", modality("points", (4, 3)), classes=2).eval()
+    alone.load_state_dict(model.state_dict())
+    torch.testing.assert_close(alone(points[:, :4]).logits, model(points).logits)
+
+
+def test_an_image_is_resized_to_the_size_asked_for() -> None:
+    model = models.build("thin_resnet", modality("image", (1, 40, 30)), classes=2, size=16)
+    assert model.spec.map_shapes[0][1:] == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "says"),
+    [
+        ("thin_resnt", "image", "unknown timm model"),
+        ("mlp", "image", "reads vector"),
+        ("resnet18", "vector", "not an encoder for vector"),
+        ("thin_resnet(widht=3)", "image", "did you mean 'width'"),
+    ],
+)
+def test_a_wrong_name_is_one_clear_line(name: str, kind: str, says: str) -> None:
+    with pytest.raises(CmkdError, match=says) as caught:
+        models.build(name, modality(kind, (1, 8, 8) if kind == "image" else (8,)), classes=2)
+    assert "\n" not in str(caught.value)
+
+
+def test_pretrained_weights_are_never_silently_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CmkdError, match="no pretrained weights"):
+        models.build("auto", modality("image", (1, 8, 8)), classes=2, pretrained=True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(CmkdError, match="cannot load the pretrained weights"):
+        models.build("resnet18", modality("image", (3, 64, 64)), classes=2, pretrained=True)

@@ -1,0 +1,106 @@
+"""The figures of dimensional structure: what they compute, and that they draw what they are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from cmkd.errors import CmkdError
+from cmkd.report import structure
+
+Array = NDArray[np.float64]
+
+
+def features(n: int = 60, dim: int = 6, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).normal(size=(n, dim))
+
+
+def test_cluster_order_gathers_correlated_channels() -> None:
+    x = features(500, 3)[:, np.tile(np.arange(3), 4)] + 0.3 * features(500, 12, 1)  # channels 0, 3, 6, 9 are alike
+    x[:, ::2] *= -1.0  # the sign of a channel does not part it from its like
+    order = structure.cluster_order(np.corrcoef(x.T)) % 3
+    assert sorted(order) == sorted(np.tile(np.arange(3), 4)) and np.count_nonzero(np.diff(order)) == 2
+    for dim in (1, 2):
+        assert structure.cluster_order(np.eye(dim)).tolist() == list(range(dim))
+
+
+def test_circle_is_the_widest_plane() -> None:
+    x = features(50, 5) * np.array([0.01, 9.0, 0.01, 0.01, 4.0]) + 100.0
+    points = structure.circle(x)
+    np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1.0, rtol=1e-9)
+    plane = (x - x.mean(0))[:, [1, 4]]
+    plane /= np.linalg.norm(plane, axis=1, keepdims=True)
+    # up to rotation and reflection, the cosines between points are those in the plane of channels 1 and 4
+    np.testing.assert_allclose(points @ points.T, plane @ plane.T, atol=0.05)
+    with pytest.raises(CmkdError, match="two dimensions"):
+        structure.circle(x[:, :1])
+
+
+def test_spearman_is_scipys_and_its_interval_covers_the_truth() -> None:
+    x, y = features(30, 2).T
+    rho, low, high = structure.spearman(x, x + y)
+    assert rho == pytest.approx(spearmanr(x, x + y).statistic) and -1 <= low < rho < high <= 1
+    tied = np.round(x)
+    assert structure.spearman(tied, y)[0] == pytest.approx(spearmanr(tied, y).statistic)
+    covered = 0
+    for seed in range(60):
+        x, y = features(40, 2, seed).T
+        _, low, high = structure.spearman(x, y, resamples=400)
+        covered += low <= 0.0 <= high
+    assert covered >= 51  # 95 % of 60 is 57; fewer than 51 has a chance below 0.01
+    assert np.isnan(structure.spearman(np.ones(5), np.arange(5.0))).all()
+    with pytest.raises(CmkdError, match="three points"):
+        structure.spearman(np.ones(2), np.ones(2))
+
+
+def test_relation_figure_tells_the_correlation() -> None:
+    figure = structure.relation_figure(np.arange(6.0), -np.arange(6.0), ["a", "b"] * 3, x_label="x", y_label="y")
+    (axes,) = figure.axes
+    assert axes.get_title().startswith("Spearman's rho = -1.00") and "n = 6" in axes.get_title()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+    assert sum(len(c.get_offsets()) for c in axes.collections) == 6
+
+
+def test_correlation_figure_draws_each_matrix_on_one_scale() -> None:
+    matrices = {"rich": np.corrcoef(features().T), "poor": np.ones((4, 4))}
+    figure = structure.correlation_figure(matrices)
+    images = [axes.images[0] for axes in figure.axes[:2]]
+    assert [image.get_array().shape for image in images] == [(6, 6), (4, 4)]
+    assert {image.get_clim() for image in images} == {(-1.0, 1.0)}
+    assert "1.00" in figure.axes[1].get_title()
+
+
+def test_spectrum_figure_draws_parts_of_the_variance() -> None:
+    figure = structure.spectrum_figure({"a": np.array([3.0, 1.0, 0.0])})
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_xydata(), [[1, 0.75], [2, 0.25]])  # rank 3 has none
+
+
+def test_hypersphere_histograms_average_to_uniform() -> None:
+    figure = structure.hypersphere_figure({"a": features(), "b": np.ones((8, 3)) * np.arange(8)[:, None]})
+    for axes in figure.axes[2:]:
+        heights = [patch.get_height() for patch in axes.patches]
+        assert len(heights) == 36 and np.mean(heights) == pytest.approx(1.0)
+
+
+def test_tsne_figure_draws_every_sample_once() -> None:
+    target = np.arange(60) % 3
+    figure = structure.tsne_figure({"a": features(), "b": features(dim=3)}, target, ["x", "y", "z"], sample=40)
+    for axes in figure.axes:
+        assert sum(len(c.get_offsets()) for c in axes.collections) == 40
+    with pytest.raises(CmkdError, match="4 samples"):
+        structure.tsne_figure({"a": features(3)}, target[:3], ["x", "y", "z"])
+
+
+def test_files_are_whole_and_repeatable(tmp_path: Path) -> None:
+    first, second = (
+        structure.save(structure.spectrum_figure({"a": np.array([3.0, 1.0])}), tmp_path / name / "spectrum")
+        for name in ("one", "two")
+    )
+    assert [path.name for path in first] == ["spectrum.svg", "spectrum.pdf", "spectrum.png"]
+    for ours, theirs in zip(first, second, strict=True):
+        assert ours.read_bytes() == theirs.read_bytes() and ours.stat().st_size > 1000
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == sorted(path.name for path in first)

@@ -1,0 +1,70 @@
+"""Two gloo processes against one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from cmkd.distributed import GlobalBatchNorm, gather, synchronise_batch_norm
+
+
+def loss(x: torch.Tensor) -> torch.Tensor:
+    """A loss of the whole batch that does not split into samples."""
+    return (x.T @ x / len(x)).square().sum() + x.mean(0).exp().sum()
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).double()
+
+
+def worker(rank: int, folder: str, split: int) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    data = torch.load(f"{folder}/data.pt", weights_only=True)
+    local = (data[:split], data[split:])[rank].clone().requires_grad_()
+    total = loss(gather(local))
+    total.backward()
+    net = synchronise_batch_norm(network())
+    images = torch.load(f"{folder}/images.pt", weights_only=True).tensor_split(2)[rank]
+    net(images).square().sum().backward()
+    grads = [p.grad for p in net.parameters()]
+    for gradient in grads:
+        dist.all_reduce(gradient)
+    out = {"loss": total.detach(), "grad": local.grad, "mean": net[1].running_mean, "var": net[1].running_var}
+    torch.save(out | {f"p{i}": g for i, g in enumerate(grads)}, f"{folder}/out{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_gather_and_batch_norm_equal_one_process(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    data, images = torch.randn(7, 3, dtype=torch.float64), torch.randn(6, 2, 4, 4, dtype=torch.float64) + 3
+    torch.save(data, tmp_path / "data.pt")
+    torch.save(images, tmp_path / "images.pt")
+    mp.spawn(worker, (str(tmp_path), 5), nprocs=2)  # unequal shares: 5 and 2 rows
+    first, second = (torch.load(tmp_path / f"out{i}.pt", weights_only=True) for i in range(2))
+    whole = data.clone().requires_grad_()
+    expected = loss(whole)
+    expected.backward()
+    torch.testing.assert_close(first["loss"], expected.detach(), rtol=1e-12, atol=0)
+    # each process's loss is that of the whole batch, so the summed gradient is twice; DDP's average halves it
+    torch.testing.assert_close(torch.cat([first["grad"], second["grad"]]), 2 * whole.grad, rtol=1e-10, atol=1e-12)
+    net = network()
+    net(images).square().sum().backward()
+    # tolerance: the synchronised statistics are float32
+    torch.testing.assert_close(first["mean"], net[1].running_mean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(first["var"], net[1].running_var, rtol=1e-5, atol=1e-6)
+    for i, p in enumerate(net.parameters()):
+        torch.testing.assert_close(first[f"p{i}"], p.grad, rtol=1e-4, atol=1e-3)
+
+
+def test_one_process_is_untouched() -> None:
+    x = torch.randn(4, 3, requires_grad=True)
+    assert gather(x) is x
+    norm = GlobalBatchNorm(3).double()
+    expected = nn.BatchNorm1d(3).double()(x.double())
+    torch.testing.assert_close(norm(x.double()), expected)

@@ -1,0 +1,68 @@
+"""Divergence, gradient, schedule and processes of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cmkd import methods, models
+from cmkd.config import AugmentationConfig, OptimiserConfig, TrainerConfig
+from cmkd.data.pack import Pack
+from cmkd.errors import CmkdError
+from cmkd.training.fit import Task, fit
+
+
+def task(folder: Path, pack: Pack, method: str = "kd", epochs: int = 2) -> Task:
+    torch.manual_seed(0)
+    teacher = models.build("thin_resnet(width=8)", pack.modalities["optical"], classes=10).eval()
+    student = models.build("thin_resnet(width=4)", pack.modalities["degraded"], classes=10)
+    made = methods.create(method, student.spec, teacher.spec)
+    return Task(folder, pack, student, "thin_resnet(width=4)", epochs, 0, teacher=teacher, method=made)
+
+
+def settings(**changes: object) -> TrainerConfig:
+    options = {"batch_size": 256, "accelerator": "cpu", "logger": "none", "progress": "none"} | changes
+    return TrainerConfig(**options)  # type: ignore[arg-type]
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_clear_word(tmp_path: Path, digits: Pack) -> None:
+    wild = OptimiserConfig(name="sgd", learning_rate=1e30, clip_norm=0.0, warmup=0.0)
+    with pytest.raises(CmkdError, match=r"diverged near step \d+.*lower --optimiser.learning_rate"):
+        fit(task(tmp_path, digits, epochs=5), wild, AugmentationConfig(), settings())
+
+
+def test_bf16_trains(tmp_path: Path, digits: Pack) -> None:
+    fit(task(tmp_path, digits), OptimiserConfig(), AugmentationConfig(), settings(precision="bf16-mixed"))
+    assert pd.read_csv(tmp_path / "history.csv")["train_loss"].notna().all()
+
+
+def test_the_log_has_every_term(tmp_path: Path, digits: Pack) -> None:
+    fit(task(tmp_path, digits, "ds"), OptimiserConfig(), AugmentationConfig(), settings())
+    columns = set(pd.read_csv(tmp_path / "history.csv").columns)
+    assert {"epoch", "train_cross_entropy", "train_kd", "train_independence", "validation_accuracy"} <= columns
+
+
+def test_the_model_kept_is_the_best_on_validation(tmp_path: Path, digits: Pack) -> None:
+    from cmkd.training.files import read_about
+
+    fit(task(tmp_path, digits, epochs=6), OptimiserConfig(), AugmentationConfig(), settings())
+    history = pd.read_csv(tmp_path / "history.csv")
+    best = history.sort_values(["validation_accuracy", "validation_loss"], ascending=[False, True]).iloc[0]
+    assert read_about(tmp_path / "best.safetensors")["epoch"] == best["epoch"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["kd", "ds"])
+def test_two_processes_agree_with_one(tmp_path: Path, digits: Pack, method: str) -> None:
+    for devices in (1, 2):
+        made = task(tmp_path / str(devices), digits, method, epochs=3)
+        fit(made, OptimiserConfig(), AugmentationConfig(), settings(devices=devices))
+    one, two = (pd.read_csv(tmp_path / n / "history.csv") for n in ("1", "2"))
+    pd.testing.assert_frame_equal(one, two, rtol=1e-4)
+    first, second = (load_file(tmp_path / n / "best.safetensors") for n in ("1", "2"))
+    for key, value in first.items():  # float32 sums in another order, over 12 steps
+        torch.testing.assert_close(value, second[key], rtol=1e-3, atol=1e-3)

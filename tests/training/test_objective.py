@@ -1,0 +1,99 @@
+"""What is minimised, on whole and on incomplete batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmkd import methods, models
+from cmkd.methods import Method
+from cmkd.training.objective import Objective
+from cmkd.types import Batch, Modality, Output
+
+OPTICAL = Modality("optical", "image", (3, 8, 8), "float32", (0.0,) * 3, (1.0,) * 3)
+RADAR = Modality("radar", "image", (1, 8, 8), "float32", (0.0,), (1.0,))
+
+
+class Seen(Method):
+    """Notes which pairs it was given."""
+
+    rows: list[int]
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        self.rows = batch.index.tolist()
+        assert not teacher.logits.requires_grad
+        return {"seen": (student.embedding.mean() - teacher.embedding.mean()) ** 2}
+
+
+def batch(present: Mapping[str, list[bool]], target: list[int]) -> Batch:
+    n = len(target)
+    torch.manual_seed(0)
+    inputs = {"optical": torch.randn(n, 3, 8, 8), "radar": torch.randn(n, 1, 8, 8)}
+    return Batch(inputs, torch.tensor(target), torch.arange(n), {k: torch.tensor(v) for k, v in present.items()})
+
+
+def objective(**options: bool) -> tuple[Objective, Seen]:
+    teacher = models.build("thin_resnet(width=4)", OPTICAL, classes=3)
+    student = models.build("thin_resnet(width=4)", RADAR, classes=3)
+    method = Seen(student.spec, teacher.spec)
+    return Objective(student, teacher=teacher, method=method, **options), method
+
+
+def test_pairs_without_the_teachers_modality_take_part_in_the_cross_entropy_alone() -> None:
+    made, method = objective(always_paired=False)
+    output, terms = made(batch({"optical": [True, False, True], "radar": [True] * 3}, [0, 1, 2]))
+    assert method.rows == [0, 2]
+    torch.testing.assert_close(terms["cross_entropy"], F.cross_entropy(output.logits, torch.tensor([0, 1, 2])))
+
+
+def test_pairs_without_a_label_take_part_in_the_method_alone() -> None:
+    made, method = objective()
+    output, terms = made(batch({"optical": [True] * 3, "radar": [True] * 3}, [0, -1, 2]))
+    assert method.rows == [0, 1, 2]
+    expected = F.cross_entropy(output.logits[[0, 2]], torch.tensor([0, 2]))
+    torch.testing.assert_close(terms["cross_entropy"], expected)
+
+
+def test_a_batch_with_neither_labels_nor_pairs_still_has_a_gradient() -> None:
+    made, _ = objective(always_paired=False)
+    _, terms = made(batch({"optical": [False] * 2, "radar": [True] * 2}, [-1, -1]))
+    total = torch.stack(list(terms.values())).sum()
+    total.backward()
+    assert float(total.detach()) == 0.0
+
+
+def test_the_teacher_is_not_trained_saved_or_switched() -> None:
+    made, _ = objective()
+    assert made.teacher is not None
+    before = {k: v.clone() for k, v in made.teacher.state_dict().items()}
+    made.train()
+    _, terms = made(batch({"optical": [True] * 4, "radar": [True] * 4}, [0, 1, 2, 0]))
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(p.grad is None for p in made.teacher.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in made.teacher.state_dict().items())
+    assert not any("teacher" in key for key in made.state_dict())
+    assert not made.teacher.training
+
+
+def test_a_method_without_use_for_the_teacher_does_not_run_it() -> None:
+    teacher = models.build("thin_resnet(width=4)", OPTICAL, classes=3)
+    student = models.build("thin_resnet(width=4)", RADAR, classes=3)
+    made = Objective(student, teacher=teacher, method=methods.create("none", student.spec, teacher.spec))
+    calls: list[int] = []
+    teacher.register_forward_hook(lambda *_: calls.append(1))
+    radar = Batch({"radar": torch.randn(2, 1, 8, 8)}, torch.tensor([0, 1]), torch.arange(2))
+    _, terms = made(radar)
+    assert set(terms) == {"cross_entropy"} and not calls
+
+
+@pytest.mark.parametrize("name", ["kd", "ds"])
+def test_methods_add_their_terms_by_name(name: str) -> None:
+    teacher = models.build("thin_resnet(width=4)", OPTICAL, classes=3)
+    student = models.build("thin_resnet(width=4)", RADAR, classes=3)
+    made = Objective(student, teacher=teacher, method=methods.create(name, student.spec, teacher.spec))
+    _, terms = made(batch({"optical": [True] * 4, "radar": [True] * 4}, [0, 1, 2, 0]))
+    assert {"cross_entropy", "kd"} <= set(terms)

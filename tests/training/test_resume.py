@@ -1,0 +1,71 @@
+"""A training that stops at any saved state ends with the weights of one that did not stop, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cmkd import methods, models
+from cmkd.config import AugmentationConfig, OptimiserConfig, TrainerConfig
+from cmkd.data.pack import Pack
+from cmkd.training import fit as fitting
+from cmkd.training.fit import Task, fit
+
+EPOCHS, STEPS = 3, 4  # of 256 pairs each
+
+
+class Stopped(Exception):
+    pass
+
+
+def train(folder: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> None:
+    """Train a student with dropout, a method with a projection, and an average; stop after a number of saved states."""
+    saved, save = [0], fitting.KeepState._save
+
+    def counting(self: fitting.KeepState, trainer: object) -> None:
+        save(self, trainer)  # type: ignore[arg-type]
+        saved[0] += 1
+        if saved[0] == stop_after:
+            raise Stopped
+
+    torch.manual_seed(0)
+    teacher = models.build("thin_resnet(width=8)", pack.modalities["optical"], classes=10).eval()
+    student = models.build("thin_resnet(width=4)", pack.modalities["degraded"], classes=10)
+    method = methods.create("fitnet", student.spec, teacher.spec)
+    task = Task(folder, pack, student, "thin_resnet(width=4)", EPOCHS, 0, teacher=teacher, method=method)
+    settings = TrainerConfig(batch_size=256, checkpoint_seconds=0.0, accelerator="cpu", logger="none", progress="none")
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting.KeepState, "_save", counting)
+        fit(task, OptimiserConfig(ema=0.9), AugmentationConfig(), settings)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, digits: Pack) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        train(folder, digits, patch)
+    return folder
+
+
+@pytest.mark.parametrize("stop_after", [1, STEPS - 1, STEPS, STEPS + 1, 2 * STEPS, EPOCHS * STEPS - 1])
+def test_a_stopped_training_ends_the_same(
+    stop_after: int, tmp_path: Path, whole: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Stopped):
+        train(tmp_path, digits, monkeypatch, stop_after)
+    assert not (tmp_path / "history.csv").exists() or stop_after >= STEPS
+    train(tmp_path, digits, monkeypatch)
+    for name in ("best.safetensors", "last.safetensors"):
+        expected, got = load_file(whole / name), load_file(tmp_path / name)
+        assert expected.keys() == got.keys()
+        assert [key for key in expected if not torch.equal(expected[key], got[key])] == []
+    assert (whole / "history.csv").read_text() == (tmp_path / "history.csv").read_text()
+
+
+def test_a_finished_training_is_left_as_it_is(whole: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {p: p.stat().st_mtime_ns for p in whole.iterdir() if p.is_file()}
+    train(whole, digits, monkeypatch)
+    assert before == {p: p.stat().st_mtime_ns for p in whole.iterdir() if p.is_file()}
