@@ -69,14 +69,14 @@ class AugmentationConfig:
         rotate: largest rotation of an image, in degrees.
         scale: largest relative change of size: of an image, or of the values of series and points about their mean.
         noise: standard deviation of Gaussian noise, in units of each channel's own, for vectors, series and points.
-        drop: probability of dropping a point of a set, or a whole time step of a series.
+        drop: probability of dropping a point of a set, or a time step of a series, which then repeats the one before.
     """
 
     flip: bool = False
     shift: float = 0.1
     rotate: float = 0.0
     scale: float = 0.1
-    noise: float = 0.05
+    noise: float = 0.02
     drop: float = 0.05
 
 

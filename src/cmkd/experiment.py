@@ -32,6 +32,7 @@ from cmkd.errors import CmkdError, unknown_name
 from cmkd.evaluation import interval, predict, prediction_table, scores
 from cmkd.expression import parse_sum
 from cmkd.methods.combine import from_expression
+from cmkd.methods.pages import bibliography
 from cmkd.models import Model
 from cmkd.training.files import atomic, load_model, write_json, write_text
 from cmkd.training.fit import Task, fit
@@ -310,6 +311,9 @@ class Experiment:
         }
         if rank() == 0:
             write_json(self.folder / RESULTS, results)
+            used = [*self.methods, *(student["method"] for student in students)]
+            cited = [text.strip() for text in (pack.card.citation, bibliography(used)) if text]
+            write_text(self.folder / "citations.bib", "\n\n".join(cited) + "\n")
         return results
 
 
