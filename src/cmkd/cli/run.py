@@ -15,7 +15,6 @@ from rich.table import Table
 from cmkd.cli.parsing import parse
 from cmkd.config import RunConfig
 
-
 SHORT = {"--devices": "--trainer.devices", "--batch_size": "--trainer.batch_size"}
 """Flags that many type, and the ones they stand for."""
 
