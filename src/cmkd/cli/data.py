@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
-
-from rich import box
-from rich.console import Console
-from rich.progress import Progress as Bar
-from rich.table import Table
+from typing import get_args
 
 from cmkd.cli.parsing import choose
+from cmkd.cli.tables import progress, show, table
 from cmkd.data.base import registry
 from cmkd.data.card import SPLITS
-from cmkd.data.manifest import Progress
 from cmkd.data.manifest import append as append_manifest
 from cmkd.data.manifest import build as build_manifest
 from cmkd.data.open import open_data, parse_reference
@@ -43,11 +36,11 @@ def main(arguments: Sequence[str]) -> None:
 
 def list_data() -> None:
     """List the data sets known by name."""
-    table = _table("name", "rich", "poor", "files needed", "what it is", "licence")
+    listed = table("name", "rich", "poor", "files needed", "what it is", "licence")
     for name, kind in registry().items():
         needed = kind.sources[0].url if kind.sources else "none"
-        table.add_row(name, kind.rich, kind.poor, needed, kind.title, kind.licence)
-    _print(table)
+        listed.add_row(name, kind.rich, kind.poor, needed, kind.title, kind.licence)
+    show(listed)
 
 
 def info(reference: str) -> None:
@@ -56,8 +49,8 @@ def info(reference: str) -> None:
     Args:
         reference: a data set's name, as in digits(severity=0.3) or mars:FOLDER, a pack, or a folder with a manifest.
     """
-    with _progress() as progress:
-        pack = open_data(reference, progress=progress)
+    with progress() as report:
+        pack = open_data(reference, progress=report)
     _show(pack)
 
 
@@ -107,7 +100,7 @@ def build(
         if found is None:
             raise CmkdError(f"unknown kind '{text}' of {modality}: use {', '.join(get_args(Kind))}")
         kinds[modality] = found
-    with _progress() as progress:
+    with progress() as report:
         pack = build_manifest(
             folder,
             out,
@@ -119,7 +112,7 @@ def build(
             rich=rich,
             poor=poor,
             workers=workers,
-            progress=progress,
+            progress=report,
         )
     _show(pack)
 
@@ -134,9 +127,9 @@ def append(pack: Path, folder: Path, *, seed: int = 0, allow_unlabelled: bool = 
         allow_unlabelled: keep pairs without a label, for distillation alone.
         workers: threads that read files.
     """
-    with _progress() as progress:
+    with progress() as report:
         made = append_manifest(
-            pack, folder, seed=seed, allow_unlabelled=allow_unlabelled, workers=workers, progress=progress
+            pack, folder, seed=seed, allow_unlabelled=allow_unlabelled, workers=workers, progress=report
         )
     _show(made)
 
@@ -154,7 +147,7 @@ def verify(pack: Path) -> None:
 
 def _show(pack: Pack) -> None:
     card = pack.card
-    facts = _table("pack", str(pack.path))
+    facts = table("pack", str(pack.path))
     facts.add_row("name", f"{card.name}: {card.title}" if card.title else card.name)
     facts.add_row("version", f"{card.version} of {card.history[-1].date}")
     names = ", ".join(pack.classes[:12]) + (", ..." if len(pack.classes) > 12 else "")
@@ -163,7 +156,7 @@ def _show(pack: Pack) -> None:
     facts.add_row("rich, poor", f"{card.rich or 'not set'}, {card.poor or 'not set'}")
     facts.add_row("registered", "; ".join(", ".join(group) for group in card.registered) or "none")
     facts.add_row("licence", card.licence or "not stated")
-    sensors = _table("modality", "kind", "shape", "type", "mean", "std", *SPLITS)
+    sensors = table("modality", "kind", "shape", "type", "mean", "std", *SPLITS)
     for name, modality in pack.modalities.items():
         numbers = [str(len(pack.rows(split, modalities=[name]))) for split in SPLITS]
         shape = " x ".join(map(str, modality.shape))
@@ -172,28 +165,11 @@ def _show(pack: Pack) -> None:
         )
     counts = [str(len(pack.rows(split, modalities=list(pack.modalities), labelled=True))) for split in SPLITS]
     sensors.add_row("all, labelled", "", "", "", "", "", *counts)
-    _print(facts, sensors)
+    show(facts, sensors)
 
 
 def _short(values: Sequence[float]) -> str:
     return " ".join(f"{value:.3g}" for value in values[:4]) + (" ..." if len(values) > 4 else "")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _print(*tables: Table) -> None:
-    # off a terminal nothing is wrapped, so that the output can be searched line by line
-    console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
-    with console.capture() as captured:
-        for table in tables:
-            console.print(table)
-            console.print()
-    print("\n".join(line.rstrip() for line in captured.get().rstrip().splitlines()))
 
 
 def _pairs(flag: str, text: str, example: str) -> dict[str, str]:
@@ -211,21 +187,3 @@ def _sizes(text: str) -> dict[str, tuple[int, ...]]:
             raise CmkdError(f"cannot read --size {name}={value}: write numbers, as in optical=64x64")
         sizes[name] = tuple(int(number) for number in value.split("x"))
     return sizes
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Give a progress callback: a bar on a terminal, a line per tenth elsewhere; both on the error stream."""
-    if not sys.stderr.isatty():
-        tenths: set[int] = set()
-
-        def line(done: int, total: int) -> None:
-            if (tenth := 10 * done // total) not in tenths:
-                tenths.add(tenth)
-                print(f"reading {done} of {total} pairs", file=sys.stderr, flush=True)
-
-        yield line
-        return
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task: Any = bar.add_task("reading pairs", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
