@@ -1,12 +1,12 @@
-"""``cmkd data``: list, inspect, prepare, build, extend and verify paired data."""
+"""``cmkd data``: list, inspect, prepare, build, extend, verify and check paired data."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
 
+from cmkd.cli.capture import check, read_groups, read_kinds, read_pairs
 from cmkd.cli.parsing import choose
 from cmkd.cli.tables import progress, show, table
 from cmkd.data.base import registry
@@ -17,8 +17,6 @@ from cmkd.data.open import open_data, parse_reference
 from cmkd.data.open import prepare as prepare_data
 from cmkd.data.pack import Pack
 from cmkd.errors import CmkdError
-from cmkd.expression import split_list
-from cmkd.types import Kind
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -30,6 +28,7 @@ def main(arguments: Sequence[str]) -> None:
         "build": build,
         "append": append,
         "verify": verify,
+        "check": check,
     }
     choose(commands, arguments, prog="cmkd data")
 
@@ -94,27 +93,22 @@ def build(
         poor: the student's modality unless a run says otherwise.
         workers: threads that read files.
     """
-    kinds: dict[str, Kind] = {}
-    for modality, text in _pairs("kind", kind, "radar=points").items():
-        found = next((k for k in get_args(Kind) if k == text), None)
-        if found is None:
-            raise CmkdError(f"unknown kind '{text}' of {modality}: use {', '.join(get_args(Kind))}")
-        kinds[modality] = found
     with progress() as report:
         pack = build_manifest(
             folder,
             out,
             seed=seed,
             allow_unlabelled=allow_unlabelled,
-            kinds=kinds,
+            kinds=read_kinds(kind),
             sizes=_sizes(size),
-            registered=[[name.strip() for name in group.split("+")] for group in split_list(registered)],
+            registered=read_groups(registered),
             rich=rich,
             poor=poor,
             workers=workers,
             progress=report,
         )
     _show(pack)
+    print(f"\nlook for duplicates, blank, clipped and other faulty pairs: cmkd data check {out} --out DIR")
 
 
 def append(pack: Path, folder: Path, *, seed: int = 0, allow_unlabelled: bool = False, workers: int = 1) -> None:
@@ -172,17 +166,9 @@ def _short(values: Sequence[float]) -> str:
     return " ".join(f"{value:.3g}" for value in values[:4]) + (" ..." if len(values) > 4 else "")
 
 
-def _pairs(flag: str, text: str, example: str) -> dict[str, str]:
-    found = dict(part.partition("=")[::2] for part in split_list(text))
-    for name, value in found.items():
-        if not name or not value:
-            raise CmkdError(f"cannot read --{flag} '{name}': write modality=value, as in {example}")
-    return found
-
-
 def _sizes(text: str) -> dict[str, tuple[int, ...]]:
     sizes = {}
-    for name, value in _pairs("size", text, "optical=64x64").items():
+    for name, value in read_pairs("size", text, "optical=64x64").items():
         if not re.fullmatch(r"\d+(x\d+)*", value):
             raise CmkdError(f"cannot read --size {name}={value}: write numbers, as in optical=64x64")
         sizes[name] = tuple(int(number) for number in value.split("x"))

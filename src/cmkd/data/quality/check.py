@@ -185,18 +185,27 @@ def _judge_values(column: _Column) -> dict[str, float]:
         assert found is not None
         if not found.spread > blank:
             column.faults[row] = ("blank", f"its values spread by {found.spread:.3g}, blank is {blank:.3g} or less")
+        elif end := _clipped_end(found, high, low):
+            where, share, limit = end
+            says = f"{100 * share:.0f} % of its values are at the {where}, unusual is more than {100 * limit:.0f} %"
+            column.faults[row] = ("clipped", says)
         elif found.tail > tail:
             says = (
                 f"the last {100 * found.tail:.0f} % of its rows are constant, unusual is more than {100 * tail:.0f} %"
             )
             column.faults[row] = ("truncated", says)
-        elif found.high > high or found.low > low:
-            end, share, limit = ("highest", found.high, high) if found.high > high else ("lowest", found.low, low)
-            says = f"{100 * share:.0f} % of its values are at the {end}, unusual is more than {100 * limit:.0f} %"
-            column.faults[row] = ("clipped", says)
         elif found.spread < lowest:
             column.faults[row] = ("low_contrast", f"its values spread by {found.spread:.3g}, low is under {lowest:.3g}")
     return {"spread_low": lowest, "spread_blank": blank, "tail": tail, "share_highest": high, "share_lowest": low}
+
+
+def _clipped_end(found: Measures, high: float, low: float) -> tuple[str, float, float] | None:
+    """Return at which end a cell is clipped, and by how much; rows that are missing from its end do not count."""
+    for end, share, limit in (("highest", found.high, high), ("lowest", found.low, low)):
+        elsewhere = (share - found.tail) / max(1 - found.tail, 1e-12)
+        if share > limit and (found.tail < LEAST_TAIL or elsewhere > limit):
+            return end, share, limit
+    return None
 
 
 def _duplicates(source: Source, name: str, column: _Column, limits: dict[str, float], notes: list[str]) -> list[Fault]:
@@ -249,8 +258,8 @@ def _shifts(
         for row, where in judged.items():
             if where.shifted:
                 says = (
-                    f"{second} lies {where.down:+d} pixels down and {where.right:+d} right of {first} (peak "
-                    f"{where.peak:.0f}, lead {where.lead:.0f} deviations)"
+                    f"{second} lies {where.down:+d} pixels down and {where.right:+d} right of {first}: mutual "
+                    f"information is {where.lead:.1f} deviations above that near zero"
                 )
                 faults.append(_fault(source, row, "misregistered", f"{first}+{second}", says))
     return faults

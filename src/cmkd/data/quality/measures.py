@@ -28,7 +28,8 @@ class Measures:
         dtype: of its array.
         digest: sha256 of shape, type and values.
         finite: part of the values that are neither NaN nor infinite.
-        spread: root mean square over channels of the standard deviation in space (in time, over points).
+        spread: root mean square over channels of the standard deviation in space (in time, over points); a vector's
+            numbers are one channel.
         high: part of the values within `EDGE` of the highest one.
         low: part of the values within `EDGE` of the lowest one.
         tail: part of an image's rows, from the last one up, that are one constant in every channel; else 0.
@@ -66,7 +67,13 @@ def measure(array: NDArray[Any], kind: Kind) -> Measures:
     share = float(finite.mean())
     if share < 1:
         values = np.where(finite, values, values[finite].mean() if share else 0.0)
-    channels = values.reshape(len(values), -1) if kind == "image" else values.reshape(-1, values.shape[-1]).T
+    match kind:
+        case "image":
+            channels = values.reshape(len(values), -1)
+        case "vector":
+            channels = values[None]
+        case _:
+            channels = values.reshape(-1, values.shape[-1]).T
     low, high = float(values.min()), float(values.max())
     margin = EDGE * (high - low)
     empty = np.zeros(0, np.float32)

@@ -15,10 +15,8 @@ LARGEST = 128
 """Images are thinned to this many pixels along their longer side."""
 TOLERANCE = 2
 """Pixels a peak may lie from zero."""
-PEAK = 6.0
-"""Robust standard deviations of the surface that a peak must rise above its median."""
 LEAD = 4.0
-"""Robust standard deviations that a peak elsewhere must be above the best shift within the tolerance."""
+"""Deviations of the mirrored surfaces that a peak elsewhere must be above the best shift within the tolerance."""
 
 
 class Offset(NamedTuple):
@@ -27,9 +25,10 @@ class Offset(NamedTuple):
     Args:
         down: pixels of the original images that the second one lies lower.
         right: pixels that it lies further right.
-        peak: robust standard deviations of the surface from its median to the peak.
-        lead: robust standard deviations from the best shift near zero to the peak.
+        peak: the highest mutual information as a multiple of the highest one with the second image mirrored.
+        lead: from the best shift near zero to the peak, in standard deviations of the mirrored surfaces.
         step: pixels of the original images a step of the search is.
+        rim: whether it is the largest shift that was tried: then the surface rises outwards and has no peak.
     """
 
     down: int
@@ -37,11 +36,12 @@ class Offset(NamedTuple):
     peak: float
     lead: float
     step: int
+    rim: bool
 
     @property
     def decided(self) -> bool:
         """Whether there is a peak at all; without one the pair says nothing about its registration."""
-        return self.peak > PEAK
+        return self.peak > 1 and not self.rim
 
     @property
     def shifted(self) -> bool:
@@ -57,14 +57,15 @@ def offset(first: NDArray[Any], second: NDArray[Any]) -> Offset | None:
     of the estimate. Several channels are reduced to their first principal component. The search goes to an eighth of
     the shorter side; a larger shift is not found, nor are turns and scales.
 
-    The rule asks two things of a peak away from zero: it rises above the surface of all shifts by `PEAK` of its
-    robust standard deviations, and above every shift within `TOLERANCE` by `LEAD` of them. On overlapping 64-pixel
-    crops of five Sentinel-1 and Sentinel-2 tiles, where the two sensors share little, that found about a third of the
-    crops moved by 3 to 7 pixels and accused 0.4 % of those that were not; the others are undecided.
+    What chance and the texture of the two images alone give is seen by mirroring the second one (upside down, left to
+    right, both) and searching again: nothing fits anything then. A pair is decided if its peak is inside the search and above every
+    mirrored one, and moved if it lies away from zero by more than `TOLERANCE` and above every shift within it by
+    `LEAD` standard deviations of the mirrored surfaces.
 
-    Args:
-        first: ``(channels, height, width)``.
-        second: ``(channels, height, width)``, of the same height and width.
+    Measured on 64-pixel images moved by 3 to 7 pixels, on other seeds than the tests use: of infrared made from
+    simulated optical images 64 % are found that were moved by 3 pixels, 92 % by 4, 97 % by 5, 99 % by 6, and none of
+    300 unmoved is accused; of Sentinel-1 and Sentinel-2 crops, which share little, half are found, and none of 245
+    unmoved is accused. What is not found is nearly always undecided.
 
     Returns:
         The peak, or None where an image is constant or too small for a search (under 24 pixels).
@@ -78,17 +79,17 @@ def offset(first: NDArray[Any], second: NDArray[Any]) -> Offset | None:
     if reach < 3 or not (one.std() > 0 and two.std() > 0):
         return None
     surface = information(one, two, reach)
-    median = float(np.median(surface))
-    scale = max(1.4826 * float(np.median(np.abs(surface - median))), 1e-12)
+    mirrored = np.stack([information(one, image, reach) for image in (two[::-1], two[:, ::-1], two[::-1, ::-1])])
     row, column = np.unravel_index(int(surface.argmax()), surface.shape)
     middle = slice(reach - TOLERANCE, reach + TOLERANCE + 1)
     highest, near = float(surface.max()), float(surface[middle, middle].max())
     return Offset(
-        step * (int(row) - reach),
-        step * (int(column) - reach),
-        (highest - median) / scale,
-        (highest - near) / scale,
-        step,
+        down=step * (int(row) - reach),
+        right=step * (int(column) - reach),
+        peak=highest / max(float(mirrored.max()), 1e-12),
+        lead=(highest - near) / max(float(mirrored.std()), 1e-12),
+        step=step,
+        rim=max(abs(int(row) - reach), abs(int(column) - reach)) == reach,
     )
 
 
@@ -110,19 +111,21 @@ def information(first: NDArray[np.float64], second: NDArray[np.float64], reach: 
         >>> np.unravel_index(surface.argmax(), surface.shape)
         (np.int64(8), np.int64(5))
     """
+    from scipy.fft import irfft2, rfft2
     from scipy.special import xlogy
 
     height, width = first.shape
-    middle = _levels(first)[reach : height - reach, reach : width - reach]
-    windows = np.lib.stride_tricks.sliding_window_view(_levels(second), middle.shape)
-    surface = np.zeros((2 * reach + 1, 2 * reach + 1))
-    for row in range(2 * reach + 1):  # a row of shifts at a time, so that memory stays small
-        shifted = windows[row].reshape(2 * reach + 1, -1)
-        code = shifted + BINS * middle.ravel() + BINS * BINS * np.arange(2 * reach + 1)[:, None]
-        joint = np.bincount(code.ravel(), minlength=BINS * BINS * (2 * reach + 1)).reshape(-1, BINS, BINS) / middle.size
-        parts = (joint.sum(axis=2), joint.sum(axis=1), joint.reshape(len(joint), -1))
-        entropies = [-xlogy(part, part).sum(axis=1) for part in parts]
-        surface[row] = entropies[0] + entropies[1] - entropies[2]
+    middle = _indicators(first)[:, reach : height - reach, reach : width - reach]
+    # correlation of indicator images counts every combination of levels at every shift; the middle never wraps around
+    left, right = rfft2(middle, s=(height, width)).conj(), rfft2(_indicators(second))
+    shifts = slice(0, 2 * reach + 1)
+    joint = np.stack([irfft2(level * right, s=(height, width))[:, shifts, shifts] for level in left])
+    joint = np.rint(joint) / middle[0].size
+    first_alone, second_alone, together = (
+        -xlogy(part, part).sum(axis=0)
+        for part in (joint.sum(axis=1), joint.sum(axis=0), joint.reshape(-1, *joint.shape[2:]))
+    )
+    surface: NDArray[np.float64] = (first_alone + second_alone - together).astype(np.float64)
     return surface
 
 
@@ -139,7 +142,9 @@ def _one_channel(image: NDArray[np.float64]) -> NDArray[np.float64]:
     return smooth
 
 
-def _levels(picture: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return grey levels 0 to `BINS` - 1 of equal frequency; equal values share a level."""
+def _indicators(picture: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return ``(BINS, height, width)``, 1 where a pixel has a grey level; levels are as frequent as ties allow."""
     edges = np.quantile(picture, np.arange(1, BINS) / BINS)
-    return np.searchsorted(edges, picture, side="right").astype(np.int64)
+    levels = np.searchsorted(edges, picture, side="right")
+    indicators: NDArray[np.float32] = (levels == np.arange(BINS)[:, None, None]).astype(np.float32)
+    return indicators
