@@ -96,7 +96,12 @@ def grey(images: Values) -> Values:
 
 
 def speckle(
-    images: Values, *, severity: float, generator: Randomness, full_scale: float = 1.0, outside: str = "nearest"
+    images: Values,
+    *,
+    severity: float,
+    generator: Randomness,
+    full_scale: float = 1.0,
+    outside: Literal["nearest", "constant"] = "nearest",
 ) -> NDArray[np.float32]:
     """Return what a small coherent sensor (radar, sonar) sees: blurred, speckled, with receiver noise.
 
@@ -142,7 +147,8 @@ def _blur(images: Values, severity: float, generator: Randomness) -> Values:
     from scipy.ndimage import gaussian_filter
 
     width = BLUR * images.shape[-2] * severity
-    return gaussian_filter(images, sigma=(0.0, 0.0, width, width), mode="nearest")
+    blurred: Values = gaussian_filter(images, sigma=(0.0, 0.0, width, width), mode="nearest")
+    return blurred
 
 
 def _sketch(images: Values, severity: float, generator: Randomness) -> Values:
@@ -167,10 +173,11 @@ def _low_light(images: Values, severity: float, generator: Randomness) -> Values
     White gives ``PHOTONS ** (1 - severity)`` photons. Full scale is white and five standard deviations; what lies
     outside is clipped, as by a converter.
     """
-    white = PHOTONS ** (1.0 - severity)
+    white: float = PHOTONS ** (1.0 - severity)
     counts = generator.poisson(grey(images) * white)
     electrons = counts + generator.normal(0.0, READ_NOISE, counts.shape)
-    return electrons / (white + 5.0 * np.sqrt(white + READ_NOISE**2))
+    recorded: Values = electrons / (white + 5.0 * np.sqrt(white + READ_NOISE**2))
+    return recorded
 
 
 def _spectrogram(images: Values, severity: float, generator: Randomness) -> Values:
