@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.base import DataSet
 from cmkd.data.card import SPLITS
+from cmkd.data.copies import Signatures, confirmed
 from cmkd.data.degrade import DEGRADATIONS, Name, PerImage, check_severity, degrade, image_key
 from cmkd.data.fetch import verify
 from cmkd.data.pack import Pack
@@ -48,9 +49,9 @@ class TransformedImages(DataSet):
     """Images of a published data set, and a degraded view of each.
 
     Where the publisher gives a test split it is kept whole; validation is drawn from the rest by a hash of an image's
-    name, so the split of an image depends on its name alone. Images whose pixels equal those of a test image are left
-    out of validation and train, and those of a validation image out of train; the card counts them. Pixels that are
-    nearly equal are not looked for.
+    name, so the split of an image depends on its name alone. Copies of a test image are left out of validation and
+    train, and copies of a validation image out of train; the card counts them. What counts as a copy says
+    `cmkd.data.copies`; the same thing photographed twice does not.
 
     Args:
         degradation: one of `cmkd.data.degrade.DEGRADATIONS`.
@@ -125,16 +126,16 @@ class TransformedImages(DataSet):
 
     def _write(self, parts: Sequence[Images], destination: Path, remarks: list[str]) -> Pack:
         chosen = self._chosen(parts)
+        copied = self._without_copies(parts, chosen)
         view = DEGRADATIONS[self.degradation]
         poor_shape = (1 if view.grey else self.shape[0], *self.shape[1:])
         notes = [f"degraded view: {self.degradation} ({view.title}) of severity {self.severity}, seed {self.seed}"]
-        counts, copies = dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 0)
         record: dict[str, Any] = {
             "method": self._method(parts),
             "seed": "none: by a hash of each image's name",
             "train_pairs": self.train_pairs,
-            "counts": counts,
-            "left_out_as_copies_of_a_later_split": copies,
+            "counts": {split: sum(int((splits == split).sum()) for splits in chosen) for split in SPLITS},
+            "left_out_as_copies": copied,
         }
         with PackWriter(
             destination,
@@ -154,50 +155,56 @@ class TransformedImages(DataSet):
             split=record,
             notes="; ".join([*notes, *remarks]),
         ) as writer:
-            self._fill(writer, parts, chosen, counts, copies)
+            self._fill(writer, parts, chosen)
         return Pack.open(destination)
 
-    def _fill(
-        self,
-        writer: PackWriter,
-        parts: Sequence[Images],
-        chosen: Sequence[NDArray[np.str_]],
-        counts: dict[str, int],
-        copies: dict[str, int],
-    ) -> None:
+    def _fill(self, writer: PackWriter, parts: Sequence[Images], chosen: Sequence[NDArray[np.str_]]) -> None:
         total, done = sum(int((splits != "").sum()) for splits in chosen), 0
-        seen: set[bytes] = set()  # 16 bytes an image, of the splits that are written
-        for split in reversed(SPLITS):  # test first: what is in it may not be in the others
-            before = frozenset(seen)
-            for part, splits in zip(parts, chosen, strict=True):
-                rows = np.flatnonzero(splits == split)
-                start = 0
-                for images in part.read(rows) if len(rows) else ():
-                    here = rows[start : start + len(images)]
-                    start += len(images)
-                    digests = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
-                    seen.update(digests)
-                    new = np.array([digest not in before for digest in digests])
-                    copies[split] += int((~new).sum())
-                    counts[split] += self._add(writer, part, split, here[new], images[new])
-                    done += len(images)
-                    if self.progress is not None:
-                        self.progress(done, total)
+        for part, splits in zip(parts, chosen, strict=True):
+            rows = np.flatnonzero(splits != "")
+            start = 0
+            for images in part.read(rows) if len(rows) else ():
+                here = rows[start : start + len(images)]
+                start += len(images)
+                self._add(writer, part, splits[here].tolist(), here, images)
+                done += len(images)
+                if self.progress is not None:
+                    self.progress(done, total)
 
     def _add(
-        self, writer: PackWriter, part: Images, split: str, rows: NDArray[np.int64], images: NDArray[np.uint8]
-    ) -> int:
-        if not len(rows):
-            return 0
+        self,
+        writer: PackWriter,
+        part: Images,
+        splits: list[str],
+        rows: NDArray[np.int64],
+        images: NDArray[np.uint8],
+    ) -> None:
         if images.shape[1:] != self.shape:
             raise CmkdError(
-                f"images of {self.name} have shape {self.shape}, got {images.shape[1:]}: get the files again"
+                f"images of {self.name} have shape {self.shape}, got {images.shape[1:]}: get the files from "
+                f"{self.sources[0].url}"
             )
         ids = [part.ids[row] for row in rows]
         generator = PerImage(self.seed, [image_key(name) for name in ids])
         poor = degrade(images, self.degradation, severity=self.severity, generator=generator)
-        writer.add(ids, part.labels[rows], [split] * len(rows), None, {OPTICAL: images, DEGRADED: poor})
-        return len(rows)
+        writer.add(ids, part.labels[rows], splits, None, {OPTICAL: images, DEGRADED: poor})
+
+    def _without_copies(self, parts: Sequence[Images], chosen: Sequence[NDArray[np.str_]]) -> dict[str, int]:
+        """Clear the split of copies in `chosen`, and count them by the split they were in."""
+        left_out = dict.fromkeys(SPLITS, 0)
+        kept = [
+            {split: (rows := np.flatnonzero(splits == split), Signatures.of(part.read, rows)) for split in SPLITS}
+            for part, splits in zip(parts, chosen, strict=True)
+        ]
+        for later, earlier in (("test", "validation"), ("test", "train"), ("validation", "train")):
+            for part, splits, mine in zip(parts, chosen, kept, strict=True):
+                for other, theirs in zip(parts, kept, strict=True):
+                    if not len(mine[earlier][0]) or not len(theirs[later][0]):
+                        continue
+                    rows = confirmed(part.read, *mine[earlier], other.read, *theirs[later])
+                    left_out[earlier] += int((splits[rows] != "").sum())
+                    splits[rows] = ""
+        return left_out
 
     def _method(self, parts: Sequence[Images]) -> str:
         share = f"{self.shares[0]:.0%}"
