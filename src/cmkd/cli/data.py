@@ -58,11 +58,12 @@ def prepare(name: str, *, source: Path | None = None, out: Path | None = None) -
 
     Args:
         name: the data set, with options as in digits(severity=0.3).
-        source: where its published files are.
+        source: where its published files are; those whose checksums are known are downloaded unless given.
         out: folder of the pack to make; the cache unless given.
     """
     call, place = parse_reference(name)
-    pack = prepare_data(call, source if source is not None else place, out=out)
+    with _progress() as progress:
+        pack = prepare_data(call, source if source is not None else place, out=out, progress=progress)
     _show(pack)
 
 

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
+from cmkd.data.manifest import Progress
 from cmkd.data.pack import Pack
 from cmkd.errors import CmkdError, unknown_name
 
@@ -23,12 +24,21 @@ class Source:
     Args:
         name: its file name inside the source folder.
         url: where its publisher offers it.
-        sha256: its checksum, empty where the publisher changes it.
+        sha256: its checksum, empty where the publisher changes it or it is not known.
+        md5: another one, where the publisher states no sha256.
+        unpacked: sha256 of what a ``.gz`` unpacks to, so that a copy that was packed again is known to be the same.
     """
 
     name: str
     url: str
     sha256: str = ""
+    md5: str = ""
+    unpacked: str = ""
+
+    @property
+    def fetchable(self) -> bool:
+        """Whether it can be downloaded: only what can then be checked is."""
+        return bool(self.sha256 or self.md5)
 
 
 class DataSet(ABC):
@@ -48,6 +58,8 @@ class DataSet(ABC):
     """Empty for a data set that ships with a dependency or is simulated."""
     tiny: ClassVar[Mapping[str, object]] = {}
     """Options that make a small pack, for tests, where `make_tiny` alone does not."""
+    progress: Progress | None = None
+    """Told of pairs written by data sets that take long; set on the object before `prepare`."""
 
     @abstractmethod
     def prepare(self, source: Path | None, destination: Path) -> Pack:
