@@ -117,8 +117,9 @@ def main() -> None:
     command = f"python benchmarks/loading_speed.py {' '.join(sys.argv[1:])}".strip()
     about = (
         f"`{command}`, commit {commit()}, torch {torch.__version__}, {chosen.threads} thread(s) and the loader's own, "
-        f"{os.cpu_count()} CPU cores ({platform.machine()}), {chosen.pairs} pairs of 3 x {chosen.side} x {chosen.side} and "
-        f"1 x {chosen.side} x {chosen.side} bytes, batch {chosen.batch}, median of {chosen.rounds} epochs with quartiles. "
+        f"{os.cpu_count()} CPU cores ({platform.machine()}), {chosen.pairs} pairs of "
+        f"3 x {chosen.side} x {chosen.side} and 1 x {chosen.side} x {chosen.side} bytes, batch {chosen.batch}, "
+        f"median of {chosen.rounds} epochs with quartiles. "
         f"Load average at the end: {os.getloadavg()[0]:.1f}."
     )
     lines = ["# Loading speed", "", about, "", "| way | pairs/s (quartiles) |", "|---|---:|"]

@@ -16,6 +16,7 @@ from cmkd.data.manifest import build as build_manifest
 from cmkd.data.open import open_data, parse_reference
 from cmkd.data.open import prepare as prepare_data
 from cmkd.data.pack import Pack
+from cmkd.data.summary import markdown, summarise
 from cmkd.errors import CmkdError
 
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str]) -> None:
     commands: dict[str, Callable[..., object]] = {
         "list": list_data,
         "info": info,
+        "card": card,
         "prepare": prepare,
         "build": build,
         "append": append,
@@ -53,6 +55,17 @@ def info(reference: str) -> None:
     _show(pack)
 
 
+def card(reference: str) -> None:
+    """Print the data card as Markdown: classes and their balance, groups, copies across splits, what is unsound.
+
+    Args:
+        reference: as in `cmkd data info`.
+    """
+    with progress() as told:
+        pack = open_data(reference, progress=told)
+    print(markdown(pack), end="")
+
+
 def prepare(name: str, *, source: Path | None = None, out: Path | None = None) -> None:
     """Make the pack of a data set known by name.
 
@@ -62,8 +75,8 @@ def prepare(name: str, *, source: Path | None = None, out: Path | None = None) -
         out: folder of the pack to make; the cache unless given.
     """
     call, place = parse_reference(name)
-    with _progress() as progress:
-        pack = prepare_data(call, source if source is not None else place, out=out, progress=progress)
+    with progress() as told:
+        pack = prepare_data(call, source if source is not None else place, out=out, progress=told)
     _show(pack)
 
 
@@ -150,7 +163,14 @@ def _show(pack: Pack) -> None:
     facts.add_row("split", f"{card.split.get('method', 'not recorded')}, seed {card.split.get('seed', 'none')}")
     facts.add_row("rich, poor", f"{card.rich or 'not set'}, {card.poor or 'not set'}")
     facts.add_row("registered", "; ".join(", ".join(group) for group in card.registered) or "none")
+    summary = summarise(pack)
+    common = f"commonest train class {summary.imbalance:.3g} times the rarest"
+    facts.add_row("balance", f"{common}; answering with it gives {100 * summary.majority:.1f} % on test")
+    groups = ", ".join(f"{summary.groups[split]} in {split}" for split in SPLITS)
+    facts.add_row("groups", groups if any(summary.groups.values()) else "none")
+    facts.add_row("notes", card.notes or "none")
     facts.add_row("licence", card.licence or "not stated")
+    facts.add_row("citation", " ".join(card.citation.split()) or "none")
     sensors = table("modality", "kind", "shape", "type", "mean", "std", *SPLITS)
     for name, modality in pack.modalities.items():
         numbers = [str(len(pack.rows(split, modalities=[name]))) for split in SPLITS]
