@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,9 @@ class Experiment:
             pack = open_data(self.config.data, allow_unlabelled=self.config.allow_unlabelled)
             rich, poor = self._modalities(pack)
             self._check(pack, rich, poor)
+            if self.config.augmentation.flip is None:
+                augmentation = replace(self.config.augmentation, flip=pack.card.mirror)
+                self.config = replace(self.config, augmentation=augmentation)
             if self.config.epochs is None:
                 epochs, steps = PRESETS[self.config.preset]
                 pairs = len(pack.rows("train", modalities=(poor,)))

@@ -19,7 +19,7 @@ from cmkd.types import Batch, Modality
 class Strengths(Protocol):
     """What `augment` reads of a configuration; see ``AugmentationConfig``."""
 
-    flip: bool
+    flip: bool | None
     shift: float
     rotate: float
     scale: float

@@ -62,6 +62,8 @@ class DataSet(ABC):
     """Options that make a small pack, for tests, where `make_tiny` alone does not."""
     progress: Progress | None = None
     """Told of pairs written by data sets that take long; set on the object before `prepare`."""
+    mirror: ClassVar[bool] = False
+    """Whether a mirrored image is as good a sample of its class: of a ship it is, of a letter it is not."""
     unsound: ClassVar[str] = ""
     """What is known to be unsound about it as a benchmark; goes into the pack's notes and so onto its data card."""
 
@@ -85,6 +87,7 @@ class DataSet(ABC):
             rich=self.rich,
             poor=self.poor,
             registered=registered,
+            mirror=self.mirror,
             licence=self.licence,
             citation=self.citation,
             sources=[item.url for item in self.sources],

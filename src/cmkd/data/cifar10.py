@@ -42,6 +42,7 @@ class Cifar10(TransformedImages):
     """
 
     name = "cifar10"
+    mirror = True
     title = "Photographs of ten kinds of thing, 32 x 32, beside a degraded view"
     licence = "none stated by its publisher"
     citation = """@techreport{krizhevsky2009learning, title={Learning Multiple Layers of Features from Tiny Images},

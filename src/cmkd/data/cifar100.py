@@ -49,6 +49,7 @@ class Cifar100(TransformedImages):
     """
 
     name = "cifar100"
+    mirror = True
     title = "Photographs of a hundred kinds of thing, 32 x 32, beside a degraded view"
     licence = "none stated by its publisher"
     citation = """@techreport{krizhevsky2009learning, title={Learning Multiple Layers of Features from Tiny Images},

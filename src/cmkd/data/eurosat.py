@@ -39,6 +39,7 @@ class Eurosat(TransformedImages):
     """
 
     name = "eurosat"
+    mirror = True
     title = "Sentinel-2 land use in RGB, 64 x 64, beside a degraded view"
     licence = "MIT"
     citation = """@article{helber2019eurosat, title={EuroSAT: A Novel Dataset and Deep Learning Benchmark for Land Use

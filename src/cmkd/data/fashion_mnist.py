@@ -47,6 +47,7 @@ class FashionMnist(IdxImages):
     """
 
     name = "fashion_mnist"
+    mirror = True
     title = "Articles of clothing, 28 x 28, beside a degraded view"
     licence = "MIT, (c) 2017 Zalando SE"
     citation = """@misc{xiao2017fashion, title={Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning

@@ -41,6 +41,7 @@ class Stl10(TransformedImages):
     """
 
     name = "stl10"
+    mirror = True
     title = "Photographs of ten kinds of thing, 96 x 96, beside a degraded view"
     licence = "none stated; the images come from ImageNet"
     citation = """@inproceedings{coates2011analysis, title={An Analysis of Single-Layer Networks in Unsupervised Feature

@@ -149,6 +149,7 @@ class TransformedImages(DataSet):
             rich=self.rich,
             poor=self.poor,
             registered=[(OPTICAL, DEGRADED)] if view.registered else [],
+            mirror=self.mirror,
             licence=self.licence,
             citation=self.citation,
             sources=[file.url for file in self.sources],

@@ -45,6 +45,7 @@ class PackWriter:
         rich: the teacher's modality unless told otherwise.
         poor: the student's modality unless told otherwise.
         registered: groups of image modalities that share a pixel grid.
+        mirror: whether a mirrored image is as good a sample of its class.
         licence: of the data.
         citation: BibTeX.
         sources: addresses of the published files.
@@ -76,6 +77,7 @@ class PackWriter:
         rich: str | None = None,
         poor: str | None = None,
         registered: Sequence[Sequence[str]] = (),
+        mirror: bool = False,
         licence: str = "",
         citation: str = "",
         sources: Sequence[str] = (),
@@ -92,6 +94,7 @@ class PackWriter:
             "rich": rich,
             "poor": poor,
             "registered": [list(group) for group in registered],
+            "mirror": mirror,
             "licence": licence,
             "citation": citation,
             "sources": list(sources),
