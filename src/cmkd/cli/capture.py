@@ -1,4 +1,4 @@
-"""The commands of ``cmkd data`` for one's own captures: check."""
+"""The commands of ``cmkd data`` for one's own captures: check and diff."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from cmkd.cli.tables import progress, show, table
+from cmkd.data.pack import Pack
 from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.types import Kind
@@ -46,6 +47,50 @@ def check(place: Path, *, out: Path, registered: str = "", kind: str = "") -> No
     for note in found.notes:
         print(f"note: {note}")
     print(f"{found.summary()}; page: {out / 'faults.html'}")
+
+
+def diff(before: str, after: str, *, json: bool = False) -> None:
+    """Show what differs between two packs, or two versions of one: PACK, or PACK@1 for its first version.
+
+    Args:
+        before: the first pack, its latest version unless @N follows.
+        after: the second.
+        json: print everything as JSON instead of a table.
+    """
+    from json import dumps
+
+    from cmkd.data.diff import diff as compare
+
+    found = compare(_version(before), _version(after))
+    if json:
+        print(dumps(found.to_dict(), indent=1, ensure_ascii=False))
+        return
+    rows = table("difference", "number", "which")
+    rows.add_row("pairs", f"{found.pairs[0]} -> {found.pairs[1]}", "")
+    for name in ("added", "removed"):
+        rows.add_row(name, str(len(getattr(found, name))), joined(getattr(found, name)))
+    for name in ("relabelled", "moved", "regrouped"):
+        changes = [f"{c.id} {c.before or 'none'} -> {c.after or 'none'}" for c in getattr(found, name)]
+        rows.add_row("moved split" if name == "moved" else name, str(len(changes)), joined(changes))
+    for name, ids in found.changed.items():
+        rows.add_row(f"changed {name}", str(len(ids)), joined(ids))
+    for name in ("classes", "modalities"):
+        rows.add_row(name, str(len(getattr(found, name))), joined(getattr(found, name)))
+    shifts = [
+        f"{c.modality}[{c.channel}] mean {c.mean[0]:.4g} -> {c.mean[1]:.4g}, std {c.std[0]:.4g} -> {c.std[1]:.4g}"
+        for c in found.statistics
+    ]
+    rows.add_row("statistics", str(len(shifts)), joined(shifts, 3))
+    show(rows)
+    print(f"\n{found.before} and {found.after} " + ("hold the same" if found.same else "differ"))
+
+
+def _version(text: str) -> Pack:
+    """Open ``PACK`` or ``PACK@N``."""
+    place, mark, number = text.rpartition("@")
+    if mark and number.isdigit() and not Path(text).exists():
+        return Pack.open(place, int(number))
+    return Pack.open(text)
 
 
 def read_kinds(text: str) -> dict[str, Kind]:
