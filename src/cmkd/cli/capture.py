@@ -1,13 +1,16 @@
-"""The commands of ``cmkd data`` for one's own captures: check and diff."""
+"""The commands of ``cmkd data`` for one's own captures: pair, check and diff."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from cmkd.cli.tables import progress, show, table
+from cmkd.data.assemble import Assembly, assemble, spread
+from cmkd.data.captures import Captures, read_captures
 from cmkd.data.pack import Pack
+from cmkd.data.pairing import Gate, estimate_offset
 from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.types import Kind
@@ -83,6 +86,70 @@ def diff(before: str, after: str, *, json: bool = False) -> None:
     rows.add_row("statistics", str(len(shifts)), joined(shifts, 3))
     show(rows)
     print(f"\n{found.before} and {found.after} " + ("hold the same" if found.same else "differ"))
+
+
+def pair(
+    first: Path,
+    second: Path,
+    *,
+    seconds: float,
+    out: Path,
+    metres: float | None = None,
+    more: str = "",
+    names: str = "",
+    offset: float | Literal["auto"] = 0.0,
+    keep_unmatched: bool = False,
+) -> None:
+    """Pair lists of captures by time and place, one to one, and write a manifest.
+
+    A list is a CSV or Parquet file with the columns path, time (ISO 8601 or seconds), latitude and longitude or x and y
+    in metres, and optional id, label and group.
+
+    Args:
+        first: list of the sensor that the others are paired with.
+        second: list of another sensor.
+        seconds: largest difference in time.
+        out: manifest to write, in a folder that holds all files; what found no partner is listed beside it.
+        metres: largest distance over the ground; by time alone unless given.
+        more: further lists, with commas between.
+        names: of the modalities, in the order of the lists, with commas between; the files' names unless given.
+        offset: seconds by which the clocks of the other lists are ahead of the first, or auto to find it out.
+        keep_unmatched: also write captures without a partner; what they lack is left empty.
+    """
+    files, given = [first, second, *map(Path, split_list(more))], split_list(names)
+    if given and len(given) != len(files):
+        raise CmkdError(f"--names gives {len(given)} names for {len(files)} lists")
+    lists = [read_captures(file, given[k] if given else None) for k, file in enumerate(files)]
+    gate, offsets = Gate(seconds, metres), []
+    for other in lists[1:]:
+        ahead, agreeing = estimate_offset(lists[0], other, gate) if offset == "auto" else (offset, 0)
+        offsets.append(ahead)
+        if offset == "auto":
+            print(
+                f"{other.name}: clock {ahead:+.3f} s to {lists[0].name}'s; {agreeing} of {len(lists[0])} captures agree"
+            )
+    _tell(assemble(lists, out, gate, offsets=offsets, keep_unmatched=keep_unmatched), lists, gate)
+
+
+def _tell(made: Assembly, lists: Sequence[Captures], gate: Gate) -> None:
+    """Print what became of every list."""
+    first, *others = lists
+    rows = table("modality", "captures", "paired", "alone", "contested", "late, median s", "95 % within s", "metres")
+    rows.add_row(first.name, str(len(first)), str(made.pairs), str(len(made.unmatched[first.name])), *[""] * 4)
+    for other in others:
+        matching = made.matchings[other.name]
+        numbers = (len(other), len(matching.rows), len(made.unmatched[other.name]), matching.contested)
+        late, within = spread(matching.late) if len(matching.late) else (0.0, 0.0)
+        far = f"{spread(matching.metres)[0]:.1f}" if gate.metres is not None and len(matching.late) else ""
+        rows.add_row(other.name, *map(str, numbers), f"{late:+.3f}", f"{within:.3f}", far)
+        if abs(late) > 0.25 * gate.seconds:
+            print(f"note: {other.name} is late by {late:+.3g} s in the median: a clock's offset? Try --offset auto")
+        if matching.contested > 0.1 * len(first):
+            print(f"note: {matching.contested} captures had several candidates: smaller tolerances would be surer")
+    show(rows)
+    if made.disagreeing:
+        print(f"note: the lists give different labels, left empty: {joined(made.disagreeing)}")
+    print(f"{made.pairs} pairs in {made.manifest}; every capture's fate in {made.record}")
 
 
 def _version(text: str) -> Pack:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cmkd.cli.capture import check, diff, read_groups, read_kinds, read_pairs
+from cmkd.cli.capture import check, diff, pair, read_groups, read_kinds, read_pairs
 from cmkd.cli.parsing import choose
 from cmkd.cli.tables import progress, show, table
 from cmkd.data.base import registry
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str]) -> None:
         "list": list_data,
         "info": info,
         "prepare": prepare,
+        "pair": pair,
         "build": build,
         "append": append,
         "verify": verify,
