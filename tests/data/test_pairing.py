@@ -140,7 +140,8 @@ def test_from_lists_to_a_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert lost[["list", "id"]].values.tolist() == [["radar", "radar/4.png"], ["optical", "004"]]
     assert lost["seconds"].astype(float).abs().tolist() == [240.0, 60.0]
     assert len(record) == 5 + 2
-    assert len(build(tmp_path, tmp_path / "pack")) == 5
+    with pytest.warns(UserWarning, match="has no pair of 1 of 2 classes"):
+        assert len(build(tmp_path, tmp_path / "pack")) == 5
 
 
 def test_unmatched_captures_are_kept_on_request(tmp_path: Path) -> None:
@@ -149,7 +150,8 @@ def test_unmatched_captures_are_kept_on_request(tmp_path: Path) -> None:
     manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
     assert manifest["optical"].tolist()[-2:] == ["optical/4.png", ""]
     assert manifest["radar"].tolist()[-2:] == ["", "radar/4.png"]
-    pack = build(tmp_path, tmp_path / "pack", allow_unlabelled=True)
+    with pytest.warns(UserWarning, match="has no pair of"):
+        pack = build(tmp_path, tmp_path / "pack", allow_unlabelled=True)
     assert (len(pack), pack.index["has_radar"].sum()) == (7, 6)
 
 

@@ -1,4 +1,4 @@
-"""The commands of ``cmkd data`` for one's own captures: pair, check and diff."""
+"""The commands of ``cmkd data`` for one's own captures: pair, check, diff, export and import."""
 
 from __future__ import annotations
 
@@ -150,6 +150,36 @@ def _tell(made: Assembly, lists: Sequence[Captures], gate: Gate) -> None:
     if made.disagreeing:
         print(f"note: the lists give different labels, left empty: {joined(made.disagreeing)}")
     print(f"{made.pairs} pairs in {made.manifest}; every capture's fate in {made.record}")
+
+
+def export(pack: str, *, out: Path, format: Literal["huggingface"] = "huggingface") -> None:
+    """Write a pack as a data set of the Hugging Face hub: Parquet files and a data card.
+
+    Args:
+        pack: folder of the pack, its latest version unless @N follows.
+        out: folder to make; must not exist.
+        format: huggingface is the only one.
+    """
+    from cmkd.data.huggingface import export_pack
+
+    opened = _version(pack)
+    export_pack(opened, out)
+    print(
+        f"{len(opened)} pairs of version {opened.card.version} in {out}; read {out / 'README.md'} before you share it"
+    )
+
+
+def import_data(folder: Path, *, out: Path) -> None:
+    """Make a pack from a folder with a data set in the layout of the Hugging Face hub.
+
+    Args:
+        folder: with Parquet files, as data export writes them or as they were downloaded.
+        out: folder of the pack to make; must not exist.
+    """
+    from cmkd.data.huggingface import import_folder
+
+    made = import_folder(folder, out)
+    print(f"{len(made)} pairs in {out}; `cmkd data info {out}` shows them")
 
 
 def _version(text: str) -> Pack:
