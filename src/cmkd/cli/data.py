@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cmkd.cli.capture import check, read_groups, read_kinds, read_pairs
+from cmkd.cli.capture import check, diff, export, import_data, pair, read_groups, read_kinds, read_pairs
 from cmkd.cli.parsing import choose
 from cmkd.cli.tables import progress, show, table
 from cmkd.data.base import registry
@@ -27,10 +27,14 @@ def main(arguments: Sequence[str]) -> None:
         "info": info,
         "card": card,
         "prepare": prepare,
+        "pair": pair,
         "build": build,
         "append": append,
         "verify": verify,
         "check": check,
+        "diff": diff,
+        "export": export,
+        "import": import_data,
     }
     choose(commands, arguments, prog="cmkd data")
 
