@@ -89,11 +89,11 @@ class Stl10(TransformedImages):
 
     @staticmethod
     def make_tiny(folder: Path) -> Path | None:
-        """Write 100 train and 30 test images of made-up bars in the publisher's layout, and return the folder."""
+        """Write 60 train and 20 test images of made-up bars in the publisher's layout, and return the folder."""
         folder.mkdir(parents=True)
         generator = np.random.default_rng(0)
         with tarfile.open(folder / Stl10.sources[0].name, "w:gz", compresslevel=1) as archive:
-            for split, count in (("train", 100), ("test", 30)):
+            for split, count in (("train", 60), ("test", 20)):
                 labels = np.arange(count, dtype=np.uint8) % 10
                 images = tiny_images(generator, labels, Stl10.shape).swapaxes(2, 3)
                 add_member(archive, f"stl10_binary/{split}_X.bin", images.tobytes())
