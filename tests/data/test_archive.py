@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmkd.data.archive import FREE_BYTES, Archive, checksum, unpacked
+from cmkd.data.archive import Archive, checksum, unpacked
+from cmkd.data.containers import FREE_BYTES
 from cmkd.data.idx import Idx, idx_bytes, read_idx
 from cmkd.data.recordings import recordings
 from cmkd.errors import CmkdError

@@ -15,7 +15,8 @@ from cmkd.data.archive import Archive
 from cmkd.data.base import Source
 from cmkd.data.class_folders import class_folders
 from cmkd.data.degrade import Name
-from cmkd.data.records import Records, packed_or_folder
+from cmkd.data.fetch import packed_or_folder
+from cmkd.data.records import Records
 from cmkd.data.transformed import Images, TransformedImages, tiny_images
 
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -35,7 +36,8 @@ class Cifar10(TransformedImages):
 
     Args:
         degradation: see `cmkd.data.degrade`.
-        severity: of the degradation, 0 to 1.
+        severity: of the degradation, 0 to 1. At the default a random forest on the pixels of 3,000 train pairs has a
+            validation accuracy of 0.25, and of 0.35 on the rich view.
         seed: of its random numbers.
         train_pairs: keep so many train pairs, as many of each class; all unless given.
         check: whether the published file must have its checksum.
@@ -61,8 +63,8 @@ class Cifar10(TransformedImages):
     def __init__(
         self,
         *,
-        degradation: Name = "blur",
-        severity: float = 0.5,
+        degradation: Name = "low_light",
+        severity: float = 0.7,
         seed: int = 0,
         train_pairs: int | None = None,
         check: bool = True,

@@ -129,6 +129,17 @@ def find(place: Path, source: Source) -> Path:
     return path
 
 
+def packed_or_folder(source: Path, archive: str) -> Path:
+    """Return what to open: the published archive where it is in the folder `source`, else the one archive that is.
+
+    Otherwise `source` itself, for files that were unpacked.
+    """
+    if not source.is_dir() or (source / archive).is_file():
+        return source / archive if source.is_dir() else source
+    others = [path for path in sorted(source.iterdir()) if path.name.endswith((".zip", ".tar", ".tar.gz", ".tgz"))]
+    return others[0] if len(others) == 1 else source
+
+
 def verify(path: Path, source: Source) -> None:
     """Compare a file with the published checksum, where there is one.
 
