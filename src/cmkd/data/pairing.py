@@ -14,7 +14,7 @@ from cmkd.errors import CmkdError
 
 SEARCH = 3600.0
 """Seconds to either side within which a clock's offset is looked for."""
-MOST_CANDIDATES = 20_000_000
+MOST_CANDIDATES = 10_000_000
 """Candidate pairs beyond which the tolerances are taken for a mistake."""
 
 
@@ -164,8 +164,9 @@ def _candidates(
     slack = 1 + 1e-9
     if (count := trees[0].count_neighbors(trees[1], slack, p=np.inf)) > MOST_CANDIDATES:
         raise CmkdError(f"{count} pairs are within the tolerances: make --seconds or --metres smaller")
-    lists = trees[0].query_ball_tree(trees[1], slack, p=np.inf)
-    rows = np.array([(row, other) for row, found in enumerate(lists) for other in found], np.int64).reshape(-1, 2)
+    found = trees[0].sparse_distance_matrix(trees[1], slack, p=np.inf, output_type="ndarray")
+    rows = np.column_stack([found["i"], found["j"]]).astype(np.int64)
+    rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
     late, metres = _misses(first, second, rows, offset)
     within = np.abs(late) <= gate.seconds  # the tree's box is a little larger: a chord is shorter than its arc
     if gate.metres is not None:
