@@ -13,7 +13,6 @@ import argparse
 import os
 import platform
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -63,9 +62,9 @@ def main() -> None:
     lines = [
         "# What a degradation costs",
         "",
-        f"`python benchmarks/degradation_gap.py --data FOLDER {' '.join(sys.argv[3:])}`".replace(" `", "`")
-        + f", commit {described.stdout.strip() or 'unknown'}, {os.cpu_count()} CPU cores ({platform.machine()}). "
-        f"Validation accuracy of a random forest of {TREES} trees on pixels, {PAIRS} train pairs (fsdd: all), one seed.",
+        f"`python benchmarks/degradation_gap.py --data FOLDER --sets {chosen.sets}`, commit "
+        f"{described.stdout.strip() or 'unknown'}, {os.cpu_count()} CPU cores ({platform.machine()}). Validation "
+        f"accuracy of a random forest of {TREES} trees on pixels, {PAIRS} train pairs (fsdd: all), one seed.",
         "",
         f"| {' | '.join(columns)} |",
         "|---|---|" + "---:|" * (len(columns) - 2),
