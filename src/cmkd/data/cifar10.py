@@ -51,6 +51,10 @@ class Cifar10(TransformedImages):
   author={Krizhevsky, Alex}, institution={University of Toronto}, year={2009}}"""
     classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     shape = (3, 32, 32)
+    unsound = (
+        "About 3 % of the test images have a near-duplicate in train that was edited or taken again (Barz and Denzler "
+        "2020); they are left as published."
+    )
     sources = (
         Source(
             "cifar-10-binary.tar.gz",

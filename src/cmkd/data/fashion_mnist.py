@@ -54,6 +54,7 @@ class FashionMnist(IdxImages):
     citation = """@misc{xiao2017fashion, title={Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning
   Algorithms}, author={Xiao, Han and Rasul, Kashif and Vollgraf, Roland}, year={2017}, eprint={1708.07747},
   archivePrefix={arXiv}}"""
+    unsound = "Pictures of one article in several colours may lie in different splits."
     address = ADDRESS
     classes = (
         "T-shirt or top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",

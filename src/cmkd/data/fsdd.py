@@ -64,6 +64,7 @@ class Fsdd(DataSet):
     licence = LICENCE
     citation = CITATION
     sources = (SOURCE,)
+    unsound = "Four speakers in train and one in test: scores say more about that one voice than about voices."
 
     def __init__(self, *, severity: float = 0.7, seed: int = 0) -> None:
         self.severity, self.seed = check_severity(severity), int(seed)
@@ -95,7 +96,7 @@ class Fsdd(DataSet):
             citation=self.citation,
             sources=[SOURCE.url],
             split={"method": f"by speaker: {VALIDATION} validation, {TEST} test", "seed": "none", "counts": counts},
-            notes=f"channel of severity {self.severity}, noise seed {self.seed}; four speakers in train, one in test",
+            notes=f"channel of severity {self.severity}, noise seed {self.seed}. {self.unsound}",
         ) as writer:
             for digit, group in groupby(recordings(source), key=lambda recording: recording.digit):
                 self._write(writer, list(group), counts)

@@ -143,6 +143,7 @@ class Mnist(IdxImages):
     citation = """@article{lecun1998gradient, title={Gradient-Based Learning Applied to Document Recognition},
   author={LeCun, Yann and Bottou, L{\\'e}on and Bengio, Yoshua and Haffner, Patrick},
   journal={Proceedings of the IEEE}, volume={86}, number={11}, pages={2278--2324}, year={1998}}"""
+    unsound = "Validation shares writers with train: the files do not say who wrote what."
     address = ADDRESS
     classes = tuple(str(digit) for digit in range(10))
     sources = tuple(Source(file, f"{ADDRESS}/{file}", sha256, unpacked=content) for file, sha256, content in _CHECKSUMS)
