@@ -155,7 +155,7 @@ class BigEarthNet(DataSet):
             for patch, bands, home in ((radar, RADAR, "BigEarthNet-S1-v1.0"), (optical, OPTICAL, "BigEarthNet-v1.0")):
                 (folder / home / patch).mkdir(parents=True)
                 for band in bands:
-                    side = {"B01": 20, "B09": 20}.get(band, 120 if band in ("B02", "B03", "B04", "B08", *RADAR) else 60)
+                    side = {"B01": 4, "B09": 4}.get(band, 24 if band in ("B02", "B03", "B04", "B08", *RADAR) else 12)
                     values = generator.normal(300 + 300 * label, 50, (side, side)).astype(np.uint16)
                     radar_values = generator.normal(-8 - 3 * label, 2, (side, side)).astype(np.float32)
                     tifffile.imwrite(

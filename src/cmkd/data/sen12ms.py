@@ -147,9 +147,9 @@ class Sen12Ms(DataSet):
             for number in range(5):
                 code = codes[(scene % 2 + 2 * number) % 10]
                 layers: dict[str, NDArray[Any]] = {
-                    "s2": generator.normal(1000 + 50 * code, 50, (64, 64, 13)).astype(np.uint16),
-                    "s1": generator.normal(-10 - code / 4, 2, (64, 64, 2)).astype(np.float32),
-                    "lc": np.full((64, 64, 4), code, dtype=np.uint16),
+                    "s2": generator.normal(1000 + 50 * code, 50, (16, 16, 13)).astype(np.uint16),
+                    "s1": generator.normal(-10 - code / 4, 2, (16, 16, 2)).astype(np.float32),
+                    "lc": np.full((16, 16, 4), code, dtype=np.uint16),
                 }
                 for layer, values in layers.items():
                     home = folder / "ROIs1158_spring" / f"{layer}_{scene}"

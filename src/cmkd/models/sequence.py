@@ -17,7 +17,7 @@ class VectorEncoder(nn.Module):
         dropout: probability after each layer.
     """
 
-    def __init__(self, features: int, *, width: int = 128, layers: int = 2, dropout: float = 0.1) -> None:
+    def __init__(self, features: int, *, width: int = 128, layers: int = 2, dropout: float = 0.3) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             nn.Sequential(nn.Linear(features if i == 0 else width, width), nn.BatchNorm1d(width), nn.ReLU())
@@ -62,7 +62,9 @@ class SeriesEncoder(nn.Module):
         dropout: probability inside each block.
     """
 
-    def __init__(self, features: int, time: int, *, width: int = 64, stages: int = 3, dropout: float = 0.2) -> None:
+    def __init__(
+        self, features: int, time: int, *, width: int = 64, stages: int = 3, dropout: float = 0.2, parts: int = 0
+    ) -> None:
         super().__init__()
         stem: list[nn.Module] = []
         while time > 256:
@@ -75,6 +77,7 @@ class SeriesEncoder(nn.Module):
             outputs, stride = width * (1 if stage == 0 else 2), 2 if stage > 0 and time > 4 else 1
             self.stages.append(_TemporalBlock(inputs, outputs, stride=stride, dropout=dropout))
             inputs, time = outputs, -(-time // stride)
+        self.parts = min(parts, time)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return embedding and maps of series ``(batch, time, features)``."""
@@ -86,7 +89,10 @@ class SeriesEncoder(nn.Module):
         for stage in self.stages:
             x = stage(x)
             maps.append(x[..., None])
-        return torch.cat([x.mean(2), x.amax(2)], 1), tuple(maps)
+        pooled = [x.mean(2), x.amax(2)]
+        if self.parts > 1:
+            pooled.append(F.adaptive_avg_pool1d(x, self.parts).flatten(1))
+        return torch.cat(pooled, 1), tuple(maps)
 
 
 class PointEncoder(nn.Module):
