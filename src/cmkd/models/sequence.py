@@ -62,9 +62,7 @@ class SeriesEncoder(nn.Module):
         dropout: probability inside each block.
     """
 
-    def __init__(
-        self, features: int, time: int, *, width: int = 64, stages: int = 3, dropout: float = 0.2, parts: int = 0
-    ) -> None:
+    def __init__(self, features: int, time: int, *, width: int = 64, stages: int = 3, dropout: float = 0.2) -> None:
         super().__init__()
         stem: list[nn.Module] = []
         while time > 256:
@@ -77,7 +75,6 @@ class SeriesEncoder(nn.Module):
             outputs, stride = width * (1 if stage == 0 else 2), 2 if stage > 0 and time > 4 else 1
             self.stages.append(_TemporalBlock(inputs, outputs, stride=stride, dropout=dropout))
             inputs, time = outputs, -(-time // stride)
-        self.parts = min(parts, time)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return embedding and maps of series ``(batch, time, features)``."""
@@ -89,10 +86,7 @@ class SeriesEncoder(nn.Module):
         for stage in self.stages:
             x = stage(x)
             maps.append(x[..., None])
-        pooled = [x.mean(2), x.amax(2)]
-        if self.parts > 1:
-            pooled.append(F.adaptive_avg_pool1d(x, self.parts).flatten(1))
-        return torch.cat(pooled, 1), tuple(maps)
+        return torch.cat([x.mean(2), x.amax(2)], 1), tuple(maps)
 
 
 class PointEncoder(nn.Module):
