@@ -10,7 +10,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from cmkd.data import Pack
-from cmkd.data.digits import LEVELS, Digits, degrade
+from cmkd.data.degrade import speckle
+from cmkd.data.digits import LEVELS, Digits
 from cmkd.errors import CmkdError
 
 
@@ -56,7 +57,7 @@ def test_is_reproducible(pack: Pack, tmp_path: Path) -> None:
 
 def test_speckle_has_the_stated_moments() -> None:
     flat = np.full((4000, 9, 9), 8.0)
-    values = degrade(flat, severity=0.5, generator=np.random.default_rng(0))[:, 4, 4]
+    values = speckle(flat, severity=0.5, generator=np.random.default_rng(0), full_scale=LEVELS)[:, 4, 4]
     # 2 looks: variance mean²/2; noise of 0.15 * 0.5 * 16 = 1.2; standard errors are 0.09 and 1.3
     assert abs(values.mean() - 8.0) < 0.4
     assert abs(values.var() - (8.0**2 / 2 + 1.2**2)) < 5.0

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cmkd.data.manifest import Progress
 from cmkd.data.pack import Pack
 from cmkd.data.writer import PackWriter
 from cmkd.errors import CmkdError, unknown_name
@@ -25,12 +26,21 @@ class Source:
     Args:
         name: its file name inside the source folder.
         url: where its publisher offers it.
-        sha256: its checksum, empty where the publisher changes it.
+        sha256: its checksum, empty where the publisher changes it or it is not known.
+        md5: another one, where the publisher states no sha256.
+        unpacked: sha256 of what a ``.gz`` unpacks to, so that a copy that was packed again is known to be the same.
     """
 
     name: str
     url: str
     sha256: str = ""
+    md5: str = ""
+    unpacked: str = ""
+
+    @property
+    def fetchable(self) -> bool:
+        """Whether it can be downloaded: only what can then be checked is."""
+        return bool(self.sha256 or self.md5)
 
 
 class DataSet(ABC):
@@ -50,6 +60,10 @@ class DataSet(ABC):
     """Empty for a data set that ships with a dependency or is simulated."""
     tiny: ClassVar[Mapping[str, object]] = {}
     """Options that make a small pack, for tests, where `make_tiny` alone does not."""
+    progress: Progress | None = None
+    """Told of pairs written by data sets that take long; set on the object before `prepare`."""
+    mirror: ClassVar[bool] = False
+    """Whether a mirrored image is as good a sample of its class: of a ship it is, of a letter it is not."""
     unsound: ClassVar[str] = ""
     """What is known to be unsound about it as a benchmark; goes into the pack's notes and so onto its data card."""
 
@@ -73,6 +87,7 @@ class DataSet(ABC):
             rich=self.rich,
             poor=self.poor,
             registered=registered,
+            mirror=self.mirror,
             licence=self.licence,
             citation=self.citation,
             sources=[item.url for item in self.sources],

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.base import DataSet
+from cmkd.data.degrade import check_severity, speckle
 from cmkd.data.pack import Pack
 from cmkd.data.writer import PackWriter
 from cmkd.errors import CmkdError
@@ -16,46 +17,7 @@ from cmkd.types import Modality
 
 LEVELS = 16.0
 """The digits' grey levels run from 0 to this."""
-BLUR = 1.2
-"""Standard deviation of the point spread function in pixels, at severity 1."""
-LOOKS = 0.5
-"""Looks averaged at severity 1; fewer looks, stronger speckle."""
-NOISE = 0.15
-"""Standard deviation of the receiver noise over the full range of grey levels, at severity 1."""
 SPLIT_SEED = 0
-
-
-def degrade(
-    images: NDArray[np.floating[Any]], *, severity: float, generator: np.random.Generator
-) -> NDArray[np.float32]:
-    """Return what a poor coherent sensor sees of `images`: blurred, speckled, with receiver noise.
-
-    ``gamma * (psf convolved with image) + noise``: a Gaussian point spread function of ``BLUR * severity`` pixels;
-    multiplicative speckle, gamma-distributed with mean 1 and variance ``1/looks``, ``looks = LOOKS / severity²`` (the
-    intensity of a multi-look coherent image); additive Gaussian noise of ``NOISE * severity * LEVELS``.
-
-    Args:
-        images: ``(n, height, width)`` intensities, 0 to `LEVELS`.
-        severity: 0 (the image itself) to 1.
-        generator: source of randomness.
-
-    Returns:
-        ``(n, height, width)`` float32 intensities, not clipped.
-
-    Example:
-        >>> image = np.full((1, 8, 8), 4.0)
-        >>> bool((degrade(image, severity=0.0, generator=np.random.default_rng(0)) == image).all())
-        True
-    """
-    from scipy.ndimage import gaussian_filter
-
-    if severity == 0:
-        return images.astype(np.float32)
-    width = BLUR * severity
-    blurred = gaussian_filter(images.astype(np.float64), sigma=(0, width, width), mode="constant")
-    looks = LOOKS / severity**2
-    speckled = blurred * generator.gamma(looks, 1 / looks, images.shape)
-    return (speckled + generator.normal(0.0, NOISE * severity * LEVELS, images.shape)).astype(np.float32)
 
 
 class Digits(DataSet):
@@ -82,9 +44,7 @@ class Digits(DataSet):
   doi={10.24432/C50P49}}"""
 
     def __init__(self, *, severity: float = 0.5, seed: int = 0) -> None:
-        if not 0.0 <= severity <= 1.0:
-            raise CmkdError(f"severity {severity} of digits is outside 0 to 1")
-        self.severity, self.seed = float(severity), int(seed)
+        self.severity, self.seed = check_severity(severity), int(seed)
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
         """Write the pack; `source` is not needed and must be None.
@@ -98,7 +58,8 @@ class Digits(DataSet):
             raise CmkdError("digits ships with scikit-learn: leave the source out")
         images, labels = load_digits(return_X_y=True)
         images = images.reshape(-1, 8, 8)
-        poor = degrade(images, severity=self.severity, generator=np.random.default_rng(self.seed))
+        generator = np.random.default_rng(self.seed)
+        poor = speckle(images, severity=self.severity, generator=generator, full_scale=LEVELS, outside="constant")
         splits = _fixed_split(labels)
         modalities = [
             Modality("optical", "image", (1, 8, 8), "uint8"),

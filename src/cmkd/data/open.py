@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cmkd.data.base import DataSet, get, registry
 from cmkd.data.card import FORMAT
+from cmkd.data.fetch import fetch
 from cmkd.data.manifest import Progress, build
 from cmkd.data.pack import Pack
 from cmkd.data.table import find_manifest, read_table
@@ -71,7 +72,7 @@ def open_data(
     named = _named(text)
     if named is not None:
         call, source = named
-        return prepare(call, source)
+        return prepare(call, source, progress=progress)
     folder = Path(text).expanduser()
     if (folder / "card.json").is_file():
         return Pack.open(folder, version)
@@ -96,13 +97,18 @@ def open_data(
     raise CmkdError(f"{text} does not exist: give a data set ({', '.join(registry())}) or a folder")
 
 
-def prepare(call: Call, source: Path | None = None, *, out: Path | None = None) -> Pack:
+def prepare(
+    call: Call, source: Path | None = None, *, out: Path | None = None, progress: Progress | None = None
+) -> Pack:
     """Prepare a data set known by name, or find it in the cache.
+
+    Published files that are not there and whose checksums are known are downloaded into the cache first.
 
     Args:
         call: its name and options.
         source: where its published files are.
         out: folder of the pack to make instead of the cache; must not exist.
+        progress: called as pairs are written.
 
     Raises:
         CmkdError: an unknown name or option, a wrong type, or a missing or damaged source.
@@ -110,7 +116,10 @@ def prepare(call: Call, source: Path | None = None, *, out: Path | None = None) 
     kind = get(call.name)
     options = _checked(kind, call.options)
     data_set = kind(**options)
+    data_set.progress = progress
     place = source if source is not None else default_source(call.name)
+    if place is None and kind.sources and all(file.fetchable for file in kind.sources):
+        place = fetch(kind.sources, cache_folder() / "sources" / call.name)
     if place is not None and not place.exists():
         where = f": get it from {kind.sources[0].url}" if kind.sources else ""
         raise CmkdError(f"{place}, where the files of {call.name} should be, does not exist{where}")
@@ -131,10 +140,15 @@ def cache_folder() -> Path:
 
 
 def default_source(name: str) -> Path | None:
-    """Return where the files of a data set are looked for unless told: ``$CMKD_DATA/<name>``, if it exists."""
+    """Return where the files of a data set are looked for unless told: ``$CMKD_DATA/<name>``, if it exists.
+
+    Hyphens may stand for the underscores of the name.
+    """
     root = os.environ.get("CMKD_DATA")
-    folder = Path(root).expanduser() / name if root else None
-    return folder if folder is not None and folder.exists() and registry()[name].sources else None
+    if not root or not registry()[name].sources:
+        return None
+    folders = (Path(root).expanduser() / spelt for spelt in (name, name.replace("_", "-")))
+    return next((folder for folder in folders if folder.exists()), None)
 
 
 def parse_reference(text: str) -> tuple[Call, Path | None]:
@@ -180,15 +194,20 @@ def _checked(kind: type[DataSet], options: Mapping[str, Any]) -> dict[str, Any]:
         hint = hints.get(name)
         if get_origin(hint) is Literal:
             fits, wanted = value in get_args(hint), " or ".join(map(str, get_args(hint)))
-        elif hint in (bool, int, float, str):
-            allowed = (int, float) if hint is float else (hint,)
-            fits = isinstance(value, allowed) and (hint is bool or not isinstance(value, bool))
-            wanted = f"a {hint.__name__}"
         else:
-            continue
+            kinds = [kind for kind in get_args(hint) or (hint,) if kind in (bool, int, float, str, type(None))]
+            if not kinds:
+                continue
+            fits = any(_fits(kind, value) for kind in kinds)
+            wanted = "a " + " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
         if not fits:
             raise CmkdError(f"option {name} of {kind.name} must be {wanted}, got {value!r}")
     return {name: options.get(name, parameter.default) for name, parameter in parameters.items()}
+
+
+def _fits(kind: Any, value: object) -> bool:  # noqa: ANN401  # a type
+    allowed = (int, float) if kind is float else (kind,)
+    return isinstance(value, allowed) and (kind is bool or not isinstance(value, bool))
 
 
 def _stats(place: Path) -> list[tuple[str, int, int]]:
