@@ -60,6 +60,7 @@ class Ave(DataSet):
   author={Tian, Yapeng and Shi, Jing and Li, Bochen and Duan, Zhiyao and Xu, Chenliang}, booktitle={European Conference
   on Computer Vision}, year={2018}}"""
     sources = (Source("AVE_Dataset.zip", ADDRESS),)
+    mirror = True
     unsound = "Videos of one channel may be in several splits: who uploaded them was not published."
 
     def __init__(self, *, size: int = 64) -> None:

@@ -52,6 +52,7 @@ class CremaD(DataSet):
   Cao, Houwei and Cooper, David G. and Keutmann, Michael K. and Gur, Ruben C. and Nenkova, Ani and Verma, Ragini},
   journal={IEEE Transactions on Affective Computing}, volume={5}, number={4}, pages={377--390}, year={2014}}"""
     sources = (Source("CREMA-D", ADDRESS),)
+    mirror = True
     unsound = "The emotions are acted; raters agree with the intended emotion far less often than a label suggests."
 
     def __init__(self, *, size: int = 64) -> None:

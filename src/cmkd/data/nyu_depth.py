@@ -64,6 +64,7 @@ class NyuDepth(DataSet):
   Images}, author={Silberman, Nathan and Hoiem, Derek and Kohli, Pushmeet and Fergus, Rob}, booktitle={European
   Conference on Computer Vision}, year={2012}}"""
     sources = (Source(LABELLED, ADDRESS), Source(SPLITS, ADDRESS))
+    mirror = True
     unsound = (
         "Small: some kinds of room have a few dozen views of a handful of rooms, so single rooms move the accuracy."
     )

@@ -76,6 +76,7 @@ class Sen12Ms(DataSet):
   Sentinel-1/2 Imagery for Deep Learning and Data Fusion}, author={Schmitt, Michael and Hughes, Lloyd Haydn and Qiu,
   Chunping and Zhu, Xiao Xiang}, booktitle={ISPRS Annals}, volume={IV-2/W7}, pages={153--160}, year={2019}}"""
     sources = (Source("ROIs1158_spring_s2.tar.gz", ADDRESS),)
+    mirror = True
     unsound = (
         "The land cover is of 500 m and made from MODIS, so labels are coarse and sometimes wrong; patches of a scene "
         "overlap by half, and scenes of different seasons may lie beside each other."

@@ -66,6 +66,7 @@ class SunRgbd(DataSet):
   Song, Shuran and Lichtenberg, Samuel P. and Xiao, Jianxiong}, booktitle={IEEE Conference on Computer Vision and
   Pattern Recognition}, year={2015}}"""
     sources = (Source("SUNRGBD.zip", ADDRESS), Source("allsplit.mat", ADDRESS))
+    mirror = True
     unsound = (
         "Which views show one room was not published for all cameras, so rooms may be in two splits; four cameras "
         "with different depth ranges tell something of the place they were used in."
