@@ -28,7 +28,7 @@ def published(name: str) -> pytest.MarkDecorator:
 def made(name: str, folder: Path) -> tuple[Path, Pack]:
     source = get(name).make_tiny(folder / "source")
     assert source is not None
-    return source, get(name)().prepare(source, folder / "pack")
+    return source, get(name)(**get(name).tiny).prepare(source, folder / "pack")
 
 
 def crossing(pack: Pack, *names: str) -> int:
@@ -94,7 +94,7 @@ def test_wikipedia_needs_the_test_rows_in_all_rows(tmp_path: Path) -> None:
     shutil.copy(other / "Wikipedia.mat", swapped / "Wikipedia-test.mat")
     shutil.copy(other / "Wikipedia-test.mat", swapped / "Wikipedia.mat")
     with pytest.raises(CmkdError, match=r"the test rows are not all in Wikipedia.mat"):
-        get("wikipedia")().prepare(swapped, tmp_path / "pack")
+        get("wikipedia")(**get("wikipedia").tiny).prepare(swapped, tmp_path / "pack")
 
 
 def test_terramind_leaves_a_margin_between_splits(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_statistics_are_those_of_train(name: str, tmp_path: Path) -> None:
 def test_a_zip_is_as_good_as_a_folder(name: str, tmp_path: Path) -> None:
     source, pack = made(name, tmp_path)
     packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", source))
-    assert get(name)().prepare(packed, tmp_path / "again").card.sha256 == pack.card.sha256
+    assert get(name)(**get(name).tiny).prepare(packed, tmp_path / "again").card.sha256 == pack.card.sha256
 
 
 @pytest.mark.parametrize("name", ["presto", "wikipedia", "terramind", "spoken_digits", "multiple_features"])
@@ -157,10 +157,18 @@ def test_truncated_and_missing_files_are_named(name: str, tmp_path: Path) -> Non
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 3])
         with pytest.raises(CmkdError, match=r"https?://") as caught:
-            get(name)().prepare(source, tmp_path / "pack")
+            get(name)(**get(name).tiny).prepare(source, tmp_path / "pack")
         assert "\n" not in str(caught.value)
         assert path.stem.partition(".")[0] in str(caught.value)
         path.write_bytes(content)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize("name", ["presto", "wikipedia", "spoken_digits"])
+def test_files_with_another_checksum_are_refused(name: str, tmp_path: Path) -> None:
+    source = get(name).make_tiny(tmp_path / "source")
+    with pytest.raises(CmkdError, match=r"is not the published file .* get it again from https?://"):
+        get(name)().prepare(source, tmp_path / "pack")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
@@ -203,6 +211,7 @@ def test_published_terramind(tmp_path: Path) -> None:
 
 @published("fsdd")
 @published("mnist")
+@pytest.mark.slow
 def test_published_spoken_digits(tmp_path: Path) -> None:
     pack = get("spoken_digits")().prepare(ROOT, tmp_path / "pack")
     assert pack.card.split["counts"] == {"train": 2000, "validation": 500, "test": 500}

@@ -33,7 +33,7 @@ class _Event:
 class Ave(DataSet):
     """4,143 events of 28 categories in videos of ten seconds: sound (rich) and a frame (poor).
 
-    ``sound`` is an image ``(1, 64, 128)``: the log-mel spectrogram of the event in dB, stretched to 128 columns.
+    ``sound`` is a series ``(128, 64)``: the log-mel spectrogram of the event in dB, stretched to 128 time steps.
     ``frame`` is the image ``(3, size, size)`` of the event's middle second. The split is the publishers'; as a video
     may hold several events, train events of a video that validates or tests are left out, and validation events of one
     that tests. Events without sound or frames are left out.
@@ -60,6 +60,7 @@ class Ave(DataSet):
   author={Tian, Yapeng and Shi, Jing and Li, Bochen and Duan, Zhiyao and Xu, Chenliang}, booktitle={European Conference
   on Computer Vision}, year={2018}}"""
     sources = (Source("AVE_Dataset.zip", ADDRESS),)
+    mirror = True
     unsound = "Videos of one channel may be in several splits: who uploaded them was not published."
 
     def __init__(self, *, size: int = 64) -> None:
@@ -95,7 +96,7 @@ class Ave(DataSet):
                 )
             counts = {split: len(chosen[split]) for split in LISTS}
             modalities = [
-                Modality(self.rich, "image", (1, BANDS, FRAMES), "float32"),
+                Modality(self.rich, "series", (FRAMES, BANDS), "float32"),
                 Modality(self.poor, "image", (3, self.size, self.size), "uint8"),
             ]
             with self.writer(
@@ -121,7 +122,7 @@ class Ave(DataSet):
     def _sound(self, archive: Archive, name: str, event: _Event) -> np.ndarray:
         rate, samples = read_wav(archive.read(name), f"{name} in {archive.place}", ADDRESS)
         part = samples[int(event.first * rate) : max(int(event.last * rate), int(event.first * rate) + 1)]
-        return log_mel(part if len(part) else samples, rate, mel_bank(rate, BANDS), FRAMES)[None]
+        return log_mel(part if len(part) else samples, rate, mel_bank(rate, BANDS), FRAMES)
 
     def _frame(self, archive: Archive, files: list[str], event: _Event) -> np.ndarray:
         second = int((event.first + event.last) / 2)

@@ -75,6 +75,7 @@ class BigEarthNet(DataSet):
         Source("BigEarthNet-S2-v1.0.tar.gz", ADDRESS),
         Source("BigEarthNet-S1-v1.0.tar.gz", ADDRESS),
     )
+    mirror = True
     unsound = (
         "Patches of mixed land cover are left out, so the task is easier than the published one. CORINE is of 2018 and "
         "was drawn from optical images. Patches under seasonal snow, cloud and shadow are not left out."
@@ -155,7 +156,7 @@ class BigEarthNet(DataSet):
             for patch, bands, home in ((radar, RADAR, "BigEarthNet-S1-v1.0"), (optical, OPTICAL, "BigEarthNet-v1.0")):
                 (folder / home / patch).mkdir(parents=True)
                 for band in bands:
-                    side = {"B01": 20, "B09": 20}.get(band, 120 if band in ("B02", "B03", "B04", "B08", *RADAR) else 60)
+                    side = {"B01": 4, "B09": 4}.get(band, 24 if band in ("B02", "B03", "B04", "B08", *RADAR) else 12)
                     values = generator.normal(300 + 300 * label, 50, (side, side)).astype(np.uint16)
                     radar_values = generator.normal(-8 - 3 * label, 2, (side, side)).astype(np.float32)
                     tifffile.imwrite(

@@ -25,7 +25,7 @@ _NAME = re.compile(rf"(?:^|/)((\d{{4}})_[A-Z]{{3}}_({'|'.join(CLASSES)})_[A-Z]{{
 class CremaD(DataSet):
     """7,442 clips of 91 actors who say a sentence with one of six emotions: sound (rich) and face (poor).
 
-    ``sound`` is an image ``(1, 64, 128)``: a log-mel spectrogram in dB, stretched to 128 columns (see
+    ``sound`` is a series ``(128, 64)``: a log-mel spectrogram in dB, stretched to 128 time steps (see
     `cmkd.data.sound.log_mel`). ``face`` is the clip's middle frame ``(3, size, size)``, one still image: what moves is
     lost on purpose, so that it is the poorer view. Splits are drawn by actor. Clips without sound or frames are left
     out. The label is the emotion the actor was asked for.
@@ -52,6 +52,7 @@ class CremaD(DataSet):
   Cao, Houwei and Cooper, David G. and Keutmann, Michael K. and Gur, Ruben C. and Nenkova, Ani and Verma, Ragini},
   journal={IEEE Transactions on Affective Computing}, volume={5}, number={4}, pages={377--390}, year={2014}}"""
     sources = (Source("CREMA-D", ADDRESS),)
+    mirror = True
     unsound = "The emotions are acted; raters agree with the intended emotion far less often than a label suggests."
 
     def __init__(self, *, size: int = 64) -> None:
@@ -82,7 +83,7 @@ class CremaD(DataSet):
             splits, record = assign_splits(labels, groups)
             record["method"] += ", by actor"
             modalities = [
-                Modality(self.rich, "image", (1, BANDS, FRAMES), "float32"),
+                Modality(self.rich, "series", (FRAMES, BANDS), "float32"),
                 Modality(self.poor, "image", (3, self.size, self.size), "uint8"),
             ]
             with self.writer(
@@ -96,7 +97,7 @@ class CremaD(DataSet):
                         if not samples.any():
                             continue
                         kept.append(row)
-                        sounds.append(log_mel(samples, rate, mel_bank(rate, BANDS), FRAMES)[None])
+                        sounds.append(log_mel(samples, rate, mel_bank(rate, BANDS), FRAMES))
                         files = frames[match[1]]
                         faces.append(picture(archive, files[len(files) // 2], self.size))
                     if kept:
@@ -111,10 +112,10 @@ class CremaD(DataSet):
 
     @staticmethod
     def make_tiny(folder: Path) -> Path | None:
-        """Write a made-up clip of each emotion for eight actors in the publishers' layout, and return the folder."""
+        """Write a made-up clip of each emotion for five actors in the publishers' layout, and return the folder."""
         generator = np.random.default_rng(0)
         (folder / "AudioWAV").mkdir(parents=True)
-        for actor in range(1001, 1009):
+        for actor in range(1001, 1006):
             for label, code in enumerate(CLASSES):
                 clip = f"{actor}_IEO_{code}_XX"
                 tone = 0.3 * np.sin(2 * np.pi * (200 + 200 * label) * np.arange(8000) / 16000)

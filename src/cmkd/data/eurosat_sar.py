@@ -54,6 +54,7 @@ class EuroSatSar(DataSet):
   author={Wang, Yi and others}, journal={IEEE Journal of Selected Topics in Applied Earth Observations and Remote
   Sensing}, year={2024}, doi={10.1109/JSTARS.2024.3493237}}"""
     sources = (Source("EuroSAT_MS.zip", OPTICAL_ADDRESS), Source("EuroSAT-SAR.zip", RADAR_ADDRESS))
+    mirror = True
     unsound = (
         "Patches of one region are in all splits: neighbours may resemble each other, so accuracies are higher than "
         "they would be in new regions."

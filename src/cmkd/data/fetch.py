@@ -140,6 +140,17 @@ def packed_or_folder(source: Path, archive: str) -> Path:
     return others[0] if len(others) == 1 else source
 
 
+def verify_present(folder: Path, sources: Sequence[Source]) -> None:
+    """Compare those files with their published checksums that lie in `folder` under their names.
+
+    Raises:
+        CmkdError: one differs.
+    """
+    for source in sources:
+        if (folder / source.name).is_file():
+            verify(folder / source.name, source)
+
+
 def verify(path: Path, source: Source) -> None:
     """Compare a file with the published checksum, where there is one.
 

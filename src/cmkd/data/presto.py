@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.archive import Archive
 from cmkd.data.base import DataSet, Source
+from cmkd.data.fetch import verify_present
 from cmkd.data.pack import Pack
 from cmkd.data.split import assign_splits
 from cmkd.errors import CmkdError
@@ -24,7 +26,14 @@ RADAR, OPTICAL = [0, 1], [*range(2, 12), 17]
 """Columns of the array: VV, VH in dB; B2 to B8, B8A, B11, B12 as reflectance times 10,000, and NDVI."""
 FLOOR_DB = -40.0
 """No land or water scatters less; the file goes down to -49.94, a fill value or a border of the swath."""
-_FILES = ("s1_s2_era5_srtm.npy", "dynamic_world.npy", "is_test.npy", "site.npy")
+_RAW = "https://raw.githubusercontent.com/nasaharvest/presto/13173d0/data/fuel_moisture"
+_FILES = {
+    "s1_s2_era5_srtm.npy": "588e25049e68cb9c64572649518badab49ae418e130144c3b47a67797507da3e",
+    "dynamic_world.npy": "c00df7de035980c570b3f3af30f98025c2c7349e37abe54864148d5819b8d677",
+    "is_test.npy": "e6b98035b21df025b38ebe80c315592f4484250c2f044e8e782682dbba23182b",
+    "site.npy": "7f7e8f73f2b2ccd4a84a5d5cd7213d6b63807616ca9750038125d94b62f25494",
+}
+"""File -> sha256."""
 
 
 def filled(radar: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -61,8 +70,8 @@ class Presto(DataSet):
     by site; validation is drawn from the other sites, whole sites at a time and stratified by class. The fuel moisture
     in ``target.npy`` is not used.
 
-    Raises:
-        CmkdError: a file is missing or damaged, or the files do not fit each other.
+    Args:
+        check: whether the files must have the published checksums.
     """
 
     name = "presto"
@@ -73,11 +82,15 @@ class Presto(DataSet):
     citation = """@misc{tseng2023lightweight, title={Lightweight, Pre-trained Transformers for Remote Sensing
   Timeseries}, author={Tseng, Gabriel and Cartuyvels, Ruben and Zvonkov, Ivan and Purohit, Mirali and Rolnick, David
   and Kerner, Hannah}, year={2023}, eprint={2304.14065}, archivePrefix={arXiv}}"""
-    sources = tuple(Source(name, ADDRESS) for name in _FILES)
+    sources = tuple(Source(name, f"{_RAW}/{name}", sha256) for name, sha256 in _FILES.items())
+    tiny: ClassVar[Mapping[str, object]] = {"check": False}
     unsound = (
         "The labels come from a model that reads Sentinel-2, so they favour the rich view and are no ground truth; "
         "a site's pixels resemble each other, so the number of independent samples is nearer the number of sites."
     )
+
+    def __init__(self, *, check: bool = True) -> None:
+        self.check = check
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
         """Write the pack.
@@ -89,7 +102,10 @@ class Presto(DataSet):
         Raises:
             CmkdError: a file is missing or damaged, or the files do not fit each other.
         """
-        series, months, test, sites = _read(self.source_folder(source))
+        place = self.source_folder(source)
+        if self.check:
+            verify_present(place, self.sources)
+        series, months, test, sites = _read(place)
         counts = np.stack([(months == code).sum(1) for code in range(256)], 1)
         majority, agreed = counts.argmax(1), counts.max(1) >= 2
         radar, measured = filled(series[:, :, RADAR])
@@ -152,7 +168,7 @@ def _read(source: Path) -> tuple[NDArray[np.float64], NDArray[np.uint8], NDArray
             )
     series, months, test, sites = found
     if not np.isfinite(series).all():
-        raise CmkdError(f"{_FILES[0]} in {source} holds NaN or infinite values: get it again from {ADDRESS}")
+        raise CmkdError(f"{next(iter(_FILES))} in {source} holds NaN or infinite values: get it again from {ADDRESS}")
     crossing = np.intersect1d(sites[test.astype(bool)], sites[~test.astype(bool)])
     if len(crossing):
         raise CmkdError(f"site '{crossing[0]}' in {source} is in train and in test: get the files from {ADDRESS}")

@@ -76,6 +76,7 @@ class Sen12Ms(DataSet):
   Sentinel-1/2 Imagery for Deep Learning and Data Fusion}, author={Schmitt, Michael and Hughes, Lloyd Haydn and Qiu,
   Chunping and Zhu, Xiao Xiang}, booktitle={ISPRS Annals}, volume={IV-2/W7}, pages={153--160}, year={2019}}"""
     sources = (Source("ROIs1158_spring_s2.tar.gz", ADDRESS),)
+    mirror = True
     unsound = (
         "The land cover is of 500 m and made from MODIS, so labels are coarse and sometimes wrong; patches of a scene "
         "overlap by half, and scenes of different seasons may lie beside each other."
@@ -147,9 +148,9 @@ class Sen12Ms(DataSet):
             for number in range(5):
                 code = codes[(scene % 2 + 2 * number) % 10]
                 layers: dict[str, NDArray[Any]] = {
-                    "s2": generator.normal(1000 + 50 * code, 50, (64, 64, 13)).astype(np.uint16),
-                    "s1": generator.normal(-10 - code / 4, 2, (64, 64, 2)).astype(np.float32),
-                    "lc": np.full((64, 64, 4), code, dtype=np.uint16),
+                    "s2": generator.normal(1000 + 50 * code, 50, (16, 16, 13)).astype(np.uint16),
+                    "s1": generator.normal(-10 - code / 4, 2, (16, 16, 2)).astype(np.float32),
+                    "lc": np.full((16, 16, 4), code, dtype=np.uint16),
                 }
                 for layer, values in layers.items():
                     home = folder / "ROIs1158_spring" / f"{layer}_{scene}"

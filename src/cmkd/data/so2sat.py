@@ -51,6 +51,7 @@ class So2Sat(DataSet):
   Local Climate Zones}, author={Zhu, Xiao Xiang and others}, journal={IEEE Geoscience and Remote Sensing Magazine},
   volume={8}, number={3}, pages={76--89}, year={2020}, doi={10.1109/MGRS.2020.2964708}}"""
     sources = tuple(Source(name, ADDRESS) for name in FILES.values())
+    mirror = True
     unsound = (
         "Validation and test are halves of the same ten cities, so what is chosen on validation fits test better than "
         "it would another city; which city a patch is from is not in the files, so groups cannot be checked."

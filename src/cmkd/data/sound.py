@@ -1,4 +1,4 @@
-"""Sound as images: log-mel spectrograms of recordings."""
+"""Sound as series: log-mel spectrograms of recordings."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def log_mel(
         samples: ``(samples,)``, any number of them.
         rate: samples a second.
         bank: of `mel_bank`, for the same rate.
-        frames: columns; they are interpolated linearly from however many the recording has.
+        frames: time steps; they are interpolated linearly from however many the recording has.
 
     Returns:
-        ``(bands, frames)`` in dB below the loudest cell, `FLOOR_DB` to 0.
+        ``(frames, bands)`` in dB below the loudest cell, `FLOOR_DB` to 0.
 
     Example:
         >>> tone = np.sin(2 * np.pi * 1000 * np.arange(4000) / 8000)
         >>> spectrogram = log_mel(tone, 8000, mel_bank(8000, 32), 32)
-        >>> spectrogram.shape, round(float(spectrogram.max())), int(spectrogram.mean(1).argmax())
+        >>> spectrogram.shape, round(float(spectrogram.max())), int(spectrogram.mean(0).argmax())
         ((32, 32), 0, 14)
     """
     from scipy.signal import stft
@@ -63,7 +63,7 @@ def log_mel(
     decibels = 10.0 * np.log10(bank @ np.abs(spectrum) ** 2 + 1e-12)
     decibels = (decibels - decibels.max()).clip(FLOOR_DB)
     places, known = np.linspace(0.0, decibels.shape[1] - 1.0, frames), np.arange(decibels.shape[1])
-    return np.stack([np.interp(places, known, row) for row in decibels]).astype(np.float32)
+    return np.stack([np.interp(places, known, row) for row in decibels], 1).astype(np.float32)
 
 
 def read_wav(content: bytes, what: str, address: str) -> tuple[int, NDArray[np.float32]]:

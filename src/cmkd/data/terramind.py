@@ -52,6 +52,7 @@ class Terramind(DataSet):
     citation = """@misc{jakubik2025terramind, title={TerraMind: Large-Scale Generative Multimodality for Earth
   Observation}, author={Jakubik, Johannes and others}, year={2025}, eprint={2504.11171}, archivePrefix={arXiv}}"""
     sources = (Source("terramind-examples.zip", ADDRESS),)
+    mirror = True
     unsound = (
         "All snow and ice lies in one tile and most classes in one or two, so to know the tile is nearly to know the "
         "class: the figures say nothing about new places. The map was made from Sentinel-2, which favours the rich "

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.archive import Archive
 from cmkd.data.base import DataSet, Source
+from cmkd.data.fetch import verify_present
 from cmkd.data.pack import Pack
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
 ADDRESS = "https://github.com/ChuanbinZhang/Multi-view-datasets/tree/03ead31"
+_RAW = "https://raw.githubusercontent.com/ChuanbinZhang/Multi-view-datasets/03ead31"
 CLASSES = ("art", "biology", "geography", "history", "literature", "media", "music", "royalty", "sport", "warfare")
 WIDTHS = {"image": 128, "text": 10}
 """Numbers of each view, in the order in which the files hold them."""
@@ -36,8 +39,8 @@ class Wikipedia(DataSet):
     the test file is removed from train, and so is a train row whose picture alone is in the test file or in a
     validation row (the publisher has ten pictures twice). Validation is a stratified fifth of what remains.
 
-    Raises:
-        CmkdError: a file is missing or damaged, or the test rows are not in the file of all rows.
+    Args:
+        check: whether the files must have the published checksums.
     """
 
     name = "wikipedia"
@@ -49,13 +52,25 @@ class Wikipedia(DataSet):
   author={Rasiwasia, Nikhil and Costa Pereira, Jose and Coviello, Emanuele and Doyle, Gabriel and Lanckriet, Gert R. G.
   and Levy, Roger and Vasconcelos, Nuno}, booktitle={ACM International Conference on Multimedia}, year={2010}}"""
     sources = (
-        Source("Wikipedia.mat", ADDRESS),
-        Source("Wikipedia-test.mat", ADDRESS),
+        Source(
+            "Wikipedia.mat",
+            f"{_RAW}/Wikipedia.mat",
+            "6eed8527704611dff921243d86dbec5621312b8c6636086ae3677508b5d3cb03",
+        ),
+        Source(
+            "Wikipedia-test.mat",
+            f"{_RAW}/Wikipedia-test.mat",
+            "c31d313a4e0e2ad699446782ac492119bc57e8b23ce620e4326cafb560870552",
+        ),
     )
+    tiny: ClassVar[Mapping[str, object]] = {"check": False}
     unsound = (
         "Sections of one article may be in train and in test: the published features do not say which article a row is "
         "from. The topic model of the text was fitted by the publishers, as far as is known on the training documents."
     )
+
+    def __init__(self, *, check: bool = True) -> None:
+        self.check = check
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
         """Write the pack.
@@ -68,6 +83,8 @@ class Wikipedia(DataSet):
             CmkdError: a file is missing or damaged, or the test rows are not in the file of all rows.
         """
         place = self.source_folder(source)
+        if self.check:
+            verify_present(place, self.sources)
         with Archive(place, address=ADDRESS) as archive:
             every, labels = _read(archive, "Wikipedia.mat")
             test, test_labels = _read(archive, "Wikipedia-test.mat")

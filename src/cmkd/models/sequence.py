@@ -17,7 +17,7 @@ class VectorEncoder(nn.Module):
         dropout: probability after each layer.
     """
 
-    def __init__(self, features: int, *, width: int = 128, layers: int = 2, dropout: float = 0.1) -> None:
+    def __init__(self, features: int, *, width: int = 128, layers: int = 2, dropout: float = 0.3) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             nn.Sequential(nn.Linear(features if i == 0 else width, width), nn.BatchNorm1d(width), nn.ReLU())
