@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +31,7 @@ FASHION = "fashion_mnist(train_pairs=16000)"
 SETTINGS = {
     "digits": Setting("digits", severity=0.5, epochs=15, batch=64),
     "fashion_mnist": Setting(FASHION, severity=0.6, pairs=4000),
-    "mars": Setting("mars", teacher_width=16, student_width=16, epochs=6),
+    "mars": Setting("mars", pairs=2000, teacher_width=16, student_width=16, epochs=8),
     "digits, few labels": Setting("digits", severity=0.5, labelled=60, epochs=15, batch=64),
     "digits, wide gap": Setting("digits", severity=0.9, epochs=15, batch=64),
     "digits, unlike widths": Setting("digits", severity=0.5, epochs=15, batch=64, teacher_width=32, student_width=8),
@@ -192,21 +192,23 @@ def plan(settings: Mapping[str, Setting], quick: bool) -> Iterator[tuple[str, st
     yield "digits", "choose", CHOICE
     yield "fashion_mnist", "choose", CHOICE[:2]
     yield "mars", "choose", CHOICE[:2]
-    for name in settings:
-        if name.startswith("digits,"):
-            yield name, "choose", CHOICE
     yield "digits", "parts", CHOICE
+    for data in ("digits", "fashion_mnist"):
+        for name in settings:
+            if name.startswith(f"{data},"):
+                yield name, "choose", CHOICE[:2]
     yield "fashion_mnist", "parts", CHOICE[:2]
-    for name in settings:
-        if name.startswith("fashion_mnist,"):
-            yield name, "choose", CHOICE[:2]
 
 
-def run(folder: Path, data: Path | None, *, quick: bool = False, minutes: float = 0.0) -> bool:
-    """Do what is left of the study; return whether it is complete."""
+def run(
+    folder: Path, data: Path | None, *, quick: bool = False, minutes: float = 0.0, only: Collection[str] = ()
+) -> bool:
+    """Do what is left of the study, or of some of its settings; return whether that is complete."""
     settings, do = QUICK if quick else SETTINGS, Trainings(data)
     until = time.monotonic() + 60 * minutes if minutes else 0.0
     for name, what, seeds in plan(settings, quick):
+        if only and name not in only:
+            continue
         wanted = choosing(name, settings, seeds) if what == "choose" else parts(name, settings, seeds)
         if not work(folder, wanted, do, until=until):
             return False
@@ -226,10 +228,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="minutes of training become seconds, and mean nothing")
     parser.add_argument("--minutes", type=float, default=0.0, help="begin no training after so long; 0 for all")
     parser.add_argument("--write-only", action="store_true", help="make the document of the stored results")
+    parser.add_argument("--only", nargs="*", default=(), help="names of settings")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if not given.write_only:
-        run(given.runs, given.data, quick=given.quick, minutes=given.minutes)
+        run(given.runs, given.data, quick=given.quick, minutes=given.minutes, only=given.only)
         collect(given.runs, (given.out if given.quick else RESULTS) / "ablation.json")
     from ablation_document import write
 
