@@ -1,7 +1,7 @@
 """Which part of dimensional structure helps, where: chosen on validation pairs, confirmed once on the test pairs.
 
-``python benchmarks/ablation.py --data FOLDER`` trains what has no result yet, then writes ``results/ablation.json`` and
-``docs/ablation.md``. ``--quick`` is a size for tests; ``--write-only`` makes the document of the results that are there.
+``python benchmarks/ablation.py --data FOLDER`` trains what has no result yet, then writes ``results/ablation.json``
+and ``docs/ablation.md``. ``--quick`` is a size for tests; ``--write-only`` makes the document of what is there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import lean
 import numpy as np
 import torch
 from lean import POOR, RICH, Setting
-from steps import RESULTS, RUNS, Step, collect, key, load, work
+from steps import RESULTS, RUNS, Step, collect, load, work
 
 from cmkd import structure
 

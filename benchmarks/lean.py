@@ -1,8 +1,8 @@
 """A bare training loop around `cmkd.methods`, for studies of many small trainings on a CPU.
 
-``cmkd run`` spends seconds a training on start, logs and checkpoints, which is more than a small network trains. Here the
-data lie in memory, the teacher's outputs are computed once, and nothing is written but numbers. The loop is the one the
-library documents for other trainers: ``loss = cross-entropy + sum of the method's terms``, method parameters in the
+``cmkd run`` spends seconds a training on start, logs and checkpoints, which is more than a small network trains. Here
+the data lie in memory, the teacher's outputs are computed once, and nothing is written but numbers. The loop is the
+one the library documents for other trainers: ``loss = cross-entropy + sum of the method's terms``, method parameters in the
 optimiser.
 """
 
@@ -118,7 +118,9 @@ def arrays(setting: Setting) -> Arrays:
     raw = {role: {split: pack.array(name)[r] for split, r in rows.items()} for role, name in names.items()}
     if setting.severity is not None:
         full = 16.0 if pack.card.name == "digits" else 255.0
-        raw[POOR] = {s: _degrade(v / np.float32(full), setting.severity, i) for i, (s, v) in enumerate(raw[RICH].items())}
+        raw[POOR] = {
+            s: _degrade(v / np.float32(full), setting.severity, i) for i, (s, v) in enumerate(raw[RICH].items())
+        }
     modalities = {}
     for role, name in names.items():
         own = pack.modality(name) if setting.severity is None else pack.modality(names[RICH])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -173,8 +173,9 @@ def tsne_figure(
     *,
     sample: int = 1000,
     seed: int = 0,
+    place: Callable[[Array], Array] | None = None,
 ) -> Figure:
-    """Draw features of the same samples by t-SNE, coloured and marked by class.
+    """Draw features of the same samples by t-SNE, coloured and marked by class; those without a class in grey.
 
     Distances between clusters, and their sizes, say nothing in such a picture.
 
@@ -184,6 +185,7 @@ def tsne_figure(
         classes: their names.
         sample: the most samples that are drawn, at random.
         seed: of the draw and of t-SNE.
+        place: another way to lay out ``(n, dim)`` as ``(n, 2)``, such as UMAP's.
     """
     if len(targets) < 4:
         raise CmkdError(f"expected 4 samples or more for t-SNE, got {len(targets)}")
@@ -192,10 +194,13 @@ def tsne_figure(
     grid = figure.subplots(1, len(features), squeeze=False)[0]
     perplexity = min(30.0, (len(kept) - 1) / 3)
     for axes, (name, values) in zip(grid, features.items(), strict=True):
-        placed = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(np.asarray(values)[kept])
-        for place, label in enumerate(classes):
-            own = targets[kept] == place
-            colour, marker = COLOURS[place % len(COLOURS)], _MARKERS[(place // len(COLOURS)) % len(_MARKERS)]
+        x = np.asarray(values)[kept]
+        placed = place(x) if place else TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(x)
+        if (targets[kept] < 0).any():
+            axes.scatter(*placed[targets[kept] < 0].T, s=5, c="#bbbbbb", linewidths=0, label="no label")
+        for number, label in enumerate(classes):
+            own = targets[kept] == number
+            colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[(number // len(COLOURS)) % len(_MARKERS)]
             axes.scatter(*placed[own].T, s=9, c=colour, marker=marker, alpha=0.75, linewidths=0, label=label)
         axes.set_title(name, fontsize=10)
         axes.set_xticks([])
