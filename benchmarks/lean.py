@@ -2,8 +2,8 @@
 
 ``cmkd run`` spends seconds a training on start, logs and checkpoints, which is more than a small network trains. Here
 the data lie in memory, the teacher's outputs are computed once, and nothing is written but numbers. The loop is the
-one the library documents for other trainers: ``loss = cross-entropy + sum of the method's terms``, method parameters in the
-optimiser.
+one the library documents for other trainers: ``loss = cross-entropy + sum of the method's terms``, with the method's
+parameters in the optimiser.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ def analyze(
     out: Path,
     split: Literal["train", "validation", "test"] = "validation",
     pairs: int = 2000,
+    figures: bool = True,
     sample: int = 500,
     seed: int = 0,
 ) -> None:
@@ -28,6 +29,7 @@ def analyze(
         out: folder for structure.json, figures/ and analysis.html.
         split: whose pairs are measured.
         pairs: the most pairs, drawn at random.
+        figures: whether to draw every stage, which takes longer than measuring it.
         sample: the most pairs that t-SNE draws; its time grows faster than they do.
         seed: of the draws and of t-SNE.
     """
@@ -62,6 +64,6 @@ def main(arguments: Sequence[str]) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pack = open_data(given.data, allow_unlabelled=True)
     found = analyse(subjects, pack, split=given.split, pairs=given.pairs, seed=given.seed, device=device)
-    page = write_analysis(found, Path(given.out), sample=given.sample, seed=given.seed)
+    page = write_analysis(found, Path(given.out), draw=given.figures, sample=given.sample, seed=given.seed)
     print(f"{len(subjects)} models, {found.summary['data']['pairs']} {given.split} pairs", file=sys.stdout)
     print(f"numbers: {Path(given.out) / 'structure.json'}\nanalysis: {page}")

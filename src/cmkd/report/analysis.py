@@ -36,12 +36,13 @@ FEWEST = 4
 """Models below which a rank correlation says nothing."""
 
 
-def write_analysis(analysis: Analysis, folder: Path, *, sample: int = 500, seed: int = 0) -> Path:
+def write_analysis(analysis: Analysis, folder: Path, *, draw: bool = True, sample: int = 500, seed: int = 0) -> Path:
     """Write what an analysis found, and return the path of its page.
 
     Args:
         analysis: of one or more models.
         folder: gets ``structure.json``, ``figures/`` (SVG and PNG) and ``analysis.html``, which needs nothing else.
+        draw: whether to draw the stages; without, the page has tables and scatter alone.
         sample: the most pairs that t-SNE draws.
         seed: of t-SNE and of the bootstrap.
     """
@@ -49,14 +50,23 @@ def write_analysis(analysis: Analysis, folder: Path, *, sample: int = 500, seed:
     shown = side_by_side(analysis.summary["models"])
     relations = _relations(analysis.summary["models"], drawn, seed)
     summary = {**analysis.summary, "relations": relations}
-    for stage in _stages(analysis, shown):
+    for stage in _stages(analysis, shown) if draw else ():
+        if _is_embedding(analysis, shown, stage):
+            drawn.notes.append(f"{stage}, averaged over its positions, is the embedding: drawn once.")
+            continue
         _draw_stage(analysis, shown, stage, drawn, sample, seed)
     write_text(folder / "structure.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
     environment = Environment(loader=PackageLoader("cmkd.report"), autoescape=select_autoescape(), trim_blocks=True)
     environment.filters["number"] = lambda value: "—" if value is None else f"{value:.3g}"
     environment.filters["percent"] = lambda value: "—" if value is None else f"{100 * value:.1f}"
     page = environment.get_template("analysis.html").render(
-        summary=summary, shown=shown, drawn=drawn.by_stage, notes=drawn.notes, metrics=_METRICS, likeness=_LIKENESS
+        summary=summary,
+        shown=shown,
+        stages=_stages(analysis, list(analysis.features)),
+        drawn=drawn.by_stage,
+        notes=drawn.notes,
+        metrics=_METRICS,
+        likeness=_LIKENESS,
     )
     write_text(folder / "analysis.html", page)
     return folder / "analysis.html"
@@ -65,9 +75,9 @@ def write_analysis(analysis: Analysis, folder: Path, *, sample: int = 500, seed:
 _METRICS = {
     "correlation_mean_abs": "mean |r|", "effective_rank": "effective rank",
     "participation_ratio": "participation ratio",
-    "spectral_decay": "spectral decay", "uniformity_centred": "uniformity, centred", "mean_cosine": "mean cosine",
-    "fisher_ratio": "Fisher ratio", "nc1": "NC1", "silhouette": "silhouette", "knn_accuracy": "5-NN accuracy",
-    "linear_probe_accuracy": "probe accuracy",
+    "spectral_decay": "spectral decay", "uniformity_centred": "uniformity, centred",
+    "fisher_ratio": "Fisher ratio", "nc1": "NC1", "silhouette": "silhouette", "knn_accuracy": "5-NN (%)",
+    "linear_probe_accuracy": "probe (%)",
 }  # fmt: skip
 _LIKENESS = {
     "linear_cka": "linear CKA", "cross_correlation_diagonal": "diagonal of cross-correlation",
@@ -112,6 +122,12 @@ def _stages(analysis: Analysis, shown: list[str]) -> list[str]:
     return [*maps, *(n for n in names if not n.startswith("map "))]
 
 
+def _is_embedding(analysis: Analysis, shown: list[str], stage: str) -> bool:
+    """Whether a map's average is the embedding of every model, as with global average pooling."""
+    both = [(own.get(stage), own.get("embedding")) for own in (analysis.features[label] for label in shown)]
+    return stage.startswith("map ") and all(a is not None and b is not None and np.array_equal(a, b) for a, b in both)
+
+
 def _draw_stage(analysis: Analysis, shown: list[str], stage: str, drawn: _Drawings, sample: int, seed: int) -> None:
     values: dict[str, Array] = {}
     for label in shown:
@@ -131,7 +147,7 @@ def _draw_stage(analysis: Analysis, shown: list[str], stage: str, drawn: _Drawin
     drawn.add(stage, "spectrum", _SPECTRUM, figures.spectrum_figure(spectra))
     wide = {label: x for label, x in varied.items() if x.shape[1] > 1}
     if wide:
-        drawn.add(stage, "hypersphere", _SPHERE, figures.hypersphere_figure(wide, seed=seed))
+        drawn.add(stage, "sphere", _SPHERE, figures.hypersphere_figure(wide, seed=seed))
     if len(analysis.target) >= FEWEST:
         for name, place in _placers(seed).items():
             figure = figures.tsne_figure(
@@ -140,7 +156,7 @@ def _draw_stage(analysis: Analysis, shown: list[str], stage: str, drawn: _Drawin
             drawn.add(stage, name, f"{name} of the same {min(sample, len(analysis.target))} pairs. {_PLACED}", figure)
 
 
-_CORRELATION = "Pearson's correlation of the channels over the pairs; each model's channels in the order of a clustering by 1 - |r|."
+_CORRELATION = "Pearson's correlation of channels over the pairs; each model's channels are clustered by 1 - |r|."
 _SPECTRUM = "Eigenvalues of the channels' covariance as parts of their sum: the flatter, the more directions are used."
 _SPHERE = (
     "The features, centred, in the plane of their first two principal components and scaled to length one. Above, "

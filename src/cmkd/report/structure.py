@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
@@ -101,7 +101,9 @@ def spectrum_figure(spectra: Mapping[str, Array]) -> Figure:
         ranks = np.arange(1, len(share) + 1)
         style = {"color": COLOURS[place % len(COLOURS)], "label": name, "linewidth": 1.5, "markersize": 3.5}
         axes.loglog(ranks[kept], share[kept], marker=_MARKERS[place % len(_MARKERS)], **style)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("rank of the eigenvalue")
     axes.set_ylabel("part of the variance")
     axes.legend(frameon=False, fontsize=9)
