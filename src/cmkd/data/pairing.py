@@ -69,6 +69,19 @@ def match(first: Captures, second: Captures, gate: Gate, *, offset: float = 0.0)
 
     Raises:
         CmkdError: the lists cannot be compared, a tolerance is not positive, or it lets nearly everything through.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from cmkd.data.captures import read_captures
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name, lines in (("optical", ["a,0,0,0", "b,60,0,0"]), ("radar", ["c,61,30,0", "d,2,0,40"])):
+        ...     text = chr(10).join(["path,time,x,y", *lines])
+        ...     _ = (folder / f"{name}.csv").write_text(text)
+        >>> lists = [read_captures(folder / f"{name}.csv") for name in ("optical", "radar")]
+        >>> found = match(*lists, Gate(seconds=5, metres=100))
+        >>> found.rows.tolist(), found.late.tolist(), found.metres.tolist()
+        ([[0, 1], [1, 0]], [2.0, 1.0], [40.0, 30.0])
     """
     _check(first, second, gate)
     rows, late, metres = _candidates(first, second, gate, offset)
