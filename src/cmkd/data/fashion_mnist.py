@@ -64,7 +64,7 @@ class FashionMnist(IdxImages):
         self,
         *,
         degradation: Name = "sketch",
-        severity: float = 0.6,
+        severity: float = 0.8,
         seed: int = 0,
         train_pairs: int | None = None,
         check: bool = True,
