@@ -50,7 +50,8 @@ class Fsdd(DataSet):
     four people to train on and one to test on, scores say more about that one voice than about voices.
 
     Args:
-        severity: of the channel, 0 to 1.
+        severity: of the channel, 0 to 1. At the default a random forest's validation accuracy falls from 0.79 to 0.56
+            (``benchmarks/degradation_gap.py``).
         seed: of the noise.
 
     Raises:
