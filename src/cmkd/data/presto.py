@@ -67,8 +67,8 @@ class Presto(DataSet):
 
     The label is the Dynamic World class that at least two of the three months agree on; series of three different
     classes, and of the rare classes flooded vegetation and snow, are left out. Test is the publisher's split, which is
-    by site; validation is drawn from the other sites, whole sites at a time and stratified by class. The fuel moisture
-    in ``target.npy`` is not used.
+    by site; no test series is nearer than 3 km to another one. Validation is drawn from the other sites, whole sites
+    at a time and stratified by class. The fuel moisture in ``target.npy`` is not used.
 
     Args:
         check: whether the files must have the published checksums.
