@@ -209,8 +209,8 @@ def _limits(confirmed: Mapping[str, Any]) -> str:
     seeds = sorted({len(found["tests"]["ds"]) for found in confirmed.values()})
     return (
         f"Networks and data are small, seeds are few ({', '.join(map(str, seeds))} a setting on the test pairs, two or "
-        "three for each choice; the first five of `digits` were looked at before five more were run), and all data sets "
-        "have ten classes: what a hundred classes or a large backbone would say is open. The validation pairs of `mars` "
-        "come from a person of the training set, so they say little about the person that is tested. `few labels` gives "
+        "three for each choice; the first five of `digits` were seen before five more were run), and all data sets "
+        "have ten classes: what a hundred or a large backbone would say is open. The validation pairs of `mars` "
+        "come from a person of the training set and say little about the person that is tested. `few labels` gives "
         "the teacher no more labels than the student."
     )
