@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablation import CHOICE, CONFIRM, PARTS, chosen, expression, grid, of
+from ablation import CHOICE, CONFIRM, PARTS, SETTINGS, chosen, expression, grid, of
 from documents import about, paired, said, spread, table
 
 from cmkd.training.files import write_text
@@ -27,9 +27,8 @@ def write(source: Path, out: Path) -> Path:
     """
     stored = json.loads(source.read_text(encoding="utf-8"))
     results: Results = stored["results"]
-    settings: dict[str, dict[str, Any]] = {}
-    for result in results:
-        settings.setdefault(result["step"]["name"], result["step"]["setting"])
+    there = {result["step"]["name"]: result["step"]["setting"] for result in results}
+    settings = {name: there[name] for name in SETTINGS if name in there}
     confirmed = {name: found for name, setting in settings.items() if (found := _confirmed(results, name, setting))}
     text = "\n\n".join(
         [
@@ -81,8 +80,8 @@ def _lead(confirmed: Mapping[str, Any]) -> str:
     over_none = [n for n, f in confirmed.items() if (g := _gain(f, "ds", "none")) and g["sure"] == "above"]
     sentences = [
         f"`ds` was compared with `kd` in {len(gains)} settings. Both chose among equally many weights on validation "
-        f"pairs (seeds {CHOICE[0]} to {CHOICE[-1]}), and the two choices met once on the test pairs (seeds "
-        f"{CONFIRM[0]} to {CONFIRM[-1]}).",
+        f"pairs (seeds {CHOICE[0]} to {CHOICE[-1]}), and the two choices met once on the test pairs (seeds from "
+        f"{CONFIRM[0]} on).",
         f"**`ds` surely beats tuned `kd` in {len(above)} of {len(gains)} settings"
         + (f" ({'; '.join(above)})" if above else "")
         + f", is surely below it in {len(below)}"
@@ -93,13 +92,13 @@ def _lead(confirmed: Mapping[str, Any]) -> str:
     if gains:
         middle = float(np.mean([gain["mean"] for gain in gains.values()]))
         sentences.append(
-            f"The mean difference of `ds` to `kd` over the settings is {middle:+.2f} points. With {len(gains)} intervals "
-            f"of 95 %, about {0.05 * len(gains):.1f} would exclude zero by chance alone."
+            f"The mean difference of `ds` to `kd` over the settings is {middle:+.2f} points. With {len(gains)} "
+            f"intervals of 95 %, about {0.05 * len(gains):.1f} would exclude zero by chance alone."
         )
     if gains and not above:
         sentences.append(
-            "So at these sizes the structure terms add nothing that can be told from noise to a KD term whose weight and "
-            "temperature were tuned. This is what the table shows, not what was hoped for."
+            "So at these sizes the structure terms add nothing that can be told from noise to a KD term whose weight "
+            "and temperature were tuned. This is what the table shows, not what was hoped for."
         )
     return " ".join(sentences)
 
@@ -118,15 +117,15 @@ def _headline(confirmed: Mapping[str, Any]) -> str:
                 str((_gain(found, "ds", "kd") or {"n": 0})["n"]),
             ]
         )
-    header = ["setting", "teacher, rich", "none", "kd, chosen", "ds, chosen", "kd − none", "ds − kd", "seeds"]
+    header = ["setting", "teacher, rich", "none", "kd, chosen", "ds, chosen", "kd - none", "ds - kd", "seeds"]
     return table(header, rows)
 
 
 def _legend() -> str:
     return (
-        "Test accuracy in percent, mean ± standard deviation over seeds. Differences are paired by seed: one seed gives "
-        "the same teacher, first weights and order of pairs to all three. In brackets Student's 95 % interval of the "
-        "mean; bold where it excludes zero. It covers the chance of training, not that of drawing other test pairs."
+        "Test accuracy in percent, mean ± standard deviation over seeds. Differences are paired by seed: one seed "
+        "gives the same teacher, first weights and order of pairs to all three. In brackets Student's 95 % interval of "
+        "the mean; bold where it excludes zero. It covers the chance of training, not that of drawing other test pairs."
     )
 
 
@@ -193,9 +192,9 @@ def _settings(settings: Mapping[str, Any]) -> str:
         [
             table(header, rows),
             "Severity is that of `cmkd.data.degrade.speckle` (blur, speckle, receiver noise); without one, the poor "
-            "modality is the data set's own sensor. Images go through a CNN of three convolutions, a linear embedding and "
-            "a linear classifier (widths 16, 32, 64, 64 unless stated), SGD with one cycle; `mars` through the library's "
-            "small encoders with AdamW. No augmentation. Every student makes the same number of steps.",
+            "modality is the data set's own sensor. Images go through a CNN of three convolutions, a linear embedding "
+            "and a linear classifier (widths 16, 32, 64, 64 unless stated), SGD with one cycle; `mars` through the "
+            "library's small encoders with AdamW. No augmentation. Every student makes the same number of steps.",
         ]
     )
 
@@ -210,7 +209,8 @@ def _limits(confirmed: Mapping[str, Any]) -> str:
     seeds = sorted({len(found["tests"]["ds"]) for found in confirmed.values()})
     return (
         f"Networks and data are small, seeds are few ({', '.join(map(str, seeds))} a setting on the test pairs, two or "
-        "three for each choice), and all data sets have ten classes: what a hundred classes or a large backbone would "
-        "say is open. The validation pairs of `mars` come from a person of the training set, so they say little about "
-        "the person that is tested. `few labels` gives the teacher no more labels than the student."
+        "three for each choice; the first five of `digits` were seen before five more were run), and all data sets "
+        "have ten classes: what a hundred or a large backbone would say is open. The validation pairs of `mars` "
+        "come from a person of the training set and say little about the person that is tested. `few labels` gives "
+        "the teacher no more labels than the student."
     )

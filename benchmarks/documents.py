@@ -9,15 +9,15 @@ import numpy as np
 
 from cmkd.evaluation import interval
 
-MINUS = "−"
+MINUS = "\N{MINUS SIGN}"
 
 
 def signed(value: float, digits: int = 1) -> str:
     """Write a number with its sign.
 
     Example:
-        >>> signed(0.123, 2), signed(-1.0)
-        ('+0.12', '−1.0')
+        >>> signed(0.123, 2), signed(-1.0) == f"{MINUS}1.0"
+        ('+0.12', True)
     """
     text = f"{value:+.{digits}f}"
     return text.replace("-", MINUS)

@@ -147,11 +147,11 @@ def _what(ladders: Results, names: Sequence[str]) -> str:
     severities = sorted({r["step"]["setting"]["severity"] for r in ladders})
     seeds = sorted({r["step"]["seed"] for r in ladders})
     return (
-        f"{len(ladders)} networks were trained with cross-entropy alone, on {', '.join(names)} seen through blur, speckle "
-        f"and noise at {len(severities)} severities from {severities[0]:g} (the rich view itself) to {severities[-1]:g}, "
-        f"{len(seeds)} seeds each. Structure and discriminability are measured on validation pairs that trained nothing. "
-        "The observation says: richer modality, more dimensional structure (channels less correlated, features more "
-        "uniform on the sphere, more directions in use), better told classes."
+        f"{len(ladders)} networks were trained with cross-entropy alone, on {', '.join(names)} seen through blur, "
+        f"speckle and noise at {len(severities)} severities from {severities[0]:g} (the rich view itself) to "
+        f"{severities[-1]:g}, {len(seeds)} seeds each. Structure and discriminability are measured on validation pairs "
+        "that trained nothing. The observation says: richer modality, more dimensional structure (channels less "
+        "correlated, features more uniform on the sphere, more directions in use), better told classes."
     )
 
 
@@ -159,7 +159,7 @@ def _verdict(ladders: Results) -> str:
     holds, against, silent = [], [], []
     for stage, metric, name, sign in METRICS:
         rho, low, high = _views(ladders, stage, metric, PROBES[0][0])[0]
-        text = f"{name} (ρ = {plain(rho)})"
+        text = f"{name} (rho = {plain(rho)})"
         if np.isnan(rho) or low <= 0 <= high:
             silent.append(text)
         else:
@@ -175,7 +175,7 @@ def _verdict(ladders: Results) -> str:
         f"**The other way round ({len(against)}):** {'; '.join(against) or 'none'}.",
         f"**No correlation that can be told from zero ({len(silent)}):** {'; '.join(silent) or 'none'}.",
         "**At one severity**, between networks that differ in their seed alone, the correlation excludes zero for "
-        + ("; ".join(f"{name} (ρ = {plain(found[0])})" for name, found in at_rung) or "no metric")
+        + ("; ".join(f"{name} (rho = {plain(found[0])})" for name, found in at_rung) or "no metric")
         + ". What remains is the severity itself: it moves structure and accuracy together, and that does not make one "
         "the cause of the other.",
     ]
@@ -189,16 +189,16 @@ def _correlations(ladders: Results, names: Sequence[str]) -> str:
         own = [np.array([step["name"] == ladder for step in steps]) for ladder in names]
         cells = [_cell(view) for view in _views(ladders, stage, metric, PROBES[0][0])]
         others = [_cell(_views(ladders, stage, metric, probe)[0]) for probe, _ in PROBES[1:]]
-        expected = "+" if sign > 0 else "−"
+        expected = "+" if sign > 0 else "-"
         rows.append([name, expected, *cells, *(_cell(_rho(x[o], y[o])) for o in own), *others])
     header = ["structure", "expected", "within data sets", "at one severity", *names]
     text = table([*header, *(f"with {said}" for _, said in PROBES[1:])], rows)
     return text + (
-        "\n\nSpearman's ρ with the accuracy of a linear probe on the embedding (last columns: with other measures, within "
-        "data sets), and its 95 % interval by bootstrap over networks; bold where it excludes zero. *Within data sets* "
-        "ranks networks inside each data set before they are put together. *At one severity* subtracts the mean of each "
-        "data set and severity. Networks of one severity share their data, so the intervals are the least there is of "
-        "doubt. Lower uniformity is more uniform, so a minus is expected there."
+        "\n\nSpearman's rho with the accuracy of a linear probe on the embedding (last columns: with other measures, "
+        "within data sets), and its 95 % interval by bootstrap over networks; bold where it excludes zero. *Within "
+        "data sets* ranks networks inside each data set before they are put together. *At one severity* subtracts the "
+        "mean of each data set and severity. Networks of one severity share their data, so the intervals are the least "
+        "there is of doubt. Lower uniformity is more uniform, so a minus is expected there."
     )
 
 
@@ -266,7 +266,7 @@ def _moves(students: Results) -> str:
             )
     if not rows:
         return "Not measured yet: it is read from the ablation's students."
-    header = ["", *STUDENTS, "teacher", "ds − kd, paired, 95 % interval", "seeds"]
+    header = ["", *STUDENTS, "teacher", "ds - kd, paired, 95 % interval", "seeds"]
     return table(header, rows) + (
         f"\n\nMeans over seeds, on validation pairs. `ds` here is `{STUDENTS['ds']}` and `kd` its KD part alone. The "
         "first three rows of a setting say how like the student is to its teacher on the same pairs (1 is equal), the "
@@ -291,7 +291,7 @@ def _ladder_figure(ladders: Results, names: Sequence[str]) -> Figure:
             at = [[r for r in own if r["step"]["setting"]["severity"] == s] for s in severities]
             colour, marker = COLOURS[place], "os^D"[place % 4]
             axes.plot(severities, [factor * _mean(rung, stage, metric) for rung in at], color=colour, label=name)
-            x, y, steps = _columns(own, stage, metric, "linear_probe_accuracy")
+            x, _, steps = _columns(own, stage, metric, "linear_probe_accuracy")
             dots = [step["setting"]["severity"] for step in steps]
             axes.plot(dots, factor * x, marker, color=colour, markersize=3.5, alpha=0.6, markeredgewidth=0)
         axes.set_xlabel("severity of the degradation")

@@ -39,11 +39,11 @@ def strict(path: Path) -> dict[str, object]:
 
 
 def test_a_run_is_measured_at_every_stage_and_drawn(run: Path, tmp_path: Path) -> None:
-    assert analyze(run, "--out", tmp_path, "--figures", "false") == 0
+    assert analyze(run, "--out", tmp_path, "--pairs", 150) == 0
     found = strict(tmp_path / "structure.json")
     models = {model["label"]: model for model in found["models"]}  # type: ignore[attr-defined]
     assert list(models) == ["teacher (optical)", *(f"{m} seed 0 (degraded)" for m in ("none", "kd", "ds"))]
-    assert found["data"]["split"] == "validation" and found["data"]["pairs"] == 60  # type: ignore[index]
+    assert found["data"]["split"] == "validation" and found["data"]["pairs"] == 150  # type: ignore[index]
     for label, model in models.items():
         assert list(model["stages"]) == ["map 1", "map 2", "embedding", "logits"]
         for stage in model["stages"].values():

@@ -38,12 +38,6 @@ _REASONS = {
     "cross_correlation_diagonal": "needs student and teacher of one width",
     "alignment": "needs student and teacher of one width",
 }
-_METRICS = (
-    "correlation_mean_abs", "correlation_norm", "effective_rank", "participation_ratio", "spectral_decay",
-    "uniformity", "uniformity_centred", "mean_cosine", "nearest_neighbour_entropy", "tolerance", "fisher_ratio", "nc1",
-    "silhouette", "knn_accuracy", "linear_probe_accuracy",
-)  # fmt: skip
-_LIKENESS = ("linear_cka", "cross_correlation_diagonal", "alignment")
 
 
 @dataclass
@@ -100,10 +94,11 @@ def measured(
     What is not a finite number, or not measured, is None, and ``reasons`` says why.
 
     Example:
-        >>> found = measured(structure.describe, _METRICS, torch.ones(4, 2))
+        >>> found = measured(structure.describe, structure.DESCRIBED, torch.ones(4, 2))
         >>> found["metrics"]["spectral_decay"], found["reasons"]["spectral_decay"]
         (None, 'fewer than two eigenvalues are left to fit a line through')
-        >>> measured(structure.describe, _METRICS, torch.full((4, 2), float("nan")))["reasons"]["effective_rank"]
+        >>> spoiled = torch.full((4, 2), torch.nan)
+        >>> measured(structure.describe, structure.DESCRIBED, spoiled)["reasons"]["effective_rank"]
         '4 of 4 samples hold NaN or infinity: check the model that made them'
     """
     why = ""
@@ -217,13 +212,12 @@ def _describe(
 
 
 def _stage(values: Tensor, target: Tensor) -> dict[str, Any]:
-    return {"channels": int(values.shape[1]), **measured(structure.describe, _METRICS, values, target)}
+    return {"channels": int(values.shape[1]), **measured(structure.describe, structure.DESCRIBED, values, target)}
 
 
 def _likeness(own: Features, theirs: Features, stage: str, target: Tensor) -> dict[str, Any]:
     student, teacher = torch.from_numpy(own[stage]), torch.from_numpy(theirs[stage])
     if stage != EMBEDDING:
-        return measured(structure.compare, _LIKENESS, student, teacher)
-    names = (*_LIKENESS, "prediction_agreement", "non_target_divergence")
+        return measured(structure.compare, structure.COMPARED[:3], student, teacher)
     logits = {"student_logits": torch.from_numpy(own[LOGITS]), "teacher_logits": torch.from_numpy(theirs[LOGITS])}
-    return measured(structure.compare, names, student, teacher, target=target, **logits)
+    return measured(structure.compare, structure.COMPARED, student, teacher, target=target, **logits)
