@@ -85,7 +85,7 @@ class Mars(DataSet):
 
     name = "mars"
     title = "Rehabilitation movements: Kinect skeletons and mmWave radar points, windows of synchronised frames"
-    recipe = 2
+    revision = 2
     rich = "kinect"
     poor = "radar"
     licence = "MIT, (c) 2021 SizheAn"

@@ -129,7 +129,7 @@ def prepare(
         return data_set.prepare(place, out)
     key = {
         "name": call.name,
-        "recipe": kind.recipe,
+        "revision": kind.revision,
         "options": options,
         "source": _stats(place) if place is not None else None,
     }
