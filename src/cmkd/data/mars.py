@@ -66,6 +66,12 @@ class Mars(DataSet):
     of point sets ``(window, points, 5)``: x, y, z, Doppler and intensity as measured, with zero rows behind each
     frame's points; where a frame has more points, the strongest are kept.
 
+    The ninth and last recording of person 4 is movement 10, whatever its number says: movement 9 of the others moves
+    the left ankle (standard deviation of its place 0.22 to 0.28 m, of the right one 0.01 m), movement 10 the right one
+    (0.17 to 0.34 m, the left one 0.01 m), and this recording the right one (0.18 m, the left one 0.02 m); so do the
+    wrists. It is labelled so here. With the published label no classifier that knows left from right gets it right, and
+    test accuracy on person 4 cannot pass 0.90.
+
     Protocol ``person``: one person is the test split. Validation is the last 40 % in time of each movement of another
     person, one window apart from that person's train frames; it stands for new time, not for a new person, because
     three people are too few to spare one. So that no group crosses splits the groups are people, but the person whose
@@ -78,6 +84,8 @@ class Mars(DataSet):
         stride: frames between the starts of train windows. Windows of validation and test never overlap.
         points: points per radar frame.
         test_person: who is left out, 1 to 4; used by protocol ``person``.
+        published_labels: label the ninth file of person 4 as movement 9, as its number says, to compare with the work
+            of others.
 
     Raises:
         CmkdError: if an option is out of range.
@@ -85,7 +93,7 @@ class Mars(DataSet):
 
     name = "mars"
     title = "Rehabilitation movements: Kinect skeletons and mmWave radar points, windows of synchronised frames"
-    revision = 2
+    revision = 3
     rich = "kinect"
     poor = "radar"
     licence = "MIT, (c) 2021 SizheAn"
@@ -102,6 +110,7 @@ class Mars(DataSet):
         stride: int = 5,
         points: int = POINTS,
         test_person: int = 4,
+        published_labels: bool = False,
     ) -> None:
         if protocol not in get_args(Protocol):
             raise CmkdError(f"unknown protocol '{protocol}' of mars: use person or time")
@@ -111,6 +120,7 @@ class Mars(DataSet):
             raise CmkdError(f"window, stride and points of mars must be at least 1, got {window}, {stride}, {points}")
         self.protocol, self.window, self.stride = protocol, window, stride
         self.points, self.test_person = points, test_person
+        self.published_labels = published_labels
 
     @property
     def divided_person(self) -> int:
@@ -188,12 +198,16 @@ class Mars(DataSet):
         joints = _from_the_front(kinect.reshape(len(starts), self.window, 3, JOINTS))
         writer.add(
             [f"person{recording.person}-movement{recording.movement}-frame{start:04d}" for start in starts],
-            [recording.movement - 1] * len(starts),
+            [self._label(recording)] * len(starts),
             [split] * len(starts),
             [group] * len(starts),
             {"kinect": joints.reshape(kinect.shape), "radar": recording.radar[frames]},
         )
         return len(starts)
+
+    def _label(self, recording: _Recording) -> int:
+        mistaken = (recording.person, recording.movement) == (4, 9) and not self.published_labels
+        return (10 if mistaken else recording.movement) - 1
 
     @staticmethod
     def make_tiny(folder: Path) -> Path | None:
