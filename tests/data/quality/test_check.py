@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cmkd.cli import data as command
 from cmkd.data import Modality, Pack, PackWriter, build
@@ -13,6 +16,8 @@ from cmkd.data.quality import KINDS, FaultReport, FolderSource, PackSource, chec
 from cmkd.errors import CmkdError
 from quality.planting import Captures, make, plant
 
+ROOT = Path(os.environ.get("CMKD_DATA") or Path(__file__).parents[4] / "shared" / "data")
+EUROSAT = ROOT / "eurosat" / "EuroSAT-subset.zip"
 Planted = tuple[Captures, dict[str, tuple[str, str]], FaultReport]
 
 
@@ -123,6 +128,26 @@ def test_missing_modalities_other_kinds_and_few_pairs(tmp_path: Path) -> None:
 def test_a_real_data_set_is_left_alone(digits: Pack) -> None:
     report = check(PackSource(digits))
     assert len(report.flagged) <= 0.01 * len(digits)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not EUROSAT.is_file(), reason=f"{EUROSAT.name} is not in $CMKD_DATA or ../shared/data/eurosat")
+def test_a_thousand_satellite_images_are_left_alone_but_for_what_was_planted(tmp_path: Path) -> None:
+    """JPEG files of ten kinds of land, some of them flat by nature: sea, fields."""
+    lines = ["id,label,optical"]
+    with zipfile.ZipFile(EUROSAT) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".jpg")][::6]
+        for number, name in enumerate(names):
+            (tmp_path / f"{number}.jpg").write_bytes(archive.read(name))
+            lines.append(f"{number},{name.split('/')[-2]},{number}.jpg")
+    with Image.open(tmp_path / "450.jpg") as image:  # a town; what is fainter than compression may be missed
+        image.point(lambda value: 0.8 * value + 20).save(tmp_path / "900.jpg", quality=70)
+    (tmp_path / "700.jpg").write_bytes((tmp_path / "701.jpg").read_bytes())
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    report = check(open_source(tmp_path))
+    planted = {("900", "near_duplicate", "optical"), ("701", "exact_duplicate", "optical")}
+    assert planted <= named(report)
+    assert len(set(report.flagged) - {"900", "701"}) <= 0.01 * len(names)
 
 
 def test_a_clean_build_points_to_the_check(make_folder, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001

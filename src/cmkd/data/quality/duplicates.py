@@ -46,8 +46,11 @@ def near_twins(descriptors: NDArray[np.float32], groups: Sequence[str]) -> tuple
     As a perceptual hash it compares low cosine frequencies, but with their values instead of their signs, and each
     one in units of its own spread over the data set: where all pictures show a ship in the middle of a sea, what is
     common to them does not count. Re-encoding, brightness, contrast, noise and halving the size leave the likeness
-    above 0.9; a shift or crop by two pixels of 64, or a mirror image, do not, and are not found. Time is quadratic in
-    the number of images (ten thousand take seconds), memory is linear.
+    above 0.9; a shift or crop by two pixels of 64, or a mirror image, do not, and are not found. Nor is the copy of an
+    image whose content is fainter than the change: of 2,000 EuroSAT images, JPEG copies of quality 70 are found of all
+    whose deviation is above 10 levels of 255, and of 90 % over all; no two of the originals are called alike.
+
+    Time is quadratic in the number of images (ten thousand take seconds), memory is linear.
 
     Args:
         descriptors: ``(images, numbers)`` of `Measures`.
