@@ -51,6 +51,12 @@ def test_as_a_comparison_of_every_pair(shape: tuple[int, int, int], held: int, m
     assert some.tolist() == [2]
 
 
+def test_bright_images_are_found_too() -> None:
+    """Large numbers that cancel must not hide a copy."""
+    images = 255 - np.random.default_rng(0).integers(0, 3, (300, 1, 64, 64), dtype=np.uint8)
+    assert len(copies(reader(images), np.arange(300), reader(images.copy()), np.arange(300))) == 300
+
+
 def test_images_without_contrast_must_be_equal() -> None:
     flat = np.stack([np.full((1, 8, 8), level, np.uint8) for level in (10, 11, 12)])
     assert copies(reader(flat), np.arange(3), reader(flat), np.array([1])).tolist() == [1]

@@ -21,7 +21,7 @@ class Signatures:
     """What is kept of images to compare them.
 
     Args:
-        cells: ``(images, cells)`` means of a coarse grid, over all channels.
+        cells: ``(images, cells)`` means of a coarse grid over all channels, about the middle grey.
         contrast: ``(images,)`` standard deviation within a channel.
     """
 
@@ -37,7 +37,7 @@ class Signatures:
             count, _, height, width = values.shape
             down, across = (max(n for n in range(1, _CELLS + 1) if side % n == 0) for side in (height, width))
             grid = values.mean(1).reshape(count, down, height // down, across, width // across).mean((2, 4))
-            cells.append(grid.reshape(count, -1))
+            cells.append(grid.reshape(count, -1) - 127.5)  # small numbers: their squares cancel below, in float32
             contrast.append(np.sqrt(values.var((2, 3)).mean(1)))
         return cls(np.concatenate(cells[1:] or cells), np.concatenate(contrast))
 
@@ -92,8 +92,8 @@ def _candidates(ours: Signatures, others: Signatures) -> tuple[NDArray[np.int64]
     # the squares are columns of the product: |a - b|² - |b|² = a·(-2b) + |a|²; one pass over the pairs less
     own = np.column_stack([ours.cells, np.square(ours.cells).sum(1)])
     other = np.column_stack([-2.0 * others.cells, np.ones(len(others.cells), np.float32)])
-    # a little more than the limit: float32 is off by up to about 1 where grids of 64 cells cancel
-    limit = 1.01 * others.cells.shape[1] * np.square(CONTRAST * others.contrast) + 1.0
+    # a little more than the limit: sums of 64 squares of up to 127² are off by a few times 2**-3 in float32
+    limit = 1.01 * others.cells.shape[1] * np.square(CONTRAST * others.contrast) + 4.0
     limit -= np.square(others.cells).sum(1)
     found: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     for start in range(0, len(own), _ROWS):
