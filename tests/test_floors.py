@@ -13,7 +13,7 @@ FLOORS = [
     {"config", "correlation", "distributed", "ops", "pairwise"},
     {"methods", "structure", "data", "models"},
     {"training", "evaluation"},
-    {"experiment", "deploy", "benchmark"},
+    {"analysis", "experiment", "deploy", "benchmark"},
     {"report"},
     {"cli", "__main__"},
 ]

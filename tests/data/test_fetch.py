@@ -80,6 +80,16 @@ def test_a_file_is_fetched_once(server: Server, tmp_path: Path, capsys: pytest.C
     assert [path.name for path in (tmp_path / "files").iterdir()] == ["file.bin"]
 
 
+def test_two_at_once_download_once(server: Server, tmp_path: Path) -> None:
+    both = [threading.Thread(target=fetch, args=([source(server)], tmp_path)) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert server.asked == [None]
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path, ranges: bool) -> None:
     server.stop_after = 300_000

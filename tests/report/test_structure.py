@@ -104,3 +104,31 @@ def test_files_are_whole_and_repeatable(tmp_path: Path) -> None:
     for ours, theirs in zip(first, second, strict=True):
         assert ours.read_bytes() == theirs.read_bytes() and ours.stat().st_size > 1000
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == sorted(path.name for path in first)
+
+
+def test_umap_is_drawn_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+    from cmkd.report import analysis
+
+    class Flat:
+        def __init__(self, random_state: int) -> None:
+            assert random_state == 5
+
+        def fit_transform(self, x: Array) -> Array:
+            return x[:, :2]
+
+    module = ModuleType("umap")
+    module.__spec__, module.UMAP = ModuleSpec("umap", None), Flat  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "umap", module)
+    placers = analysis._placers(5)
+    assert list(placers) == ["t-SNE", "UMAP"]
+    figure = structure.tsne_figure({"a": features(20)}, np.arange(20) % 2 - 1, ["x", "y"], place=placers["UMAP"])
+    drawn = {c.get_label(): len(c.get_offsets()) for c in figure.axes[0].collections}
+    assert drawn == {"no label": 10, "x": 10, "y": 0}
+
+
+def test_many_channels_are_ordered_in_reasonable_time() -> None:
+    assert sorted(structure.cluster_order(np.corrcoef(features(40, 700).T))) == list(range(700))

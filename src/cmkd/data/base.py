@@ -62,6 +62,8 @@ class DataSet(ABC):
     """Options that make a small pack, for tests, where `make_tiny` alone does not."""
     progress: Progress | None = None
     """Told of pairs written by data sets that take long; set on the object before `prepare`."""
+    revision: ClassVar[int] = 1
+    """Raised whenever `prepare` begins to write other values; packs made before are then left in the cache unread."""
     mirror: ClassVar[bool] = False
     """Whether a mirrored image is as good a sample of its class: of a ship it is, of a letter it is not."""
     unsound: ClassVar[str] = ""

@@ -57,6 +57,10 @@ class Cifar100(TransformedImages):
   author={Krizhevsky, Alex}, institution={University of Toronto}, year={2009}}"""
     classes = tuple(NAMES.split())
     shape = (3, 32, 32)
+    unsound = (
+        "About 10 % of the test images have a near-duplicate in train that was edited or taken again (Barz and Denzler "
+        "2020); they are left as published."
+    )
     sources = (
         Source(
             "cifar-100-binary.tar.gz",

@@ -70,16 +70,21 @@ def confirmed(
 ) -> NDArray[np.int64]:
     """As `copies`, with the signatures at hand."""
     first, second = _candidates(signatures, other_signatures)
-    if not len(first):
-        return rows[:0]
-    images, other_images = _images(read, rows, first), _images(read_others, others, second)
-    limit = CONTRAST * other_signatures.contrast[second]
-    found = [
-        i
-        for i, j, most in zip(first.tolist(), second.tolist(), limit.tolist(), strict=True)
-        if _distance(images[i], other_images[j]) <= most
-    ]
-    return rows[np.unique(np.array(found, dtype=np.int64))]
+    limit = CONTRAST * other_signatures.contrast
+    found: set[int] = set()
+    targets = np.unique(second)
+    for start in range(0, len(targets), _ROWS):  # so many images are held, and one block of the others
+        held = targets[start : start + _ROWS]
+        images = dict(zip(held.tolist(), _each(read_others, others[held]), strict=True))
+        here = np.isin(second, held)
+        partners: dict[int, list[int]] = {}
+        for i, j in zip(first[here].tolist(), second[here].tolist(), strict=True):
+            partners.setdefault(i, []).append(j)
+        wanted = sorted(partners)
+        for i, image in zip(wanted, _each(read, rows[wanted]), strict=True):
+            if any(_distance(image, images[j]) <= limit[j] for j in partners[i]):
+                found.add(i)
+    return rows[sorted(found)]
 
 
 def _candidates(ours: Signatures, others: Signatures) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -99,10 +104,8 @@ def _candidates(ours: Signatures, others: Signatures) -> tuple[NDArray[np.int64]
     return np.concatenate([first for first, _ in found]), np.concatenate([second for _, second in found])
 
 
-def _images(read: Reader, rows: NDArray[np.int64], positions: NDArray[np.int64]) -> dict[int, NDArray[np.uint8]]:
-    wanted = np.unique(positions)
-    images = (image for block in read(rows[wanted]) for image in block)
-    return dict(zip(wanted.tolist(), images, strict=True))
+def _each(read: Reader, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    return (image for block in (read(rows) if len(rows) else ()) for image in block)
 
 
 def _distance(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:

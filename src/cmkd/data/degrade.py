@@ -48,6 +48,9 @@ class PerImage:
         seed: of the data set.
         keys: one number per image, such as `image_key` gives.
 
+    Raises:
+        CmkdError: the seed is negative.
+
     Example:
         >>> pair, alone = PerImage(0, [7, 8]).normal(0, 1, (2, 3)), PerImage(0, [8]).normal(0, 1, (1, 3))
         >>> bool((pair[1] == alone[0]).all())
@@ -55,6 +58,8 @@ class PerImage:
     """
 
     def __init__(self, seed: int, keys: Sequence[int]) -> None:
+        if seed < 0:
+            raise CmkdError(f"seed {seed} is negative: give 0 or more")
         self._generators = [np.random.default_rng([seed, key]) for key in keys]
 
     def gamma(self, shape: float, scale: float, size: tuple[int, ...]) -> NDArray[np.float64]:

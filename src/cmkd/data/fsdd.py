@@ -50,7 +50,8 @@ class Fsdd(DataSet):
     four people to train on and one to test on, scores say more about that one voice than about voices.
 
     Args:
-        severity: of the channel, 0 to 1.
+        severity: of the channel, 0 to 1. At the default a random forest's validation accuracy falls from 0.79 to 0.56
+            (``benchmarks/degradation_gap.py``).
         seed: of the noise.
 
     Raises:
@@ -64,6 +65,7 @@ class Fsdd(DataSet):
     licence = LICENCE
     citation = CITATION
     sources = (SOURCE,)
+    unsound = "Four speakers in train and one in test: scores say more about that one voice than about voices."
 
     def __init__(self, *, severity: float = 0.7, seed: int = 0) -> None:
         self.severity, self.seed = check_severity(severity), int(seed)
@@ -95,7 +97,7 @@ class Fsdd(DataSet):
             citation=self.citation,
             sources=[SOURCE.url],
             split={"method": f"by speaker: {VALIDATION} validation, {TEST} test", "seed": "none", "counts": counts},
-            notes=f"channel of severity {self.severity}, noise seed {self.seed}; four speakers in train, one in test",
+            notes=f"channel of severity {self.severity}, noise seed {self.seed}. {self.unsound}",
         ) as writer:
             for digit, group in groupby(recordings(source), key=lambda recording: recording.digit):
                 self._write(writer, list(group), counts)

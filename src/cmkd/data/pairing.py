@@ -14,7 +14,7 @@ from cmkd.errors import CmkdError
 
 SEARCH = 3600.0
 """Seconds to either side within which a clock's offset is looked for."""
-MOST_CANDIDATES = 20_000_000
+MOST_CANDIDATES = 10_000_000
 """Candidate pairs beyond which the tolerances are taken for a mistake."""
 
 
@@ -69,6 +69,19 @@ def match(first: Captures, second: Captures, gate: Gate, *, offset: float = 0.0)
 
     Raises:
         CmkdError: the lists cannot be compared, a tolerance is not positive, or it lets nearly everything through.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from cmkd.data.captures import read_captures
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name, lines in (("optical", ["a,0,0,0", "b,60,0,0"]), ("radar", ["c,61,30,0", "d,2,0,40"])):
+        ...     text = chr(10).join(["path,time,x,y", *lines])
+        ...     _ = (folder / f"{name}.csv").write_text(text)
+        >>> lists = [read_captures(folder / f"{name}.csv") for name in ("optical", "radar")]
+        >>> found = match(*lists, Gate(seconds=5, metres=100))
+        >>> found.rows.tolist(), found.late.tolist(), found.metres.tolist()
+        ([[0, 1], [1, 0]], [2.0, 1.0], [40.0, 30.0])
     """
     _check(first, second, gate)
     rows, late, metres = _candidates(first, second, gate, offset)
@@ -164,8 +177,9 @@ def _candidates(
     slack = 1 + 1e-9
     if (count := trees[0].count_neighbors(trees[1], slack, p=np.inf)) > MOST_CANDIDATES:
         raise CmkdError(f"{count} pairs are within the tolerances: make --seconds or --metres smaller")
-    lists = trees[0].query_ball_tree(trees[1], slack, p=np.inf)
-    rows = np.array([(row, other) for row, found in enumerate(lists) for other in found], np.int64).reshape(-1, 2)
+    found = trees[0].sparse_distance_matrix(trees[1], slack, p=np.inf, output_type="ndarray")
+    rows = np.column_stack([found["i"], found["j"]]).astype(np.int64)
+    rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
     late, metres = _misses(first, second, rows, offset)
     within = np.abs(late) <= gate.seconds  # the tree's box is a little larger: a chord is shorter than its arc
     if gate.metres is not None:

@@ -49,6 +49,7 @@ class Stl10(TransformedImages):
   Learning}, author={Coates, Adam and Lee, Honglak and Ng, Andrew Y.}, booktitle={AISTATS}, year={2011}}"""
     classes = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
     shape = (3, 96, 96)
+    unsound = "Only 5,000 images are published for training, which validation has a share of."
     sources = (Source("stl10_binary.tar.gz", ADDRESS, md5="91f7769df0f17e558f3565bffb0c7dfb"),)
     tiny: ClassVar[Mapping[str, object]] = {"check": False}
 

@@ -46,6 +46,7 @@ class Svhn(TransformedImages):
   Y.}, booktitle={NIPS Workshop on Deep Learning and Unsupervised Feature Learning}, year={2011}}"""
     classes = tuple(str(digit) for digit in range(10))
     shape = (3, 32, 32)
+    unsound = "Digits of one house number may be in train and in validation; the crops show parts of their neighbours."
     sources = (
         Source(
             "train_32x32.mat",

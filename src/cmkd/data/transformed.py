@@ -71,6 +71,8 @@ class TransformedImages(DataSet):
     classes: ClassVar[tuple[str, ...]]
     shape: ClassVar[tuple[int, int, int]]
     """Channels, height and width of an image."""
+    unsound: ClassVar[str] = ""
+    """What is known to be unsound about it as a benchmark; the card says it."""
     shares: ClassVar[tuple[float, float]] = (0.1, 0.0)
     """Of validation, and of test where the publisher gives none."""
 
@@ -156,7 +158,7 @@ class TransformedImages(DataSet):
             citation=self.citation,
             sources=[file.url for file in self.sources],
             split=record,
-            notes="; ".join([*notes, *remarks]),
+            notes=". ".join(part for part in ("; ".join([*notes, *remarks]), self.unsound) if part),
         ) as writer:
             self._fill(writer, parts, chosen)
         return Pack.open(destination)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
@@ -48,7 +48,8 @@ def save(figure: Figure, stem: Path, *, formats: Sequence[str] = ("svg", "pdf", 
 def cluster_order(correlation: Array) -> NDArray[np.int64]:
     """Return the order of channels that puts alike ones beside each other, ``(dim,)``.
 
-    Average linkage of the distances ``1 - |r|``, leaves ordered optimally.
+    Average linkage of the distances ``1 - |r|``; up to 512 channels the leaves are ordered optimally, which takes cubic
+    time.
 
     Args:
         correlation: ``(dim, dim)``.
@@ -64,7 +65,9 @@ def cluster_order(correlation: Array) -> NDArray[np.int64]:
     distance = np.clip(1.0 - np.abs(correlation), 0.0, None)
     np.fill_diagonal(distance, 0.0)
     condensed = squareform((distance + distance.T) / 2.0, checks=False)
-    return np.asarray(leaves_list(linkage(condensed, "average", optimal_ordering=True)), dtype=np.int64)
+    return np.asarray(
+        leaves_list(linkage(condensed, "average", optimal_ordering=len(correlation) <= 512)), dtype=np.int64
+    )
 
 
 def correlation_figure(correlations: Mapping[str, Array]) -> Figure:
@@ -101,7 +104,9 @@ def spectrum_figure(spectra: Mapping[str, Array]) -> Figure:
         ranks = np.arange(1, len(share) + 1)
         style = {"color": COLOURS[place % len(COLOURS)], "label": name, "linewidth": 1.5, "markersize": 3.5}
         axes.loglog(ranks[kept], share[kept], marker=_MARKERS[place % len(_MARKERS)], **style)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("rank of the eigenvalue")
     axes.set_ylabel("part of the variance")
     axes.legend(frameon=False, fontsize=9)
@@ -173,8 +178,9 @@ def tsne_figure(
     *,
     sample: int = 1000,
     seed: int = 0,
+    place: Callable[[Array], Array] | None = None,
 ) -> Figure:
-    """Draw features of the same samples by t-SNE, coloured and marked by class.
+    """Draw features of the same samples by t-SNE, coloured and marked by class; those without a class in grey.
 
     Distances between clusters, and their sizes, say nothing in such a picture.
 
@@ -184,6 +190,7 @@ def tsne_figure(
         classes: their names.
         sample: the most samples that are drawn, at random.
         seed: of the draw and of t-SNE.
+        place: another way to lay out ``(n, dim)`` as ``(n, 2)``, such as UMAP's.
     """
     if len(targets) < 4:
         raise CmkdError(f"expected 4 samples or more for t-SNE, got {len(targets)}")
@@ -192,10 +199,13 @@ def tsne_figure(
     grid = figure.subplots(1, len(features), squeeze=False)[0]
     perplexity = min(30.0, (len(kept) - 1) / 3)
     for axes, (name, values) in zip(grid, features.items(), strict=True):
-        placed = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(np.asarray(values)[kept])
-        for place, label in enumerate(classes):
-            own = targets[kept] == place
-            colour, marker = COLOURS[place % len(COLOURS)], _MARKERS[(place // len(COLOURS)) % len(_MARKERS)]
+        x = np.asarray(values)[kept]
+        placed = place(x) if place else TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(x)
+        if (targets[kept] < 0).any():
+            axes.scatter(*placed[targets[kept] < 0].T, s=5, c="#bbbbbb", linewidths=0, label="no label")
+        for number, label in enumerate(classes):
+            own = targets[kept] == number
+            colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[(number // len(COLOURS)) % len(_MARKERS)]
             axes.scatter(*placed[own].T, s=9, c=colour, marker=marker, alpha=0.75, linewidths=0, label=label)
         axes.set_title(name, fontsize=10)
         axes.set_xticks([])

@@ -13,6 +13,8 @@ from cmkd.structure.channels import effective_rank as effective_rank
 from cmkd.structure.channels import participation_ratio as participation_ratio
 from cmkd.structure.channels import spectral_decay as spectral_decay
 from cmkd.structure.channels import spectrum as spectrum
+from cmkd.structure.describe import COMPARED as COMPARED
+from cmkd.structure.describe import DESCRIBED as DESCRIBED
 from cmkd.structure.describe import compare as compare
 from cmkd.structure.describe import describe as describe
 from cmkd.structure.discriminability import cross_validated_accuracy as cross_validated_accuracy

@@ -9,6 +9,17 @@ from cmkd.errors import CmkdError
 from cmkd.structure import channels, discriminability, similarity, sphere
 from cmkd.structure.features import Pooling, as_vectors, check_rows, check_target
 
+DESCRIBED = (
+    "correlation_mean_abs", "correlation_norm", "effective_rank", "participation_ratio", "spectral_decay",
+    "uniformity", "uniformity_centred", "mean_cosine", "nearest_neighbour_entropy", "tolerance", "fisher_ratio", "nc1",
+    "silhouette", "knn_accuracy", "linear_probe_accuracy",
+)  # fmt: skip
+"""The metrics of `describe`, where there is enough to measure them all."""
+COMPARED = (
+    "linear_cka", "cross_correlation_diagonal", "alignment", "prediction_agreement", "non_target_divergence",
+)  # fmt: skip
+"""The metrics of `compare`: three of features, then two of logits."""
+
 
 def describe(
     features: Tensor,

@@ -18,8 +18,8 @@ Planted = tuple[Captures, dict[str, tuple[str, str]], FaultReport]
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Planted:
-    """80 pairs with one fault of each kind; seeds of the tests are none of those that chose the limits."""
-    captures = make(tmp_path_factory.mktemp("small"), 80, seed=11)
+    """48 pairs with one fault of each kind; seeds of the tests are none of those that chose the limits."""
+    captures = make(tmp_path_factory.mktemp("small"), 48, seed=11)
     planted = plant(captures, 1, seed=11)
     return captures, planted, check(FolderSource(captures.folder, registered=[("optical", "infrared")]))
 
@@ -32,7 +32,7 @@ def test_one_fault_of_each_kind(small: Planted) -> None:
     _, planted, report = small
     assert named(report) == {(name, kind, modality) for name, (kind, modality) in planted.items()}
     assert all(count == (kind != "unreadable") for kind, count in report.counts.items())
-    assert "10 of 80 pairs flagged" in report.summary()
+    assert "10 of 48 pairs flagged" in report.summary()
 
 
 @pytest.mark.slow
@@ -57,7 +57,7 @@ def test_files_of_the_check(small: Planted, tmp_path: Path, capsys: pytest.Captu
     assert all(f"<h3>{name}" in page for name in planted)
     assert "http" not in page.replace("https://www.w3.org", "")  # self-contained
     assert page.count("data:image/png;base64") >= 3 * len(planted)
-    assert "10 of 80 pairs flagged" in capsys.readouterr().out
+    assert "10 of 48 pairs flagged" in capsys.readouterr().out
     with pytest.raises(CmkdError, match=r"is no faults\.json"):
         FaultReport.read(tmp_path / "out" / "faults.html")
 
@@ -119,6 +119,7 @@ def test_missing_modalities_other_kinds_and_few_pairs(tmp_path: Path) -> None:
     assert named(check(open_source(tmp_path / "pack"))) == {("p3", "exact_duplicate", "cloud")}
 
 
+@pytest.mark.slow
 def test_a_real_data_set_is_left_alone(digits: Pack) -> None:
     report = check(PackSource(digits))
     assert len(report.flagged) <= 0.01 * len(digits)

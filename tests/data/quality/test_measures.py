@@ -6,6 +6,7 @@ import io
 import os
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ ROOT = Path(os.environ.get("CMKD_DATA") or Path(__file__).parents[4] / "shared" 
 SENTINEL = ROOT / "terramind" / "terramind-examples.zip"
 
 
+@cache
 def views() -> NDArray[np.uint8]:
     """Return 120 real 64-pixel crops, ``(crops, 3, 64, 64)``, of two photographs."""
     crops = [
@@ -35,6 +37,12 @@ def views() -> NDArray[np.uint8]:
         for left in range(0, 570, 60)
     ]
     return np.stack([np.moveaxis(crop, -1, 0) for crop in crops])
+
+
+@cache
+def looks() -> list[NDArray[np.float32]]:
+    """Return the descriptors of the crops."""
+    return [measure(crop, "image").descriptor for crop in views()]
 
 
 def test_measures_of_a_known_image() -> None:
@@ -69,32 +77,30 @@ def test_limits_follow_the_data_set() -> None:
     assert most_share(black, 0.25) > 1
 
 
+def compressed(crop: NDArray[np.uint8]) -> NDArray[np.float64]:
+    buffer = io.BytesIO()
+    Image.fromarray(np.moveaxis(crop, 0, -1)).save(buffer, "JPEG", quality=40)
+    return np.moveaxis(np.asarray(Image.open(buffer)), -1, 0).astype(np.float64)
+
+
 CHANGES: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.float64]]] = {
     "brighter": lambda a: np.clip(a * 0.8 + 30, 0, 255),
     "noisy": lambda a: a + np.random.default_rng(0).normal(0, 8, a.shape),
     "halved": lambda a: a.reshape(3, 32, 2, 32, 2).mean((2, 4)).repeat(2, 1).repeat(2, 2),
     "gamma": lambda a: 255 * (a / 255.0) ** 0.7,
+    "compressed": compressed,
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_copy_is_a_near_twin(change: str) -> None:
-    crops = list(views())
-    crops.append(np.asarray(CHANGES[change](crops[37])))
-    descriptors = np.stack([measure(crop, "image").descriptor for crop in crops])
-    twins, limit = near_twins(descriptors, [""] * len(crops))
-    assert [(twin.later, twin.earlier) for twin in twins] == [(len(crops) - 1, 37)]
+    descriptors = np.stack([*looks(), measure(np.asarray(CHANGES[change](views()[37])), "image").descriptor])
+    last = len(descriptors) - 1
+    twins, limit = near_twins(descriptors, [""] * (last + 1))
+    assert [(twin.later, twin.earlier) for twin in twins] == [(last, 37)]
     assert 0.9 <= limit < 1
-    assert near_twins(descriptors, [*("" for _ in range(37)), "g", *("" for _ in crops[38:-1]), "g"])[0] == []
-
-
-def test_a_jpeg_copy_is_a_near_twin() -> None:
-    crops = list(views())
-    buffer = io.BytesIO()
-    Image.fromarray(np.moveaxis(crops[50], 0, -1)).save(buffer, "JPEG", quality=40)
-    crops.append(np.moveaxis(np.asarray(Image.open(buffer)), -1, 0))
-    twins, _ = near_twins(np.stack([measure(crop, "image").descriptor for crop in crops]), [""] * len(crops))
-    assert [(twin.later, twin.earlier) for twin in twins] == [(len(crops) - 1, 50)]
+    of_one_vessel = ["g" if k in (37, last) else "" for k in range(last + 1)]
+    assert near_twins(descriptors, of_one_vessel)[0] == []
 
 
 def test_information_is_that_of_scikit_learn() -> None:
@@ -117,11 +123,11 @@ def negative(crop: NDArray[np.uint8], seed: int) -> NDArray[np.float64]:
 
 
 def test_shifts_of_another_sensor_are_found_on_photographs() -> None:
-    crops = views()[::2]
+    crops = views()[::4]
     still = [offset(crop, negative(crop, 1000 + k)) for k, crop in enumerate(crops)]
     moved = [offset(crop, np.roll(negative(crop, 1000 + k), (6, -5), (1, 2))) for k, crop in enumerate(crops)]
     assert all(found is not None for found in (*still, *moved))
-    assert np.mean([found.shifted for found in still if found]) <= 0.02
+    assert np.mean([found.shifted for found in still if found]) <= 0.04  # one of 30
     accused = [found for found in moved if found and found.shifted]
     assert len(accused) > 0.25 * len(crops)  # sky and blurred petals have nothing to hold on to
     assert np.mean([max(abs(found.down - 6), abs(found.right + 5)) <= 1 for found in accused]) > 0.9  # a wall repeats

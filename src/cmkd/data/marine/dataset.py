@@ -126,6 +126,7 @@ class Marine(DataSet):
     licence = "Apache-2.0"
     citation = CITATION
     mirror = True
+    revision = VERSION
     tiny: ClassVar[Mapping[str, object]] = {"pairs": 48}
 
     def __init__(self, *, pairs: int = 2000, size: int = 64, seed: int = 0, gap: float = 0.5) -> None:

@@ -47,6 +47,21 @@ def check(source: Source, *, progress: Callable[[int, int], None] | None = None)
     Args:
         source: a folder or a pack, from `open_source`.
         progress: called with the number of pairs read and of all.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from cmkd.data import Modality, PackWriter
+        >>> from cmkd.data.quality import open_source
+        >>> images = np.random.default_rng(0).integers(0, 255, (30, 1, 8, 8), dtype=np.uint8)
+        >>> images[7], images[9] = 5, images[3]
+        >>> folder = Path(tempfile.mkdtemp()) / "pack"
+        >>> sensor = Modality("optical", "image", (1, 8, 8), "uint8")
+        >>> with PackWriter(folder, name="toy", classes=["a", "b"], modalities=[sensor]) as writer:
+        ...     names = [f"p{k}" for k in range(30)]
+        ...     writer.add(names, [0, 1] * 15, ["train"] * 30, None, {"optical": images})
+        >>> check(open_source(folder)).summary()
+        '2 of 30 pairs flagged: 1 blank, 1 exact_duplicate'
     """
     columns, offsets = _measure(source, progress)
     notes: list[str] = []
@@ -62,6 +77,8 @@ def check(source: Source, *, progress: Callable[[int, int], None] | None = None)
     for name, column in columns.items():
         found += _duplicates(source, name, column, limits[name], notes)
     found += _shifts(source, columns, offsets, notes)
+    if len(columns) > 1 and not offsets:
+        notes.append("no modalities are declared registered, so none was looked at for shifts")
     place = {name: number for number, name in enumerate(source.ids)}
     order = list(KINDS)
     found.sort(key=lambda fault: (order.index(fault.kind), place[fault.id], fault.modality))
@@ -90,7 +107,10 @@ def _measure(
                 continue
             found = columns[name].measures[row] = measure(cell.array, cell.kind)
             if found.finite < 1:
-                columns[name].faults[row] = ("not_finite", f"{100 * (1 - found.finite):.2g} % of its values")
+                columns[name].faults[row] = (
+                    "not_finite",
+                    f"{100 * (1 - found.finite):.2g} % of its values are NaN or infinite",
+                )
         for first, second in bound:
             pictures = [c.array for c in (cells[first], cells[second]) if c is not None and c.array is not None]
             if (

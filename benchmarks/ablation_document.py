@@ -1,0 +1,216 @@
+"""Write ``ablation.md`` from the stored results of the ablation, and from nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ablation import CHOICE, CONFIRM, PARTS, SETTINGS, chosen, expression, grid, of
+from documents import about, paired, said, spread, table
+
+from cmkd.training.files import write_text
+
+Results = list[dict[str, Any]]
+REFERENCE = "kd(temperature=4,weight=8)"
+"""What the parts are compared with: the KD part of the base alone."""
+
+
+def write(source: Path, out: Path) -> Path:
+    """Write the document.
+
+    Args:
+        source: ``ablation.json``.
+        out: folder of ``ablation.md``.
+    """
+    stored = json.loads(source.read_text(encoding="utf-8"))
+    results: Results = stored["results"]
+    there = {result["step"]["name"]: result["step"]["setting"] for result in results}
+    settings = {name: there[name] for name in SETTINGS if name in there}
+    confirmed = {name: found for name, setting in settings.items() if (found := _confirmed(results, name, setting))}
+    text = "\n\n".join(
+        [
+            "# Which part of dimensional structure helps, and where",
+            _lead(confirmed),
+            "## Against KD tuned with the same budget, on test pairs",
+            _headline(confirmed),
+            _legend(),
+            "## Part by part, on validation pairs",
+            *_parts(results, settings),
+            "## What the choice was made from",
+            _choices(results, settings),
+            "## Settings",
+            _settings(settings),
+            "## What this does not show",
+            _limits(confirmed),
+            "## How to repeat it",
+            "`make docs-studies DATA=FOLDER` trains everything, or continues, and writes this page and its figures; "
+            "`python benchmarks/ablation.py --write-only` writes it from `benchmarks/results/ablation.json`.",
+            about(stored["about"]),
+        ]
+    )
+    path = out / "ablation.md"
+    write_text(path, text + "\n")
+    return path
+
+
+def _confirmed(results: Results, name: str, setting: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the test accuracies by seed of none and of the chosen kd and ds; None before all three are there."""
+    best = chosen(results, name, setting)
+    if best is None:
+        return None
+    rows = {family: of(results, name, setting, method, "test") for family, method in best.items()}
+    if min(map(len, rows.values())) < 2:
+        return None
+    tests = {family: {seed: r["test"] for seed, r in found.items()} for family, found in rows.items()}
+    teacher = {seed: r["teacher"] for found in rows.values() for seed, r in found.items()}
+    return {"best": best, "tests": tests, "teacher": teacher}
+
+
+def _gain(found: Mapping[str, Any], ours: str, theirs: str) -> dict[str, Any] | None:
+    return paired(found["tests"][ours], found["tests"][theirs], scale=100)
+
+
+def _lead(confirmed: Mapping[str, Any]) -> str:
+    gains = {name: gain for name, found in confirmed.items() if (gain := _gain(found, "ds", "kd"))}
+    above = [name for name, gain in gains.items() if gain["sure"] == "above"]
+    below = [name for name, gain in gains.items() if gain["sure"] == "below"]
+    over_none = [n for n, f in confirmed.items() if (g := _gain(f, "ds", "none")) and g["sure"] == "above"]
+    sentences = [
+        f"`ds` was compared with `kd` in {len(gains)} settings. Both chose among equally many weights on validation "
+        f"pairs (seeds {CHOICE[0]} to {CHOICE[-1]}), and the two choices met once on the test pairs (seeds from "
+        f"{CONFIRM[0]} on).",
+        f"**`ds` surely beats tuned `kd` in {len(above)} of {len(gains)} settings"
+        + (f" ({'; '.join(above)})" if above else "")
+        + f", is surely below it in {len(below)}"
+        + (f" ({'; '.join(below)})" if below else "")
+        + f", and the difference is within the noise of training in {len(gains) - len(above) - len(below)}.**",
+        f"Against a student without a teacher, `ds` surely gains in {len(over_none)} of {len(gains)}.",
+    ]
+    if gains:
+        middle = float(np.mean([gain["mean"] for gain in gains.values()]))
+        sentences.append(
+            f"The mean difference of `ds` to `kd` over the settings is {middle:+.2f} points. With {len(gains)} "
+            f"intervals of 95 %, about {0.05 * len(gains):.1f} would exclude zero by chance alone."
+        )
+    if gains and not above:
+        sentences.append(
+            "So at these sizes the structure terms add nothing that can be told from noise to a KD term whose weight "
+            "and temperature were tuned. This is what the table shows, not what was hoped for."
+        )
+    return " ".join(sentences)
+
+
+def _headline(confirmed: Mapping[str, Any]) -> str:
+    rows = []
+    for name, found in confirmed.items():
+        tests = found["tests"]
+        rows.append(
+            [
+                name,
+                spread(list(found["teacher"].values())),
+                *(spread(list(tests[family].values())) for family in ("none", "kd", "ds")),
+                said(_gain(found, "kd", "none")),
+                said(_gain(found, "ds", "kd"), 2),
+                str((_gain(found, "ds", "kd") or {"n": 0})["n"]),
+            ]
+        )
+    header = ["setting", "teacher, rich", "none", "kd, chosen", "ds, chosen", "kd - none", "ds - kd", "seeds"]
+    return table(header, rows)
+
+
+def _legend() -> str:
+    return (
+        "Test accuracy in percent, mean ± standard deviation over seeds. Differences are paired by seed: one seed "
+        "gives the same teacher, first weights and order of pairs to all three. In brackets Student's 95 % interval of "
+        "the mean; bold where it excludes zero. It covers the chance of training, not that of drawing other test pairs."
+    )
+
+
+def _parts(results: Results, settings: Mapping[str, Any]) -> list[str]:
+    found = []
+    for name, setting in settings.items():
+        reference = _validation(results, name, setting, REFERENCE)
+        base = _validation(results, name, setting, expression({}))
+        rows = []
+        for label, changes in PARTS.items():
+            own = _validation(results, name, setting, expression(changes))
+            if len(own) >= 2:
+                rows.append(
+                    [
+                        label,
+                        spread(list(own.values())),
+                        said(paired(own, reference, scale=100)),
+                        "" if label == "ds as the base" else said(paired(own, base, scale=100)),
+                        str(len(own)),
+                    ]
+                )
+        if len(rows) > len(PARTS) // 2:
+            none = _validation(results, name, setting, "none")
+            for label, own in (("kd alone, as in the base", reference), ("none", none)):
+                rows.append([label, spread(list(own.values())), "", said(paired(own, base, scale=100)), str(len(own))])
+            header = [name, "validation (%)", "to kd alone", "to the base", "seeds"]
+            found.append(table(header, rows))
+    if not found:
+        return ["Not enough of the parts were trained to compare them."]
+    intro = (
+        f"The base is `{expression({})}` with the method's other defaults; each row changes what it says. The "
+        f"reference is its KD part alone, `{REFERENCE}`. Validation accuracy, differences paired by seed."
+    )
+    return [intro, *found]
+
+
+def _validation(results: Results, name: str, setting: Mapping[str, Any], method: str) -> dict[int, float]:
+    return {seed: r["validation"] for seed, r in of(results, name, setting, method, "validation").items()}
+
+
+def _choices(results: Results, settings: Mapping[str, Any]) -> str:
+    pieces = []
+    for name, setting in settings.items():
+        best = chosen(results, name, setting)
+        if best is None:
+            continue
+        rows = []
+        for method in ("none", *grid(name)[0], *grid(name)[1]):
+            values = [v for s, v in _validation(results, name, setting, method).items() if s in CHOICE]
+            mark = " ← chosen" if method in (best["kd"], best["ds"]) else ""
+            rows.append([f"`{method}`{mark}", spread(values), str(len(values))])
+        pieces.append(table([name, "validation (%)", "seeds"], rows))
+    return "\n\n".join(["The best mean accuracy is chosen; ties go to the lower log-loss.", *pieces])
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    columns = ("severity", "pairs", "labelled", "teacher_width", "student_width", "epochs", "batch")
+    rows = [
+        [name, f"`{setting['data']}`", *(_cell(column, setting[column]) for column in columns)]
+        for name, setting in settings.items()
+    ]
+    header = ["setting", "data", "severity", "pairs", "labels", "teacher's width", "student's", "epochs", "batch"]
+    return "\n\n".join(
+        [
+            table(header, rows),
+            "Severity is that of `cmkd.data.degrade.speckle` (blur, speckle, receiver noise); without one, the poor "
+            "modality is the data set's own sensor. Images go through a CNN of three convolutions, a linear embedding "
+            "and a linear classifier (widths 16, 32, 64, 64 unless stated), SGD with one cycle; `mars` through the "
+            "library's small encoders with AdamW. No augmentation. Every student makes the same number of steps.",
+        ]
+    )
+
+
+def _cell(column: str, value: float | None) -> str:
+    if column in ("pairs", "labelled") and not value:
+        return "all"
+    return "—" if value is None else f"{value:g}"
+
+
+def _limits(confirmed: Mapping[str, Any]) -> str:
+    seeds = sorted({len(found["tests"]["ds"]) for found in confirmed.values()})
+    return (
+        f"Networks and data are small, seeds are few ({', '.join(map(str, seeds))} a setting on the test pairs, two or "
+        "three for each choice; the first five of `digits` were seen before five more were run), and all data sets "
+        "have ten classes: what a hundred or a large backbone would say is open. The validation pairs of `mars` "
+        "come from a person of the training set and say little about the person that is tested. `few labels` gives "
+        "the teacher no more labels than the student."
+    )

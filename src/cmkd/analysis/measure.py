@@ -1,0 +1,223 @@
+"""What trained models' features look like, stage by stage: streams a split and measures it, as strict JSON."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import cmkd
+from cmkd import structure
+from cmkd.analysis.subjects import Subject, teacher_of
+from cmkd.data.pack import Pack
+from cmkd.errors import CmkdError, unknown_name
+from cmkd.models import Model
+from cmkd.training.files import load_model
+
+FORMAT = "cmkd-structure-1"
+EMBEDDING, LOGITS = "embedding", "logits"
+Features = Mapping[str, NDArray[np.float32]]
+
+_NEEDS_CLASSES = "needs two labelled classes or more"
+_REASONS = {
+    "spectral_decay": "fewer than two eigenvalues are left to fit a line through",
+    "nearest_neighbour_entropy": "needs two channels, and no two samples that are alike",
+    "fisher_ratio": "the classes do not vary within, or there are fewer than two",
+    "nc1": "the class means coincide, or there are fewer than two classes",
+    "tolerance": _NEEDS_CLASSES,
+    "silhouette": f"{_NEEDS_CLASSES}, and fewer classes than samples",
+    "knn_accuracy": f"{_NEEDS_CLASSES}, of 5 samples each",
+    "linear_probe_accuracy": f"{_NEEDS_CLASSES}, of 5 samples each",
+    "cross_correlation_diagonal": "needs student and teacher of one width",
+    "alignment": "needs student and teacher of one width",
+}
+
+
+@dataclass
+class Analysis:
+    """What `analyse` found.
+
+    Args:
+        summary: what ``structure.json`` holds.
+        features: label -> stage -> ``(pairs, channels)``.
+        target: ``(pairs,)``, -1 where unlabelled.
+        classes: names.
+    """
+
+    summary: dict[str, Any]
+    features: dict[str, Features]
+    target: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+
+def stage_features(
+    model: Model, pack: Pack, rows: NDArray[np.int64], *, batch_size: int = 256, device: str = "cpu"
+) -> Features:
+    """Return the features of every stage of a model in eval mode, batch by batch.
+
+    Maps are averaged over their positions as they come, so memory is that of one batch of maps and
+    ``(pairs, channels)`` of each stage.
+
+    Args:
+        model: what to look into.
+        pack: the pairs.
+        rows: ``(pairs,)`` positions in it.
+        batch_size: pairs at a time.
+        device: where the model runs.
+
+    Returns:
+        ``map 1`` (shallow) ..., ``embedding``, ``logits`` -> ``(pairs, channels)`` float32.
+    """
+    model = model.to(device).eval()
+    name, parts = model.modality.name, list[list[Tensor]]()
+    with torch.inference_mode():
+        for start in range(0, len(rows), batch_size):
+            output = model(pack.batch(rows[start : start + batch_size], (name,)).inputs[name].to(device))
+            stages = [*(m.float().mean((2, 3)) for m in output.maps), output.embedding, output.logits]
+            parts.append([stage.float().cpu() for stage in stages])
+    names = [*(f"map {i + 1}" for i in range(len(model.spec.map_shapes))), EMBEDDING, LOGITS]
+    return {stage: torch.cat(found).numpy() for stage, found in zip(names, zip(*parts, strict=True), strict=True)}
+
+
+def measured(
+    function: Callable[..., Mapping[str, float]], names: Sequence[str], *arguments: object, **options: object
+) -> dict[str, Any]:
+    """Call `structure.describe` or `structure.compare`, and return ``metrics`` that strict JSON can hold.
+
+    What is not a finite number, or not measured, is None, and ``reasons`` says why.
+
+    Example:
+        >>> found = measured(structure.describe, structure.DESCRIBED, torch.ones(4, 2))
+        >>> found["metrics"]["spectral_decay"], found["reasons"]["spectral_decay"]
+        (None, 'fewer than two eigenvalues are left to fit a line through')
+        >>> spoiled = torch.full((4, 2), torch.nan)
+        >>> measured(structure.describe, structure.DESCRIBED, spoiled)["reasons"]["effective_rank"]
+        '4 of 4 samples hold NaN or infinity: check the model that made them'
+    """
+    why = ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the probe's solver: its accuracy says what there is to say
+            found = dict(function(*arguments, **options))
+    except CmkdError as error:
+        found, why = {}, str(error)
+    metrics: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    for name in (*found, *(name for name in names if name not in found)):
+        value = found.get(name, math.nan)
+        metrics[name] = value if math.isfinite(value) else None
+        if metrics[name] is None:
+            reasons[name] = why or _REASONS.get(name, "not a finite number for these features")
+    return {"metrics": metrics, "reasons": reasons}
+
+
+def analyse(
+    subjects: Sequence[Subject],
+    pack: Pack,
+    *,
+    split: str = "validation",
+    pairs: int = 2000,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Analysis:
+    """Measure every stage of models on the same pairs.
+
+    Args:
+        subjects: see `cmkd.analysis.find`.
+        pack: the data they were trained on, or other data of the same classes and modalities.
+        split: whose pairs.
+        pairs: the most of them, drawn at random.
+        seed: of the draw.
+        device: where the models run.
+
+    Raises:
+        CmkdError: a model of other classes, or of a modality that the data lack or hold in another shape; fewer than
+            two pairs.
+    """
+    if pairs < 2:
+        raise CmkdError(f"--pairs is {pairs}; it must be at least 2")
+    models = {subject.label: _checked(subject, pack) for subject in subjects}
+    modalities = sorted({model.modality.name for model in models.values()})
+    rows = pack.rows(split, modalities=modalities)
+    if len(rows) < 2:
+        raise CmkdError(
+            f"{len(rows)} {split} pairs have {' and '.join(modalities)}; needs two or more: try another --split"
+        )
+    if len(rows) > pairs:
+        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:pairs])
+    target = pack.index["label"].to_numpy(dtype=np.int64)[rows]
+    features = {label: stage_features(model, pack, rows, device=device) for label, model in models.items()}
+    described = [_describe(subject, subjects, models, features, torch.from_numpy(target)) for subject in subjects]
+    summary = {
+        "format": FORMAT,
+        "cmkd": cmkd.__version__,
+        "data": {
+            "name": pack.card.name, "version": pack.card.version, "classes": list(pack.classes), "split": split,
+            "pairs": len(rows), "labelled": int((target >= 0).sum()), "maps": "averaged over positions",
+        },
+        "models": described,
+    }  # fmt: skip
+    return Analysis(summary, features, target, pack.classes)
+
+
+def _checked(subject: Subject, pack: Pack) -> Model:
+    model, about = load_model(subject.path)
+    if tuple(about["classes"]) != pack.classes:
+        raise CmkdError(
+            f"'{subject.path}' knows the classes {_list(about['classes'])} and the data have {_list(pack.classes)}; "
+            "give the data it was trained on"
+        )
+    name = model.modality.name
+    if name not in pack.modalities:
+        raise CmkdError(f"'{subject.path}': {unknown_name('modality', name, pack.modalities)}")
+    if model.modality.shape != pack.modalities[name].shape:
+        theirs = pack.modalities[name].shape
+        raise CmkdError(f"'{subject.path}' sees '{name}' of shape {model.modality.shape}, the data have {theirs}")
+    return model
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown}, ... ({len(names)})"
+
+
+def _describe(
+    subject: Subject,
+    subjects: Sequence[Subject],
+    models: Mapping[str, Model],
+    features: Mapping[str, Features],
+    target: Tensor,
+) -> dict[str, Any]:
+    own, guide = features[subject.label], teacher_of(subject, subjects)
+    stages = {name: _stage(torch.from_numpy(values), target) for name, values in own.items()}
+    kept = target >= 0
+    right = (torch.from_numpy(own[LOGITS]).argmax(1) == target)[kept].double().mean()
+    found: dict[str, Any] = {
+        "label": subject.label, "checkpoint": str(subject.path), "role": subject.role or None,
+        "method": subject.method or None, "seed": subject.seed, "modality": models[subject.label].modality.name,
+        "accuracy": float(right) if kept.any() else None, "stages": stages, "teacher": guide.label if guide else None,
+    }  # fmt: skip
+    if guide is not None:
+        found["likeness"] = {
+            name: _likeness(own, features[guide.label], name, target) for name in own if name in features[guide.label]
+        }
+    return found
+
+
+def _stage(values: Tensor, target: Tensor) -> dict[str, Any]:
+    return {"channels": int(values.shape[1]), **measured(structure.describe, structure.DESCRIBED, values, target)}
+
+
+def _likeness(own: Features, theirs: Features, stage: str, target: Tensor) -> dict[str, Any]:
+    student, teacher = torch.from_numpy(own[stage]), torch.from_numpy(theirs[stage])
+    if stage != EMBEDDING:
+        return measured(structure.compare, structure.COMPARED[:3], student, teacher)
+    logits = {"student_logits": torch.from_numpy(own[LOGITS]), "teacher_logits": torch.from_numpy(theirs[LOGITS])}
+    return measured(structure.compare, structure.COMPARED, student, teacher, target=target, **logits)

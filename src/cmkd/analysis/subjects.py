@@ -1,0 +1,101 @@
+"""The models that an analysis looks into: found in runs' folders and checkpoint files, and named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cmkd.errors import CmkdError
+from cmkd.training.files import read_about
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model to analyse.
+
+    Args:
+        label: what figures and tables call it, unlike that of any other.
+        path: of its checkpoint.
+        role: ``teacher``, ``student``, or empty where its checkpoint does not say.
+        method: that distilled it; empty for a teacher.
+        seed: of its training; None where it is not known.
+        run: folder of its run; None for a checkpoint by itself.
+    """
+
+    label: str
+    path: Path
+    role: str = ""
+    method: str = ""
+    seed: int | None = None
+    run: Path | None = None
+
+
+def find(places: Sequence[Path]) -> list[Subject]:
+    """Find the models in runs' folders and checkpoint files, each once.
+
+    Args:
+        places: folders with ``results.json``, of which teacher and students are taken, or ``.safetensors`` files.
+
+    Raises:
+        CmkdError: a folder that is no run or has no model yet, or a checkpoint that is missing or damaged.
+    """
+    found: dict[Path, Subject] = {}
+    for place in places:
+        for subject in _of_run(place) if place.is_dir() else [_alone(place)]:
+            found.setdefault(subject.path.resolve(), subject)
+    runs = {subject.run for subject in found.values()}
+    subjects = [_named(subject, several=len(runs) > 1) for subject in found.values()]
+    labels = [subject.label for subject in subjects]
+    for place_in_list, subject in enumerate(subjects):
+        if labels.count(subject.label) > 1:
+            subjects[place_in_list] = replace(subject, label=f"{subject.label} #{place_in_list + 1}")
+    return subjects
+
+
+def _of_run(folder: Path) -> list[Subject]:
+    if not (folder / "results.json").is_file():
+        raise CmkdError(f"'{folder}' holds no results.json; give the --out folder of a run, or a .safetensors file")
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        listed = [(results.get("teacher") or {}, "teacher"), *((s, "student") for s in results.get("students") or [])]
+        found = [
+            Subject("", folder / one["checkpoint"], role, one.get("method") or "", one.get("seed"), folder)
+            for one, role in listed
+            if one.get("checkpoint")
+        ]
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise CmkdError(
+            f"'{folder / 'results.json'}' is damaged ({error}); run `cmkd run` on the folder again"
+        ) from error
+    if not found:
+        raise CmkdError(f"the run '{folder}' has no checkpoint yet; let `cmkd run` finish its teacher first")
+    for subject in found:
+        if not subject.path.is_file():
+            raise CmkdError(
+                f"'{subject.path}', a checkpoint of the run '{folder}', is gone: copy it back or train it again"
+            )
+    return found
+
+
+def _alone(path: Path) -> Subject:
+    about = read_about(path)
+    return Subject("", path, about.get("role", ""), about.get("method") or "", about.get("seed"))
+
+
+def _named(subject: Subject, *, several: bool) -> Subject:
+    modality = read_about(subject.path)["modality"]["name"]
+    seed = "" if subject.role != "student" or subject.seed is None else f" seed {subject.seed}"
+    who = subject.method or subject.role or subject.path.stem
+    whose = f"{subject.run.resolve().name}: " if several and subject.run else ""
+    return replace(subject, label=f"{whose}{who}{seed} ({modality})")
+
+
+def teacher_of(subject: Subject, subjects: Sequence[Subject]) -> Subject | None:
+    """Return the teacher of a student: that of its run, else the only one there is."""
+    if subject.role == "teacher":
+        return None
+    teachers = [other for other in subjects if other.role == "teacher"]
+    own = [other for other in teachers if other.run is not None and other.run == subject.run]
+    return own[0] if own else teachers[0] if len(teachers) == 1 else None

@@ -1,0 +1,177 @@
+"""``cmkd analyze`` on a tiny run, in one process, as a user would use it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cmkd.cli import main
+from cmkd.training.files import load_model, save_model
+
+SMALL = ["--teacher.model", "thin_resnet(width=4,stages=2)", "--student.model", "thin_resnet(width=4,stages=2)"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    quick = ["--epochs", "1", "--seeds", "1", "--trainer.progress", "none", "--trainer.logger", "none"]
+    assert main(["run", "--data", "digits", "--methods", "none,kd,ds", "--out", str(out), *quick, *SMALL]) == 0
+    return out
+
+
+def analyze(*arguments: object, data: str = "digits") -> int:
+    few = [] if "--pairs" in arguments else ["--pairs", "60"]
+    fast = [] if "--figures" in arguments else ["--figures", "false"]
+    return main(["analyze", *map(str, arguments), "--data", data, "--sample", "40", *few, *fast])
+
+
+def strict(path: Path) -> dict[str, object]:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    return dict(json.loads(path.read_text(), parse_constant=refuse))
+
+
+def test_a_run_is_measured_at_every_stage_and_drawn(run: Path, tmp_path: Path) -> None:
+    assert analyze(run, "--out", tmp_path, "--pairs", 150) == 0
+    found = strict(tmp_path / "structure.json")
+    models = {model["label"]: model for model in found["models"]}  # type: ignore[attr-defined]
+    assert list(models) == ["teacher (optical)", *(f"{m} seed 0 (degraded)" for m in ("none", "kd", "ds"))]
+    assert found["data"]["split"] == "validation" and found["data"]["pairs"] == 150  # type: ignore[index]
+    for label, model in models.items():
+        assert list(model["stages"]) == ["map 1", "map 2", "embedding", "logits"]
+        for stage in model["stages"].values():
+            assert all((value is None) == (name in stage["reasons"]) for name, value in stage["metrics"].items())
+        assert ("likeness" in model) == (not label.startswith("teacher"))
+    assert models["kd seed 0 (degraded)"]["teacher"] == "teacher (optical)"
+    assert [r["models"] for r in found["relations"]] == [4] * 5  # type: ignore[attr-defined]
+    assert "kd seed 0 (degraded)" in (tmp_path / "analysis.html").read_text()
+
+
+def test_figures_are_drawn_at_every_stage(run: Path, tmp_path: Path) -> None:
+    teacher = run / "teacher" / "best.safetensors"
+    assert analyze(teacher, "--out", tmp_path, "--figures", "true") == 0
+    for kind in ("correlation", "spectrum", "sphere", "t-sne"):
+        for stage in ("map-1", "embedding", "logits"):
+            with Image.open(tmp_path / "figures" / f"{stage}-{kind}.png") as image:
+                assert min(image.size) > 300 and np.asarray(image.convert("L")).std() > 5  # something is drawn
+            assert (tmp_path / "figures" / f"{stage}-{kind}.svg").read_text().startswith("<?xml")
+    page = (tmp_path / "analysis.html").read_text()
+    assert page.count("data:image/") >= 12 and 'src="figures' not in page and "http" not in page
+    assert "is the embedding: drawn once" in page  # the thin ResNet averages its last map
+
+
+def test_a_metric_is_that_of_the_library(run: Path, tmp_path: Path) -> None:
+    from cmkd import structure
+    from cmkd.analysis import stage_features
+    from cmkd.data import open_data
+
+    student = run / "students" / "none" / "seed-0" / "best.safetensors"
+    pack = open_data("digits")
+    rows = pack.rows("test")[:50]
+    model = load_model(student)[0]
+    features = stage_features(model, pack, rows, batch_size=16)
+    with torch.no_grad():
+        output = model(pack.batch(rows, ("degraded",)).inputs["degraded"])
+    for name, expected in (("map 1", output.maps[0].mean((2, 3))), ("logits", output.logits)):
+        torch.testing.assert_close(torch.from_numpy(features[name]), expected, rtol=1e-4, atol=1e-5)
+    assert analyze(student, "--out", tmp_path, "--split", "test", "--pairs", "999") == 0
+    found = strict(tmp_path / "structure.json")["models"][0]  # type: ignore[index]
+    everything = stage_features(model, pack, pack.rows("test"))
+    rank = structure.effective_rank(structure.Moments.of(torch.from_numpy(everything["embedding"])))
+    assert found["stages"]["embedding"]["metrics"]["effective_rank"] == pytest.approx(rank)
+    table = json.loads((student.parent / "result.json").read_text())
+    assert found["accuracy"] == pytest.approx(table["test_accuracy"]) and found["teacher"] is None
+
+
+def test_few_models_are_told_so(run: Path, tmp_path: Path) -> None:
+    assert analyze(run / "teacher" / "best.safetensors", "--out", tmp_path) == 0
+    relations = strict(tmp_path / "structure.json")["relations"]
+    assert all(r["spearman"] is None and "needs 4 or more" in r["reason"] for r in relations)  # type: ignore[attr-defined]
+    assert "needs 4 or more" in (tmp_path / "analysis.html").read_text()
+
+
+def spoiled(run: Path, folder: Path, how: str) -> Path:
+    """Write a student whose features are degenerate."""
+    model, about = load_model(run / "students" / "none" / "seed-0" / "best.safetensors")
+    with torch.no_grad():
+        for parameter in model.classifier.parameters():
+            parameter.fill_(torch.nan if how == "NaN" else 0.0)
+        if how == "collapsed":
+            for parameter in model.encoder.parameters():
+                parameter.zero_()
+    path = folder / "best.safetensors"
+    save_model(path, model, name=about["model"], classes=tuple(about["classes"]), extra={})
+    return path
+
+
+@pytest.mark.parametrize(("how", "says"), [("collapsed", "every sample is the same"), ("NaN", "NaN or infinity")])
+def test_degenerate_features_are_nulls_with_a_reason(run: Path, tmp_path: Path, how: str, says: str) -> None:
+    assert analyze(spoiled(run, tmp_path, how), "--out", tmp_path / "out", "--figures", "true") == 0
+    found = strict(tmp_path / "out" / "structure.json")["models"][0]  # type: ignore[index]
+    stage = found["stages"]["logits"]
+    assert stage["metrics"]["spectral_decay"] is None and stage["reasons"]["spectral_decay"]
+    assert says in (tmp_path / "out" / "analysis.html").read_text()
+
+
+@pytest.mark.parametrize("pairs", [2, 3])
+def test_two_pairs_are_enough(run: Path, tmp_path: Path, pairs: int) -> None:
+    assert analyze(run, "--out", tmp_path, "--pairs", pairs, "--figures", pairs == 3) == 0
+    stage = strict(tmp_path / "structure.json")["models"][1]["stages"]["embedding"]  # type: ignore[index]
+    assert stage["metrics"]["effective_rank"] >= 1 and "5 samples" in stage["reasons"]["knn_accuracy"]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object, data: str = "digits") -> str:
+    assert analyze(*arguments, data=data) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("cmkd: error: ") and error.count("\n") == 1 and "Traceback" not in error
+    return error
+
+
+def test_bad_input_is_one_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ("--out", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    assert "holds no results.json" in refused(capsys, tmp_path / "empty", *out)
+    (tmp_path / "empty" / "results.json").write_text('{"teacher": {}, "students": []}')
+    assert "has no checkpoint yet" in refused(capsys, tmp_path / "empty", *out)
+    (tmp_path / "empty" / "results.json").write_text("[")
+    assert "is damaged" in refused(capsys, tmp_path / "empty", *out)
+    assert "no checkpoint at" in refused(capsys, tmp_path / "absent.safetensors", *out)
+    assert "did you mean --split" in refused(capsys, run, *out, "--splitt", "test")
+    assert "--pairs is 1" in refused(capsys, run, *out, "--pairs", "1")
+    gone = tmp_path / "gone"
+    shutil.copytree(run, gone)
+    (gone / "students" / "kd" / "seed-0" / "best.safetensors").unlink()
+    assert "is gone" in refused(capsys, gone, *out)
+
+
+def test_other_data_are_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model of other classes, of a modality the data lack, or of another shape."""
+    import pandas as pd
+
+    def folder(name: str, modality: str, classes: int, side: int) -> Path:
+        home = tmp_path / name
+        home.mkdir()
+        for i in range(30):
+            Image.fromarray(np.full((side, side), 8 * i, np.uint8)).save(home / f"{i}.png")
+        rows = [
+            {"id": f"p{i}", "label": i % classes, "split": split, modality: f"{i}.png"}
+            for i, split in enumerate(["train"] * 10 + ["validation"] * 10 + ["test"] * 10)
+        ]
+        pd.DataFrame(rows).to_csv(home / "manifest.csv", index=False)
+        return home
+
+    out = ("--out", tmp_path / "out")
+    teacher = run / "teacher" / "best.safetensors"
+    for name, modality, classes, side, says in (
+        ("classes", "optical", 3, 8, "knows the classes 0, 1, 2, 3, ... (10) and the data have 0, 1, 2"),
+        ("modality", "radar", 10, 8, "unknown modality 'optical'"),
+        ("shape", "optical", 10, 9, "of shape (1, 8, 8), the data have (1, 9, 9)"),
+    ):
+        assert says in refused(capsys, teacher, *out, data=str(folder(name, modality, classes, side)))
