@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,17 +63,20 @@ def write(source: Path, ablation: Path, out: Path) -> Path:
     ladders = [r for r in results if r["step"]["setting"]["severity"] is not None]
     names = list(dict.fromkeys(r["step"]["name"] for r in ladders))
     save(_ladder_figure(ladders, names), out / "images" / "observation-ladder", formats=("svg", "png"))
-    save(_relation_figure(ladders), out / "images" / "observation-relation", formats=("svg", "png"))
+    for name, (stage, metric, label, _) in {"rank": METRICS[1], "uniformity": METRICS[7]}.items():
+        figure = _relation_figure(ladders, stage, metric, label)
+        save(figure, out / "images" / f"observation-{name}", formats=("svg", "png"))
     students = json.loads(ablation.read_text(encoding="utf-8"))["results"] if ablation.is_file() else []
     text = "\n\n".join(
         [
             "# Does dimensional structure go with discriminability?",
             _what(ladders, names),
-            _verdict(ladders),
+            _verdict(ladders, names),
             "![Structure and accuracy by severity](images/observation-ladder.svg)",
             "## What correlates, and how strongly",
             _correlations(ladders, names),
-            "![Effective rank against the linear probe](images/observation-relation.svg)",
+            "![Effective rank against the linear probe](images/observation-rank.svg)",
+            "![Uniformity of the deepest map against the linear probe](images/observation-uniformity.svg)",
             "## By severity",
             _by_severity(ladders, names),
             "## Two real sensors",
@@ -99,17 +103,18 @@ def _cell(found: tuple[float, float, float]) -> str:
 
 def _what(ladders: Results, names: Sequence[str]) -> str:
     severities = sorted({r["step"]["setting"]["severity"] for r in ladders})
-    seeds = sorted({r["step"]["seed"] for r in ladders})
+    rungs = Counter((r["step"]["name"], r["step"]["setting"]["severity"]) for r in ladders).values()
+    seeds = str(min(rungs)) if min(rungs) == max(rungs) else f"{min(rungs)} to {max(rungs)}"
     return (
         f"{len(ladders)} networks were trained with cross-entropy alone, on {', '.join(names)} seen through blur, "
         f"speckle and noise at {len(severities)} severities from {severities[0]:g} (the rich view itself) to "
-        f"{severities[-1]:g}, {len(seeds)} seeds each. Structure and discriminability are measured on validation pairs "
+        f"{severities[-1]:g}, {seeds} seeds each. Structure and discriminability are measured on validation pairs "
         "that trained nothing. The observation says: richer modality, more dimensional structure (channels less "
         "correlated, features more uniform on the sphere, more directions in use), better told classes."
     )
 
 
-def _verdict(ladders: Results) -> str:
+def _verdict(ladders: Results, names: Sequence[str]) -> str:
     holds, against, silent = [], [], []
     for stage, metric, name, sign in METRICS:
         rho, low, high = views(ladders, stage, metric, PROBES[0][0])[0]
@@ -118,12 +123,15 @@ def _verdict(ladders: Results) -> str:
             silent.append(text)
         else:
             (holds if rho * sign > 0 else against).append(text)
+    opposite = [name for stage, metric, name, _ in METRICS if _turns(ladders, names, stage, metric)]
     at_rung = [
         (name, found)
         for stage, metric, name, _ in METRICS
         if not np.isnan((found := views(ladders, stage, metric, PROBES[0][0])[1])[0]) and (found[1] > 0 or found[2] < 0)
     ]
     lines = [
+        f"**Opposite in different data sets ({len(opposite)}):** {'; '.join(opposite) or 'none'}. Here one data set by "
+        "itself shows a correlation that excludes zero, and another shows one of the other sign.",
         f"**As the observation says ({len(holds)} of {len(METRICS)} metrics):** {'; '.join(holds) or 'none'}.",
         f"**The other way round ({len(against)}):** {'; '.join(against) or 'none'}.",
         f"**No correlation that can be told from zero ({len(silent)}):** {'; '.join(silent) or 'none'}.",
@@ -133,6 +141,13 @@ def _verdict(ladders: Results) -> str:
         "the cause of the other.",
     ]
     return "\n\n".join(lines)
+
+
+def _turns(ladders: Results, names: Sequence[str], stage: str, metric: str) -> bool:
+    """Whether a metric surely rises with discriminability in one data set and surely falls in another."""
+    x, y, steps = columns(ladders, stage, metric, PROBES[0][0])
+    found = [rho(x[own], y[own]) for name in names for own in [np.array([step["name"] == name for step in steps])]]
+    return any(low > 0 for _, low, _ in found) and any(high < 0 for _, _, high in found)
 
 
 def _correlations(ladders: Results, names: Sequence[str]) -> str:
@@ -228,7 +243,7 @@ def _ladder_figure(ladders: Results, names: Sequence[str]) -> Figure:
         ("embedding", "linear_probe_accuracy", "linear probe accuracy (%)", 100.0),
         ("embedding", "correlation_mean_abs", "mean |r| of channels, embedding", 1.0),
         ("embedding", "effective_rank", "effective rank, embedding", 1.0),
-        ("embedding", "uniformity_centred", "uniformity, centred embedding", 1.0),
+        ("map", "uniformity", "uniformity, deepest map", 1.0),
         ("map", "uniformity_centred", "uniformity, centred deepest map", 1.0),
         ("embedding", "fisher_ratio", "Fisher ratio, embedding", 1.0),
     )
@@ -243,14 +258,13 @@ def _ladder_figure(ladders: Results, names: Sequence[str]) -> Figure:
             dots = [step["setting"]["severity"] for step in steps]
             axes.plot(dots, factor * x, marker, color=colour, markersize=3.5, alpha=0.6, markeredgewidth=0)
         axes.set_xlabel("severity of the degradation")
-        axes.set_ylabel(label)
+        axes.set_ylabel(label, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#dddddd", linewidth=0.6)
     figure.axes[0].legend(frameon=False, fontsize=9)
     return figure
 
 
-def _relation_figure(ladders: Results) -> Figure:
-    x, y, steps = columns(ladders, "embedding", "effective_rank", "linear_probe_accuracy")
-    label = "effective rank of the embedding"
+def _relation_figure(ladders: Results, stage: str, metric: str, label: str) -> Figure:
+    x, y, steps = columns(ladders, stage, metric, "linear_probe_accuracy")
     return relation_figure(x, 100 * y, [s["name"] for s in steps], x_label=label, y_label="linear probe accuracy (%)")
