@@ -64,19 +64,20 @@ class AugmentationConfig:
     """Random changes of the training samples; modalities on one pixel grid get the same geometry.
 
     Args:
-        flip: mirror images left-right half of the time. Off by default: it changes the class of a digit or a letter.
+        flip: mirror images left-right half of the time. By default where the data set says that a mirrored image is as
+            good a sample of its class: of a ship it is, of a letter it is not.
         shift: largest shift of an image, as a fraction of its side.
         rotate: largest rotation of an image, in degrees.
         scale: largest relative change of size: of an image, or of the values of series and points about their mean.
         noise: standard deviation of Gaussian noise, in units of each channel's own, for vectors, series and points.
-        drop: probability of dropping a point of a set, or a whole time step of a series.
+        drop: probability of dropping a point of a set, or a time step of a series, which then repeats the one before.
     """
 
-    flip: bool = False
+    flip: bool | None = None
     shift: float = 0.1
     rotate: float = 0.0
     scale: float = 0.1
-    noise: float = 0.05
+    noise: float = 0.02
     drop: float = 0.05
 
 

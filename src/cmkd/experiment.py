@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from cmkd.errors import CmkdError, unknown_name
 from cmkd.evaluation import interval, predict, prediction_table, scores
 from cmkd.expression import parse_sum
 from cmkd.methods.combine import from_expression
+from cmkd.methods.pages import bibliography
 from cmkd.models import Model
 from cmkd.training.files import atomic, load_model, write_json, write_text
 from cmkd.training.fit import Task, fit
@@ -79,6 +80,9 @@ class Experiment:
             pack = open_data(self.config.data, allow_unlabelled=self.config.allow_unlabelled)
             rich, poor = self._modalities(pack)
             self._check(pack, rich, poor)
+            if self.config.augmentation.flip is None:
+                augmentation = replace(self.config.augmentation, flip=pack.card.mirror)
+                self.config = replace(self.config, augmentation=augmentation)
             if self.config.epochs is None:
                 epochs, steps = PRESETS[self.config.preset]
                 pairs = len(pack.rows("train", modalities=(poor,)))
@@ -310,6 +314,9 @@ class Experiment:
         }
         if rank() == 0:
             write_json(self.folder / RESULTS, results)
+            used = [*self.methods, *(student["method"] for student in students)]
+            cited = [text.strip() for text in (pack.card.citation, bibliography(used)) if text]
+            write_text(self.folder / "citations.bib", "\n\n".join(cited) + "\n")
         return results
 
 

@@ -44,6 +44,11 @@ def test_results_say_what_the_contract_says(finished: Path) -> None:
     assert kd["gain"] == pytest.approx(np.mean([by[kd["method"], s] - by["none", s] for s in (0, 1)]))
 
 
+def test_the_run_says_what_to_cite(finished: Path) -> None:
+    text = (finished / "citations.bib").read_text()
+    assert "alpaydin1998optical" in text and "hinton2015distilling" in text and text.count("@") == 2
+
+
 def test_students_of_one_seed_begin_alike_and_seeds_differ(finished: Path) -> None:
     from cmkd.training.files import load_model
 

@@ -12,6 +12,7 @@ from cmkd.types import Batch, Modality
 OPTICAL = Modality("optical", "image", (3, 16, 16), "float32", (0.0,) * 3, (1.0,) * 3)
 RADAR = Modality("radar", "image", (1, 8, 8), "float32", (0.0,), (1.0,))
 CLOUD = Modality("cloud", "points", (10, 3), "float32", (1.0,) * 3, (2.0,) * 3)
+SERIES = Modality("steps", "series", (8, 2), "float32", (4.5,) * 2, (2.0,) * 2)
 EVERYTHING = AugmentationConfig(flip=True, shift=0.2, rotate=20.0, scale=0.2, noise=0.1, drop=0.2)
 NOTHING = AugmentationConfig(flip=False, shift=0.0, rotate=0.0, scale=0.0, noise=0.0, drop=0.0)
 
@@ -95,3 +96,13 @@ def test_noise_has_the_standard_deviation_asked_for() -> None:
     difference = augment(given, {"cloud": CLOUD}, only, seed=0, view=0).inputs["cloud"] - points
     assert abs(float(difference.std()) - 0.1 * 2.0) < 0.005
     assert abs(float(difference.mean())) < 0.005
+
+
+def test_a_dropped_time_step_repeats_the_one_before() -> None:
+    only = AugmentationConfig(flip=False, shift=0.0, rotate=0.0, scale=0.0, noise=0.0, drop=0.5)
+    series = torch.arange(1.0, 9.0).view(1, 8, 1).expand(50, 8, 2)
+    given = Batch({"steps": series}, torch.zeros(50, dtype=torch.int64), torch.arange(50))
+    done = augment(given, {"steps": SERIES}, only, seed=0, view=0).inputs["steps"][..., 0]
+    jumps = torch.diff(done, dim=1)
+    assert bool((done[:, 0] == 1.0).all()) and bool((jumps >= 0).all())  # never the mean, never back in time
+    assert bool((jumps == 0).any()) and set(done.flatten().tolist()) <= set(range(1, 9))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cmkd.data.split import assign_splits
@@ -25,8 +25,9 @@ def grouped(draw: st.DrawFn) -> tuple[list[int], list[str], list[str], int]:
     return [label for label, _ in rows], names, marked, draw(st.integers(0, 5))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(grouped())
+@example(([0, 0, 0, 0, 0, -1], ["", "g2", "g2", "g2", "g3", "g3"], ["", *["train"] * 5], 0))
 def test_properties(case: tuple[list[int], list[str], list[str], int]) -> None:
     labels, groups, marked, seed = case
     try:

@@ -91,3 +91,15 @@ def vicreg(
     return invariance_weight * sum(((s - t) ** 2).mean() for s, t in zip(student, teacher, strict=True)) / len(
         student
     ) + sum(own)
+
+
+def sliced_wasserstein(x: Tensor, y: Tensor, *, directions: int, seed: int) -> Tensor:
+    """Take the best of all assignments in each direction, without a sort."""
+    drawn = torch.randn(x.shape[1], directions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    total = x.new_zeros(())
+    for direction in drawn.T:
+        a, b = (z @ direction / direction.norm() for z in (x, y))
+        total = (
+            total + torch.stack([(a - b[list(order)]).square().mean() for order in permutations(range(len(a)))]).min()
+        )
+    return total / directions

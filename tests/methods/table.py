@@ -36,6 +36,7 @@ from cmkd.methods.pkt import pkt
 from cmkd.methods.review_kd import review_kd
 from cmkd.methods.rkd import rkd_angle, rkd_distance
 from cmkd.methods.simkd import simkd
+from cmkd.methods.sliced_wasserstein import sliced_wasserstein
 from cmkd.methods.sp import sp
 from cmkd.methods.srd import srd
 from cmkd.methods.srrl import srrl
@@ -254,6 +255,11 @@ STRUCTURE = [
                 "hypersphere",
             ),
         ),
+        crosses_samples=True,
+    ),
+    Row(
+        "sliced_wasserstein",
+        (Case(sliced_wasserstein, EMBEDDINGS, slow_structure.sliced_wasserstein, {"directions": 5, "seed": 3}),),
         crosses_samples=True,
     ),
     Row(

@@ -1,31 +1,23 @@
-"""``cmkd data``: list, inspect, prepare, build, extend and verify paired data."""
+"""``cmkd data``: list, inspect, prepare, build, extend, verify and check paired data."""
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
 
-from rich import box
-from rich.console import Console
-from rich.progress import Progress as Bar
-from rich.table import Table
-
+from cmkd.cli.capture import check, diff, export, import_data, pair, read_groups, read_kinds, read_pairs
 from cmkd.cli.parsing import choose
+from cmkd.cli.tables import progress, show, table
 from cmkd.data.base import registry
 from cmkd.data.card import SPLITS
-from cmkd.data.manifest import Progress
 from cmkd.data.manifest import append as append_manifest
 from cmkd.data.manifest import build as build_manifest
 from cmkd.data.open import open_data, parse_reference
 from cmkd.data.open import prepare as prepare_data
 from cmkd.data.pack import Pack
+from cmkd.data.summary import markdown, summarise
 from cmkd.errors import CmkdError
-from cmkd.expression import split_list
-from cmkd.types import Kind
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -33,21 +25,27 @@ def main(arguments: Sequence[str]) -> None:
     commands: dict[str, Callable[..., object]] = {
         "list": list_data,
         "info": info,
+        "card": card,
         "prepare": prepare,
+        "pair": pair,
         "build": build,
         "append": append,
         "verify": verify,
+        "check": check,
+        "diff": diff,
+        "export": export,
+        "import": import_data,
     }
     choose(commands, arguments, prog="cmkd data")
 
 
 def list_data() -> None:
     """List the data sets known by name."""
-    table = _table("name", "rich", "poor", "files needed", "what it is", "licence")
+    listed = table("name", "rich", "poor", "files needed", "what it is", "licence")
     for name, kind in registry().items():
         needed = kind.sources[0].url if kind.sources else "none"
-        table.add_row(name, kind.rich, kind.poor, needed, kind.title, kind.licence)
-    _print(table)
+        listed.add_row(name, kind.rich, kind.poor, needed, kind.title, kind.licence)
+    show(listed)
 
 
 def info(reference: str) -> None:
@@ -56,9 +54,20 @@ def info(reference: str) -> None:
     Args:
         reference: a data set's name, as in digits(severity=0.3) or mars:FOLDER, a pack, or a folder with a manifest.
     """
-    with _progress() as progress:
-        pack = open_data(reference, progress=progress)
+    with progress() as report:
+        pack = open_data(reference, progress=report)
     _show(pack)
+
+
+def card(reference: str) -> None:
+    """Print the data card as Markdown: classes and their balance, groups, copies across splits, what is unsound.
+
+    Args:
+        reference: as in `cmkd data info`.
+    """
+    with progress() as told:
+        pack = open_data(reference, progress=told)
+    print(markdown(pack), end="")
 
 
 def prepare(name: str, *, source: Path | None = None, out: Path | None = None) -> None:
@@ -70,8 +79,8 @@ def prepare(name: str, *, source: Path | None = None, out: Path | None = None) -
         out: folder of the pack to make; the cache unless given.
     """
     call, place = parse_reference(name)
-    with _progress() as progress:
-        pack = prepare_data(call, source if source is not None else place, out=out, progress=progress)
+    with progress() as told:
+        pack = prepare_data(call, source if source is not None else place, out=out, progress=told)
     _show(pack)
 
 
@@ -102,27 +111,22 @@ def build(
         poor: the student's modality unless a run says otherwise.
         workers: threads that read files.
     """
-    kinds: dict[str, Kind] = {}
-    for modality, text in _pairs("kind", kind, "radar=points").items():
-        found = next((k for k in get_args(Kind) if k == text), None)
-        if found is None:
-            raise CmkdError(f"unknown kind '{text}' of {modality}: use {', '.join(get_args(Kind))}")
-        kinds[modality] = found
-    with _progress() as progress:
+    with progress() as report:
         pack = build_manifest(
             folder,
             out,
             seed=seed,
             allow_unlabelled=allow_unlabelled,
-            kinds=kinds,
+            kinds=read_kinds(kind),
             sizes=_sizes(size),
-            registered=[[name.strip() for name in group.split("+")] for group in split_list(registered)],
+            registered=read_groups(registered),
             rich=rich,
             poor=poor,
             workers=workers,
-            progress=progress,
+            progress=report,
         )
     _show(pack)
+    print(f"\nlook for duplicates, blank, clipped and other faulty pairs: cmkd data check {out} --out DIR")
 
 
 def append(pack: Path, folder: Path, *, seed: int = 0, allow_unlabelled: bool = False, workers: int = 1) -> None:
@@ -135,9 +139,9 @@ def append(pack: Path, folder: Path, *, seed: int = 0, allow_unlabelled: bool = 
         allow_unlabelled: keep pairs without a label, for distillation alone.
         workers: threads that read files.
     """
-    with _progress() as progress:
+    with progress() as report:
         made = append_manifest(
-            pack, folder, seed=seed, allow_unlabelled=allow_unlabelled, workers=workers, progress=progress
+            pack, folder, seed=seed, allow_unlabelled=allow_unlabelled, workers=workers, progress=report
         )
     _show(made)
 
@@ -155,7 +159,7 @@ def verify(pack: Path) -> None:
 
 def _show(pack: Pack) -> None:
     card = pack.card
-    facts = _table("pack", str(pack.path))
+    facts = table("pack", str(pack.path))
     facts.add_row("name", f"{card.name}: {card.title}" if card.title else card.name)
     facts.add_row("version", f"{card.version} of {card.history[-1].date}")
     names = ", ".join(pack.classes[:12]) + (", ..." if len(pack.classes) > 12 else "")
@@ -163,8 +167,15 @@ def _show(pack: Pack) -> None:
     facts.add_row("split", f"{card.split.get('method', 'not recorded')}, seed {card.split.get('seed', 'none')}")
     facts.add_row("rich, poor", f"{card.rich or 'not set'}, {card.poor or 'not set'}")
     facts.add_row("registered", "; ".join(", ".join(group) for group in card.registered) or "none")
+    summary = summarise(pack)
+    common = f"commonest train class {summary.imbalance:.3g} times the rarest"
+    facts.add_row("balance", f"{common}; answering with it gives {100 * summary.majority:.1f} % on test")
+    groups = ", ".join(f"{summary.groups[split]} in {split}" for split in SPLITS)
+    facts.add_row("groups", groups if any(summary.groups.values()) else "none")
+    facts.add_row("notes", card.notes or "none")
     facts.add_row("licence", card.licence or "not stated")
-    sensors = _table("modality", "kind", "shape", "type", "mean", "std", *SPLITS)
+    facts.add_row("citation", " ".join(card.citation.split()) or "none")
+    sensors = table("modality", "kind", "shape", "type", "mean", "std", *SPLITS)
     for name, modality in pack.modalities.items():
         numbers = [str(len(pack.rows(split, modalities=[name]))) for split in SPLITS]
         shape = " x ".join(map(str, modality.shape))
@@ -173,60 +184,17 @@ def _show(pack: Pack) -> None:
         )
     counts = [str(len(pack.rows(split, modalities=list(pack.modalities), labelled=True))) for split in SPLITS]
     sensors.add_row("all, labelled", "", "", "", "", "", *counts)
-    _print(facts, sensors)
+    show(facts, sensors)
 
 
 def _short(values: Sequence[float]) -> str:
     return " ".join(f"{value:.3g}" for value in values[:4]) + (" ..." if len(values) > 4 else "")
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _print(*tables: Table) -> None:
-    # off a terminal nothing is wrapped, so that the output can be searched line by line
-    console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
-    with console.capture() as captured:
-        for table in tables:
-            console.print(table)
-            console.print()
-    print("\n".join(line.rstrip() for line in captured.get().rstrip().splitlines()))
-
-
-def _pairs(flag: str, text: str, example: str) -> dict[str, str]:
-    found = dict(part.partition("=")[::2] for part in split_list(text))
-    for name, value in found.items():
-        if not name or not value:
-            raise CmkdError(f"cannot read --{flag} '{name}': write modality=value, as in {example}")
-    return found
-
-
 def _sizes(text: str) -> dict[str, tuple[int, ...]]:
     sizes = {}
-    for name, value in _pairs("size", text, "optical=64x64").items():
+    for name, value in read_pairs("size", text, "optical=64x64").items():
         if not re.fullmatch(r"\d+(x\d+)*", value):
             raise CmkdError(f"cannot read --size {name}={value}: write numbers, as in optical=64x64")
         sizes[name] = tuple(int(number) for number in value.split("x"))
     return sizes
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Give a progress callback: a bar on a terminal, a line per tenth elsewhere; both on the error stream."""
-    if not sys.stderr.isatty():
-        tenths: set[int] = set()
-
-        def line(done: int, total: int) -> None:
-            if (tenth := 10 * done // total) not in tenths:
-                tenths.add(tenth)
-                print(f"reading {done} of {total} pairs", file=sys.stderr, flush=True)
-
-        yield line
-        return
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task: Any = bar.add_task("reading pairs", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -31,8 +33,23 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
         prog=prog, exit_on_error=False, allow_abbrev=False, description=(function.__doc__ or "").split("\n")[0]
     )
     parser.add_function_arguments(function, as_positional=True)
-    values = parse(parser, arguments).as_dict()
+    values = parse(parser, _spell_out(function, arguments)).as_dict()
     function(**values)
+
+
+def _spell_out(function: Callable[..., object], arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with ``true`` behind a switch that stands alone: ``--json`` is ``--json true``."""
+    switches = {
+        f"--{name}"
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is False and parameter.kind is parameter.KEYWORD_ONLY
+    }
+    spelt: list[str] = []
+    for argument, following in zip_longest(arguments, arguments[1:]):
+        spelt.append(argument)
+        if argument in switches and following not in ("true", "false", "True", "False"):
+            spelt.append("true")
+    return spelt
 
 
 def choose(functions: Mapping[str, Callable[..., object]], arguments: Sequence[str], *, prog: str) -> None:

@@ -15,6 +15,9 @@ from rich.table import Table
 from cmkd.cli.parsing import parse
 from cmkd.config import RunConfig
 
+SHORT = {"--devices": "--trainer.devices", "--batch_size": "--trainer.batch_size"}
+"""Flags that many type, and the ones they stand for."""
+
 
 def parser() -> ArgumentParser:
     """Return the parser: the fields of `RunConfig`, and for each method its hyperparameters."""
@@ -25,6 +28,7 @@ def parser() -> ArgumentParser:
         exit_on_error=False,
         allow_abbrev=False,
         description="Train a teacher on the rich modality, then a student for each method and seed on the poor one.",
+        epilog=f"Short: {', '.join(f'{short} for {flag}' for short, flag in SHORT.items())}.",
     )
     made.add_argument(
         "--config", action="config", help="a YAML file with any of these options, such as config.yaml of a run"
@@ -38,7 +42,7 @@ def parser() -> ArgumentParser:
 
 def main(arguments: Sequence[str]) -> None:
     """Run from a command line."""
-    given = parse(parser(), arguments).as_dict()
+    given = parse(parser(), [_long(argument) for argument in arguments]).as_dict()
     given.pop("config", None)
     values = {name: given.pop(name) for name in RunConfig.__dataclass_fields__}
     config = _build(RunConfig, values)
@@ -46,6 +50,11 @@ def main(arguments: Sequence[str]) -> None:
     console = Console(soft_wrap=not sys.stdout.isatty())
     console.print(table(results))
     print(f"report: {Path(config.out) / 'report.html'}")
+
+
+def _long(argument: str) -> str:
+    flag, equals, value = argument.partition("=")
+    return SHORT.get(flag, flag) + equals + value
 
 
 def _build(cls: type[Any], values: dict[str, Any]) -> Any:  # noqa: ANN401  # any of the dataclasses

@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import lzma
 import re
-import stat
 import tarfile
 import zipfile
 import zlib
@@ -19,30 +18,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import IO, Self
 
+from cmkd.data.containers import (
+    BLOCK_BYTES,
+    FREE_BYTES,
+    RATIO,
+    Container,
+    FolderContainer,
+    TarContainer,
+    UnsafeError,
+    ZipContainer,
+    whole_blocks,
+)
 from cmkd.errors import CmkdError
 
-BLOCK_BYTES = 2**20
-FREE_BYTES = 64 * 2**20
-"""What any archive may unpack to."""
-RATIO = 200
-"""How many times its own size an archive may unpack to, beyond `FREE_BYTES`; images and sound stay below 10."""
 READ_BYTES = 2**31
 """The largest file that is read whole."""
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, NotImplementedError)
 """What the standard library raises for truncated, corrupted and unsupported archives."""
 _IGNORED = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|\._)")
-
-
-class _Backend(Protocol):
-    """What a folder, a zip and a tar file have in common."""
-
-    sizes: dict[str, int]
-
-    def open(self, name: str) -> IO[bytes]: ...
-
-    def close(self) -> None: ...
 
 
 class Archive:
@@ -76,13 +71,13 @@ class Archive:
         self._backend = self._opened()
         self.sizes = dict(sorted((n, size) for n, size in self._backend.sizes.items() if not _IGNORED.search(n)))
 
-    def _opened(self) -> _Backend:
+    def _opened(self) -> Container:
         if self.place.is_dir():
-            return _Folder(self.place)
+            return FolderContainer(self.place)
         try:
             if zipfile.is_zipfile(self.place):
-                return _Zip(self.place)
-            return _Tar(self.place)
+                return ZipContainer(self.place)
+            return TarContainer(self.place)
         except UnsafeError as error:
             raise CmkdError(f"{self.place} is not safe to read: {error}; get it from {self.address}") from error
         except DAMAGE as error:
@@ -124,7 +119,7 @@ class Archive:
         what = f"{name} in {self.place}"
         with damage(what, self.address), self._backend.open(name) as file:
             total = 0
-            for block in _blocks(file, size):
+            for block in whole_blocks(file, size):
                 total += len(block)
                 yield block
         if total != self.sizes[name]:
@@ -143,121 +138,6 @@ class Archive:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-class UnsafeError(Exception):
-    """What is unsafe about an archive."""
-
-
-class _Folder:
-    def __init__(self, place: Path) -> None:
-        self._place = place
-        files = (path for path in place.rglob("*") if path.is_file())
-        self.sizes = {path.relative_to(place).as_posix(): path.stat().st_size for path in files}
-
-    def open(self, name: str) -> IO[bytes]:
-        return (self._place / name).open("rb")
-
-    def close(self) -> None:
-        pass
-
-
-class _Zip:
-    def __init__(self, place: Path) -> None:
-        self._file = zipfile.ZipFile(place)
-        try:
-            self.sizes = self._listed(place.stat().st_size)
-        except BaseException:
-            self._file.close()
-            raise
-
-    def _listed(self, size: int) -> dict[str, int]:
-        tally = _Tally(size)
-        for info in self._file.infolist():
-            mode = info.external_attr >> 16
-            if info.is_dir():
-                tally.check_name(info.filename.rstrip("/"))
-            elif info.flag_bits & 1:
-                raise UnsafeError(f"{info.filename} is encrypted")
-            elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                raise UnsafeError(f"{info.filename} is a link or a device")
-            else:
-                tally.add(info.filename, info.file_size)
-        return tally.sizes
-
-    def open(self, name: str) -> IO[bytes]:
-        return self._file.open(name)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Tar:
-    def __init__(self, place: Path) -> None:
-        self._file = tarfile.open(place, "r:*")  # noqa: SIM115  # closed by its owner
-        try:
-            self._members = self._listed(place.stat().st_size)
-            self.sizes = {name: member.size for name, member in self._members.items()}
-        except BaseException:
-            self._file.close()
-            raise
-
-    def _listed(self, size: int) -> dict[str, tarfile.TarInfo]:
-        tally, members, end = _Tally(size), {}, 0
-        for member in self._file:
-            end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-            if member.isdir():
-                tally.check_name(member.name)
-            elif not member.isreg():
-                raise UnsafeError(f"{member.name} is a link or a device")
-            else:
-                tally.add(member.name, member.size)
-                members[member.name] = member
-        # tarfile takes an archive that was cut between two members for a whole one
-        assert self._file.fileobj is not None
-        self._file.fileobj.seek(end)
-        if self._file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("no end of archive")
-        for block in _blocks(self._file.fileobj, BLOCK_BYTES):  # to the end, where the checksum of the stream is
-            tally.spend(len(block))
-        return members
-
-    def open(self, name: str) -> IO[bytes]:
-        opened = self._file.extractfile(self._members[name])
-        assert opened is not None
-        return opened
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Tally:
-    """The members of an archive that have been found safe, and how much they unpack to."""
-
-    def __init__(self, archive_bytes: int) -> None:
-        self.sizes: dict[str, int] = {}
-        self._left = FREE_BYTES + RATIO * archive_bytes
-
-    def check_name(self, name: str) -> None:
-        inside = name and not re.search(r"^/|^[A-Za-z]:|\\|[\x00-\x1f]", name)
-        if not inside or ".." in name.split("/"):
-            raise UnsafeError(f"the path {name!r} leaves it")
-
-    def add(self, name: str, size: int) -> None:
-        self.check_name(name)
-        if name in self.sizes:
-            raise UnsafeError(f"{name} is in it twice")
-        self.spend(size)
-        self.sizes[name] = size
-
-    def spend(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
-            raise UnsafeError(f"it unpacks to more than {RATIO} times its size")
 
 
 @contextmanager
@@ -297,7 +177,7 @@ def unpacked(path: Path, *, address: str, size: int = BLOCK_BYTES, limit: int | 
         opener: Callable[[Path, str], IO[bytes]] = gzip.open if packed else open  # type: ignore[assignment]
         total = 0
         with opener(path, "rb") as file:
-            for block in _blocks(file, size):
+            for block in whole_blocks(file, size):
                 total += len(block)
                 if total > most:
                     raise CmkdError(f"{path} unpacks to more than {most} bytes: get it again from {address}")
@@ -308,16 +188,3 @@ def checksum(path: Path, *, algorithm: str = "sha256") -> str:
     """Return the checksum of a file as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def _blocks(file: _Readable, size: int) -> Iterator[bytes]:
-    """Yield blocks of exactly `size` bytes, though a stream may give fewer at a time; the last one is what is left."""
-    while True:
-        parts, missing = [], size
-        while missing and (piece := file.read(min(missing, BLOCK_BYTES))):
-            parts.append(piece)
-            missing -= len(piece)
-        if block := b"".join(parts):
-            yield block
-        if missing:
-            return

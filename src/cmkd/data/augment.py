@@ -19,7 +19,7 @@ from cmkd.types import Batch, Modality
 class Strengths(Protocol):
     """What `augment` reads of a configuration; see ``AugmentationConfig``."""
 
-    flip: bool
+    flip: bool | None
     shift: float
     rotate: float
     scale: float
@@ -143,5 +143,17 @@ def _values(
         rows = values.shape[1:-1]
         draw = hashed_uniform(index, int(torch.Size(rows).numel()), seed=seed, view=view, stream=stream + 3000)
         dropped = (draw < strengths.drop).view(len(index), *rows, 1)
-        changed = torch.where(dropped, torch.zeros_like(mean) if padding is not None else mean, changed)
+        changed = changed.masked_fill(dropped, 0.0) if padding is not None else _hold(changed, dropped)
     return changed
+
+
+def _hold(values: Tensor, dropped: Tensor) -> Tensor:
+    """Return series in which a dropped step repeats the one before: a jump to the mean would be a motion of its own.
+
+    Args:
+        values: ``(batch, time, features)``.
+        dropped: ``(batch, time, 1)`` bool; a first step is kept.
+    """
+    steps = torch.arange(values.shape[1], device=values.device).view(1, -1, 1)
+    kept = steps.masked_fill(dropped, 0).cummax(1).values
+    return values.gather(1, kept.expand_as(values))

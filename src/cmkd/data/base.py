@@ -6,15 +6,17 @@ import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from cmkd.data.manifest import Progress
 from cmkd.data.pack import Pack
+from cmkd.data.writer import PackWriter
 from cmkd.errors import CmkdError, unknown_name
+from cmkd.types import Modality
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,53 @@ class DataSet(ABC):
     """Options that make a small pack, for tests, where `make_tiny` alone does not."""
     progress: Progress | None = None
     """Told of pairs written by data sets that take long; set on the object before `prepare`."""
+    revision: ClassVar[int] = 1
+    """Raised whenever `prepare` begins to write other values; packs made before are then left in the cache unread."""
+    mirror: ClassVar[bool] = False
+    """Whether a mirrored image is as good a sample of its class: of a ship it is, of a letter it is not."""
+    unsound: ClassVar[str] = ""
+    """What is known to be unsound about it as a benchmark; goes into the pack's notes and so onto its data card."""
+
+    def writer(
+        self,
+        destination: Path,
+        *,
+        classes: Sequence[str],
+        modalities: Sequence[Modality],
+        split: Mapping[str, Any],
+        registered: Sequence[Sequence[str]] = (),
+        notes: str = "",
+    ) -> PackWriter:
+        """Return a writer of a pack that says of itself what this class says; arguments as in `PackWriter`."""
+        return PackWriter(
+            destination,
+            name=self.name,
+            classes=classes,
+            modalities=modalities,
+            title=self.title,
+            rich=self.rich,
+            poor=self.poor,
+            registered=registered,
+            mirror=self.mirror,
+            licence=self.licence,
+            citation=self.citation,
+            sources=[item.url for item in self.sources],
+            split=split,
+            notes=" ".join(part for part in (notes, self.unsound) if part),
+        )
+
+    def source_folder(self, source: Path | None) -> Path:
+        """Return where the published files are.
+
+        Raises:
+            CmkdError: none is given or it does not exist; the line says where they are published.
+        """
+        address = self.sources[0].url
+        if source is None:
+            raise CmkdError(f"{self.name} needs its files: get {address} and give their place, as in {self.name}:PATH")
+        if not source.exists():
+            raise CmkdError(f"{source} does not exist: get the files of {self.name} from {address}")
+        return source
 
     @abstractmethod
     def prepare(self, source: Path | None, destination: Path) -> Pack:

@@ -46,6 +46,7 @@ class Card:
         rich: the teacher's modality unless told otherwise.
         poor: the student's modality unless told otherwise.
         registered: groups of image modalities that share a pixel grid, to be augmented with one geometric transform.
+        mirror: whether a mirrored image is as good a sample of its class: of a ship it is, of a letter it is not.
         licence: of the data, as its publisher states it.
         citation: BibTeX, or empty.
         sources: addresses of the published files.
@@ -64,6 +65,7 @@ class Card:
     rich: str | None
     poor: str | None
     registered: tuple[tuple[str, ...], ...]
+    mirror: bool
     licence: str
     citation: str
     sources: tuple[str, ...]
@@ -135,6 +137,7 @@ class CardFile:
                 classes=tuple(record["classes"]),
                 sources=tuple(head["sources"]),
                 registered=tuple(tuple(group) for group in head["registered"]),
+                mirror=bool(head.get("mirror", False)),
                 modalities={
                     name: Modality(
                         name,

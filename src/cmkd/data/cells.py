@@ -58,18 +58,23 @@ def inspect(path: Path, kind: Kind | None = None) -> Cell:
     return _as_kind(path, found, kind)
 
 
-def read(path: Path, kind: Kind) -> NDArray[Any]:
+def read(path: Path, kind: Kind | None = None, *, finite: bool = True) -> NDArray[Any]:
     """Return the array of a file, shaped and typed as `inspect` said.
+
+    Args:
+        path: the file.
+        kind: how to read it; as in `inspect`.
+        finite: refuse NaN and infinite values.
 
     Raises:
         CmkdError: the file is damaged or truncated, or has NaN or infinite values; the line names the file.
     """
     array = _guarded(path, _content)
     cell = _as_kind(path, Cell(_natural(path, array.shape), array.shape, array.dtype.name), kind)
-    if kind == "image" and array.ndim == 3 and _channels_last(path, array.shape):
+    if cell.kind == "image" and array.ndim == 3 and _channels_last(path, array.shape):
         array = np.moveaxis(array, -1, 0)
     array = np.ascontiguousarray(array.reshape(cell.shape), dtype=cell.dtype)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         raise CmkdError(f"{path} holds NaN or infinite values: fill them, or leave the cell empty")
     return array
 

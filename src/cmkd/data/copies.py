@@ -21,7 +21,7 @@ class Signatures:
     """What is kept of images to compare them.
 
     Args:
-        cells: ``(images, cells)`` means of a coarse grid, over all channels.
+        cells: ``(images, cells)`` means of a coarse grid over all channels, about the middle grey.
         contrast: ``(images,)`` standard deviation within a channel.
     """
 
@@ -37,7 +37,7 @@ class Signatures:
             count, _, height, width = values.shape
             down, across = (max(n for n in range(1, _CELLS + 1) if side % n == 0) for side in (height, width))
             grid = values.mean(1).reshape(count, down, height // down, across, width // across).mean((2, 4))
-            cells.append(grid.reshape(count, -1))
+            cells.append(grid.reshape(count, -1) - 127.5)  # small numbers: their squares cancel below, in float32
             contrast.append(np.sqrt(values.var((2, 3)).mean(1)))
         return cls(np.concatenate(cells[1:] or cells), np.concatenate(contrast))
 
@@ -70,16 +70,21 @@ def confirmed(
 ) -> NDArray[np.int64]:
     """As `copies`, with the signatures at hand."""
     first, second = _candidates(signatures, other_signatures)
-    if not len(first):
-        return rows[:0]
-    images, other_images = _images(read, rows, first), _images(read_others, others, second)
-    limit = CONTRAST * other_signatures.contrast[second]
-    found = [
-        i
-        for i, j, most in zip(first.tolist(), second.tolist(), limit.tolist(), strict=True)
-        if _distance(images[i], other_images[j]) <= most
-    ]
-    return rows[np.unique(np.array(found, dtype=np.int64))]
+    limit = CONTRAST * other_signatures.contrast
+    found: set[int] = set()
+    targets = np.unique(second)
+    for start in range(0, len(targets), _ROWS):  # so many images are held, and one block of the others
+        held = targets[start : start + _ROWS]
+        images = dict(zip(held.tolist(), _each(read_others, others[held]), strict=True))
+        here = np.isin(second, held)
+        partners: dict[int, list[int]] = {}
+        for i, j in zip(first[here].tolist(), second[here].tolist(), strict=True):
+            partners.setdefault(i, []).append(j)
+        wanted = sorted(partners)
+        for i, image in zip(wanted, _each(read, rows[wanted]), strict=True):
+            if any(_distance(image, images[j]) <= limit[j] for j in partners[i]):
+                found.add(i)
+    return rows[sorted(found)]
 
 
 def _candidates(ours: Signatures, others: Signatures) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -87,8 +92,8 @@ def _candidates(ours: Signatures, others: Signatures) -> tuple[NDArray[np.int64]
     # the squares are columns of the product: |a - b|² - |b|² = a·(-2b) + |a|²; one pass over the pairs less
     own = np.column_stack([ours.cells, np.square(ours.cells).sum(1)])
     other = np.column_stack([-2.0 * others.cells, np.ones(len(others.cells), np.float32)])
-    # a little more than the limit: float32 is off by up to about 1 where grids of 64 cells cancel
-    limit = 1.01 * others.cells.shape[1] * np.square(CONTRAST * others.contrast) + 1.0
+    # a little more than the limit: sums of 64 squares of up to 127² are off by a few times 2**-3 in float32
+    limit = 1.01 * others.cells.shape[1] * np.square(CONTRAST * others.contrast) + 4.0
     limit -= np.square(others.cells).sum(1)
     found: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     for start in range(0, len(own), _ROWS):
@@ -99,10 +104,8 @@ def _candidates(ours: Signatures, others: Signatures) -> tuple[NDArray[np.int64]
     return np.concatenate([first for first, _ in found]), np.concatenate([second for _, second in found])
 
 
-def _images(read: Reader, rows: NDArray[np.int64], positions: NDArray[np.int64]) -> dict[int, NDArray[np.uint8]]:
-    wanted = np.unique(positions)
-    images = (image for block in read(rows[wanted]) for image in block)
-    return dict(zip(wanted.tolist(), images, strict=True))
+def _each(read: Reader, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    return (image for block in (read(rows) if len(rows) else ()) for image in block)
 
 
 def _distance(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:

@@ -48,6 +48,9 @@ class PerImage:
         seed: of the data set.
         keys: one number per image, such as `image_key` gives.
 
+    Raises:
+        CmkdError: the seed is negative.
+
     Example:
         >>> pair, alone = PerImage(0, [7, 8]).normal(0, 1, (2, 3)), PerImage(0, [8]).normal(0, 1, (1, 3))
         >>> bool((pair[1] == alone[0]).all())
@@ -55,6 +58,8 @@ class PerImage:
     """
 
     def __init__(self, seed: int, keys: Sequence[int]) -> None:
+        if seed < 0:
+            raise CmkdError(f"seed {seed} is negative: give 0 or more")
         self._generators = [np.random.default_rng([seed, key]) for key in keys]
 
     def gamma(self, shape: float, scale: float, size: tuple[int, ...]) -> NDArray[np.float64]:
@@ -158,10 +163,17 @@ def _sketch(images: Values, severity: float, generator: Randomness) -> Values:
     stroke is lost with the probability ``LOST * severity``; every other one shows a false stroke with ``FALSE *
     severity``. Colour, shading and the strength of edges are gone at any severity.
     """
-    from scipy.ndimage import sobel
+    from scipy.ndimage import correlate1d
 
     values = grey(images)
-    slope = np.hypot(sobel(values, axis=-1, mode="nearest"), sobel(values, axis=-2, mode="nearest")) / 8.0
+    # not scipy's sobel, which smooths along every other axis, images and channels too
+    across, down = (
+        correlate1d(
+            correlate1d(values, [-0.5, 0.0, 0.5], along, mode="nearest"), [0.25, 0.5, 0.25], other, mode="nearest"
+        )
+        for along, other in ((-1, -2), (-2, -1))
+    )
+    slope = np.hypot(across, down)
     strokes = slope > EDGE[0] + (EDGE[1] - EDGE[0]) * severity
     draw = generator.random(values.shape)
     return np.where(strokes, draw >= LOST * severity, draw < FALSE * severity).astype(np.float32)

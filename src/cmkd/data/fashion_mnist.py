@@ -40,18 +40,21 @@ class FashionMnist(IdxImages):
 
     Args:
         degradation: see `cmkd.data.degrade`.
-        severity: of the degradation, 0 to 1.
+        severity: of the degradation, 0 to 1. At the default a random forest's validation accuracy falls from 0.85 to
+            0.73 (``benchmarks/degradation_gap.py``).
         seed: of its random numbers.
         train_pairs: keep so many train pairs, as many of each class; all unless given.
         check: whether files must have the published checksums.
     """
 
     name = "fashion_mnist"
+    mirror = True
     title = "Articles of clothing, 28 x 28, beside a degraded view"
     licence = "MIT, (c) 2017 Zalando SE"
     citation = """@misc{xiao2017fashion, title={Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning
   Algorithms}, author={Xiao, Han and Rasul, Kashif and Vollgraf, Roland}, year={2017}, eprint={1708.07747},
   archivePrefix={arXiv}}"""
+    unsound = "Pictures of one article in several colours may lie in different splits."
     address = ADDRESS
     classes = (
         "T-shirt or top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
@@ -62,7 +65,7 @@ class FashionMnist(IdxImages):
         self,
         *,
         degradation: Name = "sketch",
-        severity: float = 0.6,
+        severity: float = 0.8,
         seed: int = 0,
         train_pairs: int | None = None,
         check: bool = True,

@@ -7,13 +7,18 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmkd.data.archive import checksum, unpacked
 from cmkd.data.base import Source
 from cmkd.errors import CmkdError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -26,8 +31,8 @@ BLOCK_BYTES = 2**16
 def fetch(sources: Sequence[Source], folder: Path) -> Path:
     """Download the files that `folder` lacks, and return it.
 
-    A download that was interrupted is taken up where it stopped. A file appears under its name once its checksum is
-    right; pooch sees to that.
+    A download that was interrupted is taken up where it stopped; a second process waits for the first. A file appears
+    under its name once its checksum is right; pooch sees to that.
 
     Args:
         sources: the files; all have checksums.
@@ -37,31 +42,51 @@ def fetch(sources: Sequence[Source], folder: Path) -> Path:
         CmkdError: an address cannot be reached, or what it offers has another checksum; the line names the address and
             the path where a file that was got otherwise is looked for.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CmkdError(f"cannot write to {folder}: {error.strerror or error}") from error
+    with _alone(folder):
+        for source in sources:
+            if not (folder / source.name).exists():
+                _download(source, folder / source.name)
+    return folder
+
+
+def _download(source: Source, target: Path) -> None:
     import pooch
     import requests
 
-    for source in sources:
-        target = folder / source.name
-        if target.exists():
-            continue
-        known = f"sha256:{source.sha256}" if source.sha256 else f"md5:{source.md5}"
-        logger = pooch.get_logger()
-        level, _ = logger.level, logger.setLevel(logging.WARNING)
-        try:
-            pooch.retrieve(source.url, known, source.name, folder, downloader=_Resumed(target))
-        except (requests.RequestException, OSError) as error:
-            reason = type(error).__name__ if isinstance(error, requests.RequestException) else error.strerror
-            raise CmkdError(
-                f"cannot download {source.url} ({reason}): get it elsewhere and put it at {target}"
-            ) from error
-        except ValueError as error:  # pooch's word for a wrong checksum
-            raise CmkdError(
-                f"{source.url} offers another file than was published (its checksum is not {known}): get it elsewhere "
-                f"and put it at {target}"
-            ) from error
-        finally:
-            logger.setLevel(level)
-    return folder
+    known = f"sha256:{source.sha256}" if source.sha256 else f"md5:{source.md5}"
+    logger = pooch.get_logger()
+    level, _ = logger.level, logger.setLevel(logging.WARNING)
+    try:
+        pooch.retrieve(source.url, known, target.name, target.parent, downloader=_Resumed(target))
+    except (requests.RequestException, OSError) as error:
+        reason = type(error).__name__ if isinstance(error, requests.RequestException) else error.strerror
+        raise CmkdError(f"cannot download {source.url} ({reason}): get it elsewhere and put it at {target}") from error
+    except ValueError as error:  # pooch's word for a wrong checksum
+        raise CmkdError(
+            f"{source.url} offers another file than was published (its checksum is not {known}): get it elsewhere "
+            f"and put it at {target}"
+        ) from error
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process downloads into `folder`; without advisory locks (Windows) do nothing."""
+    if fcntl is None:  # pragma: no cover  # Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a network file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class _Resumed:
@@ -127,6 +152,28 @@ def find(place: Path, source: Source) -> Path:
     if not path.is_file():
         raise CmkdError(f"{path} does not exist: get it from {source.url}")
     return path
+
+
+def packed_or_folder(source: Path, archive: str) -> Path:
+    """Return what to open: the published archive where it is in the folder `source`, else the one archive that is.
+
+    Otherwise `source` itself, for files that were unpacked.
+    """
+    if not source.is_dir() or (source / archive).is_file():
+        return source / archive if source.is_dir() else source
+    others = [path for path in sorted(source.iterdir()) if path.name.endswith((".zip", ".tar", ".tar.gz", ".tgz"))]
+    return others[0] if len(others) == 1 else source
+
+
+def verify_present(folder: Path, sources: Sequence[Source]) -> None:
+    """Compare those files with their published checksums that lie in `folder` under their names.
+
+    Raises:
+        CmkdError: one differs.
+    """
+    for source in sources:
+        if (folder / source.name).is_file():
+            verify(folder / source.name, source)
 
 
 def verify(path: Path, source: Source) -> None:

@@ -130,6 +130,8 @@ def append(
     known = dict(zip(old.index["group"].tolist(), old.index["split"].tolist(), strict=True))
     groups = table.groups or [""] * len(table.ids)
     marked = table.splits or [""] * len(table.ids)
+    # a row without a split also follows one of its group that has it; the pack's own groups come first
+    known = {group: split for group, split in zip(groups, marked, strict=True) if group and split} | known
     marked = [s or (known[g] if g and g in known else "train") for s, g in zip(marked, groups, strict=True)]
     splits = [ALIASES.get(split, split) for split in marked]
     record = {"method": "given, else by the pack's groups, else train", "seed": seed, "before": dict(old.card.split)}

@@ -130,7 +130,8 @@ class Mnist(IdxImages):
 
     Args:
         degradation: see `cmkd.data.degrade`.
-        severity: of the degradation, 0 to 1.
+        severity: of the degradation, 0 to 1. At the default a random forest's validation accuracy falls from 0.92 to
+            0.68 (``benchmarks/degradation_gap.py``).
         seed: of its random numbers.
         train_pairs: keep so many train pairs, as many of each class; all unless given.
         check: whether files must have the published checksums.
@@ -142,6 +143,7 @@ class Mnist(IdxImages):
     citation = """@article{lecun1998gradient, title={Gradient-Based Learning Applied to Document Recognition},
   author={LeCun, Yann and Bottou, L{\\'e}on and Bengio, Yoshua and Haffner, Patrick},
   journal={Proceedings of the IEEE}, volume={86}, number={11}, pages={2278--2324}, year={1998}}"""
+    unsound = "Validation shares writers with train: the files do not say who wrote what."
     address = ADDRESS
     classes = tuple(str(digit) for digit in range(10))
     sources = tuple(Source(file, f"{ADDRESS}/{file}", sha256, unpacked=content) for file, sha256, content in _CHECKSUMS)
@@ -150,7 +152,7 @@ class Mnist(IdxImages):
         self,
         *,
         degradation: Name = "speckle",
-        severity: float = 0.6,
+        severity: float = 0.5,
         seed: int = 0,
         train_pairs: int | None = None,
         check: bool = True,

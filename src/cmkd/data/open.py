@@ -127,7 +127,12 @@ def prepare(
         if out.exists():
             raise PackExistsError(f"{out} exists: remove it or write somewhere else")
         return data_set.prepare(place, out)
-    key = {"name": call.name, "options": options, "source": _stats(place) if place is not None else None}
+    key = {
+        "name": call.name,
+        "revision": kind.revision,
+        "options": options,
+        "source": _stats(place) if place is not None else None,
+    }
     return _cached(call.name, key, lambda destination: data_set.prepare(place, destination))
 
 

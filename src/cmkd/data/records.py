@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,14 +68,3 @@ class Records:
         for name in self.names:
             for block in self.archive.blocks(name, BLOCK * self.bytes):
                 yield np.frombuffer(block, np.uint8).reshape(-1, self.bytes)
-
-
-def packed_or_folder(source: Path, archive: str) -> Path:
-    """Return what to open: the published archive where it is in the folder `source`, else the one archive that is.
-
-    Otherwise `source` itself, for files that were unpacked.
-    """
-    if not source.is_dir() or (source / archive).is_file():
-        return source / archive if source.is_dir() else source
-    others = [path for path in sorted(source.iterdir()) if path.name.endswith((".zip", ".tar", ".tar.gz", ".tgz"))]
-    return others[0] if len(others) == 1 else source

@@ -76,7 +76,7 @@ def assign_splits(
         for position, split in enumerate(wanted):
             left = 1.0 - sum(parts[done] * scale for done in wanted[:position])
             drawn = _draw(np.flatnonzero(pool), targets, codes, parts[split] * scale / left, seed + position, splits)
-            splits[drawn] = split
+            splits[np.isin(codes, codes[drawn])] = split  # the unlabelled pairs of a group come along
             pool[drawn] = False
     _follow(splits, codes)
     splits[splits == ""] = "train"

@@ -1,12 +1,15 @@
-"""Per-channel mean and standard deviation of a modality, in one pass over chunks."""
+"""Per-channel mean and standard deviation of a modality, and its checksum, in one pass over chunks."""
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.pack import CHUNK_BYTES
 from cmkd.types import Modality
 
 BLOCK = 2**18
@@ -72,3 +75,19 @@ class ChannelStatistics:
         # by range, since rounding leaves a constant channel a deviation of 1e-17 instead of none
         deviation[~(self._high > self._low)] = 1.0
         return tuple(self._mean.tolist()), tuple(deviation.tolist())
+
+
+def summarise(
+    path: Path, modality: Modality, use: NDArray[np.bool_]
+) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], str]:
+    """Return statistics over the rows in `use`, and the sha256 of all rows, in one pass over the file."""
+    statistics, digest = ChannelStatistics(modality), hashlib.sha256()
+    step = max(1, CHUNK_BYTES // modality.row_bytes)
+    with path.open("rb") as file:
+        for start in range(0, len(use), step):
+            kept = use[start : start + step]
+            piece = file.read(len(kept) * modality.row_bytes)
+            digest.update(piece)
+            values = np.frombuffer(piece, dtype=modality.dtype).reshape(-1, *modality.shape)
+            statistics.update(values[kept])
+    return statistics.result(), digest.hexdigest()

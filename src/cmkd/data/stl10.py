@@ -15,7 +15,8 @@ from cmkd.data.archive import Archive
 from cmkd.data.base import Source
 from cmkd.data.cifar10 import add_member
 from cmkd.data.degrade import Name
-from cmkd.data.records import Records, packed_or_folder
+from cmkd.data.fetch import packed_or_folder
+from cmkd.data.records import Records
 from cmkd.data.transformed import Images, TransformedImages, tiny_images
 from cmkd.errors import CmkdError
 
@@ -34,19 +35,21 @@ class Stl10(TransformedImages):
 
     Args:
         degradation: see `cmkd.data.degrade`.
-        severity: of the degradation, 0 to 1.
+        severity: of the degradation, 0 to 1. How much the default costs was not measured.
         seed: of its random numbers.
         train_pairs: keep so many train pairs, as many of each class; all unless given.
         check: whether the published file must have its checksum.
     """
 
     name = "stl10"
+    mirror = True
     title = "Photographs of ten kinds of thing, 96 x 96, beside a degraded view"
     licence = "none stated; the images come from ImageNet"
     citation = """@inproceedings{coates2011analysis, title={An Analysis of Single-Layer Networks in Unsupervised Feature
   Learning}, author={Coates, Adam and Lee, Honglak and Ng, Andrew Y.}, booktitle={AISTATS}, year={2011}}"""
     classes = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
     shape = (3, 96, 96)
+    unsound = "Only 5,000 images are published for training, which validation has a share of."
     sources = (Source("stl10_binary.tar.gz", ADDRESS, md5="91f7769df0f17e558f3565bffb0c7dfb"),)
     tiny: ClassVar[Mapping[str, object]] = {"check": False}
 
@@ -88,11 +91,11 @@ class Stl10(TransformedImages):
 
     @staticmethod
     def make_tiny(folder: Path) -> Path | None:
-        """Write 100 train and 30 test images of made-up bars in the publisher's layout, and return the folder."""
+        """Write 60 train and 20 test images of made-up bars in the publisher's layout, and return the folder."""
         folder.mkdir(parents=True)
         generator = np.random.default_rng(0)
         with tarfile.open(folder / Stl10.sources[0].name, "w:gz", compresslevel=1) as archive:
-            for split, count in (("train", 100), ("test", 30)):
+            for split, count in (("train", 60), ("test", 20)):
                 labels = np.arange(count, dtype=np.uint8) % 10
                 images = tiny_images(generator, labels, Stl10.shape).swapaxes(2, 3)
                 add_member(archive, f"stl10_binary/{split}_X.bin", images.tobytes())

@@ -32,7 +32,7 @@ class Svhn(TransformedImages):
 
     Args:
         degradation: see `cmkd.data.degrade`.
-        severity: of the degradation, 0 to 1.
+        severity: of the degradation, 0 to 1. How much the default costs was not measured.
         seed: of its random numbers.
         train_pairs: keep so many train pairs, as many of each class; all unless given.
         check: whether files must have the published checksums.
@@ -46,6 +46,7 @@ class Svhn(TransformedImages):
   Y.}, booktitle={NIPS Workshop on Deep Learning and Unsupervised Feature Learning}, year={2011}}"""
     classes = tuple(str(digit) for digit in range(10))
     shape = (3, 32, 32)
+    unsound = "Digits of one house number may be in train and in validation; the crops show parts of their neighbours."
     sources = (
         Source(
             "train_32x32.mat",
@@ -63,8 +64,8 @@ class Svhn(TransformedImages):
     def __init__(
         self,
         *,
-        degradation: Name = "low_light",
-        severity: float = 0.7,
+        degradation: Name = "blur",
+        severity: float = 0.6,
         seed: int = 0,
         train_pairs: int | None = None,
         check: bool = True,

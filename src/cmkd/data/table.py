@@ -47,12 +47,13 @@ def find_manifest(folder: Path) -> Path | None:
     return next((p for p in (folder / "manifest.csv", folder / "manifest.parquet") if p.is_file()), None)
 
 
-def read_table(folder: Path, *, allow_unlabelled: bool = False) -> Table:
+def read_table(folder: Path, *, allow_unlabelled: bool = False, allow_missing: bool = False) -> Table:
     """Read and check the manifest in `folder`.
 
     Args:
         folder: with ``manifest.csv`` or ``manifest.parquet``.
         allow_unlabelled: keep pairs without a label.
+        allow_missing: keep cells whose file does not exist.
 
     Raises:
         CmkdError: one line that names what is wrong and where.
@@ -70,7 +71,8 @@ def read_table(folder: Path, *, allow_unlabelled: bool = False) -> Table:
     files = {name: _paths(draft, folder, name, column[name]) for name in header if name not in _KNOWN}
     if not any(any(paths) for paths in files.values()):
         raise CmkdError(f"{path} names no file: fill in the columns {', '.join(files)}")
-    _check_exists(draft, files)
+    if not allow_missing:
+        _check_exists(draft, files)
     return Table(path, draft.ids, labels, classes, draft.splits, draft.groups, files)
 
 

@@ -13,11 +13,12 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.archive import checksum
 from cmkd.data.base import DataSet
 from cmkd.data.card import SPLITS
 from cmkd.data.copies import Signatures, confirmed
 from cmkd.data.degrade import DEGRADATIONS, Name, PerImage, check_severity, degrade, image_key
-from cmkd.data.fetch import verify
+from cmkd.data.fetch import packed_or_folder, verify
 from cmkd.data.pack import Pack
 from cmkd.data.writer import PackWriter
 from cmkd.errors import CmkdError, unknown_name
@@ -70,6 +71,8 @@ class TransformedImages(DataSet):
     classes: ClassVar[tuple[str, ...]]
     shape: ClassVar[tuple[int, int, int]]
     """Channels, height and width of an image."""
+    unsound: ClassVar[str] = ""
+    """What is known to be unsound about it as a benchmark; the card says it."""
     shares: ClassVar[tuple[float, float]] = (0.1, 0.0)
     """Of validation, and of test where the publisher gives none."""
 
@@ -112,12 +115,13 @@ class TransformedImages(DataSet):
             return self._write(parts, destination, remarks)
 
     def _verified(self, source: Path) -> list[str]:
-        """Check the published files that are there; return what the card must say about the others."""
+        """Check the published files that are there; return what the card must say about others."""
         remarks = []
         for file in self.sources:
-            path = source / file.name if source.is_dir() else source
+            path = packed_or_folder(source, file.name) if len(self.sources) == 1 else source / file.name
             if path.name != file.name or not path.is_file():
-                remarks.append(f"{file.name} was not there as published")
+                read = f"{path.name} (sha256 {checksum(path)})" if path.is_file() else "unpacked or renamed files"
+                remarks.append(f"read from {read} in place of the published {file.name}")
             elif self.check:
                 verify(path, file)
             else:
@@ -149,11 +153,12 @@ class TransformedImages(DataSet):
             rich=self.rich,
             poor=self.poor,
             registered=[(OPTICAL, DEGRADED)] if view.registered else [],
+            mirror=self.mirror,
             licence=self.licence,
             citation=self.citation,
             sources=[file.url for file in self.sources],
             split=record,
-            notes="; ".join([*notes, *remarks]),
+            notes=". ".join(part for part in ("; ".join([*notes, *remarks]), self.unsound) if part),
         ) as writer:
             self._fill(writer, parts, chosen)
         return Pack.open(destination)

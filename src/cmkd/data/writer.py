@@ -6,7 +6,6 @@ import hashlib
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,18 +16,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cmkd.data.card import SPLITS, CardFile, index_name, modality_entry, sync_folder, write_atomically
-from cmkd.data.pack import CHUNK_BYTES, Pack
-from cmkd.data.statistics import ChannelStatistics
+from cmkd.data.admission import Admission, check_names, complete_index
+from cmkd.data.card import CardFile, index_name, modality_entry, sync_folder, write_atomically
+from cmkd.data.locks import lock, sweep
+from cmkd.data.pack import Pack
+from cmkd.data.statistics import summarise
 from cmkd.errors import CmkdError
-from cmkd.types import UNLABELLED, Modality
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover  # Windows: no advisory locks, so two writers are not kept apart there
-    fcntl = None  # type: ignore[assignment]
-
-STALE_SECONDS = 60.0
+from cmkd.types import Modality
 
 
 class PackExistsError(CmkdError):
@@ -51,6 +45,7 @@ class PackWriter:
         rich: the teacher's modality unless told otherwise.
         poor: the student's modality unless told otherwise.
         registered: groups of image modalities that share a pixel grid.
+        mirror: whether a mirrored image is as good a sample of its class.
         licence: of the data.
         citation: BibTeX.
         sources: addresses of the published files.
@@ -82,6 +77,7 @@ class PackWriter:
         rich: str | None = None,
         poor: str | None = None,
         registered: Sequence[Sequence[str]] = (),
+        mirror: bool = False,
         licence: str = "",
         citation: str = "",
         sources: Sequence[str] = (),
@@ -89,7 +85,7 @@ class PackWriter:
         notes: str = "",
     ) -> None:
         self._destination = Path(destination)
-        _check_names(classes, modalities, rich, poor, registered)
+        check_names(classes, modalities, rich, poor, registered)
         if self._destination.exists():
             raise PackExistsError(f"{self._destination} exists: remove it or write somewhere else")
         header = {
@@ -98,6 +94,7 @@ class PackWriter:
             "rich": rich,
             "poor": poor,
             "registered": [list(group) for group in registered],
+            "mirror": mirror,
             "licence": licence,
             "citation": citation,
             "sources": list(sources),
@@ -105,7 +102,7 @@ class PackWriter:
         }
         try:
             self._destination.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(self._destination)
+            sweep(self._destination)
             folder = self._destination.with_name(f".{self._destination.name}.{secrets.token_hex(6)}.tmp")
             folder.mkdir()
         except OSError as error:
@@ -136,7 +133,7 @@ class PackWriter:
         names = latest.classes if classes is None else tuple(classes)
         if names[: len(latest.classes)] != latest.classes:
             raise CmkdError(f"an append may add classes at the end only: {list(latest.classes)} became {list(names)}")
-        _check_names(names, list(latest.modalities.values()), None, None, ())
+        check_names(names, list(latest.modalities.values()), None, None, ())
         made = cls.__new__(cls)
         made._destination = latest.path
         made._start(latest.path, None, latest.modalities, names, latest.card.split if split is None else split, notes)
@@ -153,7 +150,7 @@ class PackWriter:
     ) -> None:
         self._folder, self._modalities, self._classes = folder, modalities, classes
         self._split, self._notes = dict(split or {}), notes
-        self._lock = _lock(folder)
+        self._lock = lock(folder)
         if self._lock is None:
             raise CmkdError(f"{folder} is being written by another process: wait for it to end")
         # under the lock: a writer that has just ended may have committed a version since the pack was opened
@@ -170,10 +167,7 @@ class PackWriter:
             self._files[modality.name] = file
         self._parts: list[pd.DataFrame] = []
         self._rows = self._base
-        self._ids = set(self._old.index["id"]) if self._old else set()
-        self._group_split: dict[str, str] = {}
-        if self._old:
-            self._check_groups(self._old.index["group"].tolist(), self._old.index["split"].tolist())
+        self._admission = Admission(classes, modalities, self._old.index if self._old else None)
         self._open = True
 
     def add(
@@ -200,13 +194,7 @@ class PackWriter:
                 a label or split is unknown, or a group is in two splits. Nothing of the chunk is then kept.
         """
         count = len(ids)
-        masks = self._masks(count, arrays, present or {})
-        table = self._table(ids, labels, splits, groups, masks)
-        checked = {
-            name: self._values(name, np.asarray(array), masks[name], table["id"]) for name, array in arrays.items()
-        }
-        self._check_groups(table["group"].tolist(), table["split"].tolist())
-        self._ids.update(table["id"])
+        table, checked = self._admission.admit(ids, labels, splits, groups, arrays, present or {})
         try:
             for name, file in self._files.items():
                 if name in checked:
@@ -217,74 +205,6 @@ class PackWriter:
             raise CmkdError(f"cannot write {self._folder}: {error.strerror or error}") from error
         self._parts.append(table)
         self._rows += count
-
-    def _masks(
-        self, count: int, arrays: Mapping[str, NDArray[Any]], present: Mapping[str, NDArray[np.bool_]]
-    ) -> dict[str, NDArray[np.bool_]]:
-        for name in (*arrays, *present):
-            if name not in self._modalities:
-                raise CmkdError(f"modality '{name}' was not declared: {', '.join(self._modalities)}")
-        masks = {}
-        for name in self._modalities:
-            mask = np.asarray(present.get(name, np.ones(count, dtype=bool)), dtype=bool) & (name in arrays)
-            if mask.shape != (count,):
-                raise CmkdError(f"presence of '{name}' has shape {mask.shape} for {count} pairs")
-            masks[name] = mask
-        return masks
-
-    def _values(self, name: str, array: NDArray[Any], mask: NDArray[np.bool_], ids: pd.Series[str]) -> NDArray[Any]:
-        modality = self._modalities[name]
-        if array.shape != (len(mask), *modality.shape) or array.dtype != np.dtype(modality.dtype):
-            raise CmkdError(
-                f"modality '{name}' expects {(len(mask), *modality.shape)} {modality.dtype}, "
-                f"got {array.shape} {array.dtype}"
-            )
-        if not mask.all():
-            array = np.where(mask.reshape(-1, *[1] * len(modality.shape)), array, np.zeros((), array.dtype))
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad = int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0])
-            raise CmkdError(
-                f"modality '{name}' of pair '{ids.iloc[bad]}' holds NaN or infinite values: fill or drop them"
-            )
-        return np.ascontiguousarray(array, dtype=np.dtype(modality.dtype))
-
-    def _table(
-        self,
-        ids: Sequence[str],
-        labels: Sequence[int] | NDArray[np.integer[Any]],
-        splits: Sequence[str],
-        groups: Sequence[str] | None,
-        masks: Mapping[str, NDArray[np.bool_]],
-    ) -> pd.DataFrame:
-        columns = {"labels": labels, "splits": splits, "groups": ids if groups is None else groups}
-        for what, values in columns.items():
-            if len(values) != len(ids):
-                raise CmkdError(f"expected as many {what} as ids, got {len(values)} and {len(ids)}")
-        names, targets = [str(i) for i in ids], np.asarray(labels, dtype=np.int64)
-        repeated = next((name for name in names if name in self._ids), None) or _first_repeat(names)
-        if repeated is not None:
-            raise CmkdError(f"id '{repeated}' occurs twice: ids must be unique in a pack")
-        wrong = np.flatnonzero((targets < UNLABELLED) | (targets >= len(self._classes)))
-        if len(wrong):
-            raise CmkdError(
-                f"label {targets[wrong[0]]} of pair '{names[wrong[0]]}' is outside the {len(self._classes)} classes"
-            )
-        unknown = next((s for s in splits if s not in SPLITS), None)
-        if unknown is not None:
-            raise CmkdError(f"unknown split '{unknown}': use {', '.join(SPLITS)}")
-        content: dict[str, Any] = {"id": names, "label": targets, "split": [str(s) for s in splits]}
-        content["group"] = [""] * len(names) if groups is None else [str(g) for g in groups]
-        return pd.DataFrame(content | {f"has_{name}": mask for name, mask in masks.items()})
-
-    def _check_groups(self, groups: Sequence[str], splits: Sequence[str]) -> None:
-        pending: dict[str, str] = {}
-        for group, split in zip(groups, splits, strict=True):
-            if not group:
-                continue
-            known = self._group_split.get(group) or pending.setdefault(group, split)
-            if known != split:
-                raise CmkdError(f"group '{group}' is in both {known} and {split}: a group must stay in one split")
-        self._group_split |= pending
 
     def close(self) -> Pack:
         """Compute the statistics, make everything durable, commit, and return the pack.
@@ -303,7 +223,7 @@ class PackWriter:
         return Pack.open(self._destination)
 
     def _commit(self) -> None:
-        index = self._index()
+        index = complete_index(self._old.index if self._old else None, self._parts, list(self._modalities))
         statistics, sha256 = {}, {}
         for name, modality in self._modalities.items():
             file = self._files[name]
@@ -311,7 +231,7 @@ class PackWriter:
             file.flush()
             os.fsync(file.fileno())
             use = (index["split"] == "train").to_numpy() & index[f"has_{name}"].to_numpy()
-            (mean, std), sha256[modality.file] = _summarise(self._folder / modality.file, modality, use)
+            (mean, std), sha256[modality.file] = summarise(self._folder / modality.file, modality, use)
             statistics[name] = {"mean": list(mean), "std": list(std)}
         version = len(self._card.versions) + 1
         sha256[index_name(version)] = _write_index(index, self._folder / index_name(version))
@@ -330,18 +250,6 @@ class PackWriter:
         self._card.write(self._folder)
         if self._old is None:
             self._rename()
-
-    def _index(self) -> pd.DataFrame:
-        if not self._parts or self._rows == self._base:
-            raise CmkdError("nothing was added: a pack needs at least one pair")
-        index = pd.concat([*([self._old.index] if self._old else []), *self._parts], ignore_index=True)
-        train = index[index["split"] == "train"]
-        if train.empty:
-            raise CmkdError("no pair is in the train split: there is nothing to learn from")
-        for name in self._modalities:
-            if not train[f"has_{name}"].any():
-                raise CmkdError(f"modality '{name}' is missing from every train pair: leave it out or give some")
-        return index
 
     def _rename(self) -> None:
         try:
@@ -384,83 +292,7 @@ class PackWriter:
             self.close()
 
 
-def _summarise(
-    path: Path, modality: Modality, use: NDArray[np.bool_]
-) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], str]:
-    """Return statistics over the rows in `use`, and the sha256 of all rows, in one pass over the file."""
-    statistics, digest = ChannelStatistics(modality), hashlib.sha256()
-    step = max(1, CHUNK_BYTES // modality.row_bytes)
-    with path.open("rb") as file:
-        for start in range(0, len(use), step):
-            kept = use[start : start + step]
-            piece = file.read(len(kept) * modality.row_bytes)
-            digest.update(piece)
-            values = np.frombuffer(piece, dtype=modality.dtype).reshape(-1, *modality.shape)
-            statistics.update(values[kept])
-    return statistics.result(), digest.hexdigest()
-
-
 def _write_index(index: pd.DataFrame, path: Path) -> str:
     content = index.to_parquet(index=False)
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()
-
-
-def _lock(folder: Path) -> int | None:
-    """Return a descriptor that locks `folder` while it is open, -1 where there are no locks, None if it is taken."""
-    if fcntl is None:  # pragma: no cover  # Windows
-        return -1
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except OSError:  # pragma: no cover  # a network file system without locks
-        os.close(descriptor)
-        return -1
-    return descriptor
-
-
-def _sweep(destination: Path) -> None:
-    """Remove half-built siblings whose writer was killed: they are unlocked and no longer new."""
-    for folder in destination.parent.glob(f".{destination.name}.*.tmp"):
-        try:
-            old = time.time() - folder.stat().st_mtime > STALE_SECONDS
-            descriptor = _lock(folder) if old else None
-        except OSError:
-            continue
-        if descriptor is not None and descriptor >= 0:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(descriptor)
-
-
-def _first_repeat(names: Sequence[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
-
-
-def _check_names(
-    classes: Sequence[str],
-    modalities: Sequence[Modality],
-    rich: str | None,
-    poor: str | None,
-    registered: Sequence[Sequence[str]],
-) -> None:
-    names = [modality.name for modality in modalities]
-    if not names or _first_repeat(names) is not None:
-        raise CmkdError(f"a pack needs modalities with different names, got {names}")
-    if len(classes) < 2 or _first_repeat(list(classes)) is not None:
-        raise CmkdError(f"a pack needs at least two different classes, got {list(classes)}")
-    for name in (*(n for n in (rich, poor) if n is not None), *(n for group in registered for n in group)):
-        if name not in names:
-            raise CmkdError(f"'{name}' is not a modality of this pack: {', '.join(names)}")
-    by_name = {modality.name: modality for modality in modalities}
-    for group in registered:
-        sizes = {name: by_name[name].shape[1:] for name in group}
-        if any(by_name[name].kind != "image" for name in group) or len(set(sizes.values())) > 1:
-            raise CmkdError(f"registered modalities must be images of one height and width, got {sizes}")

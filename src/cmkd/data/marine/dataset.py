@@ -78,7 +78,7 @@ def _write(recipe: Recipe, chunks: Iterable[Chunk], stage: Path, name: str) -> p
     shape = (recipe.size, recipe.size)
     rows: list[dict[str, object]] = []
     with PackWriter(
-        stage, name=name, title=TITLE, classes=CLASSES, rich="optical", poor="radar", licence="Apache-2.0",
+        stage, name=name, title=TITLE, classes=CLASSES, rich="optical", poor="radar", mirror=True, licence="Apache-2.0",
         citation=CITATION, modalities=[Modality("optical", "image", (3, *shape), "uint8"),
                                        Modality("radar", "image", (1, *shape), "uint8")],
         split={"method": "by vessel, 70/15/15 of each 20 vessels of a class", "seed": recipe.seed},
@@ -125,6 +125,8 @@ class Marine(DataSet):
     poor = "radar"
     licence = "Apache-2.0"
     citation = CITATION
+    mirror = True
+    revision = VERSION
     tiny: ClassVar[Mapping[str, object]] = {"pairs": 48}
 
     def __init__(self, *, pairs: int = 2000, size: int = 64, seed: int = 0, gap: float = 0.5) -> None:

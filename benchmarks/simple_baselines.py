@@ -1,0 +1,240 @@
+"""Random forest and logistic regression on each modality alone, on the same pairs and splits that students train on.
+
+    python benchmarks/simple_baselines.py digits mars:DATA/mars terramind:DATA/terramind
+
+A network that is weaker than these on a modality is no fair teacher or student there. Features are generic: the values
+themselves where they are few, a summary of them beside. The few settings are chosen on the validation split; the test
+split is measured once, with what was chosen there. Each figure is written when it is there, and a second run repeats
+none of them. Writes ``simple_baselines.json`` and ``simple_baselines.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cmkd.data import Modality, Pack, open_data
+from cmkd.data.card import write_atomically
+
+RESULTS = Path(__file__).parent / "results" / "simple_baselines.json"
+FEW = 3072
+"""Values of a sample up to which they are features themselves: an image of 32 x 32 in three channels."""
+SIDE = 16
+"""Pixels along an image that is brought below `FEW` by averaging."""
+QUANTILES = (0.1, 0.5, 0.9)
+FOREST_LEAVES, PENALTIES = (1, 4), (0.001, 0.01, 0.1, 1.0)
+"""What is chosen on validation: fewest samples in a leaf; the inverse strength of the penalty."""
+CHUNK = 4096
+
+
+def features(values: NDArray[Any], modality: Modality) -> NDArray[np.float32]:
+    """Return generic features of samples ``(n, *shape)``, whatever the kind.
+
+    - image: the pixels (averaged to 16 x 16 where they are many), and per channel mean, deviation and quantiles;
+    - vector: itself;
+    - series: the values (where they are few), and per feature mean, deviation, extremes, first and last difference of
+      means of the two halves, and the deviation of steps;
+    - points: per feature mean, deviation, extremes and quantiles over the real points, and their number; a series of
+      point sets has these of all its points together, and mean, deviation and number of each frame.
+
+    Returns:
+        ``(n, features)`` float32.
+    """
+    x = values.astype(np.float32)
+    match modality.kind:
+        case "vector":
+            return x
+        case "image":
+            return np.concatenate([_pixels(x), _summary(x.reshape(*x.shape[:2], -1))], 1)
+        case "series":
+            summary = _summary(x.swapaxes(1, 2))
+            steps = np.diff(x, axis=1).std(1) if x.shape[1] > 1 else x[:, 0] * 0
+            half = x.shape[1] // 2
+            drift = x[:, half:].mean(1) - x[:, : max(half, 1)].mean(1)
+            itself = [x.reshape(len(x), -1)] if x[0].size <= FEW else []
+            return np.concatenate([*itself, summary, steps, drift], 1)
+        case "points":
+            return _cloud(x)
+    frames = [_cloud(x[:, frame], quantiles=False) for frame in range(x.shape[1])]
+    return np.concatenate([_cloud(x.reshape(len(x), -1, x.shape[-1])), *frames], 1)
+
+
+def _pixels(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    if x[0].size > FEW:
+        rows, columns = (np.linspace(0, size, min(SIDE, size) + 1).astype(int)[:-1] for size in x.shape[2:])
+        counts = [np.diff([*edges, size]) for edges, size in zip((rows, columns), x.shape[2:], strict=True)]
+        x = np.add.reduceat(np.add.reduceat(x, rows, axis=2), columns, axis=3) / np.outer(*counts)
+    return x.reshape(len(x), -1)
+
+
+def _summary(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Summarise ``(n, channels, values)`` per channel."""
+    parts = [x.mean(2), x.std(2), x.min(2), x.max(2), *np.quantile(x, QUANTILES, axis=2)]
+    return np.concatenate(parts, 1).astype(np.float32)
+
+
+def _cloud(x: NDArray[np.float32], *, quantiles: bool = True) -> NDArray[np.float32]:
+    """Summarise ``(n, points, features)`` over the rows that are not all zero."""
+    real = x.any(-1, keepdims=True)
+    count = real.sum(1)
+    mean = x.sum(1) / count.clip(1)
+    deviation = np.sqrt((((x - mean[:, None]) * real) ** 2).sum(1) / count.clip(1))
+    parts = [mean, deviation, count]
+    if quantiles:
+        some = count > 0
+        hidden = np.where(real, x, np.nan)
+        hidden[~some[:, 0]] = 0.0
+        parts += list(np.nanquantile(hidden, (0.0, *QUANTILES, 1.0), axis=1))
+    return np.concatenate(parts, 1).astype(np.float32)
+
+
+def table(pack: Pack, name: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the features of a modality for some pairs, read in chunks."""
+    modality, array = pack.modality(name), pack.array(name)
+    parts = [features(array[rows[start : start + CHUNK]], modality) for start in range(0, len(rows), CHUNK)]
+    return np.concatenate(parts)
+
+
+def candidates(kind: str, *, trees: int, seed: int) -> dict[str, Any]:
+    """Return the models to choose from, by what differs."""
+    if kind == "random forest":
+        return {
+            f"leaves of {leaf}": RandomForestClassifier(trees, min_samples_leaf=leaf, random_state=seed)
+            for leaf in FOREST_LEAVES
+        }
+    return {
+        f"C = {penalty:g}": make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=300))
+        for penalty in PENALTIES
+    }
+
+
+def measure(pack: Pack, name: str, kind: str, *, trees: int, limit: int, seed: int) -> dict[str, Any]:
+    """Fit a kind of model on one modality; return its accuracies, and what was chosen on validation."""
+    start = time.monotonic()
+    rows = {split: pack.rows(split, modalities=[name], labelled=True) for split in ("train", "validation", "test")}
+    every = len(rows["train"])
+    if every > limit:
+        rows["train"] = np.sort(np.random.default_rng(seed).choice(rows["train"], limit, replace=False))
+    labels = pack.index["label"].to_numpy()
+    x = {split: table(pack, name, chosen) for split, chosen in rows.items()}
+    y = {split: labels[chosen] for split, chosen in rows.items()}
+    scored = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 300 steps are what a baseline gets
+        for order, (setting, model) in enumerate(candidates(kind, trees=trees, seed=seed).items()):
+            model.fit(x["train"], y["train"])
+            scored.append((model.score(x["validation"], y["validation"]), -order, setting, model))
+    best, _, setting, model = max(scored, key=lambda entry: entry[:2])
+    predicted = model.predict(x["test"])
+    return {
+        "validation_accuracy": float(best),
+        "test_accuracy": float((predicted == y["test"]).mean()),
+        "test_balanced_accuracy": float(
+            np.mean([(predicted[y["test"] == label] == label).mean() for label in np.unique(y["test"])])
+        ),
+        "chosen": setting,
+        "features": int(x["train"].shape[1]),
+        "train_pairs": len(y["train"]),
+        "all_train_pairs": every,
+        "validation_pairs": len(y["validation"]),
+        "test_pairs": len(y["test"]),
+        "majority": float((y["test"] == np.bincount(y["train"]).argmax()).mean()),
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+def key(pack: Pack, name: str, kind: str, *, trees: int, limit: int, seed: int) -> str:
+    """Name a figure by everything it depends on; the index holds splits and labels."""
+    card = pack.card
+    content = [card.sha256[pack.modality(name).file], card.sha256[card.index_file]]
+    return json.dumps([card.name, name, kind, trees, limit, seed, *(digest[:16] for digest in content)])
+
+
+def markdown(results: dict[str, Any], command: str) -> str:
+    """Return the table of all figures."""
+    lines = [
+        "# Simple baselines",
+        "",
+        "Accuracy in % on the test split (validation in brackets) of a random forest and a logistic regression on one "
+        "modality alone. The settings in the last column were chosen on validation. The standard error is the binomial "
+        "one of the test accuracy; `majority` is the share of the commonest train class in test; `train` says how many "
+        "pairs of how many were used. n = 1 seed.",
+        "",
+        f"Command: `{command}`; {results['about']}.",
+        "",
+        "| data | modality | role | model | test (validation) | s.e. | balanced | majority | train | chosen |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in results["rows"].values():
+        accuracy = row["test_accuracy"]
+        error = np.sqrt(accuracy * (1 - accuracy) / row["test_pairs"])
+        used = f"{row['train_pairs']} of {row['all_train_pairs']}"
+        lines.append(
+            f"| {row['data']} | {row['modality']} | {row['role']} | {row['model']} | {100 * accuracy:.1f} "
+            f"({100 * row['validation_accuracy']:.1f}) | {100 * error:.1f} | {100 * row['test_balanced_accuracy']:.1f} "
+            f"| {100 * row['majority']:.1f} | {used} | {row['chosen']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is missing, and write both files after each figure."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("data", nargs="+", help="data sets, as in cmkd run --data; the figures of others are kept")
+    options.add_argument("--trees", type=int, default=300)
+    options.add_argument("--limit", type=int, default=10_000, help="most train pairs used, drawn at random")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--out", type=Path, default=RESULTS, help="the JSON file; the table lies beside it")
+    given = options.parse_args(arguments)
+    results: dict[str, Any] = {"rows": {}}
+    if given.out.exists():
+        results = json.loads(given.out.read_text(encoding="utf-8"))
+    about = f"{platform.machine()}, {os.cpu_count()} cores, scikit-learn {version('scikit-learn')}"
+    results |= {
+        "about": about,
+        "command": " ".join(["python benchmarks/simple_baselines.py", *(arguments or sys.argv[1:])]),
+    }
+    for reference in given.data:
+        pack = open_data(reference)
+        for name in pack.modalities:
+            for kind in ("random forest", "logistic regression"):
+                settings = {"trees": given.trees, "limit": given.limit, "seed": given.seed}
+                place = key(pack, name, kind, **settings)
+                if place in results["rows"]:
+                    continue
+                role = {pack.card.rich: "rich", pack.card.poor: "poor"}.get(name, "")
+                row = {"data": pack.card.name, "modality": name, "role": role, "model": kind}
+                row |= measure(pack, name, kind, **settings)
+                # a figure of the same cell with other settings or other data is replaced
+                same = ("data", "modality", "model")
+                kept = {k: r for k, r in results["rows"].items() if any(r[f] != row[f] for f in same)}
+                results["rows"] = kept | {place: row}
+                print(
+                    f"{pack.card.name}, {name}, {kind}: validation {100 * row['validation_accuracy']:.1f} %, "
+                    f"test {100 * row['test_accuracy']:.1f} %, {row['seconds']} s",
+                    flush=True,
+                )
+                given.out.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(given.out, json.dumps(results, indent=1).encode())
+    write_atomically(given.out.with_suffix(".md"), markdown(results, results["command"]).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""The commands of ``cmkd data`` for one's own captures: pair, check, diff, export and import."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from cmkd.cli.tables import progress, show, table
+from cmkd.data.assemble import Assembly, assemble, spread
+from cmkd.data.captures import Captures, read_captures
+from cmkd.data.pack import Pack
+from cmkd.data.pairing import Gate, estimate_offset
+from cmkd.errors import CmkdError
+from cmkd.expression import split_list
+from cmkd.types import Kind
+
+
+def check(place: Path, *, out: Path, registered: str = "", kind: str = "") -> None:
+    """Look for ten kinds of fault in a folder with a manifest, or a pack; drop nothing.
+
+    Writes faults.json and faults.html, one page with thumbnails, into a folder.
+
+    Args:
+        place: folder with a manifest, or a pack.
+        out: folder to write to.
+        registered: image modalities that share a pixel grid, as in optical+radar; a pack's card knows unless given.
+        kind: how to read a manifest's arrays, as in radar=points.
+    """
+    from cmkd.data.quality import check as look
+    from cmkd.data.quality import open_source
+    from cmkd.report.faults import write_faults_page
+
+    source = open_source(place, kinds=read_kinds(kind), registered=read_groups(registered))
+    with progress() as report:
+        found = look(source, progress=report)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        found.write(out / "faults.json")
+        write_faults_page(found, source, out / "faults.html")
+    except OSError as error:
+        raise CmkdError(f"cannot write to {out}: {error.strerror or error}") from error
+    counts = table("fault", "pairs", "such as")
+    for name, count in found.counts.items():
+        if count:
+            first = next(fault for fault in found.faults if fault.kind == name)
+            counts.add_row(name, str(count), f"{first.id}, {first.modality}: {first.says}")
+    if found.faults:
+        show(counts)
+    for note in found.notes:
+        print(f"note: {note}")
+    print(f"{found.summary()}; page: {out / 'faults.html'}")
+
+
+def diff(before: str, after: str, *, json: bool = False) -> None:
+    """Show what differs between two packs, or two versions of one: PACK, or PACK@1 for its first version.
+
+    Args:
+        before: the first pack, its latest version unless @N follows.
+        after: the second.
+        json: print everything as JSON instead of a table.
+    """
+    from json import dumps
+
+    from cmkd.data.diff import diff as compare
+
+    found = compare(_version(before), _version(after))
+    if json:
+        print(dumps(found.to_dict(), indent=1, ensure_ascii=False))
+        return
+    rows = table("difference", "number", "which")
+    rows.add_row("pairs", f"{found.pairs[0]} -> {found.pairs[1]}", "")
+    for name in ("added", "removed"):
+        rows.add_row(name, str(len(getattr(found, name))), joined(getattr(found, name)))
+    for name in ("relabelled", "moved", "regrouped"):
+        changes = [f"{c.id} {c.before or 'none'} -> {c.after or 'none'}" for c in getattr(found, name)]
+        rows.add_row("moved split" if name == "moved" else name, str(len(changes)), joined(changes))
+    for name, ids in found.changed.items():
+        rows.add_row(f"changed {name}", str(len(ids)), joined(ids))
+    for name in ("classes", "modalities"):
+        rows.add_row(name, str(len(getattr(found, name))), joined(getattr(found, name)))
+    shifts = [
+        f"{c.modality}[{c.channel}] mean {c.mean[0]:.4g} -> {c.mean[1]:.4g}, std {c.std[0]:.4g} -> {c.std[1]:.4g}"
+        for c in found.statistics
+    ]
+    rows.add_row("statistics", str(len(shifts)), joined(shifts, 3))
+    show(rows)
+    print(f"\n{found.before} and {found.after} " + ("hold the same" if found.same else "differ"))
+
+
+def pair(
+    first: Path,
+    second: Path,
+    *,
+    seconds: float,
+    out: Path,
+    metres: float | None = None,
+    more: str = "",
+    names: str = "",
+    offset: float | Literal["auto"] = 0.0,
+    keep_unmatched: bool = False,
+) -> None:
+    """Pair lists of captures by time and place, one to one, and write a manifest.
+
+    A list is a CSV or Parquet file with the columns path, time (ISO 8601 or seconds), latitude and longitude or x and y
+    in metres, and optional id, label and group.
+
+    Args:
+        first: list of the sensor that the others are paired with.
+        second: list of another sensor.
+        seconds: largest difference in time.
+        out: manifest to write, in a folder that holds all files; what found no partner is listed beside it.
+        metres: largest distance over the ground; by time alone unless given.
+        more: further lists, with commas between.
+        names: of the modalities, in the order of the lists, with commas between; the files' names unless given.
+        offset: seconds by which the clocks of the other lists are ahead of the first, or auto to find it out.
+        keep_unmatched: also write captures without a partner; what they lack is left empty.
+    """
+    files, given = [first, second, *map(Path, split_list(more))], split_list(names)
+    if given and len(given) != len(files):
+        raise CmkdError(f"--names gives {len(given)} names for {len(files)} lists")
+    lists = [read_captures(file, given[k] if given else None) for k, file in enumerate(files)]
+    gate, offsets = Gate(seconds, metres), []
+    for other in lists[1:]:
+        ahead, agreeing = estimate_offset(lists[0], other, gate) if offset == "auto" else (offset, 0)
+        offsets.append(ahead)
+        if offset == "auto":
+            print(
+                f"{other.name}: clock {ahead:+.3f} s to {lists[0].name}'s; {agreeing} of {len(lists[0])} captures agree"
+            )
+    _tell(assemble(lists, out, gate, offsets=offsets, keep_unmatched=keep_unmatched), lists, gate)
+
+
+def _tell(made: Assembly, lists: Sequence[Captures], gate: Gate) -> None:
+    """Print what became of every list."""
+    first, *others = lists
+    rows = table("modality", "captures", "paired", "alone", "contested", "late, median s", "95 % within s", "metres")
+    rows.add_row(first.name, str(len(first)), str(made.pairs), str(len(made.unmatched[first.name])), *[""] * 4)
+    for other in others:
+        matching = made.matchings[other.name]
+        numbers = (len(other), len(matching.rows), len(made.unmatched[other.name]), matching.contested)
+        late, within = spread(matching.late) if len(matching.late) else (0.0, 0.0)
+        far = f"{spread(matching.metres)[0]:.1f}" if gate.metres is not None and len(matching.late) else ""
+        rows.add_row(other.name, *map(str, numbers), f"{late:+.3f}", f"{within:.3f}", far)
+        if abs(late) > 0.25 * gate.seconds:
+            print(f"note: {other.name} is late by {late:+.3g} s in the median: a clock's offset? Try --offset auto")
+        if matching.contested > 0.1 * len(first):
+            print(f"note: {matching.contested} captures had several candidates: smaller tolerances would be surer")
+    show(rows)
+    if made.disagreeing:
+        print(f"note: the lists give different labels, left empty: {joined(made.disagreeing)}")
+    print(f"{made.pairs} pairs in {made.manifest}; every capture's fate in {made.record}")
+
+
+def export(pack: str, *, out: Path, format: Literal["huggingface"] = "huggingface") -> None:
+    """Write a pack as a data set of the Hugging Face hub: Parquet files and a data card.
+
+    Args:
+        pack: folder of the pack, its latest version unless @N follows.
+        out: folder to make; must not exist.
+        format: huggingface is the only one.
+    """
+    from cmkd.data.huggingface import export_pack
+
+    opened = _version(pack)
+    export_pack(opened, out)
+    print(
+        f"{len(opened)} pairs of version {opened.card.version} in {out}; read {out / 'README.md'} before you share it"
+    )
+
+
+def import_data(folder: Path, *, out: Path) -> None:
+    """Make a pack from a folder with a data set in the layout of the Hugging Face hub.
+
+    Args:
+        folder: with Parquet files, as data export writes them or as they were downloaded.
+        out: folder of the pack to make; must not exist.
+    """
+    from cmkd.data.huggingface import import_folder
+
+    made = import_folder(folder, out)
+    print(f"{len(made)} pairs in {out}; `cmkd data info {out}` shows them")
+
+
+def _version(text: str) -> Pack:
+    """Open ``PACK`` or ``PACK@N``."""
+    place, mark, number = text.rpartition("@")
+    if mark and number.isdigit() and not Path(text).exists():
+        return Pack.open(place, int(number))
+    return Pack.open(text)
+
+
+def read_kinds(text: str) -> dict[str, Kind]:
+    """Read ``radar=points,...``."""
+    kinds: dict[str, Kind] = {}
+    for modality, value in read_pairs("kind", text, "radar=points").items():
+        found = next((k for k in get_args(Kind) if k == value), None)
+        if found is None:
+            raise CmkdError(f"unknown kind '{value}' of {modality}: use {', '.join(get_args(Kind))}")
+        kinds[modality] = found
+    return kinds
+
+
+def read_groups(text: str) -> list[list[str]]:
+    """Read ``optical+radar,...``."""
+    return [[name.strip() for name in group.split("+")] for group in split_list(text)]
+
+
+def read_pairs(flag: str, text: str, example: str) -> dict[str, str]:
+    """Read ``modality=value,...``."""
+    found = dict(part.partition("=")[::2] for part in split_list(text))
+    for name, value in found.items():
+        if not name or not value:
+            raise CmkdError(f"cannot read --{flag} '{name}': write modality=value, as in {example}")
+    return found
+
+
+def joined(names: Sequence[str], most: int = 5) -> str:
+    """Return the first few names in a line."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,175 @@
+"""What is inside a folder, a zip and a tar file, listed once and refused where it is not safe to read."""
+
+from __future__ import annotations
+
+import re
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+BLOCK_BYTES = 2**20
+"""Bytes read at a time."""
+FREE_BYTES = 64 * 2**20
+"""What any archive may unpack to."""
+RATIO = 200
+"""How many times its own size an archive may unpack to, beyond `FREE_BYTES`; images and sound stay below 10."""
+
+
+class Container(Protocol):
+    """What a folder, a zip and a tar file have in common."""
+
+    sizes: dict[str, int]
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading."""
+        ...
+
+    def close(self) -> None:
+        """Release what is open."""
+        ...
+
+
+class Readable(Protocol):
+    """What can be read in pieces."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, none at the end."""
+        ...
+
+
+class UnsafeError(Exception):
+    """What is unsafe about an archive."""
+
+
+class FolderContainer:
+    """The files below a folder."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        files = (path for path in place.rglob("*") if path.is_file())
+        self.sizes = {path.relative_to(place).as_posix(): path.stat().st_size for path in files}
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading."""
+        return (self._place / name).open("rb")
+
+    def close(self) -> None:
+        """Do nothing: no file is held."""
+
+
+class ZipContainer:
+    """The files in a zip, which is refused if one is encrypted, a link, outside of it, or far too large."""
+
+    def __init__(self, place: Path) -> None:
+        self._file = zipfile.ZipFile(place)
+        try:
+            self.sizes = self._listed(place.stat().st_size)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _listed(self, size: int) -> dict[str, int]:
+        tally = _Tally(size)
+        for info in self._file.infolist():
+            mode = info.external_attr >> 16
+            if info.is_dir():
+                tally.check_name(info.filename.rstrip("/"))
+            elif info.flag_bits & 1:
+                raise UnsafeError(f"{info.filename} is encrypted")
+            elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+                raise UnsafeError(f"{info.filename} is a link or a device")
+            else:
+                tally.add(info.filename, info.file_size)
+        return tally.sizes
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading."""
+        return self._file.open(name)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+
+class TarContainer:
+    """The files in a tar, compressed or not, read through once on opening; refused as a zip is, or if it was cut."""
+
+    def __init__(self, place: Path) -> None:
+        self._file = tarfile.open(place, "r:*")  # noqa: SIM115  # closed by its owner
+        try:
+            self._members = self._listed(place.stat().st_size)
+            self.sizes = {name: member.size for name, member in self._members.items()}
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _listed(self, size: int) -> dict[str, tarfile.TarInfo]:
+        tally, members, end = _Tally(size), {}, 0
+        for member in self._file:
+            end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            if member.isdir():
+                tally.check_name(member.name)
+            elif not member.isreg():
+                raise UnsafeError(f"{member.name} is a link or a device")
+            else:
+                tally.add(member.name, member.size)
+                members[member.name] = member
+        # tarfile takes an archive that was cut between two members for a whole one
+        assert self._file.fileobj is not None
+        self._file.fileobj.seek(end)
+        if self._file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("no end of archive")
+        for block in whole_blocks(self._file.fileobj, BLOCK_BYTES):  # to the end, where the checksum of the stream is
+            tally.spend(len(block))
+        return members
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading."""
+        opened = self._file.extractfile(self._members[name])
+        assert opened is not None
+        return opened
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+
+class _Tally:
+    """The members of an archive that have been found safe, and how much they unpack to."""
+
+    def __init__(self, archive_bytes: int) -> None:
+        self.sizes: dict[str, int] = {}
+        self._left = FREE_BYTES + RATIO * archive_bytes
+
+    def check_name(self, name: str) -> None:
+        inside = name and not re.search(r"^/|^[A-Za-z]:|\\|[\x00-\x1f]", name)
+        if not inside or ".." in name.split("/"):
+            raise UnsafeError(f"the path {name!r} leaves it")
+
+    def add(self, name: str, size: int) -> None:
+        self.check_name(name)
+        if name in self.sizes:
+            raise UnsafeError(f"{name} is in it twice")
+        self.spend(size)
+        self.sizes[name] = size
+
+    def spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise UnsafeError(f"it unpacks to more than {RATIO} times its size")
+
+
+def whole_blocks(file: Readable, size: int) -> Iterator[bytes]:
+    """Yield blocks of exactly `size` bytes, though a stream may give fewer at a time; the last one is what is left."""
+    while True:
+        parts, missing = [], size
+        while missing and (piece := file.read(min(missing, BLOCK_BYTES))):
+            parts.append(piece)
+            missing -= len(piece)
+        if block := b"".join(parts):
+            yield block
+        if missing:
+            return

@@ -1,0 +1,118 @@
+"""How a modality is kept in a Parquet column: pictures as PNG, everything else as nested lists."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cmkd.errors import CmkdError
+from cmkd.types import Modality
+
+PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def is_picture(modality: Modality) -> bool:
+    """Whether PNG can hold the modality without loss: 8 bits of 1, 3 or 4 channels, or 16 bits of one."""
+    deep = (modality.shape[0], modality.dtype) == (1, "uint16")
+    return modality.kind == "image" and (deep or (modality.dtype == "uint8" and modality.shape[0] in _MODES))
+
+
+def feature(modality: Modality) -> dict[str, Any]:
+    """Return the column's feature, as the hub's library writes it into the schema."""
+    if is_picture(modality):
+        return {"_type": "Image"}
+    if len(modality.shape) == 1:
+        value = {"dtype": modality.dtype, "_type": "Value"}
+        return {"feature": value, "length": modality.shape[0], "_type": "Sequence"}
+    return {"shape": list(modality.shape), "dtype": modality.dtype, "_type": f"Array{len(modality.shape)}D"}
+
+
+def arrow_type(modality: Modality) -> pa.DataType:
+    """Return the column's type in the file."""
+    if is_picture(modality):
+        return PICTURE
+    kind = pa.from_numpy_dtype(np.dtype(modality.dtype))
+    for _ in modality.shape:
+        kind = pa.list_(kind)
+    return kind
+
+
+def to_arrow(modality: Modality, values: NDArray[Any], present: NDArray[np.bool_], ids: list[str]) -> pa.Array:
+    """Return a chunk of a column, null where a pair lacks the modality.
+
+    Args:
+        modality: what the column holds.
+        values: ``(pairs, *shape)``.
+        present: ``(pairs,)``.
+        ids: of the pairs; they name the pictures.
+    """
+    if is_picture(modality):
+        cells = [
+            {"bytes": _png(value), "path": f"{name}.png"} if here else None
+            for value, here, name in zip(values, present, ids, strict=True)
+        ]
+        return pa.array(cells, type=PICTURE)
+    column = pa.array(values.reshape(-1))
+    for axis in range(len(modality.shape), 0, -1):
+        count = int(np.prod(values.shape[:axis]))
+        offsets = pa.array(np.arange(count + 1, dtype=np.int32) * values.shape[axis])
+        mask = pa.array(~present) if axis == 1 else None
+        column = pa.ListArray.from_arrays(offsets, column, mask=mask)
+    return column
+
+
+def from_arrow(modality: Modality, cell: pa.Scalar, where: str) -> NDArray[Any]:
+    """Return one cell as the modality's array.
+
+    Raises:
+        CmkdError: it does not have the modality's shape; the line says where.
+    """
+    array = picture(cell.as_py()["bytes"], where) if pa.types.is_struct(cell.type) else _flat(cell)
+    size = int(np.prod(modality.shape))
+    if array.size != size or (array.ndim > 1 and array.shape != modality.shape):
+        raise CmkdError(f"{where} has shape {array.shape}, {modality.name} is {modality.shape}: make them one size")
+    return array.reshape(modality.shape).astype(modality.dtype, copy=False)
+
+
+def picture(content: bytes | None, where: str) -> NDArray[Any]:
+    """Decode a picture to ``(channels, height, width)``.
+
+    Raises:
+        CmkdError: there are no bytes, or they are no picture; the line says where.
+    """
+    from PIL import Image
+
+    if content is None:
+        raise CmkdError(f"{where} names a file instead of holding it: download the data set with its pictures embedded")
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            plain = {"1": "L", "LA": "L"}.get(image.mode, "RGB")
+            array = np.asarray(image if image.mode in ("L", "RGB", "RGBA", "I;16") else image.convert(plain))
+    except Exception as error:  # decoders raise whatever they like on damaged bytes
+        raise CmkdError(f"{where} is no picture, or is damaged: replace it") from error
+    return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+
+
+def _png(value: NDArray[Any]) -> bytes:
+    from PIL import Image
+
+    # contiguous, since pillow reads memory as it lies
+    array = np.ascontiguousarray(value[0] if len(value) == 1 else np.moveaxis(value, 0, -1))
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _flat(cell: pa.Scalar) -> NDArray[Any]:
+    values = cell.values
+    while (
+        pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or pa.types.is_fixed_size_list(values.type)
+    ):
+        values = values.flatten()
+    array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    return array

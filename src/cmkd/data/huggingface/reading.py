@@ -1,0 +1,167 @@
+"""A data set of the hub, downloaded to a folder, as a pack."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cmkd.data.card import SPLITS
+from cmkd.data.huggingface.columns import from_arrow, picture
+from cmkd.data.huggingface.writing import DESCRIPTION
+from cmkd.data.pack import CHUNK_BYTES, Pack
+from cmkd.data.split import ALIASES
+from cmkd.data.writer import PackExistsError, PackWriter
+from cmkd.errors import CmkdError
+from cmkd.types import UNLABELLED, Modality
+
+_Row = dict[str, pa.Scalar]
+
+
+def import_folder(folder: Path | str, out: Path | str) -> Pack:
+    """Make a pack from a folder of Parquet files in the hub's layout.
+
+    A folder of `export_pack` gives the same pack again, byte for byte, but for its history. Of any other data set the
+    columns of embedded pictures become modalities (all of one size), ``label`` must be a class label, and ``id`` and
+    ``group`` are taken where they are there; the split is the beginning of a file's name.
+
+    Args:
+        folder: with ``*.parquet`` in it or in its folder ``data``.
+        out: folder of the pack to make; it appears whole or not at all.
+
+    Raises:
+        CmkdError: one line that says what is missing or does not fit.
+    """
+    home, destination = Path(folder), Path(out)
+    if destination.exists():
+        raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
+    files = _files(home)
+    about = _about(home, files)
+    modalities = [
+        Modality(name, entry["kind"], tuple(entry["shape"]), entry["dtype"])
+        for name, entry in about["modalities"].items()
+    ]
+    step = max(1, min(1024, CHUNK_BYTES // sum(modality.row_bytes for modality in modalities)))
+    kept = ("name", "title", "rich", "poor", "registered", "licence", "citation", "sources", "split", "notes")
+    # the splits' files are merged by position, so that the pairs come in the order they had
+    streams = [_rows(paths, split) for split, paths in files.items()]
+    rows = heapq.merge(*streams, key=lambda row: row[0])
+    with PackWriter(
+        destination, classes=about["classes"], modalities=modalities, **{name: about[name] for name in kept}
+    ) as writer:
+        while chunk := list(islice(rows, step)):
+            _add(writer, chunk, modalities)
+    return Pack.open(destination)
+
+
+def _files(home: Path) -> dict[str, list[Path]]:
+    """Return split -> files in their order."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted([*home.glob("*.parquet"), *home.glob("data/*.parquet")]):
+        start = re.match(r"[a-z]+", path.name.lower())
+        split = ALIASES.get(start[0], start[0]) if start else ""
+        if split not in SPLITS:
+            raise CmkdError(f"{path} belongs to no split: its name must begin with {', '.join(SPLITS)}")
+        found.setdefault(split, []).append(path)
+    if not found:
+        raise CmkdError(f"{home} has no Parquet files: give the folder of a data set in the hub's layout")
+    if "train" not in found:
+        raise CmkdError(f"{home} has no train split: rename its files to train-*.parquet")
+    return found
+
+
+def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
+    """Return what is known of the data set: from our own description, else from the schema and the first row."""
+    path = home / DESCRIPTION
+    if path.is_file():
+        try:
+            about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CmkdError(f"{path} is damaged: export the pack again, or remove it") from error
+        return about
+    first = files["train"][0]
+    schema = _open(first).schema_arrow
+    label = _features(schema).get("label", {})
+    if "names" not in label or "label" not in schema.names:
+        raise CmkdError(f"{first} has no column 'label' of class labels: add one with the names of the classes")
+    pictures = [
+        field.name for field in schema if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+    ]
+    if not pictures:
+        raise CmkdError(f"{first} has no column of embedded pictures: its columns are {', '.join(schema.names)}")
+    found: dict[str, Any] = {}
+    for _, row in _rows(files["train"], "train"):
+        for name in pictures:
+            if name not in found and row[name].is_valid:
+                array = picture(row[name].as_py()["bytes"], f"{first}, {name}")
+                found[name] = {"kind": "image", "shape": array.shape, "dtype": array.dtype.name}
+        if len(found) == len(pictures):
+            break
+    empty = dict.fromkeys(("title", "licence", "citation", "notes"), "")
+    roles: dict[str, Any] = {
+        "rich": None,
+        "poor": None,
+        "registered": [],
+        "sources": [],
+        "split": {"method": "given by the data set"},
+    }
+    return {"name": home.resolve().name, "classes": label["names"], "modalities": found} | empty | roles
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    try:
+        described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features: dict[str, Any] = described["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return features
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        raise CmkdError(f"{path} is truncated or no Parquet file: download it again") from error
+
+
+def _rows(paths: list[Path], split: str) -> Iterator[tuple[tuple[int, int], _Row]]:
+    """Yield the rows of a split with their place: its position in the pack, else the split and the row in it."""
+    count = 0
+    for path in paths:
+        with _open(path) as file:
+            for batch in file.iter_batches(batch_size=256):
+                columns = {name: batch.column(name) for name in batch.schema.names}
+                for row in range(batch.num_rows):
+                    cells = {name: column[row] for name, column in columns.items()} | {"split": pa.scalar(split)}
+                    place = (cells["position"].as_py(), 0) if "position" in cells else (SPLITS.index(split), count)
+                    count += 1
+                    cells.setdefault("id", pa.scalar(f"{split}-{count:06d}"))
+                    yield place, cells
+
+
+def _add(writer: PackWriter, chunk: list[tuple[tuple[int, int], _Row]], modalities: list[Modality]) -> None:
+    rows = [row for _, row in chunk]
+    for column in ("label", *(modality.name for modality in modalities)):
+        if column not in rows[0]:
+            raise CmkdError(f"the data set has no column '{column}', which its {DESCRIPTION} promises: export it again")
+    ids = [str(row["id"].as_py()) for row in rows]
+    labels = [UNLABELLED if (value := row["label"].as_py()) is None else int(value) for row in rows]
+    groups = [str(row["group"].as_py() or "") if "group" in row else "" for row in rows]
+    arrays, present = {}, {}
+    for modality in modalities:
+        here = np.array([row[modality.name].is_valid for row in rows])
+        blank = np.zeros(modality.shape, modality.dtype)
+        cells = [
+            from_arrow(modality, row[modality.name], f"{modality.name} of {name}") if has else blank
+            for row, name, has in zip(rows, ids, here, strict=True)
+        ]
+        arrays[modality.name], present[modality.name] = np.stack(cells), here
+    writer.add(ids, labels, [row["split"].as_py() for row in rows], groups, arrays, present)

@@ -1,0 +1,44 @@
+"""Keeping two writers of one pack apart, and removing what a killed one left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  # Windows: no advisory locks, so two writers are not kept apart there
+    fcntl = None  # type: ignore[assignment]
+
+STALE_SECONDS = 60.0
+
+
+def lock(folder: Path) -> int | None:
+    """Return a descriptor that locks `folder` while it is open, -1 where there are no locks, None if it is taken."""
+    if fcntl is None:  # pragma: no cover  # Windows
+        return -1
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:  # pragma: no cover  # a network file system without locks
+        os.close(descriptor)
+        return -1
+    return descriptor
+
+
+def sweep(destination: Path) -> None:
+    """Remove half-built siblings whose writer was killed: they are unlocked and no longer new."""
+    for folder in destination.parent.glob(f".{destination.name}.*.tmp"):
+        try:
+            old = time.time() - folder.stat().st_mtime > STALE_SECONDS
+            descriptor = lock(folder) if old else None
+        except OSError:
+            continue
+        if descriptor is not None and descriptor >= 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)

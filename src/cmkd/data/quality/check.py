@@ -1,0 +1,285 @@
+"""Looking at every pair once, then judging each against all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.quality.duplicates import Twin, exact_twins, near_twins
+from cmkd.data.quality.exchange import exchanged
+from cmkd.data.quality.faults import KINDS, Fault, FaultReport
+from cmkd.data.quality.limits import FEWEST, LEAST_CLIPPED, LEAST_TAIL, least_spread, most_share
+from cmkd.data.quality.measures import Measures, measure
+from cmkd.data.quality.registration import Offset, offset
+from cmkd.data.quality.sources import Source
+
+AGREED = 0.9
+"""Part of a modality's cells that must agree on a size before the others are called wrong."""
+
+
+@dataclass
+class _Column:
+    """What was measured of one modality, a place per pair, and what of it may still be judged."""
+
+    measures: list[Measures | None]
+    faults: dict[int, tuple[str, str]] = field(default_factory=dict)  # row -> kind, sentence
+
+    def sound(self) -> list[int]:
+        """Return the rows that have a cell without a fault so far."""
+        return [row for row, found in enumerate(self.measures) if found is not None and row not in self.faults]
+
+    def values(self, name: str, rows: Sequence[int]) -> NDArray[np.float64]:
+        return np.array([getattr(self.measures[row], name) for row in rows], dtype=np.float64)
+
+
+def check(source: Source, *, progress: Callable[[int, int], None] | None = None) -> FaultReport:
+    """Look for faults in paired data; nothing is changed or dropped.
+
+    Cells are read one at a time; a few hundred numbers of each are kept. What is unusual is measured against the
+    modality itself (`cmkd.data.quality.limits`). Of the faults of one cell the gravest alone is named, in the order of
+    `KINDS`; duplicates are looked for among sound cells, and the later of two pairs carries the fault.
+
+    Args:
+        source: a folder or a pack, from `open_source`.
+        progress: called with the number of pairs read and of all.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from cmkd.data import Modality, PackWriter
+        >>> from cmkd.data.quality import open_source
+        >>> images = np.random.default_rng(0).integers(0, 255, (30, 1, 8, 8), dtype=np.uint8)
+        >>> images[7], images[9] = 5, images[3]
+        >>> folder = Path(tempfile.mkdtemp()) / "pack"
+        >>> sensor = Modality("optical", "image", (1, 8, 8), "uint8")
+        >>> with PackWriter(folder, name="toy", classes=["a", "b"], modalities=[sensor]) as writer:
+        ...     names = [f"p{k}" for k in range(30)]
+        ...     writer.add(names, [0, 1] * 15, ["train"] * 30, None, {"optical": images})
+        >>> check(open_source(folder)).summary()
+        '2 of 30 pairs flagged: 1 blank, 1 exact_duplicate'
+    """
+    columns, offsets = _measure(source, progress)
+    notes: list[str] = []
+    pairwise = _exchanges(source, columns, notes)
+    limits = {name: _judge_values(column) for name, column in columns.items()}
+    found = [
+        Fault(source.ids[row], kind, name, says, source.splits[row])
+        for name, column in columns.items()
+        for row, (kind, says) in column.faults.items()
+        if kind != "swapped"
+    ]
+    found += [_fault(source, row, "swapped", names, says) for row, names, says in pairwise]
+    for name, column in columns.items():
+        found += _duplicates(source, name, column, limits[name], notes)
+    found += _shifts(source, columns, offsets, notes)
+    if len(columns) > 1 and not offsets:
+        notes.append("no modalities are declared registered, so none was looked at for shifts")
+    place = {name: number for number, name in enumerate(source.ids)}
+    order = list(KINDS)
+    found.sort(key=lambda fault: (order.index(fault.kind), place[fault.id], fault.modality))
+    return FaultReport(str(source.place), len(source.ids), list(source.modalities), found, limits, notes)
+
+
+def _fault(source: Source, row: int, kind: str, modality: str, says: str, other: int | None = None) -> Fault:
+    twin = ("", "") if other is None else (source.ids[other], source.splits[other])
+    return Fault(source.ids[row], kind, modality, says, source.splits[row], *twin)
+
+
+def _measure(
+    source: Source, progress: Callable[[int, int], None] | None
+) -> tuple[dict[str, _Column], dict[tuple[str, str], dict[int, Offset]]]:
+    total = len(source.ids)
+    columns = {name: _Column([None] * total) for name in source.modalities}
+    bound = [(group[0], other) for group in source.registered for other in group[1:]]
+    offsets: dict[tuple[str, str], dict[int, Offset]] = {pair: {} for pair in bound}
+    for row in range(total):
+        cells = {name: source.cell(row, name) for name in source.modalities}
+        for name, cell in cells.items():
+            if cell is None:
+                continue
+            if cell.array is None:
+                columns[name].faults[row] = (cell.fault, cell.says)
+                continue
+            found = columns[name].measures[row] = measure(cell.array, cell.kind)
+            if found.finite < 1:
+                columns[name].faults[row] = (
+                    "not_finite",
+                    f"{100 * (1 - found.finite):.2g} % of its values are NaN or infinite",
+                )
+        for first, second in bound:
+            pictures = [c.array for c in (cells[first], cells[second]) if c is not None and c.array is not None]
+            if (
+                len(pictures) == 2
+                and all(p.ndim == 3 for p in pictures)
+                and pictures[0].shape[1:] == pictures[1].shape[1:]
+            ):
+                where = offset(*(np.nan_to_num(picture.astype(np.float64)) for picture in pictures))
+                if where is not None:
+                    offsets[first, second][row] = where
+        if progress is not None and (row % 64 == 63 or row == total - 1):
+            progress(row + 1, total)
+    return columns, offsets
+
+
+def _form(found: Measures) -> tuple[int, int, str]:
+    """Return number of axes, channels and type: what no change of size alters."""
+    channels = found.shape[0] if len(found.shape) == 3 else found.shape[-1]
+    return len(found.shape), channels, found.dtype
+
+
+def _exchanges(source: Source, columns: dict[str, _Column], notes: list[str]) -> list[tuple[int, str, str]]:
+    """Mark cells of another form than usual, and return the pairs whose two files changed places."""
+    usual = {}
+    for name, column in columns.items():
+        forms = Counter(_form(m) for m in column.measures if m is not None)
+        if forms:
+            usual[name] = forms.most_common(1)[0][0]
+    pairs = []
+    for first, second in combinations(usual, 2):
+        both = [r for r in columns[first].sound() if columns[second].measures[r] and r not in columns[second].faults]
+        if usual[first] != usual[second]:
+            turned = [
+                row
+                for row in both
+                if _seen(columns[first], row) == usual[second] and _seen(columns[second], row) == usual[first]
+            ]
+            says = f"{first} holds what {second} usually is, and {second} what {first} is"
+        else:
+            same = [row for row in both if _seen(columns[first], row) == _seen(columns[second], row) == usual[first]]
+            turned, says = _by_content(columns, first, second, same, notes), "both images look like the other sensor's"
+        for row in turned:
+            pairs.append((row, f"{first}+{second}", says))
+            columns[first].faults[row] = columns[second].faults[row] = ("swapped", says)
+    for name, form in usual.items():
+        _judge_form(columns[name], form)
+    return pairs
+
+
+def _seen(column: _Column, row: int) -> tuple[int, int, str] | None:
+    found = column.measures[row]
+    return None if found is None else _form(found)
+
+
+def _by_content(columns: dict[str, _Column], first: str, second: str, rows: list[int], notes: list[str]) -> list[int]:
+    looks = [[columns[name].measures[row].character for row in rows] for name in (first, second)]  # type: ignore[union-attr]
+    if not rows or not looks[0][0].size or not looks[1][0].size:
+        return []
+    found = exchanged(np.stack(looks[0]), np.stack(looks[1]))
+    if found is None:
+        notes.append(f"{first} and {second} look too much alike, or are too few, to tell when they are swapped")
+        return []
+    return [rows[position] for position in np.flatnonzero(found)]
+
+
+def _judge_form(column: _Column, usual: tuple[int, int, str]) -> None:
+    shapes = Counter(m.shape for m in column.measures if m is not None)
+    (shape, count), total = shapes.most_common(1)[0], shapes.total()
+    for row in column.sound():
+        found = column.measures[row]
+        assert found is not None
+        fixed = count >= AGREED * total
+        if _form(found) != usual or (fixed and found.shape != shape):
+            size = "x".join(map(str, shape)) if fixed else f"{usual[1]} channels"
+            column.faults[row] = (
+                "wrong_shape", f"{'x'.join(map(str, found.shape))} {found.dtype}, usual is {size} {usual[2]}"
+            )  # fmt: skip
+
+
+def _judge_values(column: _Column) -> dict[str, float]:
+    """Mark what is blank, cut off, clipped or low in contrast, and return the limits that decided."""
+    rows = column.sound()
+    if not rows:
+        return {}
+    lowest, blank = least_spread(column.values("spread", rows))
+    filled = [row for row in rows if column.values("spread", [row])[0] > blank]
+    tail = most_share(column.values("tail", filled), LEAST_TAIL, times=6.0)
+    high = most_share(column.values("high", filled), LEAST_CLIPPED)
+    low = most_share(column.values("low", filled), LEAST_CLIPPED)
+    for row in rows:
+        found = column.measures[row]
+        assert found is not None
+        if not found.spread > blank:
+            column.faults[row] = ("blank", f"its values spread by {found.spread:.3g}, blank is {blank:.3g} or less")
+        elif end := _clipped_end(found, high, low):
+            where, share, limit = end
+            says = f"{100 * share:.0f} % of its values are at the {where}, unusual is more than {100 * limit:.0f} %"
+            column.faults[row] = ("clipped", says)
+        elif found.tail > tail:
+            says = (
+                f"the last {100 * found.tail:.0f} % of its rows are constant, unusual is more than {100 * tail:.0f} %"
+            )
+            column.faults[row] = ("truncated", says)
+        elif found.spread < lowest:
+            column.faults[row] = ("low_contrast", f"its values spread by {found.spread:.3g}, low is under {lowest:.3g}")
+    return {"spread_low": lowest, "spread_blank": blank, "tail": tail, "share_highest": high, "share_lowest": low}
+
+
+def _clipped_end(found: Measures, high: float, low: float) -> tuple[str, float, float] | None:
+    """Return at which end a cell is clipped, and by how much; rows that are missing from its end do not count."""
+    for end, share, limit in (("highest", found.high, high), ("lowest", found.low, low)):
+        elsewhere = (share - found.tail) / max(1 - found.tail, 1e-12)
+        if share > limit and (found.tail < LEAST_TAIL or elsewhere > limit):
+            return end, share, limit
+    return None
+
+
+def _duplicates(source: Source, name: str, column: _Column, limits: dict[str, float], notes: list[str]) -> list[Fault]:
+    rows = column.sound()
+    digests = [found.digest if (found := column.measures[row]) is not None else "" for row in rows]
+    exact = exact_twins(digests)
+    again = {twin.later for twin in exact}
+    once = [place for place in range(len(rows)) if place not in again]
+    pictures = [
+        place for place in once if (found := column.measures[rows[place]]) is not None and found.descriptor.any()
+    ]
+    near: list[Twin] = []
+    if len(pictures) >= 3:
+        looks = np.stack([column.measures[rows[place]].descriptor for place in pictures])  # type: ignore[union-attr]
+        twins, limits["likeness"] = near_twins(looks, [source.groups[rows[place]] for place in pictures])
+        near = [Twin(pictures[later], pictures[earlier], likeness) for later, earlier, likeness in twins]
+        if len(pictures) < FEWEST:
+            notes.append(
+                f"{name}: {len(pictures)} images are too few for limits of their own; only plain faults are named"
+            )
+    faults = []
+    for kind, twins in (("exact_duplicate", exact), ("near_duplicate", near)):
+        for later, earlier, likeness in twins:
+            row, other = rows[later], rows[earlier]
+            where = f"in the {source.splits[other]} split" if source.splits[other] else "in the data"
+            alike = "the same values as" if kind == "exact_duplicate" else f"likeness {likeness:.3f} to"
+            faults.append(_fault(source, row, kind, name, f"{alike} {source.ids[other]} {where}", other))
+    return faults
+
+
+def _shifts(
+    source: Source,
+    columns: dict[str, _Column],
+    offsets: dict[tuple[str, str], dict[int, Offset]],
+    notes: list[str],
+) -> list[Fault]:
+    faults = []
+    for (first, second), found in offsets.items():
+        sound = set(columns[first].sound()) & set(columns[second].sound())
+        judged = {row: where for row, where in found.items() if row in sound}
+        decided = [where for where in judged.values() if where.decided]
+        notes.append(
+            f"registration of {second} to {first}: {len(decided)} of {len(sound)} pairs have a peak of mutual "
+            "information that tells; the others are undecided"
+        )
+        if decided:
+            down, right = (float(np.median([getattr(w, axis) for w in decided])) for axis in ("down", "right"))
+            if max(abs(down), abs(right)) >= 1:
+                notes.append(f"{second} lies {down:+.0f} down and {right:+.0f} right of {first} in the median, pixels")
+        for row, where in judged.items():
+            if where.shifted:
+                says = (
+                    f"{second} lies {where.down:+d} pixels down and {where.right:+d} right of {first}: mutual "
+                    f"information is {where.lead:.1f} deviations above that near zero"
+                )
+                faults.append(_fault(source, row, "misregistered", f"{first}+{second}", says))
+    return faults

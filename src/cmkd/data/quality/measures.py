@@ -1,0 +1,128 @@
+"""Numbers that describe one cell: how far its values spread, where they pile up, and what it looks like."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.types import Kind
+
+EDGE = 0.01
+"""How near to the highest (lowest) value, as a part of the range, a value counts as being there."""
+SIDE = 32
+"""Pixels along a side of the small picture that the descriptor is made from."""
+FREQUENCIES = 16
+"""Cosine frequencies along an axis that the descriptor keeps: enough to tell one speckle from another."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What one cell is like.
+
+    Args:
+        shape: of its array.
+        dtype: of its array.
+        digest: sha256 of shape, type and values.
+        finite: part of the values that are neither NaN nor infinite.
+        spread: root mean square over channels of the standard deviation in space (in time, over points); a vector's
+            numbers are one channel.
+        high: part of the values within `EDGE` of the highest one.
+        low: part of the values within `EDGE` of the lowest one.
+        tail: part of an image's rows, from the last one up, that are one constant in every channel; else 0.
+        descriptor: low cosine frequencies of a small grey picture, mean 0 and deviation 1; empty for no image.
+        character: numbers by which one sensor's images differ from another's; empty for no image.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    digest: str
+    finite: float
+    spread: float
+    high: float
+    low: float
+    tail: float
+    descriptor: NDArray[np.float32]
+    character: NDArray[np.float32]
+
+
+def measure(array: NDArray[Any], kind: Kind) -> Measures:
+    """Describe a cell.
+
+    Args:
+        array: its content, shaped as `kind` says.
+        kind: how its axes are to be read.
+
+    Example:
+        >>> flat = measure(np.full((3, 8, 8), 7, np.uint8), "image")
+        >>> flat.spread, flat.high, flat.tail
+        (0.0, 1.0, 1.0)
+    """
+    digest = hashlib.sha256(f"{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
+    values = array.astype(np.float64)
+    finite = np.isfinite(values)
+    share = float(finite.mean())
+    if share < 1:
+        values = np.where(finite, values, values[finite].mean() if share else 0.0)
+    match kind:
+        case "image":
+            channels = values.reshape(len(values), -1)
+        case "vector":
+            channels = values[None]
+        case _:
+            channels = values.reshape(-1, values.shape[-1]).T
+    low, high = float(values.min()), float(values.max())
+    margin = EDGE * (high - low)
+    empty = np.zeros(0, np.float32)
+    return Measures(
+        shape=array.shape,
+        dtype=array.dtype.name,
+        digest=digest,
+        finite=share,
+        spread=float(np.sqrt(channels.var(axis=1).mean())),
+        high=float((values >= high - margin).mean()),
+        low=float((values <= low + margin).mean()),
+        tail=_tail(values) if kind == "image" else 0.0,
+        descriptor=_descriptor(values) if kind == "image" else empty,
+        character=_character(values, low, high) if kind == "image" else empty,
+    )
+
+
+def grey(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return one channel ``(height, width)``: the mean of the channels ``(channels, height, width)``."""
+    mean: NDArray[np.float64] = values.mean(axis=0)
+    return mean
+
+
+def _tail(values: NDArray[np.float64]) -> float:
+    same = (values == values[:, -1:, -1:]).all(axis=(0, 2))[::-1]
+    return float(len(same) if same.all() else same.argmin()) / len(same)
+
+
+def _descriptor(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    from PIL import Image
+    from scipy.fft import dctn
+
+    small = np.asarray(
+        Image.fromarray(grey(values).astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64
+    )
+    deviation = small.std()
+    if not deviation > 0:
+        return np.zeros(FREQUENCIES**2 - 1, np.float32)
+    spectrum = dctn((small - small.mean()) / deviation, norm="ortho")
+    return spectrum[:FREQUENCIES, :FREQUENCIES].ravel()[1:].astype(np.float32)  # the first is the mean: zero
+
+
+def _character(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float32]:
+    """Return numbers that a change of units leaves alone: what the histogram and the texture look like."""
+    picture = grey((values - low) / max(high - low, 1e-12))
+    deviation = max(float(picture.std()), 1e-12)
+    centred = (picture - picture.mean()) / deviation
+    down = np.diff(picture, axis=0).std() / deviation if len(picture) > 1 else 0.0
+    across = np.diff(picture, axis=1).std() / deviation if picture.shape[1] > 1 else 0.0
+    numbers = [picture.mean(), np.log(deviation), (centred**3).mean(), np.log1p((centred**4).mean()), down, across,
+               *np.quantile(picture, (0.1, 0.5, 0.9))]  # fmt: skip
+    return np.asarray(numbers, np.float32)

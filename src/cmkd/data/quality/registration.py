@@ -1,0 +1,150 @@
+"""Whether two images of one pair lie on each other: their mutual information against shifts."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 8
+"""Grey levels of equal frequency in each image."""
+SMOOTHING = 1.0
+"""Standard deviation of the blur, pixels, that takes the edge off speckle."""
+LARGEST = 128
+"""Images are thinned to this many pixels along their longer side."""
+TOLERANCE = 2
+"""Pixels a peak may lie from zero."""
+LEAD = 4.0
+"""Deviations of the mirrored surfaces that a peak elsewhere must be above the best shift within the tolerance."""
+
+
+class Offset(NamedTuple):
+    """Where the mutual information of two images has its peak.
+
+    Args:
+        down: pixels of the original images that the second one lies lower.
+        right: pixels that it lies further right.
+        peak: the highest mutual information as a multiple of the highest one with the second image mirrored.
+        lead: from the best shift near zero to the peak, in standard deviations of the mirrored surfaces.
+        step: pixels of the original images a step of the search is.
+        rim: whether it is the largest shift that was tried: then the surface rises outwards and has no peak.
+    """
+
+    down: int
+    right: int
+    peak: float
+    lead: float
+    step: int
+    rim: bool
+
+    @property
+    def decided(self) -> bool:
+        """Whether there is a peak at all; without one the pair says nothing about its registration."""
+        return self.peak > 1 and not self.rim
+
+    @property
+    def shifted(self) -> bool:
+        """Whether the peak is away from zero, and by more than chance."""
+        away = max(abs(self.down), abs(self.right)) > TOLERANCE * self.step
+        return self.decided and away and self.lead > LEAD
+
+
+def offset(first: NDArray[Any], second: NDArray[Any]) -> Offset | None:
+    """Find the shift at which two images share most information.
+
+    The middle of the first image slides over the second; the overlap is the same at every shift, and so is the bias
+    of the estimate. Several channels are reduced to their first principal component. The search goes to an eighth of
+    the shorter side; a larger shift is not found, nor are turns and scales.
+
+    What chance and the texture of the two images alone give is seen by mirroring the second one (upside down, left to
+    right, both) and searching again: nothing fits anything then. A pair is decided if its peak is inside the search
+    and above every mirrored one, and moved if it lies away from zero by more than `TOLERANCE` and above every shift
+    within it by `LEAD` standard deviations of the mirrored surfaces.
+
+    Measured on 64-pixel images moved by 3 to 7 pixels, on other seeds than the tests use: of infrared made from
+    simulated optical images 64 % are found that were moved by 3 pixels, 92 % by 4, 97 % by 5, 99 % by 6, and none of
+    300 unmoved is accused; of Sentinel-1 and Sentinel-2 crops, which share little, half are found, and none of 245
+    unmoved is accused. What is not found is nearly always undecided.
+
+    Returns:
+        The peak, or None where an image is constant or too small for a search (under 24 pixels).
+
+    Source:
+        Viola and Wells (1997), Alignment by Maximization of Mutual Information; Maes et al. (1997).
+    """
+    step = max(1, -(-max(first.shape[1:]) // LARGEST))
+    one, two = (_one_channel(image[:, ::step, ::step].astype(np.float64)) for image in (first, second))
+    reach = min(one.shape) // 8
+    if reach < 3 or not (one.std() > 0 and two.std() > 0):
+        return None
+    surface = information(one, two, reach)
+    mirrored = np.stack([information(one, image, reach) for image in (two[::-1], two[:, ::-1], two[::-1, ::-1])])
+    row, column = np.unravel_index(int(surface.argmax()), surface.shape)
+    middle = slice(reach - TOLERANCE, reach + TOLERANCE + 1)
+    highest, near = float(surface.max()), float(surface[middle, middle].max())
+    return Offset(
+        down=step * (int(row) - reach),
+        right=step * (int(column) - reach),
+        peak=highest / max(float(mirrored.max()), 1e-12),
+        lead=(highest - near) / max(float(mirrored.std()), 1e-12),
+        step=step,
+        rim=max(abs(int(row) - reach), abs(int(column) - reach)) == reach,
+    )
+
+
+def information(first: NDArray[np.float64], second: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+    """Return the mutual information, nats, of two images at all shifts up to `reach`.
+
+    Args:
+        first: ``(height, width)``; its middle is compared.
+        second: ``(height, width)``.
+        reach: largest shift, pixels.
+
+    Returns:
+        ``(2 reach + 1, 2 reach + 1)``; row and column `reach` are no shift, larger ones the second image lower, further
+        right.
+
+    Example:
+        >>> picture = np.random.default_rng(0).normal(size=(40, 40))
+        >>> surface = information(picture, -np.roll(picture, 3, axis=0), 5)
+        >>> np.unravel_index(surface.argmax(), surface.shape)
+        (np.int64(8), np.int64(5))
+    """
+    from scipy.fft import irfft2, rfft2
+    from scipy.special import xlogy
+
+    height, width = first.shape
+    middle = _indicators(first)[:, reach : height - reach, reach : width - reach]
+    # correlation of indicator images counts every combination of levels at every shift; the middle never wraps around
+    left, right = rfft2(middle, s=(height, width)).conj(), rfft2(_indicators(second))
+    shifts = slice(0, 2 * reach + 1)
+    joint = np.stack([irfft2(level * right, s=(height, width))[:, shifts, shifts] for level in left])
+    joint = np.rint(joint) / middle[0].size
+    first_alone, second_alone, together = (
+        -xlogy(part, part).sum(axis=0)
+        for part in (joint.sum(axis=1), joint.sum(axis=0), joint.reshape(-1, *joint.shape[2:]))
+    )
+    surface: NDArray[np.float64] = (first_alone + second_alone - together).astype(np.float64)
+    return surface
+
+
+def _one_channel(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.ndimage import gaussian_filter
+
+    flat = image.reshape(len(image), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    flat /= np.maximum(flat.std(axis=1, keepdims=True), 1e-12)
+    if len(flat) > 1:
+        _, vectors = np.linalg.eigh(flat @ flat.T)
+        flat = vectors[:, -1:].T @ flat
+    smooth: NDArray[np.float64] = gaussian_filter(flat.reshape(image.shape[1:]), SMOOTHING)
+    return smooth
+
+
+def _indicators(picture: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return ``(BINS, height, width)``, 1 where a pixel has a grey level; levels are as frequent as ties allow."""
+    edges = np.quantile(picture, np.arange(1, BINS) / BINS)
+    levels = np.searchsorted(edges, picture, side="right")
+    indicators: NDArray[np.float32] = (levels == np.arange(BINS)[:, None, None]).astype(np.float32)
+    return indicators

@@ -1,0 +1,205 @@
+"""What is checked: a folder with a manifest before it is built, or a pack; both read a cell at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.cells import read
+from cmkd.data.pack import Pack
+from cmkd.data.split import ALIASES
+from cmkd.data.table import find_manifest, read_table
+from cmkd.errors import CmkdError, unknown_name
+from cmkd.types import Kind
+
+_STARTS: Mapping[str, tuple[bytes, ...]] = {
+    ".png": (b"\x89PNG",),
+    ".jpg": (b"\xff\xd8",),
+    ".jpeg": (b"\xff\xd8",),
+    ".tif": (b"II", b"MM"),
+    ".tiff": (b"II", b"MM"),
+    ".npy": (b"\x93NUMPY",),
+    ".wav": (b"RIFF", b"RIFX", b"RF64"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell as it was found.
+
+    Args:
+        array: its content, None where there is none that can be used.
+        kind: how its axes are to be read.
+        fault: ``unreadable`` or ``truncated`` where reading failed, else empty.
+        says: why reading failed.
+    """
+
+    array: NDArray[Any] | None = None
+    kind: Kind = "image"
+    fault: str = ""
+    says: str = ""
+
+
+class Source(ABC):
+    """Pairs that can be looked at one cell at a time.
+
+    Attributes:
+        place: the folder.
+        ids: of each pair.
+        splits: of each pair, empty where not known.
+        groups: of each pair, empty where there is none.
+        modalities: their names.
+        registered: groups of modalities that share a pixel grid.
+    """
+
+    place: Path
+    ids: Sequence[str]
+    splits: Sequence[str]
+    groups: Sequence[str]
+    modalities: Sequence[str]
+    registered: Sequence[Sequence[str]]
+
+    @abstractmethod
+    def cell(self, row: int, modality: str) -> Cell | None:
+        """Return a cell, or None where the pair lacks the modality."""
+
+    @abstractmethod
+    def picture(self, row: int, modality: str) -> NDArray[Any] | None:
+        """Return whatever can be shown of a cell, also of a damaged one."""
+
+
+class FolderSource(Source):
+    """The manifest in a folder; files may be missing or damaged.
+
+    Args:
+        folder: with the manifest.
+        kinds: modality -> kind, where it is not the usual one of its files.
+        registered: groups of image modalities that share a pixel grid.
+
+    Raises:
+        CmkdError: the manifest itself is wrong, or an unknown modality is named.
+    """
+
+    def __init__(
+        self, folder: Path, *, kinds: Mapping[str, Kind] | None = None, registered: Sequence[Sequence[str]] = ()
+    ) -> None:
+        table = read_table(folder, allow_unlabelled=True, allow_missing=True)
+        blank = [""] * len(table.ids)
+        self.place, self.ids, self.registered = folder, table.ids, _declared(registered, list(table.files))
+        self.splits = [ALIASES.get(split, split) for split in table.splits or blank]
+        self.groups, self.modalities = table.groups or blank, list(table.files)
+        self._files, self._kinds = table.files, kinds or {}
+        for name in self._kinds:
+            if name not in self._files:
+                raise unknown_name("modality", name, self._files)
+
+    def cell(self, row: int, modality: str) -> Cell | None:
+        """Read a file; what stops it from being read is in the cell."""
+        path = self._files[modality][row]
+        if path is None:
+            return None
+        try:
+            array = read(path, self._kinds.get(modality), finite=False)
+        except CmkdError as error:
+            says = " ".join(str(error).replace(f"{path} ", "").split())
+            return Cell(fault="truncated" if _starts_well(path) else "unreadable", says=says)
+        return Cell(array, self._kinds.get(modality) or _usual_kind(array))
+
+    def picture(self, row: int, modality: str) -> NDArray[Any] | None:
+        """Read a file, and of a damaged picture the rows that are left."""
+        cell = self.cell(row, modality)
+        if cell is None or cell.array is not None:
+            return cell.array if cell else None
+        path = self._files[modality][row]
+        return _what_is_left(path) if path is not None else None
+
+
+class PackSource(Source):
+    """A pack, with the splits and registrations of its card."""
+
+    def __init__(self, pack: Pack) -> None:
+        self._pack = pack
+        self.place, self.registered = pack.path, pack.card.registered
+        self.ids, self.splits = pack.index["id"].tolist(), pack.index["split"].tolist()
+        self.groups, self.modalities = pack.index["group"].tolist(), list(pack.modalities)
+        self._present = {name: pack.index[f"has_{name}"].to_numpy(dtype=bool) for name in self.modalities}
+
+    def cell(self, row: int, modality: str) -> Cell | None:
+        """Return the stored array."""
+        if not self._present[modality][row]:
+            return None
+        return Cell(self._pack.array(modality)[row], self._pack.modalities[modality].kind)
+
+    def picture(self, row: int, modality: str) -> NDArray[Any] | None:
+        """Return the stored array."""
+        cell = self.cell(row, modality)
+        return cell.array if cell else None
+
+
+def open_source(
+    place: Path, *, kinds: Mapping[str, Kind] | None = None, registered: Sequence[Sequence[str]] = ()
+) -> Source:
+    """Return the pairs of a pack or of a folder with a manifest.
+
+    Args:
+        place: the folder.
+        kinds: of a manifest's modalities, where they are not the usual ones.
+        registered: groups of image modalities that share a pixel grid; a pack's card knows unless given.
+
+    Raises:
+        CmkdError: it is neither, or an unknown modality is named.
+    """
+    if (place / "card.json").is_file():
+        source = PackSource(Pack.open(place))
+        source.registered = _declared(registered, source.modalities) if registered else source.registered
+        return source
+    if find_manifest(place) is None:
+        state = "is neither a pack nor a folder with manifest.csv" if place.exists() else "does not exist"
+        raise CmkdError(f"{place} {state}: give the folder of a pack, or one with a manifest")
+    return FolderSource(place, kinds=kinds, registered=registered)
+
+
+def _declared(registered: Sequence[Sequence[str]], modalities: Sequence[str]) -> list[list[str]]:
+    for name in (name for group in registered for name in group):
+        if name not in modalities:
+            raise unknown_name("modality", name, modalities)
+    return [list(group) for group in registered]
+
+
+def _usual_kind(array: NDArray[Any]) -> Kind:
+    kinds: dict[int, Kind] = {1: "vector", 2: "series", 3: "image"}
+    return kinds[array.ndim]
+
+
+def _starts_well(path: Path) -> bool:
+    """Whether a file begins as its suffix promises; one that is empty has lost all of itself."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError:
+        return False
+    return not head or head.startswith(_STARTS.get(path.suffix.lower(), ()))
+
+
+def _what_is_left(path: Path) -> NDArray[Any] | None:
+    """Decode the part of a PNG or JPEG that is there; the rest is as the decoder leaves it."""
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        return None
+    from PIL import Image, ImageFile
+
+    before = ImageFile.LOAD_TRUNCATED_IMAGES  # pillow's only switch for this is global
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        with Image.open(path) as image:
+            array = np.asarray(image.convert("RGB"))
+    except Exception:  # a decoder raises whatever it likes on damaged bytes; the page then shows no picture
+        return None
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+    return np.moveaxis(array, -1, 0)

@@ -1,0 +1,101 @@
+"""Sound as series: log-mel spectrograms of recordings."""
+
+from __future__ import annotations
+
+import io
+import wave
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.errors import CmkdError
+
+WINDOW_SECONDS, HOP_SECONDS = 0.032, 0.010
+LOWEST_HZ, FLOOR_DB = 60.0, -80.0
+
+
+def mel_bank(rate: int, bands: int) -> NDArray[np.float64]:
+    """Return triangular filters ``(bands, frequencies)``, equally wide on the mel scale of O'Shaughnessy (1987).
+
+    Args:
+        rate: samples a second.
+        bands: how many filters, from 60 Hz to half the rate.
+
+    Example:
+        >>> mel_bank(8000, 32).shape, bool((mel_bank(8000, 32).sum(1) > 0).all())
+        ((32, 129), True)
+    """
+    low, high = (2595.0 * np.log10(1.0 + hertz / 700.0) for hertz in (LOWEST_HZ, rate / 2))
+    edges = 700.0 * (10.0 ** (np.linspace(low, high, bands + 2) / 2595.0) - 1.0)
+    frequencies = np.fft.rfftfreq(round(WINDOW_SECONDS * rate), 1.0 / rate)
+    rising = (frequencies - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - frequencies) / (edges[2:] - edges[1:-1])[:, None]
+    bank: NDArray[np.float64] = np.minimum(rising, falling).clip(0.0)
+    return bank
+
+
+def log_mel(
+    samples: NDArray[np.floating[Any]], rate: int, bank: NDArray[np.float64], frames: int
+) -> NDArray[np.float32]:
+    """Return the log-mel spectrogram of a recording, at one loudness and one length.
+
+    Args:
+        samples: ``(samples,)``, any number of them.
+        rate: samples a second.
+        bank: of `mel_bank`, for the same rate.
+        frames: time steps; they are interpolated linearly from however many the recording has.
+
+    Returns:
+        ``(frames, bands)`` in dB below the loudest cell, `FLOOR_DB` to 0.
+
+    Example:
+        >>> tone = np.sin(2 * np.pi * 1000 * np.arange(4000) / 8000)
+        >>> spectrogram = log_mel(tone, 8000, mel_bank(8000, 32), 32)
+        >>> spectrogram.shape, round(float(spectrogram.max())), int(spectrogram.mean(0).argmax())
+        ((32, 32), 0, 14)
+    """
+    from scipy.signal import stft
+
+    window, hop = round(WINDOW_SECONDS * rate), round(HOP_SECONDS * rate)
+    padded = np.pad(samples, (0, max(0, window - len(samples))))
+    _, _, spectrum = stft(padded, rate, "hann", window, window - hop, boundary=None, padded=False)
+    decibels = 10.0 * np.log10(bank @ np.abs(spectrum) ** 2 + 1e-12)
+    decibels = (decibels - decibels.max()).clip(FLOOR_DB)
+    places, known = np.linspace(0.0, decibels.shape[1] - 1.0, frames), np.arange(decibels.shape[1])
+    return np.stack([np.interp(places, known, row) for row in decibels], 1).astype(np.float32)
+
+
+def read_wav(content: bytes, what: str, address: str) -> tuple[int, NDArray[np.float32]]:
+    """Return the rate and the samples of a 16-bit WAV file, -1 to 1, the mean of its channels.
+
+    Args:
+        content: of the file.
+        what: names it in errors.
+        address: where it is published.
+
+    Raises:
+        CmkdError: it is damaged or truncated, empty, or not of 16 bits.
+    """
+    try:
+        with wave.open(io.BytesIO(content)) as file:
+            channels, width, rate, expected, *_ = file.getparams()
+            frames = file.readframes(expected)
+    except (wave.Error, EOFError) as error:
+        raise CmkdError(f"{what} is damaged: get it again from {address}") from error
+    if width != 2 or not expected or len(frames) != expected * channels * width:
+        raise CmkdError(
+            f"{what} has {8 * width} bits and {len(frames)} bytes for {expected} samples, expected a whole recording "
+            f"of 16 bits: get it again from {address}"
+        )
+    samples = np.frombuffer(frames, "<i2").reshape(-1, channels).mean(1) / 32768.0
+    return rate, samples.astype(np.float32)
+
+
+def wav_bytes(samples: NDArray[np.floating[Any]], rate: int) -> bytes:
+    """Return a mono WAV file of 16 bits, for fixtures."""
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", "not compressed"))
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return content.getvalue()

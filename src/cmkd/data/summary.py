@@ -1,0 +1,129 @@
+"""The data card of a pack for people: what it holds, how it is balanced and divided, and what is unsound about it."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmkd.data.base import registry
+from cmkd.data.card import SPLITS
+from cmkd.data.pack import Pack
+
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What can be counted in a pack.
+
+    Args:
+        pairs: split -> labelled pairs that have every modality.
+        counts: split -> labelled pairs of each class, in the order of the classes.
+        groups: split -> number of groups, 0 where there are none.
+        crossing: groups that are in more than one split.
+    """
+
+    pairs: dict[str, int]
+    counts: dict[str, tuple[int, ...]]
+    groups: dict[str, int]
+    crossing: int
+
+    @property
+    def imbalance(self) -> float:
+        """Train pairs of the commonest class for one of the rarest that occurs."""
+        present = [count for count in self.counts["train"] if count]
+        return max(present) / min(present) if present else 1.0
+
+    @property
+    def majority(self) -> float:
+        """Test accuracy of always answering with the commonest train class."""
+        guess = int(np.argmax(self.counts["train"]))
+        return self.counts["test"][guess] / max(1, sum(self.counts["test"]))
+
+
+def summarise(pack: Pack) -> Summary:
+    """Count classes and groups, from the index alone.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from cmkd.data.digits import Digits
+        >>> summary = summarise(Digits().prepare(None, Path(tempfile.mkdtemp()) / "digits"))
+        >>> summary.pairs, round(summary.imbalance, 2), summary.crossing
+        ({'train': 1077, 'validation': 360, 'test': 360}, 1.06, 0)
+    """
+    labels, classes = pack.index["label"].to_numpy(), len(pack.classes)
+    rows = {split: pack.rows(split, modalities=list(pack.modalities), labelled=True) for split in SPLITS}
+    grouped = pack.index[pack.index["group"] != ""]
+    crossing = grouped.groupby("group")["split"].nunique()
+    return Summary(
+        pairs={split: len(chosen) for split, chosen in rows.items()},
+        counts={s: tuple(np.bincount(labels[chosen], minlength=classes).tolist()) for s, chosen in rows.items()},
+        groups={split: int(grouped.loc[grouped["split"] == split, "group"].nunique()) for split in SPLITS},
+        crossing=int((crossing > 1).sum()),
+    )
+
+
+def twins(pack: Pack, modality: str) -> int:
+    """Count the pairs of validation and test whose sample of a modality is, value for value, also in another split.
+
+    Near copies are not found; a constant sample (an empty image) counts as any other.
+    """
+    array, seen = pack.array(modality), dict[bytes, set[str]]()
+    rows = {split: pack.rows(split, modalities=[modality]) for split in SPLITS}
+    digests: list[tuple[str, bytes]] = []
+    for split, chosen in rows.items():
+        for start in range(0, len(chosen), CHUNK):
+            for sample in array[chosen[start : start + CHUNK]]:
+                digest = hashlib.blake2b(sample.tobytes(), digest_size=16).digest()
+                digests.append((split, digest))
+                seen.setdefault(digest, set()).add(split)
+    return sum(split != "train" and len(seen[digest]) > 1 for split, digest in digests)
+
+
+def markdown(pack: Pack, measured: Sequence[str] = ()) -> str:
+    """Return the data card as Markdown.
+
+    Args:
+        pack: prepared from a data set known by name, or any other.
+        measured: lines about the gap between the modalities, each with the command that gives it.
+    """
+    card, summary = pack.card, summarise(pack)
+    lines = [f"## {card.name}", "", card.title, ""]
+    kind = registry().get(card.name)
+    if kind is not None:
+        text = inspect.cleandoc(kind.__doc__ or "").split("\n\n")
+        lines += ["\n\n".join(part for part in text if not part.startswith(("Args:", "Raises:"))), ""]
+    lines += ["| modality | role | kind | shape | type |", "|---|---|---|---|---|"]
+    roles = {card.rich: "rich", card.poor: "poor"}
+    for name, modality in pack.modalities.items():
+        shape = " x ".join(map(str, modality.shape))
+        lines.append(f"| {name} | {roles.get(name, '')} | {modality.kind} | {shape} | {modality.dtype} |")
+    lines += ["", f"| class | {' | '.join(SPLITS)} |", "|---|---|---|---|"]
+    for position, name in enumerate(pack.classes):
+        lines.append(f"| {name} | {' | '.join(str(summary.counts[split][position]) for split in SPLITS)} |")
+    lines.append(f"| **all** | {' | '.join(str(summary.pairs[split]) for split in SPLITS)} |")
+    groups = (
+        ", ".join(f"{summary.groups[split]} in {split}" for split in SPLITS) if any(summary.groups.values()) else ""
+    )
+    copies = "; ".join(f"{name} {twins(pack, name)}" for name in pack.modalities)
+    facts = {
+        "Balance": f"the commonest train class has {summary.imbalance:.3g} times the pairs of the rarest; always "
+        f"answering with it gives {100 * summary.majority:.1f} % on test",
+        "Split": str(card.split.get("method", "not recorded")),
+        "Groups": f"{groups}; {summary.crossing} in two splits" if groups else "none",
+        "Exact copies of a sample in another split": copies,
+        "Gap": " ".join(measured) or "not measured",
+        "Unsound": card.notes or "nothing noted",
+        "Licence": card.licence or "not stated",
+        "Sources": ", ".join(dict.fromkeys(card.sources)) or "ships with a dependency, or is simulated",
+        "Version": f"{card.version}, {card.rows} pairs",
+    }
+    lines += ["", *(f"- **{name}**: {fact.rstrip('.')}." for name, fact in facts.items())]
+    if card.citation:
+        lines += ["", "```bibtex", card.citation, "```"]
+    return "\n".join(lines) + "\n"

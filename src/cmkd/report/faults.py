@@ -1,0 +1,109 @@
+"""One self-contained page of the pairs that a check flagged, by fault, with thumbnails."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, select_autoescape
+from numpy.typing import NDArray
+
+from cmkd.data.quality import KINDS, Fault, FaultReport
+from cmkd.data.quality.sources import Source
+
+SIDE = 112
+"""Pixels of a thumbnail's longer side."""
+SHOWN = 60
+"""Pairs of one kind that are shown; all are in ``faults.json``."""
+_LOOKED_AT = 50
+_Scale = tuple[str, float, float]  # the usual type of a modality, its black and its white
+
+
+def write_faults_page(report: FaultReport, source: Source, path: Path) -> None:
+    """Write the page of a check.
+
+    Args:
+        report: what the check found.
+        source: what was checked, for the pictures.
+        path: of the HTML file; it appears whole or not at all.
+    """
+    place = {name: row for row, name in enumerate(source.ids)}
+    scales = {name: _scale(source, name) for name in source.modalities}
+    sections = []
+    for kind, meaning in KINDS.items():
+        faults = [fault for fault in report.faults if fault.kind == kind]
+        cards = [_card(fault, source, place, scales) for fault in faults[:SHOWN]]
+        if faults:
+            sections.append({"kind": kind, "meaning": meaning, "cards": cards, "more": len(faults) - len(cards)})
+    environment = Environment(loader=PackageLoader("cmkd.report"), autoescape=select_autoescape(), trim_blocks=True)
+    page = environment.get_template("faults.html").render(
+        report=report, summary=report.summary(), sections=sections, kinds=KINDS
+    )
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _card(fault: Fault, source: Source, place: Mapping[str, int], scales: Mapping[str, _Scale]) -> dict[str, Any]:
+    accused = fault.modality.split("+")
+    pictures = [
+        {"title": name, "accused": name in accused, "source": _thumbnail(source, place[fault.id], name, scales)}
+        for name in source.modalities
+    ]
+    if fault.other:
+        twin = _thumbnail(source, place[fault.other], fault.modality, scales)
+        pictures.append({"title": f"{fault.other}, {fault.modality}", "accused": False, "source": twin})
+    return {"fault": fault, "pictures": pictures}
+
+
+def _scale(source: Source, name: str) -> _Scale:
+    """Return what is black and what is white: one scale for a modality, or low contrast would not be seen."""
+    rows = np.linspace(0, len(source.ids) - 1, min(_LOOKED_AT, len(source.ids)), dtype=int)
+    cells = [source.cell(int(row), name) for row in rows]
+    arrays = [cell.array for cell in cells if cell is not None and cell.array is not None and cell.kind == "image"]
+    if not arrays:
+        return "", 0.0, 255.0
+    usual = Counter(array.dtype.name for array in arrays).most_common(1)[0][0]
+    low, high = np.median([_ends(array) for array in arrays if array.dtype.name == usual], axis=0)
+    return usual, float(low), float(high)
+
+
+def _ends(array: NDArray[Any]) -> tuple[float, float]:
+    if array.dtype == np.uint8:
+        return 0.0, 255.0
+    finite = array[np.isfinite(array)].astype(np.float64)
+    low, high = np.percentile(finite, (1, 99)) if finite.size else (0.0, 1.0)
+    return float(low), float(high)
+
+
+def _thumbnail(source: Source, row: int, name: str, scales: Mapping[str, _Scale]) -> str:
+    """Return a picture as an ``<img>`` source, empty where there is none to show."""
+    array = source.picture(row, name)
+    if array is None or array.ndim != 3 or array.shape[0] > 64:
+        return ""
+    from PIL import Image
+
+    usual, *ends = scales[name]
+    image = Image.fromarray(_bytes(array, *(ends if array.dtype.name == usual else _ends(array))))
+    factor = SIDE / max(image.size)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    image = image.resize(size, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _bytes(array: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Return ``(height, width, 3)``; values that are not finite are magenta."""
+    shown = array[:3] if len(array) >= 3 else np.repeat(array[:1], 3, axis=0)
+    values = shown.astype(np.float64)
+    finite = np.isfinite(values).all(axis=0)
+    scaled = (np.where(finite, values, 0) - low) / max(high - low, 1e-12)
+    picture = np.moveaxis((255 * scaled.clip(0, 1)).astype(np.uint8), 0, -1)
+    picture[~finite] = (255, 0, 255)
+    return np.ascontiguousarray(picture)

@@ -1,0 +1,174 @@
+"""Packs go to the hub's layout and come back byte for byte; its own library reads them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from cmkd.cli import data as command
+from cmkd.data import Modality, Pack, PackWriter
+from cmkd.data.diff import diff
+from cmkd.data.huggingface import export_pack, import_folder, writing
+from cmkd.data.huggingface.columns import to_arrow
+from cmkd.errors import CmkdError
+
+SENSORS = [
+    Modality("optical", "image", (3, 6, 5), "uint8"),
+    Modality("deep", "image", (1, 6, 5), "uint16"),
+    Modality("radar", "image", (2, 6, 5), "float32"),
+    Modality("sound", "series", (7, 2), "int16"),
+    Modality("cloud", "point_series", (2, 4, 3), "float64"),
+    Modality("profile", "vector", (4,), "float32"),
+]
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Pack:
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for sensor in SENSORS:
+        values = generator.normal(0, 50, (30, *sensor.shape))
+        arrays[sensor.name] = (np.abs(values) if sensor.dtype.startswith("u") else values).astype(sensor.dtype)
+    with PackWriter(
+        tmp_path / "pack", name="toy", classes=["tug, small", "ferry"], modalities=SENSORS, title="Toy: pairs",
+        rich="optical", poor="radar", registered=[("optical", "radar")], licence="CC BY 4.0", citation="@misc{toy}",
+        sources=["a field trip"], split={"method": "given", "seed": 3}, notes="none",
+    ) as writer:  # fmt: skip
+        splits = ["train", "test", "train", "validation", "train"] * 6
+        present = {"radar": np.arange(30) % 4 != 3, "optical": np.arange(30) % 7 != 6, "profile": np.arange(30) != 2}
+        groups = [f"g{k}" if k % 3 else "" for k in range(30)]
+        writer.add([f"p{k}" for k in range(30)], [-1 if k == 8 else k % 2 for k in range(30)], splits, groups, arrays,
+                   present)  # fmt: skip
+    return Pack.open(tmp_path / "pack")
+
+
+def test_there_and_back(pack: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["export", str(pack.path), "--format", "huggingface", "--out", str(tmp_path / "hub")])
+    assert sorted(p.relative_to(tmp_path / "hub").as_posix() for p in (tmp_path / "hub").rglob("*") if p.is_file()) == [
+        "README.md", "cmkd.json", "data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet",
+        "data/validation-00000-of-00001.parquet",
+    ]  # fmt: skip
+    command.main(["import", str(tmp_path / "hub"), "--out", str(tmp_path / "again")])
+    assert "30 pairs in" in capsys.readouterr().out
+    again = Pack.open(tmp_path / "again")
+    assert diff(pack, again).same
+    assert again.card.sha256 == pack.card.sha256  # arrays and index byte for byte
+    for name in ("name", "title", "rich", "poor", "registered", "licence", "citation", "sources", "split", "notes"):
+        assert getattr(again.card, name) == getattr(pack.card, name)
+    again.verify()
+
+
+def test_several_files_a_split_and_an_old_version(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "SHARD_BYTES", 2000)
+    with PackWriter.append(pack.path) as writer:
+        writer.add(["new"], [0], ["train"], None, {name: pack.array(name)[:1] for name in pack.modalities})
+    command.main(["export", f"{pack.path}@1", "--out", str(tmp_path / "hub")])
+    assert len(list((tmp_path / "hub" / "data").glob("train-*"))) > 2
+    assert import_folder(tmp_path / "hub", tmp_path / "again").card.sha256 == pack.card.sha256
+
+
+def test_the_data_card(pack: Pack, tmp_path: Path) -> None:
+    text = (export_pack(pack, tmp_path / "hub") / "README.md").read_text(encoding="utf-8")
+    _, header, body = text.split("---\n", 2)
+    told = yaml.safe_load(header)
+    assert told["license"] == "cc-by-4.0"
+    assert told["pretty_name"] == "Toy: pairs"
+    assert told["size_categories"] == ["n<1K"]
+    assert told["configs"][0]["data_files"][1] == {"split": "validation", "path": "data/validation-*"}
+    counts = pack.index[(pack.index["label"] == 0)]["split"].value_counts()
+    assert f"| tug, small | {counts['train']} | {counts['validation']} | {counts['test']} |" in body
+    assert "| (no label) |" in body
+    assert "@misc{toy}" in body
+
+
+READ = """
+import json, sys
+import numpy as np
+from datasets import ClassLabel, Image, load_dataset
+found = load_dataset(sys.argv[1], cache_dir=sys.argv[2])
+train = found["train"]
+assert isinstance(train.features["label"], ClassLabel) and isinstance(train.features["optical"], Image)
+rows = [{name: row[name] if row[name] is None or isinstance(row[name], (str, int)) else np.asarray(row[name]).tolist()
+         for name in row} for row in train]
+splits = {name: len(split) for name, split in found.items()}
+print(json.dumps({"rows": rows, "splits": splits, "names": train.features["label"].names}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="the library `datasets` is not installed")
+def test_the_hubs_own_library_reads_it(pack: Pack, tmp_path: Path) -> None:
+    folder = export_pack(pack, tmp_path / "hub")
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(folder), str(tmp_path / "cache")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["splits"] == {"train": 18, "validation": 6, "test": 6}
+    assert told["names"] == list(pack.classes)
+    for row in told["rows"]:
+        place = row["position"]
+        assert (row["id"], row["label"]) == (pack.index["id"][place], pack.index["label"][place])
+        for name in pack.modalities:
+            assert (row[name] is not None) == pack.index[f"has_{name}"][place]
+            if row[name] is not None:
+                array = np.asarray(row[name])
+                shaped = np.moveaxis(array, -1, 0) if name == "optical" else array[None] if name == "deep" else array
+                np.testing.assert_array_equal(shaped, pack.array(name)[place])
+
+
+def other_hub(folder: Path, **columns: object) -> None:
+    """Write what another data set of the hub looks like: no description, pictures, a class label."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 4)):
+        pictures = generator.integers(0, 255, (count, 3, 8, 8), dtype=np.uint8)
+        optical = to_arrow(
+            Modality("optical", "image", (3, 8, 8), "uint8"), pictures, np.ones(count, bool), ["x"] * count
+        )
+        cells = {"optical": optical, "label": pa.array([k % 2 for k in range(count)])} | columns
+        features = {"label": {"names": ["a", "b"], "_type": "ClassLabel"}, "optical": {"_type": "Image"}}
+        schema = pa.table(cells).schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        pq.write_table(pa.table(cells, schema=schema), folder / f"{split}-00000-of-00001.parquet")
+
+
+def test_a_data_set_of_someone_else(tmp_path: Path) -> None:
+    other_hub(tmp_path / "hub")
+    made = import_folder(tmp_path / "hub", tmp_path / "pack")
+    assert (made.classes, made.modalities["optical"].shape, made.card.name) == (("a", "b"), (3, 8, 8), "hub")
+    assert made.index["split"].value_counts().to_dict() == {"train": 12, "validation": 4}
+    assert made.index["id"][12] == "validation-000001"
+
+
+def test_what_cannot_be_imported_is_one_line(pack: Pack, tmp_path: Path) -> None:
+    folder = export_pack(pack, tmp_path / "hub")
+    with pytest.raises(CmkdError, match="exists: remove it"):
+        export_pack(pack, folder)
+    with pytest.raises(CmkdError, match="has no Parquet files"):
+        import_folder(tmp_path / "nowhere", tmp_path / "x")
+    first = next((folder / "data").glob("train-*"))
+    content = first.read_bytes()
+    first.write_bytes(content[:-50])
+    with pytest.raises(CmkdError, match="is truncated or no Parquet file"):
+        import_folder(folder, tmp_path / "x")
+    first.unlink()
+    with pytest.raises(CmkdError, match="has no train split"):
+        import_folder(folder, tmp_path / "x")
+    first.with_name("extra.parquet").write_bytes(content)
+    with pytest.raises(CmkdError, match="belongs to no split"):
+        import_folder(folder, tmp_path / "x")
+    other_hub(tmp_path / "plain")
+    for path in (tmp_path / "plain").iterdir():
+        pq.write_table(pq.read_table(path).drop_columns("label"), path)
+    with pytest.raises(CmkdError, match="has no column 'label' of class labels"):
+        import_folder(tmp_path / "plain", tmp_path / "x")
+    assert not list(tmp_path.glob(".*")) and not (tmp_path / "x").exists()

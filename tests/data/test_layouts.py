@@ -1,0 +1,160 @@
+"""Loaders for official layouts: what the made-up files hold arrives in the pack, and what must not cross does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+
+from cmkd.data import Pack, get
+from cmkd.data.bigearthnet import CLASSES, first_level
+from cmkd.data.frames import square
+from cmkd.data.resize import fit
+from cmkd.data.sound import read_wav, wav_bytes
+from cmkd.errors import CmkdError
+
+Made = Callable[[str], tuple[Path, Pack]]
+ADDRESS = "https://example.org"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    def make(name: str) -> tuple[Path, Pack]:
+        source = get(name).make_tiny(tmp_path / "source")
+        assert source is not None
+        return source, get(name)().prepare(source, tmp_path / "pack")
+
+    return make
+
+
+def test_so2sat(made: Made) -> None:
+    source, pack = made("so2sat")
+    row = int(np.flatnonzero(pack.index["id"] == "test000005")[0])
+    with h5py.File(source / "testing.h5") as file:
+        raw = file["sen1"][5]
+        np.testing.assert_allclose(pack.array("sentinel2")[row], file["sen2"][5].transpose(2, 0, 1), rtol=1e-6)
+    vv = 10 * np.log10(np.maximum(raw[..., 2] ** 2 + raw[..., 3] ** 2, 1e-6))
+    np.testing.assert_allclose(pack.array("sentinel1")[row, 1], vv, rtol=1e-4)
+    assert pack.index["label"].iloc[row] == 5
+
+
+def test_sen12ms(made: Made) -> None:
+    source, pack = made("sen12ms")
+    row = int(np.flatnonzero(pack.index["id"] == "ROIs1158_spring_3_p2")[0])
+    path = source / "ROIs1158_spring" / "s1_3" / "ROIs1158_spring_s1_3_p2.tif"
+    expected = fit(tifffile.imread(path).transpose(2, 0, 1), "image", (64, 64))
+    np.testing.assert_allclose(pack.array("sentinel1")[row], expected, rtol=1e-5)
+    held = {f"ROIs1158_spring_{scene}" for scene in (7, 8)}
+    assert set(pack.index.loc[pack.index["split"] == "test", "group"]) == held
+    assert not held & set(pack.index.loc[pack.index["split"] != "test", "group"])
+
+
+def test_eurosat_sar_pairs_by_name(made: Made) -> None:
+    source, pack = made("eurosat_sar")
+    row = int(np.flatnonzero(pack.index["id"] == "River_4")[0])
+    for name, folder in (("sentinel2", "EuroSAT_MS"), ("sentinel1", "EuroSAT-SAR")):
+        values = tifffile.imread(source / folder / "River" / "River_4.tif")
+        np.testing.assert_array_equal(pack.array(name)[row], values.transpose(2, 0, 1))
+    (source / "EuroSAT-SAR" / "River" / "River_4.tif").unlink()
+    fewer = get("eurosat_sar")().prepare(source, source.parent / "fewer")
+    assert len(fewer) == len(pack) - 1
+
+
+def test_bigearthnet(made: Made) -> None:
+    source, pack = made("bigearthnet")
+    patch = str(pack.index["id"].iloc[0])
+    path = source / "BigEarthNet-S1-v1.0" / patch / f"{patch}_VH.tif"
+    expected = fit(tifffile.imread(path)[None].astype(np.float32), "image", (60, 60))[0]
+    np.testing.assert_allclose(pack.array("sentinel1")[0, 1], expected, rtol=1e-5)
+    about = path.parent / f"{patch}_labels_metadata.json"
+    content = json.loads(about.read_text())
+    about.write_text(json.dumps(content | {"labels": ["Pastures", "Sea and ocean"]}))
+    assert len(get("bigearthnet")().prepare(source, source.parent / "fewer")) == len(pack) - 1
+    about.write_text(json.dumps(content | {"labels": ["Atlantis"]}))
+    with pytest.raises(CmkdError, match=r"labels_metadata.json in .* is damaged"):
+        get("bigearthnet")().prepare(source, source.parent / "none")
+
+
+def test_corine_has_five_first_levels() -> None:
+    names = ["Airports", "Agro-forestry areas", "Moors and heathland", "Salt marshes", "Coastal lagoons"]
+    assert [first_level([name]) for name in names] == list(range(len(CLASSES)))
+
+
+def test_crema_d_leaves_silence_out(made: Made) -> None:
+    source, pack = made("crema_d")
+    assert pack.index["group"].nunique() == 5
+    (source / "AudioWAV" / "1003_IEO_SAD_XX.wav").write_bytes(wav_bytes(np.zeros(8000), 16000))
+    fewer = get("crema_d")().prepare(source, source.parent / "fewer")
+    assert set(pack.index["id"]) - set(fewer.index["id"]) == {"1003_IEO_SAD_XX"}
+
+
+def test_ave_keeps_a_video_in_one_list(made: Made) -> None:
+    source, pack = made("ave")
+    lines = (source / "trainSet.txt").read_text().split()
+    assert len(lines) > len(pack.rows("train"))
+    assert pack.index.groupby("group")["split"].nunique().max() == 1
+    (source / "valSet.txt").write_text("Bark&only three&good\n")
+    with pytest.raises(CmkdError, match=r"valSet.txt line 1 .* is not Category&VideoID"):
+        get("ave")().prepare(source, source.parent / "none")
+
+
+def test_nyu_depth_leaves_rooms_of_test_out(made: Made) -> None:
+    source, pack = made("nyu_depth")
+    assert "view0080" in set(pack.index["id"])  # the one test view of its room
+    assert not {"view0077", "view0078", "view0079"} & set(pack.index["id"])
+    row = int(np.flatnonzero(pack.index["id"] == "view0001")[0])
+    with h5py.File(source / "nyu_depth_v2_labeled.mat") as file:
+        depth = file["depths"][0].T[None]
+    np.testing.assert_allclose(pack.array("depth")[row], square(depth, 64), rtol=1e-5)
+
+
+def test_sun_rgbd_turns_depth_into_metres(made: Made) -> None:
+    _, pack = made("sun_rgbd")
+    metres = pack.array("depth").reshape(len(pack), -1).mean(1)
+    np.testing.assert_allclose(metres, 1.25 + 0.5 * pack.index["label"].map({0: 0, 1: 1, 2: 2, 3: 3}), atol=0.05)
+    test = pack.index.loc[pack.index["split"] == "test", "id"]
+    assert set(test) == {f"kv1/NYUdata/NYU{number:04d}" for number in range(16, 24)}
+
+
+@pytest.mark.parametrize("name", ["sen12ms", "eurosat_sar", "bigearthnet", "crema_d", "ave", "sun_rgbd"])
+def test_an_empty_folder_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    with pytest.raises(CmkdError, match=r"(holds no|lacks) .*https?://"):
+        get(name)().prepare(tmp_path / "source", tmp_path / "pack")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize(
+    "name", ["so2sat", "sen12ms", "eurosat_sar", "bigearthnet", "crema_d", "nyu_depth", "sun_rgbd"]
+)
+def test_truncated_files_are_named(name: str, tmp_path: Path) -> None:
+    source = get(name).make_tiny(tmp_path / "source")
+    assert source is not None
+    kinds = {
+        path.suffix: path
+        for path in sorted(source.rglob("*.*"))
+        if path.is_file() and path.suffix not in (".txt", ".json")
+    }
+    assert kinds
+    for path in kinds.values():
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 3])
+        with pytest.raises(CmkdError, match=path.name):
+            get(name)().prepare(source, tmp_path / "pack")
+        path.write_bytes(content)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_wav_files() -> None:
+    samples = np.linspace(-0.5, 0.5, 400)
+    rate, read = read_wav(wav_bytes(samples, 16000), "a.wav", ADDRESS)
+    assert rate == 16000
+    np.testing.assert_allclose(read, samples, atol=1e-4)
+    for content in (b"", b"RIFF", wav_bytes(samples, 16000)[:-9], wav_bytes(samples[:0], 16000)):
+        with pytest.raises(CmkdError, match=r"a.wav .*get it again"):
+            read_wav(content, "a.wav", ADDRESS)

