@@ -170,8 +170,8 @@ def _idle(results: Results, name: str, setting: Mapping[str, Any]) -> list[str]:
     if len(ours) < 2 or ours != theirs:
         return []
     return [
-        f"On {name}, *no KD* and *no KD, no uniformity* agree to the last digit in all {len(ours)} seeds: at no step was "
-        "the student less uniform than its teacher, so the hinge had nothing to do."
+        f"On {name}, *no KD* and *no KD, no uniformity* agree to the last digit in all {len(ours)} seeds: at no step "
+        "was the student less uniform than its teacher, so the hinge had nothing to do."
     ]
 
 
