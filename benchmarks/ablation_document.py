@@ -153,6 +153,7 @@ def _parts(results: Results, settings: Mapping[str, Any]) -> list[str]:
                 rows.append([label, spread(list(own.values())), "", said(paired(own, base, scale=100)), str(len(own))])
             header = [name, "validation (%)", "to kd alone", "to the base", "seeds"]
             found.append(table(header, rows))
+            found += _idle(results, name, setting)
     if not found:
         return ["Not enough of the parts were trained to compare them."]
     intro = (
@@ -160,6 +161,18 @@ def _parts(results: Results, settings: Mapping[str, Any]) -> list[str]:
         f"reference is its KD part alone, `{REFERENCE}`. Validation accuracy, differences paired by seed."
     )
     return [intro, *found]
+
+
+def _idle(results: Results, name: str, setting: Mapping[str, Any]) -> list[str]:
+    """Say where the uniformity term changed nothing at all: the hinge to the teacher was never pulled."""
+    without, alone = PARTS["no KD, no uniformity"], PARTS["no KD"]
+    ours, theirs = (_validation(results, name, setting, expression(changes)) for changes in (alone, without))
+    if len(ours) < 2 or ours != theirs:
+        return []
+    return [
+        f"On {name}, *no KD* and *no KD, no uniformity* agree to the last digit in all {len(ours)} seeds: at no step "
+        "was the student less uniform than its teacher, so the hinge had nothing to do."
+    ]
 
 
 def _validation(results: Results, name: str, setting: Mapping[str, Any], method: str) -> dict[int, float]:
@@ -209,7 +222,7 @@ def _limits(confirmed: Mapping[str, Any]) -> str:
     seeds = sorted({len(found["tests"]["ds"]) for found in confirmed.values()})
     return (
         f"Networks and data are small, seeds are few ({', '.join(map(str, seeds))} a setting on the test pairs, two or "
-        "three for each choice; the first five of `digits` were seen before five more were run), and all data sets "
+        "three for each choice; five of `digits` and `mars` were seen before five more were run), and all data sets "
         "have ten classes: what a hundred or a large backbone would say is open. The validation pairs of `mars` "
         "come from a person of the training set and say little about the person that is tested. `few labels` gives "
         "the teacher no more labels than the student."

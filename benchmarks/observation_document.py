@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ablation import expression, of
 from documents import about, paired, plain, said, table
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from scipy.stats import rankdata
+from observation_values import Results, columns, mean, rho, value, views
 
 from cmkd.report.figures import COLOURS
-from cmkd.report.structure import relation_figure, save, spearman
+from cmkd.report.structure import relation_figure, save
 from cmkd.training.files import write_text
 
-Array = NDArray[np.float64]
-Results = Sequence[Mapping[str, Any]]
 METRICS = (
     ("embedding", "correlation_mean_abs", "mean absolute correlation of channels, embedding", -1),
     ("embedding", "effective_rank", "effective rank, embedding", 1),
@@ -62,21 +59,24 @@ def write(source: Path, ablation: Path, out: Path) -> Path:
         out: folder of ``observation.md``; figures go to ``images`` in it.
     """
     stored = json.loads(source.read_text(encoding="utf-8"))
-    results = [r for r in stored["results"] if _value(r, "embedding", "linear_probe_accuracy") is not None]
+    results = [r for r in stored["results"] if value(r, "embedding", "linear_probe_accuracy") is not None]
     ladders = [r for r in results if r["step"]["setting"]["severity"] is not None]
     names = list(dict.fromkeys(r["step"]["name"] for r in ladders))
     save(_ladder_figure(ladders, names), out / "images" / "observation-ladder", formats=("svg", "png"))
-    save(_relation_figure(ladders), out / "images" / "observation-relation", formats=("svg", "png"))
+    for name, (stage, metric, label, _) in {"rank": METRICS[1], "uniformity": METRICS[7]}.items():
+        figure = _relation_figure(ladders, stage, metric, label)
+        save(figure, out / "images" / f"observation-{name}", formats=("svg", "png"))
     students = json.loads(ablation.read_text(encoding="utf-8"))["results"] if ablation.is_file() else []
     text = "\n\n".join(
         [
             "# Does dimensional structure go with discriminability?",
             _what(ladders, names),
-            _verdict(ladders),
+            _verdict(ladders, names),
             "![Structure and accuracy by severity](images/observation-ladder.svg)",
             "## What correlates, and how strongly",
             _correlations(ladders, names),
-            "![Effective rank against the linear probe](images/observation-relation.svg)",
+            "![Effective rank against the linear probe](images/observation-rank.svg)",
+            "![Uniformity of the deepest map against the linear probe](images/observation-uniformity.svg)",
             "## By severity",
             _by_severity(ladders, names),
             "## Two real sensors",
@@ -94,48 +94,6 @@ def write(source: Path, ablation: Path, out: Path) -> Path:
     return path
 
 
-def _value(result: Mapping[str, Any], stage: str, metric: str) -> float | None:
-    stages = result["stages"]
-    name = stage if stage in stages else [s for s in stages if s.startswith("map")][-1]
-    found: float | None = stages[name].get(metric)
-    return found
-
-
-def _columns(results: Results, stage: str, metric: str, probe: str) -> tuple[Array, Array, list[Mapping[str, Any]]]:
-    pairs = [(_value(r, stage, metric), _value(r, "embedding", probe), r["step"]) for r in results]
-    kept = [(x, y, step) for x, y, step in pairs if x is not None and y is not None]
-    return np.array([k[0] for k in kept]), np.array([k[1] for k in kept]), [k[2] for k in kept]
-
-
-def _rho(x: Array, y: Array) -> tuple[float, float, float]:
-    return spearman(x, y) if len(x) >= 4 else (np.nan, np.nan, np.nan)
-
-
-def _within(x: Array, y: Array, groups: Sequence[object], transform: Callable[[Array], Array]) -> tuple[Array, Array]:
-    """Transform the values of each group by itself."""
-    ours, theirs = np.array(x, dtype=float), np.array(y, dtype=float)
-    for group in set(groups):
-        own = np.array([g == group for g in groups])
-        ours[own], theirs[own] = transform(ours[own]), transform(theirs[own])
-    return ours, theirs
-
-
-def _relative_ranks(values: Array) -> Array:
-    return np.asarray(rankdata(values) / len(values))
-
-
-def _centred(values: Array) -> Array:
-    return values - values.mean()
-
-
-def _views(results: Results, stage: str, metric: str, probe: str) -> list[tuple[float, float, float]]:
-    """Return rho over ranks within data sets, and over what is left at a fixed data set and severity."""
-    x, y, steps = _columns(results, stage, metric, probe)
-    ladders = [step["name"] for step in steps]
-    rungs = [(step["name"], step["setting"]["severity"]) for step in steps]
-    return [_rho(*_within(x, y, ladders, _relative_ranks)), _rho(*_within(x, y, rungs, _centred))]
-
-
 def _cell(found: tuple[float, float, float]) -> str:
     if np.isnan(found[0]):
         return "—"
@@ -145,32 +103,35 @@ def _cell(found: tuple[float, float, float]) -> str:
 
 def _what(ladders: Results, names: Sequence[str]) -> str:
     severities = sorted({r["step"]["setting"]["severity"] for r in ladders})
-    seeds = sorted({r["step"]["seed"] for r in ladders})
+    rungs = Counter((r["step"]["name"], r["step"]["setting"]["severity"]) for r in ladders).values()
+    seeds = str(min(rungs)) if min(rungs) == max(rungs) else f"{min(rungs)} to {max(rungs)}"
     return (
         f"{len(ladders)} networks were trained with cross-entropy alone, on {', '.join(names)} seen through blur, "
         f"speckle and noise at {len(severities)} severities from {severities[0]:g} (the rich view itself) to "
-        f"{severities[-1]:g}, {len(seeds)} seeds each. Structure and discriminability are measured on validation pairs "
+        f"{severities[-1]:g}, {seeds} seeds each. Structure and discriminability are measured on validation pairs "
         "that trained nothing. The observation says: richer modality, more dimensional structure (channels less "
         "correlated, features more uniform on the sphere, more directions in use), better told classes."
     )
 
 
-def _verdict(ladders: Results) -> str:
+def _verdict(ladders: Results, names: Sequence[str]) -> str:
     holds, against, silent = [], [], []
     for stage, metric, name, sign in METRICS:
-        rho, low, high = _views(ladders, stage, metric, PROBES[0][0])[0]
+        rho, low, high = views(ladders, stage, metric, PROBES[0][0])[0]
         text = f"{name} (rho = {plain(rho)})"
         if np.isnan(rho) or low <= 0 <= high:
             silent.append(text)
         else:
             (holds if rho * sign > 0 else against).append(text)
+    opposite = [name for stage, metric, name, _ in METRICS if _turns(ladders, names, stage, metric)]
     at_rung = [
         (name, found)
         for stage, metric, name, _ in METRICS
-        if not np.isnan((found := _views(ladders, stage, metric, PROBES[0][0])[1])[0])
-        and (found[1] > 0 or found[2] < 0)
+        if not np.isnan((found := views(ladders, stage, metric, PROBES[0][0])[1])[0]) and (found[1] > 0 or found[2] < 0)
     ]
     lines = [
+        f"**Opposite in different data sets ({len(opposite)}):** {'; '.join(opposite) or 'none'}. Here one data set by "
+        "itself shows a correlation that excludes zero, and another shows one of the other sign.",
         f"**As the observation says ({len(holds)} of {len(METRICS)} metrics):** {'; '.join(holds) or 'none'}.",
         f"**The other way round ({len(against)}):** {'; '.join(against) or 'none'}.",
         f"**No correlation that can be told from zero ({len(silent)}):** {'; '.join(silent) or 'none'}.",
@@ -182,15 +143,22 @@ def _verdict(ladders: Results) -> str:
     return "\n\n".join(lines)
 
 
+def _turns(ladders: Results, names: Sequence[str], stage: str, metric: str) -> bool:
+    """Whether a metric surely rises with discriminability in one data set and surely falls in another."""
+    x, y, steps = columns(ladders, stage, metric, PROBES[0][0])
+    found = [rho(x[own], y[own]) for name in names for own in [np.array([step["name"] == name for step in steps])]]
+    return any(low > 0 for _, low, _ in found) and any(high < 0 for _, _, high in found)
+
+
 def _correlations(ladders: Results, names: Sequence[str]) -> str:
     rows = []
     for stage, metric, name, sign in METRICS:
-        x, y, steps = _columns(ladders, stage, metric, PROBES[0][0])
+        x, y, steps = columns(ladders, stage, metric, PROBES[0][0])
         own = [np.array([step["name"] == ladder for step in steps]) for ladder in names]
-        cells = [_cell(view) for view in _views(ladders, stage, metric, PROBES[0][0])]
-        others = [_cell(_views(ladders, stage, metric, probe)[0]) for probe, _ in PROBES[1:]]
+        cells = [_cell(view) for view in views(ladders, stage, metric, PROBES[0][0])]
+        others = [_cell(views(ladders, stage, metric, probe)[0]) for probe, _ in PROBES[1:]]
         expected = "+" if sign > 0 else "-"
-        rows.append([name, expected, *cells, *(_cell(_rho(x[o], y[o])) for o in own), *others])
+        rows.append([name, expected, *cells, *(_cell(rho(x[o], y[o])) for o in own), *others])
     header = ["structure", "expected", "within data sets", "at one severity", *names]
     text = table([*header, *(f"with {said}" for _, said in PROBES[1:])], rows)
     return text + (
@@ -200,11 +168,6 @@ def _correlations(ladders: Results, names: Sequence[str]) -> str:
         "mean of each data set and severity. Networks of one severity share their data, so the intervals are the least "
         "there is of doubt. Lower uniformity is more uniform, so a minus is expected there."
     )
-
-
-def _mean(results: Results, stage: str, metric: str) -> float:
-    values = [v for r in results if (v := _value(r, stage, metric)) is not None]
-    return float(np.mean(values)) if values else float("nan")
 
 
 def _by_severity(ladders: Results, names: Sequence[str]) -> str:
@@ -226,11 +189,11 @@ def _row(own: Results) -> list[str]:
     return [
         str(len(own)),
         f"{100 * float(np.mean([r['validation'] for r in own])):.1f}",
-        f"{100 * _mean(own, 'embedding', 'linear_probe_accuracy'):.1f}",
-        plain(_mean(own, "embedding", "correlation_mean_abs"), 3),
-        plain(_mean(own, "embedding", "effective_rank"), 1),
-        plain(_mean(own, "embedding", "uniformity_centred")),
-        plain(_mean(own, "map", "uniformity_centred")),
+        f"{100 * mean(own, 'embedding', 'linear_probe_accuracy'):.1f}",
+        plain(mean(own, "embedding", "correlation_mean_abs"), 3),
+        plain(mean(own, "embedding", "effective_rank"), 1),
+        plain(mean(own, "embedding", "uniformity_centred")),
+        plain(mean(own, "map", "uniformity_centred")),
     ]
 
 
@@ -280,7 +243,7 @@ def _ladder_figure(ladders: Results, names: Sequence[str]) -> Figure:
         ("embedding", "linear_probe_accuracy", "linear probe accuracy (%)", 100.0),
         ("embedding", "correlation_mean_abs", "mean |r| of channels, embedding", 1.0),
         ("embedding", "effective_rank", "effective rank, embedding", 1.0),
-        ("embedding", "uniformity_centred", "uniformity, centred embedding", 1.0),
+        ("map", "uniformity", "uniformity, deepest map", 1.0),
         ("map", "uniformity_centred", "uniformity, centred deepest map", 1.0),
         ("embedding", "fisher_ratio", "Fisher ratio, embedding", 1.0),
     )
@@ -290,19 +253,18 @@ def _ladder_figure(ladders: Results, names: Sequence[str]) -> Figure:
             severities = sorted({r["step"]["setting"]["severity"] for r in own})
             at = [[r for r in own if r["step"]["setting"]["severity"] == s] for s in severities]
             colour, marker = COLOURS[place], "os^D"[place % 4]
-            axes.plot(severities, [factor * _mean(rung, stage, metric) for rung in at], color=colour, label=name)
-            x, _, steps = _columns(own, stage, metric, "linear_probe_accuracy")
+            axes.plot(severities, [factor * mean(rung, stage, metric) for rung in at], color=colour, label=name)
+            x, _, steps = columns(own, stage, metric, "linear_probe_accuracy")
             dots = [step["setting"]["severity"] for step in steps]
             axes.plot(dots, factor * x, marker, color=colour, markersize=3.5, alpha=0.6, markeredgewidth=0)
         axes.set_xlabel("severity of the degradation")
-        axes.set_ylabel(label)
+        axes.set_ylabel(label, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#dddddd", linewidth=0.6)
     figure.axes[0].legend(frameon=False, fontsize=9)
     return figure
 
 
-def _relation_figure(ladders: Results) -> Figure:
-    x, y, steps = _columns(ladders, "embedding", "effective_rank", "linear_probe_accuracy")
-    label = "effective rank of the embedding"
+def _relation_figure(ladders: Results, stage: str, metric: str, label: str) -> Figure:
+    x, y, steps = columns(ladders, stage, metric, "linear_probe_accuracy")
     return relation_figure(x, 100 * y, [s["name"] for s in steps], x_label=label, y_label="linear probe accuracy (%)")
