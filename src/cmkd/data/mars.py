@@ -94,8 +94,8 @@ class Mars(DataSet):
   number={5s}, year={2021}}"""
     sources = (Source("MARS-synced.zip", "https://github.com/SizheAn/MARS/tree/dc90282/synced_data"),)
     unsound = (
-        "Four people: one tests, and another gives both train and validation, so validation (new time) promises more than "
-        "test (a new person) keeps, and another person in test gives another figure. Windows overlap in train."
+        "Four people: one tests, and another gives both train and validation, so validation (new time) promises more "
+        "than test (a new person) keeps, and another person in test gives another figure. Windows overlap in train."
     )
 
     def __init__(
