@@ -24,11 +24,13 @@ from cmkd.training.files import write_text
 
 MOST = 4
 """Models that stand side by side in a figure; the tables hold all."""
+_UNIFORMITY = structure.uniformity.__name__
 RELATIONS = (
     ("embedding", "correlation_mean_abs", "mean |r| between channels of the embedding"),
     ("embedding", "effective_rank", "effective rank of the embedding"),
     ("embedding", "participation_ratio", "participation ratio of the embedding"),
     ("embedding", "uniformity_centred", "uniformity of the centred embedding (lower is more uniform)"),
+    ("deepest map", _UNIFORMITY, "uniformity of the deepest map (lower is more uniform)"),
     ("deepest map", "uniformity_centred", "uniformity of the centred deepest map (lower is more uniform)"),
 )
 ACCURACY = "linear_probe_accuracy"
@@ -75,7 +77,8 @@ def write_analysis(analysis: Analysis, folder: Path, *, draw: bool = True, sampl
 _METRICS = {
     "correlation_mean_abs": "mean |r|", "effective_rank": "effective rank",
     "participation_ratio": "participation ratio",
-    "spectral_decay": "spectral decay", "uniformity_centred": "uniformity, centred",
+    "spectral_decay": "spectral decay", _UNIFORMITY: "uniformity, as it is",
+    "uniformity_centred": "uniformity, centred",
     "fisher_ratio": "Fisher ratio", "nc1": "NC1", "silhouette": "silhouette", "knn_accuracy": "5-NN (%)",
     "linear_probe_accuracy": "probe (%)",
 }  # fmt: skip
