@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -167,8 +166,10 @@ def key(pack: Pack, name: str, kind: str, *, trees: int, limit: int, seed: int) 
     return json.dumps([card.name, name, kind, trees, limit, seed, *(digest[:16] for digest in content)])
 
 
-def markdown(results: dict[str, Any], command: str) -> str:
-    """Return the table of all figures."""
+def markdown(results: dict[str, Any]) -> str:
+    """Return the table of all figures, and the command that gives them."""
+    references = dict.fromkeys(row["reference"] for row in results["rows"].values())
+    command = " ".join(["python benchmarks/simple_baselines.py", *references])
     lines = [
         "# Simple baselines",
         "",
@@ -182,7 +183,9 @@ def markdown(results: dict[str, Any], command: str) -> str:
         "| data | modality | role | model | test (validation) | s.e. | balanced | majority | train | chosen |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in results["rows"].values():
+    for row in sorted(
+        results["rows"].values(), key=lambda row: (row["data"], -len(row["role"]), row["role"] == "poor")
+    ):
         accuracy = row["test_accuracy"]
         error = np.sqrt(accuracy * (1 - accuracy) / row["test_pairs"])
         used = f"{row['train_pairs']} of {row['all_train_pairs']}"
@@ -206,11 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results: dict[str, Any] = {"rows": {}}
     if given.out.exists():
         results = json.loads(given.out.read_text(encoding="utf-8"))
-    about = f"{platform.machine()}, {os.cpu_count()} cores, scikit-learn {version('scikit-learn')}"
-    results |= {
-        "about": about,
-        "command": " ".join(["python benchmarks/simple_baselines.py", *(arguments or sys.argv[1:])]),
-    }
+    results["about"] = f"{platform.machine()}, {os.cpu_count()} cores, scikit-learn {version('scikit-learn')}"
     for reference in given.data:
         pack = open_data(reference)
         for name in pack.modalities:
@@ -220,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if place in results["rows"]:
                     continue
                 role = {pack.card.rich: "rich", pack.card.poor: "poor"}.get(name, "")
-                row = {"data": pack.card.name, "modality": name, "role": role, "model": kind}
+                row = {"data": pack.card.name, "modality": name, "role": role, "model": kind, "reference": reference}
                 row |= measure(pack, name, kind, **settings)
                 # a figure of the same cell with other settings or other data is replaced
                 same = ("data", "modality", "model")
@@ -233,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 )
                 given.out.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(given.out, json.dumps(results, indent=1).encode())
-    write_atomically(given.out.with_suffix(".md"), markdown(results, results["command"]).encode())
+    write_atomically(given.out.with_suffix(".md"), markdown(results).encode())
 
 
 if __name__ == "__main__":

@@ -54,9 +54,10 @@ class Terramind(DataSet):
     sources = (Source("terramind-examples.zip", ADDRESS),)
     mirror = True
     unsound = (
-        "All snow and ice lies in one tile and most classes in one or two, so to know the tile is nearly to know the "
-        "class: the figures say nothing about new places. The map was made from Sentinel-2, which favours the rich "
-        "view. Neighbouring blocks of a tile resemble each other beyond the margin of 80 m."
+        "Five tiles: all snow and ice lies in one, nearly all built area in another, and no class in all, so to know "
+        "the tile is to know much of the class, and the figures say nothing about new places. The map was made from "
+        "Sentinel-2, which favours the rich view. Neighbouring blocks of a tile resemble each other beyond the margin "
+        "of 80 m."
     )
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
