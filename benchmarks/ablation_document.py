@@ -226,7 +226,9 @@ def _cell(column: str, value: float | None) -> str:
 
 def _limits(confirmed: Mapping[str, Any]) -> str:
     seeds = sorted({len(found["tests"]["ds"]) for found in confirmed.values()})
-    return (
+    missing = [name for name in SETTINGS if name not in confirmed]
+    unfinished = f"Planned and not yet trained to the end: {'; '.join(missing)}. " if missing else ""
+    return unfinished + (
         f"Networks and data are small, seeds are few ({', '.join(map(str, seeds))} a setting on the test pairs, two or "
         "three for each choice; five of `digits` and `mars` were seen before five more were run), and all data sets "
         "have ten classes: what a hundred or a large backbone would say is open. The validation pairs of `mars` "
