@@ -49,7 +49,8 @@ def test_markdown(pack: Pack) -> None:
         "- **Groups**: 2 in train, 1 in validation, 1 in test; 0 in two splits.",
         "- **Exact copies of a sample in another split**: x 1; y 1.",
         "- **Gap**: 9 points.",
-        "- **Unsound**: made up.",
+        "- **Unsound**: nothing noted.",
+        "- **Notes**: made up.",
     ):
         assert line in text.splitlines()
     assert "- **Gap**: not measured." in markdown(pack)

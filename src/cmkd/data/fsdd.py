@@ -171,7 +171,8 @@ def channel(sound: NDArray[np.float64], *, severity: float, generator: Randomnes
 def spectrogram(sound: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return ``(n, 1, BANDS, FRAMES)`` dB below full scale, -`RANGE` to 0, of ``(n, SAMPLES)`` sound.
 
-    Frames are centred on multiples of `HOP`, with silence beyond the ends. Full scale is a sine of amplitude 1.
+    Frames are centred on multiples of `HOP`, with silence beyond the ends. A sine of
+    amplitude 1 is 0 dB in its bin; a band is the weighted mean of its bins' power.
     """
     padded = np.pad(sound, ((0, 0), (WINDOW // 2, WINDOW // 2)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, axis=-1)[:, : FRAMES * HOP : HOP]

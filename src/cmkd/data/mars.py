@@ -101,6 +101,10 @@ class Mars(DataSet):
   author={An, Sizhe and Ogras, Umit Y.}, journal={ACM Transactions on Embedded Computing Systems}, volume={20},
   number={5s}, year={2021}}"""
     sources = (Source("MARS-synced.zip", "https://github.com/SizheAn/MARS/tree/dc90282/synced_data"),)
+    unsound = (
+        "Four people: one tests, and another gives both train and validation, so validation (new time) promises more "
+        "than test (a new person) keeps, and another person in test gives another figure. Windows overlap in train."
+    )
 
     def __init__(
         self,
@@ -165,7 +169,7 @@ class Mars(DataSet):
             citation=self.citation,
             sources=[item.url for item in self.sources],
             split=record,
-            notes=f"windows of {self.window} frames, train windows every {self.stride}",
+            notes=f"windows of {self.window} frames, train windows every {self.stride}. {self.unsound}",
         ) as writer:
             for person in PEOPLE:
                 for recording in _recordings(files, person, self.points):

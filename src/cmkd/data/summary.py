@@ -95,6 +95,7 @@ def markdown(pack: Pack, measured: Sequence[str] = ()) -> str:
     card, summary = pack.card, summarise(pack)
     lines = [f"## {card.name}", "", card.title, ""]
     kind = registry().get(card.name)
+    unsound = kind.unsound if kind is not None else ""
     if kind is not None:
         text = inspect.cleandoc(kind.__doc__ or "").split("\n\n")
         lines += ["\n\n".join(part for part in text if not part.startswith(("Args:", "Raises:"))), ""]
@@ -118,7 +119,8 @@ def markdown(pack: Pack, measured: Sequence[str] = ()) -> str:
         "Groups": f"{groups}; {summary.crossing} in two splits" if groups else "none",
         "Exact copies of a sample in another split": copies,
         "Gap": " ".join(measured) or "not measured",
-        "Unsound": card.notes or "nothing noted",
+        "Unsound": unsound or "nothing noted",
+        "Notes": card.notes.removesuffix(unsound).strip() or "none",
         "Licence": card.licence or "not stated",
         "Sources": ", ".join(dict.fromkeys(card.sources)) or "ships with a dependency, or is simulated",
         "Version": f"{card.version}, {card.rows} pairs",

@@ -66,7 +66,7 @@ class Wikipedia(DataSet):
     tiny: ClassVar[Mapping[str, object]] = {"check": False}
     unsound = (
         "Sections of one article may be in train and in test: the published features do not say which article a row is "
-        "from. The topic model of the text was fitted by the publishers, as far as is known on the training documents."
+        "from. Whether the topics of the text and the visual words were fitted on train rows alone is not stated."
     )
 
     def __init__(self, *, check: bool = True) -> None:

@@ -77,9 +77,10 @@ class C2KD(Method):
     The teacher trains along. Each model exchanges with its own proxy (a small head on its embedding), both ways; the
     proxies exchange with each other over non-target classes; terms and their sum are those of the authors' code
     (``cramed/utils/helper.py``). Before it: an ordinary run that trains the teacher; the student starts fresh, as in
-    that code, which pretrains one and does not load it. Their heads are a 1 x 1 convolution of the last map, batch-norm,
-    a leaky rectifier and a linear layer; ours two linear layers on the embedding, without batch-norm (our choice). Unlabelled pairs take part in the exchange with the proxies alone. The authors' AVE code trains with frozen
-    batch-norm after its first evaluation; a trainer must put both models back to train mode.
+    that code, which pretrains one and does not load it. Their heads are a 1 x 1 convolution of the last map,
+    batch-norm, a leaky rectifier and a linear layer; ours two linear layers on the embedding, without batch-norm (our
+    choice). Unlabelled pairs take part in the exchange with the proxies alone. The authors' AVE code trains with
+    frozen batch-norm after its first evaluation; a trainer must put both models back to train mode.
 
     Args:
         student: shapes of the student's output.

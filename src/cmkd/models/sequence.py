@@ -62,7 +62,8 @@ class SeriesEncoder(nn.Module):
         time: number of time steps.
         width: channels of the first stage; the others have twice as many. The embedding is mean and maximum over time.
         stages: number of stages; each is one of the maps, ``(batch, channels, time, 1)``.
-        dropout: probability inside each block.
+        dropout: probability inside each block; unless given 0.2, and 0.5 for a series of at most 4 steps, which is
+            soon learnt by heart.
         motion: read the differences too; a series of one step or of more than 256 has none.
     """
 
@@ -73,10 +74,12 @@ class SeriesEncoder(nn.Module):
         *,
         width: int = 64,
         stages: int = 3,
-        dropout: float = 0.2,
+        dropout: float | None = None,
         motion: bool = True,
     ) -> None:
         super().__init__()
+        if dropout is None:
+            dropout = 0.5 if time <= 4 else 0.2
         self.motion_norm = nn.BatchNorm1d(features) if motion and 1 < time <= 256 else None
         if self.motion_norm is not None:
             features *= 2
