@@ -24,7 +24,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-# Trains what has no result yet (about an hour and a half on one core), then writes docs/observation.md and docs/ablation.md.
+# Trains what has no result yet (about an hour on one core), then writes docs/observation.md and docs/ablation.md.
 docs-studies: $(VENV)/.installed
 	$(BIN)/python benchmarks/studies.py --data $(DATA)
 

@@ -75,4 +75,4 @@ def about(found: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     hardware = found["hardware"]
     where = f"{hardware['machine']}, {hardware['threads']} thread of {hardware['cores']} cores, no GPU"
-    return f"Commit {found['commit'] or 'unknown'}; {versions}; {where}."
+    return f"Gathered at commit {found['commit'] or 'unknown'}; {versions}; {where}."

@@ -1,6 +1,6 @@
 """A bare training loop around `cmkd.methods`, for studies of many small trainings on a CPU.
 
-``cmkd run`` spends seconds a training on start, logs and checkpoints, which is more than a small network trains. Here
+``cmkd run`` keeps histories, checkpoints and a state to resume from for every training. Here
 the data lie in memory, the teacher's outputs are computed once, and nothing is written but numbers. The loop is the
 one the library documents for other trainers: ``loss = cross-entropy + sum of the method's terms``, with the method's
 parameters in the optimiser.

@@ -120,7 +120,7 @@ def test_degenerate_features_are_nulls_with_a_reason(run: Path, tmp_path: Path, 
     assert says in (tmp_path / "out" / "analysis.html").read_text()
 
 
-@pytest.mark.parametrize("pairs", [2, 3])
+@pytest.mark.parametrize("pairs", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_two_pairs_are_enough(run: Path, tmp_path: Path, pairs: int) -> None:
     assert analyze(run, "--out", tmp_path, "--pairs", pairs, "--figures", pairs == 3) == 0
     stage = strict(tmp_path / "structure.json")["models"][1]["stages"]["embedding"]  # type: ignore[index]
