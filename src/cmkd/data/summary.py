@@ -54,7 +54,7 @@ def summarise(pack: Pack) -> Summary:
         >>> from cmkd.data.digits import Digits
         >>> summary = summarise(Digits().prepare(None, Path(tempfile.mkdtemp()) / "digits"))
         >>> summary.pairs, round(summary.imbalance, 2), summary.crossing
-        ({'train': 1077, 'validation': 360, 'test': 360}, 1.06, 0)
+        ({'train': 1077, 'validation': 360, 'test': 360}, 1.05, 0)
     """
     labels, classes = pack.index["label"].to_numpy(), len(pack.classes)
     rows = {split: pack.rows(split, modalities=list(pack.modalities), labelled=True) for split in SPLITS}
