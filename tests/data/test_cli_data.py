@@ -81,3 +81,12 @@ def test_wrong_flags(make_folder: Callable[..., Path], tmp_path: Path, flags: di
     with pytest.raises(CmkdError, match=says):
         command.build(make_folder(), out=tmp_path / "pack", **flags)  # type: ignore[arg-type]
     assert not (tmp_path / "pack").exists()
+
+
+def test_info_without_files_says_where_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CMKD_DATA", raising=False)
+    command.main(["info", "stl10"])
+    told = capsys.readouterr().out
+    assert "stl10_binary.tar.gz" in told and "stl10:FOLDER" in told and "coates2011" in told

@@ -9,11 +9,11 @@ from pathlib import Path
 from cmkd.cli.capture import check, diff, export, import_data, pair, read_groups, read_kinds, read_pairs
 from cmkd.cli.parsing import choose
 from cmkd.cli.tables import progress, show, table
-from cmkd.data.base import registry
+from cmkd.data.base import DataSet, registry
 from cmkd.data.card import SPLITS
 from cmkd.data.manifest import append as append_manifest
 from cmkd.data.manifest import build as build_manifest
-from cmkd.data.open import open_data, parse_reference
+from cmkd.data.open import open_data, parse_reference, without_files
 from cmkd.data.open import prepare as prepare_data
 from cmkd.data.pack import Pack
 from cmkd.data.summary import markdown, summarise
@@ -49,14 +49,31 @@ def list_data() -> None:
 
 
 def info(reference: str) -> None:
-    """Show what a data set holds, preparing it first where that is needed.
+    """Show what a data set holds, preparing it first where that is needed; without its files, where they are.
 
     Args:
         reference: a data set's name, as in digits(severity=0.3) or mars:FOLDER, a pack, or a folder with a manifest.
     """
+    kind = without_files(reference)
+    if kind is not None:
+        _show_sources(kind)
+        return
     with progress() as report:
         pack = open_data(reference, progress=report)
     _show(pack)
+
+
+def _show_sources(kind: type[DataSet]) -> None:
+    facts = table("data set", f"{kind.name}: {kind.title}")
+    facts.add_row("rich, poor", f"{kind.rich}, {kind.poor}")
+    facts.add_row("licence", kind.licence or "not stated")
+    facts.add_row("citation", " ".join(kind.citation.split()) or "none")
+    for source in kind.sources:
+        facts.add_row("file", f"{source.name} from {source.url}")
+    facts.add_row("unsound", kind.unsound or "nothing known")
+    show(facts)
+    how = "downloaded by `cmkd data prepare`, or read" if all(s.fetchable for s in kind.sources) else "read"
+    print(f"its files are not here: they are {how} from a folder given as {kind.name}:FOLDER")
 
 
 def card(reference: str) -> None:

@@ -99,10 +99,11 @@ class Fsdd(DataSet):
             split={"method": f"by speaker: {VALIDATION} validation, {TEST} test", "seed": "none", "counts": counts},
             notes=f"channel of severity {self.severity}, noise seed {self.seed}. {self.unsound}",
         ) as writer:
-            for digit, group in groupby(recordings(source), key=lambda recording: recording.digit):
+            every = list(recordings(source))
+            for _, group in groupby(every, key=lambda recording: recording.digit):
                 self._write(writer, list(group), counts)
                 if self.progress is not None:
-                    self.progress(digit + 1, 10)
+                    self.progress(sum(counts.values()), len(every))
         return Pack.open(destination)
 
     def _write(self, writer: PackWriter, group: list[Recording], counts: dict[str, int]) -> None:

@@ -156,6 +156,15 @@ def default_source(name: str) -> Path | None:
     return next((folder for folder in folders if folder.exists()), None)
 
 
+def without_files(reference: str) -> type[DataSet] | None:
+    """Return the data set that this names, if it needs published files and has none here; nothing is downloaded."""
+    named = _named(reference)
+    if named is None or named[1] is not None or default_source(named[0].name) is not None:
+        return None
+    kind = registry()[named[0].name]
+    return kind if kind.sources else None
+
+
 def parse_reference(text: str) -> tuple[Call, Path | None]:
     """Split ``name(options):source`` into a call and the source.
 
