@@ -8,8 +8,8 @@ DATA ?= data
 .PHONY: demo test test-all check docs-studies clean
 
 demo: $(VENV)/.installed
-	$(BIN)/cmkd run --data marine --methods none,kd,ds --seeds 3 --epochs 24 --batch_size 64 \
-		--optimiser.learning_rate 6e-3 --out $(DEMO)
+	$(BIN)/cmkd run --data marine --methods none,kd,ds --seeds 3 --epochs 20 --batch_size 32 \
+		--optimiser.learning_rate 1.2e-2 --out $(DEMO)
 	@echo
 	@echo "Open $(DEMO)/report.html in a browser."
 
