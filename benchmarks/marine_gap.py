@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=2000)
     parser.add_argument("--data_seed", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--gaps", type=float, nargs="+", default=[0.0, 0.25, 0.5, 0.75, 1.0])
     parser.add_argument("--runs", type=Path, default=Path("runs/marine_gap"))
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -45,8 +45,8 @@ def main() -> None:
                 seeds=given.seeds,
                 epochs=given.epochs,
                 teacher=ModelConfig(checkpoint=teacher),
-                optimiser=OptimiserConfig(learning_rate=6e-3),
-                trainer=TrainerConfig(batch_size=64, logger="none"),
+                optimiser=OptimiserConfig(learning_rate=1.2e-2),
+                trainer=TrainerConfig(batch_size=32, logger="none"),
             )
         ).run()
         teacher = teacher or given.runs / f"gap-{gap:g}" / results["teacher"]["checkpoint"]
