@@ -53,6 +53,7 @@ def main() -> None:
             f"{memory[0]:.0f} | {memory[1]:.0f} | {load:.1f} |"
         )
         print(rows[-1], flush=True)
+    same = "the same with every number of workers" if len(digests) == 1 else "DIFFERENT"
     lines = [
         "# Speed of the marine simulator", "",
         f"{given.pairs} pairs of {given.size} x {given.size}, seed {given.seed}, simulator version {VERSION}; "
@@ -60,7 +61,7 @@ def main() -> None:
         "is the machine's average over the minute before: above 0 other work shared the cores.", "",
         "| workers | wall s | pairs/s | CPU ms a pair | peak MiB, parent | peak MiB, a worker | load |",
         "|---|---|---|---|---|---|---|", *rows, "",
-        f"Bytes: {'the same with every number of workers' if len(digests) == 1 else 'DIFFERENT'}.", "",
+        *([f"Bytes: {same}.", ""] if len(rows) > 1 else []),
         *[f"- sha256 {d}" for d in sorted(digests)], "",
     ]  # fmt: skip
     given.out.parent.mkdir(parents=True, exist_ok=True)
