@@ -52,6 +52,7 @@ def main() -> None:
     """Run from a command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", action="append", help="as for cmkd run; may be given several times")
+    parser.add_argument("--methods", nargs="+", default=["none", *sorted(set(registry()) - {"none"})])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=Path("runs/every_method"))
     parser.add_argument("--out", type=Path, default=RESULTS / "every_method.md")
@@ -61,7 +62,7 @@ def main() -> None:
     for reference in references:
         name = parse_call(reference.partition(":")[0]).name
         columns[name] = {}
-        for method in ("none", *sorted(set(registry()) - {"none"})):
+        for method in given.methods:
             columns[name][method] = attempt(reference, method, given.epochs, given.runs / name)
             print(name, method, columns[name][method], flush=True)
     lines = [
