@@ -109,9 +109,11 @@ def write(given: argparse.Namespace, references: dict[str, str]) -> None:
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]  # fmt: skip
     for name, reference in references.items():
-        results = given.runs / name / "results.json"
-        if results.exists():
-            lines.append(line(name, reference, json.loads(results.read_text()), rows))
+        path = given.runs / name / "results.json"
+        results = json.loads(path.read_text()) if path.exists() else {"complete": False}
+        lines.append(
+            line(name, reference, results, rows) if results["complete"] else f"| {name} | not run yet{' |' * 8}"
+        )
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text("\n".join(lines) + "\n")
 
