@@ -62,7 +62,7 @@ def main() -> None:
         f"{platform.machine()}, {torch.get_num_threads()} thread(s), {time.time() - start:.0f} s.", "",
         "| gap | teacher, optical | student without a teacher, radar | sd | difference |", "|---|---:|---:|---:|---:|",
     ]  # fmt: skip
-    for gap, _, students in rows:
+    for gap, _, students in sorted(rows, key=lambda row: row[0]):
         mean, spread = np.mean(students), np.std(students, ddof=1) if len(students) > 1 else np.nan
         lines.append(
             f"| {gap:g} | {100 * optical:.1f} | {100 * mean:.1f} | {100 * spread:.1f} | {100 * (optical - mean):.1f} |"
