@@ -24,6 +24,7 @@ from cmkd.errors import CmkdError
 from cmkd.experiment import Experiment, commit
 from cmkd.expression import parse_call
 from cmkd.methods import registry
+from cmkd.training.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -44,7 +45,7 @@ def attempt(data: str, method: str, epochs: int, out: Path) -> dict[str, object]
         result = json.loads((experiment.student_folder(method, 0) / "result.json").read_text())
         found = {"validation_accuracy": result["validation_accuracy"], "seconds": time.perf_counter() - start}
     record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(found))
+    write_json(record, found)
     return found
 
 

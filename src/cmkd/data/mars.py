@@ -61,8 +61,8 @@ class Mars(DataSet):
     A sample is a window of consecutive paired frames of one recording; some dropped frames lie inside windows. The
     label is the movement. ``kinect`` is a series ``(window, 75)`` in metres, in the source's order of columns (x of all
     joints, then y, then z), relative to the mean position of the spine base over the window and turned about the
-    vertical until the hips, on average over it, lie along x: where a person stands and which way he faces say nothing.
-    (With one of the persons 1 to 3 left out, turning raised a random forest from 0.74 to 0.81.) ``radar`` is a series
+    vertical until the hips, on average over it, lie along x: where a person stands and which way he faces say nothing
+    (our choice, tried with each of the persons 1 to 3 left out in turn and person 4 unseen). ``radar`` is a series
     of point sets ``(window, points, 5)``: x, y, z, Doppler and intensity as measured, with zero rows behind each
     frame's points; where a frame has more points, the strongest are kept.
 
@@ -70,7 +70,7 @@ class Mars(DataSet):
     the left ankle (standard deviation of its place 0.22 to 0.28 m, of the right one 0.01 m), movement 10 the right one
     (0.17 to 0.34 m, the left one 0.01 m), and this recording the right one (0.18 m, the left one 0.02 m); so do the
     wrists. It is labelled so here. With the published label no classifier that knows left from right gets it right, and
-    test accuracy on person 4 cannot pass 0.90.
+    test accuracy on person 4 cannot pass 0.903 (689 of 763 windows).
 
     Protocol ``person``: one person is the test split. Validation is the last 40 % in time of each movement of another
     person, one window apart from that person's train frames; it stands for new time, not for a new person, because
