@@ -166,6 +166,17 @@ def key(pack: Pack, name: str, kind: str, *, trees: int, limit: int, seed: int) 
     return json.dumps([card.name, name, kind, trees, limit, seed, *(digest[:16] for digest in content)])
 
 
+def placeless(reference: str) -> str:
+    """Return what opens a data set, whatever folder its files lie in.
+
+    Example:
+        >>> placeless("mnist(train_pairs=4000):../shared/data/mnist"), placeless("digits")
+        ('mnist(train_pairs=4000):DATA', 'digits')
+    """
+    call, colon, _ = reference.partition(":")
+    return f"{call}:DATA" if colon else call
+
+
 def markdown(results: dict[str, Any]) -> str:
     """Return the table of all figures, and the command that gives them."""
     references = dict.fromkeys(row["reference"] for row in results["rows"].values())
@@ -178,19 +189,19 @@ def markdown(results: dict[str, Any]) -> str:
         "one of the test accuracy; `majority` is the share of the commonest train class in test; `train` says how many "
         "pairs of how many were used. n = 1 seed.",
         "",
-        f"Command: `{command}`; {results['about']}.",
+        f"Command: `{command}`, where DATA is the folder of that set's files; {results['about']}.",
         "",
         "| data | modality | role | model | test (validation) | s.e. | balanced | majority | train | chosen |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(
-        results["rows"].values(), key=lambda row: (row["data"], -len(row["role"]), row["role"] == "poor")
+        results["rows"].values(), key=lambda row: (row["reference"], -len(row["role"]), row["role"] == "poor")
     ):
         accuracy = row["test_accuracy"]
         error = np.sqrt(accuracy * (1 - accuracy) / row["test_pairs"])
         used = f"{row['train_pairs']} of {row['all_train_pairs']}"
         lines.append(
-            f"| {row['data']} | {row['modality']} | {row['role']} | {row['model']} | {100 * accuracy:.1f} "
+            f"| {row['reference'].partition(':')[0]} | {row['modality']} | {row['role']} | {row['model']} | {100 * accuracy:.1f} "
             f"({100 * row['validation_accuracy']:.1f}) | {100 * error:.1f} | {100 * row['test_balanced_accuracy']:.1f} "
             f"| {100 * row['majority']:.1f} | {used} | {row['chosen']} |"
         )
@@ -219,10 +230,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if place in results["rows"]:
                     continue
                 role = {pack.card.rich: "rich", pack.card.poor: "poor"}.get(name, "")
-                row = {"data": pack.card.name, "modality": name, "role": role, "model": kind, "reference": reference}
-                row |= measure(pack, name, kind, **settings)
-                # a figure of the same cell with other settings or other data is replaced
-                same = ("data", "modality", "model")
+                row = {"data": pack.card.name, "modality": name, "role": role, "model": kind}
+                row |= {"reference": placeless(reference)} | measure(pack, name, kind, **settings)
+                # a figure of the same cell with other settings or other files is replaced
+                same = ("reference", "modality", "model")
                 kept = {k: r for k, r in results["rows"].items() if any(r[f] != row[f] for f in same)}
                 results["rows"] = kept | {place: row}
                 print(

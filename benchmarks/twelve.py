@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from simple_baselines import placeless
 
 from cmkd.config import RunConfig, TrainerConfig
 from cmkd.experiment import Experiment, commit
-from cmkd.expression import parse_call
 from cmkd.report import write_report
 
 HERE = Path(__file__).parent
@@ -50,9 +50,9 @@ def percent(value: float | None) -> str:
 
 
 def baselines(reference: str, rows: list[dict[str, Any]], modality: str) -> str:
-    """Return the test accuracies of random forest and logistic regression on one modality."""
-    name = parse_call(reference.partition(":")[0]).name
-    found = {row["model"]: row["test_accuracy"] for row in rows if (row["data"], row["modality"]) == (name, modality)}
+    """Return the test accuracies of random forest and logistic regression on one modality of the very same pairs."""
+    cell = (placeless(reference), modality)
+    found = {row["model"]: row["test_accuracy"] for row in rows if (row["reference"], row["modality"]) == cell}
     return " / ".join(percent(found.get(model)) or "-" for model in ("random forest", "logistic regression"))
 
 
