@@ -18,11 +18,16 @@ from torch import Tensor
 
 import cmkd
 from cmkd.errors import CmkdError
-from cmkd.pairwise import log_mean_gaussian, unit_rows
+from cmkd.pairwise import gaussian_discrepancy, log_mean_gaussian, unit_rows
 
 
 def all_pairs(x: Tensor, t: float) -> Tensor:
     return F.pdist(x).square().mul(-t).logsumexp(0) - math.log(x.shape[0] * (x.shape[0] - 1) / 2)
+
+
+def all_pairs_discrepancy(x: Tensor, y: Tensor, t: float) -> Tensor:
+    ours, theirs = (F.pdist(z).square().mul(-t).exp() for z in (x, y))
+    return (ours - theirs).square().sum() / theirs.square().sum()
 
 
 def random(n: int, dim: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -41,8 +46,32 @@ def test_value_and_gradient_are_those_of_all_pairs(n: int, dim: int, block: int,
     torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    n=st.integers(2, 40), dim=st.integers(1, 9), block=st.integers(1, 17), t=st.floats(0.05, 2.0), seed=st.integers(0)
+)
+def test_discrepancy_is_that_of_all_pairs(n: int, dim: int, block: int, t: float, seed: int) -> None:
+    x, y = random(n, dim, seed % 2**31).requires_grad_(), unit_rows(random(n, 4, seed % 2**31 + 1))
+    expected, actual = all_pairs_discrepancy(x, y, t), gaussian_discrepancy(x, y, t=t, block_size=block)
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-10)
+    (ours,), (theirs,) = torch.autograd.grad(actual, x), torch.autograd.grad(expected, x)
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**31), shift=st.floats(-5, 5))
+def test_discrepancy_sees_distances_alone(seed: int, shift: float) -> None:
+    x, y = random(12, 4, seed), unit_rows(random(12, 4, seed + 1))
+    turn = torch.linalg.qr(random(4, 4, seed + 2)).Q
+    torch.testing.assert_close(gaussian_discrepancy(x @ turn + shift, y), gaussian_discrepancy(x, y @ turn))
+    assert gaussian_discrepancy(y @ turn + shift, y) < 1e-12  # another basis, the same distances
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(gaussian_discrepancy(x[order], y[order]), gaussian_discrepancy(x, y))
+
+
 def test_gradcheck() -> None:
-    x = random(9, 3).requires_grad_()
+    x, y = random(9, 3).requires_grad_(), random(9, 2)
+    assert torch.autograd.gradcheck(lambda z: gaussian_discrepancy(z, y, t=0.3, block_size=4), (x,))
     assert torch.autograd.gradcheck(lambda y: log_mean_gaussian(y, t=1.3, block_size=4), (x,))
 
 
@@ -85,6 +114,7 @@ def test_no_pair_is_zero(n: int) -> None:
     value = log_mean_gaussian(x)
     value.backward()
     assert value.item() == 0.0 and x.grad is not None and torch.equal(x.grad, torch.zeros(n, 3))
+    assert gaussian_discrepancy(x, x).item() == 0.0
 
 
 def test_identical_points_and_nan() -> None:
@@ -97,6 +127,11 @@ def test_identical_points_and_nan() -> None:
         broken[row, 1] = torch.nan
         assert log_mean_gaussian(broken).isnan()
         assert log_mean_gaussian(broken[:1] * torch.nan).isnan()
+        assert gaussian_discrepancy(broken, x).isnan() and gaussian_discrepancy(x, broken).isnan()
+    far = 100.0 * random(600, 4).float()
+    collapsed = gaussian_discrepancy(x, far)
+    (gradient,) = torch.autograd.grad(collapsed, x)
+    assert collapsed.isfinite() and gradient.abs().max() < 1e-6  # a reference whose potentials underflow
 
 
 def test_bad_arguments() -> None:
@@ -104,6 +139,8 @@ def test_bad_arguments() -> None:
         log_mean_gaussian(torch.zeros(3))
     with pytest.raises(CmkdError, match="above 0"):
         log_mean_gaussian(torch.zeros(3, 2), t=0.0)
+    with pytest.raises(CmkdError, match="as many points"):
+        gaussian_discrepancy(torch.zeros(3, 2), torch.zeros(4, 2))
 
 
 def test_unit_rows_has_a_bounded_gradient_at_zero() -> None:

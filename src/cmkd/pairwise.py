@@ -57,16 +57,58 @@ def log_mean_gaussian(points: Tensor, *, t: float = 2.0, block_size: int | None 
         >>> round(float(log_mean_gaussian(x, t=3.0)), 12)
         -3.0
     """
-    if points.dim() != 2:
-        raise CmkdError(f"expected points of shape (n, dim), got {tuple(points.shape)}; flatten each sample first")
-    size = (256 if points.device.type == "cpu" else 4096) if block_size is None else block_size
-    if not t > 0 or size < 1:
-        raise CmkdError(f"expected t and block_size above 0, got {t} and {size}")
+    size = _block_size(points, t, block_size)
     (points,) = at_least_float32(points)
     if points.shape[0] < 2:
         return 0.0 * points.sum()
     result: Tensor = _LogMeanGaussian.apply(points, float(t), size)  # type: ignore[no-untyped-call]
     return result
+
+
+@in_float32
+def gaussian_discrepancy(points: Tensor, reference: Tensor, *, t: float = 2.0, block_size: int | None = None) -> Tensor:
+    """Relative squared difference of Gaussian potentials, pair by pair.
+
+    ``sum_{i<j} (k(x_i, x_j) - k(y_i, y_j))² / sum_{i<j} k(y_i, y_j)²``, ``k(a, b) = exp(-t |a - b|²)``: 0 where each
+    pair of points is as near as its pair of the reference, 1 where points are as good as infinitely far apart. Exact,
+    in blocks as `log_mean_gaussian`: memory is O(n (dim + reference dim)). It can be differentiated once.
+
+    Args:
+        points: ``(n, dim)``; half precision is widened to float32, also under autocast.
+        reference: ``(n, reference dim)``, y; no gradient flows to it.
+        t: width of the Gaussian, above 0, per squared distance.
+        block_size: points on a side of a block, see `log_mean_gaussian`.
+
+    Returns:
+        Scalar; 0 with a zero gradient for fewer than two points. NaN in gives NaN out. If the reference is so spread
+        that its potentials underflow, the sum below the fraction is taken as 1e-12 a pair.
+
+    Raises:
+        CmkdError: if one is no matrix, their lengths differ, or `t` or `block_size` is not positive.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [1.0], [2.0]])
+        >>> float(gaussian_discrepancy(x, x + 5.0)), round(float(gaussian_discrepancy(100.0 * x, x)), 6)
+        (0.0, 1.0)
+    """
+    size = _block_size(points, t, block_size)
+    _block_size(reference, t, block_size)
+    if len(points) != len(reference):
+        raise CmkdError(f"expected as many points as reference points, got {len(points)} and {len(reference)}")
+    points, reference = at_least_float32(points, reference)
+    if points.shape[0] < 2:
+        return 0.0 * points.sum()
+    result: Tensor = _GaussianDiscrepancy.apply(points, reference.detach(), float(t), size)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _block_size(points: Tensor, t: float, block_size: int | None) -> int:
+    if points.dim() != 2:
+        raise CmkdError(f"expected points of shape (n, dim), got {tuple(points.shape)}; flatten each sample first")
+    size = (256 if points.device.type == "cpu" else 4096) if block_size is None else block_size
+    if not t > 0 or size < 1:
+        raise CmkdError(f"expected t and block_size above 0, got {t} and {size}")
+    return size
 
 
 def nearest_neighbours(
@@ -122,6 +164,20 @@ class _LogMeanGaussian(torch.autograd.Function):
         return outer[0] * gradient, None, None
 
 
+class _GaussianDiscrepancy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, points: Tensor, reference: Tensor, t: float, block_size: int) -> Tensor:  # noqa: ANN401
+        value, gradient = _discrepancy(points, reference, t, block_size, with_gradient=ctx.needs_input_grad[0])
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
+        (gradient,) = ctx.saved_tensors
+        return outer[0] * gradient, None, None, None
+
+
 def _blocks(n: int, size: int) -> Iterator[tuple[slice, slice]]:
     """Yield the blocks on and above the diagonal that hold a pair."""
     for row in range(0, n, size):
@@ -132,14 +188,18 @@ def _blocks(n: int, size: int) -> Iterator[tuple[slice, slice]]:
             yield rows, slice(column, min(column + size, n))
 
 
-def _value_and_gradient(points: Tensor, t: float, size: int, *, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+def _factors(points: Tensor, t: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``left``, ``right`` with ``left_i . right_j = -t |x_i - x_j|²``, one matrix product, and ``(x, 1)``."""
     # distances do not change, and their expansion into squares loses fewer digits around the mean
     x = points - points.mean(0)
-    n = x.shape[0]
-    squares, one = -t * x.square().sum(1, keepdim=True), x.new_ones(n, 1)
-    # left_i . right_j = -t |x_i - x_j|²: the exponent is one matrix product
-    left, right = torch.cat([2.0 * t * x, squares, one], 1), torch.cat([x, one, squares], 1)
-    weighted = torch.cat([x, one], 1)
+    squares, one = -t * x.square().sum(1, keepdim=True), x.new_ones(x.shape[0], 1)
+    return torch.cat([2.0 * t * x, squares, one], 1), torch.cat([x, one, squares], 1), torch.cat([x, one], 1)
+
+
+def _value_and_gradient(points: Tensor, t: float, size: int, *, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+    n = points.shape[0]
+    left, right, weighted = _factors(points, t)
+    x = weighted[:, :-1]
     sums = torch.zeros_like(weighted) if with_gradient else None
     total = x.new_zeros((), dtype=torch.float64)  # 10^9 float32 terms of one size would lose digits
     shift: float | None = None
@@ -164,4 +224,32 @@ def _value_and_gradient(points: Tensor, t: float, size: int, *, with_gradient: b
     if sums is None:
         return value, None
     gradient = (x * sums[:, -1:] - sums[:, :-1]) * (-2.0 * t / total).to(x.dtype)
+    return value, gradient
+
+
+def _discrepancy(
+    points: Tensor, reference: Tensor, t: float, size: int, *, with_gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    n = points.shape[0]
+    left, right, weighted = _factors(points, t)
+    left_reference, right_reference, _ = _factors(reference, t)
+    sums = torch.zeros_like(weighted) if with_gradient else None
+    total, norm = (points.new_zeros((), dtype=torch.float64) for _ in range(2))
+    for rows, columns in _blocks(n, size):
+        ours = (left[rows] @ right[columns].T).clamp_(max=0.0).exp_()
+        theirs = (left_reference[rows] @ right_reference[columns].T).clamp_(max=0.0).exp_()
+        if rows == columns:
+            ours, theirs = ours.triu_(1), theirs.triu_(1)
+        norm = norm + theirs.square().sum(dtype=torch.float64)
+        difference = theirs.neg_().add_(ours)
+        total = total + difference.square().sum(dtype=torch.float64)
+        if sums is not None:
+            weight = difference.mul_(ours)
+            sums[rows] += weight @ weighted[columns]
+            sums[columns] += weight.T @ weighted[rows]
+    norm = norm.clamp(min=1e-12 * n * (n - 1) / 2)
+    value = (total / norm).to(points.dtype)
+    if sums is None:
+        return value, None
+    gradient = (weighted[:, :-1] * sums[:, -1:] - sums[:, :-1]) * (-4.0 * t / norm).to(points.dtype)
     return value, gradient

@@ -52,6 +52,11 @@ def feature_uniformity(
 ) -> Tensor:
     if centre:
         student, teacher = student - student.mean(0), teacher - teacher.mean(0)
+    if reference == "pairs":
+        ours, theirs = (
+            [torch.exp(-t * ((a - b) ** 2).sum()) for a, b in combinations(unit(x, eps), 2)] for x in (student, teacher)
+        )
+        return sum((k - g) ** 2 for k, g in zip(ours, theirs, strict=True)) / sum(g * g for g in theirs)
     ours = uniformity(student, t=t, eps=eps)
     return ours if reference == "self" else torch.relu(ours - uniformity(teacher, t=t, eps=eps))
 

@@ -238,7 +238,7 @@ STRUCTURE = [
                     {"t": 1.5, "centre": centre, "reference": reference, "eps": 1e-3},
                 )
                 for centre in (True, False)
-                for reference in ("teacher", "self")
+                for reference in ("pairs", "teacher", "self")
             ),
         ),
         crosses_samples=True,

@@ -42,19 +42,27 @@ def test_a_term_of_weight_zero_is_left_out(name: str) -> None:
 
 
 def test_what_a_term_does_not_need_is_not_asked_for() -> None:
-    create("ds", NARROW, replace(WIDE, classes=9), kd_weight=0.0)
+    other = replace(WIDE, classes=9)
+    create("ds", NARROW, other, kd_weight=0.0, independence_weight=0.0)
+    create("ds", NARROW, other, kd_weight=0.0, independence_features="embedding")
+    create("ds", NARROW, other, kd_weight=0.0, independence_reference="self")
+    with pytest.raises(CmkdError, match="classes"):
+        create("ds", NARROW, other, kd_weight=0.0)
     flat = Output(torch.zeros(2, 4), torch.zeros(2, 6)).spec()
     create("ds", flat, flat, uniformity_weight=0.0)
     with pytest.raises(CmkdError, match="maps"):
         create("ds", flat, flat)
     for without in ({"independence_weight": 0.0}, {"independence_reference": "self"}):
-        assert not list(create("ds", NARROW, WIDE, **without).parameters())
+        assert not list(create("ds", NARROW, WIDE, independence_features="embedding", **without).parameters())
+    assert not list(create("ds", NARROW, WIDE).parameters())
+    assert list(create("ds", NARROW, WIDE, independence_features="embedding").parameters())
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"independence_reference": "techer"},
+        {"independence_features": "logits"},
         {"uniformity_reference": "structure"},
         {"points": "pixels"},
         {"stages": ()},
@@ -85,6 +93,26 @@ def test_structure_reference_is_the_distance_of_the_two_correlation_matrices() -
     wanted = 0.7 * difference.square().sum() / 5
     found = channel_independence(mixed, x, off_diagonal_weight=0.7, reference="structure")
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=0.0)  # eps of 1e-5 beside the variances
+
+
+def test_output_features_are_probabilities_or_embedding() -> None:
+    student, teacher = output(NARROW, 8, 0), output(NARROW, 8, 1).detach()
+    options = {**QUIET, "independence_weight": 2.0}
+    found = terms(student, teacher, **options)["independence"]
+    wanted = 2.0 * channel_independence(student.logits.softmax(1), teacher.logits.softmax(1))
+    torch.testing.assert_close(found, wanted)
+    shifted = replace(student, logits=student.logits + torch.randn(8, 1), embedding=student.embedding.flip(1))
+    torch.testing.assert_close(terms(shifted, teacher, **options)["independence"], found)  # of probabilities alone
+    embedded = terms(student, teacher, **options, independence_features="embedding")["independence"]
+    torch.testing.assert_close(embedded, 2.0 * channel_independence(student.embedding, teacher.embedding))
+
+
+def test_pairs_are_led_where_the_hinge_is_idle() -> None:
+    x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    other = x[torch.randperm(64, generator=torch.Generator().manual_seed(1))]  # as uniform, spread another way
+    assert feature_uniformity(other, x) < 1e-5
+    assert feature_uniformity(other, x, reference="pairs") > 0.5
+    assert feature_uniformity(3.0 * x + 1.0, x, reference="pairs") < 1e-8  # centred, and on the sphere
 
 
 def test_hinge_acts_only_where_the_student_is_less_uniform() -> None:
@@ -139,16 +167,17 @@ def test_stages_are_averaged(points: str, reference: str) -> None:
 
 
 REFERENCES = [
-    {"independence_reference": i, "uniformity_reference": u, "points": p, "centre": c}
-    for i, u, p, c in [
-        ("teacher", "teacher", "pooled", True),
-        ("self", "self", "positions", True),
-        ("structure", "self", "pooled", False),
+    {"independence_features": f, "independence_reference": i, "uniformity_reference": u, "points": p, "centre": c}
+    for f, i, u, p, c in [
+        ("probabilities", "teacher", "pairs", "pooled", True),
+        ("embedding", "teacher", "teacher", "pooled", True),
+        ("embedding", "self", "self", "positions", True),
+        ("embedding", "structure", "self", "pooled", False),
     ]
 ]
 
 
-@pytest.mark.parametrize("options", REFERENCES, ids=lambda o: o["independence_reference"])
+@pytest.mark.parametrize("options", REFERENCES, ids=lambda o: "-".join(map(str, o.values())))
 @pytest.mark.parametrize("size", [1, 2, 8])
 @pytest.mark.parametrize("how", ["random", "constant", "zero", "duplicated", "huge"])
 def test_every_reference_stays_finite(options: dict[str, Any], size: int, how: str) -> None:
@@ -168,11 +197,12 @@ def test_every_reference_stays_finite(options: dict[str, Any], size: int, how: s
         assert tensor.grad is None or tensor.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("options", REFERENCES, ids=lambda o: o["independence_reference"])
+@pytest.mark.parametrize("options", REFERENCES, ids=lambda o: "-".join(map(str, o.values())))
 def test_nan_stays_visible(options: dict[str, Any]) -> None:
     student = output(NARROW, 8, 0)
     with torch.no_grad():
         student.embedding[3, 1] = torch.nan
+        student.logits[3, 1] = torch.nan
         student.maps[-1][3, 1, 2, 2] = torch.nan
     found = terms(student, **options)
     assert found["independence"].isnan() and found["uniformity"].isnan()

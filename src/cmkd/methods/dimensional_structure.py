@@ -14,17 +14,18 @@ from cmkd.errors import CmkdError, unknown_name
 from cmkd.methods.base import Method
 from cmkd.methods.kd import kd
 from cmkd.ops import at_least_float32, check_pair, off_diagonal, resize_like
-from cmkd.pairwise import log_mean_gaussian, unit_rows
+from cmkd.pairwise import gaussian_discrepancy, log_mean_gaussian, unit_rows
 from cmkd.types import Batch, Output, Spec
 
 INDEPENDENCE_REFERENCES = ("teacher", "self", "structure")
-UNIFORMITY_REFERENCES = ("teacher", "self")
+UNIFORMITY_REFERENCES = ("pairs", "teacher", "self")
+OUTPUTS = ("probabilities", "embedding")
 POINTS = ("pooled", "positions")
 
 
 def channel_independence(
-    student_embedding: Tensor,
-    teacher_embedding: Tensor,
+    student_output: Tensor,
+    teacher_output: Tensor,
     *,
     off_diagonal_weight: float = 0.005,
     reference: Literal["teacher", "self", "structure"] = "teacher",
@@ -40,8 +41,8 @@ def channel_independence(
     - ``structure``: ``(off_diagonal_weight / D) Σ_{i≠j} (C^S_ij - C^T_ij)²`` of the two models' own correlations.
 
     Args:
-        student_embedding: ``(batch, dim)``, after any projection.
-        teacher_embedding: ``(batch, dim)``; not read with ``reference="self"``.
+        student_output: ``(batch, dim)``, after any projection.
+        teacher_output: ``(batch, dim)``; not read with ``reference="self"``.
         off_diagonal_weight: factor of every off-diagonal part.
         reference: what the student's correlations are led to.
 
@@ -62,9 +63,9 @@ def channel_independence(
         >>> round(float(channel_independence(-x, x)), 3)  # C = -1: (1 + 1)² per channel
         4.0
     """
-    _check_choices(reference, "self", "pooled")
-    check_pair(student_embedding, teacher_embedding, same_shape=reference != "self")
-    student, teacher = at_least_float32(student_embedding, teacher_embedding)
+    _check("independence reference", reference, INDEPENDENCE_REFERENCES)
+    check_pair(student_output, teacher_output, same_shape=reference != "self")
+    student, teacher = at_least_float32(student_output, teacher_output)
     width = student.shape[1]
     if reference == "teacher":
         correlation = cross_correlation(teacher, student)
@@ -95,7 +96,7 @@ def map_points(
         >>> map_points(x).shape, map_points(x, points="positions", pool=None).shape
         (torch.Size([5, 12]), torch.Size([320, 3]))
     """
-    _check_choices("self", "self", points)
+    _check("kind of points", points, POINTS)
     (x,) = at_least_float32(feature_map)
     if pool is not None:
         x = resize_like(x, (min(pool, x.shape[2]), min(pool, x.shape[3])))
@@ -108,18 +109,23 @@ def feature_uniformity(
     *,
     t: float = 2.0,
     centre: bool = True,
-    reference: Literal["teacher", "self"] = "teacher",
+    reference: Literal["pairs", "teacher", "self"] = "teacher",
     eps: float = 1e-6,
 ) -> Tensor:
     """Uniform distribution of intermediate features on the hypersphere.
 
     With ``u`` the vectors, centred if asked, scaled to length one: ``L = log mean_{i<j} exp(-t |u_i - u_j|²)``.
-    ``self`` returns the student's L; ``teacher`` returns ``max(0, L(student) - L(teacher))``: no more uniform than the
-    teacher.
+
+    - ``self`` returns the student's L.
+    - ``teacher`` returns ``max(0, L(student) - L(teacher))``: no more uniform than the teacher, on the whole.
+    - ``pairs`` leads each pair to the teacher's: ``sum_{i<j} (k_S - k_T)² / sum_{i<j} k_T²`` of the potentials
+      ``k = exp(-t |u_i - u_j|²)`` whose mean L is the logarithm of. Where it is 0 the student is as uniform as the
+      teacher, and spread the same way.
 
     Args:
         student_points: ``(n, dim)``.
-        teacher_points: ``(m, teacher dim)``; not read with ``reference="self"``. No gradient flows to it.
+        teacher_points: ``(m, teacher dim)``, with ``pairs`` ``(n, teacher dim)`` of the same samples; not read with
+            ``reference="self"``. No gradient flows to it.
         t: width of the potential.
         centre: whether to subtract the mean vector first: features after a ReLU share one orthant.
         reference: as above.
@@ -130,46 +136,51 @@ def feature_uniformity(
         Scalar; 0 where there are fewer than two points. Memory is O(n dim).
 
     Raises:
-        CmkdError: on an unknown reference, or no teacher where it is the reference.
+        CmkdError: on an unknown reference, no teacher where it is the reference, or another number of its points where
+            pairs are compared.
 
     Source:
         After Si et al. 2023, arXiv 2306.15977, which names uniform distribution of intermediate features; the form is
-        that of Wang, Isola 2020 (arXiv 2005.10242), and the hinge to the teacher is ours.
+        that of Wang, Isola 2020 (arXiv 2005.10242); both ways in which the teacher leads are ours. Pairs that are
+        matched by a kernel are the idea of Peng et al. 2019 (`cc`) and of Tung and Mori 2019 (`sp`).
 
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
         >>> round(float(feature_uniformity(x, reference="self")), 3), float(feature_uniformity(x, x))
         (-8.0, 0.0)
     """
-    _check_choices("self", reference, "pooled")
+    _check("uniformity reference", reference, UNIFORMITY_REFERENCES)
 
-    def measure(points: Tensor) -> Tensor:
+    def on_sphere(points: Tensor) -> Tensor:
         (x,) = at_least_float32(points)
-        return log_mean_gaussian(unit_rows(x - x.mean(0) if centre else x, eps=eps), t=t)
+        return unit_rows(x - x.mean(0) if centre else x, eps=eps)
 
+    ours = on_sphere(student_points)
     if reference == "self":
-        return measure(student_points)
+        return log_mean_gaussian(ours, t=t)
     if teacher_points is None:
         raise CmkdError("the uniformity of the teacher is the reference: give teacher_points, or reference='self'")
-    return (measure(student_points) - measure(teacher_points.detach())).clamp(min=0.0)
+    theirs = on_sphere(teacher_points.detach())
+    if reference == "pairs":
+        return gaussian_discrepancy(ours, theirs, t=t)
+    return (log_mean_gaussian(ours, t=t) - log_mean_gaussian(theirs, t=t)).clamp(min=0.0)
 
 
-def _check_choices(independence_reference: str, uniformity_reference: str, points: str) -> None:
-    for kind, value, known in (
-        ("independence reference", independence_reference, INDEPENDENCE_REFERENCES),
-        ("uniformity reference", uniformity_reference, UNIFORMITY_REFERENCES),
-        ("kind of points", points, POINTS),
-    ):
-        if value not in known:
-            raise unknown_name(kind, value, known)
+def _check(kind: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise unknown_name(kind, value, known)
 
 
 class DimensionalStructure(Method):
     """Lead the student to the teacher's dimensional structure, beside softened logits.
 
     ``kd_weight KD + independence_weight L_ind + uniformity_weight L_uni``; a term of weight 0 is left out, with what it
-    needs. Independence is of the embeddings (a trained linear map brings the student to the teacher's width where they
-    differ); uniformity is the mean over the chosen maps. The statistics are those of the global batch.
+    needs. Independence is of the class probabilities, or of the embeddings (a trained linear map brings the student to
+    the teacher's width where they differ); uniformity is the mean over the chosen maps. The statistics are those of the
+    global batch. The defaults are what validation pairs chose (``docs/ablation.md``).
+
+    A teacher of other classes has no probabilities to give: ``ds(kd_weight=0,independence_weight=0)`` leads the
+    student's intermediate features alone.
 
     Args:
         student: shapes of the student's output.
@@ -177,10 +188,11 @@ class DimensionalStructure(Method):
         kd_weight: of the softened logits' KL divergence, beside a cross-entropy of weight 1.
         temperature: of the softened logits.
         independence_weight: of the channel-wise independence.
+        independence_features: the output features: ``probabilities`` of the classes, or the ``embedding``.
         independence_reference: ``teacher``, ``self`` or ``structure``, see `channel_independence`.
         off_diagonal_weight: inside the independence.
         uniformity_weight: of the uniform distribution.
-        uniformity_reference: ``teacher`` (hinge) or ``self``, see `feature_uniformity`.
+        uniformity_reference: ``pairs``, ``teacher`` (hinge) or ``self``, see `feature_uniformity`.
         t: width of the Gaussian potential of the uniformity.
         stages: the maps it takes, shallow to deep; negative counts from the deepest.
         points: ``pooled`` or ``positions``, see `map_points`.
@@ -204,10 +216,11 @@ class DimensionalStructure(Method):
         kd_weight: float = 4.0,
         temperature: float = 4.0,
         independence_weight: float = 10.0,
+        independence_features: Literal["probabilities", "embedding"] = "probabilities",
         independence_reference: Literal["teacher", "self", "structure"] = "teacher",
         off_diagonal_weight: float = 0.005,
         uniformity_weight: float = 0.1,
-        uniformity_reference: Literal["teacher", "self"] = "teacher",
+        uniformity_reference: Literal["pairs", "teacher", "self"] = "pairs",
         t: float = 2.0,
         stages: Sequence[int] = (-1,),
         points: Literal["pooled", "positions"] = "pooled",
@@ -215,14 +228,19 @@ class DimensionalStructure(Method):
         centre: bool = True,
     ) -> None:
         super().__init__(student, teacher)
-        _check_choices(independence_reference, uniformity_reference, points)
+        _check("independence reference", independence_reference, INDEPENDENCE_REFERENCES)
+        _check("uniformity reference", uniformity_reference, UNIFORMITY_REFERENCES)
+        _check("kind of points", points, POINTS)
+        _check("kind of output features", independence_features, OUTPUTS)
         weights = (kd_weight, independence_weight, off_diagonal_weight, uniformity_weight)
         if not (min(weights) >= 0 and t > 0 and temperature > 0):
             raise CmkdError(
                 f"{self.name}: needs weights of 0 or more and t and temperature above 0, got weights {weights}, t {t}, "
                 f"temperature {temperature}"
             )
-        if kd_weight:
+        embeds = independence_features == "embedding"
+        led = bool(independence_weight) and independence_reference != "self"
+        if kd_weight or (led and not embeds):
             self.require_same_classes()
         if uniformity_weight:
             if not stages or (pool is not None and pool < 1):
@@ -230,10 +248,11 @@ class DimensionalStructure(Method):
             self.require_maps(max(max(stage + 1, -stage) for stage in stages))
         self.kd_weight, self.temperature = kd_weight, temperature
         self.independence_weight, self.independence_reference = independence_weight, independence_reference
+        self.independence_features = independence_features
         self.off_diagonal_weight = off_diagonal_weight
         self.uniformity_weight, self.uniformity_reference = uniformity_weight, uniformity_reference
         self.t, self.stages, self.points, self.pool, self.centre = t, tuple(stages), points, pool, centre
-        projected = bool(independence_weight) and independence_reference != "self" and student.dim != teacher.dim
+        projected = led and embeds and student.dim != teacher.dim
         self.projection = nn.Linear(student.dim, teacher.dim, bias=False) if projected else nn.Identity()
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
@@ -245,8 +264,7 @@ class DimensionalStructure(Method):
             terms["kd"] = self.kd_weight * kd(ours, theirs, temperature=self.temperature)
         if self.independence_weight:
             terms["independence"] = self.independence_weight * channel_independence(
-                gather(self.projection(student.embedding)),
-                gather(teacher.embedding),
+                *self._outputs(student, teacher),
                 off_diagonal_weight=self.off_diagonal_weight,
                 reference=self.independence_reference,
             )
@@ -254,6 +272,12 @@ class DimensionalStructure(Method):
             values = [self._uniformity(student.maps[stage], teacher.maps[stage]) for stage in self.stages]
             terms["uniformity"] = self.uniformity_weight * torch.stack(values).mean()
         return terms
+
+    def _outputs(self, student: Output, teacher: Output) -> tuple[Tensor, Tensor]:
+        if self.independence_features == "embedding":
+            return gather(self.projection(student.embedding)), gather(teacher.embedding)
+        ours, theirs = (gather(x).softmax(1) for x in at_least_float32(student.logits, teacher.logits))
+        return ours, theirs
 
     def _uniformity(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
         ours, theirs = (gather(map_points(m, points=self.points, pool=self.pool)) for m in (student_map, teacher_map))
