@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from ablation import expression, of
+from ablation import of
 from documents import about, paired, plain, said, table
 from matplotlib.figure import Figure
 from observation_values import Results, columns, mean, rho, value, views
+from trials import REFERENCE, expression
 
 from cmkd.report.figures import COLOURS
 from cmkd.report.structure import relation_figure, save
@@ -36,7 +37,7 @@ PROBES = (
 )
 STUDENTS = {
     "none": "none",
-    "kd": "kd(temperature=4,weight=8)",
+    "kd": REFERENCE,
     "ds without KD": expression({"kd_weight": 0}),
     "ds": expression({}),
 }
