@@ -155,7 +155,7 @@ def test_memory_is_that_of_the_points() -> None:
     # 65,536 points make 2 x 10^9 pairs: 8 GiB of float32 if they were held
     script = """
         import pathlib, torch
-        from cmkd.pairwise import log_mean_gaussian
+        from cmkd.pairwise import gaussian_discrepancy, log_mean_gaussian
         def peak():  # in KiB; getrusage would count the parent's memory before the fork too
             status = pathlib.Path("/proc/self/status").read_text()
             return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
@@ -164,6 +164,7 @@ def test_memory_is_that_of_the_points() -> None:
         log_mean_gaussian(x[:2048]).backward()
         before = peak()
         log_mean_gaussian(x).backward()
+        gaussian_discrepancy(x, x.detach().flip(0)).backward()
         assert x.grad.isfinite().all()
         print(peak() - before)
     """

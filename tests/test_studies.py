@@ -51,7 +51,7 @@ def test_the_choice_reads_validation_alone(benchmark: object) -> None:
             results.append({"step": step, "validation": number % 6 / 10, "validation_log_loss": 1.0, "test": -number})
     best = ablation.chosen(results, "digits", setting)
     assert best == {"none": "none", "kd": trials.KD[5], "ds": trials.DS[5]}
-    assert ablation.chosen(results[:-1], "digits", setting) is None  # not before every one is there
+    assert ablation.chosen(results[:-4], "digits", setting) is None  # not before every one is there
     assert not set(trials.CHOICE) & set(trials.CONFIRM + trials.MORE)
     assert len(trials.KD) == len(trials.DS)
 

@@ -34,7 +34,7 @@ from cmkd.expression import parse_sum
 from cmkd.methods.combine import from_expression
 from cmkd.methods.pages import bibliography
 from cmkd.models import Model
-from cmkd.training.files import atomic, load_model, write_json, write_text
+from cmkd.training.files import atomic, load_model, read_about, write_json, write_text
 from cmkd.training.fit import Task, fit
 
 RESULTS = "results.json"
@@ -78,6 +78,7 @@ class Experiment:
                 for left in self.folder.rglob(".*.tmp"):  # half-written files of a process that was killed
                     left.unlink(missing_ok=True)
             pack = open_data(self.config.data, allow_unlabelled=self.config.allow_unlabelled)
+            pack = pack.withhold(self.config.labelled)
             rich, poor = self._modalities(pack)
             self._check(pack, rich, poor)
             if self.config.augmentation.flip is None:
@@ -96,6 +97,10 @@ class Experiment:
                     self._student(pack, poor, teacher, expression, seed)
                     self._write(pack, rich, poor, teacher_result)
             return self._write(pack, rich, poor, teacher_result)
+
+    @property
+    def _unlabelled(self) -> bool:
+        return self.config.allow_unlabelled or self.config.labelled < 1
 
     def _check_numbers(self) -> None:
         config = self.config
@@ -145,14 +150,18 @@ class Experiment:
     def _build(self, config: ModelConfig, pack: Pack, modality: str) -> Model:
         if config.checkpoint is not None:
             model, about = load_model(Path(config.checkpoint))
-            if tuple(about["classes"]) != pack.classes:
-                raise CmkdError(f"'{config.checkpoint}' knows {len(about['classes'])} other classes than the data's")
+            names = tuple(about["classes"])
+            if names != pack.classes and config is not self.config.teacher:
+                raise CmkdError(
+                    f"'{config.checkpoint}' knows {len(names)} other classes than the data's; only a teacher may"
+                )
             if model.modality.name != modality or model.modality.shape != pack.modalities[modality].shape:
                 raise CmkdError(
                     f"'{config.checkpoint}' sees '{model.modality.name}' {model.modality.shape}, the data has "
                     f"'{modality}' {pack.modalities[modality].shape}"
                 )
         else:
+            names = pack.classes
             model = models.build(
                 config.model,
                 pack.modalities[modality],
@@ -160,6 +169,7 @@ class Experiment:
                 pretrained=config.pretrained,
                 size=config.size,
             )
+        model.spec = replace(model.spec, class_names=names)
         if config.frozen:
             model.encoder.requires_grad_(False)
         return model
@@ -170,7 +180,14 @@ class Experiment:
             path = Path(config.teacher.checkpoint)
             if not (folder / "result.json").exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                self._evaluate(folder, pack, path, {"modality": rich, "seed": None, "method": None})
+                about: dict[str, Any] = {"modality": rich, "seed": None, "method": None}
+                classes = read_about(path)["classes"]
+                if tuple(classes) == pack.classes:
+                    self._evaluate(folder, pack, path, about)
+                else:  # it cannot be right or wrong about the data's classes
+                    unknown = dict.fromkeys(("validation_accuracy", "test_accuracy"))
+                    about |= {"classes": classes, "checkpoint": str(path), **unknown}
+                    write_json(folder / "result.json", about)
         else:
             path = folder / "best.safetensors"
             if not (folder / "result.json").exists():
@@ -182,12 +199,15 @@ class Experiment:
                     config.teacher.model,
                     epochs=self.epochs,
                     seed=config.seed,
+                    allow_unlabelled=self._unlabelled,
                     about={"role": "teacher"},
                     title="teacher",
                 )
                 fit(task, config.optimiser, config.augmentation, config.trainer)
                 self._evaluate(folder, pack, path, {"modality": rich, "seed": config.seed, "method": None})
-        return load_model(path)[0], _read(folder / "result.json")
+        teacher, told = load_model(path)
+        teacher.spec = replace(teacher.spec, class_names=tuple(told["classes"]))
+        return teacher, _read(folder / "result.json")
 
     def _student(self, pack: Pack, poor: str, teacher: Model, expression: str, seed: int) -> None:
         config, folder = self.config, self.student_folder(expression, seed)
@@ -206,7 +226,7 @@ class Experiment:
             seed=seed,
             teacher=teacher,
             method=method,
-            allow_unlabelled=config.allow_unlabelled,
+            allow_unlabelled=self._unlabelled,
             about={"role": "student", "method": expression},
             title=f"{expression}, seed {seed}",
         )
@@ -305,6 +325,7 @@ class Experiment:
                 "rich": rich,
                 "poor": poor,
                 "pairs": {s: len(pack.rows(s)) for s in ("train", "validation", "test")},
+                "labelled": len(pack.rows("train", labelled=True)),
             },
             "epochs": self.epochs,
             "complete": {(m, s) for m in self.methods for s in seeds} <= {(r["method"], r["seed"]) for r in students},

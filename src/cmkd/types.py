@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -121,11 +121,18 @@ class Spec:
         classes: number of classes.
         dim: width of the embedding.
         map_shapes: ``(channels, height, width)`` of each intermediate map, shallow to deep.
+        class_names: of the classes in order, where they are known. As many classes of other names are other classes.
     """
 
     classes: int
     dim: int
     map_shapes: tuple[tuple[int, int, int], ...] = ()
+    class_names: tuple[str, ...] = field(default=(), repr=False)
+
+    def same_classes(self, other: Spec) -> bool:
+        """Say whether two models tell the same classes apart, as far as is known."""
+        named = bool(self.class_names and other.class_names)
+        return self.classes == other.classes and (not named or self.class_names == other.class_names)
 
 
 Kind = Literal["image", "vector", "series", "points", "point_series"]

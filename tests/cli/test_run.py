@@ -181,6 +181,35 @@ def test_pairs_without_a_label_need_a_flag(folder: Path, capsys: pytest.CaptureF
     assert run("--data", folder, *ROLES, "--methods", "kd", *flag, "--out", folder / "out") == 0
 
 
+def test_labels_can_be_withheld_from_training_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "few"
+    assert run("--data", "digits", "--labelled", 0.1, "--methods", "none,kd", "--out", out) == 0
+    assert "110 of 1077 training pairs with a label" in " ".join(capsys.readouterr().out.split())
+    assert "1077 training (110 with a label)" in (out / "report.html").read_text()
+    steps = {p.parent.parent.name: pd.read_csv(p)["step"].iloc[-1] for p in out.glob("students/*/seed-0/history.csv")}
+    steps["teacher"] = pd.read_csv(out / "teacher" / "history.csv")["step"].iloc[-1]
+    assert set(steps) == {"none", "kd", "teacher"} and len(set(steps.values())) == 1  # the same training for all
+    assert run("--data", "digits", "--labelled", 0, "--methods", "none", "--out", tmp_path / "no") == 2
+    assert "above 0 and at most 1" in capsys.readouterr().err
+
+
+def test_a_teacher_may_know_other_classes(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pd.read_csv(folder / "manifest.csv", dtype=object)
+    assert run("--data", folder, *ROLES, "--methods", "none", "--out", tmp_path / "first") == 0
+    table["label"] = ["round" if label == "0" else "not round" for label in table["label"]]
+    table.to_csv(folder / "manifest.csv", index=False)
+    teacher = ["--teacher.checkpoint", tmp_path / "first" / "teacher" / "best.safetensors"]
+    again = ["--data", folder, *ROLES, *teacher, "--out", tmp_path / "second"]
+    capsys.readouterr()
+    assert run(*again, "--methods", "none,kd") == 2
+    assert "kd: the student has 2 classes and the teacher 3" in capsys.readouterr().err
+    assert run(*again, "--methods", "none,ds(kd_weight=0,independence_weight=0)") == 0
+    assert "other classes" in capsys.readouterr().out
+    results = json.loads((tmp_path / "second" / "results.json").read_text())
+    assert results["teacher"]["test_accuracy"] is None and results["teacher"]["classes"] == ["0", "1", "2"]
+    assert "the teacher knows other classes" in (tmp_path / "second" / "report.html").read_text()
+
+
 def corrupt(folder: Path) -> None:
     path = folder / "optical" / "7.png"
     path.write_bytes(path.read_bytes()[:60])

@@ -61,3 +61,12 @@ def test_fewer_pairs_than_a_batch_are_one_batch(digits: Pack) -> None:
 def test_a_batch_that_cannot_be_shared_is_refused(digits: Pack) -> None:
     with pytest.raises(CmkdError, match="multiple of 2"):
         PairLoader(digits, np.arange(10), ["optical"], batch_size=3, world=2)
+
+
+def test_an_epoch_of_more_pairs_than_rows_takes_each_as_often(digits: Pack) -> None:
+    rows = digits.rows("train")[:30]
+    loader = PairLoader(digits, rows, ["degraded"], batch_size=20, shuffle=True, pairs=90)
+    found = indices(loader)
+    assert len(found) == 80 and min(found.count(int(row)) for row in rows) >= 2
+    once = PairLoader(digits, rows, ["degraded"], batch_size=20, shuffle=True)
+    assert indices(once) == found[:20]  # the first round is the order of an epoch that has no more

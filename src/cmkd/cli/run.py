@@ -75,8 +75,10 @@ def _run(config: RunConfig, options: dict[str, dict[str, Any]]) -> dict[str, Any
 def table(results: dict[str, Any]) -> Table:
     """Return the table of a run: teacher, then methods with mean, spread, n and the gain over ``none``."""
     data = results["data"]
+    few = data["labelled"] < data["pairs"]["train"]
     made = Table(
         title=f"{data['name']}: test accuracy in % ({data['pairs']['test']} pairs), {results['epochs']} epochs"
+        + (f", {data['labelled']} of {data['pairs']['train']} training pairs with a label" if few else "")
     )
     for column, justify in (
         ("model", "left"),
@@ -88,7 +90,8 @@ def table(results: dict[str, Any]) -> Table:
     ):
         made.add_column(column, justify=justify)  # type: ignore[arg-type]
     teacher = results["teacher"]
-    made.add_row("teacher", data["rich"], f"{100 * teacher['test_accuracy']:.1f}", "", "1", "")
+    known = "other classes" if teacher["test_accuracy"] is None else f"{100 * teacher['test_accuracy']:.1f}"
+    made.add_row("teacher", data["rich"], known, "", "1", "")
     for row in results["summary"]:
         gain = "" if "gain" not in row else f"{100 * row['gain']:+.1f}"
         if row.get("gain_interval"):

@@ -13,6 +13,7 @@ Version k is the first rows of the arrays with index k, its own statistics and c
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class Pack:
     Attributes:
         path: the folder.
         card: what the pack says about itself.
+        labelled: the share of the training pairs that kept their label, see `withhold`.
         index: one row per pair: ``id`` (str), ``label`` (int64, -1 where unlabelled), ``split``, ``group`` (str, empty
             where there is none), and ``has_<modality>`` (bool).
 
@@ -51,8 +53,8 @@ class Pack:
         (torch.Size([4, 1, 8, 8]), torch.int64)
     """
 
-    def __init__(self, path: Path, card: Card, index: pd.DataFrame) -> None:
-        self.path, self.card, self.index = path, card, index
+    def __init__(self, path: Path, card: Card, index: pd.DataFrame, *, labelled: float = 1.0) -> None:
+        self.path, self.card, self.index, self.labelled = path, card, index, labelled
         self._arrays: dict[str, NDArray[Any]] = {}
         self._labels = index["label"].to_numpy(dtype=np.int64)
         self._splits = index["split"].to_numpy(dtype=object)
@@ -88,7 +90,42 @@ class Pack:
         return f"Pack({self.card.name} v{self.card.version}: {len(self)} pairs, {len(self.classes)} classes; {shapes})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Pack.open, (self.path.absolute(), self.card.version)
+        return _reopen, (self.path.absolute(), self.card.version, self.labelled)
+
+    def withhold(self, labelled: float) -> Pack:
+        """Return the same pack in which only a share of the training pairs shows its label; nothing is written.
+
+        Which pairs these are depends on their ids alone, and a smaller share is a subset of a larger one. Validation
+        and test keep all labels.
+
+        Args:
+            labelled: share of the labelled training pairs of each class that keep their label, above 0 and at most 1;
+                at least one of each class keeps it.
+
+        Raises:
+            CmkdError: a share out of range.
+
+        Example:
+            >>> import tempfile
+            >>> from cmkd.data.digits import Digits
+            >>> pack = Digits().prepare(None, Path(tempfile.mkdtemp()) / "digits").withhold(0.1)
+            >>> len(pack.rows("train", labelled=True)), len(pack.rows("train", labelled=False))
+            (110, 967)
+        """
+        if not 0 < labelled <= 1:
+            raise CmkdError(f"the share of pairs with a label must be above 0 and at most 1, got {labelled}")
+        if labelled == 1:
+            return self
+        labels = self._labels.copy()
+        train = self.rows("train", labelled=True)
+        names = self.index["id"].iloc[train]
+        places = np.array([hashlib.sha256(f"label {name}".encode()).hexdigest() for name in names])
+        for label in np.unique(self._labels[train]):
+            own = train[self._labels[train] == label]
+            order = np.argsort(places[self._labels[train] == label], kind="stable")
+            hidden = own[order[max(1, math.ceil(labelled * len(own))) :]]
+            labels[hidden] = UNLABELLED
+        return Pack(self.path, self.card, self.index.assign(label=labels), labelled=labelled)
 
     @property
     def modalities(self) -> dict[str, Modality]:
@@ -191,6 +228,10 @@ def _sha256(path: Path, length: int | None) -> str:
     for piece in chunks_of(path, length):
         digest.update(piece)
     return digest.hexdigest()
+
+
+def _reopen(path: Path, version: int, labelled: float) -> Pack:
+    return Pack.open(path, version).withhold(labelled)
 
 
 def _read_index(folder: Path, card: Card) -> pd.DataFrame:

@@ -78,10 +78,14 @@ class Method(nn.Module):
                 raise CmkdError(f"{self.name}: {name} must be above 0, got {value}")
 
     def require_same_classes(self) -> None:
-        """Refuse two specs with different numbers of classes."""
-        ours, theirs = self.student_spec.classes, self.teacher_spec.classes
-        if ours != theirs:
-            raise CmkdError(f"{self.name}: student has {ours} classes and teacher {theirs}; it needs the same classes")
+        """Refuse a teacher of other classes."""
+        if not self.student_spec.same_classes(self.teacher_spec):
+            ours, theirs = self.student_spec.classes, self.teacher_spec.classes
+            counted = f"{ours} classes and the teacher {theirs}" if ours != theirs else f"{ours} other classes"
+            raise CmkdError(
+                f"{self.name}: the student has {counted}, so logits cannot be matched; use a method of features or "
+                "relations, such as sp or ds(kd_weight=0,independence_weight=0)"
+            )
 
     def require_maps(self, count: int = 1) -> None:
         """Refuse specs with fewer than `count` intermediate maps on either side."""

@@ -29,11 +29,11 @@ def embed(figure: Figure, kind: str = "svg") -> str:
     return f"data:{media};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def accuracy_figure(teacher: float, rows: Mapping[str, Sequence[float]]) -> Figure:
+def accuracy_figure(teacher: float | None, rows: Mapping[str, Sequence[float]]) -> Figure:
     """Draw each student's test accuracy as a dot, each method's mean as a bar, and the teacher as a line.
 
     Args:
-        teacher: test accuracy, 0 to 1.
+        teacher: test accuracy, 0 to 1; None if it knows other classes.
         rows: method -> accuracies of its seeds.
     """
     figure = Figure(figsize=(7.0, 0.9 + 0.42 * len(rows)))
@@ -43,8 +43,9 @@ def accuracy_figure(teacher: float, rows: Mapping[str, Sequence[float]]) -> Figu
         scaled = 100 * np.asarray(values)
         axes.plot(scaled, np.full(len(scaled), place), "o", color=colour, alpha=0.55, markeredgewidth=0)
         axes.plot([scaled.mean()] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2.5)
-    axes.axvline(100 * teacher, color="#666666", linestyle="--", linewidth=1.2)
-    axes.text(100 * teacher, -0.75, " teacher ", ha="right", va="center", color="#555555", fontsize=9)
+    if teacher is not None:
+        axes.axvline(100 * teacher, color="#666666", linestyle="--", linewidth=1.2)
+        axes.text(100 * teacher, -0.75, " teacher ", ha="right", va="center", color="#555555", fontsize=9)
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.4, -1.1)
     axes.set_xlabel("test accuracy (%)")

@@ -65,8 +65,8 @@ def verdicts(results: dict[str, Any]) -> list[str]:
 def _shares(results: dict[str, Any]) -> dict[str, float]:
     """Return which part of the gap between the student alone and the teacher each method closes."""
     alone = next((row["mean"] for row in results["summary"] if row["method"] == "none"), None)
-    gap = None if alone is None else results["teacher"]["test_accuracy"] - alone
-    if gap is None or gap <= 0.005:
+    teacher = results["teacher"]["test_accuracy"]
+    if alone is None or teacher is None or (gap := teacher - alone) <= 0.005:
         return {}
     return {row["method"]: row["gain"] / gap for row in results["summary"] if "gain" in row}
 

@@ -65,8 +65,18 @@ class Task:
 
     def rows(self, split: str) -> np.ndarray:
         """Return the pairs of `split` this training uses: those that have its modality."""
-        labelled = None if self.allow_unlabelled and self.method is not None and split == "train" else True
+        guided = self.method is not None and bool(self.method.needs)
+        labelled = None if self.allow_unlabelled and guided and split == "train" else True
         return self.pack.rows(split, modalities=(self.model.modality.name,), labelled=labelled)
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs an epoch has: with pairs without a label at hand, as many for those who cannot use them.
+
+        So students of all methods, and the teacher, make the same number of steps.
+        """
+        labelled = None if self.allow_unlabelled else True
+        return len(self.pack.rows("train", modalities=(self.model.modality.name,), labelled=labelled))
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -208,6 +218,7 @@ def _loader(task: Task, split: str, trainer: TrainerConfig) -> PairLoader:
         seed=task.seed,
         rank=rank(),
         world=world_size(),
+        pairs=task.pairs if training else None,
     )
 
 

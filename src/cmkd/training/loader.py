@@ -26,6 +26,8 @@ class PairLoader:
         seed: of the order.
         rank: this process's number.
         world: number of processes; each reads every `world`-th row of a batch.
+        pairs: how many pairs an epoch has, where some rows come more than once in it; all rows once by default. For a
+            training loader.
     """
 
     def __init__(
@@ -39,18 +41,20 @@ class PairLoader:
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
+        pairs: int | None = None,
     ) -> None:
         if batch_size % world:
             raise CmkdError(
                 f"a batch of {batch_size} pairs cannot be divided over {world} processes; choose a multiple of {world}"
             )
         self.pack, self.rows, self.modalities = pack, np.asarray(rows, dtype=np.int64), tuple(modalities)
-        self.batch_size = min(batch_size, len(rows) // world * world) if shuffle else batch_size
+        self.pairs = len(rows) if pairs is None else pairs
+        self.batch_size = min(batch_size, self.pairs // world * world) if shuffle else batch_size
         self.shuffle, self.seed, self.rank, self.world = shuffle, seed, rank, world
         self.epoch, self._position = 0, 0
 
     def __len__(self) -> int:
-        count = len(self.rows) // self.batch_size if self.shuffle else -(-len(self.rows) // self.batch_size)
+        count = self.pairs // self.batch_size if self.shuffle else -(-len(self.rows) // self.batch_size)
         return max(1, count)
 
     def set_epoch(self, epoch: int) -> None:
@@ -61,7 +65,9 @@ class PairLoader:
         """Return the rows in the order of an epoch."""
         if not self.shuffle:
             return self.rows
-        return np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        generator = np.random.default_rng([self.seed, epoch])
+        rounds = -(-self.pairs // len(self.rows))
+        return np.concatenate([generator.permutation(self.rows) for _ in range(rounds)])[: max(self.pairs, 1)]
 
     def __iter__(self) -> Iterator[Batch]:
         order, start = self.order(self.epoch), self._position
