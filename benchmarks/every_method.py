@@ -21,9 +21,10 @@ import torch
 
 from cmkd.config import RunConfig, TrainerConfig
 from cmkd.errors import CmkdError
-from cmkd.experiment import Experiment, commit
+from cmkd.experiment import Experiment
 from cmkd.expression import parse_call
 from cmkd.methods import registry
+from cmkd.provenance import commit
 from cmkd.training.files import write_json
 
 RESULTS = Path(__file__).parent / "results"

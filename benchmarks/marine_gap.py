@@ -19,7 +19,8 @@ import torch
 
 from cmkd.config import ModelConfig, OptimiserConfig, RunConfig, TrainerConfig
 from cmkd.data.marine.scene import VERSION
-from cmkd.experiment import Experiment, commit
+from cmkd.experiment import Experiment
+from cmkd.provenance import commit
 
 RESULT = Path(__file__).parent / "results" / "marine_gap.md"
 

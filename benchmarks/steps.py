@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cmkd.experiment import commit, hardware, versions
+from cmkd.provenance import commit, hardware, versions
 from cmkd.training.files import write_json
 
 Step = Mapping[str, Any]

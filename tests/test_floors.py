@@ -10,7 +10,7 @@ import cmkd
 ROOT = Path(cmkd.__file__).parent
 FLOORS = [
     {"errors", "types", "expression", "_torchvision"},
-    {"config", "correlation", "distributed", "ops", "pairwise"},
+    {"config", "correlation", "distributed", "ops", "pairwise", "provenance"},
     {"methods", "structure", "data", "models"},
     {"training", "evaluation"},
     {"analysis", "experiment", "deploy", "benchmark"},

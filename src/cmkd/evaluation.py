@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,3 +80,26 @@ def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[floa
         return (float("-inf"), float("inf"))
     half = float(stats.t.ppf(0.5 + confidence / 2, len(array) - 1)) * float(array.std(ddof=1)) / len(array) ** 0.5
     return (float(array.mean()) - half, float(array.mean()) + half)
+
+
+def summarise(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return per method: n, mean and standard deviation of test accuracy, and the gain over ``none``.
+
+    The gain is the mean over the seeds that both have, of the difference of two students that began with the same
+    weights and saw the pairs in the same order, with Student's 95 % interval.
+    """
+    by_method: dict[str, dict[int, float]] = {}
+    for student in students:
+        by_method.setdefault(student["method"], {})[student["seed"]] = student["test_accuracy"]
+    alone, rows = by_method.get("none", {}), []
+    for method, values in by_method.items():
+        accuracies = list(values.values())
+        row: dict[str, Any] = {"method": method, "n": len(accuracies), "mean": float(np.mean(accuracies))}
+        row["sd"] = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
+        gains = [value - alone[seed] for seed, value in values.items() if seed in alone]
+        if gains and method != "none":
+            low, high = interval(gains)
+            row["gain"] = float(np.mean(gains))
+            row["gain_interval"] = [low, high] if len(gains) > 1 else None
+        rows.append(row)
+    return rows

@@ -6,14 +6,11 @@ import fcntl
 import json
 import math
 import os
-import platform
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +26,12 @@ from cmkd.data import Pack
 from cmkd.data.open import open_data
 from cmkd.distributed import rank, world_size
 from cmkd.errors import CmkdError, unknown_name
-from cmkd.evaluation import interval, predict, prediction_table, scores
+from cmkd.evaluation import predict, prediction_table, scores, summarise
 from cmkd.expression import parse_sum
 from cmkd.methods.combine import from_expression
 from cmkd.methods.pages import bibliography
 from cmkd.models import Model
+from cmkd.provenance import commit, hardware, versions
 from cmkd.training.files import atomic, load_model, read_about, write_json, write_text
 from cmkd.training.fit import Task, fit
 
@@ -339,53 +337,6 @@ class Experiment:
             cited = [text.strip() for text in (pack.card.citation, bibliography(used)) if text]
             write_text(self.folder / "citations.bib", "\n\n".join(cited) + "\n")
         return results
-
-
-def summarise(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return per method: n, mean and standard deviation of test accuracy, and the gain over ``none``.
-
-    The gain is the mean over the seeds that both have, of the difference of two students that began with the same
-    weights and saw the pairs in the same order, with Student's 95 % interval.
-    """
-    by_method: dict[str, dict[int, float]] = {}
-    for student in students:
-        by_method.setdefault(student["method"], {})[student["seed"]] = student["test_accuracy"]
-    alone, rows = by_method.get("none", {}), []
-    for method, values in by_method.items():
-        accuracies = list(values.values())
-        row: dict[str, Any] = {"method": method, "n": len(accuracies), "mean": float(np.mean(accuracies))}
-        row["sd"] = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
-        gains = [value - alone[seed] for seed, value in values.items() if seed in alone]
-        if gains and method != "none":
-            low, high = interval(gains)
-            row["gain"] = float(np.mean(gains))
-            row["gain_interval"] = [low, high] if len(gains) > 1 else None
-        rows.append(row)
-    return rows
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what the numbers depend on."""
-    names = ("torch", "lightning", "timm", "numpy", "scikit-learn")
-    return {"cmkd": cmkd.__version__, "python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-def commit() -> str | None:
-    """Return the commit of the source tree this runs from, with ``-dirty`` where it has changes; None outside git."""
-    here = Path(__file__).parent
-    if not (here.parent.parent / ".git").exists():
-        return None
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def hardware() -> dict[str, Any]:
-    """Return processor, its threads as torch uses them, and GPUs."""
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpus": gpus}
 
 
 def _read(path: Path) -> dict[str, Any]:

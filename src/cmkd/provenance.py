@@ -1,0 +1,38 @@
+"""Where numbers come from: versions, commit and hardware."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import cmkd
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what the numbers depend on."""
+    names = ("torch", "lightning", "timm", "numpy", "scikit-learn")
+    return {"cmkd": cmkd.__version__, "python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def commit() -> str | None:
+    """Return the commit of the source tree this runs from, with ``-dirty`` where it has changes; None outside git."""
+    here = Path(__file__).parent
+    if not (here.parent.parent / ".git").exists():
+        return None
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def hardware() -> dict[str, Any]:
+    """Return processor, its threads as torch uses them, and GPUs."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpus": gpus}
