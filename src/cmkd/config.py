@@ -23,6 +23,9 @@ class ModelConfig:
         pretrained: start from published weights (timm models; needs a network).
         checkpoint: a model this program saved. A teacher is then used as it is and not trained; it may know other
             classes than the data, for methods of features and relations.
+        labelled: the share of the training pairs of each class that shows it its label; of the others a student learns
+            by the distillation terms alone. To see what a teacher is worth where pairs are cheap and labels dear: one
+            that has an archive of labelled images of its own, say, and students that have few labelled pairs.
         frozen: train the classifier alone and leave the encoder as it is (with `pretrained`: a linear probe).
     """
 
@@ -31,6 +34,7 @@ class ModelConfig:
     size: int | None = None
     pretrained: bool = False
     checkpoint: Path | None = None
+    labelled: float = 1.0
     frozen: bool = False
 
 
@@ -122,8 +126,6 @@ class RunConfig:
         epochs: passes over the training pairs; by default the preset's.
         preset: quick (20 epochs, and at least 300 steps) or full (100 epochs, and at least 3,000 steps).
         allow_unlabelled: use pairs without a label for the distillation terms.
-        labelled: the share of the training pairs of each class that shows its label; the others are pairs without one,
-            for the distillation terms alone. To see what a teacher is worth where pairs are cheap and labels dear.
         teacher: the model on the rich modality.
         student: the model on the poor modality.
         optimiser: for teacher and students alike.
@@ -139,7 +141,6 @@ class RunConfig:
     epochs: int | None = None
     preset: Literal["quick", "full"] = "quick"
     allow_unlabelled: bool = False
-    labelled: float = 1.0
     teacher: ModelConfig = field(default_factory=ModelConfig)
     student: ModelConfig = field(default_factory=ModelConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)

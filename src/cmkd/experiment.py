@@ -76,7 +76,7 @@ class Experiment:
                 for left in self.folder.rglob(".*.tmp"):  # half-written files of a process that was killed
                     left.unlink(missing_ok=True)
             pack = open_data(self.config.data, allow_unlabelled=self.config.allow_unlabelled)
-            pack = pack.withhold(self.config.labelled)
+            packs = {side: pack.withhold(getattr(self.config, side).labelled) for side in ("teacher", "student")}
             rich, poor = self._modalities(pack)
             self._check(pack, rich, poor)
             if self.config.augmentation.flip is None:
@@ -88,17 +88,13 @@ class Experiment:
                 self.epochs = max(epochs, math.ceil(steps / max(1, pairs // self.config.trainer.batch_size)))
             self._record(pack, rich, poor)
             self._keep_samples(pack, rich, poor)
-            teacher, teacher_result = self._teacher(pack, rich)
+            teacher, teacher_result = self._teacher(packs["teacher"], rich)
             self._write(pack, rich, poor, teacher_result)
             for seed in range(self.config.seed, self.config.seed + self.config.seeds):
                 for expression in self.methods:
-                    self._student(pack, poor, teacher, expression, seed)
+                    self._student(packs["student"], poor, teacher, expression, seed)
                     self._write(pack, rich, poor, teacher_result)
             return self._write(pack, rich, poor, teacher_result)
-
-    @property
-    def _unlabelled(self) -> bool:
-        return self.config.allow_unlabelled or self.config.labelled < 1
 
     def _check_numbers(self) -> None:
         config = self.config
@@ -197,7 +193,7 @@ class Experiment:
                     config.teacher.model,
                     epochs=self.epochs,
                     seed=config.seed,
-                    allow_unlabelled=self._unlabelled,
+                    allow_unlabelled=config.allow_unlabelled or config.teacher.labelled < 1,
                     about={"role": "teacher"},
                     title="teacher",
                 )
@@ -224,7 +220,7 @@ class Experiment:
             seed=seed,
             teacher=teacher,
             method=method,
-            allow_unlabelled=self._unlabelled,
+            allow_unlabelled=config.allow_unlabelled or config.student.labelled < 1,
             about={"role": "student", "method": expression},
             title=f"{expression}, seed {seed}",
         )
@@ -323,7 +319,13 @@ class Experiment:
                 "rich": rich,
                 "poor": poor,
                 "pairs": {s: len(pack.rows(s)) for s in ("train", "validation", "test")},
-                "labelled": len(pack.rows("train", labelled=True)),
+                "labelled": {
+                    role: len(pack.withhold(side.labelled).rows("train", modalities=(name,), labelled=True))
+                    for role, side, name in (
+                        ("teacher", self.config.teacher, rich),
+                        ("student", self.config.student, poor),
+                    )
+                },
             },
             "epochs": self.epochs,
             "complete": {(m, s) for m in self.methods for s in seeds} <= {(r["method"], r["seed"]) for r in students},

@@ -183,13 +183,13 @@ def test_pairs_without_a_label_need_a_flag(folder: Path, capsys: pytest.CaptureF
 
 def test_labels_can_be_withheld_from_training_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "few"
-    assert run("--data", "digits", "--labelled", 0.1, "--methods", "none,kd", "--out", out) == 0
-    assert "110 of 1077 training pairs with a label" in " ".join(capsys.readouterr().out.split())
-    assert "1077 training (110 with a label)" in (out / "report.html").read_text()
+    assert run("--data", "digits", "--student.labelled", 0.1, "--methods", "none,kd", "--out", out) == 0
+    assert "students see 110 of 1077 labels" in " ".join(capsys.readouterr().out.split())
+    assert "(the students see 110 labels, the teacher 1077)" in (out / "report.html").read_text()
     steps = {p.parent.parent.name: pd.read_csv(p)["step"].iloc[-1] for p in out.glob("students/*/seed-0/history.csv")}
     steps["teacher"] = pd.read_csv(out / "teacher" / "history.csv")["step"].iloc[-1]
     assert set(steps) == {"none", "kd", "teacher"} and len(set(steps.values())) == 1  # the same training for all
-    assert run("--data", "digits", "--labelled", 0, "--methods", "none", "--out", tmp_path / "no") == 2
+    assert run("--data", "digits", "--student.labelled", 0, "--methods", "none", "--out", tmp_path / "no") == 2
     assert "above 0 and at most 1" in capsys.readouterr().err
 
 

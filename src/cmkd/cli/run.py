@@ -75,10 +75,10 @@ def _run(config: RunConfig, options: dict[str, dict[str, Any]]) -> dict[str, Any
 def table(results: dict[str, Any]) -> Table:
     """Return the table of a run: teacher, then methods with mean, spread, n and the gain over ``none``."""
     data = results["data"]
-    few = data["labelled"] < data["pairs"]["train"]
+    labels = data["labelled"]["student"]
     made = Table(
         title=f"{data['name']}: test accuracy in % ({data['pairs']['test']} pairs), {results['epochs']} epochs"
-        + (f", {data['labelled']} of {data['pairs']['train']} training pairs with a label" if few else "")
+        + (f", students see {labels} of {data['pairs']['train']} labels" if labels < data["pairs"]["train"] else "")
     )
     for column, justify in (
         ("model", "left"),
