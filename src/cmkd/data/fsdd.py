@@ -65,6 +65,7 @@ class Fsdd(DataSet):
     licence = LICENCE
     citation = CITATION
     sources = (SOURCE,)
+    group = "a speaker"
     unsound = "Four speakers in train and one in test: scores say more about that one voice than about voices."
 
     def __init__(self, *, severity: float = 0.7, seed: int = 0) -> None:

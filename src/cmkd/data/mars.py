@@ -101,6 +101,7 @@ class Mars(DataSet):
   author={An, Sizhe and Ogras, Umit Y.}, journal={ACM Transactions on Embedded Computing Systems}, volume={20},
   number={5s}, year={2021}}"""
     sources = (Source("MARS-synced.zip", "https://github.com/SizheAn/MARS/tree/dc90282/synced_data"),)
+    group = "a person, or a part in time of the one who is divided"
     unsound = (
         "Four people: one tests, and another gives both train and validation, so validation (new time) promises more "
         "than test (a new person) keeps, and another person in test gives another figure. Windows overlap in train."
@@ -157,6 +158,7 @@ class Mars(DataSet):
         record: dict[str, Any] = {"method": f"protocol {self.protocol}", "counts": counts}
         if self.protocol == "person":
             record |= {"test_person": self.test_person, "validation": f"last 40 % of person {self.divided_person}"}
+            record["method"] += f": test person {self.test_person}, validation {record['validation']} in time"
         with PackWriter(
             destination,
             name=self.name,

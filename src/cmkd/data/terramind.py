@@ -53,6 +53,7 @@ class Terramind(DataSet):
   Observation}, author={Jakubik, Johannes and others}, year={2025}, eprint={2504.11171}, archivePrefix={arXiv}}"""
     sources = (Source("terramind-examples.zip", ADDRESS),)
     mirror = True
+    group = f"a block of {BLOCK} x {BLOCK} pixels"
     unsound = (
         "Five tiles: all snow and ice lies in one, nearly all built area in another, and no class in all, so to know "
         "the tile is to know much of the class, and the figures say nothing about new places. The map was made from "
@@ -185,7 +186,7 @@ def _divide(covers: dict[str, NDArray[np.int64]]) -> tuple[dict[str, NDArray[np.
     splits = {name: np.full(cover.shape, "", dtype="<U10") for name, cover in covers.items()}
     for (name, y, x), split in zip(places, drawn, strict=True):
         splits[name][y, x] = split
-    record["method"] += f", blocks of {BLOCK} pixels, {PATCH} pixels apart"
+    record["method"] += f": blocks of {BLOCK} x {BLOCK} pixels, {PATCH} pixels apart"
     return {name: _apart(split) for name, split in splits.items()}, record
 
 
