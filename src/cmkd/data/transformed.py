@@ -96,7 +96,7 @@ class TransformedImages(DataSet):
         """
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack, in constant memory.
+        """Write the pack without holding its images: the index and a signature of each are held, under 1 kB a pair.
 
         Args:
             source: folder with the published files, or the file itself where there is but one.
