@@ -2,7 +2,8 @@
 
     python benchmarks/preparation.py digits mnist:DATA/mnist presto:DATA/presto
 
-Memory is the peak of the process above that of one which imports the same and prepares nothing. Writes
+Memory is the peak of the process above that of one which imports the same and prepares nothing, as Linux tells it
+(``VmHWM``: what ``getrusage`` tells of a new process begins at the size of the one that started it). Writes
 ``results/preparation.md``.
 """
 
@@ -24,7 +25,7 @@ from cmkd.experiment import commit
 
 RESULTS = Path(__file__).parent / "results"
 CHILD = """
-import json, resource, sys, time
+import json, pathlib, re, sys, time
 from cmkd.data import open_data, registry
 import pandas, pyarrow, sklearn.model_selection, torch
 
@@ -32,8 +33,9 @@ registry()
 start, pairs = time.perf_counter(), 0
 if sys.argv[1]:
     pairs = len(open_data(sys.argv[1]))
-unit = 1 if sys.platform == "darwin" else 1024
-print(json.dumps([pairs, time.perf_counter() - start, unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+seconds = time.perf_counter() - start
+peak = 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+print(json.dumps([pairs, seconds, peak]))
 """
 
 
