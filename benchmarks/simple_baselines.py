@@ -200,11 +200,10 @@ def markdown(results: dict[str, Any]) -> str:
         accuracy = row["test_accuracy"]
         error = np.sqrt(accuracy * (1 - accuracy) / row["test_pairs"])
         used = f"{row['train_pairs']} of {row['all_train_pairs']}"
-        opened = row["reference"].partition(":")[0]
         lines.append(
-            f"| {opened} | {row['modality']} | {row['role']} | {row['model']} | {100 * accuracy:.1f} "
-            f"({100 * row['validation_accuracy']:.1f}) | {100 * error:.1f} | {100 * row['test_balanced_accuracy']:.1f} "
-            f"| {100 * row['majority']:.1f} | {used} | {row['chosen']} |"
+            f"| {row['reference'].partition(':')[0]} | {row['modality']} | {row['role']} | {row['model']} "
+            f"| {100 * accuracy:.1f} ({100 * row['validation_accuracy']:.1f}) | {100 * error:.1f} "
+            f"| {100 * row['test_balanced_accuracy']:.1f} | {100 * row['majority']:.1f} | {used} | {row['chosen']} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -238,3 +238,16 @@ def test_multiple_features_in_the_original_layout(tmp_path: Path) -> None:
         np.savetxt(path.with_suffix(""), rows[:, :-1], fmt="%d")
         path.unlink()
     assert get("multiple_features")().prepare(source, tmp_path / "again").card.sha256 == pack.card.sha256
+
+
+@published("multiple_features")
+def test_published_nines_are_turned_sixes(tmp_path: Path) -> None:
+    """What the card says: turned round, a numeral keeps its moments."""
+    pack = get("multiple_features")().prepare(ROOT / "multiple_features", tmp_path / "pack")
+    moments, labels, splits = pack.array("zernike"), pack.index["label"].to_numpy(), pack.index["split"].to_numpy()
+    six, nine = np.flatnonzero(labels == 6), np.flatnonzero(labels == 9)
+    distance = np.abs(moments[six, None] - moments[nine]).max(-1)
+    nearest, turned = distance.argmin(0), distance.min(0) < 0.1
+    assert turned.sum() == (distance.min(0) < 10).sum() == 107
+    assert (splits[six[nearest]] != splits[nine])[turned].sum() == 67
+    assert pack.card.notes.startswith("107 of the 200 nines are a six of the set turned round")

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,10 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 
 from cmkd.data import Pack, get, registry
+from cmkd.data.archive import Archive
 from cmkd.data.idx import idx_bytes, read_idx
 from cmkd.data.mnist import Mnist
+from cmkd.data.records import Records
 from cmkd.data.transformed import TransformedImages
 from cmkd.errors import CmkdError
 
@@ -281,6 +284,20 @@ def test_jpeg_folders_of_cifar10(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "source" / "test" / "frog")
     with pytest.raises(CmkdError, match=r"holds no images in a folder test/frog: get it from https"):
         prepared("cifar10", tmp_path / "source", tmp_path / "other")
+
+
+def test_labels_of_records_are_read_without_holding_images(tmp_path: Path) -> None:
+    size = 8000 * 3073
+    (tmp_path / "data_batch_1.bin").write_bytes(bytes(size))
+    with Archive(tmp_path, address="https://example.org") as archive:
+        records = Records(archive, ["data_batch_1.bin"], 1, (3, 32, 32))
+        tracemalloc.start()
+        try:
+            assert len(records.labels(0, 10)) == 8000
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < size / 4
 
 
 def test_progress_ends_at_the_number_of_pairs(tmp_path: Path) -> None:

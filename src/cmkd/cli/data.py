@@ -13,7 +13,7 @@ from cmkd.data.base import DataSet, registry
 from cmkd.data.card import SPLITS
 from cmkd.data.manifest import append as append_manifest
 from cmkd.data.manifest import build as build_manifest
-from cmkd.data.open import open_data, parse_reference, without_files
+from cmkd.data.open import open_data, parse_reference, without_files, without_place
 from cmkd.data.open import prepare as prepare_data
 from cmkd.data.pack import Pack
 from cmkd.data.summary import markdown, summarise
@@ -84,7 +84,7 @@ def card(reference: str) -> None:
     """
     with progress() as told:
         pack = open_data(reference, progress=told)
-    print(markdown(pack), end="")
+    print(markdown(pack, opened=without_place(reference)), end="")
 
 
 def prepare(name: str, *, source: Path | None = None, out: Path | None = None) -> None:

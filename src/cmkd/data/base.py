@@ -68,6 +68,8 @@ class DataSet(ABC):
     """Whether a mirrored image is as good a sample of its class: of a ship it is, of a letter it is not."""
     unsound: ClassVar[str] = ""
     """What is known to be unsound about it as a benchmark; goes into the pack's notes and so onto its data card."""
+    group: ClassVar[str] = ""
+    """What a group of its pairs is, such as ``a person``; empty where it has none."""
 
     def writer(
         self,

@@ -76,6 +76,7 @@ class BigEarthNet(DataSet):
         Source("BigEarthNet-S1-v1.0.tar.gz", ADDRESS),
     )
     mirror = True
+    group = "a tile of Sentinel-2"
     unsound = (
         "Patches of mixed land cover are left out, so the task is easier than the published one. CORINE is of 2018 and "
         "was drawn from optical images. Patches under seasonal snow, cloud and shadow are not left out."

@@ -31,8 +31,7 @@ class Cifar10(TransformedImages):
     images are in validation; the card says which were read. The Python version is not read: it is a pickle.
 
     Splits: the published test; validation is a tenth of the published train images by a hash of their name. About 3 %
-    of the test images have a near-duplicate in train (Barz and Denzler 2020), which is known and left as published. The
-    view and the options are those of `TransformedImages`.
+    of the test images have a near-duplicate in train (Barz and Denzler 2020), which is known and left as published.
 
     Args:
         degradation: see `cmkd.data.degrade`.

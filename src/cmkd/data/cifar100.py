@@ -39,7 +39,7 @@ class Cifar100(TransformedImages):
 
     Splits: the published test; validation is a tenth of the published train images by a hash of their number. About
     10 % of the test images have a near-duplicate in train (Barz and Denzler 2020), which is known and left as
-    published. The view and the options are those of `TransformedImages`.
+    published.
 
     Args:
         degradation: see `cmkd.data.degrade`.

@@ -53,6 +53,7 @@ class CremaD(DataSet):
   journal={IEEE Transactions on Affective Computing}, volume={5}, number={4}, pages={377--390}, year={2014}}"""
     sources = (Source("CREMA-D", ADDRESS),)
     mirror = True
+    group = "an actor"
     unsound = "The emotions are acted; raters agree with the intended emotion far less often than a label suggests."
 
     def __init__(self, *, size: int = 64) -> None:

@@ -223,7 +223,12 @@ def _few_bits(images: Values, severity: float, generator: Randomness) -> Values:
     averaged = F.interpolate(torch.from_numpy(np.ascontiguousarray(grey(images))), size=size, mode="area").numpy()
     top = 2 ** round(8 - 7 * severity) - 1
     sent = np.floor(averaged * top + generator.random(averaged.shape)).clip(0, top) / top
-    return F.interpolate(torch.from_numpy(sent), size=[height, width], mode="nearest").numpy()
+    # torch says which pixel is nearest and numpy takes it: torch's aligned memory, of the size of a block, would leave
+    # holes between what a pack's writer keeps, and the process would grow with every block
+    places = np.arange(size[0] * size[1], dtype=np.float64).reshape(1, 1, *size)
+    nearest = F.interpolate(torch.from_numpy(places), size=[height, width], mode="nearest").numpy().astype(np.int64)
+    shown: Values = sent.reshape(*sent.shape[:2], -1)[..., nearest[0, 0]]
+    return shown
 
 
 @dataclass(frozen=True)

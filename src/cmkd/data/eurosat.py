@@ -30,7 +30,7 @@ class Eurosat(TransformedImages):
     The default speckle has about six looks; the ground range products of Sentinel-1 have about four.
 
     Read are the published zip, a zip of some of its files, or the folder of either; any folder may lie above those of
-    the classes. The view and the options are those of `TransformedImages`.
+    the classes.
 
     Args:
         degradation: see `cmkd.data.degrade`.

@@ -35,8 +35,7 @@ class FashionMnist(IdxImages):
     """70,000 articles of clothing, 28 x 28 pixels in grey, and a degraded view of each.
 
     Splits: the published test; validation is a tenth of the published train images by a hash of their number. The
-    shop's pictures of one article in several colours may lie on both sides of the published split. The view and the
-    options are those of `TransformedImages`.
+    shop's pictures of one article in several colours may lie on both sides of the published split.
 
     Args:
         degradation: see `cmkd.data.degrade`.

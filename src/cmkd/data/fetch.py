@@ -7,18 +7,14 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmkd.data.archive import checksum, unpacked
 from cmkd.data.base import Source
+from cmkd.data.locks import alone
 from cmkd.errors import CmkdError
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -46,7 +42,7 @@ def fetch(sources: Sequence[Source], folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CmkdError(f"cannot write to {folder}: {error.strerror or error}") from error
-    with _alone(folder):
+    with alone(folder):
         for source in sources:
             if not (folder / source.name).exists():
                 _download(source, folder / source.name)
@@ -72,21 +68,6 @@ def _download(source: Source, target: Path) -> None:
         ) from error
     finally:
         logger.setLevel(level)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process downloads into `folder`; without advisory locks (Windows) do nothing."""
-    if fcntl is None:  # pragma: no cover  # Windows
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # a network file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 class _Resumed:

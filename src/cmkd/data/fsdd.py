@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cmkd.data.base import DataSet
 from cmkd.data.degrade import PerImage, Randomness, check_severity, image_key
 from cmkd.data.pack import Pack
-from cmkd.data.recordings import ADDRESS, CITATION, LICENCE, RATE, SOURCE, SPEAKERS, Recording, recordings
+from cmkd.data.recordings import ADDRESS, CITATION, LICENCE, RATE, SOURCE, SPEAKERS, Recording, count, recordings
 from cmkd.data.writer import PackWriter
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
@@ -65,6 +65,7 @@ class Fsdd(DataSet):
     licence = LICENCE
     citation = CITATION
     sources = (SOURCE,)
+    group = "a speaker"
     unsound = "Four speakers in train and one in test: scores say more about that one voice than about voices."
 
     def __init__(self, *, severity: float = 0.7, seed: int = 0) -> None:
@@ -99,11 +100,11 @@ class Fsdd(DataSet):
             split={"method": f"by speaker: {VALIDATION} validation, {TEST} test", "seed": "none", "counts": counts},
             notes=f"channel of severity {self.severity}, noise seed {self.seed}. {self.unsound}",
         ) as writer:
-            every = list(recordings(source))
-            for _, group in groupby(every, key=lambda recording: recording.digit):
+            every = count(source)
+            for _, group in groupby(recordings(source), key=lambda recording: recording.digit):
                 self._write(writer, list(group), counts)
                 if self.progress is not None:
-                    self.progress(sum(counts.values()), len(every))
+                    self.progress(sum(counts.values()), every)
         return Pack.open(destination)
 
     def _write(self, writer: PackWriter, group: list[Recording], counts: dict[str, int]) -> None:

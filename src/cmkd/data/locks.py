@@ -1,10 +1,12 @@
-"""Keeping two writers of one pack apart, and removing what a killed one left."""
+"""Keeping two processes that write to one folder apart, and removing what a killed one left."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 try:
@@ -15,13 +17,18 @@ except ImportError:  # pragma: no cover  # Windows: no advisory locks, so two wr
 STALE_SECONDS = 60.0
 
 
-def lock(folder: Path) -> int | None:
-    """Return a descriptor that locks `folder` while it is open, -1 where there are no locks, None if it is taken."""
+def lock(folder: Path, *, wait: bool = False) -> int | None:
+    """Return a descriptor that locks `folder` while it is open, -1 where there are no locks, None if it is taken.
+
+    Args:
+        folder: to lock.
+        wait: until it is free, instead of returning None.
+    """
     if fcntl is None:  # pragma: no cover  # Windows
         return -1
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(descriptor)
         return None
@@ -29,6 +36,17 @@ def lock(folder: Path) -> int | None:
         os.close(descriptor)
         return -1
     return descriptor
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process holds `folder`, and hold it; does nothing where there are no locks."""
+    descriptor = lock(folder, wait=True)
+    try:
+        yield
+    finally:
+        if descriptor is not None and descriptor >= 0:
+            os.close(descriptor)
 
 
 def sweep(destination: Path) -> None:

@@ -126,7 +126,7 @@ class Mnist(IdxImages):
 
     Splits: the published test; validation is a tenth of the published train images by a hash of their number. Writers
     of the published train and test images differ; validation shares writers with train, since the files do not say who
-    wrote what. The view and the options are those of `TransformedImages`.
+    wrote what.
 
     Args:
         degradation: see `cmkd.data.degrade`.

@@ -65,6 +65,7 @@ class NyuDepth(DataSet):
   Conference on Computer Vision}, year={2012}}"""
     sources = (Source(LABELLED, ADDRESS), Source(SPLITS, ADDRESS))
     mirror = True
+    group = "a room"
     unsound = (
         "Small: some kinds of room have a few dozen views of a handful of rooms, so single rooms move the accuracy."
     )
@@ -194,5 +195,5 @@ def _divide(
     rows = np.flatnonzero(test | np.array([scene not in rooms for scene in scenes]))
     given = ["test" if test[row] else "" for row in rows]
     splits, record = assign_splits(labels[rows], [scenes[row] for row in rows], given, fractions=(0.8, 0.2, 0.2))
-    record["method"] = f"test: the publishers'; validation {record['method']}, by room"
+    record["method"] = f"test: the publishers'; {record['method']}, by room"
     return rows, splits, record

@@ -84,6 +84,7 @@ class Presto(DataSet):
   and Kerner, Hannah}, year={2023}, eprint={2304.14065}, archivePrefix={arXiv}}"""
     sources = tuple(Source(name, f"{_RAW}/{name}", sha256) for name, sha256 in _FILES.items())
     tiny: ClassVar[Mapping[str, object]] = {"check": False}
+    group = "a site"
     unsound = (
         "The labels come from a model that reads Sentinel-2, so they favour the rich view and are no ground truth; "
         "a site's pixels resemble each other, so the number of independent samples is nearer the number of sites."
@@ -115,7 +116,7 @@ class Presto(DataSet):
         groups = [str(site) for site in sites[kept]]
         given = ["test" if held else "" for held in test[kept]]
         splits, record = assign_splits(labels, groups, given, fractions=(0.75, 0.25, 0.25))
-        record["method"] = f"test: the publisher's sites; validation {record['method']}"
+        record["method"] = f"test: the publisher's sites; {record['method']}"
         modalities = [
             Modality(self.rich, "series", (MONTHS, len(OPTICAL)), "float32"),
             Modality(self.poor, "series", (MONTHS, len(RADAR) + 1), "float32"),

@@ -58,14 +58,28 @@ def recordings(place: Path) -> Iterator[Recording]:
     Raises:
         CmkdError: the place holds no recordings, or one is damaged or has another rate.
     """
-    packed = place / SOURCE.name
-    with Archive(packed if packed.is_file() else place, address=ADDRESS) as archive:
-        found = [(match, name) for name in archive.sizes if (match := _NAME.search(name))]
+    with _opened(place) as archive:
+        found = _found(archive)
         if not found:
             raise CmkdError(f"{place} holds no recordings such as recordings/7_jackson_3.wav: get it from {ADDRESS}")
         for match, name in sorted(found, key=lambda pair: (pair[0][1], pair[0][2], int(pair[0][3]))):
             samples = _samples(archive.read(name), f"{name} in {place}")
             yield Recording(int(match[1]), match[2], int(match[3]), samples)
+
+
+def count(place: Path) -> int:
+    """Return how many recordings there are, without reading one."""
+    with _opened(place) as archive:
+        return len(_found(archive))
+
+
+def _opened(place: Path) -> Archive:
+    packed = place / SOURCE.name
+    return Archive(packed if packed.is_file() else place, address=ADDRESS)
+
+
+def _found(archive: Archive) -> list[tuple[re.Match[str], str]]:
+    return [(match, name) for name in archive.sizes if (match := _NAME.search(name))]
 
 
 def _samples(content: bytes, what: str) -> NDArray[np.float32]:

@@ -51,7 +51,8 @@ class Records:
                     f"{name} in {self.archive.place} holds {size} bytes, which is no whole number of records of "
                     f"{self.bytes}: it is truncated or another file; get it again from {self.archive.address}"
                 )
-        found = np.concatenate([block[:, column] for block in self._blocks()]).astype(np.int64)
+        # a copy of the column: a view of it would keep every block, and so every image, in memory
+        found = np.concatenate([block[:, column].astype(np.int64) for block in self._blocks()])
         if found.max() >= classes:
             raise CmkdError(
                 f"{self.names[0]} in {self.archive.place} holds a label {found.max()}, expected 0 to {classes - 1}: it "

@@ -77,6 +77,7 @@ class Sen12Ms(DataSet):
   Chunping and Zhu, Xiao Xiang}, booktitle={ISPRS Annals}, volume={IV-2/W7}, pages={153--160}, year={2019}}"""
     sources = (Source("ROIs1158_spring_s2.tar.gz", ADDRESS),)
     mirror = True
+    group = "a scene"
     unsound = (
         "The land cover is of 500 m and made from MODIS, so labels are coarse and sometimes wrong; patches of a scene "
         "overlap by half, and scenes of different seasons may lie beside each other."

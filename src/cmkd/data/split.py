@@ -81,9 +81,9 @@ def assign_splits(
     _follow(splits, codes)
     splits[splits == ""] = "train"
     counts = {split: int((splits == split).sum()) for split in SPLITS}
-    by = "stratified by class" + ("" if groups is None else ", whole groups")
+    by = "stratified by class" + ("" if groups is None else ", whole groups at a time")
     record = {
-        "method": f"{by}: {', '.join(wanted)}" if wanted else "given",
+        "method": f"{' and '.join(wanted)} drawn {by}" if wanted else "given",
         "seed": seed,
         "fractions": list(fractions),
         "given": named,

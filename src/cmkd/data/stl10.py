@@ -30,8 +30,7 @@ class Stl10(TransformedImages):
     in ``train_X.bin`` and ``test_X.bin``, plane after plane and column after column; labels 1 to 10 in ``train_y.bin``
     and ``test_y.bin``. The 100,000 images without a label and the ten published folds are not read.
 
-    Splits: the published test; validation is a tenth of the published train images by a hash of their number. The view
-    and the options are those of `TransformedImages`.
+    Splits: the published test; validation is a tenth of the published train images by a hash of their number.
 
     Args:
         degradation: see `cmkd.data.degrade`.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +25,14 @@ class Summary:
         pairs: split -> labelled pairs that have every modality.
         counts: split -> labelled pairs of each class, in the order of the classes.
         groups: split -> number of groups, 0 where there are none.
+        grouped: pairs that are in a group.
         crossing: groups that are in more than one split.
     """
 
     pairs: dict[str, int]
     counts: dict[str, tuple[int, ...]]
     groups: dict[str, int]
+    grouped: int
     crossing: int
 
     @property
@@ -64,6 +67,7 @@ def summarise(pack: Pack) -> Summary:
         pairs={split: len(chosen) for split, chosen in rows.items()},
         counts={s: tuple(np.bincount(labels[chosen], minlength=classes).tolist()) for s, chosen in rows.items()},
         groups={split: int(grouped.loc[grouped["split"] == split, "group"].nunique()) for split in SPLITS},
+        grouped=len(grouped),
         crossing=int((crossing > 1).sum()),
     )
 
@@ -85,39 +89,51 @@ def twins(pack: Pack, modality: str) -> int:
     return sum(split != "train" and len(seen[digest]) > 1 for split, digest in digests)
 
 
-def markdown(pack: Pack, measured: Sequence[str] = ()) -> str:
+def markdown(pack: Pack, measured: Sequence[str] = (), *, opened: str = "") -> str:
     """Return the data card as Markdown.
 
     Args:
         pack: prepared from a data set known by name, or any other.
         measured: lines about the gap between the modalities, each with the command that gives it.
+        opened: what opened it, without the place of its files, such as ``mnist(train_pairs=4000)``; heads the card.
     """
     card, summary = pack.card, summarise(pack)
-    lines = [f"## {card.name}", "", card.title, ""]
     kind = registry().get(card.name)
-    unsound = kind.unsound if kind is not None else ""
-    if kind is not None:
+    lines = [f"## {opened or card.name}", ""]
+    if kind is None:
+        lines += [card.title, ""] if card.title else []
+    else:
         text = inspect.cleandoc(kind.__doc__ or "").split("\n\n")
         lines += ["\n\n".join(part for part in text if not part.startswith(("Args:", "Raises:"))), ""]
     lines += ["| modality | role | kind | shape | type |", "|---|---|---|---|---|"]
     roles = {card.rich: "rich", card.poor: "poor"}
     for name, modality in pack.modalities.items():
         shape = " x ".join(map(str, modality.shape))
-        lines.append(f"| {name} | {roles.get(name, '')} | {modality.kind} | {shape} | {modality.dtype} |")
+        lines.append(f"| {name} | {roles.get(name, 'other')} | {modality.kind} | {shape} | {modality.dtype} |")
     lines += ["", f"| class | {' | '.join(SPLITS)} |", "|---|---|---|---|"]
     for position, name in enumerate(pack.classes):
         lines.append(f"| {name} | {' | '.join(str(summary.counts[split][position]) for split in SPLITS)} |")
     lines.append(f"| **all** | {' | '.join(str(summary.pairs[split]) for split in SPLITS)} |")
-    groups = (
-        ", ".join(f"{summary.groups[split]} in {split}" for split in SPLITS) if any(summary.groups.values()) else ""
-    )
-    copies = "; ".join(f"{name} {twins(pack, name)}" for name in pack.modalities)
-    facts = {
-        "Balance": f"the commonest train class has {summary.imbalance:.3g} times the pairs of the rarest; always "
-        f"answering with it gives {100 * summary.majority:.1f} % on test",
-        "Split": str(card.split.get("method", "not recorded")),
-        "Groups": f"{groups}; {summary.crossing} in two splits" if groups else "none",
-        "Exact copies of a sample in another split": copies,
+    facts = _facts(pack, summary, measured, opened)
+    lines += ["", *(f"- **{name}**: {fact.rstrip('.')}." for name, fact in facts.items() if fact)]
+    if card.citation:
+        lines += ["", "```bibtex", card.citation, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _facts(pack: Pack, summary: Summary, measured: Sequence[str], opened: str) -> dict[str, str]:
+    card, kind = pack.card, registry().get(pack.card.name)
+    unsound = kind.unsound if kind is not None else ""
+    files = kind is not None and bool(kind.sources)
+    where = f"`--data '{opened}:FOLDER'`, where FOLDER holds the published files" if files else f"`--data '{opened}'`"
+    others = summary.pairs["validation"] + summary.pairs["test"]
+    copies = ", ".join(f"{name} {twins(pack, name)}" for name in pack.modalities)
+    return {
+        "Open": where if opened else "",
+        "Balance": _balance(pack.classes, summary),
+        "Split": _split(card.split),
+        "Groups": _groups(len(pack), summary, kind.group if kind is not None else ""),
+        "Exact copies in another split": f"{copies} (of {others} pairs of validation and test)",
         "Gap": " ".join(measured) or "not measured",
         "Unsound": unsound or "nothing noted",
         "Notes": card.notes.removesuffix(unsound).strip() or "none",
@@ -125,7 +141,36 @@ def markdown(pack: Pack, measured: Sequence[str] = ()) -> str:
         "Sources": ", ".join(dict.fromkeys(card.sources)) or "ships with a dependency, or is simulated",
         "Version": f"{card.version}, {card.rows} pairs",
     }
-    lines += ["", *(f"- **{name}**: {fact.rstrip('.')}." for name, fact in facts.items())]
-    if card.citation:
-        lines += ["", "```bibtex", card.citation, "```"]
-    return "\n".join(lines) + "\n"
+
+
+def _balance(classes: Sequence[str], summary: Summary) -> str:
+    ratio = summary.imbalance
+    text = "as many train pairs of each class"
+    if ratio > 1:
+        text = f"the commonest train class has {ratio:.4g} times the pairs of the rarest"
+    guess = classes[int(np.argmax(summary.counts["train"]))]
+    text += f"; always answering '{guess}' gives {100 * summary.majority:.1f} % on test"
+    for split, counts in summary.counts.items():
+        if missing := [name for name, count in zip(classes, counts, strict=True) if not count]:
+            text += f"; {split} has no pair of {', '.join(missing)}"
+    return text
+
+
+def _split(record: Mapping[str, Any]) -> str:
+    text = str(record.get("method", "not recorded"))
+    if "images" in record:
+        text += f"; {record['images']} published images were there"
+    if copied := record.get("left_out_as_copies"):
+        left = ", ".join(f"{copied.get(split, 0)} of {split}" for split in ("train", "validation"))
+        text += f"; left out as copies of an image in test or validation: {left}"
+    return text
+
+
+def _groups(pairs: int, summary: Summary, group: str) -> str:
+    """Say what a group is and how many there are, and whether one is in two splits."""
+    if not any(summary.groups.values()):
+        return "none"
+    found = ", ".join(f"{summary.groups[split]} in {split}" for split in SPLITS)
+    what = f"a group is {group}; " if group else ""
+    some = f" ({summary.grouped} of {pairs} pairs are in one)" if summary.grouped < pairs else ""
+    return f"{what}{found}{some}; {summary.crossing} in two splits"

@@ -27,8 +27,7 @@ class Svhn(TransformedImages):
     MB), as its format asks for. ``extra_32x32.mat`` is not read.
 
     Splits: the published test; validation is a tenth of the published train images by a hash of their number. Digits of
-    one house number may be in train and in validation: the cropped files do not say which belong together. The view and
-    the options are those of `TransformedImages`.
+    one house number may be in train and in validation: the cropped files do not say which belong together.
 
     Args:
         degradation: see `cmkd.data.degrade`.

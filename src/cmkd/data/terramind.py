@@ -53,6 +53,7 @@ class Terramind(DataSet):
   Observation}, author={Jakubik, Johannes and others}, year={2025}, eprint={2504.11171}, archivePrefix={arXiv}}"""
     sources = (Source("terramind-examples.zip", ADDRESS),)
     mirror = True
+    group = f"a block of {BLOCK} x {BLOCK} pixels"
     unsound = (
         "Five tiles: all snow and ice lies in one, nearly all built area in another, and no class in all, so to know "
         "the tile is to know much of the class, and the figures say nothing about new places. The map was made from "
@@ -73,11 +74,14 @@ class Terramind(DataSet):
         folder = self.source_folder(source)
         packed = folder / self.sources[0].name
         with Archive(packed if packed.is_file() else folder, address=ADDRESS) as archive:
-            tiles = {name: _tile(archive, name) for name in _names(archive)}
-        covers = {name: _majority(layers["LULC"][0]) for name, layers in tiles.items()}
+            return self._prepare(archive, destination)
+
+    def _prepare(self, archive: Archive, destination: Path) -> Pack:
+        # two passes: the maps of all tiles decide the splits, then one tile is held at a time
+        covers = {name: _majority(_layer(archive, "LULC", name)[0]) for name in _names(archive)}
         splits, record = _divide(covers)
-        kept = {name: np.argwhere(splits[name] != "") for name in tiles}
-        every = np.concatenate([splits[name][splits[name] != ""] for name in tiles])
+        kept = {name: np.argwhere(splits[name] != "") for name in covers}
+        every = np.concatenate([splits[name][splits[name] != ""] for name in covers])
         record["counts"] = {name: int((every == name).sum()) for name in _ORDER}
         modalities = [
             Modality(self.rich, "image", (FOLDERS["S2L2A"], PATCH, PATCH), "float32"),
@@ -98,8 +102,8 @@ class Terramind(DataSet):
                     splits[name][row, column].tolist(),
                     [_block(name, y, x) for y, x in places],
                     {
-                        self.rich: _patches(tiles[name]["S2L2A"])[row, column],
-                        self.poor: _patches(tiles[name]["S1RTC"])[row, column],
+                        self.rich: _patches(_layer(archive, "S2L2A", name))[row, column],
+                        self.poor: _patches(_layer(archive, "S1RTC", name))[row, column],
                     },
                 )
         return Pack.open(destination)
@@ -133,28 +137,23 @@ def _names(archive: Archive) -> list[str]:
     return found
 
 
-def _tile(archive: Archive, name: str) -> dict[str, NDArray[Any]]:
-    """Return the layers of a tile, each ``(bands, 224, 224)``."""
+def _layer(archive: Archive, layer: str, name: str) -> NDArray[Any]:
+    """Return a layer of a tile, ``(bands, 224, 224)``."""
     import tifffile
 
-    layers = {}
-    for layer, bands in FOLDERS.items():
-        what = f"{layer}/{name}.tif"
-        content = archive.read(archive.ending(what))
-        try:
-            values = tifffile.imread(io.BytesIO(content))
-        except Exception as error:  # tifffile and its codecs raise whatever they meet in damaged bytes
-            raise CmkdError(
-                f"{what} in {archive.place} is truncated or damaged: get it again from {ADDRESS}"
-            ) from error
-        values = values[..., None] if values.ndim == 2 else values
-        if values.shape != (SIDE, SIDE, bands) or not np.isfinite(values).all():
-            raise CmkdError(
-                f"{what} in {archive.place} has shape {values.shape}, expected {(SIDE, SIDE, bands)} and finite "
-                f"values: get it from {ADDRESS}"
-            )
-        layers[layer] = np.moveaxis(values, -1, 0)
-    return layers
+    what, shape = f"{layer}/{name}.tif", (SIDE, SIDE, FOLDERS[layer])
+    content = archive.read(archive.ending(what))
+    try:
+        values = tifffile.imread(io.BytesIO(content))
+    except Exception as error:  # tifffile and its codecs raise whatever they meet in damaged bytes
+        raise CmkdError(f"{what} in {archive.place} is truncated or damaged: get it again from {ADDRESS}") from error
+    values = values[..., None] if values.ndim == 2 else values
+    if values.shape != shape or not np.isfinite(values).all():
+        raise CmkdError(
+            f"{what} in {archive.place} has shape {values.shape}, expected {shape} and finite values: get it from "
+            f"{ADDRESS}"
+        )
+    return np.moveaxis(values, -1, 0)
 
 
 def _patches(layer: NDArray[Any]) -> NDArray[np.float32]:
@@ -185,7 +184,7 @@ def _divide(covers: dict[str, NDArray[np.int64]]) -> tuple[dict[str, NDArray[np.
     splits = {name: np.full(cover.shape, "", dtype="<U10") for name, cover in covers.items()}
     for (name, y, x), split in zip(places, drawn, strict=True):
         splits[name][y, x] = split
-    record["method"] += f", blocks of {BLOCK} pixels, {PATCH} pixels apart"
+    record["method"] += f": blocks of {BLOCK} x {BLOCK} pixels, {PATCH} pixels apart"
     return {name: _apart(split) for name, split in splits.items()}, record
 
 

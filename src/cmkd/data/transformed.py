@@ -96,7 +96,7 @@ class TransformedImages(DataSet):
         """
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack, in constant memory.
+        """Write the pack without holding its images: the index and a signature of each are held, under 1 kB a pair.
 
         Args:
             source: folder with the published files, or the file itself where there is but one.
@@ -138,6 +138,7 @@ class TransformedImages(DataSet):
             "method": self._method(parts),
             "seed": "none: by a hash of each image's name",
             "train_pairs": self.train_pairs,
+            "images": sum(len(part.ids) for part in parts),
             "counts": {split: sum(int((splits == split).sum()) for splits in chosen) for split in SPLITS},
             "left_out_as_copies": copied,
         }
@@ -214,8 +215,12 @@ class TransformedImages(DataSet):
     def _method(self, parts: Sequence[Images]) -> str:
         share = f"{self.shares[0]:.0%}"
         if all(part.split for part in parts):
-            return f"published test; validation: {share} of the rest by a hash of the name"
-        return f"by a hash of the name: {share} validation, {self.shares[1]:.0%} test"
+            method = f"published test; validation: {share} of the rest by a hash of the name"
+        else:
+            method = f"by a hash of the name: {share} validation, {self.shares[1]:.0%} test"
+        if self.train_pairs is None:
+            return method
+        return f"{method}; of these {self.train_pairs} for train and a quarter as many for validation, by class"
 
     def _chosen(self, parts: Sequence[Images]) -> list[NDArray[np.str_]]:
         """Return the split of every image, empty where it is left out to keep `train_pairs`."""

@@ -123,6 +123,7 @@ class Marine(DataSet):
     title = TITLE
     rich = "optical"
     poor = "radar"
+    group = "a vessel"
     licence = "Apache-2.0"
     citation = CITATION
     mirror = True
