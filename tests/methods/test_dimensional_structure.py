@@ -22,7 +22,7 @@ QUIET = {"kd_weight": 0.0, "independence_weight": 0.0, "uniformity_weight": 0.0}
 def terms(student: Output | None = None, teacher: Output | None = None, **options: Any) -> dict[str, Tensor]:  # noqa: ANN401
     student = output(NARROW, 8, 0) if student is None else student
     teacher = (output(WIDE, 8, 1) if teacher is None else teacher).detach()
-    method = create("ds", student.spec(), teacher.spec(), **options)
+    method = create("ds", student.spec(), teacher.spec(), **{"uniformity_weight": 0.1, **options})
     return method(student, teacher, a_batch(len(student.logits), 4))
 
 
@@ -31,7 +31,7 @@ def test_each_term_is_named_and_weighted() -> None:
     once = terms(uniformity_reference="self")
     assert set(once) == {"kd", "independence", "uniformity"}
     torch.manual_seed(0)
-    twice = terms(uniformity_reference="self", kd_weight=8.0, independence_weight=20.0, uniformity_weight=0.2)
+    twice = terms(uniformity_reference="self", kd_weight=16.0, independence_weight=60.0, uniformity_weight=0.2)
     for name, value in once.items():
         torch.testing.assert_close(twice[name], 2.0 * value)
 
@@ -43,15 +43,15 @@ def test_a_term_of_weight_zero_is_left_out(name: str) -> None:
 
 def test_what_a_term_does_not_need_is_not_asked_for() -> None:
     other = replace(WIDE, classes=9)
-    create("ds", NARROW, other, kd_weight=0.0, independence_weight=0.0)
+    create("ds", NARROW, other, kd_weight=0.0, independence_weight=0.0, uniformity_weight=1.0)
     create("ds", NARROW, other, kd_weight=0.0, independence_features="embedding")
     create("ds", NARROW, other, kd_weight=0.0, independence_reference="self")
     with pytest.raises(CmkdError, match="classes"):
         create("ds", NARROW, other, kd_weight=0.0)
     flat = Output(torch.zeros(2, 4), torch.zeros(2, 6)).spec()
-    create("ds", flat, flat, uniformity_weight=0.0)
+    create("ds", flat, flat)
     with pytest.raises(CmkdError, match="maps"):
-        create("ds", flat, flat)
+        create("ds", flat, flat, uniformity_weight=0.1)
     for without in ({"independence_weight": 0.0}, {"independence_reference": "self"}):
         assert not list(create("ds", NARROW, WIDE, independence_features="embedding", **without).parameters())
     assert not list(create("ds", NARROW, WIDE).parameters())
@@ -75,7 +75,7 @@ def test_what_a_term_does_not_need_is_not_asked_for() -> None:
 )
 def test_bad_options_are_refused_when_built(options: dict[str, Any]) -> None:
     with pytest.raises(CmkdError):
-        create("ds", NARROW, WIDE, **options)
+        create("ds", NARROW, WIDE, **{"uniformity_weight": 0.1, **options})
 
 
 def test_references_without_a_teacher_do_not_read_it() -> None:

@@ -84,7 +84,7 @@ class Method(nn.Module):
             counted = f"{ours} classes and the teacher {theirs}" if ours != theirs else f"{ours} other classes"
             raise CmkdError(
                 f"{self.name}: the student has {counted}, so logits cannot be matched; use a method of features or "
-                "relations, such as sp or ds(kd_weight=0,independence_weight=0)"
+                "relations, such as sp or ds(kd_weight=0,independence_weight=0,uniformity_weight=3)"
             )
 
     def require_maps(self, count: int = 1) -> None:

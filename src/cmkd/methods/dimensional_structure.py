@@ -177,10 +177,12 @@ class DimensionalStructure(Method):
     ``kd_weight KD + independence_weight L_ind + uniformity_weight L_uni``; a term of weight 0 is left out, with what it
     needs. Independence is of the class probabilities, or of the embeddings (a trained linear map brings the student to
     the teacher's width where they differ); uniformity is the mean over the chosen maps. The statistics are those of the
-    global batch. The defaults are what validation pairs chose (``docs/ablation.md``).
+    global batch.
 
-    A teacher of other classes has no probabilities to give: ``ds(kd_weight=0,independence_weight=0)`` leads the
-    student's intermediate features alone.
+    The defaults are what validation pairs chose (``docs/ablation.md``): independence of the class probabilities, led by
+    the teacher, adds to KD; beside the two the uniformity added nothing, and its weight is 0. It is what is left where
+    the teacher knows other classes and has no probabilities to give: there
+    ``ds(kd_weight=0,independence_weight=0,uniformity_weight=3)`` leads the intermediate features alone.
 
     Args:
         student: shapes of the student's output.
@@ -213,13 +215,13 @@ class DimensionalStructure(Method):
         student: Spec,
         teacher: Spec,
         *,
-        kd_weight: float = 4.0,
-        temperature: float = 4.0,
-        independence_weight: float = 10.0,
+        kd_weight: float = 8.0,
+        temperature: float = 1.0,
+        independence_weight: float = 30.0,
         independence_features: Literal["probabilities", "embedding"] = "probabilities",
         independence_reference: Literal["teacher", "self", "structure"] = "teacher",
         off_diagonal_weight: float = 0.005,
-        uniformity_weight: float = 0.1,
+        uniformity_weight: float = 0.0,
         uniformity_reference: Literal["pairs", "teacher", "self"] = "pairs",
         t: float = 2.0,
         stages: Sequence[int] = (-1,),
