@@ -23,9 +23,10 @@ def test_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_loop_of_ones_own() -> None:
     student = torch.nn.Linear(5, 64)
+    features = student(torch.randn(6, 5))
     made = {
-        "student_features": student(torch.randn(6, 5)),
-        "student_logits": torch.randn(6, 10),
+        "student_features": features,
+        "student_logits": features[:, :10],
         "student_map": torch.randn(6, 64, 8, 8, requires_grad=True),
         "teacher_features": torch.randn(6, 128),
         "teacher_logits": torch.randn(6, 10),

@@ -132,7 +132,7 @@ def test_markdown_pages(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "methods").iterdir()) == sorted(p.name for p in written)
     assert len(written) == len(registry()) + 1
     text = (tmp_path / "methods" / "kd.md").read_text()
-    assert "| `temperature` | `float` | `4.0` |" in text and "@article{hinton2015" in text
+    assert "| `temperature` | `float` | `1.0` |" in text and "@article{hinton2015" in text
     assert all(f"({name}.md)" in written[0].read_text() for name in registry())
 
 
