@@ -44,12 +44,12 @@ def expression(changes: Mapping[str, object]) -> str:
 
     Example:
         >>> expression({"uniformity_weight": 0, "kd_weight": 0})
-        'ds(independence_features=probabilities,independence_weight=30,kd_weight=0,uniformity_weight=0)'
+        'ds(independence_features=probabilities,independence_weight=30,kd_weight=0,temperature=1,uniformity_weight=0)'
     """
     options = {**_BASE, **changes}
-    for part in ("kd", "independence", "uniformity"):
+    for part in ("independence", "uniformity"):
         if not options[f"{part}_weight"]:
-            left_out = "temperature" if part == "kd" else f"{part}_"
+            left_out = f"{part}_"
             options = {k: v for k, v in options.items() if k == f"{part}_weight" or not k.startswith(left_out)}
     return f"ds({','.join(f'{k}={str(options[k]).lower()}' for k in sorted(options))})".replace(" ", "")
 
@@ -62,9 +62,9 @@ DS = tuple(
 """As many for ds as for kd: the same budget of tuning."""
 _ALONE = {"kd_weight": 0, "independence_weight": 0}
 OTHER = {
-    "sp": tuple(f"sp(weight={w})" for w in (30, 100, 300, 1000)),
+    "sp": tuple(f"sp(weight={w})" for w in (100, 300, 1000, 3000)),
     "rkd": ("0.3*rkd", "rkd", "3*rkd", "10*rkd"),
-    "fitnet": tuple(f"fitnet(weight={w})" for w in (0.3, 1, 3, 10)),
+    "fitnet": tuple(f"fitnet(weight={w})" for w in (1, 3, 10, 30)),
     "crd": tuple(f"crd(weight={w})" for w in (0.03, 0.1, 0.3, 1)),
     "ds": tuple(
         expression({**_ALONE, "uniformity_weight": w, "stages": s})

@@ -29,9 +29,9 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 TRANSFORMED = {
     "digits": "digits",
-    "mnist": "mnist(train_pairs=4000):{data}/mnist",
-    "fashion_mnist": "fashion_mnist(train_pairs=4000):{data}/fashion-mnist",
-    "cifar10": "cifar10(train_pairs=4000):{data}/cifar10",
+    "mnist": "mnist(train_pairs=2000):{data}/mnist",
+    "fashion_mnist": "fashion_mnist(train_pairs=2000):{data}/fashion-mnist",
+    "cifar10": "cifar10(train_pairs=2000):{data}/cifar10",
     "eurosat": "eurosat(train_pairs=2000):{data}/eurosat",
     "fsdd": "fsdd:{data}/fsdd",
 }

@@ -241,7 +241,6 @@ STRUCTURE = [
                 for reference in ("pairs", "teacher", "self")
             ),
         ),
-        options={"uniformity_weight": 1.0},
         crosses_samples=True,
         same_classes=True,
     ),

@@ -113,7 +113,7 @@ def test_temperature_of_zero_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(registry()))
 def test_model_without_maps_works_or_is_refused(name: str) -> None:
     bare, needs = Spec(4, 6), registry()[name].needs
-    if "maps" in needs and name not in ("ofa", "ds"):  # ofa then has no exits, and by default ds reads no map
+    if "maps" in needs and name != "ofa":  # ofa then has no exits
         with pytest.raises(CmkdError, match=name):
             create(name, bare, bare)
     else:
@@ -132,7 +132,7 @@ def test_markdown_pages(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "methods").iterdir()) == sorted(p.name for p in written)
     assert len(written) == len(registry()) + 1
     text = (tmp_path / "methods" / "kd.md").read_text()
-    assert "| `temperature` | `float` | `1.0` |" in text and "@article{hinton2015" in text
+    assert "| `temperature` | `float` | `2.0` |" in text and "@article{hinton2015" in text
     assert all(f"({name}.md)" in written[0].read_text() for name in registry())
 
 

@@ -22,7 +22,7 @@ QUIET = {"kd_weight": 0.0, "independence_weight": 0.0, "uniformity_weight": 0.0}
 def terms(student: Output | None = None, teacher: Output | None = None, **options: Any) -> dict[str, Tensor]:  # noqa: ANN401
     student = output(NARROW, 8, 0) if student is None else student
     teacher = (output(WIDE, 8, 1) if teacher is None else teacher).detach()
-    method = create("ds", student.spec(), teacher.spec(), **{"uniformity_weight": 0.1, **options})
+    method = create("ds", student.spec(), teacher.spec(), **options)
     return method(student, teacher, a_batch(len(student.logits), 4))
 
 
@@ -31,7 +31,7 @@ def test_each_term_is_named_and_weighted() -> None:
     once = terms(uniformity_reference="self")
     assert set(once) == {"kd", "independence", "uniformity"}
     torch.manual_seed(0)
-    twice = terms(uniformity_reference="self", kd_weight=16.0, independence_weight=60.0, uniformity_weight=0.2)
+    twice = terms(uniformity_reference="self", kd_weight=8.0, independence_weight=20.0, uniformity_weight=0.6)
     for name, value in once.items():
         torch.testing.assert_close(twice[name], 2.0 * value)
 
@@ -43,15 +43,15 @@ def test_a_term_of_weight_zero_is_left_out(name: str) -> None:
 
 def test_what_a_term_does_not_need_is_not_asked_for() -> None:
     other = replace(WIDE, classes=9)
-    create("ds", NARROW, other, kd_weight=0.0, independence_weight=0.0, uniformity_weight=1.0)
+    create("ds", NARROW, other, kd_weight=0.0, independence_weight=0.0)
     create("ds", NARROW, other, kd_weight=0.0, independence_features="embedding")
     create("ds", NARROW, other, kd_weight=0.0, independence_reference="self")
     with pytest.raises(CmkdError, match="classes"):
         create("ds", NARROW, other, kd_weight=0.0)
     flat = Output(torch.zeros(2, 4), torch.zeros(2, 6)).spec()
-    create("ds", flat, flat)
+    create("ds", flat, flat, uniformity_weight=0.0)
     with pytest.raises(CmkdError, match="maps"):
-        create("ds", flat, flat, uniformity_weight=0.1)
+        create("ds", flat, flat)
     for without in ({"independence_weight": 0.0}, {"independence_reference": "self"}):
         assert not list(create("ds", NARROW, WIDE, independence_features="embedding", **without).parameters())
     assert not list(create("ds", NARROW, WIDE).parameters())
@@ -75,7 +75,7 @@ def test_what_a_term_does_not_need_is_not_asked_for() -> None:
 )
 def test_bad_options_are_refused_when_built(options: dict[str, Any]) -> None:
     with pytest.raises(CmkdError):
-        create("ds", NARROW, WIDE, **{"uniformity_weight": 0.1, **options})
+        create("ds", NARROW, WIDE, **options)
 
 
 def test_references_without_a_teacher_do_not_read_it() -> None:
@@ -99,8 +99,10 @@ def test_output_features_are_probabilities_or_embedding() -> None:
     student, teacher = output(NARROW, 8, 0), output(NARROW, 8, 1).detach()
     options = {**QUIET, "independence_weight": 2.0}
     found = terms(student, teacher, **options)["independence"]
-    wanted = 2.0 * channel_independence(student.logits.softmax(1), teacher.logits.softmax(1))
+    wanted = 2.0 * channel_independence((student.logits / 2).softmax(1), (teacher.logits / 2).softmax(1))
     torch.testing.assert_close(found, wanted)
+    soft = 2.0 * channel_independence((student.logits / 3).softmax(1), (teacher.logits / 3).softmax(1))
+    torch.testing.assert_close(terms(student, teacher, **options, temperature=3.0)["independence"], soft)
     shifted = replace(student, logits=student.logits + torch.randn(8, 1), embedding=student.embedding.flip(1))
     torch.testing.assert_close(terms(shifted, teacher, **options)["independence"], found)  # of probabilities alone
     embedded = terms(student, teacher, **options, independence_features="embedding")["independence"]
