@@ -264,6 +264,25 @@ def test_pickles_by_path(tmp_path: Path) -> None:
     assert torch.equal(copy.batch(np.arange(3)).inputs["radar"], pack.batch(np.arange(3)).inputs["radar"])
 
 
+def test_withheld_labels(digits: Pack) -> None:
+    few, fewer = digits.withhold(0.2), digits.withhold(0.05)
+    for pack, share in ((few, 0.2), (fewer, 0.05)):
+        known = pack.rows("train", labelled=True)
+        counts, all_counts = (
+            np.bincount(p.index["label"].to_numpy()[p.rows("train", labelled=True)]) for p in (pack, digits)
+        )
+        assert np.array_equal(counts, np.ceil(share * all_counts))  # as many of each class
+        assert len(pack.rows("train")) == len(digits.rows("train")) and pack.batch(known).target.min() >= 0
+        for split in ("validation", "test"):
+            assert np.array_equal(pack.rows(split, labelled=True), digits.rows(split))
+    assert set(fewer.rows("train", labelled=True)) <= set(few.rows("train", labelled=True))
+    there = pickle.loads(pickle.dumps(few))  # a process of its own sees the same labels
+    assert np.array_equal(there.index["label"], few.index["label"]) and not few.index.equals(digits.index)
+    for share in (0.0, 1.5, float("nan")):
+        with pytest.raises(CmkdError, match="above 0 and at most 1"):
+            digits.withhold(share)
+
+
 @pytest.mark.parametrize("file", ["optical.bin", "radar.bin", "index-0001.parquet", "card.json"])
 def test_damage_is_named(tmp_path: Path, file: str) -> None:
     write(tmp_path / "pack")
