@@ -180,7 +180,7 @@ class Experiment:
                     self._evaluate(folder, pack, path, about)
                 else:  # it cannot be right or wrong about the data's classes
                     unknown = dict.fromkeys(("validation_accuracy", "test_accuracy"))
-                    about |= {"classes": classes, "checkpoint": str(path), **unknown}
+                    about |= {"classes": classes, "checkpoint": str(path.resolve()), **unknown}
                     write_json(folder / "result.json", about)
         else:
             path = folder / "best.safetensors"
@@ -250,7 +250,7 @@ class Experiment:
             with atomic(folder / f"{split}.parquet") as temporary:
                 prediction_table(pack, rows, logits).to_parquet(temporary, index=False)
         inside = path.resolve().is_relative_to(self.folder.resolve())
-        result["checkpoint"] = str(path.resolve().relative_to(self.folder.resolve()) if inside else path)
+        result["checkpoint"] = str(path.resolve().relative_to(self.folder.resolve()) if inside else path.resolve())
         write_json(folder / "result.json", result)
 
     def _settings(self, pack: Pack) -> dict[str, Any]:

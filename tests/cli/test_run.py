@@ -198,7 +198,7 @@ def test_a_teacher_may_know_other_classes(folder: Path, tmp_path: Path, capsys: 
     assert run("--data", folder, *ROLES, "--methods", "none", "--out", tmp_path / "first") == 0
     table["label"] = ["round" if label == "0" else "not round" for label in table["label"]]
     table.to_csv(folder / "manifest.csv", index=False)
-    teacher = ["--teacher.checkpoint", tmp_path / "first" / "teacher" / "best.safetensors"]
+    teacher = ["--teacher.checkpoint", Path("first") / "teacher" / "best.safetensors"]
     again = ["--data", folder, *ROLES, *teacher, "--out", tmp_path / "second"]
     capsys.readouterr()
     assert run(*again, "--methods", "none,kd") == 2
@@ -208,6 +208,12 @@ def test_a_teacher_may_know_other_classes(folder: Path, tmp_path: Path, capsys: 
     results = json.loads((tmp_path / "second" / "results.json").read_text())
     assert results["teacher"]["test_accuracy"] is None and results["teacher"]["classes"] == ["0", "1", "2"]
     assert "the teacher knows other classes" in (tmp_path / "second" / "report.html").read_text()
+    assert main(["analyze", str(tmp_path / "second"), "--data", str(folder), "--out", str(tmp_path / "analysis")]) == 0
+    found = {m["role"]: m for m in json.loads((tmp_path / "analysis" / "structure.json").read_text())["models"]}
+    assert found["teacher"]["accuracy"] is None and found["student"]["accuracy"] is not None
+    likeness = found["student"]["likeness"]["embedding"]
+    assert likeness["metrics"]["linear_cka"] is not None and likeness["metrics"]["prediction_agreement"] is None
+    assert "same classes" in likeness["reasons"]["prediction_agreement"]
 
 
 def corrupt(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ _REASONS = {
     "linear_probe_accuracy": f"{_NEEDS_CLASSES}, of 5 samples each",
     "cross_correlation_diagonal": "needs student and teacher of one width",
     "alignment": "needs student and teacher of one width",
+    "prediction_agreement": "needs a teacher of the same classes",
+    "non_target_divergence": "needs a teacher of the same classes, three of them, and pairs with a label",
 }
 
 
@@ -138,8 +140,8 @@ def analyse(
         device: where the models run.
 
     Raises:
-        CmkdError: a model of other classes, or of a modality that the data lack or hold in another shape; fewer than
-            two pairs.
+        CmkdError: a model of other classes that is no teacher, or of a modality that the data lack or hold in another
+            shape; fewer than two pairs.
     """
     if pairs < 2:
         raise CmkdError(f"--pairs is {pairs}; it must be at least 2")
@@ -154,7 +156,9 @@ def analyse(
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:pairs])
     target = pack.index["label"].to_numpy(dtype=np.int64)[rows]
     features = {label: stage_features(model, pack, rows, device=device) for label, model in models.items()}
-    described = [_describe(subject, subjects, models, features, torch.from_numpy(target)) for subject in subjects]
+    described = [
+        _describe(subject, subjects, models, features, torch.from_numpy(target), pack.classes) for subject in subjects
+    ]
     summary = {
         "format": FORMAT,
         "cmkd": cmkd.__version__,
@@ -169,7 +173,8 @@ def analyse(
 
 def _checked(subject: Subject, pack: Pack) -> Model:
     model, about = load_model(subject.path)
-    if tuple(about["classes"]) != pack.classes:
+    model.spec = replace(model.spec, class_names=tuple(about["classes"]))
+    if model.spec.class_names != pack.classes and subject.role != "teacher":
         raise CmkdError(
             f"'{subject.path}' knows the classes {_list(about['classes'])} and the data have {_list(pack.classes)}; "
             "give the data it was trained on"
@@ -194,19 +199,23 @@ def _describe(
     models: Mapping[str, Model],
     features: Mapping[str, Features],
     target: Tensor,
+    classes: tuple[str, ...],
 ) -> dict[str, Any]:
     own, guide = features[subject.label], teacher_of(subject, subjects)
     stages = {name: _stage(torch.from_numpy(values), target) for name, values in own.items()}
     kept = target >= 0
     right = (torch.from_numpy(own[LOGITS]).argmax(1) == target)[kept].double().mean()
+    judged = kept.any() and models[subject.label].spec.class_names == classes
     found: dict[str, Any] = {
         "label": subject.label, "checkpoint": str(subject.path), "role": subject.role or None,
         "method": subject.method or None, "seed": subject.seed, "modality": models[subject.label].modality.name,
-        "accuracy": float(right) if kept.any() else None, "stages": stages, "teacher": guide.label if guide else None,
+        "accuracy": float(right) if judged else None, "stages": stages, "teacher": guide.label if guide else None,
     }  # fmt: skip
     if guide is not None:
         found["likeness"] = {
-            name: _likeness(own, features[guide.label], name, target) for name in own if name in features[guide.label]
+            name: _likeness(own, features[guide.label], name, target, models[guide.label].spec.class_names == classes)
+            for name in own
+            if name in features[guide.label]
         }
     return found
 
@@ -215,8 +224,10 @@ def _stage(values: Tensor, target: Tensor) -> dict[str, Any]:
     return {"channels": int(values.shape[1]), **measured(structure.describe, structure.DESCRIBED, values, target)}
 
 
-def _likeness(own: Features, theirs: Features, stage: str, target: Tensor) -> dict[str, Any]:
+def _likeness(own: Features, theirs: Features, stage: str, target: Tensor, same_classes: bool) -> dict[str, Any]:
     student, teacher = torch.from_numpy(own[stage]), torch.from_numpy(theirs[stage])
+    if stage == EMBEDDING and not same_classes:
+        return measured(structure.compare, structure.COMPARED, student, teacher)
     if stage != EMBEDDING:
         return measured(structure.compare, structure.COMPARED[:3], student, teacher)
     logits = {"student_logits": torch.from_numpy(own[LOGITS]), "teacher_logits": torch.from_numpy(theirs[LOGITS])}
