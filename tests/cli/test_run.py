@@ -193,7 +193,10 @@ def test_labels_can_be_withheld_from_training_pairs(tmp_path: Path, capsys: pyte
     assert "above 0 and at most 1" in capsys.readouterr().err
 
 
-def test_a_teacher_may_know_other_classes(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_teacher_may_know_other_classes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     table = pd.read_csv(folder / "manifest.csv", dtype=object)
     assert run("--data", folder, *ROLES, "--methods", "none", "--out", tmp_path / "first") == 0
     table["label"] = ["round" if label == "0" else "not round" for label in table["label"]]

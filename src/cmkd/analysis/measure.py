@@ -140,8 +140,8 @@ def analyse(
         device: where the models run.
 
     Raises:
-        CmkdError: a model of other classes that is no teacher, or of a modality that the data lack or hold in another
-            shape; fewer than two pairs.
+        CmkdError: a model of other classes that is no teacher from outside its run, or of a modality that the data lack
+            or hold in another shape; fewer than two pairs.
     """
     if pairs < 2:
         raise CmkdError(f"--pairs is {pairs}; it must be at least 2")
@@ -174,7 +174,7 @@ def analyse(
 def _checked(subject: Subject, pack: Pack) -> Model:
     model, about = load_model(subject.path)
     model.spec = replace(model.spec, class_names=tuple(about["classes"]))
-    if model.spec.class_names != pack.classes and subject.role != "teacher":
+    if model.spec.class_names != pack.classes and not subject.from_elsewhere:
         raise CmkdError(
             f"'{subject.path}' knows the classes {_list(about['classes'])} and the data have {_list(pack.classes)}; "
             "give the data it was trained on"

@@ -31,6 +31,12 @@ class Subject:
     seed: int | None = None
     run: Path | None = None
 
+    @property
+    def from_elsewhere(self) -> bool:
+        """Whether it is a run's teacher that the run did not train: it may know other classes."""
+        home = None if self.run is None else self.run.resolve()
+        return self.role == "teacher" and home is not None and not self.path.resolve().is_relative_to(home)
+
 
 def find(places: Sequence[Path]) -> list[Subject]:
     """Find the models in runs' folders and checkpoint files, each once.
