@@ -35,7 +35,7 @@ def write(source: Path, out: Path) -> Path:
         [
             "# Which part of dimensional structure helps, and where",
             _lead(confirmed, strangers),
-            "## Against KD tuned with the same budget, on test pairs",
+            "## Against KD and DIST tuned with the same budget, on test pairs",
             _headline(confirmed),
             _legend(),
             "## A teacher of other classes, on test pairs",
@@ -83,9 +83,9 @@ def _lead(confirmed: Mapping[str, Any], strangers: Mapping[str, Any]) -> str:
     harmed = [n for n, f in confirmed.items() if (g := _gain(f, "kd", "none")) and g["sure"] == "below"]
     over_none = [n for n, f in confirmed.items() if (g := _gain(f, "ds", "none")) and g["sure"] == "above"]
     sentences = [
-        f"`ds` was compared with `kd` in {len(gains)} settings. Both chose among equally many weights on validation "
-        f"pairs (seeds {CHOICE[0]} to {CHOICE[-1]}), and the two choices met once on the test pairs (seeds from "
-        f"{CONFIRM[0]} on).",
+        f"`ds` was compared with `kd`, and with `dist`, in {len(gains)} settings. All chose among equally many weights "
+        f"on validation pairs (seeds {CHOICE[0]} to {CHOICE[-1]}), and the choices met once on the test pairs (seeds "
+        f"from {CONFIRM[0]} on).",
         f"**`ds` surely beats tuned `kd` in {len(above)} of {len(gains)} settings"
         + (f" ({'; '.join(above)})" if above else "")
         + f", is surely below it in {len(below)}"
@@ -109,6 +109,16 @@ def _lead(confirmed: Mapping[str, Any], strangers: Mapping[str, Any]) -> str:
             "So at these sizes the structure terms add nothing that can be told from noise to a KD term whose weight "
             "and temperature were tuned. This is what the table shows, not what was hoped for."
         )
+    kin = {name: gain for name, found in confirmed.items() if (gain := _gain(found, "ds", "dist"))}
+    if kin:
+        sure = {which: [name for name, gain in kin.items() if gain["sure"] == which] for which in ("above", "below")}
+        sentences.append(
+            f"Against `dist`, which correlates predictions too and whose relation within a class is the diagonal of "
+            f"the independence of class probabilities, `ds` is surely above in {len(sure['above'])} of {len(kin)}"
+            + (f" ({'; '.join(sure['above'])})" if sure["above"] else "")
+            + f" and surely below in {len(sure['below'])}"
+            + (f" ({'; '.join(sure['below'])})." if sure["below"] else ".")
+        )
     for name, found in strangers.items():
         others = [family for family in found["tests"] if family not in ("none", "ds")]
         ahead = [other for other in others if (g := _gain(found, "ds", other)) and g["sure"] == "above"]
@@ -129,13 +139,15 @@ def _headline(confirmed: Mapping[str, Any]) -> str:
             [
                 name,
                 spread(list(found["teacher"].values())),
-                *(spread(list(tests[family].values())) for family in ("none", "kd", "ds")),
+                *(spread(list(tests[family].values())) for family in ("none", "kd", "dist", "ds")),
                 said(_gain(found, "kd", "none")),
                 said(_gain(found, "ds", "kd"), 2),
+                said(_gain(found, "ds", "dist"), 2),
                 str((_gain(found, "ds", "kd") or {"n": 0})["n"]),
             ]
         )
-    header = ["setting", "teacher, rich", "none", "kd, chosen", "ds, chosen", "kd - none", "ds - kd", "seeds"]
+    chosen_of = ("kd, chosen", "dist, chosen", "ds, chosen")
+    header = ["setting", "teacher, rich", "none", *chosen_of, "kd - none", "ds - kd", "ds - dist", "seeds"]
     return table(header, rows)
 
 

@@ -59,7 +59,8 @@ DS = tuple(
     expression({"kd_weight": k, "independence_weight": i, "uniformity_weight": u})
     for k, i, u in ((8, 30, 0), (8, 100, 0), (8, 30, 0.3), (0, 100, 0), (0, 30, 0), (8, 10, 1))
 )
-"""As many for ds as for kd: the same budget of tuning."""
+DIST = tuple(f"dist(temperature={t},weight={w})" for w, t in ((1, 4), (10, 1), (3, 2), (3, 1), (0.3, 4), (3, 4)))
+"""As many of each: the same budget of tuning. DIST correlates predictions too, and is the next of kin."""
 _ALONE = {"kd_weight": 0, "independence_weight": 0}
 OTHER = {
     "sp": tuple(f"sp(weight={w})" for w in (100, 300, 1000, 3000)),
@@ -79,15 +80,15 @@ def families(name: str) -> Mapping[str, tuple[str, ...]]:
 
     Example:
         >>> {family: len(methods) for family, methods in families("digits").items()}
-        {'kd': 6, 'ds': 6}
+        {'kd': 6, 'dist': 6, 'ds': 6}
         >>> {family: len(methods) for family, methods in families("fashion_mnist, wide gap").items()}
-        {'kd': 3, 'ds': 3}
+        {'kd': 3, 'dist': 3, 'ds': 3}
     """
     if name.endswith("other classes"):
         return OTHER
     if name.startswith("fashion_mnist,"):
-        return {"kd": KD[:3], "ds": DS[:3]}
-    return {"kd": KD, "ds": DS}
+        return {"kd": KD[:3], "dist": DIST[:3], "ds": DS[:3]}
+    return {"kd": KD, "dist": DIST, "ds": DS}
 
 
 REFERENCE = "kd(temperature=1,weight=8)"

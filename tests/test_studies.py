@@ -45,15 +45,15 @@ def test_the_choice_reads_validation_alone(benchmark: object) -> None:
     trials = benchmark("trials")  # type: ignore[operator]
     setting = trials.SETTINGS["digits"].described()
     results = []
-    for number, method in enumerate((*trials.KD, *trials.DS)):
+    for number, method in enumerate((*trials.KD, *trials.DIST, *trials.DS)):
         for seed in trials.CHOICE:
             step = ablation.step("digits", method, seed, "validation", trials.SETTINGS)
             results.append({"step": step, "validation": number % 6 / 10, "validation_log_loss": 1.0, "test": -number})
     best = ablation.chosen(results, "digits", setting)
-    assert best == {"none": "none", "kd": trials.KD[5], "ds": trials.DS[5]}
+    assert best == {"none": "none", "kd": trials.KD[5], "dist": trials.DIST[5], "ds": trials.DS[5]}
     assert ablation.chosen(results[:-4], "digits", setting) is None  # not before every one is there
     assert not set(trials.CHOICE) & set(trials.CONFIRM + trials.MORE)
-    assert len(trials.KD) == len(trials.DS)
+    assert len(trials.KD) == len(trials.DIST) == len(trials.DS)
 
 
 def test_one_seed_is_one_start_and_one_training(benchmark: object, cache: Path) -> None:

@@ -185,6 +185,9 @@ class DimensionalStructure(Method):
     ``ds(kd_weight=0,independence_weight=0,uniformity_weight=3)`` leads the intermediate features alone. The best
     temperature and weights differ from one set and one network to another; the defaults lie in the middle of them.
 
+    Next of kin: on class probabilities the diagonal of the independence is the relation within classes of DIST (Huang
+    et al. 2022, arXiv 2205.10536; `dist`), there as ``1 - r`` and here as ``(1 - r)²``.
+
     Args:
         student: shapes of the student's output.
         teacher: shapes of the teacher's output; the same classes unless `kd_weight` is 0.
