@@ -127,8 +127,8 @@ class Training(LightningModule):
         output, terms = self.objective(batch)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         with torch.no_grad():
-            right = (output.logits.argmax(1) == batch.target).sum() / batch.labelled.sum().clamp(min=1)
-            self._pending.append({"loss": loss.detach(), "accuracy": right} | {k: v.detach() for k, v in terms.items()})
+            counts = {"right": (output.logits.argmax(1) == batch.target).sum(), "labelled": batch.labelled.sum()}
+            self._pending.append({"loss": loss.detach(), **counts} | {k: v.detach() for k, v in terms.items()})
         if self.device.type == "cpu" or len(self._pending) >= CHECK_EVERY:
             self._settle()
         return loss
@@ -170,6 +170,7 @@ class Training(LightningModule):
         steps = means.pop("steps")
         right, entropy, count = self._scores.tolist()
         row = {"epoch": float(self.current_epoch), "step": float(self.global_step)}
+        row["train_accuracy"] = means.pop("right") / max(means.pop("labelled"), 1.0)
         row |= {f"train_{name}": value / steps for name, value in means.items()}
         row |= {"validation_accuracy": right / max(count, 1), "validation_loss": entropy / max(count, 1)}
         self.history.append(row)
@@ -190,7 +191,7 @@ class Training(LightningModule):
         for values in self._pending:
             numbers = {name: float(value) for name, value in values.items()}
             if not math.isfinite(numbers["loss"]):
-                terms = ", ".join(f"{k}={v:.3g}" for k, v in numbers.items() if k not in ("loss", "accuracy"))
+                terms = ", ".join(f"{k}={v:.3g}" for k, v in numbers.items() if k not in ("loss", "right", "labelled"))
                 raise CmkdError(
                     f"training diverged near step {self.global_step}: the loss is not finite ({terms}); lower "
                     "--optimiser.learning_rate or the weight of that term, or use --trainer.precision 32-true"
