@@ -48,9 +48,14 @@ def parts(name: str, settings: Mapping[str, Setting], seeds: tuple[int, ...]) ->
 
 
 def chosen(results: list[dict[str, Any]], name: str, setting: Mapping[str, Any]) -> dict[str, str] | None:
-    """Return the best of each method by mean validation accuracy, then by log-loss; None before all are there."""
+    """Return the best of each method by mean validation accuracy, then by log-loss; None before all are there.
+
+    `dist` is left out where it was not begun.
+    """
     best: dict[str, str] = {"none": "none"}
     for family, methods in families(name).items():
+        if family == "dist" and not any(of(results, name, setting, method, "validation") for method in methods):
+            continue
         means = {}
         for method in methods:
             found = of(results, name, setting, method, "validation")
