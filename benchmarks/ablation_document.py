@@ -279,8 +279,8 @@ def _limits(confirmed: Mapping[str, Any]) -> str:
     unfinished = f"Planned and not yet trained to the end: {'; '.join(missing)}. " if missing else ""
     return unfinished + (
         f"Networks and data are small, and seeds are few ({', '.join(map(str, seeds))} a setting on the test pairs, "
-        "three or five for each choice): what a large backbone would say is open. `ds` was tried at one temperature and "
-        "`dist` at three. The forms of `ds` were found on "
+        "three or five for each choice): what a large backbone would say is open. `ds` was tried at one "
+        "temperature and `dist` at three. The forms of `ds` were found on "
         "validation pairs of `digits`, `fashion_mnist` and `mars` (seeds 0 to 7); an earlier version, with the "
         "independence of the embedding and the hinge, had met the test pairs of the first five settings and was not "
         "above `kd` in any: those pairs are not new to the method, though nothing was chosen on them. The "
