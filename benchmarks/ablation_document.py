@@ -243,7 +243,8 @@ def _choices(results: Results, settings: Mapping[str, Any]) -> str:
         for method in ("none", *(m for methods in families(name).values() for m in methods)):
             values = [v for s, v in _validation(results, name, setting, method).items() if s in CHOICE]
             mark = " ← chosen" if method in best.values() and method != "none" else ""
-            rows.append([f"`{method}`{mark}", spread(values), str(len(values))])
+            if values:
+                rows.append([f"`{method}`{mark}", spread(values), str(len(values))])
         pieces.append(table([name, "validation (%)", "seeds"], rows))
     return "\n\n".join(["The best mean accuracy is chosen; ties go to the lower log-loss.", *pieces])
 
