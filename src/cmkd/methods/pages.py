@@ -86,7 +86,7 @@ def page(name: str) -> Page:
 
     Example:
         >>> [(h.name, h.default) for h in page("kd").hyperparameters]
-        [('temperature', '4.0'), ('weight', '4.0')]
+        [('temperature', '2.0'), ('weight', '4.0')]
     """
     method = get(name)
     idea, details, texts = _docstring(method)
