@@ -61,6 +61,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         self.folder = Path(self.config.out)
+        self.labelled: dict[str, int] = {}
         self.methods = self.config.expressions
         self.epochs = 0 if self.config.epochs is None else self.config.epochs
 
@@ -76,9 +77,11 @@ class Experiment:
                 for left in self.folder.rglob(".*.tmp"):  # half-written files of a process that was killed
                     left.unlink(missing_ok=True)
             pack = open_data(self.config.data, allow_unlabelled=self.config.allow_unlabelled)
-            packs = {side: pack.withhold(getattr(self.config, side).labelled) for side in ("teacher", "student")}
             rich, poor = self._modalities(pack)
             self._check(pack, rich, poor)
+            packs = {side: pack.withhold(getattr(self.config, side).labelled) for side in ("teacher", "student")}
+            for side, name in (("teacher", rich), ("student", poor)):
+                self.labelled[side] = len(packs[side].rows("train", modalities=(name,), labelled=True))
             if self.config.augmentation.flip is None:
                 augmentation = replace(self.config.augmentation, flip=pack.card.mirror)
                 self.config = replace(self.config, augmentation=augmentation)
@@ -319,13 +322,7 @@ class Experiment:
                 "rich": rich,
                 "poor": poor,
                 "pairs": {s: len(pack.rows(s)) for s in ("train", "validation", "test")},
-                "labelled": {
-                    role: len(pack.withhold(side.labelled).rows("train", modalities=(name,), labelled=True))
-                    for role, side, name in (
-                        ("teacher", self.config.teacher, rich),
-                        ("student", self.config.student, poor),
-                    )
-                },
+                "labelled": self.labelled,
             },
             "epochs": self.epochs,
             "complete": {(m, s) for m in self.methods for s in seeds} <= {(r["method"], r["seed"]) for r in students},
