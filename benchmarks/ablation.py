@@ -150,6 +150,18 @@ def plan(settings: Mapping[str, Setting], quick: bool) -> Iterator[tuple[str, st
         yield name, "parts", CHOICE[:3] if name == "fashion_mnist" else CHOICE
 
 
+def planned(folder: Path, *, quick: bool = False) -> list[Step]:
+    """Return the steps of the study; those that confirm are known once what they confirm is chosen."""
+    settings, found = QUICK if quick else SETTINGS, list(load(folder).values())
+    steps: list[Step] = []
+    for name, what, seeds in plan(settings, quick):
+        if what == "choose":
+            steps += choosing(name, settings, seeds) + confirming(found, name, settings)
+        else:
+            steps += parts(name, settings, seeds)
+    return steps
+
+
 def run(
     folder: Path, data: Path | None, *, quick: bool = False, minutes: float = 0.0, only: Collection[str] = ()
 ) -> bool:
@@ -183,7 +195,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if not given.write_only:
         run(given.runs, given.data, quick=given.quick, minutes=given.minutes, only=given.only)
-        collect(given.runs, (given.out if given.quick else RESULTS) / "ablation.json")
+        results = given.out if given.quick else RESULTS
+        collect(given.runs, results / "ablation.json", planned(given.runs, quick=given.quick))
     from ablation_document import write
 
     write((given.out if given.quick else RESULTS) / "ablation.json", given.out)

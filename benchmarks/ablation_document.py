@@ -119,14 +119,21 @@ def _lead(confirmed: Mapping[str, Any], strangers: Mapping[str, Any]) -> str:
             + f" and surely below in {len(sure['below'])}"
             + (f" ({'; '.join(sure['below'])})." if sure["below"] else ".")
         )
+    if strangers:
+        sentences.append(
+            "Where the teacher knows other classes no logits can be matched, and of `ds` the uniformity is left."
+        )
     for name, found in strangers.items():
         others = [family for family in found["tests"] if family not in ("none", "ds")]
-        ahead = [other for other in others if (g := _gain(found, "ds", other)) and g["sure"] == "above"]
+        gains = {other: gain for other in others if (gain := _gain(found, "ds", other))}
+        better = [f"`{other}`" for other, gain in gains.items() if gain["sure"] == "above"]
+        worse = [f"`{other}`" for other, gain in gains.items() if gain["sure"] == "below"]
         gain = _gain(found, "ds", "none")
+        harms = gain is not None and gain["sure"] == "below"
         sentences.append(
-            f"Where the teacher knows other classes ({name}) no logits can be matched; there the uniformity of `ds` "
-            f"alone gives {said(gain)} points over no teacher, surely more than {len(ahead)} of {len(others)} tuned "
-            f"methods of features and relations ({', '.join(f'`{other}`' for other in others)})."
+            f"On {name.partition(',')[0]} it {'harms: ' if harms else 'gives '}{said(gain)} points over no teacher; of "
+            f"{len(others)} tuned methods of features and relations it is surely above {', '.join(better) or 'none'}, "
+            f"and surely below {', '.join(worse) or 'none'}."
         )
     return " ".join(sentences)
 

@@ -33,7 +33,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold
 
 from cmkd import models
-from cmkd.config import PRESETS, AugmentationConfig, OptimiserConfig, TrainerConfig
+from cmkd.config import AugmentationConfig, OptimiserConfig, TrainerConfig, training_length
 from cmkd.data import Pack, open_data
 from cmkd.data.statistics import ChannelStatistics
 from cmkd.errors import CmkdError
@@ -89,16 +89,14 @@ def recut(pack: Pack, name: str, train: _Rows, validation: _Rows) -> Pack:
 def network(pack: Pack, name: str, rows: Sequence[_Rows], *, seed: int, epochs: int | None = None) -> float:
     """Train the default encoder as ``cmkd run`` does, and return its accuracy on the held-out rows."""
     train, validation, held = rows
-    cut, trainer = recut(pack, name, train, validation), TrainerConfig(logger="none", progress="none")
-    if epochs is None:
-        epochs, steps = PRESETS["quick"]
-        epochs = max(epochs, -(-steps // max(1, len(train) // trainer.batch_size)))
+    cut = recut(pack, name, train, validation)
+    epochs, batch_size = training_length(len(train), epochs=epochs)
+    trainer = TrainerConfig(batch_size, logger="none", progress="none")
     torch.manual_seed(seed)
     model = models.build("auto", cut.modality(name), classes=len(cut.classes))
-    augmentation = AugmentationConfig(flip=cut.card.mirror)
     with tempfile.TemporaryDirectory() as folder:
         task = Task(Path(folder), cut, model, "auto", epochs=epochs, seed=seed)
-        best, _ = load_model(fit(task, OptimiserConfig(), augmentation, trainer))
+        best, _ = load_model(fit(task, OptimiserConfig(), AugmentationConfig(), trainer))
     return _share(predict(best, cut, held).argmax(1), cut, held)
 
 
@@ -135,7 +133,6 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
 
 def markdown(results: dict[str, Any]) -> str:
     """Return the table of all figures, and the command that gives them."""
-    references = dict.fromkeys(row["reference"] for row in results["rows"].values())
     lines = [
         "# A fair chance",
         "",
@@ -143,10 +140,10 @@ def markdown(results: dict[str, Any]) -> str:
         "time; the test split is not read. The last column is the network less the better of the baselines, with "
         "Student's 95 % interval over the folds. One seed a fold.",
         "",
-        f"Command: `{' '.join(['python benchmarks/fair_chance.py', *references])}`, where DATA is the folder of that "
-        f"set's files; {results['about']}.",
+        "Command, row by row: `python benchmarks/fair_chance.py REFERENCE --modality MODALITY`, where DATA in a "
+        f"reference is the folder of that set's files; {results['about']}.",
         "",
-        "| data | modality | pairs | network | random forest | logistic regression | network less the better |",
+        "| reference | modality | pairs | network | random forest | logistic regression | network less the better |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     for row in results["rows"].values():
@@ -155,8 +152,9 @@ def markdown(results: dict[str, Any]) -> str:
         pairs = zip(row["folds"]["network"], row["folds"][better], strict=True)
         low, high = interval([mine - other for mine, other in pairs])
         gain = f"{100 * (means['network'] - means[better]):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-        cells = [f"{100 * means[model]:.1f}" for model in MODELS]
-        lines.append(f"| {' | '.join([row['data'], row['modality'], str(row['pairs']), *cells, gain])} |")
+        cells = [f"`{row['reference']}`", row["modality"], str(row["pairs"])]
+        cells += [f"{100 * means[model]:.1f}" for model in MODELS]
+        lines.append(f"| {' | '.join([*cells, gain])} |")
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,6 @@ import argparse
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +42,11 @@ def steps(quick: bool) -> list[Step]:
     for seed in SEEDS[: 1 if quick else None]:
         for name, setting in (QUICK if quick else LADDERS).items():
             for severity in SEVERITIES[::2] if quick else SEVERITIES:
-                own = asdict(setting) | {"severity": severity}
+                own = setting.described() | {"severity": severity}
                 found.append({"name": name, "setting": own, "role": POOR, "seed": seed})
         for name, setting in ({} if quick else REAL).items():
-            found += [{"name": name, "setting": asdict(setting), "role": role, "seed": seed} for role in (RICH, POOR)]
+            own = setting.described()
+            found += [{"name": name, "setting": own, "role": role, "seed": seed} for role in (RICH, POOR)]
     return found
 
 
@@ -83,6 +83,11 @@ def run(folder: Path, data: Path | None, *, quick: bool = False, minutes: float 
     return work(folder, steps(quick), Networks(data), until=until)
 
 
+def planned(folder: Path, *, quick: bool = False) -> list[Step]:  # as in ablation.py
+    """Return the steps of the study."""
+    return steps(quick)
+
+
 def main() -> None:
     """Run from a command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -97,7 +102,7 @@ def main() -> None:
     results = given.out if given.quick else RESULTS
     if not given.write_only:
         run(given.runs, given.data, quick=given.quick, minutes=given.minutes)
-        collect(given.runs, results / "observation.json")
+        collect(given.runs, results / "observation.json", planned(given.runs, quick=given.quick))
     from observation_document import write
 
     write(results / "observation.json", results / "ablation.json", given.out)

@@ -54,9 +54,14 @@ def work(folder: Path, steps: Sequence[Step], do: Callable[[Step], Mapping[str, 
     return True
 
 
-def collect(folder: Path, path: Path) -> dict[str, Any]:
-    """Gather a study's results into the one file that its document is made from."""
+def collect(folder: Path, path: Path, steps: Sequence[Step]) -> dict[str, Any]:
+    """Gather the results of a study's steps into the one file that its document is made from.
+
+    What lies there of a former plan is left out.
+    """
+    have = load(folder)
+    results = [have[name] for name in dict.fromkeys(map(key, steps)) if name in have]
     about = {"versions": versions(), "commit": commit(), "hardware": hardware()}
-    found = {"about": about, "results": list(load(folder).values())}
+    found = {"about": about, "results": results}
     write_json(path, found)
     return found

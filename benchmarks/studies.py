@@ -29,7 +29,7 @@ def main() -> None:
     for study in (observation, ablation):
         name = study.__name__
         study.run(given.runs / name, given.data, quick=given.quick)
-        collect(given.runs / name, results / f"{name}.json")
+        collect(given.runs / name, results / f"{name}.json", study.planned(given.runs / name, quick=given.quick))
     observation_document.write(results / "observation.json", results / "ablation.json", given.out)
     ablation_document.write(results / "ablation.json", given.out)
     print(f"{given.out / 'observation.md'}\n{given.out / 'ablation.md'}")

@@ -117,7 +117,7 @@ PARTS: Mapping[str, Mapping[str, object]] = {
         "uniformity_reference": "self", "uniformity_weight": 0.1, "centre": False,
     },
     "uniformity weight x 10": {"uniformity_weight": 3},
-    "uniformity of all stages": {"stages": [0, 1, 2]},
+    "uniformity of the last two stages": {"stages": [-2, -1]},
     "uniformity of the stage before": {"stages": [-2]},
     "uniformity of positions": {"points": "positions"},
 }  # fmt: skip

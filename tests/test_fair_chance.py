@@ -70,6 +70,6 @@ def test_a_figure_is_measured_once_and_the_table_says_what_it_is(
     fair_chance.main(arguments)
     (row,) = json.loads(out.read_text())["rows"].values()
     assert set(row["folds"]) == set(fair_chance.MODELS) and all(len(found) == 2 for found in row["folds"].values())
-    assert "| presto | sentinel2 |" in out.with_suffix(".md").read_text()
+    assert f"| `{row['reference']}` | sentinel2 |" in out.with_suffix(".md").read_text()
     monkeypatch.setattr(fair_chance, "network", lambda *_, **__: pytest.fail("it was measured before"))
     fair_chance.main(arguments)

@@ -5,7 +5,8 @@ Cheap to import: nothing but the standard library below it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -45,7 +46,8 @@ class OptimiserConfig:
     Args:
         name: AdamW, or SGD with Nesterov momentum.
         learning_rate: at the peak, for a batch of 128 pairs; scaled linearly with the batch size for sgd, by its square
-            root for adamw.
+            root for adamw. By default what suits the student's or teacher's encoder: 0.01 for this package's small
+            ones, 0.001 for timm models; ten times as much for sgd.
         weight_decay: decoupled for adamw; not applied to biases and norms.
         momentum: of sgd.
         warmup: fraction of all steps.
@@ -55,7 +57,7 @@ class OptimiserConfig:
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 3e-3
+    learning_rate: float | None = None
     weight_decay: float = 0.05
     momentum: float = 0.9
     warmup: float = 0.1
@@ -71,7 +73,8 @@ class AugmentationConfig:
     Args:
         flip: mirror images left-right half of the time. By default where the data set says that a mirrored image is as
             good a sample of its class: of a ship it is, of a letter it is not.
-        shift: largest shift of an image, as a fraction of its side.
+        shift: largest shift of an image, as a fraction of its side, in whole pixels, one at least; 0 for none. By
+            default 0.1, and 0.05 where the data set says that its images are cropped to what they show.
         rotate: largest rotation of an image, in degrees.
         scale: largest relative change of size: of an image, or of the values of series and points about their mean.
         noise: standard deviation of Gaussian noise, in units of each channel's own, for vectors, series and points.
@@ -79,11 +82,22 @@ class AugmentationConfig:
     """
 
     flip: bool | None = None
-    shift: float = 0.1
+    shift: float | None = None
     rotate: float = 0.0
     scale: float = 0.1
     noise: float = 0.02
     drop: float = 0.05
+
+    def of_data(self, *, mirror: bool, cropped: bool) -> AugmentationConfig:
+        """Return it with what is open filled in by what a data set says of itself.
+
+        Example:
+            >>> AugmentationConfig(shift=0.2).of_data(mirror=True, cropped=True).shift
+            0.2
+        """
+        flip = mirror if self.flip is None else self.flip
+        shift = (0.05 if cropped else 0.1) if self.shift is None else self.shift
+        return replace(self, flip=flip, shift=shift)
 
 
 @dataclass
@@ -91,7 +105,8 @@ class TrainerConfig:
     """How and where training runs.
 
     Args:
-        batch_size: pairs a step, over all devices together.
+        batch_size: pairs a step, over all devices together; by default 128, and 64 or 32 where training pairs are few
+            and the preset's epochs would make fewer steps than it asks for.
         precision: arithmetic of the forward pass: 32-true, bf16-mixed or 16-mixed.
         accelerator: auto, cpu or gpu.
         devices: how many on each node.
@@ -102,7 +117,7 @@ class TrainerConfig:
         progress: auto shows bars on a terminal and plain lines elsewhere; none is silent.
     """
 
-    batch_size: int = 128
+    batch_size: int | None = None
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
@@ -124,7 +139,7 @@ class RunConfig:
         seeds: students for each method.
         seed: the first of the seeds, and the teacher's.
         epochs: passes over the training pairs; by default the preset's.
-        preset: quick (20 epochs, and at least 300 steps) or full (100 epochs, and at least 3,000 steps).
+        preset: quick (20 epochs, and at least 1,000 steps) or full (100 epochs, and at least 5,000 steps).
         allow_unlabelled: use pairs without a label for the distillation terms.
         teacher: the model on the rich modality.
         student: the model on the poor modality.
@@ -153,5 +168,34 @@ class RunConfig:
         return split_list(self.methods) if isinstance(self.methods, str) else list(self.methods)
 
 
-PRESETS = {"quick": (20, 300), "full": (100, 3000)}
-"""Preset -> epochs, and the least number of steps: a small data set is passed over more often."""
+PRESETS = {"quick": (20, 1000), "full": (100, 5000)}
+"""Preset -> epochs, and the least number of steps: a small data set is passed over more often, in smaller batches."""
+BATCHES = (128, 64, 32)
+"""Batch sizes to choose from, the usual first. Small ones make more steps of the same passes, which is what training on
+few pairs lacks; the smallest still leaves the correlations and similarities that methods estimate from a batch."""
+
+
+def training_length(
+    pairs: int, preset: str = "quick", *, epochs: int | None = None, batch_size: int | None = None
+) -> tuple[int, int]:
+    """Return the epochs and the batch size of a training; what is given is kept.
+
+    The batch is a function of pairs and preset alone: not of the epochs asked for, nor of the number of devices, so
+    that a shorter run is the same training cut short, and more devices give what one gives.
+
+    Args:
+        pairs: that the students train on.
+        preset: one of `PRESETS`.
+        epochs: passes over the pairs, if chosen.
+        batch_size: pairs a step, if chosen.
+
+    Example:
+        >>> training_length(50_000), training_length(2000), training_length(200)
+        ((20, 128), (20, 32), (167, 32))
+        >>> training_length(2000, "full"), training_length(2000, epochs=2), training_length(2000, batch_size=128)
+        ((100, 32), (2, 32), (67, 128))
+    """
+    usual, steps = PRESETS[preset]
+    if batch_size is None:
+        batch_size = next((size for size in BATCHES if usual * (pairs // size) >= steps), BATCHES[-1])
+    return epochs or max(usual, math.ceil(steps / max(1, pairs // batch_size))), batch_size

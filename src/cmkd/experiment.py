@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 import re
 import sys
@@ -21,7 +20,7 @@ import yaml
 
 import cmkd
 from cmkd import models
-from cmkd.config import PRESETS, ModelConfig, RunConfig
+from cmkd.config import ModelConfig, RunConfig, training_length
 from cmkd.data import Pack
 from cmkd.data.open import open_data
 from cmkd.distributed import rank, world_size
@@ -63,7 +62,7 @@ class Experiment:
         self.folder = Path(self.config.out)
         self.labelled: dict[str, int] = {}
         self.methods = self.config.expressions
-        self.epochs = 0 if self.config.epochs is None else self.config.epochs
+        self.epochs = 0
 
     def run(self) -> dict[str, Any]:
         """Train what is not trained yet, evaluate on the test pairs, and return what ``results.json`` holds.
@@ -82,13 +81,15 @@ class Experiment:
             packs = {side: pack.withhold(getattr(self.config, side).labelled) for side in ("teacher", "student")}
             for side, name in (("teacher", rich), ("student", poor)):
                 self.labelled[side] = len(packs[side].rows("train", modalities=(name,), labelled=True))
-            if self.config.augmentation.flip is None:
-                augmentation = replace(self.config.augmentation, flip=pack.card.mirror)
-                self.config = replace(self.config, augmentation=augmentation)
-            if self.config.epochs is None:
-                epochs, steps = PRESETS[self.config.preset]
-                pairs = len(pack.rows("train", modalities=(poor,)))
-                self.epochs = max(epochs, math.ceil(steps / max(1, pairs // self.config.trainer.batch_size)))
+            pairs, trainer = len(pack.rows("train", modalities=(poor,))), self.config.trainer
+            self.epochs, batch_size = training_length(
+                pairs, self.config.preset, epochs=self.config.epochs, batch_size=trainer.batch_size
+            )
+            self.config = replace(
+                self.config,
+                trainer=replace(trainer, batch_size=batch_size),
+                augmentation=self.config.augmentation.of_data(mirror=pack.card.mirror, cropped=pack.card.cropped),
+            )
             self._record(pack, rich, poor)
             self._keep_samples(pack, rich, poor)
             teacher, teacher_result = self._teacher(packs["teacher"], rich)
@@ -104,7 +105,7 @@ class Experiment:
         for name, value, least in (
             ("seeds", config.seeds, 1),
             ("epochs", 1 if config.epochs is None else config.epochs, 1),
-            ("trainer.batch_size", config.trainer.batch_size, 2),
+            ("trainer.batch_size", 2 if config.trainer.batch_size is None else config.trainer.batch_size, 2),
             ("trainer.devices", config.trainer.devices, 1),
         ):
             if value < least:

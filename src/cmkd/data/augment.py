@@ -6,6 +6,7 @@ continued in mid-epoch on any number of processes, and its teacher's outputs kep
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -20,7 +21,7 @@ class Strengths(Protocol):
     """What `augment` reads of a configuration; see ``AugmentationConfig``."""
 
     flip: bool | None
-    shift: float
+    shift: float | None
     rotate: float
     scale: float
     noise: float
@@ -81,24 +82,30 @@ def augment(
 
     Args:
         batch: stored values of any dtype.
-        modalities: descriptions of the inputs.
+        modalities: descriptions of the inputs, and of those registered with them: images are shifted by whole pixels of
+            the coarsest.
         strengths: how much of what; all zero and false leaves the values as they are.
         seed: of the run.
         view: such as the epoch.
         registered: groups of modalities that share a pixel grid and so get the same geometry.
     """
     stream = {name: 1 + min(i for i, g in enumerate(registered) if name in g) for g in registered for name in g}
+    images = {name: modality.shape[1:] for name, modality in modalities.items() if modality.kind == "image"}
     inputs = {}
     for position, (name, value) in enumerate(sorted(batch.inputs.items())):
         modality, own = modalities[name], stream.get(name, 1000 + position)
         if modality.kind == "image":
-            inputs[name] = _image(value, batch.index, strengths, seed=seed, view=view, stream=own)
+            sizes = [size for other, size in images.items() if other == name or stream.get(other, 0) == own]
+            coarsest = min(sizes, key=math.prod)
+            inputs[name] = _image(value, batch.index, strengths, coarsest, seed=seed, view=view, stream=own)
         else:
             inputs[name] = _values(value, modality, batch.index, strengths, seed=seed, view=view, stream=own)
     return Batch(inputs, batch.target, batch.index, batch.present)
 
 
-def _image(value: Tensor, index: Tensor, strengths: Strengths, *, seed: int, view: int, stream: int) -> Tensor:
+def _image(
+    value: Tensor, index: Tensor, strengths: Strengths, coarsest: Sequence[int], *, seed: int, view: int, stream: int
+) -> Tensor:
     if not (strengths.flip or strengths.shift or strengths.rotate or strengths.scale):
         return value
     draw = hashed_uniform(index, 5, seed=seed, view=view, stream=stream)
@@ -112,10 +119,13 @@ def _image(value: Tensor, index: Tensor, strengths: Strengths, *, seed: int, vie
     theta[:, 0, 1] = -angle.sin() * size * height / width
     theta[:, 1, 0] = angle.sin() * size * mirror * width / height
     theta[:, 1, 1] = angle.cos() * size
-    theta[:, :, 2] = centred[:, 2:4] * 2.0 * strengths.shift
+    if strengths.shift:
+        # whole pixels, and the nearest: between pixels their mean has less noise (speckle) than images have in use
+        pixels = centred.new_tensor([coarsest[1], coarsest[0]])
+        theta[:, :, 2] = (centred[:, 2:4] * (strengths.shift * pixels).clamp(min=1.0)).round() * 2.0 / pixels
     grid = F.affine_grid(theta, [len(index), 1, height, width], align_corners=False)
     # the border is repeated: a black edge would tell the network which samples were moved
-    return F.grid_sample(value.float(), grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(value.float(), grid, mode="nearest", padding_mode="border", align_corners=False)
 
 
 def _values(

@@ -66,6 +66,8 @@ class DataSet(ABC):
     """Raised whenever `prepare` begins to write other values; packs made before are then left in the cache unread."""
     mirror: ClassVar[bool] = False
     """Whether a mirrored image is as good a sample of its class: of a ship it is, of a letter it is not."""
+    cropped: ClassVar[bool] = False
+    """Whether each image is cropped to what it shows, so that large shifts would cut it."""
     unsound: ClassVar[str] = ""
     """What is known to be unsound about it as a benchmark; goes into the pack's notes and so onto its data card."""
     group: ClassVar[str] = ""
@@ -92,6 +94,7 @@ class DataSet(ABC):
             poor=self.poor,
             registered=registered,
             mirror=self.mirror,
+            cropped=self.cropped,
             licence=self.licence,
             citation=self.citation,
             sources=[item.url for item in self.sources],

@@ -47,6 +47,7 @@ class Card:
         poor: the student's modality unless told otherwise.
         registered: groups of image modalities that share a pixel grid, to be augmented with one geometric transform.
         mirror: whether a mirrored image is as good a sample of its class: of a ship it is, of a letter it is not.
+        cropped: whether each image is cropped to what it shows, so that large shifts would cut it.
         licence: of the data, as its publisher states it.
         citation: BibTeX, or empty.
         sources: addresses of the published files.
@@ -66,6 +67,7 @@ class Card:
     poor: str | None
     registered: tuple[tuple[str, ...], ...]
     mirror: bool
+    cropped: bool
     licence: str
     citation: str
     sources: tuple[str, ...]
@@ -138,6 +140,7 @@ class CardFile:
                 sources=tuple(head["sources"]),
                 registered=tuple(tuple(group) for group in head["registered"]),
                 mirror=bool(head.get("mirror", False)),
+                cropped=bool(head.get("cropped", False)),
                 modalities={
                     name: Modality(
                         name,

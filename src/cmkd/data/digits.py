@@ -43,6 +43,8 @@ class Digits(DataSet):
     citation = """@misc{alpaydin1998optical, author={Alpaydin, E. and Kaynak, C.},
   title={Optical Recognition of Handwritten Digits}, year={1998}, howpublished={UCI Machine Learning Repository},
   doi={10.24432/C50P49}}"""
+    cropped = True
+    revision = 2
     unsound = "What scikit-learn ships does not say who wrote a digit, so a writer may be in two splits."
 
     def __init__(self, *, severity: float = 0.5, seed: int = 0) -> None:

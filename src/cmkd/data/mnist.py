@@ -93,6 +93,8 @@ class IdxImages(TransformedImages):
 
     address: ClassVar[str]
     shape = (1, 28, 28)
+    cropped = True
+    revision = 2
     tiny: ClassVar[Mapping[str, object]] = {"check": False}
 
     @contextmanager

@@ -55,7 +55,8 @@ class MultipleFeatures(DataSet):
         "tells these apart. Who wrote a numeral was not published: a writer may be in two splits."
     )
     group = "numerals with the same moments"
-    revision = 2
+    cropped = True
+    revision = 3
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
         """Write the pack.

@@ -155,6 +155,7 @@ class TransformedImages(DataSet):
             poor=self.poor,
             registered=[(OPTICAL, DEGRADED)] if view.registered else [],
             mirror=self.mirror,
+            cropped=self.cropped,
             licence=self.licence,
             citation=self.citation,
             sources=[file.url for file in self.sources],

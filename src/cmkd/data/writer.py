@@ -46,6 +46,7 @@ class PackWriter:
         poor: the student's modality unless told otherwise.
         registered: groups of image modalities that share a pixel grid.
         mirror: whether a mirrored image is as good a sample of its class.
+        cropped: whether each image is cropped to what it shows.
         licence: of the data.
         citation: BibTeX.
         sources: addresses of the published files.
@@ -78,6 +79,7 @@ class PackWriter:
         poor: str | None = None,
         registered: Sequence[Sequence[str]] = (),
         mirror: bool = False,
+        cropped: bool = False,
         licence: str = "",
         citation: str = "",
         sources: Sequence[str] = (),
@@ -95,6 +97,7 @@ class PackWriter:
             "poor": poor,
             "registered": [list(group) for group in registered],
             "mirror": mirror,
+            "cropped": cropped,
             "licence": licence,
             "citation": citation,
             "sources": list(sources),

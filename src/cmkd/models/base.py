@@ -13,7 +13,10 @@ from cmkd.types import Modality, Output
 
 
 class Encoder(Protocol):
-    """What a file of this folder offers: features of a float32 input."""
+    """What a file of this folder offers: features of a float32 input.
+
+    One that wants a smaller learning rate than small networks do says so in an attribute ``learning_rate``.
+    """
 
     def __call__(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the embedding ``(batch, dim)`` and the maps ``(batch, channels, height, width)``, shallow to deep."""
@@ -67,11 +70,13 @@ class Model(nn.Module):
     Attributes:
         spec: shapes of its output.
         classifier: linear, from embedding to logits.
+        learning_rate: a sound peak for AdamW and a batch of 128, unless another is asked for.
     """
 
     def __init__(self, modality: Modality, encoder: nn.Module, *, classes: int, size: int | None = None) -> None:
         super().__init__()
         self.modality = modality
+        self.learning_rate = float(getattr(encoder, "learning_rate", 1e-2))
         self.preprocess = Preprocess(modality, size=size)
         self.encoder = encoder
         with torch.no_grad():

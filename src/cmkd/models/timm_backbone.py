@@ -29,6 +29,8 @@ class TimmEncoder(nn.Module):
         CmkdError: unknown name, or the pretrained weights cannot be had.
     """
 
+    learning_rate = 1e-3
+
     def __init__(self, name: str, channels: int, size: int, *, pretrained: bool = False) -> None:
         super().__init__()
         mend()

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
-from cmkd.config import AugmentationConfig, OptimiserConfig, TrainerConfig
+from cmkd.config import AugmentationConfig, OptimiserConfig, TrainerConfig, training_length
 from cmkd.data.pack import Pack
 from cmkd.distributed import rank, synchronise_batch_norm, world_size
 from cmkd.errors import CmkdError
@@ -107,6 +107,8 @@ def fit(task: Task, optimiser: OptimiserConfig, augmentation: AugmentationConfig
     for split, rows in (("train", train), ("validation", task.rows("validation"))):
         if not len(rows):
             raise CmkdError(f"no {split} pair has the modality '{modality}' and a label; check the split column")
+    batch_size = trainer.batch_size or training_length(task.pairs)[1]
+    trainer = replace(trainer, batch_size=batch_size)
     steps = len(_loader(task, "train", trainer)) * task.epochs
     objective = Objective(
         task.model,
@@ -119,13 +121,13 @@ def fit(task: Task, optimiser: OptimiserConfig, augmentation: AugmentationConfig
         synchronise_batch_norm(objective)
     module = Training(
         objective,
-        modalities={name: task.pack.modalities[name] for name in task.modalities},
+        modalities=task.pack.modalities,
         optimiser=optimiser,
-        augmentation=augmentation,
+        augmentation=augmentation.of_data(mirror=task.pack.card.mirror, cropped=task.pack.card.cropped),
         registered=task.pack.card.registered,
         seed=task.seed,
         steps=steps,
-        batch_size=trainer.batch_size,
+        batch_size=batch_size,
         dataset_size=len(task.pack),
     )
     _run(task, module, trainer)
@@ -208,12 +210,13 @@ class Pairs(LightningDataModule):
 
 
 def _loader(task: Task, split: str, trainer: TrainerConfig) -> PairLoader:
-    training = split == "train"
+    training, batch_size = split == "train", trainer.batch_size
+    assert batch_size is not None  # `fit` has chosen it
     return PairLoader(
         task.pack,
         task.rows(split),
         task.modalities if training else (task.model.modality.name,),
-        batch_size=trainer.batch_size if training else max(trainer.batch_size, 512 * world_size()),
+        batch_size=batch_size if training else max(batch_size, 512 * world_size()),
         shuffle=training,
         seed=task.seed,
         rank=rank(),

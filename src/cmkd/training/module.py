@@ -79,11 +79,13 @@ class Training(LightningModule):
             {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
-        ratio = self.batch_size / 128
+        rate, ratio = config.learning_rate, self.batch_size / 128
+        if rate is None:
+            rate = self.objective.model.learning_rate * (1.0 if config.name == "adamw" else 10.0)
         if config.name == "adamw":
-            built: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=config.learning_rate * math.sqrt(ratio))
+            built: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=rate * math.sqrt(ratio))
         else:
-            rate = config.learning_rate * ratio
+            rate *= ratio
             built = torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=config.momentum > 0)
         warmup = max(1, round(config.warmup * self.steps))
 
