@@ -69,7 +69,7 @@ def epoch(pack: Pack, batch_size: int, number: int, use: Callable[[Batch], objec
 def measure(pack: Pack, batch_size: int, rounds: int) -> dict[str, list[float]]:
     """Return pairs a second for each way and round; a first round is thrown away."""
     layers = {name: Preprocess(modality) for name, modality in pack.modalities.items()}
-    strengths, registered = AugmentationConfig(), pack.card.registered
+    strengths, registered = AugmentationConfig().of_data(mirror=True, cropped=False), pack.card.registered
 
     def standardise(batch: Batch) -> object:
         return [layers[name](value) for name, value in batch.inputs.items()]
