@@ -84,7 +84,8 @@ def _lead(confirmed: Mapping[str, Any], strangers: Mapping[str, Any]) -> str:
     over_none = [n for n, f in confirmed.items() if (g := _gain(f, "ds", "none")) and g["sure"] == "above"]
     sentences = [
         f"`ds` was compared with `kd`, and with `dist`, in {len(gains)} settings. All chose among equally many weights "
-        f"on validation pairs (seeds {CHOICE[0]} to {CHOICE[-1]}), and the choices met once on the test pairs (seeds "
+        f"on validation pairs (seeds {CHOICE[0]} to {CHOICE[-1]}, or three of them and half as many weights where "
+        "training is slow), and the choices met once on the test pairs (seeds "
         f"from {CONFIRM[0]} on).",
         f"**`ds` surely beats tuned `kd` in {len(above)} of {len(gains)} settings"
         + (f" ({'; '.join(above)})" if above else "")
