@@ -38,6 +38,9 @@ def test_a_step_is_done_once_and_says_what_it_was(tmp_path: Path, benchmark: obj
     assert steps.work(tmp_path, wanted[:1], do) and steps.work(tmp_path, wanted, do) and done == [0, 1]
     assert {r["value"]: r["step"] for r in steps.load(tmp_path).values()} == {0: {"seed": 0}, 1: {"seed": 1}}
     assert not steps.work(tmp_path, [{"seed": 2}], do, until=1e-9) and done == [0, 1]
+    # a step of a former plan lies there still, and is not gathered
+    gathered = steps.collect(tmp_path, tmp_path / "out" / "study.json", [{"seed": 1}, {"seed": 3}])["results"]
+    assert [r["value"] for r in gathered] == [1]
 
 
 def test_the_choice_reads_validation_alone(benchmark: object) -> None:

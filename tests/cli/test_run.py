@@ -68,6 +68,9 @@ def test_the_page_needs_nothing_beside_it(finished: Path) -> None:
 def test_the_configuration_can_be_read_back(finished: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((finished / "config.yaml").read_text())
     assert config["epochs"] == 2 and config["student"]["modality"] == "degraded"
+    # what was left open is written as it was chosen: few pairs, cropped images of digits
+    assert config["trainer"]["batch_size"] == 32 and config["augmentation"]["shift"] == 0.05
+    assert config["augmentation"]["flip"] is False
     assert main(["run", "--config", str(finished / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
     first, again = (json.loads((p / "results.json").read_text()) for p in (finished, tmp_path / "again"))
     assert first == again

@@ -40,6 +40,30 @@ def test_bf16_trains(tmp_path: Path, digits: Pack) -> None:
     assert pd.read_csv(tmp_path / "history.csv")["train_loss"].notna().all()
 
 
+def test_the_learning_rate_is_the_encoders_unless_given(tmp_path: Path, digits: Pack) -> None:
+    from cmkd.training.module import Training
+    from cmkd.training.objective import Objective
+
+    def peak(model: str, **options: object) -> float:
+        student = models.build(model, digits.modalities["degraded"], classes=10)
+        module = Training(
+            Objective(student),
+            modalities=digits.modalities,
+            optimiser=OptimiserConfig(**options),  # type: ignore[arg-type]
+            augmentation=AugmentationConfig(),
+            registered=(),
+            seed=0,
+            steps=10,
+            batch_size=128,
+            dataset_size=len(digits),
+        )
+        return float(module.configure_optimizers()["optimizer"].defaults["lr"])
+
+    assert peak("thin_resnet(width=4)") == 0.01 and peak("resnet10t") == 0.001
+    assert peak("thin_resnet(width=4)", name="sgd") == 0.1
+    assert peak("resnet10t", learning_rate=0.5) == 0.5
+
+
 def test_the_log_has_every_term(tmp_path: Path, digits: Pack) -> None:
     fit(task(tmp_path, digits, "ds"), OptimiserConfig(), AugmentationConfig(), settings())
     columns = set(pd.read_csv(tmp_path / "history.csv").columns)

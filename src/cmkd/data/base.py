@@ -82,6 +82,7 @@ class DataSet(ABC):
         split: Mapping[str, Any],
         registered: Sequence[Sequence[str]] = (),
         notes: str = "",
+        sources: Sequence[str] | None = None,
     ) -> PackWriter:
         """Return a writer of a pack that says of itself what this class says; arguments as in `PackWriter`."""
         return PackWriter(
@@ -97,7 +98,7 @@ class DataSet(ABC):
             cropped=self.cropped,
             licence=self.licence,
             citation=self.citation,
-            sources=[item.url for item in self.sources],
+            sources=[item.url for item in self.sources] if sources is None else sources,
             split=split,
             notes=" ".join(part for part in (notes, self.unsound) if part),
         )

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from cmkd.data.base import DataSet
 from cmkd.data.degrade import check_severity, speckle
 from cmkd.data.pack import Pack
-from cmkd.data.writer import PackWriter
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -44,7 +43,7 @@ class Digits(DataSet):
   title={Optical Recognition of Handwritten Digits}, year={1998}, howpublished={UCI Machine Learning Repository},
   doi={10.24432/C50P49}}"""
     cropped = True
-    revision = 2
+    revision = 3
     unsound = "What scikit-learn ships does not say who wrote a digit, so a writer may be in two splits."
 
     def __init__(self, *, severity: float = 0.5, seed: int = 0) -> None:
@@ -69,25 +68,18 @@ class Digits(DataSet):
             Modality("optical", "image", (1, 8, 8), "uint8"),
             Modality("degraded", "image", (1, 8, 8), "float32"),
         ]
-        with PackWriter(
+        with self.writer(
             destination,
-            name=self.name,
-            title=self.title,
             classes=[str(digit) for digit in range(10)],
             modalities=modalities,
-            rich=self.rich,
-            poor=self.poor,
             registered=[("optical", "degraded")],
-            licence=self.licence,
-            citation=self.citation,
             sources=["https://archive.ics.uci.edu/dataset/80"],
             split={
                 "method": "stratified 60/20/20, fixed",
                 "seed": SPLIT_SEED,
                 "counts": {name: int((splits == name).sum()) for name in ("train", "validation", "test")},
             },
-            notes=f"degraded view: blur, speckle and noise of severity {self.severity}, seed {self.seed}. "
-            f"{self.unsound}",
+            notes=f"degraded view: blur, speckle and noise of severity {self.severity}, seed {self.seed}.",
         ) as writer:
             writer.add(
                 [f"digit{number:04d}" for number in range(len(labels))],
