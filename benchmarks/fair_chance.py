@@ -58,8 +58,8 @@ def folds(pack: Pack, name: str, *, seed: int = 0) -> Iterator[tuple[_Rows, _Row
     rows = np.sort(np.concatenate(given))
     index = pack.index.iloc[rows]
     label, group = index["label"].to_numpy(), index["group"].where(index["group"] != "", index["id"]).to_numpy()
-    if len(np.unique(group)) < 2 * FOLDS:
-        raise CmkdError(f"{pack.card.name} has {len(np.unique(group))} groups; {FOLDS} folds need {2 * FOLDS} or more")
+    if len(np.unique(group)) < FOLDS:
+        raise CmkdError(f"{pack.card.name} has {len(np.unique(group))} groups; {FOLDS} folds need as many")
 
     def divide(count: int, seed: int, chosen: _Rows) -> Iterator[tuple[_Rows, _Rows]]:
         cut = StratifiedGroupKFold(count, shuffle=True, random_state=seed)

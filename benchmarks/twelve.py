@@ -101,7 +101,7 @@ def write(given: argparse.Namespace, references: dict[str, str]) -> None:
     rows = list(json.loads(stored.read_text())["rows"].values()) if stored.exists() else []
     lines = [
         "# Twelve benchmarks", "",
-        f"`python benchmarks/twelve.py {' '.join(sys.argv[1:])}`, commit {commit()}, torch {torch.__version__}, "
+        f"`python benchmarks/twelve.py --data DATA`, commit {commit()}, torch {torch.__version__}, "
         f"{platform.machine()}, {torch.get_num_threads()} thread(s). Test accuracy in %, of models chosen on "
         "validation. Students: mean ± sample standard deviation over seeds, in brackets the gain over `none` with "
         "Student's 95 % interval of the paired differences. RF / LR: random forest and logistic "

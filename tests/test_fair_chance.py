@@ -57,7 +57,7 @@ def test_a_cut_standardises_by_its_own_train_pairs_and_leaves_the_pack_as_it_was
 
 def test_too_few_groups_are_one_clear_line(sites: Pack, fair_chance: ModuleType) -> None:
     sites.index["group"] = np.where(np.arange(len(sites)) % 2, "one", "two")
-    with pytest.raises(CmkdError, match="2 groups; 5 folds need 10 or more"):
+    with pytest.raises(CmkdError, match="2 groups; 5 folds need as many"):
         next(fair_chance.folds(sites, "sentinel2"))
 
 

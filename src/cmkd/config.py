@@ -53,7 +53,8 @@ class OptimiserConfig:
         warmup: fraction of all steps.
         clip_norm: largest norm of the gradient; 0 for no clipping.
         label_smoothing: of the cross-entropy.
-        ema: decay of an exponential moving average of the weights that is evaluated and saved; 0 for none.
+        ema: decay of an exponential moving average of the weights that is evaluated and saved; 0 for none. Early in
+            training it reaches back over less (`cmkd.training.average`).
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
@@ -63,7 +64,7 @@ class OptimiserConfig:
     warmup: float = 0.1
     clip_norm: float = 5.0
     label_smoothing: float = 0.0
-    ema: float = 0.0
+    ema: float = 0.99
 
 
 @dataclass

@@ -110,6 +110,8 @@ class Experiment:
         ):
             if value < least:
                 raise CmkdError(f"--{name} is {value}; it must be at least {least}")
+        if not 0.0 <= config.optimiser.ema < 1.0:
+            raise CmkdError(f"--optimiser.ema is {config.optimiser.ema}; it must be at least 0 and below 1")
         if not self.methods:
             raise CmkdError("--methods is empty; give one or more, such as none,kd,ds")
         if len(set(self.methods)) < len(self.methods):

@@ -111,6 +111,7 @@ def test_another_setting_does_not_enter_the_folder(
         (["--data", "digits", "--optimiser.name", "adam"], "--optimiser.name expects adamw, sgd, got adam"),
         (["--data", "digits", "--teacher.checkpoint", "absent.safetensors"], "no checkpoint at"),
         (["--data", "digits", "--trainer.batch_size", "1"], "must be at least 2"),
+        (["--data", "digits", "--optimiser.ema", "1.0"], "--optimiser.ema is 1.0; it must be at least 0 and below 1"),
         (["--data", "digits", "--student.model", "point_net"], "reads points"),
     ],
 )

@@ -80,7 +80,7 @@ def test_the_model_kept_is_the_best_on_validation(tmp_path: Path, digits: Pack) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["kd", "ds"])
+@pytest.mark.parametrize("method", ["kd", "ds", "simkd"])
 def test_two_processes_agree_with_one(tmp_path: Path, digits: Pack, method: str) -> None:
     for devices in (1, 2):
         made = task(tmp_path / str(devices), digits, method, epochs=3)

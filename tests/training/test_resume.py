@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from cmkd import methods, models
 from cmkd.config import AugmentationConfig, OptimiserConfig, TrainerConfig
 from cmkd.data.pack import Pack
-from cmkd.training import fit as fitting
+from cmkd.training import keep
 from cmkd.training.fit import Task, fit
 
 EPOCHS, STEPS = 3, 4  # of 256 pairs each
@@ -23,9 +23,9 @@ class Stopped(Exception):
 
 def train(folder: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> None:
     """Train a student with dropout, a method with a projection, and an average; stop after a number of saved states."""
-    saved, save = [0], fitting.KeepState._save
+    saved, save = [0], keep.KeepState._save
 
-    def counting(self: fitting.KeepState, trainer: object) -> None:
+    def counting(self: keep.KeepState, trainer: object) -> None:
         save(self, trainer)  # type: ignore[arg-type]
         saved[0] += 1
         if saved[0] == stop_after:
@@ -38,7 +38,7 @@ def train(folder: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, stop_after:
     task = Task(folder, pack, student, "thin_resnet(width=4)", EPOCHS, 0, teacher=teacher, method=method)
     settings = TrainerConfig(batch_size=256, checkpoint_seconds=0.0, accelerator="cpu", logger="none", progress="none")
     with monkeypatch.context() as patched:
-        patched.setattr(fitting.KeepState, "_save", counting)
+        patched.setattr(keep.KeepState, "_save", counting)
         fit(task, OptimiserConfig(ema=0.9), AugmentationConfig(), settings)
 
 

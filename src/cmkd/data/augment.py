@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cmkd.types import Batch, Modality
@@ -78,7 +77,7 @@ def augment(
     view: int,
     registered: Sequence[Sequence[str]] = (),
 ) -> Batch:
-    """Return the batch with its inputs changed at random, as float32.
+    """Return the batch with its inputs changed at random: images as the type they have, all else as float32.
 
     Args:
         batch: stored values of any dtype.
@@ -109,23 +108,32 @@ def _image(
     if not (strengths.flip or strengths.shift or strengths.rotate or strengths.scale):
         return value
     draw = hashed_uniform(index, 5, seed=seed, view=view, stream=stream)
-    centred = 2.0 * draw - 1.0
-    angle = centred[:, 0] * torch.pi * strengths.rotate / 180.0
-    size = 1.0 + centred[:, 1] * strengths.scale
-    mirror = torch.where(draw[:, 4] < 0.5, -1.0, 1.0) if strengths.flip else torch.ones_like(size)
+    turn, zoom, right, down, mirror = (2.0 * draw - 1.0).T[..., None, None]
     height, width = value.shape[2:]
-    theta = value.new_zeros((len(index), 2, 3), dtype=torch.float32)
-    theta[:, 0, 0] = angle.cos() * size * mirror
-    theta[:, 0, 1] = -angle.sin() * size * height / width
-    theta[:, 1, 0] = angle.sin() * size * mirror * width / height
-    theta[:, 1, 1] = angle.cos() * size
+    # where each pixel comes from: rows and columns from the centre, which broadcast to (batch, height, width)
+    y = torch.arange(height, device=value.device).view(1, -1, 1) - (height - 1) / 2
+    x = torch.arange(width, device=value.device).view(1, 1, -1) - (width - 1) / 2
+    if strengths.flip:
+        x = torch.where(mirror < 0.0, -x, x)
+    rows, columns = y, x
+    if strengths.rotate:
+        angle = turn * (torch.pi * strengths.rotate / 180.0)
+        rows, columns = angle.sin() * x + angle.cos() * y, angle.cos() * x - angle.sin() * y
+    size = 1.0 + zoom * strengths.scale
+    rows, columns = size * rows, size * columns
     if strengths.shift:
         # whole pixels, and the nearest: between pixels their mean has less noise (speckle) than images have in use
-        pixels = centred.new_tensor([coarsest[1], coarsest[0]])
-        theta[:, :, 2] = (centred[:, 2:4] * (strengths.shift * pixels).clamp(min=1.0)).round() * 2.0 / pixels
-    grid = F.affine_grid(theta, [len(index), 1, height, width], align_corners=False)
+        moved = [
+            (way * max(strengths.shift * side, 1.0)).round() for way, side in zip((down, right), coarsest, strict=True)
+        ]
+        rows, columns = rows + moved[0] * (height / coarsest[0]), columns + moved[1] * (width / coarsest[1])
     # the border is repeated: a black edge would tell the network which samples were moved
-    return F.grid_sample(value.float(), grid, mode="nearest", padding_mode="border", align_corners=False)
+    rows, columns = (
+        (place + (side - 1) / 2).round().clamp(0, side - 1).long() for place, side in ((rows, height), (columns, width))
+    )
+    place = (rows * width + columns).view(len(index), 1, -1).expand(-1, value.shape[1], -1)
+    source = value.float() if value.dtype == torch.uint16 else value  # which torch does not gather
+    return source.flatten(2).gather(2, place).view(value.shape)
 
 
 def _values(

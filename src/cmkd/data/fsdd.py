@@ -85,20 +85,13 @@ class Fsdd(DataSet):
             raise CmkdError(f"fsdd needs its files: get {ADDRESS} and give their place, as in fsdd:PATH")
         counts = dict.fromkeys(("train", "validation", "test"), 0)
         shape = (1, BANDS, FRAMES)
-        with PackWriter(
+        with self.writer(
             destination,
-            name=self.name,
-            title=self.title,
             classes=[str(digit) for digit in range(10)],
             modalities=[Modality(self.rich, "image", shape, "float32"), Modality(self.poor, "image", shape, "float32")],
-            rich=self.rich,
-            poor=self.poor,
             registered=[(self.rich, self.poor)],
-            licence=self.licence,
-            citation=self.citation,
-            sources=[SOURCE.url],
             split={"method": f"by speaker: {VALIDATION} validation, {TEST} test", "seed": "none", "counts": counts},
-            notes=f"channel of severity {self.severity}, noise seed {self.seed}. {self.unsound}",
+            notes=f"channel of severity {self.severity}, noise seed {self.seed}.",
         ) as writer:
             every = count(source)
             for _, group in groupby(recordings(source), key=lambda recording: recording.digit):

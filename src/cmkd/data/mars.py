@@ -143,19 +143,12 @@ class Mars(DataSet):
         if self.protocol == "person":
             record |= {"test_person": self.test_person, "validation": f"last 40 % of person {self.divided_person}"}
             record["method"] += f": test person {self.test_person}, validation {record['validation']} in time"
-        with PackWriter(
+        with self.writer(
             destination,
-            name=self.name,
-            title=self.title,
             classes=[f"movement {movement}" for movement in MOVEMENTS],
             modalities=modalities,
-            rich=self.rich,
-            poor=self.poor,
-            licence=self.licence,
-            citation=self.citation,
-            sources=[item.url for item in self.sources],
             split=record,
-            notes=f"windows of {self.window} frames, train windows every {self.stride}. {self.unsound}",
+            notes=f"windows of {self.window} frames, train windows every {self.stride}.",
         ) as writer:
             for person in PEOPLE:
                 for recording in recordings(files, person, self.points):

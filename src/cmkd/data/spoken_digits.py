@@ -62,6 +62,8 @@ class SpokenDigits(DataSet):
     )
     tiny: ClassVar[Mapping[str, object]] = {"check": False}
     group = "a speaker"
+    cropped = Mnist.cropped
+    revision = 2
     unsound = (
         "The pairs are made by class and not measured together, so beyond the class the views tell nothing of each "
         "other; one speaker tests, and another would give another figure."

@@ -142,25 +142,16 @@ class TransformedImages(DataSet):
             "counts": {split: sum(int((splits == split).sum()) for splits in chosen) for split in SPLITS},
             "left_out_as_copies": copied,
         }
-        with PackWriter(
+        with self.writer(
             destination,
-            name=self.name,
-            title=self.title,
             classes=self.classes,
             modalities=[
                 Modality(OPTICAL, "image", self.shape, "uint8"),
                 Modality(DEGRADED, "image", poor_shape, "uint8"),
             ],
-            rich=self.rich,
-            poor=self.poor,
             registered=[(OPTICAL, DEGRADED)] if view.registered else [],
-            mirror=self.mirror,
-            cropped=self.cropped,
-            licence=self.licence,
-            citation=self.citation,
-            sources=[file.url for file in self.sources],
             split=record,
-            notes=". ".join(part for part in ("; ".join([*notes, *remarks]), self.unsound) if part),
+            notes="; ".join([*notes, *remarks]) + ".",
         ) as writer:
             self._fill(writer, parts, chosen)
         return Pack.open(destination)

@@ -2,102 +2,51 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import socket
 import sys
-import time
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
 from cmkd.config import AugmentationConfig, OptimiserConfig, TrainerConfig, training_length
-from cmkd.data.pack import Pack
 from cmkd.distributed import rank, synchronise_batch_norm, world_size
 from cmkd.errors import CmkdError
-from cmkd.methods import Method
-from cmkd.models import Model
-from cmkd.training.files import SafeCheckpointIO, save_model, write_text
+from cmkd.training.files import SafeCheckpointIO
+from cmkd.training.keep import KeepState
 from cmkd.training.loader import PairLoader
 from cmkd.training.module import Training
 from cmkd.training.objective import Objective
+from cmkd.training.task import Task as Task
 
 
-@dataclass
-class Task:
-    """One training.
-
-    Args:
-        folder: of its files: ``best.safetensors``, ``last.safetensors``, ``history.csv``, logs.
-        pack: the pairs.
-        model: what trains.
-        name: what `models.build` made it from.
-        epochs: passes over its training pairs.
-        seed: of the order of pairs, augmentation and dropout.
-        teacher: the trained teacher, for a student.
-        method: what to distil, for a student.
-        allow_unlabelled: let pairs without a label take part in the method's terms.
-        about: goes into the saved model's description.
-        title: what to call it in messages.
-    """
-
-    folder: Path
-    pack: Pack
-    model: Model
-    name: str
-    epochs: int
-    seed: int
-    teacher: Model | None = None
-    method: Method | None = None
-    allow_unlabelled: bool = False
-    about: dict[str, Any] | None = None
-    title: str = "training"
-
-    def rows(self, split: str) -> np.ndarray:
-        """Return the pairs of `split` this training uses: those that have its modality."""
-        guided = self.method is not None and bool(self.method.needs)
-        labelled = None if self.allow_unlabelled and guided and split == "train" else True
-        return self.pack.rows(split, modalities=(self.model.modality.name,), labelled=labelled)
-
-    @property
-    def pairs(self) -> int:
-        """How many pairs an epoch has: with pairs without a label at hand, as many for those who cannot use them.
-
-        So students of all methods, and the teacher, make the same number of steps.
-        """
-        labelled = None if self.allow_unlabelled else True
-        return len(self.pack.rows("train", modalities=(self.model.modality.name,), labelled=labelled))
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The inputs a training batch needs."""
-        reads_teacher = self.method is not None and self.method.uses_teacher and self.teacher is not None
-        own = self.model.modality.name
-        guide = self.teacher.modality.name if reads_teacher and self.teacher is not None else own
-        return tuple(dict.fromkeys((own, guide)))
-
-    @property
-    def always_paired(self) -> bool:
-        """Whether every training pair has all of `modalities`."""
-        own = self.pack.rows("train", modalities=(self.model.modality.name,))
-        return len(own) == len(self.pack.rows("train", modalities=self.modalities))
-
-
-def fit(task: Task, optimiser: OptimiserConfig, augmentation: AugmentationConfig, trainer: TrainerConfig) -> Path:
+def fit(
+    task: Task,
+    optimiser: OptimiserConfig,
+    augmentation: AugmentationConfig,
+    trainer: TrainerConfig,
+    *,
+    callbacks: Sequence[Callback] = (),
+) -> Path:
     """Train, and return the path of the model that was best on the validation pairs.
 
     A training that was stopped continues from its last full state; on a CPU its final weights are those of a training
     that was not stopped, bit for bit.
+
+    Args:
+        task: what to train, and on what.
+        optimiser: of the weights.
+        augmentation: of the training pairs.
+        trainer: where and how.
+        callbacks: of Lightning, to look on; they come before those that save.
 
     Raises:
         CmkdError: no training or validation pairs, or the loss stops being finite.
@@ -130,67 +79,12 @@ def fit(task: Task, optimiser: OptimiserConfig, augmentation: AugmentationConfig
         batch_size=batch_size,
         dataset_size=len(task.pack),
     )
-    _run(task, module, trainer)
+    _run(task, module, trainer, callbacks)
     return task.folder / "best.safetensors"
 
 
 for _name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(_name).setLevel(logging.ERROR)  # at import, so that spawned processes do it too
-
-
-class KeepState(Checkpoint):
-    """Writes the history, the best model and the full state; a `Checkpoint`, so it runs after everything else.
-
-    Args:
-        task: whose files.
-        seconds: between full states within an epoch.
-        lines: whether to say how it goes, in about ten plain lines: for logs and pipes.
-        parent: the process that spawned this one and that it must not outlive; None for none.
-    """
-
-    def __init__(self, task: Task, *, seconds: float, lines: bool = False, parent: int | None = None) -> None:
-        self.lines, self.parent = lines, parent
-        self.task, self.seconds, self._saved = task, seconds, time.monotonic()
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        """Save the full state if it is time, but not on an epoch's last batch: its end is saved anyway."""
-        if self.parent is not None and self.parent != os.getppid():
-            os._exit(1)  # the process that spawned this one was killed; a successor may already be at work
-        if not trainer.is_last_batch and self._due(trainer):
-            self._save(trainer)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the history, the model if it is the best so far, and the full state if it is time, in this order."""
-        assert isinstance(pl_module, Training)
-        history = pd.DataFrame(pl_module.history)
-        done, row = len(history), history.iloc[-1]
-        if trainer.is_global_zero:
-            write_text(self.task.folder / "history.csv", history.to_csv(index=False))
-            order = list(zip(history["validation_accuracy"], -history["validation_loss"], strict=True))
-            if order[-1] == max(order) and order.index(max(order)) == len(order) - 1:
-                save_model(
-                    self.task.folder / "best.safetensors",
-                    pl_module.model,
-                    name=self.task.name,
-                    classes=self.task.pack.classes,
-                    extra={**(self.task.about or {}), "seed": self.task.seed, "epoch": int(history["epoch"].iloc[-1])},
-                )
-            if self.lines and (done == self.task.epochs or done % max(1, self.task.epochs // 10) == 0):
-                print(
-                    f"{self.task.title}: epoch {done}/{self.task.epochs}, loss {row['train_loss']:.3f}, "
-                    f"validation {100 * row['validation_accuracy']:.1f} %",
-                    flush=True,
-                )
-        # what is lost is trained again, to the same weights, so short epochs need not each wait for the disk
-        if done == self.task.epochs or self._due(trainer):
-            self._save(trainer)
-
-    def _due(self, trainer: Trainer) -> bool:
-        return bool(trainer.strategy.broadcast(torch.tensor(time.monotonic() - self._saved >= self.seconds)))
-
-    def _save(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.task.folder / "last.safetensors")
-        self._saved = time.monotonic()
 
 
 class Pairs(LightningDataModule):
@@ -225,16 +119,16 @@ def _loader(task: Task, split: str, trainer: TrainerConfig) -> PairLoader:
     )
 
 
-def _run(task: Task, module: Training, settings: TrainerConfig) -> None:
+def _run(task: Task, module: Training, settings: TrainerConfig, callbacks: Sequence[Callback]) -> None:
     task.folder.mkdir(parents=True, exist_ok=True)
     if settings.devices == 1 or _launched():
-        _train(task, module, settings)
+        _train(task, module, settings, callbacks)
         return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     try:
-        spawn(_process, (task, module, settings, port), nprocs=settings.devices)  # type: ignore[no-untyped-call]
+        spawn(_process, (task, module, settings, callbacks, port), nprocs=settings.devices)  # type: ignore[no-untyped-call]
     except ProcessRaisedException as error:
         raise _from_child(error) from error
 
@@ -244,24 +138,35 @@ def _launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_JOB_ID" in os.environ
 
 
-def _process(rank_here: int, task: Task, module: Training, settings: TrainerConfig, port: int) -> None:
+def _process(
+    rank_here: int, task: Task, module: Training, settings: TrainerConfig, callbacks: Sequence[Callback], port: int
+) -> None:
     """Train as one of the processes of this machine; Lightning finds its place in the environment.
 
     Lightning could spawn them itself, but its processes would import it before `cmkd.training` mends torchvision.
     """
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(rank_here)}
-    # torch hands tensors to spawned processes as shared memory: without a copy every process would write to the same
-    _train(task, copy.deepcopy(module), settings, parent=os.getppid())
+    for tensor in (*module.parameters(), *module.buffers()):
+        # torch hands tensors to spawned processes as shared memory: without a copy every process would write to the
+        # same. A copy of the whole would not do: hooks of a method on its student would still belong to the original
+        tensor.data = tensor.data.clone()
+    _train(task, module, settings, callbacks, parent=os.getppid())
     torch.distributed.destroy_process_group()
 
 
-def _train(task: Task, module: Training, settings: TrainerConfig, *, parent: int | None = None) -> None:
+def _train(
+    task: Task,
+    module: Training,
+    settings: TrainerConfig,
+    callbacks: Sequence[Callback],
+    *,
+    parent: int | None = None,
+) -> None:
     last = task.folder / "last.safetensors"
     bars = settings.progress == "auto" and sys.stderr.isatty()
     lines = settings.progress == "auto" and not bars
-    callbacks: list[Callback] = [KeepState(task, seconds=settings.checkpoint_seconds, lines=lines, parent=parent)]
-    if bars:
-        callbacks.append(RichProgressBar(leave=False))
+    keep = KeepState(task, seconds=settings.checkpoint_seconds, lines=lines, parent=parent)
+    bar = [RichProgressBar(leave=False)] if bars else []
     with warnings.catch_warnings():
         # Lightning's advice is for people who write loops
         warnings.filterwarnings("ignore", module=r"lightning\.|torch\.|tensorboard|torchmetrics")
@@ -274,7 +179,7 @@ def _train(task: Task, module: Training, settings: TrainerConfig, *, parent: int
             max_epochs=task.epochs,
             gradient_clip_val=module.optimiser_config.clip_norm or None,
             deterministic=settings.deterministic,
-            callbacks=callbacks,
+            callbacks=[*callbacks, keep, *bar],
             logger=_logger(task, settings),
             plugins=[SafeCheckpointIO()],
             enable_progress_bar=bars,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from cmkd.data.augment import augment
 from cmkd.distributed import rank, world_size
 from cmkd.errors import CmkdError
 from cmkd.models import Model
+from cmkd.training.average import Average
 from cmkd.training.objective import Objective
 from cmkd.types import Batch, Modality
 
@@ -59,7 +59,7 @@ class Training(LightningModule):
         self.seed, self.steps, self.batch_size, self.dataset_size = seed, steps, batch_size, dataset_size
         if objective.method is not None:
             objective.method.on_train_start(dataset_size)
-        self.average: nn.Module | None = copy.deepcopy(objective.model).requires_grad_(False) if optimiser.ema else None
+        self.average = Average(objective.model, optimiser.ema) if optimiser.ema else None
         self.history: list[dict[str, float]] = []
         self._sums: dict[str, float] = {}
         self._pending: list[dict[str, Tensor]] = []
@@ -68,7 +68,7 @@ class Training(LightningModule):
     @property
     def model(self) -> Model:
         """The model to evaluate and to save: the moving average where there is one."""
-        return self.objective.model if self.average is None else self.average  # type: ignore[return-value]
+        return self.objective.model if self.average is None else self.average.model  # type: ignore[return-value]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build optimiser and per-step schedule."""
@@ -114,7 +114,12 @@ class Training(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make this step's random numbers a function of (seed, step, process), so that a resumed run repeats them."""
-        torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 1_009 + rank())
+        seed = (self.seed * 1_000_003 + self.global_step) * 1_009 + rank()
+        if self.device.type == "cpu":
+            # torch.manual_seed would also note the seed, with a stack trace, for each kind of device that may yet come
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
@@ -138,15 +143,8 @@ class Training(LightningModule):
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # Lightning's signature
         """Take a step and update the moving average; callbacks that save the state at the batch's end come after."""
         super().optimizer_step(*arguments, **options)
-        if self.average is None:
-            return
-        with torch.no_grad():
-            source = self.objective.model.state_dict()
-            for name, value in self.average.state_dict().items():
-                if value.is_floating_point():
-                    value.lerp_(source[name], 1.0 - self.optimiser_config.ema)
-                else:
-                    value.copy_(source[name])
+        if self.average is not None:
+            self.average.update(self.objective.model, self.global_step)
 
     def on_validation_start(self) -> None:
         """Begin to count."""

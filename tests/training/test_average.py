@@ -1,0 +1,81 @@
+"""The moving average of the weights: its formula, its start, and what takes part in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from cmkd import methods, models
+from cmkd.config import AugmentationConfig, OptimiserConfig, TrainerConfig
+from cmkd.data.pack import Pack
+from cmkd.training.average import Average
+from cmkd.training.fit import Task, fit
+
+
+def test_it_is_the_recursion_written_out() -> None:
+    source = nn.BatchNorm1d(3)
+    average = Average(source, 0.8)
+    expected = {name: value.double() for name, value in source.state_dict().items()}
+    for step in range(1, 60):
+        source(torch.randn(5, 3, generator=torch.Generator().manual_seed(step)))  # moves the statistics
+        with torch.no_grad():
+            source.weight.add_(0.1)
+        average.update(source, step)
+        decay = min(0.8, (1 + step) / (3 + step))
+        for name, value in source.state_dict().items():
+            expected[name] = decay * expected[name] + (1 - decay) * value.double()
+    found = average.model.state_dict()
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        torch.testing.assert_close(found[name].double(), expected[name], rtol=1e-5, atol=1e-6)
+    assert int(found["num_batches_tracked"]) == 59  # a count is no mean
+
+
+def test_the_weights_it_began_with_are_soon_forgotten() -> None:
+    source = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(source.weight, 1000.0)
+    average = Average(source, 0.999)
+    nn.init.constant_(source.weight, 1.0)
+    for step in range(1, 101):
+        average.update(source, step)
+    left = 999.0 * 6 / (102 * 103)
+    assert average.model.weight.item() == pytest.approx(1.0 + left)  # 0.999 from the start would leave 905
+
+
+def test_it_never_trains_and_the_source_is_left_alone() -> None:
+    source = nn.Linear(2, 2)
+    average = Average(source, 0.9)
+    before = source.weight.detach().clone()
+    average.update(source, 1)
+    assert not any(p.requires_grad for p in average.parameters()) and source.weight.requires_grad
+    torch.testing.assert_close(source.weight.detach(), before, rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("method", ["kd", "simkd", "teacher_init", "c2kd"])
+def test_methods_that_touch_the_student_leave_a_model_that_predicts_as_it_did(
+    method: str, tmp_path: Path, digits: Pack
+) -> None:
+    """The file that is kept is the average, and gives the validation accuracy that the history says."""
+    import pandas as pd
+
+    from cmkd.evaluation import predict, scores
+    from cmkd.training.files import load_model
+
+    torch.manual_seed(0)
+    teacher = models.build("thin_resnet(width=4)", digits.modalities["optical"], classes=10).eval()
+    student = models.build("thin_resnet(width=4)", digits.modalities["degraded"], classes=10)
+    made = methods.create(method, student.spec, teacher.spec)
+    made.bind(student, teacher)
+    task = Task(tmp_path, digits, student, "thin_resnet(width=4)", 4, 0, teacher=teacher, method=made)
+    settings = TrainerConfig(batch_size=128, accelerator="cpu", logger="none", progress="none")
+    best = fit(task, OptimiserConfig(ema=0.9), AugmentationConfig(), settings)
+    rows = task.rows("validation")
+    kept, _ = load_model(best)
+    found = scores(predict(kept, digits, rows), digits.index["label"].to_numpy()[rows])
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert found["accuracy"] == pytest.approx(history["validation_accuracy"].max())
+    last = student.state_dict()
+    assert any(not torch.equal(value, last[name]) for name, value in load_file(best).items())
