@@ -23,6 +23,7 @@ import torch
 from documents import about, paired, said, table
 from fair_chance import FOLDS, folds, recut
 from lightning.pytorch import Callback, LightningModule, Trainer
+from simple_baselines import placeless
 from steps import RESULTS, RUNS, Step, load, work
 
 from cmkd import models
@@ -138,9 +139,9 @@ def markdown(found: Mapping[str, Any]) -> str:
             "# A moving average of the weights",
             "",
             "Accuracy in % on held-out pairs of train and validation, whole groups at a time, mean over trainings, for "
-            "decays of an exponential moving average of the weights (behind the comma the slack at its start, where it is "
-            "not 10; `cmkd.training.average` has the formula); none is the weights of the last step. Each has its own "
-            "best epoch on validation. MARS: persons 1 to 3 are held out in turn, person 4 is in train and never scored. "
+            "decays of an exponential moving average of the weights (behind the comma the slack at the start, if it is"
+            " not 10; `cmkd.training.average` has the formula); none is the weights of the last step. Each has its own "
+            "best epoch on validation. MARS: persons 1 to 3 are held out in turn, and person 4 is in train alone. "
             "The test split of the benchmark is not read. Last line: mean difference from none over the rows, with "
             "Student's 95 % interval over them.",
             "",
