@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from documents import about, paired, said, table
-from fair_chance import FOLDS, folds, recut
+from fair_chance import FOLDS, folds, own_split, recut
 from lightning.pytorch import Callback, LightningModule, Trainer
 from simple_baselines import placeless
 from steps import RESULTS, RUNS, Step, load, work
@@ -84,7 +84,7 @@ def measure(step: Step) -> dict[str, Any]:
     """Train once, and return the accuracies of each decay."""
     pack, name = open_data(step["place"]), step["modality"]
     if step["fold"] is None:
-        rows = tuple(pack.rows(split, modalities=(name,), labelled=True) for split in ("train", "validation", "test"))
+        (rows,) = own_split(pack, name)
     else:
         rows = list(folds(pack, name))[step["fold"]]
         pack = recut(pack, name, *rows[:2])

@@ -73,3 +73,16 @@ def test_a_figure_is_measured_once_and_the_table_says_what_it_is(
     assert f"| `{row['reference']}` | sentinel2 |" in out.with_suffix(".md").read_text()
     monkeypatch.setattr(fair_chance, "network", lambda *_, **__: pytest.fail("it was measured before"))
     fair_chance.main(arguments)
+
+
+def test_a_packs_own_split_is_one_fold_without_an_interval(
+    sites: Pack, tmp_path: Path, fair_chance: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((train, validation, held),) = fair_chance.own_split(sites, "sentinel2")
+    for rows, split in ((train, "train"), (validation, "validation"), (held, "test")):
+        np.testing.assert_array_equal(rows, sites.rows(split, labelled=True))
+    monkeypatch.setattr(fair_chance, "network", lambda *_, **__: 0.5)
+    monkeypatch.setattr(fair_chance, "baseline", lambda *_, **__: 0.25)
+    out = tmp_path / "fair.json"
+    fair_chance.main([str(sites.path), "--modality", "sentinel2", "--own-split", "--out", str(out)])
+    assert out.with_suffix(".md").read_text().splitlines()[-1].endswith("| 50.0 | 25.0 | 25.0 | +25.0 |")
