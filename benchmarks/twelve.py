@@ -108,7 +108,7 @@ def write(given: argparse.Namespace, references: dict[str, str]) -> None:
         "regression on the same train pairs. One teacher a data set. All have the recipe of `--preset quick` (20 "
         "epochs and at least 1,000 steps of 32 to 128 pairs) and the defaults of the methods; both were chosen on "
         "validation pairs, for all sets together, but that images which a data set calls cropped (digits, MNIST, "
-        "Fashion-MNIST, multiple features) are shifted half as far.",
+        "Fashion-MNIST, spoken digits, multiple features) are shifted half as far.",
         "",
         "| data set | rich → poor | pairs, train / test | teacher | RF / LR, rich | none | kd | ds | RF / LR, poor |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
