@@ -88,3 +88,28 @@ def test_one_command_writes_both_documents(tmp_path: Path, cache: Path) -> None:
     assert {r["step"]["split"] for r in stored["results"]} == {"validation", "test"}
     again = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert again.returncode == 0 and len(again.stdout.splitlines()) == 2  # the paths alone: nothing was trained
+
+
+def test_the_averages_table_compares_with_the_last_weights_and_says_no_place(
+    tmp_path: Path, benchmark: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    averaging = benchmark("averaging")  # type: ignore[operator]
+    gains = {"none": 0.0, "0.98": 0.01, "0.99": 0.02, "0.995": -0.01, "0.99, 3": 0.03, "0.995, 3": 0.0}
+    for fold, (modality, base) in enumerate([("optical", 0.5), ("degraded", 0.3)]):
+        step = {
+            "data": "toy",
+            "place": "toy:some/folder",
+            "role": "rich",
+            "modality": modality,
+            "fold": fold,
+            "seed": fold,
+        }
+        held = {kind: {"accuracy": base + gain} for kind, gain in gains.items()}
+        benchmark("steps").work(tmp_path / "runs", [step], lambda _, held=held: {"held_out": held})  # type: ignore[operator]
+    monkeypatch.setattr(averaging, "FOLDER", tmp_path / "runs")
+    averaging.write(tmp_path / "averaging.json")
+    text = (tmp_path / "averaging.md").read_text()
+    assert "| toy | optical | 1 | 50.0 | 51.0 | 52.0 | 49.0 | 53.0 | 50.0 |" in text
+    last = text.strip().splitlines()[-1]
+    assert last.startswith("| mean gain |  | 2 |  | **+1.0") and "**+3.0" in last
+    assert "some/folder" not in text + (tmp_path / "averaging.json").read_text()
