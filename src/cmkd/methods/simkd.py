@@ -35,7 +35,10 @@ def simkd(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
 
 
 class _Follow:
-    """Calls `SimKD.fold` before a classifier runs; a copied student (a moving average) follows the same method."""
+    """Calls `SimKD.fold` before a classifier runs; a copied student follows the same method.
+
+    So a moving average of the student has an averaged backbone behind the projector of the last step.
+    """
 
     def __init__(self, method: SimKD) -> None:
         self.method = method
