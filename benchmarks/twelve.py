@@ -101,12 +101,14 @@ def write(given: argparse.Namespace, references: dict[str, str]) -> None:
     rows = list(json.loads(stored.read_text())["rows"].values()) if stored.exists() else []
     lines = [
         "# Twelve benchmarks", "",
-        f"`python benchmarks/twelve.py --data DATA --seeds {given.seeds}`, commit {commit()}, torch {torch.__version__}, "
-        f"{platform.machine()}, {torch.get_num_threads()} thread(s). Test accuracy in %, of models chosen on "
-        "validation. Students: mean ± sample standard deviation over seeds, in brackets the gain over `none` with "
+        f"`python benchmarks/twelve.py --data DATA --seeds {given.seeds}`, commit {commit()}, "
+        f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} thread(s). "
+        "Test accuracy in %, of models chosen on validation. "
+        "Students: mean ± sample standard deviation over seeds, in brackets the gain over `none` with "
         "Student's 95 % interval of the paired differences. RF / LR: random forest and logistic "
         "regression on the same train pairs. One teacher a data set. All have the recipe of `--preset quick` (20 "
-        "epochs and at least 1,000 steps of 32 to 128 pairs, a moving average of the weights) and the defaults of the methods; both were chosen on "
+        "epochs and at least 1,000 steps of 32 to 128 pairs, a moving average of the weights) "
+        "and the defaults of the methods; both were chosen on "
         "validation pairs, for all sets together, but that images which a data set calls cropped (digits, MNIST, "
         "Fashion-MNIST, spoken digits, multiple features) are shifted half as far.",
         "",

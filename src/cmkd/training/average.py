@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 SLACK = 3
-"""Our choice, with the decay: the best mean of five on held-out pairs of train and validation, and not shown to be above
-the last step's weights (`benchmarks/averaging.py`)."""
+"""Our choice, with the decay: the best mean of five on held-out pairs of train and validation, and not shown to be
+above the last step's weights (`benchmarks/averaging.py`)."""
 
 
 class Average(nn.Module):
