@@ -11,7 +11,7 @@ DATA ?= data
 # one label in ten, and all pairs.
 demo: $(VENV)/.installed
 	$(BIN)/cmkd run --data marine --methods none,kd,ds --seeds 3 --epochs 30 --teacher.size 48 --student.size 48 \
-		--student.labelled 0.1 --out $(DEMO)
+		--student.labeled 0.1 --out $(DEMO)
 	@echo
 	@echo "Open $(DEMO)/report.html in a browser."
 

@@ -23,7 +23,7 @@ from steps import RESULTS, RUNS, Step, collect, load, work
 from trials import CHOICE, CONFIRM, MORE, PARTS, QUICK, SETTINGS, expression, families
 
 from cmkd import structure
-from cmkd.types import UNLABELLED
+from cmkd.types import UNLABELED
 
 SAMPLE = 1000
 """Validation pairs that the comparison with the teacher reads."""
@@ -107,7 +107,7 @@ class Trainings:
         theirs = lean.outputs(guide.model, data.inputs[RICH]["validation"])
         ours = lean.outputs(student, data.inputs[POOR]["validation"])
         target = data.target["validation"]
-        known = target != UNLABELLED
+        known = target != UNLABELED
         result = {
             "validation": float((ours.logits.argmax(1) == target)[known].double().mean()),
             "validation_log_loss": float(torch.nn.functional.cross_entropy(ours.logits[known], target[known])),
@@ -133,8 +133,8 @@ def _structure(ours: Any, theirs: Any, target: torch.Tensor) -> dict[str, float]
         moments = structure.Moments.of(output.embedding[n])
         found[f"{whose}_effective_rank"] = structure.effective_rank(moments)
         found[f"{whose}_correlation_mean_abs"] = structure.correlation_mean_abs(moments)
-        unit = structure.unit_vectors(output.embedding[n].double(), centre=True)
-        found[f"{whose}_uniformity_centred"] = structure.uniformity(unit)
+        unit = structure.unit_vectors(output.embedding[n].double(), center=True)
+        found[f"{whose}_uniformity_centered"] = structure.uniformity(unit)
     return found
 
 

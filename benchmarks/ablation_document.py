@@ -12,7 +12,7 @@ from ablation import chosen, of
 from documents import about, paired, said, spread, table
 from trials import CHOICE, CONFIRM, PARTS, REFERENCE, SETTINGS, expression, families
 
-from cmkd.training.files import write_text
+from cmkd.io import write_text
 
 Results = list[dict[str, Any]]
 
@@ -258,7 +258,7 @@ def _choices(results: Results, settings: Mapping[str, Any]) -> str:
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-    columns = ("severity", "pairs", "labelled", "teacher_width", "student_width", "epochs", "batch")
+    columns = ("severity", "pairs", "labeled", "teacher_width", "student_width", "epochs", "batch")
     rows = [
         [name, f"`{setting['data']}`", *(_cell(column, setting[column]) for column in columns)]
         for name, setting in settings.items()
@@ -267,7 +267,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             table(header, rows),
-            "Severity is that of `cmkd.data.degrade.speckle` (blur, speckle, receiver noise); without one, the poor "
+            "Severity is that of `cmkd.datasets.degradations.speckle` (blur, speckle, receiver noise); without one, the poor "
             "modality is the data set's own sensor. Images go through a CNN of three convolutions, a linear embedding "
             "and a linear classifier (widths 16, 32, 64, 64 unless stated), SGD with one cycle; `mars` through the "
             "library's small encoders with AdamW. No augmentation. Every student makes the same number of steps. "
@@ -277,7 +277,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 
 def _cell(column: str, value: float | None) -> str:
-    if column in ("pairs", "labelled") and not value:
+    if column in ("pairs", "labeled") and not value:
         return "all"
     return "—" if value is None else f"{value:g}"
 

@@ -27,13 +27,15 @@ from simple_baselines import placeless
 from steps import RESULTS, RUNS, Step, load, work
 
 from cmkd import models
-from cmkd.config import AugmentationConfig, OptimiserConfig, TrainerConfig, training_length
-from cmkd.data import Pack, open_data
-from cmkd.evaluation import predict, scores
+from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig, training_length
+from cmkd.data import Pack
+from cmkd.datasets import open_data
+from cmkd.evaluation import scores
+from cmkd.inference import predict
+from cmkd.io import write_json, write_text
 from cmkd.provenance import commit, hardware, versions
-from cmkd.training.average import Average
-from cmkd.training.files import write_json, write_text
-from cmkd.training.fit import Task, fit
+from cmkd.training.ema import ModelEma
+from cmkd.training.fit import TrainingJob, fit
 
 KINDS = {
     "none": (0.0, 10),
@@ -43,7 +45,7 @@ KINDS = {
     "0.99, 3": (0.99, 3),
     "0.995, 3": (0.995, 3),
 }
-"""Decay, and slack where it is not 10 (`cmkd.training.average`); none is the weights of the last step."""
+"""Decay, and warmup where it is not 10 (`cmkd.training.ema`); none is the weights of the last step."""
 FOLDER = RUNS / "averaging"
 
 
@@ -52,13 +54,15 @@ class Averages(Callback):
 
     def __init__(self, pack: Pack, rows: np.ndarray) -> None:
         self.pack, self.rows = pack, rows
-        self.averages: dict[str, Average] = {}
+        self.averages: dict[str, ModelEma] = {}
         self.best: dict[str, tuple[float, float]] = {}
         self.kept: dict[str, dict[str, torch.Tensor]] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with the weights that training begins with."""
-        self.averages = {kind: Average(pl_module.model, decay, slack=slack) for kind, (decay, slack) in KINDS.items()}
+        self.averages = {
+            kind: ModelEma(pl_module.model, decay, warmup=warmup) for kind, (decay, warmup) in KINDS.items()
+        }
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         """Follow one step."""
@@ -94,8 +98,8 @@ def measure(step: Step) -> dict[str, Any]:
     settings = TrainerConfig(batch_size, accelerator="cpu", logger="none", progress="none")
     averages, held = Averages(pack, rows[1]), {}
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(Path(folder), pack, model, "auto", epochs=epochs, seed=step["seed"])
-        fit(task, OptimiserConfig(ema=0.0), AugmentationConfig(), settings, callbacks=[averages])
+        task = TrainingJob(Path(folder), pack, model, "auto", epochs=epochs, seed=step["seed"])
+        fit(task, OptimizerConfig(ema=0.0), AugmentationConfig(), settings, callbacks=[averages])
     for kind, state in averages.kept.items():
         model.load_state_dict(state)
         held[kind] = measured(model, pack, rows[2])
@@ -139,8 +143,8 @@ def markdown(found: Mapping[str, Any]) -> str:
             "# A moving average of the weights",
             "",
             "Accuracy in % on held-out pairs of train and validation, whole groups at a time, mean over trainings, for "
-            "decays of an exponential moving average of the weights (behind the comma the slack at the start, if it is"
-            " not 10; `cmkd.training.average` has the formula); none is the weights of the last step. Each has its own "
+            "decays of an exponential moving average of the weights (behind the comma the warmup at the start, if it is"
+            " not 10; `cmkd.training.ema` has the formula); none is the weights of the last step. Each has its own "
             "best epoch on validation. MARS: persons 1 to 3 are held out in turn, and person 4 is in train alone. "
             "The test split of the benchmark is not read. Last line: mean difference from none over the rows, with "
             "Student's 95 % interval over them.",

@@ -16,10 +16,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cmkd.data import Pack, open_data
-from cmkd.data.card import write_atomically
-from cmkd.data.open import without_place
-from cmkd.data.summary import markdown
+from cmkd.data import Pack
+from cmkd.data.pack.summary import markdown
+from cmkd.datasets import open_data
+from cmkd.datasets.open import without_place
+from cmkd.io import write_bytes
 
 HERE = Path(__file__).parent
 HEAD = (
@@ -89,7 +90,7 @@ def main() -> None:
         cards[opened or pack.card.name] = markdown(pack, gap(pack, results), opened=opened)
         print(f"{opened or pack.card.name}: {len(pack)} pairs", flush=True)
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(given.out, "\n".join([HEAD, *(cards[name] for name in sorted(cards))]).encode())
+    write_bytes(given.out, "\n".join([HEAD, *(cards[name] for name in sorted(cards))]).encode())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-from cmkd.data import Pack, get
+from cmkd.data import Pack
+from cmkd.datasets import DATASETS
 
 RESULTS = Path(__file__).parent / "results"
 PAIRS, TREES = 2000, 60
@@ -37,7 +38,7 @@ def score(pack: Pack, view: str) -> float:
 
 def measure(name: str, source: Path, folder: Path) -> list[str]:
     """Return the row of a data set: the rich view, then the poor one by severity, the default first."""
-    kind = get(name)
+    kind = DATASETS.find(name)
     options: dict[str, object] = {} if name == "fsdd" else {"train_pairs": PAIRS}
     pack = kind(**options).prepare(source, folder / "default")
     about = pack.card.notes.split(" of severity ")

@@ -21,11 +21,11 @@ import torch
 
 from cmkd.config import RunConfig, TrainerConfig
 from cmkd.errors import CmkdError
-from cmkd.experiment import Experiment
+from cmkd.experiment.runner import Experiment
 from cmkd.expression import parse_call
-from cmkd.methods import registry
+from cmkd.io import write_json
+from cmkd.methods import METHODS
 from cmkd.provenance import commit
-from cmkd.training.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -54,7 +54,7 @@ def main() -> None:
     """Run from a command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", action="append", help="as for cmkd run; may be given several times")
-    parser.add_argument("--methods", nargs="+", default=["none", *sorted(set(registry()) - {"none"})])
+    parser.add_argument("--methods", nargs="+", default=["none", *sorted(set(METHODS) - {"none"})])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=Path("runs/every_method"))
     parser.add_argument("--out", type=Path, default=RESULTS / "every_method.md")

@@ -35,13 +35,16 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold
 
 from cmkd import models
-from cmkd.config import AugmentationConfig, OptimiserConfig, TrainerConfig, training_length
-from cmkd.data import Pack, open_data
-from cmkd.data.statistics import ChannelStatistics
+from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig, training_length
+from cmkd.data import Pack
+from cmkd.data.pack.statistics import ChannelStatistics
+from cmkd.datasets import open_data
 from cmkd.errors import CmkdError
-from cmkd.evaluation import interval, predict
-from cmkd.training.files import load_model, write_json, write_text
-from cmkd.training.fit import Task, fit
+from cmkd.evaluation import interval
+from cmkd.inference import predict
+from cmkd.io import write_json, write_text
+from cmkd.models.checkpoint import load_model
+from cmkd.training.fit import TrainingJob, fit
 
 RESULTS = Path(__file__).parent / "results" / "fair_chance.json"
 FOLDS, PARTS = 5, 4
@@ -56,7 +59,7 @@ def folds(pack: Pack, name: str, *, seed: int = 0) -> Iterator[tuple[_Rows, _Row
     Raises:
         CmkdError: there are fewer groups than folds.
     """
-    given = [pack.rows(split, modalities=(name,), labelled=True) for split in ("train", "validation")]
+    given = [pack.rows(split, modalities=(name,), labeled=True) for split in ("train", "validation")]
     rows = np.sort(np.concatenate(given))
     index = pack.index.iloc[rows]
     label, group = index["label"].to_numpy(), index["group"].where(index["group"] != "", index["id"]).to_numpy()
@@ -78,7 +81,7 @@ def folds(pack: Pack, name: str, *, seed: int = 0) -> Iterator[tuple[_Rows, _Row
 def own_split(pack: Pack, name: str) -> Iterator[tuple[_Rows, _Rows, _Rows]]:
     """Yield train, validation and test rows of the pack itself, as one fold."""
     train, validation, test = (
-        pack.rows(split, modalities=(name,), labelled=True) for split in ("train", "validation", "test")
+        pack.rows(split, modalities=(name,), labeled=True) for split in ("train", "validation", "test")
     )
     yield train, validation, test
 
@@ -105,8 +108,8 @@ def network(pack: Pack, name: str, rows: Sequence[_Rows], *, seed: int, epochs: 
     torch.manual_seed(seed)
     model = models.build("auto", cut.modality(name), classes=len(cut.classes))
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(Path(folder), cut, model, "auto", epochs=epochs, seed=seed)
-        best, _ = load_model(fit(task, OptimiserConfig(), AugmentationConfig(), trainer))
+        task = TrainingJob(Path(folder), cut, model, "auto", epochs=epochs, seed=seed)
+        best, _ = load_model(fit(task, OptimizerConfig(), AugmentationConfig(), trainer))
     return _share(predict(best, cut, held).argmax(1), cut, held)
 
 
@@ -180,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             digests = [pack.card.sha256[file] for file in (pack.modality(name).file, pack.card.index_file)]
             # the whole recipe is part of it, so that figures of a former one are measured again
             recipe = [
-                asdict(OptimiserConfig()),
+                asdict(OptimizerConfig()),
                 asdict(AugmentationConfig()),
                 given.epochs,
                 given.trees,
@@ -196,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     measured[kind].append(baseline(pack, name, rows, kind, trees=given.trees))
             row = {"data": pack.card.name, "modality": name, "reference": placeless(reference), "folds": measured}
             row["pairs"] = sum(
-                len(pack.rows(split, modalities=(name,), labelled=True)) for split in ("train", "validation")
+                len(pack.rows(split, modalities=(name,), labeled=True)) for split in ("train", "validation")
             )
             same = ("reference", "modality")  # a row of the same with another recipe or other files is replaced
             kept = {k: r for k, r in results["rows"].items() if any(r[f] != row[f] for f in same)}

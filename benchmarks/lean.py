@@ -3,7 +3,7 @@
 ``cmkd run`` keeps histories, checkpoints and a state to resume from for every training. Here
 the data lie in memory, the teacher's outputs are computed once, and nothing is written but numbers. The loop is the
 one the library documents for other trainers: ``loss = cross-entropy + sum of the method's terms``, with the method's
-parameters in the optimiser.
+parameters in the optimizer.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cmkd.data import Pack, open_data
-from cmkd.data.degrade import speckle
+from cmkd.data import Pack
+from cmkd.datasets import open_data
+from cmkd.datasets.degradations import speckle
 from cmkd.methods.combine import from_expression
 from cmkd.models import Model, build
-from cmkd.types import UNLABELLED, Batch, Modality, Output
+from cmkd.types import UNLABELED, Batch, Modality, Output
 
 RICH, POOR = "rich", "poor"
 SPLITS = ("train", "validation", "test")
@@ -36,22 +37,22 @@ class Setting:
 
     Args:
         data: what `cmkd.data.open_data` opens.
-        severity: the poor modality is the rich one through `cmkd.data.degrade.speckle`; None takes the data's own.
+        severity: the poor modality is the rich one through `cmkd.datasets.degradations.speckle`; None takes the data's own.
         pairs: training pairs, the first so many of the split; 0 for all. Validation keeps its size.
-        labelled: training pairs that keep their label; 0 for all.
+        labeled: training pairs that keep their label; 0 for all.
         teacher_width: channels of the first layer, or the width of the encoder of series and points.
         student_width: likewise.
         epochs: passes over the pairs.
         batch: pairs a step.
         joined: two images side by side are one sample, of as many classes as there are ordered pairs of theirs.
         other_classes: the teacher knows the first half of the classes and all their labels; the student is to tell the
-            second half apart, of which it has the labels that `labelled` leaves. All pairs are there for both.
+            second half apart, of which it has the labels that `labeled` leaves. All pairs are there for both.
     """
 
     data: str
     severity: float | None = None
     pairs: int = 0
-    labelled: int = 0
+    labeled: int = 0
     teacher_width: int = 16
     student_width: int = 16
     epochs: int = 12
@@ -103,7 +104,7 @@ class Arrays:
 
     Args:
         inputs: modality -> split -> ``(n, ...)``.
-        target: split -> ``(n,)``; `UNLABELLED` where the label is withheld.
+        target: split -> ``(n,)``; `UNLABELED` where the label is withheld.
         modalities: their descriptions.
         classes: how many.
         taught: the teacher's labels where its classes are others.
@@ -129,7 +130,7 @@ def arrays(setting: Setting) -> Arrays:
     """Read a data set; degradation and withheld labels are the same whatever the seed of a training."""
     pack = _pack(setting.data)
     names = {RICH: pack.card.rich or "", POOR: pack.card.poor or ""}
-    rows = {split: pack.rows(split, modalities=list(names.values()), labelled=True) for split in SPLITS}
+    rows = {split: pack.rows(split, modalities=list(names.values()), labeled=True) for split in SPLITS}
     if setting.pairs:
         rows["train"] = np.sort(np.random.default_rng(0).permutation(rows["train"])[: setting.pairs])
     labels = pack.index["label"].to_numpy(dtype=np.int64)
@@ -141,10 +142,10 @@ def arrays(setting: Setting) -> Arrays:
         classes *= classes
     if setting.other_classes:
         classes //= 2
-        taught = {split: torch.where(known < classes, known, UNLABELLED) for split, known in target.items()}
-        target = {split: (known - classes).clamp(min=UNLABELLED) for split, known in target.items()}
-    if setting.labelled:
-        target["train"] = _withhold(target["train"], setting.labelled)
+        taught = {split: torch.where(known < classes, known, UNLABELED) for split, known in target.items()}
+        target = {split: (known - classes).clamp(min=UNLABELED) for split, known in target.items()}
+    if setting.labeled:
+        target["train"] = _withhold(target["train"], setting.labeled)
     if setting.severity is not None:
         full = 16.0 if pack.card.name == "digits" else 255.0
         raw[POOR] = {
@@ -175,12 +176,12 @@ def _degrade(images: NDArray[np.float32], severity: float, stream: int) -> NDArr
     return speckle(images, severity=severity, generator=np.random.default_rng([7, stream]))
 
 
-def _withhold(target: Tensor, labelled: int) -> Tensor:
+def _withhold(target: Tensor, labeled: int) -> Tensor:
     """Keep as many labels of each class, those of its first pairs."""
-    kept = torch.full_like(target, UNLABELLED)
-    classes = target[target != UNLABELLED].unique()
+    kept = torch.full_like(target, UNLABELED)
+    classes = target[target != UNLABELED].unique()
     for label in classes:
-        rows = (target == label).nonzero()[: max(1, labelled // len(classes)), 0]
+        rows = (target == label).nonzero()[: max(1, labeled // len(classes)), 0]
         kept[rows] = label
     return kept
 
@@ -209,7 +210,7 @@ def outputs(trained: Model, inputs: Tensor, *, batch: int = 500) -> Output:
     trained.eval()
     with torch.no_grad():
         parts = [trained(piece) for piece in inputs.split(batch)]
-    maps = tuple(torch.cat(stage) for stage in zip(*(p.maps for p in parts), strict=True))
+    maps = tuple(torch.cat(stage) for stage in zip(*(p.feature_maps for p in parts), strict=True))
     return Output(torch.cat([p.logits for p in parts]), torch.cat([p.embedding for p in parts]), maps)
 
 
@@ -217,7 +218,7 @@ def accuracy(trained: Model, data: Arrays, role: str, split: str) -> float:
     """Return the share of right answers among the pairs with a label."""
     target = data.labels(role)[split]
     right = outputs(trained, data.inputs[role][split]).logits.argmax(1) == target
-    return float(right[target != UNLABELLED].double().mean())
+    return float(right[target != UNLABELED].double().mean())
 
 
 @dataclass
@@ -254,7 +255,7 @@ def train(
     student = model(data.modalities[role], data.classes, width)
     inputs, target = data.inputs[role]["train"], data.labels(role)["train"]
     if guide is None or method == "none":
-        rows_all, term = (target != UNLABELLED).nonzero()[:, 0], None
+        rows_all, term = (target != UNLABELED).nonzero()[:, 0], None
     else:
         rows_all = torch.arange(len(target))
         term = from_expression(method, student.spec, guide.model.spec, {})
@@ -263,7 +264,7 @@ def train(
     trained: list[nn.Module] = [student] if term is None else [student, term]
     # pairs without a label are extra pairs, not extra steps: every method makes as many steps as there are pairs for
     steps = max(1, len(target) // setting.batch) * setting.epochs
-    optimiser, schedule = _optimiser(trained, data.modalities[role].kind, steps, setting.batch)
+    optimizer, schedule = _optimizer(trained, data.modalities[role].kind, steps, setting.batch)
     order = torch.Generator().manual_seed(seed)
     student.train()
     step = 0
@@ -273,21 +274,21 @@ def train(
                 break
             output = student(inputs[rows])
             labels = target[rows]
-            loss = F.cross_entropy(output.logits, labels, ignore_index=UNLABELLED, reduction="sum")
-            loss = loss / (labels != UNLABELLED).sum().clamp(min=1)
+            loss = F.cross_entropy(output.logits, labels, ignore_index=UNLABELED, reduction="sum")
+            loss = loss / (labels != UNLABELED).sum().clamp(min=1)
             if term is not None and guide is not None:
                 batch = Batch({}, labels, rows, {})
                 loss = loss + torch.stack(list(term(output, guide.output.select(rows), batch).values())).sum()
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_([p for part in trained for p in part.parameters()], 5.0)
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             step += 1
     return copy.deepcopy(student).eval().requires_grad_(False)
 
 
-def _optimiser(
+def _optimizer(
     trained: list[nn.Module], kind: str, steps: int, batch: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     parameters = [p for part in trained for p in part.parameters() if p.requires_grad]

@@ -4,7 +4,7 @@
 
 A pack of random pairs is written, read once so that it is in memory (the page cache), and then read in batches in four
 ways that take turns: the training loader alone; the same without shuffling, as evaluation reads; with the float32
-standardisation that is a model's first layer; and with the default augmentation before it. The loader reads ahead in a
+standardization that is a model's first layer; and with the default augmentation before it. The loader reads ahead in a
 thread of its own, so with one thread for torch two cores are busy. The bar is 20,000 pairs a second for the loader.
 """
 
@@ -25,10 +25,10 @@ import numpy as np
 import torch
 
 from cmkd.config import AugmentationConfig
-from cmkd.data.augment import augment
-from cmkd.data.pack import Pack
-from cmkd.data.writer import PackWriter
+from cmkd.data.pack.pack import Pack
+from cmkd.data.pack.writer import PackWriter
 from cmkd.models.base import Preprocess
+from cmkd.training.augment import augment
 from cmkd.training.loader import PairLoader
 from cmkd.types import Batch, Modality
 
@@ -45,7 +45,7 @@ def write_pack(folder: Path, pairs: int, side: int) -> Pack:
         Modality("radar", "image", (1, side, side), "uint8"),
     ]
     with PackWriter(
-        folder, name="speed", classes=["a", "b"], modalities=modalities, registered=[("optical", "radar")]
+        folder, name="speed", classes=["a", "b"], modalities=modalities, co_registered=[("optical", "radar")]
     ) as writer:
         for start in range(0, pairs, CHUNK):
             count = min(CHUNK, pairs - start)
@@ -69,19 +69,19 @@ def epoch(pack: Pack, batch_size: int, number: int, use: Callable[[Batch], objec
 def measure(pack: Pack, batch_size: int, rounds: int) -> dict[str, list[float]]:
     """Return pairs a second for each way and round; a first round is thrown away."""
     layers = {name: Preprocess(modality) for name, modality in pack.modalities.items()}
-    strengths, registered = AugmentationConfig().of_data(mirror=True, cropped=False), pack.card.registered
+    strengths, co_registered = AugmentationConfig().of_data(mirror=True, cropped=False), pack.card.co_registered
 
-    def standardise(batch: Batch) -> object:
+    def standardize(batch: Batch) -> object:
         return [layers[name](value) for name, value in batch.inputs.items()]
 
     def augmented(batch: Batch) -> object:
-        return standardise(augment(batch, pack.modalities, strengths, seed=0, view=0, registered=registered))
+        return standardize(augment(batch, pack.modalities, strengths, seed=0, view=0, co_registered=co_registered))
 
     ways: dict[str, Callable[[int], float]] = {
         "loader": lambda n: epoch(pack, batch_size, n, len),
         "loader, in order": lambda n: epoch(pack, batch_size, n, len, shuffle=False),
-        "loader, standardised": lambda n: epoch(pack, batch_size, n, standardise),
-        "loader, augmented, standardised": lambda n: epoch(pack, batch_size, n, augmented),
+        "loader, standardized": lambda n: epoch(pack, batch_size, n, standardize),
+        "loader, augmented, standardized": lambda n: epoch(pack, batch_size, n, augmented),
     }
     found: dict[str, list[float]] = {name: [] for name in ways}
     with torch.no_grad():

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cmkd.config import ModelConfig, OptimiserConfig, RunConfig, TrainerConfig
-from cmkd.data.marine.scene import VERSION
-from cmkd.experiment import Experiment
+from cmkd.config import ModelConfig, OptimizerConfig, RunConfig, TrainerConfig
+from cmkd.experiment.runner import Experiment
 from cmkd.provenance import commit
+from cmkd.simulators.marine.scene import VERSION
 
 RESULT = Path(__file__).parent / "results" / "marine_gap.md"
 
@@ -46,7 +46,7 @@ def main() -> None:
                 seeds=given.seeds,
                 epochs=given.epochs,
                 teacher=ModelConfig(checkpoint=teacher),
-                optimiser=OptimiserConfig(learning_rate=1.2e-2),
+                optimizer=OptimizerConfig(learning_rate=1.2e-2),
                 trainer=TrainerConfig(batch_size=32, logger="none"),
             )
         ).run()

@@ -16,9 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from cmkd.data.marine.dataset import write_pack
-from cmkd.data.marine.scene import VERSION
-from cmkd.data.marine.simulate import Recipe, available_workers
+from cmkd.simulators.marine.packing import write_pack
+from cmkd.simulators.marine.scene import VERSION
+from cmkd.simulators.marine.simulate import Recipe, available_workers
 
 RESULT = Path(__file__).parent / "results" / "marine_speed.md"
 

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmkd.methods import Method, create, registry
+from cmkd.methods import METHODS, Method, create
 from cmkd.types import Batch, Output, Spec
 
 CLASSES, PAIRS = 10, 10_000
@@ -103,9 +103,9 @@ def measure(names: list[str], rounds: int, size: int, side: int) -> list[dict[st
         if (
             name != "teacher_init"
         ):  # a student of the teacher's widths would be needed, and a step costs what none costs
-            method.bind(student, teacher_model)
+            method.setup(student, teacher_model)
         method.on_train_start(PAIRS)
-        method.on_epoch_start(0)
+        method.on_train_epoch_start(0)
         steps[name] = make_step(method, student, teacher, images, batch)
         steps[name]().backward()  # warm
         memory[name] = saved_bytes(steps[name], [*student.parameters(), *method.parameters()])
@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    names = ["none", *(name for name in registry() if name != "none")]
+    names = ["none", *(name for name in METHODS if name != "none")]
     rows = measure(names, chosen.rounds, chosen.batch, chosen.side)
     command = f"python benchmarks/methods_cost.py {' '.join(sys.argv[1:])}".strip()
     about = (

@@ -66,7 +66,7 @@ class Networks:
         sample = slice(0, SAMPLE)
         target = data.target["validation"][sample]
         output = lean.outputs(trained, data.inputs[role]["validation"][sample])
-        stages = {f"map {place + 1}": features for place, features in enumerate(output.maps)}
+        stages = {f"map {place + 1}": features for place, features in enumerate(output.feature_maps)}
         stages["embedding"] = output.embedding
         measured = {name: _finite(structure.describe(features, target)) for name, features in stages.items()}
         found = lean.accuracy(trained, data, role, "validation")

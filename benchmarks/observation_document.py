@@ -14,25 +14,25 @@ from matplotlib.figure import Figure
 from observation_values import Results, columns, mean, rho, value, views
 from trials import REFERENCE, expression
 
-from cmkd.report.figures import COLOURS
+from cmkd.io import write_text
+from cmkd.report.figures import COLORS
 from cmkd.report.structure import relation_figure, save
-from cmkd.training.files import write_text
 
 METRICS = (
     ("embedding", "correlation_mean_abs", "mean absolute correlation of channels, embedding", -1),
     ("embedding", "effective_rank", "effective rank, embedding", 1),
     ("embedding", "participation_ratio", "participation ratio, embedding", 1),
     ("embedding", "spectral_decay", "decay of the spectrum, embedding", -1),
-    ("embedding", "uniformity_centred", "uniformity, centred embedding", -1),
+    ("embedding", "uniformity_centered", "uniformity, centered embedding", -1),
     ("map", "correlation_mean_abs", "mean absolute correlation of channels, deepest map", -1),
     ("map", "effective_rank", "effective rank, deepest map", 1),
     ("map", "uniformity", "uniformity, deepest map", -1),
-    ("map", "uniformity_centred", "uniformity, centred deepest map", -1),
+    ("map", "uniformity_centered", "uniformity, centered deepest map", -1),
 )
 """Stage, metric, what it is called, and the sign its correlation with discriminability has if the observation holds."""
 PROBES = (
     ("linear_probe_accuracy", "linear probe"),
-    ("knn_accuracy", "5 nearest neighbours"),
+    ("knn_accuracy", "5 nearest neighbors"),
     ("fisher_ratio", "Fisher ratio"),
 )
 STUDENTS = {
@@ -47,7 +47,7 @@ LIKENESS = (
     ("prediction_agreement", "agreement of predictions"),
     ("student_effective_rank", "effective rank"),
     ("student_correlation_mean_abs", "mean absolute correlation"),
-    ("student_uniformity_centred", "uniformity, centred"),
+    ("student_uniformity_centered", "uniformity, centered"),
 )
 
 
@@ -182,7 +182,7 @@ def _by_severity(ladders: Results, names: Sequence[str]) -> str:
 
 _HEADER = (
     "", "networks", "accuracy (%)", "probe (%)", "mean abs. r, embedding", "effective rank, embedding",
-    "uniformity, centred embedding", "uniformity, centred map",
+    "uniformity, centered embedding", "uniformity, centered map",
 )  # fmt: skip
 
 
@@ -193,8 +193,8 @@ def _row(own: Results) -> list[str]:
         f"{100 * mean(own, 'embedding', 'linear_probe_accuracy'):.1f}",
         plain(mean(own, "embedding", "correlation_mean_abs"), 3),
         plain(mean(own, "embedding", "effective_rank"), 1),
-        plain(mean(own, "embedding", "uniformity_centred")),
-        plain(mean(own, "map", "uniformity_centred")),
+        plain(mean(own, "embedding", "uniformity_centered")),
+        plain(mean(own, "map", "uniformity_centered")),
     ]
 
 
@@ -245,7 +245,7 @@ def _ladder_figure(ladders: Results, names: Sequence[str]) -> Figure:
         ("embedding", "correlation_mean_abs", "mean |r| of channels, embedding", 1.0),
         ("embedding", "effective_rank", "effective rank, embedding", 1.0),
         ("map", "uniformity", "uniformity, deepest map", 1.0),
-        ("map", "uniformity_centred", "uniformity, centred deepest map", 1.0),
+        ("map", "uniformity_centered", "uniformity, centered deepest map", 1.0),
         ("embedding", "fisher_ratio", "Fisher ratio, embedding", 1.0),
     )
     for axes, (stage, metric, label, factor) in zip(figure.subplots(2, 3).flat, panels, strict=True):
@@ -253,11 +253,11 @@ def _ladder_figure(ladders: Results, names: Sequence[str]) -> Figure:
             own = [r for r in ladders if r["step"]["name"] == name]
             severities = sorted({r["step"]["setting"]["severity"] for r in own})
             at = [[r for r in own if r["step"]["setting"]["severity"] == s] for s in severities]
-            colour, marker = COLOURS[place], "os^D"[place % 4]
-            axes.plot(severities, [factor * mean(rung, stage, metric) for rung in at], color=colour, label=name)
+            color, marker = COLORS[place], "os^D"[place % 4]
+            axes.plot(severities, [factor * mean(rung, stage, metric) for rung in at], color=color, label=name)
             x, _, steps = columns(own, stage, metric, "linear_probe_accuracy")
             dots = [step["setting"]["severity"] for step in steps]
-            axes.plot(dots, factor * x, marker, color=colour, markersize=3.5, alpha=0.6, markeredgewidth=0)
+            axes.plot(dots, factor * x, marker, color=color, markersize=3.5, alpha=0.6, markeredgewidth=0)
         axes.set_xlabel("severity of the degradation")
         axes.set_ylabel(label, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)

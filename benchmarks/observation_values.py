@@ -49,7 +49,7 @@ def relative_ranks(values: Array) -> Array:
     return np.asarray(rankdata(values) / len(values))
 
 
-def centred(values: Array) -> Array:
+def centered(values: Array) -> Array:
     """Return what differs from the mean."""
     return values - values.mean()
 
@@ -61,7 +61,7 @@ def views(results: Results, stage: str, metric: str, probe: str) -> list[tuple[f
     rungs = [(step["name"], step["setting"]["severity"]) for step in steps]
     several = np.array([rungs.count(rung) > 1 for rung in rungs], dtype=bool)  # one network has nothing to differ from
     kept = [rung for rung, enough in zip(rungs, several, strict=True) if enough]
-    at_rung = within(x[several], y[several], kept, centred)
+    at_rung = within(x[several], y[several], kept, centered)
     return [rho(*within(x, y, ladders, relative_ranks)), rho(*at_rung)]
 
 

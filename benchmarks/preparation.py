@@ -20,16 +20,16 @@ from pathlib import Path
 
 from simple_baselines import placeless
 
-from cmkd.data.card import write_atomically
-from cmkd.experiment import commit
+from cmkd.experiment.runner import commit
+from cmkd.io import write_bytes
 
 RESULTS = Path(__file__).parent / "results"
 CHILD = """
 import json, pathlib, re, sys, time
-from cmkd.data import open_data, registry
+from cmkd.datasets import open_data, DATASETS
 import pandas, pyarrow, sklearn.model_selection, torch
 
-registry()
+DATASETS
 start, pairs = time.perf_counter(), 0
 if sys.argv[1]:
     pairs = len(open_data(sys.argv[1]))
@@ -74,7 +74,7 @@ def main() -> None:
         f"end: {os.getloadavg()[0]:.1f}.", "",
         "| data set | pairs | seconds | pairs/s | peak memory, MiB above |", "|---|---:|---:|---:|---:|", *rows,
     ]  # fmt: skip
-    write_atomically(RESULTS / "preparation.md", ("\n".join(lines) + "\n").encode())
+    write_bytes(RESULTS / "preparation.md", ("\n".join(lines) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -29,8 +29,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cmkd.data import Modality, Pack, open_data
-from cmkd.data.card import write_atomically
+from cmkd.data import Modality, Pack
+from cmkd.datasets import open_data
+from cmkd.io import write_bytes
 
 RESULTS = Path(__file__).parent / "results" / "simple_baselines.json"
 FEW = 3072
@@ -84,13 +85,13 @@ def _pixels(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _summary(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Summarise ``(n, channels, values)`` per channel."""
+    """Summarize ``(n, channels, values)`` per channel."""
     parts = [x.mean(2), x.std(2), x.min(2), x.max(2), *np.quantile(x, QUANTILES, axis=2)]
     return np.concatenate(parts, 1).astype(np.float32)
 
 
 def _cloud(x: NDArray[np.float32], *, quantiles: bool = True) -> NDArray[np.float32]:
-    """Summarise ``(n, points, features)`` over the rows that are not all zero."""
+    """Summarize ``(n, points, features)`` over the rows that are not all zero."""
     real = x.any(-1, keepdims=True)
     count = real.sum(1)
     mean = x.sum(1) / count.clip(1)
@@ -127,7 +128,7 @@ def candidates(kind: str, *, trees: int, seed: int) -> dict[str, Any]:
 def measure(pack: Pack, name: str, kind: str, *, trees: int, limit: int, seed: int) -> dict[str, Any]:
     """Fit a kind of model on one modality; return its accuracies, and what was chosen on validation."""
     start = time.monotonic()
-    rows = {split: pack.rows(split, modalities=[name], labelled=True) for split in ("train", "validation", "test")}
+    rows = {split: pack.rows(split, modalities=[name], labeled=True) for split in ("train", "validation", "test")}
     every = len(rows["train"])
     if every > limit:
         rows["train"] = np.sort(np.random.default_rng(seed).choice(rows["train"], limit, replace=False))
@@ -242,8 +243,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     flush=True,
                 )
                 given.out.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(given.out, json.dumps(results, indent=1).encode())
-    write_atomically(given.out.with_suffix(".md"), markdown(results).encode())
+                write_bytes(given.out, json.dumps(results, indent=1).encode())
+    write_bytes(given.out.with_suffix(".md"), markdown(results).encode())
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cmkd.io import write_json
 from cmkd.provenance import commit, hardware, versions
-from cmkd.training.files import write_json
 
 Step = Mapping[str, Any]
 RUNS = Path("runs/studies")

@@ -14,22 +14,22 @@ SETTINGS = {
     "digits": Setting("digits", severity=0.5, epochs=15, batch=64),
     "fashion_mnist": Setting(FASHION, severity=0.6, pairs=4000),
     "mars": Setting("mars", pairs=2000, teacher_width=16, student_width=16, epochs=8),
-    "digits, few labels": Setting("digits", severity=0.5, labelled=60, epochs=15, batch=64),
+    "digits, few labels": Setting("digits", severity=0.5, labeled=60, epochs=15, batch=64),
     "digits, wide gap": Setting("digits", severity=0.9, epochs=15, batch=64),
     "digits, unlike widths": Setting("digits", severity=0.5, epochs=15, batch=64, teacher_width=32, student_width=8),
     "digits, large batch": Setting("digits", severity=0.5, epochs=40, batch=512),
     "digits, 100 classes": Setting("digits", severity=0.5, batch=64, joined=True),
-    "fashion_mnist, few labels": Setting(FASHION, severity=0.6, pairs=4000, labelled=200),
+    "fashion_mnist, few labels": Setting(FASHION, severity=0.6, pairs=4000, labeled=200),
     "fashion_mnist, wide gap": Setting(FASHION, severity=1.0, pairs=4000),
-    "digits, other classes": Setting("digits", severity=0.5, labelled=50, epochs=15, batch=64, other_classes=True),
+    "digits, other classes": Setting("digits", severity=0.5, labeled=50, epochs=15, batch=64, other_classes=True),
     "fashion_mnist, other classes": Setting(
-        FASHION, severity=0.6, pairs=4000, labelled=50, epochs=6, other_classes=True
+        FASHION, severity=0.6, pairs=4000, labeled=50, epochs=6, other_classes=True
     ),
 }
 QUICK = {
     "digits": Setting("digits", severity=0.5, pairs=200, epochs=1, batch=64, teacher_width=4, student_width=4),
     "digits, other classes": Setting(
-        "digits", severity=0.5, labelled=50, epochs=1, batch=64, teacher_width=4, student_width=4, other_classes=True
+        "digits", severity=0.5, labeled=50, epochs=1, batch=64, teacher_width=4, student_width=4, other_classes=True
     ),
 }
 
@@ -113,8 +113,8 @@ PARTS: Mapping[str, Mapping[str, object]] = {
     "off-diagonal weight x 10": {"off_diagonal_weight": 0.05},
     "uniformity: hinge to the teacher's": {"uniformity_reference": "teacher", "uniformity_weight": 0.1},
     "uniformity of the student alone": {"uniformity_reference": "self", "uniformity_weight": 0.1},
-    "uniformity of the student alone, not centred": {
-        "uniformity_reference": "self", "uniformity_weight": 0.1, "centre": False,
+    "uniformity of the student alone, not centered": {
+        "uniformity_reference": "self", "uniformity_weight": 0.1, "center": False,
     },
     "uniformity weight x 10": {"uniformity_weight": 3},
     "uniformity of the last two stages": {"stages": [-2, -1]},

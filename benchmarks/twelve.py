@@ -21,7 +21,7 @@ import torch
 from simple_baselines import placeless
 
 from cmkd.config import RunConfig, TrainerConfig
-from cmkd.experiment import Experiment
+from cmkd.experiment.runner import Experiment
 from cmkd.provenance import commit
 from cmkd.report import write_report
 

@@ -26,14 +26,14 @@ rich = torch.randn(64, 8) + 3.0 * target[:, None]  # stands for the embedding of
 poor = rich[:, :2] + torch.randn(64, 2)
 body, head = torch.nn.Linear(2, 4), torch.nn.Linear(4, 2)
 method = CosineHint(Spec(classes=2, dim=4), Spec(classes=2, dim=8))
-optimiser = torch.optim.Adam(torch.nn.ModuleList([body, head, method]).parameters(), lr=0.02)
+optimizer = torch.optim.Adam(torch.nn.ModuleList([body, head, method]).parameters(), lr=0.02)
 for step in range(101):
     embedding = body(poor).relu()
     student, teacher = Output(head(embedding), embedding), Output(torch.zeros(64, 2), rich)  # its logits are not read
     terms = method(student, teacher, Batch({}, target, torch.arange(64)))
     loss = F.cross_entropy(student.logits, target) + sum(terms.values())
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss.backward()
-    optimiser.step()
+    optimizer.step()
     if step % 50 == 0:
         print(f"step {step}: loss {loss.item():.3f}, cosine_hint {terms['cosine_hint'].item():.3f}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cmkd.data.pack import Pack
+from cmkd.data.pack.pack import Pack
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -27,6 +27,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def digits(cache: Path) -> Pack:
     """The digits data set, real and small."""
-    from cmkd.data.open import open_data
+    from cmkd.datasets.open import open_data
 
     return open_data("digits")

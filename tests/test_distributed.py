@@ -9,7 +9,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from cmkd.distributed import GlobalBatchNorm, gather, synchronise_batch_norm
+from cmkd.distributed import GlobalBatchNorm, gather, synchronize_batch_norm
 
 
 def loss(x: torch.Tensor) -> torch.Tensor:
@@ -29,7 +29,7 @@ def worker(rank: int, folder: str, split: int) -> None:
     local = (data[:split], data[split:])[rank].clone().requires_grad_()
     total = loss(gather(local))
     total.backward()
-    net = synchronise_batch_norm(network())
+    net = synchronize_batch_norm(network())
     images = torch.load(f"{folder}/images.pt", weights_only=True).tensor_split(2)[rank]
     net(images).square().sum().backward()
     grads = [p.grad for p in net.parameters()]
@@ -55,7 +55,7 @@ def test_gather_and_batch_norm_equal_one_process(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.cat([first["grad"], second["grad"]]), 2 * whole.grad, rtol=1e-10, atol=1e-12)
     net = network()
     net(images).square().sum().backward()
-    # tolerance: the synchronised statistics are float32
+    # tolerance: the synchronized statistics are float32
     torch.testing.assert_close(first["mean"], net[1].running_mean, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(first["var"], net[1].running_var, rtol=1e-5, atol=1e-6)
     for i, p in enumerate(net.parameters()):

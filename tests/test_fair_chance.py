@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cmkd.data import Pack
-from cmkd.data.presto import Presto
+from cmkd.datasets.presto import Presto
 from cmkd.errors import CmkdError
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -32,7 +32,7 @@ def test_each_pair_is_held_out_once_with_its_whole_group_and_no_test_pair_is_rea
     sites: Pack, fair_chance: ModuleType
 ) -> None:
     cuts = list(fair_chance.folds(sites, "sentinel2"))
-    given = np.concatenate([sites.rows(split, labelled=True) for split in ("train", "validation")])
+    given = np.concatenate([sites.rows(split, labeled=True) for split in ("train", "validation")])
     assert len(cuts) == fair_chance.FOLDS
     assert sorted(np.concatenate([held for *_, held in cuts]).tolist()) == sorted(given.tolist())
     group = sites.index["group"].to_numpy()
@@ -41,7 +41,7 @@ def test_each_pair_is_held_out_once_with_its_whole_group_and_no_test_pair_is_rea
         assert sum(len(set(group[part])) for part in parts) == len(set(group[given]))
 
 
-def test_a_cut_standardises_by_its_own_train_pairs_and_leaves_the_pack_as_it_was(
+def test_a_cut_standardizes_by_its_own_train_pairs_and_leaves_the_pack_as_it_was(
     sites: Pack, fair_chance: ModuleType
 ) -> None:
     train, validation, _ = next(fair_chance.folds(sites, "sentinel2"))
@@ -80,7 +80,7 @@ def test_a_packs_own_split_is_one_fold_without_an_interval(
 ) -> None:
     ((train, validation, held),) = fair_chance.own_split(sites, "sentinel2")
     for rows, split in ((train, "train"), (validation, "validation"), (held, "test")):
-        np.testing.assert_array_equal(rows, sites.rows(split, labelled=True))
+        np.testing.assert_array_equal(rows, sites.rows(split, labeled=True))
     monkeypatch.setattr(fair_chance, "network", lambda *_, **__: 0.5)
     monkeypatch.setattr(fair_chance, "baseline", lambda *_, **__: 0.25)
     out = tmp_path / "fair.json"

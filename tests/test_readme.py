@@ -34,11 +34,11 @@ def test_a_loop_of_ones_own() -> None:
         "labels": torch.arange(6),
         "indices": torch.arange(6),
         "cross_entropy": torch.tensor(1.0),
-        "optimiser": torch.optim.SGD(student.parameters(), lr=0.1),
+        "optimizer": torch.optim.SGD(student.parameters(), lr=0.1),
     }
     exec(BLOCKS[1], made)
     loss = made["loss"]
     assert isinstance(loss, torch.Tensor) and bool(loss.isfinite())
     loss.backward()
     assert student.weight.grad is not None
-    assert len(made["optimiser"].param_groups) == 2  # type: ignore[attr-defined]
+    assert len(made["optimizer"].param_groups) == 2  # type: ignore[attr-defined]

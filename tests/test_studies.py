@@ -61,7 +61,7 @@ def test_the_choice_reads_validation_alone(benchmark: object) -> None:
 
 def test_one_seed_is_one_start_and_one_training(benchmark: object, cache: Path) -> None:
     lean = benchmark("lean")  # type: ignore[operator]
-    setting = lean.Setting("digits", severity=0.5, pairs=128, labelled=30, epochs=1, batch=64, student_width=4)
+    setting = lean.Setting("digits", severity=0.5, pairs=128, labeled=30, epochs=1, batch=64, student_width=4)
     data = lean.arrays(setting)
     assert int((data.target["train"] >= 0).sum()) == 30 and len(data.target["validation"]) == 360
     guide = lean.teacher(setting, data, 3)

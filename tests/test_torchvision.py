@@ -5,26 +5,26 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from cmkd._torchvision import mend
-
-CHECK = "import {first}\n{mend}import torchvision, timm\nprint('ok')"
+import pytest
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_timm_can_be_imported_after_the_mend() -> None:
-    done = run("from cmkd._torchvision import mend\nmend()\nimport torchvision, timm\nprint('ok')")
+@pytest.mark.parametrize("first", ["import cmkd", "from cmkd import methods", "import cmkd.ops", "import cmkd.types"])
+@pytest.mark.parametrize("then", ["import lightning", "import timm"])
+def test_users_may_import_what_needs_torchvision_after_any_part_of_cmkd(first: str, then: str) -> None:
+    done = run(f"{first}\n{then}\nimport torchvision\nprint('ok')")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "ok"
 
 
-def test_the_mend_is_only_done_where_the_import_fails() -> None:
+def test_operators_are_defined_only_where_the_import_fails() -> None:
     plain = run("import torchvision").returncode
-    mended = run("from cmkd._torchvision import mend\nprint(mend())").stdout.strip()
-    assert mended == str(plain != 0)
+    done = run("from cmkd._torchvision import register_missing_ops\nprint(register_missing_ops())").stdout.strip()
+    assert done == str(plain != 0)
 
 
-def test_twice_is_as_once() -> None:
-    assert mend() == mend()
+def test_import_of_cmkd_imports_no_torch() -> None:
+    assert run("import cmkd, sys; print('torch' in sys.modules)").stdout.strip() == "False"

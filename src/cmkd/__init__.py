@@ -5,14 +5,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from cmkd import _torchvision
+
 if TYPE_CHECKING:
-    from cmkd.config import AugmentationConfig, ModelConfig, OptimiserConfig, RunConfig, TrainerConfig
-    from cmkd.data.open import open_data
-    from cmkd.data.pack import Pack
+    from cmkd.config import AugmentationConfig, ModelConfig, OptimizerConfig, RunConfig, TrainerConfig
+    from cmkd.data.pack.pack import Pack
+    from cmkd.datasets.open import open_data
     from cmkd.errors import CmkdError
-    from cmkd.experiment import Experiment
-    from cmkd.training.files import load_model
+    from cmkd.experiment.runner import Experiment
+    from cmkd.models.checkpoint import load_model
     from cmkd.types import Batch, Modality, Output, Spec
+
+_torchvision.install()
 
 __version__ = "0.1.0"
 
@@ -23,7 +27,7 @@ __all__ = [
     "Experiment",
     "Modality",
     "ModelConfig",
-    "OptimiserConfig",
+    "OptimizerConfig",
     "Output",
     "Pack",
     "RunConfig",
@@ -41,14 +45,14 @@ _HOMES = {
     "Experiment": "experiment",
     "Modality": "types",
     "ModelConfig": "config",
-    "OptimiserConfig": "config",
+    "OptimizerConfig": "config",
     "Output": "types",
     "Pack": "data.pack",
     "RunConfig": "config",
     "Spec": "types",
     "TrainerConfig": "config",
-    "load_model": "training.files",
-    "open_data": "data.open",
+    "load_model": "models.checkpoint",
+    "open_data": "datasets",
 }
 
 

@@ -24,9 +24,9 @@ class ModelConfig:
         pretrained: start from published weights (timm models; needs a network).
         checkpoint: a model this program saved. A teacher is then used as it is and not trained; it may know other
             classes than the data, for methods of features and relations.
-        labelled: the share of the training pairs of each class that shows it its label; of the others a student learns
+        labeled: the share of the training pairs of each class that shows it its label; of the others a student learns
             by the distillation terms alone. To see what a teacher is worth where pairs are cheap and labels dear: one
-            that has an archive of labelled images of its own, say, and students that have few labelled pairs.
+            that has an archive of labeled images of its own, say, and students that have few labeled pairs.
         frozen: train the classifier alone and leave the encoder as it is (with `pretrained`: a linear probe).
     """
 
@@ -35,13 +35,13 @@ class ModelConfig:
     size: int | None = None
     pretrained: bool = False
     checkpoint: Path | None = None
-    labelled: float = 1.0
+    labeled: float = 1.0
     frozen: bool = False
 
 
 @dataclass
-class OptimiserConfig:
-    """Optimiser and schedule: linear warm-up, then a cosine to zero.
+class OptimizerConfig:
+    """Optimizer and schedule: linear warm-up, then a cosine to zero.
 
     Args:
         name: AdamW, or SGD with Nesterov momentum.
@@ -54,7 +54,7 @@ class OptimiserConfig:
         clip_norm: largest norm of the gradient; 0 for no clipping.
         label_smoothing: of the cross-entropy.
         ema: decay of an exponential moving average of the weights that is evaluated and saved; 0 for none. Early in
-            training it reaches back over less (`cmkd.training.average`).
+            training it reaches back over less (`cmkd.training.ema`).
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
@@ -141,10 +141,10 @@ class RunConfig:
         seed: the first of the seeds, and the teacher's.
         epochs: passes over the training pairs; by default the preset's.
         preset: quick (20 epochs, and at least 1,000 steps) or full (100 epochs, and at least 5,000 steps).
-        allow_unlabelled: use pairs without a label for the distillation terms.
+        allow_unlabeled: use pairs without a label for the distillation terms.
         teacher: the model on the rich modality.
         student: the model on the poor modality.
-        optimiser: for teacher and students alike.
+        optimizer: for teacher and students alike.
         augmentation: for teacher and students alike.
         trainer: devices, precision, batch size, checkpoints.
     """
@@ -156,10 +156,10 @@ class RunConfig:
     seed: int = 0
     epochs: int | None = None
     preset: Literal["quick", "full"] = "quick"
-    allow_unlabelled: bool = False
+    allow_unlabeled: bool = False
     teacher: ModelConfig = field(default_factory=ModelConfig)
     student: ModelConfig = field(default_factory=ModelConfig)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 

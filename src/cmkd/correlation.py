@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cmkd.ops import check_pair, in_float32, standardise
+from cmkd.ops import check_pair, in_float32, standardize
 
 
 @in_float32
@@ -12,7 +12,7 @@ def cross_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-5) -> Tensor:
     """Return the correlation of each channel of `x` with each of `y`: ``x̂ᵀ ŷ / n``, ``(dim of x, dim of y)``.
 
     Args:
-        x: ``(n, dim)``, float32 or wider; standardised per channel here, with biased variance.
+        x: ``(n, dim)``, float32 or wider; standardized per channel here, with biased variance.
         y: ``(n, other dim)``.
         eps: added to the variances; a constant channel has correlation 0 with all.
 
@@ -23,4 +23,4 @@ def cross_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-5) -> Tensor:
         [[-1.0], [0.0]]
     """
     check_pair(x, y)
-    return standardise(x, eps=eps).T @ standardise(y, eps=eps) / max(x.shape[0], 1)
+    return standardize(x, eps=eps).T @ standardize(y, eps=eps) / max(x.shape[0], 1)

@@ -88,7 +88,7 @@ class GlobalBatchNorm(_BatchNorm):
             raise ValueError(f"expected at least 2 dimensions, got {input.dim()}")
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise `input` ``(batch, channels, ...)`` per channel."""
+        """Normalize `input` ``(batch, channels, ...)`` per channel."""
         if world_size() == 1 or not self.training:
             local: Tensor = super().forward(input)
             return local
@@ -99,8 +99,8 @@ class GlobalBatchNorm(_BatchNorm):
         totals = _Sum.apply(torch.cat([values.sum(axes), count]))  # type: ignore[no-untyped-call]
         mean = totals[:-1] / totals[-1]
         shape = [1, -1] + [1] * (values.dim() - 2)
-        centred = values - mean.view(shape)
-        variance = _Sum.apply(centred.square().sum(axes)) / totals[-1]  # type: ignore[no-untyped-call]
+        centered = values - mean.view(shape)
+        variance = _Sum.apply(centered.square().sum(axes)) / totals[-1]  # type: ignore[no-untyped-call]
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             rate = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
@@ -108,14 +108,14 @@ class GlobalBatchNorm(_BatchNorm):
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
                 unbiased = variance * (totals[-1] / (totals[-1] - 1).clamp(min=1))
                 self.running_var.lerp_(unbiased.to(self.running_var.dtype), rate)
-        output = centred * (variance + self.eps).rsqrt().view(shape)
+        output = centered * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             output = output * self.weight.view(shape) + self.bias.view(shape)
         result: Tensor = output.to(input.dtype)
         return result
 
 
-def synchronise_batch_norm(module: nn.Module) -> nn.Module:
+def synchronize_batch_norm(module: nn.Module) -> nn.Module:
     """Return `module` with each batch-norm replaced by one over the global batch; parameters and buffers are kept."""
     if isinstance(module, _BatchNorm) and not isinstance(module, GlobalBatchNorm):
         made = GlobalBatchNorm(
@@ -127,7 +127,7 @@ def synchronise_batch_norm(module: nn.Module) -> nn.Module:
         made.train(module.training)
         return made
     for name, child in module.named_children():
-        replacement = synchronise_batch_norm(child)
+        replacement = synchronize_batch_norm(child)
         if replacement is not child:
             setattr(module, name, replacement)
     return module

@@ -1,4 +1,4 @@
-"""What a model predicts, how good that is, and how sure one may be."""
+"""How good predictions are, and how certain a gain is."""
 
 from __future__ import annotations
 
@@ -7,24 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy import stats
 from sklearn import metrics
 
-from cmkd.data.pack import Pack
-from cmkd.models import Model
-
-
-def predict(model: Model, pack: Pack, rows: np.ndarray, *, batch_size: int = 512, device: str = "cpu") -> np.ndarray:
-    """Return the logits ``(n, classes)`` float32 of a model in eval mode for the pairs at `rows` ``(n,)``."""
-    model = model.to(device).eval()
-    name = model.modality.name
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(rows), batch_size):
-            batch = pack.batch(rows[start : start + batch_size], (name,))
-            parts.append(model(batch.inputs[name].to(device)).logits.float().cpu())
-    return torch.cat(parts).numpy() if parts else np.zeros((0, model.spec.classes), dtype=np.float32)
+from cmkd.data.pack.pack import Pack
 
 
 def scores(logits: np.ndarray, target: np.ndarray) -> dict[str, float]:
@@ -82,7 +68,7 @@ def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[floa
     return (float(array.mean()) - half, float(array.mean()) + half)
 
 
-def summarise(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def summarize(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return per method: n, mean and standard deviation of test accuracy, and the gain over ``none``.
 
     The gain is the mean over the seeds that both have, of the difference of two students that began with the same

@@ -68,7 +68,7 @@ def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
 
 
-def standardise(x: Tensor, *, dim: int = 0, eps: float = 1e-5) -> Tensor:
+def standardize(x: Tensor, *, dim: int = 0, eps: float = 1e-5) -> Tensor:
     """Subtract the mean and divide by the standard deviation along `dim` (biased variance, `eps` inside the root).
 
     A constant column becomes zeros, with a finite gradient.
@@ -78,8 +78,8 @@ def standardise(x: Tensor, *, dim: int = 0, eps: float = 1e-5) -> Tensor:
         dim: the dimension the statistics run over.
         eps: added to the variance.
     """
-    centred = x - x.mean(dim=dim, keepdim=True)
-    return centred * (centred.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
+    centered = x - x.mean(dim=dim, keepdim=True)
+    return centered * (centered.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
 
 
 def off_diagonal(matrix: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def _block_size(points: Tensor, t: float, block_size: int | None) -> int:
     return size
 
 
-def nearest_neighbours(
+def nearest_neighbors(
     queries: Tensor, points: Tensor, *, count: int, skip_self: bool = False, block_size: int = 1024
 ) -> tuple[Tensor, Tensor]:
     """Find the nearest `points` of each query by Euclidean distance, exactly, in blocks of queries.
@@ -120,7 +120,7 @@ def nearest_neighbours(
         queries: ``(n, dim)``.
         points: ``(m, dim)``.
         count: how many, at most m (m - 1 with `skip_self`).
-        skip_self: whether query i is point i, which is then not its own neighbour.
+        skip_self: whether query i is point i, which is then not its own neighbor.
         block_size: queries at a time; memory is O(block_size m).
 
     Returns:
@@ -131,14 +131,14 @@ def nearest_neighbours(
 
     Example:
         >>> x = torch.tensor([[0.0], [1.0], [3.0]])
-        >>> nearest_neighbours(x, x, count=1, skip_self=True)[1].flatten().tolist()
+        >>> nearest_neighbors(x, x, count=1, skip_self=True)[1].flatten().tolist()
         [1, 0, 1]
     """
     available = points.shape[0] - int(skip_self)
     if not 1 <= count <= available:
-        raise CmkdError(f"cannot find {count} nearest neighbours among {available} points")
-    centre = points.mean(0)
-    queries, points = queries - centre, points - centre
+        raise CmkdError(f"cannot find {count} nearest neighbors among {available} points")
+    center = points.mean(0)
+    queries, points = queries - center, points - center
     found = []
     with torch.autocast(points.device.type, enabled=False):
         for start in range(0, queries.shape[0], block_size):

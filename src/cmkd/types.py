@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cmkd.errors import CmkdError
 
-UNLABELLED = -1
+UNLABELED = -1
 """The target of a pair without a label: it takes part in the distillation terms and not in the cross-entropy."""
 
 
@@ -24,13 +24,13 @@ class Batch:
     Args:
         inputs: modality name -> tensor ``(batch, ...)``. Modalities may differ in shape, channels and dtype. The
             rows of a missing modality are zeros.
-        target: ``(batch,)`` int64 class of each pair, `UNLABELLED` (-1) where it has none.
+        target: ``(batch,)`` int64 class of each pair, `UNLABELED` (-1) where it has none.
         index: ``(batch,)`` int64 position of each pair in its data set.
         present: modality name -> ``(batch,)`` bool, whether the pair has that modality.
 
     Example:
         >>> batch = Batch({"radar": torch.zeros(2, 1, 8, 8)}, torch.tensor([0, -1]), torch.tensor([5, 7]))
-        >>> len(batch), batch.labelled.tolist(), batch.present["radar"].tolist()
+        >>> len(batch), batch.labeled.tolist(), batch.present["radar"].tolist()
         (2, [True, False], [True, True])
     """
 
@@ -48,9 +48,9 @@ class Batch:
         return int(self.target.shape[0])
 
     @property
-    def labelled(self) -> Tensor:
+    def labeled(self) -> Tensor:
         """``(batch,)`` bool: which pairs have a label."""
-        return self.target != UNLABELLED
+        return self.target != UNLABELED
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """Return the batch with every tensor on `device`."""
@@ -91,25 +91,25 @@ class Output:
     Args:
         logits: ``(batch, classes)``.
         embedding: ``(batch, dim)``, what the classifier sees.
-        maps: intermediate feature maps ``(batch, channels, height, width)``, shallow to deep; a series is
+        feature_maps: intermediate feature maps ``(batch, channels, height, width)``, shallow to deep; a series is
             ``(batch, channels, time, 1)`` and a vector ``(batch, channels, 1, 1)``.
     """
 
     logits: Tensor
     embedding: Tensor
-    maps: tuple[Tensor, ...] = ()
+    feature_maps: tuple[Tensor, ...] = ()
 
     def detach(self) -> Output:
         """Return the same values cut from the graph."""
-        return Output(self.logits.detach(), self.embedding.detach(), tuple(m.detach() for m in self.maps))
+        return Output(self.logits.detach(), self.embedding.detach(), tuple(m.detach() for m in self.feature_maps))
 
     def select(self, rows: Tensor) -> Output:
         """Return the samples at `rows`, a bool mask or int64 positions ``(n,)``."""
-        return Output(self.logits[rows], self.embedding[rows], tuple(m[rows] for m in self.maps))
+        return Output(self.logits[rows], self.embedding[rows], tuple(m[rows] for m in self.feature_maps))
 
     def spec(self) -> Spec:
         """Describe this output."""
-        shapes = tuple((int(m.shape[1]), int(m.shape[2]), int(m.shape[3])) for m in self.maps)
+        shapes = tuple((int(m.shape[1]), int(m.shape[2]), int(m.shape[3])) for m in self.feature_maps)
         return Spec(int(self.logits.shape[1]), int(self.embedding.shape[1]), shapes)
 
 

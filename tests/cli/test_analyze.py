@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from cmkd.cli import main
-from cmkd.training.files import load_model, save_model
+from cmkd.models.checkpoint import load_model, save_model
 
 SMALL = ["--teacher.model", "thin_resnet(width=4,stages=2)", "--student.model", "thin_resnet(width=4,stages=2)"]
 
@@ -70,7 +70,7 @@ def test_figures_are_drawn_at_every_stage(run: Path, tmp_path: Path) -> None:
 def test_a_metric_is_that_of_the_library(run: Path, tmp_path: Path) -> None:
     from cmkd import structure
     from cmkd.analysis import stage_features
-    from cmkd.data import open_data
+    from cmkd.datasets import open_data
 
     student = run / "students" / "none" / "seed-0" / "best.safetensors"
     pack = open_data("digits")
@@ -79,7 +79,7 @@ def test_a_metric_is_that_of_the_library(run: Path, tmp_path: Path) -> None:
     features = stage_features(model, pack, rows, batch_size=16)
     with torch.no_grad():
         output = model(pack.batch(rows, ("degraded",)).inputs["degraded"])
-    for name, expected in (("map 1", output.maps[0].mean((2, 3))), ("logits", output.logits)):
+    for name, expected in (("map 1", output.feature_maps[0].mean((2, 3))), ("logits", output.logits)):
         torch.testing.assert_close(torch.from_numpy(features[name]), expected, rtol=1e-4, atol=1e-5)
     assert analyze(student, "--out", tmp_path, "--split", "test", "--pairs", "999") == 0
     found = strict(tmp_path / "structure.json")["models"][0]  # type: ignore[index]

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmkd.data.archive import Archive, checksum, unpacked
-from cmkd.data.containers import FREE_BYTES
-from cmkd.data.idx import Idx, idx_bytes, read_idx
-from cmkd.data.recordings import recordings
+from cmkd.datasets.formats.archive import Archive, unpacked
+from cmkd.datasets.formats.containers import FREE_BYTES
+from cmkd.datasets.formats.fsdd_recordings import recordings
+from cmkd.datasets.formats.idx import Idx, idx_bytes, read_idx
 from cmkd.errors import CmkdError
+from cmkd.io import checksum
 
 ADDRESS = "https://example.org/data"
 CONTENT = {f"top/part{i}.bin": np.random.default_rng(i).bytes(3000) for i in range(3)}

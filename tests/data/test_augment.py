@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cmkd.config import AugmentationConfig
-from cmkd.data.augment import augment, hashed_uniform
+from cmkd.training.augment import augment, hashed_uniform
 from cmkd.types import Batch, Modality
 
 OPTICAL = Modality("optical", "image", (3, 16, 16), "float32", (0.0,) * 3, (1.0,) * 3)
@@ -28,7 +28,7 @@ def batch(n: int = 6) -> Batch:
 
 def changed(given: Batch, strengths: AugmentationConfig = EVERYTHING, *, seed: int = 0, view: int = 0) -> Batch:
     modalities = {m.name: m for m in (OPTICAL, RADAR, CLOUD)}
-    return augment(given, modalities, strengths, seed=seed, view=view, registered=[("optical", "radar")])
+    return augment(given, modalities, strengths, seed=seed, view=view, co_registered=[("optical", "radar")])
 
 
 def test_numbers_are_uniform_and_independent() -> None:
@@ -37,8 +37,8 @@ def test_numbers_are_uniform_and_independent() -> None:
     assert abs(float(draw.var()) - 1 / 12) < 0.001
     off = torch.corrcoef(draw.T) - torch.eye(50)
     assert float(off.abs().max()) < 0.08  # 4.9 standard errors of 1/sqrt(4000)
-    neighbours = torch.corrcoef(torch.stack([draw[:-1].flatten(), draw[1:].flatten()]))[0, 1]
-    assert abs(float(neighbours)) < 0.01
+    neighbors = torch.corrcoef(torch.stack([draw[:-1].flatten(), draw[1:].flatten()]))[0, 1]
+    assert abs(float(neighbors)) < 0.01
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"view": 1}, {"stream": 1}])

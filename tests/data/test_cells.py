@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import wavfile
 
-from cmkd.data.cells import inspect, read
-from cmkd.data.resize import fit, fitted_shape
+from cmkd.data.manifest.readers import inspect, read
+from cmkd.data.manifest.resize import fit, fitted_shape
 from cmkd.errors import CmkdError
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 255, (12, 9), dtype=np.uint8)
+GRAY = RNG.integers(0, 255, (12, 9), dtype=np.uint8)
 RGB = RNG.integers(0, 255, (12, 9, 3), dtype=np.uint8)
 DEEP = RNG.integers(0, 65535, (12, 9, 3), dtype=np.uint16)
 BANDS = RNG.normal(-12, 4, (5, 12, 9)).astype(np.float32)
@@ -41,9 +41,9 @@ def palette(path: Path) -> None:
 
 
 CASES: list[tuple[str, Writer, NDArray[Any]]] = [
-    ("grey.png", lambda p: Image.fromarray(GREY).save(p), GREY[None]),
+    ("gray.png", lambda p: Image.fromarray(GRAY).save(p), GRAY[None]),
     ("rgb.png", lambda p: Image.fromarray(RGB).save(p), RGB.transpose(2, 0, 1)),
-    ("rgba.PNG", lambda p: Image.fromarray(np.dstack([RGB, GREY])).save(p), np.dstack([RGB, GREY]).transpose(2, 0, 1)),
+    ("rgba.PNG", lambda p: Image.fromarray(np.dstack([RGB, GRAY])).save(p), np.dstack([RGB, GRAY]).transpose(2, 0, 1)),
     ("grey16.png", lambda p: Image.fromarray(DEEP[..., 0]).save(p), DEEP[None, ..., 0]),
     ("rgb16.png", lambda p: p.write_bytes(imagecodecs.png_encode(DEEP)), DEEP.transpose(2, 0, 1)),
     ("uint16.tif", tiff(DEEP[..., 0]), DEEP[None, ..., 0]),
@@ -63,7 +63,7 @@ CASES: list[tuple[str, Writer, NDArray[Any]]] = [
     ("fortran.npy", lambda p: np.save(p, np.asfortranarray(BANDS)), BANDS),
     ("big_endian.npy", lambda p: np.save(p, BANDS.astype(">f4")), BANDS),
     ("float64.npy", lambda p: np.save(p, BANDS.astype(np.float64)), BANDS),
-    ("bool.npy", lambda p: np.save(p, GREY > 99), (GREY > 99)[None].astype(np.uint8)),
+    ("bool.npy", lambda p: np.save(p, GRAY > 99), (GRAY > 99)[None].astype(np.uint8)),
     ("mono.wav", lambda p: wavfile.write(p, 8000, DEEP[..., 0].reshape(-1).view(np.int16)),
      DEEP[..., 0].reshape(-1, 1).view(np.int16)),
     ("stereo.wav", lambda p: wavfile.write(p, 8000, BANDS[0, :, :2]), BANDS[0, :, :2]),
@@ -83,7 +83,7 @@ def test_round_trip(tmp_path: Path, name: str, write: Writer, expected: NDArray[
     assert cell.kind == {".wav": "series"}.get(path.suffix, "vector" if "vector" in name else "image")
 
 
-def test_palette_and_jpeg_are_colour(tmp_path: Path) -> None:
+def test_palette_and_jpeg_are_color(tmp_path: Path) -> None:
     palette(tmp_path / "a.png")
     expected = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).transpose(2, 0, 1)
     assert inspect(tmp_path / "a.png").shape == (3, 12, 9)
@@ -134,14 +134,14 @@ def test_truncated_jpeg_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "write", "says"),
     [
-        ("a.npy", lambda p: np.save(p, GREY + 1j), "is complex: save its amplitude"),
-        ("a.tif", tiff(GREY.astype(np.complex64)), "is complex: save its amplitude"),
+        ("a.npy", lambda p: np.save(p, GRAY + 1j), "is complex: save its amplitude"),
+        ("a.tif", tiff(GRAY.astype(np.complex64)), "is complex: save its amplitude"),
         ("a.npy", lambda p: np.save(p, np.array([{}], dtype=object), allow_pickle=True), "cannot be read"),
         ("a.npy", lambda p: np.save(p, BANDS[None, None]), "which is no image"),
         ("a.npy", lambda p: np.save(p, np.zeros((3, 0))), "is empty"),
         ("a.npy", lambda p: np.save(p, np.float32(3)), "is empty"),
         ("a.npy", lambda p: np.save(p, np.array(["x"])), "cannot be stored"),
-        ("a.npy", lambda p: np.save(p, GREY.astype(np.uint32)), "holds uint32, which cannot be stored"),
+        ("a.npy", lambda p: np.save(p, GRAY.astype(np.uint32)), "holds uint32, which cannot be stored"),
         ("a.npy", lambda p: np.save(p, np.array([1.0, np.nan])), "holds NaN or infinite"),
         ("a.tif", tiff(np.where(BANDS > 0, np.inf, BANDS)), "holds NaN or infinite"),
         ("a.txt", lambda p: p.write_text("x"), "is none of .png"),

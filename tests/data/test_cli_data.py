@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cmkd.cli import data as command
-from cmkd.data import Pack, registry
+from cmkd.data import Pack
+from cmkd.datasets import DATASETS
 from cmkd.errors import CmkdError
 
 
@@ -20,7 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:
     command.list_data()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == list(registry())
+    assert [line.split()[0] for line in lines[1:]] == list(DATASETS)
     assert "https://github.com/SizheAn/MARS" in next(line for line in lines if line.startswith("mars"))
 
 
@@ -40,7 +41,7 @@ def test_prepare_build_append_verify(
     assert "version 1, 1797 pairs, all files as they were written" in capsys.readouterr().out
     command.build(
         make_folder(), out=tmp_path / "pack", size="optical=6x6,radar=6x6", kind="radar=image",
-        registered="optical+radar", rich="optical",
+        co_registered="optical+radar", rich="optical",
     )  # fmt: skip
     captured = capsys.readouterr()
     assert "3 x 6 x 6" in captured.out
@@ -56,7 +57,7 @@ def test_prepare_build_append_verify(
 
 
 def test_flags_of_the_command_line(make_folder: Callable[..., Path], tmp_path: Path) -> None:
-    flags = ["--size", "optical=6x6", "--allow_unlabelled", "true", "--rich", "optical"]
+    flags = ["--size", "optical=6x6", "--allow_unlabeled", "true", "--rich", "optical"]
     command.main(["build", str(make_folder()), "--out", str(tmp_path / "pack"), *flags])
     pack = Pack.open(tmp_path / "pack")
     assert pack.modalities["optical"].shape == (3, 6, 6)
@@ -74,7 +75,7 @@ def test_flags_of_the_command_line(make_folder: Callable[..., Path], tmp_path: P
         ({"size": "optical"}, "cannot read --size 'optical': write modality=value, as in optical=64x64"),
         ({"size": "optical=6by6"}, "cannot read --size optical=6by6"),
         ({"kind": "radar=dots"}, "unknown kind 'dots' of radar: use image"),
-        ({"registered": "optical+sonar"}, "'sonar' is not a modality"),
+        ({"co_registered": "optical+sonar"}, "'sonar' is not a modality"),
     ],
 )
 def test_wrong_flags(make_folder: Callable[..., Path], tmp_path: Path, flags: dict[str, str], says: str) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cmkd.data import copies as module
-from cmkd.data.copies import CONTRAST, copies
+from cmkd.data.quality import near_duplicates as module
+from cmkd.data.quality.near_duplicates import CONTRAST, copies
 
 
 def reader(images: NDArray[np.uint8], size: int = 7) -> Callable[[NDArray[np.int64]], Iterator[NDArray[np.uint8]]]:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cmkd.data.degrade import DEGRADATIONS, PerImage, degrade, grey, image_key
+from cmkd.datasets.degradations import DEGRADATIONS, PerImage, degrade, gray, image_key
 from cmkd.errors import CmkdError
 
 
 def photos(count: int = 12, channels: int = 3, side: int = 32) -> NDArray[np.uint8]:
-    """Blobs of colour: something with edges, shades and flat parts."""
+    """Blobs of color: something with edges, shades and flat parts."""
     generator = np.random.default_rng(0)
     rows, columns = np.mgrid[:side, :side] / side
     images = np.zeros((count, channels, side, side))
@@ -33,7 +33,7 @@ def test_shape_dtype_and_range(name: str, channels: int) -> None:
     for severity in (0.0, 0.5, 1.0):
         view = degrade(images, name, severity=severity, generator=PerImage(0, range(12)))
         assert view.dtype == np.uint8
-        assert view.shape == (12, 1 if DEGRADATIONS[name].grey else channels, 32, 32)
+        assert view.shape == (12, 1 if DEGRADATIONS[name].gray else channels, 32, 32)
         assert len(np.unique(view)) > 1
         assert (images == photos(channels=channels)).all()
 
@@ -110,9 +110,9 @@ def test_spectrogram_shows_frequency_and_not_place() -> None:
     assert np.abs(view[0].astype(int) - view[2])[:, 16:18].max() < 3  # half a wave further on
 
 
-def test_colours_become_luma() -> None:
-    assert grey(np.ones((1, 3, 1, 1))).item() == pytest.approx(1.0)
-    assert grey(np.eye(3)[1].reshape(1, 3, 1, 1)).item() == pytest.approx(0.587)
+def test_colors_become_luma() -> None:
+    assert gray(np.ones((1, 3, 1, 1))).item() == pytest.approx(1.0)
+    assert gray(np.eye(3)[1].reshape(1, 3, 1, 1)).item() == pytest.approx(0.587)
 
 
 def test_errors() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from cmkd.cli import data as command
 from cmkd.data import Modality, Pack, PackWriter
-from cmkd.data.diff import diff
+from cmkd.data.pack.diff import diff
 from cmkd.errors import CmkdError
 
 SENSORS = [Modality("optical", "image", (1, 4, 4), "uint8"), Modality("radar", "vector", (3,), "float32")]
@@ -53,7 +53,7 @@ def test_every_kind_of_difference(tmp_path: Path, capsys: pytest.CaptureFixture[
                 classes=["cargo", "tanker", "ferry"])  # fmt: skip
     found = diff(one, two)
     assert (found.added, found.removed, found.pairs) == (["new"], ["p0"], (20, 20))
-    assert set(found.relabelled) == {("p5", "tanker", "cargo"), ("p6", "cargo", "")}
+    assert set(found.relabeled) == {("p5", "tanker", "cargo"), ("p6", "cargo", "")}
     assert found.moved == [("p7", "train", "test")]
     assert found.regrouped == [("p8", "g8", "other")]
     assert found.changed == {"optical": ["p9"], "radar": ["p10"]}

@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from cmkd.data import Pack
-from cmkd.data.degrade import speckle
-from cmkd.data.digits import LEVELS, Digits
+from cmkd.datasets.degradations import speckle
+from cmkd.datasets.digits import LEVELS, Digits
 from cmkd.errors import CmkdError
 
 
@@ -30,7 +30,11 @@ def accuracy(pack: Pack, modality: str) -> float:
 
 def test_pack(pack: Pack) -> None:
     assert pack.card.split["counts"] == {"train": 1077, "validation": 360, "test": 360}
-    assert (pack.card.rich, pack.card.poor, pack.card.registered) == ("optical", "degraded", (("optical", "degraded"),))
+    assert (pack.card.rich, pack.card.poor, pack.card.co_registered) == (
+        "optical",
+        "degraded",
+        (("optical", "degraded"),),
+    )
     np.testing.assert_array_equal(pack.array("optical")[:, 0], load_digits().images)
     pack.verify()
 

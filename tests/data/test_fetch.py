@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cmkd.data import open_data
-from cmkd.data.base import Source
-from cmkd.data.fetch import fetch, verify
-from cmkd.data.mnist import Mnist
+from cmkd.datasets import open_data
+from cmkd.datasets.base import Source
+from cmkd.datasets.formats.fetch import fetch, verify
+from cmkd.datasets.mnist import Mnist
 from cmkd.errors import CmkdError
 
 CONTENT = bytes(range(256)) * 2000

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmkd.data.degrade import PerImage
-from cmkd.data.fsdd import BANDS, FRAMES, SAMPLES, Fsdd, channel, levelled, mel_bands, spectrogram
-from cmkd.data.recordings import RATE
+from cmkd.datasets.degradations import PerImage
+from cmkd.datasets.formats.fsdd_recordings import RATE
+from cmkd.datasets.fsdd import BANDS, FRAMES, SAMPLES, Fsdd, channel, leveled, mel_bands, spectrogram
 from cmkd.errors import CmkdError
 
 REAL = Path(os.environ.get("CMKD_DATA") or Path(__file__).parents[3] / "shared" / "data") / "fsdd"
@@ -66,10 +66,10 @@ def test_spectrogram_shows_pitch_and_time() -> None:
 
 
 def test_recordings_are_brought_to_one_level() -> None:
-    short = levelled(np.full(100, 0.5, np.float32))
+    short = leveled(np.full(100, 0.5, np.float32))
     assert short[:100] == pytest.approx(0.1)
     assert not short[100:].any()
-    assert np.isfinite(levelled(np.zeros(9000, np.float32))).all()
+    assert np.isfinite(leveled(np.zeros(9000, np.float32))).all()
 
 
 def test_severity_is_checked() -> None:

@@ -16,9 +16,9 @@ import yaml
 
 from cmkd.cli import data as command
 from cmkd.data import Modality, Pack, PackWriter
-from cmkd.data.diff import diff
 from cmkd.data.huggingface import export_pack, import_folder, writing
 from cmkd.data.huggingface.columns import to_arrow
+from cmkd.data.pack.diff import diff
 from cmkd.errors import CmkdError
 
 SENSORS = [
@@ -40,7 +40,7 @@ def pack(tmp_path: Path) -> Pack:
         arrays[sensor.name] = (np.abs(values) if sensor.dtype.startswith("u") else values).astype(sensor.dtype)
     with PackWriter(
         tmp_path / "pack", name="toy", classes=["tug, small", "ferry"], modalities=SENSORS, title="Toy: pairs",
-        rich="optical", poor="radar", registered=[("optical", "radar")], licence="CC BY 4.0", citation="@misc{toy}",
+        rich="optical", poor="radar", co_registered=[("optical", "radar")], license="CC BY 4.0", citation="@misc{toy}",
         sources=["a field trip"], split={"method": "given", "seed": 3}, notes="none",
     ) as writer:  # fmt: skip
         splits = ["train", "test", "train", "validation", "train"] * 6
@@ -62,7 +62,7 @@ def test_there_and_back(pack: Pack, tmp_path: Path, capsys: pytest.CaptureFixtur
     again = Pack.open(tmp_path / "again")
     assert diff(pack, again).same
     assert again.card.sha256 == pack.card.sha256  # arrays and index byte for byte
-    for name in ("name", "title", "rich", "poor", "registered", "licence", "citation", "sources", "split", "notes"):
+    for name in ("name", "title", "rich", "poor", "co_registered", "license", "citation", "sources", "split", "notes"):
         assert getattr(again.card, name) == getattr(pack.card, name)
     again.verify()
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from cmkd.data import Pack, get
-from cmkd.data.bigearthnet import CLASSES, first_level
-from cmkd.data.frames import square
-from cmkd.data.resize import fit
-from cmkd.data.sound import read_wav, wav_bytes
+from cmkd.data import Pack
+from cmkd.data.manifest.resize import fit
+from cmkd.datasets import DATASETS
+from cmkd.datasets.bigearthnet import CLASSES, first_level
+from cmkd.datasets.formats.frames import square
+from cmkd.datasets.formats.sound import read_wav, wav_bytes
 from cmkd.errors import CmkdError
 
 Made = Callable[[str], tuple[Path, Pack]]
@@ -25,9 +26,9 @@ ADDRESS = "https://example.org"
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
     def make(name: str) -> tuple[Path, Pack]:
-        source = get(name).make_tiny(tmp_path / "source")
+        source = DATASETS.find(name).make_tiny(tmp_path / "source")
         assert source is not None
-        return source, get(name)().prepare(source, tmp_path / "pack")
+        return source, DATASETS.find(name)().prepare(source, tmp_path / "pack")
 
     return make
 
@@ -61,7 +62,7 @@ def test_eurosat_sar_pairs_by_name(made: Made) -> None:
         values = tifffile.imread(source / folder / "River" / "River_4.tif")
         np.testing.assert_array_equal(pack.array(name)[row], values.transpose(2, 0, 1))
     (source / "EuroSAT-SAR" / "River" / "River_4.tif").unlink()
-    fewer = get("eurosat_sar")().prepare(source, source.parent / "fewer")
+    fewer = DATASETS.find("eurosat_sar")().prepare(source, source.parent / "fewer")
     assert len(fewer) == len(pack) - 1
 
 
@@ -74,10 +75,10 @@ def test_bigearthnet(made: Made) -> None:
     about = path.parent / f"{patch}_labels_metadata.json"
     content = json.loads(about.read_text())
     about.write_text(json.dumps(content | {"labels": ["Pastures", "Sea and ocean"]}))
-    assert len(get("bigearthnet")().prepare(source, source.parent / "fewer")) == len(pack) - 1
+    assert len(DATASETS.find("bigearthnet")().prepare(source, source.parent / "fewer")) == len(pack) - 1
     about.write_text(json.dumps(content | {"labels": ["Atlantis"]}))
     with pytest.raises(CmkdError, match=r"labels_metadata.json in .* is damaged"):
-        get("bigearthnet")().prepare(source, source.parent / "none")
+        DATASETS.find("bigearthnet")().prepare(source, source.parent / "none")
 
 
 def test_corine_has_five_first_levels() -> None:
@@ -89,7 +90,7 @@ def test_crema_d_leaves_silence_out(made: Made) -> None:
     source, pack = made("crema_d")
     assert pack.index["group"].nunique() == 5
     (source / "AudioWAV" / "1003_IEO_SAD_XX.wav").write_bytes(wav_bytes(np.zeros(8000), 16000))
-    fewer = get("crema_d")().prepare(source, source.parent / "fewer")
+    fewer = DATASETS.find("crema_d")().prepare(source, source.parent / "fewer")
     assert set(pack.index["id"]) - set(fewer.index["id"]) == {"1003_IEO_SAD_XX"}
 
 
@@ -100,7 +101,7 @@ def test_ave_keeps_a_video_in_one_list(made: Made) -> None:
     assert pack.index.groupby("group")["split"].nunique().max() == 1
     (source / "valSet.txt").write_text("Bark&only three&good\n")
     with pytest.raises(CmkdError, match=r"valSet.txt line 1 .* is not Category&VideoID"):
-        get("ave")().prepare(source, source.parent / "none")
+        DATASETS.find("ave")().prepare(source, source.parent / "none")
 
 
 def test_nyu_depth_leaves_rooms_of_test_out(made: Made) -> None:
@@ -113,10 +114,10 @@ def test_nyu_depth_leaves_rooms_of_test_out(made: Made) -> None:
     np.testing.assert_allclose(pack.array("depth")[row], square(depth, 64), rtol=1e-5)
 
 
-def test_sun_rgbd_turns_depth_into_metres(made: Made) -> None:
+def test_sun_rgbd_turns_depth_into_meters(made: Made) -> None:
     _, pack = made("sun_rgbd")
-    metres = pack.array("depth").reshape(len(pack), -1).mean(1)
-    np.testing.assert_allclose(metres, 1.25 + 0.5 * pack.index["label"].map({0: 0, 1: 1, 2: 2, 3: 3}), atol=0.05)
+    meters = pack.array("depth").reshape(len(pack), -1).mean(1)
+    np.testing.assert_allclose(meters, 1.25 + 0.5 * pack.index["label"].map({0: 0, 1: 1, 2: 2, 3: 3}), atol=0.05)
     test = pack.index.loc[pack.index["split"] == "test", "id"]
     assert set(test) == {f"kv1/NYUdata/NYU{number:04d}" for number in range(16, 24)}
 
@@ -125,7 +126,7 @@ def test_sun_rgbd_turns_depth_into_metres(made: Made) -> None:
 def test_an_empty_folder_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     with pytest.raises(CmkdError, match=r"(holds no|lacks) .*https?://"):
-        get(name)().prepare(tmp_path / "source", tmp_path / "pack")
+        DATASETS.find(name)().prepare(tmp_path / "source", tmp_path / "pack")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
@@ -133,7 +134,7 @@ def test_an_empty_folder_is_refused(name: str, tmp_path: Path) -> None:
     "name", ["so2sat", "sen12ms", "eurosat_sar", "bigearthnet", "crema_d", "nyu_depth", "sun_rgbd"]
 )
 def test_truncated_files_are_named(name: str, tmp_path: Path) -> None:
-    source = get(name).make_tiny(tmp_path / "source")
+    source = DATASETS.find(name).make_tiny(tmp_path / "source")
     assert source is not None
     kinds = {
         path.suffix: path
@@ -145,7 +146,7 @@ def test_truncated_files_are_named(name: str, tmp_path: Path) -> None:
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 3])
         with pytest.raises(CmkdError, match=path.name):
-            get(name)().prepare(source, tmp_path / "pack")
+            DATASETS.find(name)().prepare(source, tmp_path / "pack")
         path.write_bytes(content)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 

@@ -26,7 +26,7 @@ def test_build(make_folder: Folder, tmp_path: Path) -> None:
     folder = make_folder()
     calls: list[tuple[int, int]] = []
     pack = build(
-        folder, tmp_path / "pack", registered=[("optical", "radar")], rich="optical", poor="radar",
+        folder, tmp_path / "pack", co_registered=[("optical", "radar")], rich="optical", poor="radar",
         progress=lambda done, total: calls.append((done, total)),
     )  # fmt: skip
     assert pack.classes == ("cargo", "tanker")
@@ -67,16 +67,16 @@ def test_missing_modalities_and_given_splits(make_folder: Folder, tmp_path: Path
     assert pack.card.split["method"] == "given"
 
 
-def test_unlabelled_pairs_are_kept_on_request(make_folder: Folder, tmp_path: Path) -> None:
+def test_unlabeled_pairs_are_kept_on_request(make_folder: Folder, tmp_path: Path) -> None:
     def edit(rows: Rows) -> None:
         for row in rows[:4]:
             row["label"] = ""
 
     folder = make_folder(edit)
-    with pytest.raises(CmkdError, match=r"line 2 \(id 'p00'\) has no label, 4 in all.*--allow_unlabelled"):
+    with pytest.raises(CmkdError, match=r"line 2 \(id 'p00'\) has no label, 4 in all.*--allow_unlabeled"):
         build(folder, tmp_path / "pack")
-    pack = build(folder, tmp_path / "pack", allow_unlabelled=True)
-    assert pack.rows("train", labelled=False).tolist() == [0, 1, 2, 3]
+    pack = build(folder, tmp_path / "pack", allow_unlabeled=True)
+    assert pack.rows("train", labeled=False).tolist() == [0, 1, 2, 3]
 
 
 def test_numeric_labels_sort_as_numbers(make_folder: Folder, tmp_path: Path) -> None:

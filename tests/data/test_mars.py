@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from cmkd.data import Pack
-from cmkd.data.mars import Mars
+from cmkd.datasets.mars import Mars
 from cmkd.errors import CmkdError
 
 ROOT = Path(os.environ.get("CMKD_DATA") or Path(__file__).parents[3] / "shared" / "data")

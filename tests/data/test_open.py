@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cmkd.data import Pack, build, open_data
-from cmkd.data.mars import Mars
+from cmkd.data import Pack, build
+from cmkd.datasets import open_data
+from cmkd.datasets.mars import Mars
 from cmkd.errors import CmkdError
 
 
@@ -78,12 +79,12 @@ def test_source_behind_a_colon_and_in_the_environment(tmp_path: Path, monkeypatc
         ("digts", "unknown data set 'digts': did you mean 'digits'"),
         ("digts(severity=0.1)", "unknown data set 'digts'"),
         ("digits(severty=0.1)", "unknown option of digits 'severty': did you mean 'severity'"),
-        ("digits(severity=high)", "option severity of digits must be a float, got 'high'"),
-        ("digits(seed=0.5)", "option seed of digits must be a int, got 0.5"),
-        ("digits(seed=true)", "option seed of digits must be a int"),
+        ("digits(severity=high)", "option severity of digits must be a number, got 'high'"),
+        ("digits(seed=0.5)", "option seed of digits must be a whole number, got 0.5"),
+        ("digits(seed=true)", "option seed of digits must be a whole number"),
         ("digits(severity=3)", "outside 0 to 1"),
         ("digits(", "cannot read 'digits\\('"),
-        ("mars(protocol=people):x", "must be person or time, got 'people'"),
+        ("mars(protocol=people):x", "must be 'person' or 'time', got 'people'"),
         ("mars:no/such/place", "no/such/place, where the files of mars should be, does not exist: get it from https"),
         ("mars", "mars needs its files: get https.*as in mars:PATH"),
         ("no/such/folder", "no/such/folder does not exist: give a data set"),
@@ -102,7 +103,7 @@ def test_folder_without_a_manifest(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_race(cache: Path) -> None:
-    program = "from cmkd.data import open_data; p = open_data('digits'); p.verify(); print(len(p))"
+    program = "from cmkd.datasets import open_data; p = open_data('digits'); p.verify(); print(len(p))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     racers = [
         subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) for _ in range(2)
@@ -112,7 +113,7 @@ def test_two_processes_race(cache: Path) -> None:
 
 
 def test_the_loser_of_a_race_uses_the_winners_pack(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cmkd.data.digits import Digits
+    from cmkd.datasets.digits import Digits
 
     real = Digits.prepare
 

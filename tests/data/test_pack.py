@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cmkd.data import Kind, Modality, Pack, PackExistsError, PackWriter
-from cmkd.data.statistics import ChannelStatistics
+from cmkd.data.pack.statistics import ChannelStatistics
 from cmkd.errors import CmkdError
 
 SENSORS = [
@@ -39,7 +39,7 @@ def arrays(count: int, seed: int = 0) -> dict[str, NDArray[Any]]:
 def write(path: Path, count: int = 30, *, groups: list[str] | None = None) -> dict[str, NDArray[Any]]:
     data = arrays(count)
     splits = ["train", "validation", "test"] * (count // 3)
-    with PackWriter(path, name="toy", classes=["a", "b"], modalities=SENSORS, licence="CC0") as writer:
+    with PackWriter(path, name="toy", classes=["a", "b"], modalities=SENSORS, license="CC0") as writer:
         for start in range(0, count, 9):
             part = slice(start, start + 9)
             ids = [f"p{k}" for k in range(count)][part]
@@ -85,8 +85,8 @@ def test_rows_filter(tmp_path: Path) -> None:
     pack = Pack.open(tmp_path / "pack")
     assert pack.rows("train").tolist() == list(range(0, 30, 3))
     assert pack.rows("train", modalities=["radar"]).tolist() == [k for k in range(0, 30, 3) if k % 4 != 3]
-    assert pack.rows("test", labelled=False).tolist() == [k for k in range(2, 30, 3) if k % 5 == 4]
-    both = [*pack.rows("test", labelled=True), *pack.rows("test", labelled=False)]
+    assert pack.rows("test", labeled=False).tolist() == [k for k in range(2, 30, 3) if k % 5 == 4]
+    both = [*pack.rows("test", labeled=True), *pack.rows("test", labeled=False)]
     assert sorted(both) == pack.rows("test").tolist()
     assert pack.rows("train").dtype == np.int64
 
@@ -267,15 +267,15 @@ def test_pickles_by_path(tmp_path: Path) -> None:
 def test_withheld_labels(digits: Pack) -> None:
     few, fewer = digits.withhold(0.2), digits.withhold(0.05)
     for pack, share in ((few, 0.2), (fewer, 0.05)):
-        known = pack.rows("train", labelled=True)
+        known = pack.rows("train", labeled=True)
         counts, all_counts = (
-            np.bincount(p.index["label"].to_numpy()[p.rows("train", labelled=True)]) for p in (pack, digits)
+            np.bincount(p.index["label"].to_numpy()[p.rows("train", labeled=True)]) for p in (pack, digits)
         )
         assert np.array_equal(counts, np.ceil(share * all_counts))  # as many of each class
         assert len(pack.rows("train")) == len(digits.rows("train")) and pack.batch(known).target.min() >= 0
         for split in ("validation", "test"):
-            assert np.array_equal(pack.rows(split, labelled=True), digits.rows(split))
-    assert set(fewer.rows("train", labelled=True)) <= set(few.rows("train", labelled=True))
+            assert np.array_equal(pack.rows(split, labeled=True), digits.rows(split))
+    assert set(fewer.rows("train", labeled=True)) <= set(few.rows("train", labeled=True))
     there = pickle.loads(pickle.dumps(few))  # a process of its own sees the same labels
     assert np.array_equal(there.index["label"], few.index["label"]) and not few.index.equals(digits.index)
     for share in (0.0, 1.5, float("nan")):
@@ -389,7 +389,7 @@ def test_useless_packs_are_refused(tmp_path: Path, changes: dict[str, Any] | Non
         ({"modalities": []}, "modalities with different names"),
         ({"modalities": [SENSORS[0], SENSORS[0]]}, "modalities with different names"),
         ({"rich": "sonar"}, "'sonar' is not a modality"),
-        ({"registered": [("optical", "radar")]}, "registered modalities must be images"),
+        ({"co_registered": [("optical", "radar")]}, "co-registered modalities must be images"),
     ],
 )
 def test_names_are_checked(tmp_path: Path, changes: dict[str, Any], says: str) -> None:

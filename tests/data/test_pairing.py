@@ -13,8 +13,8 @@ from PIL import Image
 
 from cmkd.cli import data as command
 from cmkd.data import build
-from cmkd.data.captures import Captures, ground_distance, read_captures
-from cmkd.data.pairing import Gate, estimate_offset, match
+from cmkd.data.pairing.captures import Captures, ground_distance, read_captures
+from cmkd.data.pairing.matching import Gate, estimate_offset, match
 from cmkd.errors import CmkdError
 
 
@@ -44,14 +44,14 @@ def test_the_assignment_is_the_best_of_all(seed: int) -> None:
     gate = Gate(6.0, 25.0)
     assert one.place is not None and two.place is not None
     late = np.abs(two.seconds[None, :] - one.seconds[:, None])
-    metres = np.linalg.norm(two.place[None] - one.place[:, None], axis=-1)
-    cost = np.where((late <= 6) & (metres <= 25), ((late / 6) ** 2 + (metres / 25) ** 2) / 2, 1.0)
+    meters = np.linalg.norm(two.place[None] - one.place[:, None], axis=-1)
+    cost = np.where((late <= 6) & (meters <= 25), ((late / 6) ** 2 + (meters / 25) ** 2) / 2, 1.0)
     small, large = (cost, sizes) if sizes[0] <= sizes[1] else (cost.T, sizes[::-1])
     best = min(sum(small[k, p[k]] for k in range(large[0])) for p in permutations(range(large[1]), int(large[0])))
     found = match(one, two, gate)
     ours = sum(cost[a, b] for a, b in found.rows) + min(sizes) - len(found.rows)
     assert ours == pytest.approx(best, abs=1e-6)
-    assert all((late[a, b] <= 6) and (metres[a, b] <= 25) for a, b in found.rows)
+    assert all((late[a, b] <= 6) and (meters[a, b] <= 25) for a, b in found.rows)
     assert len(set(found.rows[:, 0])) == len(set(found.rows[:, 1])) == len(found.rows)
 
 
@@ -60,7 +60,7 @@ def test_ships_at_one_time_are_told_apart_by_place_and_one_place_by_time() -> No
     two = captures("b", [101, 1, 0.5], [[54.0, 10.0005], [54.01, 10.0005], [54.0, 10.0005]])
     found = match(one, two, Gate(5, 200))
     assert sorted(map(tuple, found.rows.tolist())) == [(0, 2), (1, 1), (2, 0)]
-    assert found.metres == pytest.approx(np.full(3, 32.7), abs=0.2)
+    assert found.meters == pytest.approx(np.full(3, 32.7), abs=0.2)
     assert len(match(one, two, Gate(5, 30)).rows) == 0
     assert found.contested == 0
     assert match(one, two, Gate(5)).contested == 2  # by time alone two captures of an instant cannot be told apart
@@ -70,7 +70,7 @@ def test_tolerances_are_kept_at_their_edges_and_over_the_date_line() -> None:
     one, two = captures("a", [0.0, 20.0]), captures("b", [5.0, 25.0001])
     assert match(one, two, Gate(5.0)).rows.tolist() == [[0, 0]]
     west, east = captures("a", [0], [[0.0, 179.9995]]), captures("b", [0], [[0.0, -179.9995]])
-    assert match(west, east, Gate(1, 112)).metres == pytest.approx([111.2], abs=0.1)
+    assert match(west, east, Gate(1, 112)).meters == pytest.approx([111.2], abs=0.1)
     assert len(match(west, east, Gate(1, 111)).rows) == 0
 
 
@@ -128,7 +128,7 @@ def run(folder: Path, *flags: str) -> None:
 
 def test_from_lists_to_a_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_lists(tmp_path)
-    run(tmp_path, "--metres", "50")
+    run(tmp_path, "--meters", "50")
     told = capsys.readouterr().out
     assert "5 pairs in" in told
     manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str)
@@ -146,11 +146,11 @@ def test_from_lists_to_a_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_unmatched_captures_are_kept_on_request(tmp_path: Path) -> None:
     write_lists(tmp_path)
-    run(tmp_path, "--metres", "50", "--keep_unmatched")
+    run(tmp_path, "--meters", "50", "--keep_unmatched")
     manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
     assert manifest["optical"].tolist()[-2:] == ["optical/4.png", ""]
     assert manifest["radar"].tolist()[-2:] == ["", "radar/4.png"]
-    pack = build(tmp_path, tmp_path / "pack", allow_unlabelled=True)
+    pack = build(tmp_path, tmp_path / "pack", allow_unlabeled=True)
     assert (len(pack), pack.index["has_radar"].sum()) == (7, 6)
 
 
@@ -195,8 +195,8 @@ def drop(*columns: str) -> Any:  # noqa: ANN401
         (edit("path", 1, "../radar/0.png"), [], "leaves the folder of .*: write to .* instead"),
         (drop("time"), [], "has no column 'time'"),
         (drop("latitude"), [], "has a column 'longitude' alone"),
-        (drop("latitude", "longitude"), ["--metres", "50"], "has no latitude and longitude, or x and y"),
-        (lambda folder: None, ["--metres", "0"], "tolerances must be positive"),
+        (drop("latitude", "longitude"), ["--meters", "50"], "has no latitude and longitude, or x and y"),
+        (lambda folder: None, ["--meters", "0"], "tolerances must be positive"),
         (lambda folder: None, ["--names", "a"], "gives 1 names for 2 lists"),
         (lambda folder: None, ["--names", "a,a"], "lists or more with different names"),
         (lambda folder: None, ["--offset", "3000"], "no capture of optical has a partner within 5 s"),
@@ -218,7 +218,7 @@ def test_an_offset_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
     table = pd.read_csv(tmp_path / "radar.csv")
     table["time"] = (pd.to_datetime(table["time"], utc=True) + pd.Timedelta(seconds=100)).map(lambda t: t.isoformat())
     table.to_csv(tmp_path / "radar.csv", index=False)
-    run(tmp_path, "--metres", "50", "--offset", "auto")
+    run(tmp_path, "--meters", "50", "--offset", "auto")
     told = capsys.readouterr().out
     assert "radar: clock +101" in told
     assert "5 pairs in" in told

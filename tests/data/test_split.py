@@ -107,7 +107,7 @@ def test_all_given_is_untouched() -> None:
     assert record["method"] == "given"
 
 
-def test_unlabelled_pairs_train_or_follow_their_group() -> None:
+def test_unlabeled_pairs_train_or_follow_their_group() -> None:
     labels = [0, 1] * 10 + [-1] * 4
     groups = [f"g{k // 2}" for k in range(20)] + ["", "alone", "alone", "g0"]
     splits, _ = assign_splits(labels, groups)
@@ -124,11 +124,11 @@ def test_class_in_a_single_group_stays_in_train() -> None:
 @pytest.mark.parametrize(
     ("labels", "groups", "marked", "says"),
     [
-        ([0, 1, 0, 1], ["a", "a", "b", "b"], None, "from 2 labelled groups"),
+        ([0, 1, 0, 1], ["a", "a", "b", "b"], None, "from 2 labeled groups"),
         ([0, 1, 0, 1], ["a", "a", "b", "b"], ["train", "test", "", ""], "group 'a' is in both train and test"),
         ([0, 1, 0, 1], None, ["train", "tset", "", ""], "did you mean 'test'"),
         ([0, 1, 0], None, ["test", "test", "val"], "no pair is in the train split"),
-        ([0], None, None, "from 1 labelled pairs"),
+        ([0], None, None, "from 1 labeled pairs"),
         ([0, 1, 2], ["a", "b", "c"], None, "one group alone"),
     ],
 )

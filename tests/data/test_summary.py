@@ -10,8 +10,8 @@ import pytest
 
 from cmkd.cli import data as command
 from cmkd.data import Modality, Pack, PackWriter
-from cmkd.data.mnist import Mnist
-from cmkd.data.summary import markdown, summarise, twins
+from cmkd.data.pack.summary import markdown, summarize, twins
+from cmkd.datasets.mnist import Mnist
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -33,7 +33,7 @@ def pack(tmp_path: Path) -> Pack:
 
 
 def test_counts(pack: Pack) -> None:
-    summary = summarise(pack)
+    summary = summarize(pack)
     assert summary.pairs == {"train": 6, "validation": 1, "test": 2}
     assert summary.counts == {"train": (4, 2), "validation": (1, 0), "test": (1, 1)}
     assert summary.groups == {"train": 2, "validation": 1, "test": 1}

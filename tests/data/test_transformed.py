@@ -17,27 +17,28 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-from cmkd.data import Pack, get, registry
-from cmkd.data.archive import Archive
-from cmkd.data.idx import idx_bytes, read_idx
-from cmkd.data.mnist import Mnist
-from cmkd.data.records import Records
-from cmkd.data.transformed import TransformedImages
+from cmkd.data import Pack
+from cmkd.datasets import DATASETS
+from cmkd.datasets.formats.archive import Archive
+from cmkd.datasets.formats.idx import idx_bytes, read_idx
+from cmkd.datasets.formats.records import Records
+from cmkd.datasets.mnist import Mnist
+from cmkd.datasets.transformed import TransformedImages
 from cmkd.errors import CmkdError
 
-NAMES = [name for name, kind in registry().items() if issubclass(kind, TransformedImages)]
+NAMES = [name for name, kind in DATASETS.items() if issubclass(kind, TransformedImages)]
 ROOT = Path(os.environ.get("CMKD_DATA") or Path(__file__).parents[3] / "shared" / "data")
 TRAIN, TEST = "train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"
 
 
 def tiny(name: str, folder: Path) -> Path:
-    source = get(name).make_tiny(folder)
+    source = DATASETS.find(name).make_tiny(folder)
     assert source is not None
     return source
 
 
 def prepared(name: str, source: Path, out: Path, **options: object) -> Pack:
-    return get(name)(**{"check": False, **options}).prepare(source, out)
+    return DATASETS.find(name)(**{"check": False, **options}).prepare(source, out)
 
 
 def stored(pack: Pack, name: str) -> np.ndarray:
@@ -86,7 +87,7 @@ def test_images_and_labels_are_the_published_ones(name: str, tmp_path: Path) -> 
     which, image, label = published(name, source)
     np.testing.assert_array_equal(stored(pack, which), image)
     assert pack.index.loc[pack.index["id"] == which, "label"].tolist() == [label]
-    assert f"of severity {get(name)().severity}" in pack.card.notes  # type: ignore[attr-defined]
+    assert f"of severity {DATASETS.find(name)().severity}" in pack.card.notes  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -123,7 +124,7 @@ def test_a_changed_file_is_refused_unless_asked_for(name: str, tmp_path: Path) -
     with pytest.raises(
         CmkdError, match=r"is not the published file .*: get it again from https?://.*check=false"
     ) as caught:
-        get(name)().prepare(source, tmp_path / "pack")
+        DATASETS.find(name)().prepare(source, tmp_path / "pack")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "pack").exists()
     assert "not compared with its published checksum" in prepared(name, source, tmp_path / "pack").card.notes
@@ -258,7 +259,9 @@ def test_folders_and_other_archives_are_read(tmp_path: Path) -> None:
     assert unpacked.card.sha256 == packed.card.sha256
     assert "read from unpacked or renamed files in place of the published EuroSAT_RGB.zip" in unpacked.card.notes
     (source / "EuroSAT_RGB.zip").rename(source / "part.zip")
-    renamed = get("eurosat")().prepare(source, tmp_path / "renamed")  # nothing is known of this file: no checksum
+    renamed = DATASETS.find("eurosat")().prepare(
+        source, tmp_path / "renamed"
+    )  # nothing is known of this file: no checksum
     assert "read from part.zip (sha256 " in renamed.card.notes
     plain = tiny("mnist", tmp_path / "plain")
     expected = prepared("mnist", plain, tmp_path / "mnist").card.sha256
@@ -269,7 +272,7 @@ def test_folders_and_other_archives_are_read(tmp_path: Path) -> None:
 
 
 def test_jpeg_folders_of_cifar10(tmp_path: Path) -> None:
-    kind = get("cifar10")
+    kind = DATASETS.find("cifar10")
     generator = np.random.default_rng(0)
     for split, count in (("train", 12), ("test", 3)):
         for name in kind.classes:  # type: ignore[attr-defined]
@@ -318,7 +321,7 @@ def test_progress_ends_at_the_number_of_pairs(tmp_path: Path) -> None:
 )
 def test_options_are_checked(options: dict[str, object], says: str) -> None:
     with pytest.raises(CmkdError, match=says):
-        get("mnist")(**options)
+        DATASETS.find("mnist")(**options)
 
 
 def real(name: str, folder: str) -> object:
@@ -340,7 +343,7 @@ def test_real_files(name: str, source: Path, tmp_path: Path) -> None:
     """The files as they are, checksums compared; counts, balance, no image on both sides, and a gap worth closing."""
     from sklearn.linear_model import RidgeClassifier
 
-    pack = get(name)(train_pairs=1000).prepare(source, tmp_path / "pack")  # type: ignore[call-arg]
+    pack = DATASETS.find(name)(train_pairs=1000).prepare(source, tmp_path / "pack")  # type: ignore[call-arg]
     assert np.bincount(pack.index["label"][pack.rows("train")]).tolist() == [100] * 10
     tests = {"mnist": 10000, "fashion_mnist": 10000, "cifar10": 3000, "eurosat": 1260}
     assert len(pack.rows("test")) == tests[name]

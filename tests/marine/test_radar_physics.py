@@ -11,10 +11,10 @@ import pytest
 import trimesh
 from scipy import special, stats
 
-from cmkd.data.marine import radar, scattering, sea
-from cmkd.data.marine.mesh import Array, Material, Mesh, MeshBuilder
-from cmkd.data.marine.rays import Rays
-from cmkd.data.marine.scene import Scene, sample
+from cmkd.simulators.marine import radar, scattering, sea
+from cmkd.simulators.marine.mesh import Array, Material, Mesh, MeshBuilder
+from cmkd.simulators.marine.rays import Rays
+from cmkd.simulators.marine.scene import Scene, sample
 
 ALONG_X = np.array([1.0, 0.0, 0.0])
 
@@ -173,19 +173,19 @@ def k_cdf(shape: float) -> Callable[[Array], Array]:
 
 
 def calm_scene(**changes: object) -> Scene:
-    base = dict(grazing=3.0, wind=9.0, wind_direction=0.0, polarisation="HH", frequency=9.4, clutter_db=0.0)
+    base = dict(grazing=3.0, wind=9.0, wind_direction=0.0, polarization="HH", frequency=9.4, clutter_db=0.0)
     return dataclasses.replace(sample(0, 0, size=64, gap=0.5)[0], **(base | changes))
 
 
-@pytest.mark.parametrize(("polarisation", "wind_direction"), [("HH", math.pi / 2), ("VV", 0.0)])
-def test_clutter_is_k_distributed_with_its_model_mean(polarisation: str, wind_direction: float) -> None:
+@pytest.mark.parametrize(("polarization", "wind_direction"), [("HH", math.pi / 2), ("VV", 0.0)])
+def test_clutter_is_k_distributed_with_its_model_mean(polarization: str, wind_direction: float) -> None:
     scene = calm_scene(
-        polarisation=polarisation, wind_direction=wind_direction, resolution=4.0, grazing=8.0, radar_swath=128.0
+        polarization=polarization, wind_direction=wind_direction, resolution=4.0, grazing=8.0, radar_swath=128.0
     )
     former, rng = radar.Former(64, 128.0, scene.resolution), np.random.default_rng(5)
     area = scene.resolution**2 / math.cos(math.radians(scene.grazing))
-    shape = sea.k_shape(scene.grazing, area, wind_direction, scene.polarisation)
-    mean = area * 10 ** (float(sea.nrl_reflectivity(sea.sea_state(9.0), 8.0, 9.4, scene.polarisation)) / 10)
+    shape = sea.k_shape(scene.grazing, area, wind_direction, scene.polarization)
+    mean = area * 10 ** (float(sea.nrl_reflectivity(sea.sea_state(9.0), 8.0, 9.4, scene.polarization)) / 10)
     samples = []
     for _ in range(600):  # one sample a chip: samples of one chip share its texture
         power = radar.clutter_power(scene, former, rng.standard_normal((64, 64)))
@@ -242,7 +242,7 @@ def test_wall_on_a_calm_sea_has_a_double_bounce_that_wind_weakens() -> None:
     look, power = np.array([math.cos(psi), 0, -math.sin(psi)]), {}
     for wind in (0.5, 12.0):
         found = scattering.shoot(mesh, Rays(mesh), look, wavelength=0.03, surface=scattering.Surface.ideal(), wind=wind,
-                            polarisation="HH", rng=np.random.default_rng(0))  # fmt: skip
+                            polarization="HH", rng=np.random.default_rng(0))  # fmt: skip
         power[wind] = {b: float(np.sum(np.abs(found.amplitude[found.bounces == b]) ** 2)) for b in (1, 2)}
     assert power[0.5][2] > 10 * power[0.5][1]
     assert power[12.0][2] < 0.5 * power[0.5][2]
@@ -252,4 +252,4 @@ def test_permittivity_and_fresnel_of_sea_water() -> None:
     across, along = sea.fresnel(np.array([1.0, math.cos(math.radians(82))]), sea.permittivity(9.4))
     assert abs(across[0]) == pytest.approx(abs(along[0]), rel=1e-9)
     assert 0.75 < abs(across[0]) < 0.85  # about 0.8 at normal incidence, X-band
-    assert abs(along[1]) < 0.3 < 0.95 < abs(across[1])  # near the pseudo-Brewster angle of vertical polarisation
+    assert abs(along[1]) < 0.3 < 0.95 < abs(across[1])  # near the pseudo-Brewster angle of vertical polarization

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from cmkd.data.marine import sea
+from cmkd.simulators.marine import sea
 
 
 def test_surface_has_the_variance_of_its_spectrum() -> None:

@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmkd.data.base import get
-from cmkd.data.marine.dataset import write_pack
-from cmkd.data.marine.mesh import MeshBuilder
-from cmkd.data.marine.rays import Rays
-from cmkd.data.marine.scene import VESSELS_PER_CLASS, Gap, individual, sample, split_of
-from cmkd.data.marine.simulate import Recipe, generate, make_pair
-from cmkd.data.marine.vessels import CLASSES, FAMILIES, vessel
+from cmkd.datasets.base import DATASETS
 from cmkd.errors import CmkdError
+from cmkd.simulators.marine.mesh import MeshBuilder
+from cmkd.simulators.marine.packing import write_pack
+from cmkd.simulators.marine.rays import Rays
+from cmkd.simulators.marine.scene import VESSELS_PER_CLASS, Gap, individual, sample, split_of
+from cmkd.simulators.marine.simulate import Recipe, generate, make_pair
+from cmkd.simulators.marine.vessels import CLASSES, FAMILIES, vessel
 
 RADAR_ONLY = {"resolution", "snr_db", "look_weight", "clutter_db", "defocus"}
 
@@ -34,7 +34,7 @@ def test_family_makes_sound_distinct_individuals(name: str) -> None:
         assert np.isfinite(mesh.triangles).all() and 50 < len(mesh) < 6000
         assert 8 <= high[0] - low[0] <= 380 and high[2] < 160 and low[2] < 0
         assert np.allclose(np.linalg.norm(mesh.normals, axis=1), 1, atol=1e-3)
-        assert mesh.colour.min() >= 0 and mesh.colour.max() <= 1
+        assert mesh.color.min() >= 0 and mesh.color.max() <= 1
     assert len({tuple(np.round(m.bounds[1], 3)) for m in meshes}) == 30
 
 
@@ -103,7 +103,7 @@ def test_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
 def test_killed_run_continues_where_it_stopped(tmp_path: Path) -> None:
     recipe = Recipe(24, size=16, chunk=2)
     script = (
-        "from pathlib import Path; from cmkd.data.marine.simulate import Recipe, generate\n"
+        "from pathlib import Path; from cmkd.simulators.marine.simulate import Recipe, generate\n"
         f"list(generate({recipe!r}, Path({str(tmp_path / 'parts')!r}), workers=1))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -132,7 +132,7 @@ def test_unfinished_chunks_of_another_recipe_are_refused(tmp_path: Path) -> None
 def test_pack_has_scenes_card_and_sheet(tmp_path: Path) -> None:
     from PIL import Image
 
-    pack = get("marine")(pairs=48, size=16).prepare(None, tmp_path / "pack")
+    pack = DATASETS.find("marine")(pairs=48, size=16).prepare(None, tmp_path / "pack")
     assert len(pack) == 48 and pack.classes == CLASSES
     assert pack.card.rich == "optical" and pack.card.poor == "radar"
     scenes = pd.read_parquet(tmp_path / "pack" / "scene.parquet")
@@ -160,7 +160,7 @@ def test_first_pairs_do_not_depend_on_how_many_follow(tmp_path: Path) -> None:
 )
 def test_wrong_options_are_refused(options: dict[str, float], words: str) -> None:
     with pytest.raises(CmkdError, match=words):
-        get("marine")(**options)
+        DATASETS.find("marine")(**options)
 
 
 def test_missing_embree_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +183,7 @@ def _box():  # noqa: ANN202
 
 
 def test_haze_leaves_less_signal_in_the_noise() -> None:
-    from cmkd.data.marine import optical
+    from cmkd.simulators.marine import optical
 
     scene, mesh = sample(0, 4, size=32, gap=0.5)
     seen = []
@@ -205,7 +205,7 @@ def test_vessel_casts_a_shadow_on_the_sea_and_blocks_the_sun() -> None:
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(
-        "from pathlib import Path\nfrom cmkd.data.marine.simulate import Recipe, generate\n"
+        "from pathlib import Path\nfrom cmkd.simulators.marine.simulate import Recipe, generate\n"
         "if __name__ == '__main__':\n"
         f"    list(generate(Recipe(4000, chunk=2), Path({str(tmp_path / 'parts')!r}), workers=2))\n"
     )

@@ -72,7 +72,7 @@ class Row:
 
 
 LOGITS = ("student_logits", "teacher_logits")
-LABELLED = (*LOGITS, "target")
+LABELED = (*LOGITS, "target")
 EMBEDDINGS = ("student_embedding", "teacher_embedding")
 DEEP = ("student_deep", "teacher_deep")
 BOTH = (("student_shallow", "student_deep"), ("teacher_shallow", "teacher_deep"))
@@ -166,7 +166,7 @@ def output(spec: Spec, batch: int, seed: int, *, scale: float = 1.0, dtype: torc
 
 def leaves(out: Output) -> list[Tensor]:
     """Return the tensors of an output."""
-    return [out.logits, out.embedding, *out.maps]
+    return [out.logits, out.embedding, *out.feature_maps]
 
 
 def a_batch(size: int, classes: int, *, target: Tensor | None = None) -> Batch:
@@ -182,10 +182,10 @@ def built(row: Row, student: Spec, teacher: Spec, *, seed: int = 0, start: bool 
     method = create(row.name, student, teacher, **{**row.options, **options})
     # the models' weights must not depend on what the method drew
     torch.manual_seed(7)
-    method.bind(TinyModel(student), TinyModel(teacher))
+    method.setup(TinyModel(student), TinyModel(teacher))
     if start:
         method.on_train_start(32)
-        method.on_epoch_start(0)
+        method.on_train_epoch_start(0)
     return method
 
 

@@ -180,9 +180,9 @@ def ft(student: Tensor, teacher: Tensor) -> Tensor:
     return torch.stack(gaps).mean()
 
 
-def crd(anchor: Tensor, positive: Tensor, negatives: Tensor, *, temperature: float, log_normaliser: float) -> Tensor:
+def crd(anchor: Tensor, positive: Tensor, negatives: Tensor, *, temperature: float, log_normalizer: float) -> Tensor:
     def belongs(a: Tensor, x: Tensor) -> Tensor:
-        likelihood = torch.exp((a * x).sum() / temperature) / math.exp(log_normaliser)
+        likelihood = torch.exp((a * x).sum() / temperature) / math.exp(log_normalizer)
         return likelihood / (likelihood + len(negatives))
 
     total = torch.zeros((), dtype=torch.float64)

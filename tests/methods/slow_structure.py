@@ -48,9 +48,9 @@ def uniformity(x: Tensor, *, t: float, eps: float = 0.0) -> Tensor:
 
 
 def feature_uniformity(
-    student: Tensor, teacher: Tensor, *, t: float, centre: bool, reference: str, eps: float
+    student: Tensor, teacher: Tensor, *, t: float, center: bool, reference: str, eps: float
 ) -> Tensor:
-    if centre:
+    if center:
         student, teacher = student - student.mean(0), teacher - teacher.mean(0)
     if reference == "pairs":
         ours, theirs = (

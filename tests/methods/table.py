@@ -10,9 +10,9 @@ from cmkd.methods.cc import cc
 from cmkd.methods.crd import crd
 from cmkd.methods.ctkd import ctkd
 from cmkd.methods.decorrelation import decorrelation
-from cmkd.methods.dimensional_structure import channel_independence, feature_uniformity
 from cmkd.methods.dist import dist
 from cmkd.methods.dkd import dkd
+from cmkd.methods.ds import channel_independence, feature_uniformity
 from cmkd.methods.fd_cmkd import fd_cmkd
 from cmkd.methods.fitnet import fitnet
 from cmkd.methods.fsp import fsp
@@ -50,7 +50,7 @@ from cmkd.methods.wsld import wsld
 from cmkd.methods.wttm import wttm
 
 from . import slow_cross_modal, slow_features, slow_logits, slow_structure
-from .rows import BOTH, DEEP, EMBEDDINGS, LABELLED, LOGITS, Case, Row
+from .rows import BOTH, DEEP, EMBEDDINGS, LABELED, LOGITS, Case, Row
 
 STUDENT = ("student_embedding",)
 DIST = {"beta": 0.7, "gamma": 1.3, "temperature": 2.0}
@@ -80,7 +80,7 @@ ON_LOGITS = [
     Row("kd", (Case(kd, LOGITS, slow_logits.kd, {"temperature": 3.0}, "kd"),), same_classes=True),
     Row(
         "dkd",
-        (Case(dkd, LABELLED, slow_logits.dkd, {"alpha": 0.7, "beta": 3.0, "temperature": 2.0}, "dkd"),),
+        (Case(dkd, LABELED, slow_logits.dkd, {"alpha": 0.7, "beta": 3.0, "temperature": 2.0}, "dkd"),),
         same_classes=True,
     ),
     Row(
@@ -93,10 +93,10 @@ ON_LOGITS = [
         same_classes=True,
     ),
     Row("lskd", (Case(lskd, LOGITS, slow_logits.lskd, {"temperature": 1.5}, "lskd"),), same_classes=True),
-    Row("nkd", (Case(nkd, LABELLED, slow_logits.nkd, {"temperature": 1.5, "gamma": 0.8}, "nkd"),), same_classes=True),
+    Row("nkd", (Case(nkd, LABELED, slow_logits.nkd, {"temperature": 1.5, "gamma": 0.8}, "nkd"),), same_classes=True),
     Row(
         "wsld",
-        (Case(wsld, LABELLED, slow_logits.wsld, {"temperature": 1.5}, "wsld", constant_parts=True),),
+        (Case(wsld, LABELED, slow_logits.wsld, {"temperature": 1.5}, "wsld", constant_parts=True),),
         same_classes=True,
     ),
     Row("ttm", (Case(ttm, LOGITS, slow_logits.ttm, {"exponent": 0.3}, "ttm"),), same_classes=True),
@@ -119,7 +119,7 @@ ON_LOGITS = [
         crosses_samples=True,
         same_classes=True,
     ),
-    Row("ofa", (Case(ofa, LABELLED, slow_logits.ofa, {"gamma": 1.4, "temperature": 1.3}, "ofa"),), same_classes=True),
+    Row("ofa", (Case(ofa, LABELED, slow_logits.ofa, {"gamma": 1.4, "temperature": 1.3}, "ofa"),), same_classes=True),
     Row("generalized", (Case(generalized, LOGITS, slow_logits.generalized, {"temperature": 1.5}),), same_classes=True),
 ]
 
@@ -169,7 +169,7 @@ ON_FEATURES = [
                 crd,
                 (*EMBEDDINGS, "teacher_negatives"),
                 slow_features.crd,
-                {"temperature": 2.0, "log_normaliser": 0.3},
+                {"temperature": 2.0, "log_normalizer": 0.3},
             ),
         ),
         options={"negatives": 16, "dim": 5},
@@ -184,7 +184,7 @@ CROSS_MODAL = [
         (
             Case(
                 c2kd,
-                LABELLED,
+                LABELED,
                 slow_cross_modal.c2kd,
                 {"threshold": 0.1, "temperature": 2.0},
             ),
@@ -235,9 +235,9 @@ STRUCTURE = [
                     feature_uniformity,
                     EMBEDDINGS,
                     slow_structure.feature_uniformity,
-                    {"t": 1.5, "centre": centre, "reference": reference, "eps": 1e-3},
+                    {"t": 1.5, "center": center, "reference": reference, "eps": 1e-3},
                 )
-                for centre in (True, False)
+                for center in (True, False)
                 for reference in ("pairs", "teacher", "self")
             ),
         ),

@@ -32,7 +32,7 @@ def test_unbound_methods_say_so(name: str) -> None:
 
 def test_bound_teacher_is_a_frozen_copy() -> None:
     method, teacher = create("srrl", NARROW, WIDE), TinyModel(WIDE)
-    method.bind(TinyModel(NARROW), teacher)
+    method.setup(TinyModel(NARROW), teacher)
     before = {k: v.clone() for k, v in method.state_dict().items()}
     nn.init.zeros_(teacher.classifier.weight)
     torch.testing.assert_close(dict(method.state_dict()), before, rtol=0.0, atol=0.0)
@@ -41,7 +41,7 @@ def test_bound_teacher_is_a_frozen_copy() -> None:
 def simkd_pair() -> tuple[SimKD, TinyModel, TinyModel]:
     torch.manual_seed(0)
     method, student, teacher = SimKD(NARROW, WIDE), TinyModel(NARROW), TinyModel(WIDE)
-    method.bind(student, teacher)
+    method.setup(student, teacher)
     return method, student, teacher
 
 
@@ -51,16 +51,16 @@ def through_teacher(method: SimKD, student: TinyModel, teacher: TinyModel, x: to
 
 def test_simkd_classifies_through_the_teacher_while_it_trains() -> None:
     method, student, teacher = simkd_pair()
-    optimiser = torch.optim.SGD([p for p in [*student.parameters(), *method.parameters()] if p.requires_grad], lr=0.1)
+    optimizer = torch.optim.SGD([p for p in [*student.parameters(), *method.parameters()] if p.requires_grad], lr=0.1)
     x = torch.randn(5, 3)
     for _ in range(3):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         out = student(x)
         student(x)  # a second pass in one step must not spoil the first one's backward
         torch.testing.assert_close(out.logits, through_teacher(method, student, teacher, x))
         term = method(out, teacher(x).detach(), a_batch(5, 4))["simkd"]
         (term + out.logits.square().mean()).backward()
-        optimiser.step()
+        optimizer.step()
 
 
 def test_simkd_leaves_an_ordinary_student() -> None:
@@ -69,8 +69,8 @@ def test_simkd_leaves_an_ordinary_student() -> None:
     x = torch.randn(5, 3)
     student(x)
     with torch.no_grad():
-        method.projector.weight.add_(1.0)  # the last optimiser step, after the last forward pass
-    method.finish(student)
+        method.projector.weight.add_(1.0)  # the last optimizer step, after the last forward pass
+    method.on_train_end(student)
     assert set(student.state_dict()) == keys and type(student.classifier) is nn.Linear
     rebuilt = TinyModel(NARROW)
     rebuilt.load_state_dict(student.state_dict())
@@ -98,7 +98,7 @@ def test_simkd_keeps_a_loaded_checkpoint() -> None:
         method.projector.weight.add_(1.0)
     student(x)
     student.load_state_dict(best)
-    method.finish(student)
+    method.on_train_end(student)
     torch.testing.assert_close(dict(student.state_dict()), dict(best), rtol=0.0, atol=0.0)
 
 
@@ -106,7 +106,7 @@ def test_simkd_refuses_other_classifiers() -> None:
     student = TinyModel(NARROW)
     student.classifier = nn.Sequential(student.classifier)  # type: ignore[assignment]
     with pytest.raises(CmkdError, match="one linear layer"):
-        SimKD(NARROW, WIDE).bind(student, TinyModel(WIDE))
+        SimKD(NARROW, WIDE).setup(student, TinyModel(WIDE))
 
 
 def test_teacher_init_copies_all_but_the_input_layer() -> None:
@@ -187,7 +187,7 @@ def test_mfh_keeps_the_channels_the_classifier_uses() -> None:
     with torch.no_grad():
         teacher.classifier.weight.zero_()
         teacher.classifier.weight[:, [3, 7]] = 1.0
-    method.bind(TinyModel(NARROW), teacher)
+    method.setup(TinyModel(NARROW), teacher)
     theirs = output(WIDE, 16, 1).detach()
     method(output(NARROW, 16, 0), theirs, a_batch(16, 4))["mfh"].backward()
     touched = method.projection.weight.grad.abs().sum(1).nonzero().flatten()  # type: ignore[union-attr]
@@ -219,13 +219,13 @@ def test_ofd_margin_is_the_mean_negative_response() -> None:
 def test_vkd_projection_is_orthogonal(student: int, teacher: int) -> None:
     torch.manual_seed(0)
     method = VKD(Spec(4, student), Spec(4, teacher))
-    optimiser = torch.optim.SGD(method.parameters(), lr=1.0)
+    optimizer = torch.optim.SGD(method.parameters(), lr=1.0)
     for seed in range(3):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         method(output(Spec(4, student), 8, seed), output(Spec(4, teacher), 8, 9).detach(), a_batch(8, 4))[
             "vkd"
         ].backward()
-        optimiser.step()
+        optimizer.step()
     weight = method.projection.weight()
     product = weight.T @ weight if student <= teacher else weight @ weight.T
     torch.testing.assert_close(product, torch.eye(min(student, teacher)), rtol=0.0, atol=1e-5)
@@ -245,7 +245,7 @@ def test_ctkd_raises_the_loss_in_the_temperature_and_lowers_it_in_the_student() 
 def test_unlike_numbers_of_maps_pair_the_deepest() -> None:
     deeper = replace(WIDE, map_shapes=((2, 16, 16), *WIDE.map_shapes))
     student, teacher = output(NARROW, 4, 0), output(deeper, 4, 1).detach()
-    cut = replace(teacher, maps=teacher.maps[1:])
+    cut = replace(teacher, feature_maps=teacher.feature_maps[1:])
     for name in ("at", "vid", "review_kd", "fsp", "ab"):
         values = []
         for spec, out in ((deeper, teacher), (WIDE, cut)):

@@ -12,7 +12,7 @@ import torch
 
 from cmkd.cli.methods import main
 from cmkd.errors import CmkdError
-from cmkd.methods import create, registry
+from cmkd.methods import METHODS, create
 from cmkd.methods.combine import Sum, from_expression
 from cmkd.methods.pages import bibliography, page, pages, write_markdown
 from cmkd.types import Spec
@@ -24,7 +24,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_single_name_is_the_method_itself() -> None:
-    assert type(from_expression("kd", NARROW, WIDE)) is registry()["kd"]
+    assert type(from_expression("kd", NARROW, WIDE)) is METHODS["kd"]
     assert isinstance(from_expression("0.5*kd", NARROW, WIDE), Sum)
 
 
@@ -46,11 +46,11 @@ def test_sum_passes_hooks_on_and_merges_needs() -> None:
     assert not both.trains_teacher
     with pytest.raises(CmkdError, match="on_train_start"):
         both(output(NARROW, 4, 0), output(WIDE, 4, 1), a_batch(4, 4))
-    both.bind(TinyModel(NARROW), TinyModel(WIDE))
+    both.setup(TinyModel(NARROW), TinyModel(WIDE))
     both.on_train_start(32)
-    both.on_epoch_start(0)
+    both.on_train_epoch_start(0)
     early = both(output(NARROW, 4, 0), output(WIDE, 4, 1), a_batch(4, 4))["dkd"]
-    both.on_epoch_start(3)
+    both.on_train_epoch_start(3)
     late = both(output(NARROW, 4, 0), output(WIDE, 4, 1), a_batch(4, 4))["dkd"]
     torch.testing.assert_close(late, 4.0 * early)
 
@@ -80,13 +80,13 @@ def test_defaults_give_way_to_the_expression() -> None:
     [
         ("kb", "did you mean 'kd'"),
         ("kd(temprature=2)", "did you mean 'temperature'"),
-        ("kd(temperature=a)", "kd: temperature must be float, got 'a'"),
-        ("kd(temperature=true)", "temperature must be float, got True"),
+        ("kd(temperature=a)", "option temperature of kd must be a number, got 'a'"),
+        ("kd(temperature=true)", "must be a number, got True"),
         ("kd(temperature=0)", "temperature must be above 0"),
-        ("kd(temperature=1e999)", "temperature must be float, got inf"),
-        ("crd(negatives=0.5)", "negatives must be int"),
-        ("cc(paper_form=1)", "paper_form must be bool"),
-        ("mlld(temperatures=[1, 'a'])", "temperatures must be"),
+        ("kd(temperature=1e999)", "must be a number, got inf"),
+        ("crd(negatives=0.5)", "negatives of crd must be a whole number"),
+        ("cc(paper_form=1)", "paper_form of cc must be true or false"),
+        ("mlld(temperatures=[1, 'a'])", "temperatures of mlld must be"),
         ("mlld(temperatures=[])", "temperatures must be above 0"),
         ("1e999*kd", "weight of kd"),
         ("kd+", "cannot read"),
@@ -102,7 +102,7 @@ def test_bad_input_is_refused_in_one_line(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted(registry()))
+@pytest.mark.parametrize("name", sorted(METHODS))
 def test_temperature_of_zero_is_refused(name: str) -> None:
     if "temperature" not in {h.name for h in page(name).hyperparameters}:
         pytest.skip("it has no temperature")
@@ -110,10 +110,10 @@ def test_temperature_of_zero_is_refused(name: str) -> None:
         create(name, NARROW, WIDE, temperature=0.0)
 
 
-@pytest.mark.parametrize("name", sorted(registry()))
+@pytest.mark.parametrize("name", sorted(METHODS))
 def test_model_without_maps_works_or_is_refused(name: str) -> None:
-    bare, needs = Spec(4, 6), registry()[name].needs
-    if "maps" in needs and name != "ofa":  # ofa then has no exits
+    bare, needs = Spec(4, 6), METHODS[name].needs
+    if "feature_maps" in needs and name != "ofa":  # ofa then has no exits
         with pytest.raises(CmkdError, match=name):
             create(name, bare, bare)
     else:
@@ -130,10 +130,10 @@ def test_every_page_says_what_each_option_is() -> None:
 def test_markdown_pages(tmp_path: Path) -> None:
     written = write_markdown(tmp_path / "methods")
     assert sorted(p.name for p in (tmp_path / "methods").iterdir()) == sorted(p.name for p in written)
-    assert len(written) == len(registry()) + 1
+    assert len(written) == len(METHODS) + 1
     text = (tmp_path / "methods" / "kd.md").read_text()
     assert "| `temperature` | `float` | `2.0` |" in text and "@article{hinton2015" in text
-    assert all(f"({name}.md)" in written[0].read_text() for name in registry())
+    assert all(f"({name}.md)" in written[0].read_text() for name in METHODS)
 
 
 def test_bibliography_has_each_paper_once() -> None:
@@ -147,7 +147,7 @@ def test_bibliography_has_each_paper_once() -> None:
 def test_command_lists_and_shows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     main([])
     listed = capsys.readouterr().out
-    assert all(f" {name} " in listed for name in registry())
+    assert all(f" {name} " in listed for name in METHODS)
     main(["rkd"])
     shown = capsys.readouterr().out
     assert "distance_weight" in shown and "1904.05068" in shown and "@inproceedings" in shown
@@ -198,8 +198,8 @@ def registry_with_plug_in(tmp_path: Path, source: str) -> subprocess.CompletedPr
     (info / "entry_points.txt").write_text("[cmkd.methods]\necho = echo_plugin:Echo\n")
     code = (
         f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(SOURCE)!r}]\n"
-        "from cmkd.methods import registry; from cmkd.methods.pages import page\n"
+        "from cmkd.methods import METHODS; from cmkd.methods.pages import page\n"
         "echo = page('echo')\n"
-        "print(registry()['echo'].__module__, echo.idea, echo.hyperparameters[0].type, 'kd' in registry())"
+        "print(METHODS['echo'].__module__, echo.idea, echo.hyperparameters[0].type, 'kd' in METHODS)"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cmkd.errors import CmkdError
 from cmkd.methods import create
-from cmkd.methods.dimensional_structure import channel_independence, feature_uniformity, map_points
+from cmkd.methods.ds import channel_independence, feature_uniformity, map_points
 from cmkd.types import Output
 
 from .rows import NARROW, WIDE, a_batch, leaves, output
@@ -114,7 +114,7 @@ def test_pairs_are_led_where_the_hinge_is_idle() -> None:
     other = x[torch.randperm(64, generator=torch.Generator().manual_seed(1))]  # as uniform, spread another way
     assert feature_uniformity(other, x) < 1e-5
     assert feature_uniformity(other, x, reference="pairs") > 0.5
-    assert feature_uniformity(3.0 * x + 1.0, x, reference="pairs") < 1e-8  # centred, and on the sphere
+    assert feature_uniformity(3.0 * x + 1.0, x, reference="pairs") < 1e-8  # centered, and on the sphere
 
 
 def test_hinge_acts_only_where_the_student_is_less_uniform() -> None:
@@ -141,11 +141,11 @@ def test_descending_uniformity_spreads_and_descending_independence_decorrelates(
         ("independent", lambda x: channel_independence(x, x, off_diagonal_weight=1.0, reference="self")),
     ):
         x = start.clone().requires_grad_()
-        optimiser = torch.optim.Adam([x], lr=0.05)
+        optimizer = torch.optim.Adam([x], lr=0.05)
         for _ in range(100):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss(x).backward()
-            optimiser.step()
+            optimizer.step()
         assert mean_correlation(x.detach()) < 0.5 * mean_correlation(start), reference
 
 
@@ -169,7 +169,7 @@ def test_stages_are_averaged(points: str, reference: str) -> None:
 
 
 REFERENCES = [
-    {"independence_features": f, "independence_reference": i, "uniformity_reference": u, "points": p, "centre": c}
+    {"independence_features": f, "independence_reference": i, "uniformity_reference": u, "points": p, "center": c}
     for f, i, u, p, c in [
         ("probabilities", "teacher", "pairs", "pooled", True),
         ("embedding", "teacher", "teacher", "pooled", True),
@@ -205,7 +205,7 @@ def test_nan_stays_visible(options: dict[str, Any]) -> None:
     with torch.no_grad():
         student.embedding[3, 1] = torch.nan
         student.logits[3, 1] = torch.nan
-        student.maps[-1][3, 1, 2, 2] = torch.nan
+        student.feature_maps[-1][3, 1, 2, 2] = torch.nan
     found = terms(student, **options)
     assert found["independence"].isnan() and found["uniformity"].isnan()
     assert sum(found.values()).isnan()  # type: ignore[union-attr]

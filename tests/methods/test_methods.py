@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cmkd.errors import CmkdError
-from cmkd.methods import Method, hyperparameters, registry
-from cmkd.types import UNLABELLED, Batch, Output, Spec
+from cmkd.methods import METHODS, Method
+from cmkd.options import parameters
+from cmkd.types import UNLABELED, Batch, Output, Spec
 
 from .processes import BATCH, EQUAL, UNEQUAL, mean, run_pair, two_steps
 from .rows import (
@@ -45,7 +46,7 @@ EACH_CASE = pytest.mark.parametrize(
 
 def test_every_method_has_one_row() -> None:
     names = [row.name for row in ROWS]
-    assert sorted(names) == sorted(registry()), "tests/methods/table.py needs exactly one row per method"
+    assert sorted(names) == sorted(METHODS), "tests/methods/table.py needs exactly one row per method"
 
 
 def test_every_reference_value_is_checked() -> None:
@@ -56,13 +57,13 @@ def test_every_reference_value_is_checked() -> None:
 
 @EACH
 def test_class_says_what_it_is(row: Row) -> None:
-    method = registry()[row.name]
+    method = METHODS[row.name]
     assert method.kind in ("control", "logits", "features", "relations", "structure", "cross-modal")
-    assert set(method.needs) <= {"logits", "embedding", "maps", "target", "index", "inputs"}
+    assert set(method.needs) <= {"logits", "embedding", "feature_maps", "target", "index", "inputs"}
     assert method.__doc__ and method.forward.__doc__
     if method.kind != "control":
         assert method.paper and "@" in method.bibtex
-    for name, parameter in hyperparameters(method).items():
+    for name, parameter in parameters(method).items():
         assert parameter.default is not parameter.empty, f"{name} needs a default"
         assert f"{name}:" in method.__doc__, f"{name} is not in the docstring"
 
@@ -183,7 +184,7 @@ def test_bfloat16_autocast(row: Row, dtype: torch.dtype) -> None:
 @EACH
 @pytest.mark.parametrize("temperature", [None, 0.07])
 def test_extreme_logits(row: Row, temperature: float | None) -> None:
-    known = "temperature" in hyperparameters(registry()[row.name])
+    known = "temperature" in parameters(METHODS[row.name])
     if temperature is not None and not known:
         pytest.skip("it has no temperature")
     options = {} if temperature is None else {"temperature": temperature}
@@ -224,23 +225,23 @@ def test_single_class_in_batch(row: Row, label: int) -> None:
 
 @EACH
 @pytest.mark.parametrize("how", ["all", "some"])
-def test_unlabelled(row: Row, how: str) -> None:
+def test_unlabeled(row: Row, how: str) -> None:
     method = built(row, NARROW, teacher_spec(row))
-    target = torch.full((8,), UNLABELLED)
+    target = torch.full((8,), UNLABELED)
     if how == "some":
         target[::3] = 1
     run(method, output(NARROW, 8, 0), output(teacher_spec(row), 8, 1), a_batch(8, 4, target=target))
 
 
 @EACH
-def test_unlabelled_rows_do_not_change_target_terms(row: Row) -> None:
-    if set(registry()[row.name].needs) != {"logits", "target"} or row.crosses_samples:
-        pytest.skip("not all its terms are of labelled samples alone")
+def test_unlabeled_rows_do_not_change_target_terms(row: Row) -> None:
+    if set(METHODS[row.name].needs) != {"logits", "target"} or row.crosses_samples:
+        pytest.skip("not all its terms are of labeled samples alone")
     method = built(row, NARROW, teacher_spec(row))
     target = torch.tensor([0, 1, -1, 2, 3, -1])
     student, teacher = output(NARROW, 6, 0), output(teacher_spec(row), 6, 1)
     mixed = total(method(student, teacher.detach(), a_batch(6, 4, target=target)))
-    kept = target != UNLABELLED
+    kept = target != UNLABELED
     alone = total(method(student.select(kept), teacher.detach().select(kept), a_batch(4, 4, target=target[kept])))
     torch.testing.assert_close(mixed, alone)
 
@@ -265,9 +266,9 @@ def test_teacher_is_left_alone(row: Row) -> None:
     torch.manual_seed(7)
     student_model, teacher_model = TinyModel(NARROW), TinyModel(teacher_spec(row)).eval()
     before = {name: value.clone() for name, value in teacher_model.state_dict().items()}
-    method.bind(student_model, teacher_model)
+    method.setup(student_model, teacher_model)
     method.on_train_start(32)
-    method.on_epoch_start(0)
+    method.on_train_epoch_start(0)
     teacher = teacher_model(torch.randn(8, 3))
     run(method, output(NARROW, 8, 0), teacher, a_batch(8, 4))
     if method.trains_teacher:
@@ -291,7 +292,7 @@ def test_state_round_trip(row: Row, tmp_path: Path) -> None:
     torch.save(first.state_dict(), tmp_path / "state.pt")
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     second.on_train_start(32)
-    second.on_epoch_start(0)
+    second.on_train_epoch_start(0)
     torch.testing.assert_close(step(second, 2), step(first, 2), rtol=0.0, atol=0.0)
 
 
@@ -299,7 +300,7 @@ def test_state_round_trip(row: Row, tmp_path: Path) -> None:
 def test_goes_to_a_spawned_process_with_its_models(row: Row) -> None:
     torch.manual_seed(0)
     method, student, teacher = built(row, NARROW, teacher_spec(row)), TinyModel(NARROW), TinyModel(teacher_spec(row))
-    method.bind(student, teacher)
+    method.setup(student, teacher)
     method.eval()  # both share their tensors' memory, so neither may count steps
     sent_method, sent_student = ForkingPickler.loads(bytes(ForkingPickler.dumps((method, student))))
     x = torch.randn(8, 3)
@@ -309,16 +310,16 @@ def test_goes_to_a_spawned_process_with_its_models(row: Row) -> None:
 
 
 @EACH
-def test_runs_three_optimiser_steps(row: Row) -> None:
+def test_runs_three_optimizer_steps(row: Row) -> None:
     method = built(row, NARROW, teacher_spec(row))
     student = output(NARROW, 8, 0)
     teacher = output(teacher_spec(row), 8, 1)
-    optimiser = torch.optim.SGD([*leaves(student), *method.parameters()], lr=1e-3)
+    optimizer = torch.optim.SGD([*leaves(student), *method.parameters()], lr=1e-3)
     for epoch in range(3):
-        method.on_epoch_start(epoch)
-        optimiser.zero_grad()
+        method.on_train_epoch_start(epoch)
+        optimizer.zero_grad()
         run(method, student, teacher, a_batch(8, 4))
-        optimiser.step()
+        optimizer.step()
 
 
 @pytest.fixture(scope="module")

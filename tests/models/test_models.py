@@ -39,7 +39,7 @@ def test_spec_says_what_comes_out(name: str, kind: str, shape: tuple[int, ...]) 
     output = model.eval()(torch.randn(2, *shape))
     assert output.spec() == model.spec
     assert len(model.spec.map_shapes) >= 2
-    assert all(m.dim() == 4 and m.isfinite().all() for m in output.maps)
+    assert all(m.dim() == 4 and m.isfinite().all() for m in output.feature_maps)
     torch.testing.assert_close(model.classifier(output.embedding), output.logits)
 
 
@@ -54,7 +54,7 @@ def test_every_parameter_learns(name: str, kind: str, shape: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32, torch.float64])
-def test_preprocessing_standardises_any_dtype(dtype: torch.dtype) -> None:
+def test_preprocessing_standardizes_any_dtype(dtype: torch.dtype) -> None:
     prepare = models.Preprocess(modality("image", (2, 4, 4)))
     x = torch.full((1, 2, 4, 4), 3.0).to(dtype)
     torch.testing.assert_close(prepare(x), torch.full((1, 2, 4, 4), 1.25))

@@ -27,9 +27,9 @@ STRUCTURE = {
     "participation_ratio",
     "spectral_decay",
     "uniformity",
-    "uniformity_centred",
+    "uniformity_centered",
     "mean_cosine",
-    "nearest_neighbour_entropy",
+    "nearest_neighbor_entropy",
 }
 SCATTER = {"tolerance", "fisher_ratio", "nc1", "silhouette"}
 ACCURACIES = {"knn_accuracy", "linear_probe_accuracy"}
@@ -38,8 +38,8 @@ ACCURACIES = {"knn_accuracy", "linear_probe_accuracy"}
 def blobs(n: int, dim: int, spread: float, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     target = torch.arange(n) % 3
-    centres = torch.randn(3, dim, generator=torch.Generator().manual_seed(99))
-    return centres[target] + spread * torch.randn(n, dim, generator=generator), target
+    centers = torch.randn(3, dim, generator=torch.Generator().manual_seed(99))
+    return centers[target] + spread * torch.randn(n, dim, generator=generator), target
 
 
 def test_names() -> None:
@@ -49,7 +49,7 @@ def test_names() -> None:
     assert set(describe(x[:9], y[:9])) == STRUCTURE | SCATTER  # too few for five folds
     assert set(describe(x[:9], y[:9], test_features=x[9:], test_target=y[9:])) == STRUCTURE | SCATTER | ACCURACIES
     assert set(describe(x, torch.zeros(60, dtype=torch.long))) == STRUCTURE
-    assert set(describe(x[:, :1])) == STRUCTURE - {"nearest_neighbour_entropy"}
+    assert set(describe(x[:, :1])) == STRUCTURE - {"nearest_neighbor_entropy"}
     assert all(isinstance(value, float) for value in describe(x, y).values())
 
 
@@ -68,10 +68,10 @@ def test_correlated_channels_lower_the_rank_and_the_uniformity() -> None:
     assert good["effective_rank"] > bad["effective_rank"] and good["participation_ratio"] > bad["participation_ratio"]
     assert good["correlation_mean_abs"] < bad["correlation_mean_abs"]
     assert good["uniformity"] < bad["uniformity"] and good["spectral_decay"] < bad["spectral_decay"]
-    assert good["nearest_neighbour_entropy"] > bad["nearest_neighbour_entropy"]
+    assert good["nearest_neighbor_entropy"] > bad["nearest_neighbor_entropy"]
 
 
-def test_unlabelled_samples_are_left_out_of_what_needs_classes() -> None:
+def test_unlabeled_samples_are_left_out_of_what_needs_classes() -> None:
     x, y = blobs(90, 4, 1.0)
     some = y.clone()
     some[60:] = -1
@@ -138,8 +138,8 @@ def test_compare_names() -> None:
     assert set(compare(x, x)) == {"linear_cka", "cross_correlation_diagonal", "alignment"}
     with_logits = compare(x, x[:, :2], student_logits=x[:, :3], teacher_logits=x[:, 3:], target=y)
     assert set(with_logits) == {"linear_cka", "prediction_agreement", "non_target_divergence"}
-    unlabelled = compare(x, x[:, :2], student_logits=x[:, :3], teacher_logits=x[:, 3:], target=torch.full((30,), -1))
-    assert set(unlabelled) == {"linear_cka", "prediction_agreement"}
+    unlabeled = compare(x, x[:, :2], student_logits=x[:, :3], teacher_logits=x[:, 3:], target=torch.full((30,), -1))
+    assert set(unlabeled) == {"linear_cka", "prediction_agreement"}
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ TABLE: dict[str, tuple[Callable[[Tensor], float], str, bool]] = {
     "uniformity": (of_unit(structure.uniformity), ANGLES, False),
     "mean_cosine": (of_unit(structure.mean_cosine), ANGLES, False),
     "tolerance": (of_unit(structure.tolerance, TARGET), ANGLES, False),
-    "nearest_neighbour_entropy": (of_unit(structure.nearest_neighbour_entropy), ANGLES, False),
+    "nearest_neighbor_entropy": (of_unit(structure.nearest_neighbor_entropy), ANGLES, False),
     "fisher_ratio": (with_target(structure.fisher_ratio), "rotate scale shift", True),
     "nc1": (with_target(structure.neural_collapse), "rotate scale shift", True),
     "silhouette": (with_target(structure.silhouette), "rotate scale shift", False),

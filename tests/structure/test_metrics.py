@@ -100,9 +100,9 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
 
 def test_they_say_what_describe_and_compare_say() -> None:
     tensors = data()
-    labelled = tensors["target"] >= 0
+    labeled = tensors["target"] >= 0
     whole = structure.describe(tensors["student"])
-    told = structure.describe(tensors["student"][labelled], tensors["target"][labelled])
+    told = structure.describe(tensors["student"][labeled], tensors["target"][labeled])
     assert_same(streamed("channels", 0, N, 4), {key: whole[key] for key in streamed("channels", 0, N, N)})
     assert_same(streamed("uniformity", 0, N, 4), whole["uniformity"])
     assert_same(streamed("scatter", 0, N, 4), {key: told[key] for key in streamed("scatter", 0, N, N)})

@@ -103,15 +103,15 @@ def test_unit_vectors_of_any_size() -> None:
     torch.testing.assert_close(structure.unit_vectors(x).tolist(), [[0.6, 0.8], [0.6, 0.8], [0.0, 0.0]])
 
 
-def test_nearest_neighbour_entropy() -> None:
+def test_nearest_neighbor_entropy() -> None:
     # two opposite points on the circle: psi(2) - psi(1) = 1, log V_1 = log 2, distance 2
     unit = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
-    assert structure.nearest_neighbour_entropy(unit) == pytest.approx(1.0 + 2.0 * math.log(2.0), rel=1e-9)
+    assert structure.nearest_neighbor_entropy(unit) == pytest.approx(1.0 + 2.0 * math.log(2.0), rel=1e-9)
     # uniform on the sphere: the logarithm of its area, 4 pi; its standard error at n = 4,000 is 0.02
-    for neighbour in (1, 4):
-        found = structure.nearest_neighbour_entropy(structure.unit_vectors(vectors(4000, 3)), neighbour=neighbour)
+    for neighbor in (1, 4):
+        found = structure.nearest_neighbor_entropy(structure.unit_vectors(vectors(4000, 3)), neighbor=neighbor)
         assert found == pytest.approx(math.log(4 * math.pi), abs=0.08)
-    assert math.isfinite(structure.nearest_neighbour_entropy(torch.ones(3, 2)))
+    assert math.isfinite(structure.nearest_neighbor_entropy(torch.ones(3, 2)))
 
 
 def test_fisher_and_neural_collapse() -> None:
@@ -138,7 +138,7 @@ def test_silhouette() -> None:
 def test_accuracies() -> None:
     x, y = torch.tensor([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]]), torch.tensor([0, 0, 0, 1, 1, 1])
     test_x, test_y = torch.tensor([[0.5], [3.0], [10.5], [9.0]]), torch.tensor([0, 0, 1, 0])
-    for classifier in (structure.nearest_neighbour_classifier(3), structure.linear_probe()):
+    for classifier in (structure.nearest_neighbor_classifier(3), structure.linear_probe()):
         assert structure.held_out_accuracy(classifier, x, y, test_x, test_y) == 0.75
         assert structure.cross_validated_accuracy(classifier, x, y, folds=3) == 1.0
     with pytest.raises(CmkdError, match="fewer than 5 folds"):
@@ -147,20 +147,20 @@ def test_accuracies() -> None:
 
 def test_accuracy_of_noise_is_chance() -> None:
     x, y = vectors(400, 5), torch.arange(400) % 2
-    for classifier in (structure.nearest_neighbour_classifier(), structure.linear_probe()):
+    for classifier in (structure.nearest_neighbor_classifier(), structure.linear_probe()):
         # standard error 0.025
         assert structure.cross_validated_accuracy(classifier, x, y) == pytest.approx(0.5, abs=0.1)
 
 
 def test_linear_cka() -> None:
-    # centred X = (1, -1), Y = (1, -1), (1, 1) over four samples: |cov|² = 1; |XX| = 1, |YY| = sqrt(2)
+    # centered X = (1, -1), Y = (1, -1), (1, 1) over four samples: |cov|² = 1; |XX| = 1, |YY| = sqrt(2)
     x, y = SQUARE[:, :1], SQUARE
     assert structure.linear_cka(CrossMoments.of(x, y)) == pytest.approx(1.0 / math.sqrt(2.0), rel=1e-12)
     assert structure.linear_cka(CrossMoments.of(x, SQUARE[:, 1:])) == pytest.approx(0.0, abs=1e-12)
     assert math.isnan(structure.linear_cka(CrossMoments.of(x, torch.ones(4, 2))))
     a, b = vectors(30, 4), vectors(30, 6, 1)
-    centred = torch.eye(30, dtype=torch.float64) - 1.0 / 30
-    k, m = centred @ a @ a.T @ centred, centred @ b @ b.T @ centred
+    centered = torch.eye(30, dtype=torch.float64) - 1.0 / 30
+    k, m = centered @ a @ a.T @ centered, centered @ b @ b.T @ centered
     wanted = float((k * m).sum() / (k.norm() * m.norm()))  # the definition by kernels, n x n
     assert structure.linear_cka(CrossMoments.of(a, b)) == pytest.approx(wanted, rel=1e-9)
 

@@ -10,15 +10,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cmkd import methods, models
-from cmkd.config import AugmentationConfig, OptimiserConfig, TrainerConfig
-from cmkd.data.pack import Pack
-from cmkd.training.average import Average
-from cmkd.training.fit import Task, fit
+from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
+from cmkd.data.pack.pack import Pack
+from cmkd.training.ema import ModelEma
+from cmkd.training.fit import TrainingJob, fit
 
 
 def test_it_is_the_recursion_written_out() -> None:
     source = nn.BatchNorm1d(3)
-    average = Average(source, 0.8)
+    average = ModelEma(source, 0.8)
     expected = {name: value.double() for name, value in source.state_dict().items()}
     for step in range(1, 60):
         source(torch.randn(5, 3, generator=torch.Generator().manual_seed(step)))  # moves the statistics
@@ -37,7 +37,7 @@ def test_it_is_the_recursion_written_out() -> None:
 def test_the_weights_it_began_with_are_soon_forgotten() -> None:
     source = nn.Linear(1, 1, bias=False)
     nn.init.constant_(source.weight, 1000.0)
-    average = Average(source, 0.999)
+    average = ModelEma(source, 0.999)
     nn.init.constant_(source.weight, 1.0)
     for step in range(1, 101):
         average.update(source, step)
@@ -47,7 +47,7 @@ def test_the_weights_it_began_with_are_soon_forgotten() -> None:
 
 def test_it_never_trains_and_the_source_is_left_alone() -> None:
     source = nn.Linear(2, 2)
-    average = Average(source, 0.9)
+    average = ModelEma(source, 0.9)
     before = source.weight.detach().clone()
     average.update(source, 1)
     assert not any(p.requires_grad for p in average.parameters()) and source.weight.requires_grad
@@ -61,18 +61,19 @@ def test_methods_that_touch_the_student_leave_a_model_that_predicts_as_it_did(
     """The file that is kept is the average, and gives the validation accuracy that the history says."""
     import pandas as pd
 
-    from cmkd.evaluation import predict, scores
-    from cmkd.training.files import load_model
+    from cmkd.evaluation import scores
+    from cmkd.inference import predict
+    from cmkd.models.checkpoint import load_model
 
     torch.manual_seed(0)
     teacher = models.build("thin_resnet(width=4)", digits.modalities["optical"], classes=10).eval()
     student = models.build("thin_resnet(width=4)", digits.modalities["degraded"], classes=10)
     made = methods.create(method, student.spec, teacher.spec)
     made.bind(student, teacher)
-    task = Task(tmp_path, digits, student, "thin_resnet(width=4)", 4, 0, teacher=teacher, method=made)
+    job = TrainingJob(tmp_path, digits, student, "thin_resnet(width=4)", 4, 0, teacher=teacher, method=made)
     settings = TrainerConfig(batch_size=128, accelerator="cpu", logger="none", progress="none")
-    best = fit(task, OptimiserConfig(ema=0.9), AugmentationConfig(), settings)
-    rows = task.rows("validation")
+    best = fit(job, OptimizerConfig(ema=0.9), AugmentationConfig(), settings)
+    rows = job.rows("validation")
     kept, _ = load_model(best)
     found = scores(predict(kept, digits, rows), digits.index["label"].to_numpy()[rows])
     history = pd.read_csv(tmp_path / "history.csv")

@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 
 from cmkd import models
 from cmkd.errors import CmkdError
-from cmkd.training.files import SafeCheckpointIO, atomic, load_model, save_model
+from cmkd.io import atomic
+from cmkd.models.checkpoint import load_model, save_model
+from cmkd.training.checkpointing import SafeCheckpointIO
 from cmkd.types import Modality
 
 RADAR = Modality("radar", "image", (1, 16, 16), "uint8", (20.0,), (30.0,))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cmkd.data.pack import Pack
+from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
 from cmkd.training.loader import PairLoader
 

@@ -10,19 +10,19 @@ import torch
 from safetensors.torch import load_file
 
 from cmkd import methods, models
-from cmkd.config import AugmentationConfig, OptimiserConfig, TrainerConfig
-from cmkd.data.pack import Pack
+from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
+from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
-from cmkd.training.fit import Task, fit
+from cmkd.training.fit import TrainingJob, fit
 
 
-def task(folder: Path, pack: Pack, method: str = "kd", epochs: int = 2) -> Task:
+def job(folder: Path, pack: Pack, method: str = "kd", epochs: int = 2) -> TrainingJob:
     torch.manual_seed(0)
     teacher = models.build("thin_resnet(width=8)", pack.modalities["optical"], classes=10).eval()
     student = models.build("thin_resnet(width=4)", pack.modalities["degraded"], classes=10)
     made = methods.create(method, student.spec, teacher.spec)
     made.bind(student, teacher)
-    return Task(folder, pack, student, "thin_resnet(width=4)", epochs, 0, teacher=teacher, method=made)
+    return TrainingJob(folder, pack, student, "thin_resnet(width=4)", epochs, 0, teacher=teacher, method=made)
 
 
 def settings(**changes: object) -> TrainerConfig:
@@ -31,28 +31,28 @@ def settings(**changes: object) -> TrainerConfig:
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_clear_word(tmp_path: Path, digits: Pack) -> None:
-    wild = OptimiserConfig(name="sgd", learning_rate=1e30, clip_norm=0.0, warmup=0.0)
-    with pytest.raises(CmkdError, match=r"diverged near step \d+.*lower --optimiser.learning_rate"):
-        fit(task(tmp_path, digits, epochs=5), wild, AugmentationConfig(), settings())
+    wild = OptimizerConfig(name="sgd", learning_rate=1e30, clip_norm=0.0, warmup=0.0)
+    with pytest.raises(CmkdError, match=r"diverged near step \d+.*lower --optimizer.learning_rate"):
+        fit(job(tmp_path, digits, epochs=5), wild, AugmentationConfig(), settings())
 
 
 def test_bf16_trains(tmp_path: Path, digits: Pack) -> None:
-    fit(task(tmp_path, digits), OptimiserConfig(), AugmentationConfig(), settings(precision="bf16-mixed"))
+    fit(job(tmp_path, digits), OptimizerConfig(), AugmentationConfig(), settings(precision="bf16-mixed"))
     assert pd.read_csv(tmp_path / "history.csv")["train_loss"].notna().all()
 
 
 def test_the_learning_rate_is_the_encoders_unless_given(tmp_path: Path, digits: Pack) -> None:
-    from cmkd.training.module import Training
+    from cmkd.training.module import DistillationModule
     from cmkd.training.objective import Objective
 
     def peak(model: str, **options: object) -> float:
         student = models.build(model, digits.modalities["degraded"], classes=10)
-        module = Training(
+        module = DistillationModule(
             Objective(student),
             modalities=digits.modalities,
-            optimiser=OptimiserConfig(**options),  # type: ignore[arg-type]
+            optimizer=OptimizerConfig(**options),  # type: ignore[arg-type]
             augmentation=AugmentationConfig(),
-            registered=(),
+            co_registered=(),
             seed=0,
             steps=10,
             batch_size=128,
@@ -66,15 +66,15 @@ def test_the_learning_rate_is_the_encoders_unless_given(tmp_path: Path, digits: 
 
 
 def test_the_log_has_every_term(tmp_path: Path, digits: Pack) -> None:
-    fit(task(tmp_path, digits, "ds"), OptimiserConfig(), AugmentationConfig(), settings())
+    fit(job(tmp_path, digits, "ds"), OptimizerConfig(), AugmentationConfig(), settings())
     columns = set(pd.read_csv(tmp_path / "history.csv").columns)
     assert {"epoch", "train_cross_entropy", "train_kd", "train_independence", "validation_accuracy"} <= columns
 
 
 def test_the_model_kept_is_the_best_on_validation(tmp_path: Path, digits: Pack) -> None:
-    from cmkd.training.files import read_about
+    from cmkd.models.checkpoint import read_about
 
-    fit(task(tmp_path, digits, epochs=6), OptimiserConfig(), AugmentationConfig(), settings())
+    fit(job(tmp_path, digits, epochs=6), OptimizerConfig(), AugmentationConfig(), settings())
     history = pd.read_csv(tmp_path / "history.csv")
     best = history.sort_values(["validation_accuracy", "validation_loss"], ascending=[False, True]).iloc[0]
     assert read_about(tmp_path / "best.safetensors")["epoch"] == best["epoch"]
@@ -84,8 +84,8 @@ def test_the_model_kept_is_the_best_on_validation(tmp_path: Path, digits: Pack) 
 @pytest.mark.parametrize("method", ["kd", "ds", "simkd"])
 def test_two_processes_agree_with_one(tmp_path: Path, digits: Pack, method: str) -> None:
     for devices in (1, 2):
-        made = task(tmp_path / str(devices), digits, method, epochs=3)
-        fit(made, OptimiserConfig(), AugmentationConfig(), settings(devices=devices))
+        made = job(tmp_path / str(devices), digits, method, epochs=3)
+        fit(made, OptimizerConfig(), AugmentationConfig(), settings(devices=devices))
     one, two = (pd.read_csv(tmp_path / n / "history.csv") for n in ("1", "2"))
     # the term of simkd soon is small, so the order of its sums shows sooner; a wrong projector shows in the first epoch
     of_history, of_weights = (5e-4, 5e-3) if method == "simkd" else (1e-4, 1e-3)

@@ -1,4 +1,4 @@
-"""What is minimised, on whole and on incomplete batches."""
+"""What is minimized, on whole and on incomplete batches."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from cmkd import methods, models
-from cmkd.config import AugmentationConfig, OptimiserConfig, TrainerConfig
-from cmkd.data.pack import Pack
-from cmkd.training import keep
-from cmkd.training.fit import Task, fit
+from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
+from cmkd.data.pack.pack import Pack
+from cmkd.training import checkpointing as keep
+from cmkd.training.fit import TrainingJob, fit
 
 EPOCHS, STEPS = 3, 4  # of 256 pairs each
 
@@ -23,9 +23,9 @@ class Stopped(Exception):
 
 def train(folder: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> None:
     """Train a student with dropout, a method with a projection, and an average; stop after a number of saved states."""
-    saved, save = [0], keep.KeepState._save
+    saved, save = [0], keep.CheckpointCallback._save
 
-    def counting(self: keep.KeepState, trainer: object) -> None:
+    def counting(self: keep.CheckpointCallback, trainer: object) -> None:
         save(self, trainer)  # type: ignore[arg-type]
         saved[0] += 1
         if saved[0] == stop_after:
@@ -35,11 +35,11 @@ def train(folder: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, stop_after:
     teacher = models.build("thin_resnet(width=8)", pack.modalities["optical"], classes=10).eval()
     student = models.build("thin_resnet(width=4)", pack.modalities["degraded"], classes=10)
     method = methods.create("fitnet", student.spec, teacher.spec)
-    task = Task(folder, pack, student, "thin_resnet(width=4)", EPOCHS, 0, teacher=teacher, method=method)
+    job = TrainingJob(folder, pack, student, "thin_resnet(width=4)", EPOCHS, 0, teacher=teacher, method=method)
     settings = TrainerConfig(batch_size=256, checkpoint_seconds=0.0, accelerator="cpu", logger="none", progress="none")
     with monkeypatch.context() as patched:
-        patched.setattr(keep.KeepState, "_save", counting)
-        fit(task, OptimiserConfig(ema=0.9), AugmentationConfig(), settings)
+        patched.setattr(keep.CheckpointCallback, "_save", counting)
+        fit(job, OptimizerConfig(ema=0.9), AugmentationConfig(), settings)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
-"""What trained models' features look like: `find` the models, `analyse` them on a split of a data set."""
+"""What trained models' features look like: `find` the models, `analyze` them on a split of a data set."""
 
 from cmkd.analysis.measure import Analysis as Analysis
-from cmkd.analysis.measure import analyse as analyse
+from cmkd.analysis.measure import analyze as analyze
 from cmkd.analysis.measure import stage_features as stage_features
 from cmkd.analysis.subjects import Subject as Subject
 from cmkd.analysis.subjects import find as find

@@ -16,19 +16,20 @@ from torch import Tensor
 import cmkd
 from cmkd import structure
 from cmkd.analysis.subjects import Subject, teacher_of
-from cmkd.data.pack import Pack
+from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError, unknown_name
+from cmkd.inference import outputs
 from cmkd.models import Model
-from cmkd.training.files import load_model
+from cmkd.models.checkpoint import load_model
 
 FORMAT = "cmkd-structure-1"
 EMBEDDING, LOGITS = "embedding", "logits"
 Features = Mapping[str, NDArray[np.float32]]
 
-_NEEDS_CLASSES = "needs two labelled classes or more"
+_NEEDS_CLASSES = "needs two labeled classes or more"
 _REASONS = {
     "spectral_decay": "fewer than two eigenvalues are left to fit a line through",
-    "nearest_neighbour_entropy": "needs two channels, and no two samples that are alike",
+    "nearest_neighbor_entropy": "needs two channels, and no two samples that are alike",
     "fisher_ratio": "the classes do not vary within, or there are fewer than two",
     "nc1": "the class means coincide, or there are fewer than two classes",
     "tolerance": _NEEDS_CLASSES,
@@ -44,12 +45,12 @@ _REASONS = {
 
 @dataclass
 class Analysis:
-    """What `analyse` found.
+    """What `analyze` found.
 
     Args:
         summary: what ``structure.json`` holds.
         features: label -> stage -> ``(pairs, channels)``.
-        target: ``(pairs,)``, -1 where unlabelled.
+        target: ``(pairs,)``, -1 where unlabeled.
         classes: names.
     """
 
@@ -77,13 +78,10 @@ def stage_features(
     Returns:
         ``map 1`` (shallow) ..., ``embedding``, ``logits`` -> ``(pairs, channels)`` float32.
     """
-    model = model.to(device).eval()
-    name, parts = model.modality.name, list[list[Tensor]]()
-    with torch.inference_mode():
-        for start in range(0, len(rows), batch_size):
-            output = model(pack.batch(rows[start : start + batch_size], (name,)).inputs[name].to(device))
-            stages = [*(m.float().mean((2, 3)) for m in output.maps), output.embedding, output.logits]
-            parts.append([stage.float().cpu() for stage in stages])
+    parts: list[list[Tensor]] = []
+    for output in outputs(model, pack, rows, batch_size=batch_size, device=device):
+        stages = [*(m.float().mean((2, 3)) for m in output.feature_maps), output.embedding, output.logits]
+        parts.append([stage.float().cpu() for stage in stages])
     names = [*(f"map {i + 1}" for i in range(len(model.spec.map_shapes))), EMBEDDING, LOGITS]
     return {stage: torch.cat(found).numpy() for stage, found in zip(names, zip(*parts, strict=True), strict=True)}
 
@@ -120,7 +118,7 @@ def measured(
     return {"metrics": metrics, "reasons": reasons}
 
 
-def analyse(
+def analyze(
     subjects: Sequence[Subject],
     pack: Pack,
     *,
@@ -164,7 +162,7 @@ def analyse(
         "cmkd": cmkd.__version__,
         "data": {
             "name": pack.card.name, "version": pack.card.version, "classes": list(pack.classes), "split": split,
-            "pairs": len(rows), "labelled": int((target >= 0).sum()), "maps": "averaged over positions",
+            "pairs": len(rows), "labeled": int((target >= 0).sum()), "feature_maps": "averaged over positions",
         },
         "models": described,
     }  # fmt: skip

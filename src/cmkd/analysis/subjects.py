@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cmkd.errors import CmkdError
-from cmkd.training.files import read_about
+from cmkd.models.checkpoint import read_about
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One model to analyse.
+    """One model to analyze.
 
     Args:
         label: what figures and tables call it, unlike that of any other.

@@ -51,8 +51,8 @@ def parser() -> ArgumentParser:
 def main(arguments: Sequence[str]) -> None:
     """Run from a command line."""
     given = parse(parser(), arguments)
-    from cmkd.analysis import analyse, find
-    from cmkd.data.open import open_data
+    from cmkd.analysis import analyze, find
+    from cmkd.datasets.open import open_data
     from cmkd.errors import CmkdError
     from cmkd.report.analysis import write_analysis
 
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str]) -> None:
 
     subjects = find([Path(place) for place in given.models])
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pack = open_data(given.data, allow_unlabelled=True)
-    found = analyse(subjects, pack, split=given.split, pairs=given.pairs, seed=given.seed, device=device)
+    pack = open_data(given.data, allow_unlabeled=True)
+    found = analyze(subjects, pack, split=given.split, pairs=given.pairs, seed=given.seed, device=device)
     page = write_analysis(found, Path(given.out), draw=given.figures, sample=given.sample, seed=given.seed)
     print(f"{len(subjects)} models, {found.summary['data']['pairs']} {given.split} pairs", file=sys.stdout)
     print(f"numbers: {Path(given.out) / 'structure.json'}\nanalysis: {page}")

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from cmkd.cli.tables import progress, show, table
-from cmkd.data.assemble import Assembly, assemble, spread
-from cmkd.data.captures import Captures, read_captures
-from cmkd.data.pack import Pack
-from cmkd.data.pairing import Gate, estimate_offset
+from cmkd.data.pack.pack import Pack
+from cmkd.data.pairing.assemble import Assembly, assemble, spread
+from cmkd.data.pairing.captures import Captures, read_captures
+from cmkd.data.pairing.matching import Gate, estimate_offset
 from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.types import Kind
 
 
-def check(place: Path, *, out: Path, registered: str = "", kind: str = "") -> None:
+def check(place: Path, *, out: Path, co_registered: str = "", kind: str = "") -> None:
     """Look for ten kinds of fault in a folder with a manifest, or a pack; drop nothing.
 
     Writes faults.json and faults.html, one page with thumbnails, into a folder.
@@ -24,14 +24,14 @@ def check(place: Path, *, out: Path, registered: str = "", kind: str = "") -> No
     Args:
         place: folder with a manifest, or a pack.
         out: folder to write to.
-        registered: image modalities that share a pixel grid, as in optical+radar; a pack's card knows unless given.
+        co_registered: image modalities that share a pixel grid, as in optical+radar; a pack's card knows unless given.
         kind: how to read a manifest's arrays, as in radar=points.
     """
     from cmkd.data.quality import check as look
     from cmkd.data.quality import open_source
     from cmkd.report.faults import write_faults_page
 
-    source = open_source(place, kinds=read_kinds(kind), registered=read_groups(registered))
+    source = open_source(place, kinds=read_kinds(kind), co_registered=read_groups(co_registered))
     with progress() as report:
         found = look(source, progress=report)
     try:
@@ -62,7 +62,7 @@ def diff(before: str, after: str, *, json: bool = False) -> None:
     """
     from json import dumps
 
-    from cmkd.data.diff import diff as compare
+    from cmkd.data.pack.diff import diff as compare
 
     found = compare(_version(before), _version(after))
     if json:
@@ -72,7 +72,7 @@ def diff(before: str, after: str, *, json: bool = False) -> None:
     rows.add_row("pairs", f"{found.pairs[0]} -> {found.pairs[1]}", "")
     for name in ("added", "removed"):
         rows.add_row(name, str(len(getattr(found, name))), joined(getattr(found, name)))
-    for name in ("relabelled", "moved", "regrouped"):
+    for name in ("relabeled", "moved", "regrouped"):
         changes = [f"{c.id} {c.before or 'none'} -> {c.after or 'none'}" for c in getattr(found, name)]
         rows.add_row("moved split" if name == "moved" else name, str(len(changes)), joined(changes))
     for name, ids in found.changed.items():
@@ -94,7 +94,7 @@ def pair(
     *,
     seconds: float,
     out: Path,
-    metres: float | None = None,
+    meters: float | None = None,
     more: str = "",
     names: str = "",
     offset: float | Literal["auto"] = 0.0,
@@ -103,14 +103,14 @@ def pair(
     """Pair lists of captures by time and place, one to one, and write a manifest.
 
     A list is a CSV or Parquet file with the columns path, time (ISO 8601 or seconds), latitude and longitude or x and y
-    in metres, and optional id, label and group.
+    in meters, and optional id, label and group.
 
     Args:
         first: list of the sensor that the others are paired with.
         second: list of another sensor.
         seconds: largest difference in time.
         out: manifest to write, in a folder that holds all files; what found no partner is listed beside it.
-        metres: largest distance over the ground; by time alone unless given.
+        meters: largest distance over the ground; by time alone unless given.
         more: further lists, with commas between.
         names: of the modalities, in the order of the lists, with commas between; the files' names unless given.
         offset: seconds by which the clocks of the other lists are ahead of the first, or auto to find it out.
@@ -120,7 +120,7 @@ def pair(
     if given and len(given) != len(files):
         raise CmkdError(f"--names gives {len(given)} names for {len(files)} lists")
     lists = [read_captures(file, given[k] if given else None) for k, file in enumerate(files)]
-    gate, offsets = Gate(seconds, metres), []
+    gate, offsets = Gate(seconds, meters), []
     for other in lists[1:]:
         ahead, agreeing = estimate_offset(lists[0], other, gate) if offset == "auto" else (offset, 0)
         offsets.append(ahead)
@@ -134,13 +134,13 @@ def pair(
 def _tell(made: Assembly, lists: Sequence[Captures], gate: Gate) -> None:
     """Print what became of every list."""
     first, *others = lists
-    rows = table("modality", "captures", "paired", "alone", "contested", "late, median s", "95 % within s", "metres")
+    rows = table("modality", "captures", "paired", "alone", "contested", "late, median s", "95 % within s", "meters")
     rows.add_row(first.name, str(len(first)), str(made.pairs), str(len(made.unmatched[first.name])), *[""] * 4)
     for other in others:
         matching = made.matchings[other.name]
         numbers = (len(other), len(matching.rows), len(made.unmatched[other.name]), matching.contested)
         late, within = spread(matching.late) if len(matching.late) else (0.0, 0.0)
-        far = f"{spread(matching.metres)[0]:.1f}" if gate.metres is not None and len(matching.late) else ""
+        far = f"{spread(matching.meters)[0]:.1f}" if gate.meters is not None and len(matching.late) else ""
         rows.add_row(other.name, *map(str, numbers), f"{late:+.3f}", f"{within:.3f}", far)
         if abs(late) > 0.25 * gate.seconds:
             print(f"note: {other.name} is late by {late:+.3g} s in the median: a clock's offset? Try --offset auto")

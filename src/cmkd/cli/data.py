@@ -9,14 +9,14 @@ from pathlib import Path
 from cmkd.cli.capture import check, diff, export, import_data, pair, read_groups, read_kinds, read_pairs
 from cmkd.cli.parsing import choose
 from cmkd.cli.tables import progress, show, table
-from cmkd.data.base import DataSet, registry
-from cmkd.data.card import SPLITS
-from cmkd.data.manifest import append as append_manifest
-from cmkd.data.manifest import build as build_manifest
-from cmkd.data.open import open_data, parse_reference, without_files, without_place
-from cmkd.data.open import prepare as prepare_data
-from cmkd.data.pack import Pack
-from cmkd.data.summary import markdown, summarise
+from cmkd.data.manifest.build import append as append_manifest
+from cmkd.data.manifest.build import build as build_manifest
+from cmkd.data.pack.card import SPLITS
+from cmkd.data.pack.pack import Pack
+from cmkd.data.pack.summary import markdown, summarize
+from cmkd.datasets.base import DATASETS, DataSet
+from cmkd.datasets.open import open_data, parse_reference, without_files, without_place
+from cmkd.datasets.open import prepare as prepare_data
 from cmkd.errors import CmkdError
 
 
@@ -41,10 +41,10 @@ def main(arguments: Sequence[str]) -> None:
 
 def list_data() -> None:
     """List the data sets known by name."""
-    listed = table("name", "rich", "poor", "files needed", "what it is", "licence")
-    for name, kind in registry().items():
+    listed = table("name", "rich", "poor", "files needed", "what it is", "license")
+    for name, kind in DATASETS.items():
         needed = kind.sources[0].url if kind.sources else "none"
-        listed.add_row(name, kind.rich, kind.poor, needed, kind.title, kind.licence)
+        listed.add_row(name, kind.rich, kind.poor, needed, kind.title, kind.license)
     show(listed)
 
 
@@ -66,7 +66,7 @@ def info(reference: str) -> None:
 def _show_sources(kind: type[DataSet]) -> None:
     facts = table("data set", f"{kind.name}: {kind.title}")
     facts.add_row("rich, poor", f"{kind.rich}, {kind.poor}")
-    facts.add_row("licence", kind.licence or "not stated")
+    facts.add_row("license", kind.license or "not stated")
     facts.add_row("citation", " ".join(kind.citation.split()) or "none")
     for source in kind.sources:
         facts.add_row("file", f"{source.name} from {source.url}")
@@ -106,10 +106,10 @@ def build(
     *,
     out: Path,
     seed: int = 0,
-    allow_unlabelled: bool = False,
+    allow_unlabeled: bool = False,
     size: str = "",
     kind: str = "",
-    registered: str = "",
+    co_registered: str = "",
     rich: str | None = None,
     poor: str | None = None,
     workers: int = 1,
@@ -120,10 +120,10 @@ def build(
         folder: with the manifest: columns id, label, optional split and group, and one of file paths per modality.
         out: folder of the pack to make; must not exist.
         seed: of the splits that the manifest does not give.
-        allow_unlabelled: keep pairs without a label, for distillation alone.
+        allow_unlabeled: keep pairs without a label, for distillation alone.
         size: one size for modalities whose files differ, as in optical=64x64,radar=32x32.
         kind: how to read a modality's arrays, as in radar=points: image, vector, series, points or point_series.
-        registered: image modalities that share a pixel grid, as in optical+radar; commas between groups.
+        co_registered: image modalities that share a pixel grid, as in optical+radar; commas between groups.
         rich: the teacher's modality unless a run says otherwise.
         poor: the student's modality unless a run says otherwise.
         workers: threads that read files.
@@ -133,10 +133,10 @@ def build(
             folder,
             out,
             seed=seed,
-            allow_unlabelled=allow_unlabelled,
+            allow_unlabeled=allow_unlabeled,
             kinds=read_kinds(kind),
             sizes=_sizes(size),
-            registered=read_groups(registered),
+            co_registered=read_groups(co_registered),
             rich=rich,
             poor=poor,
             workers=workers,
@@ -146,19 +146,19 @@ def build(
     print(f"\nlook for duplicates, blank, clipped and other faulty pairs: cmkd data check {out} --out DIR")
 
 
-def append(pack: Path, folder: Path, *, seed: int = 0, allow_unlabelled: bool = False, workers: int = 1) -> None:
+def append(pack: Path, folder: Path, *, seed: int = 0, allow_unlabeled: bool = False, workers: int = 1) -> None:
     """Add the pairs of a manifest to a pack, as its next version; older versions stay as they are.
 
     Args:
         pack: folder of the pack.
         folder: with the manifest of the new pairs.
         seed: recorded with the split.
-        allow_unlabelled: keep pairs without a label, for distillation alone.
+        allow_unlabeled: keep pairs without a label, for distillation alone.
         workers: threads that read files.
     """
     with progress() as report:
         made = append_manifest(
-            pack, folder, seed=seed, allow_unlabelled=allow_unlabelled, workers=workers, progress=report
+            pack, folder, seed=seed, allow_unlabeled=allow_unlabeled, workers=workers, progress=report
         )
     _show(made)
 
@@ -183,14 +183,14 @@ def _show(pack: Pack) -> None:
     facts.add_row("classes", f"{len(pack.classes)}: {names}")
     facts.add_row("split", f"{card.split.get('method', 'not recorded')}, seed {card.split.get('seed', 'none')}")
     facts.add_row("rich, poor", f"{card.rich or 'not set'}, {card.poor or 'not set'}")
-    facts.add_row("registered", "; ".join(", ".join(group) for group in card.registered) or "none")
-    summary = summarise(pack)
+    facts.add_row("co_registered", "; ".join(", ".join(group) for group in card.co_registered) or "none")
+    summary = summarize(pack)
     common = f"commonest train class {summary.imbalance:.3g} times the rarest"
     facts.add_row("balance", f"{common}; answering with it gives {100 * summary.majority:.1f} % on test")
     groups = ", ".join(f"{summary.groups[split]} in {split}" for split in SPLITS)
     facts.add_row("groups", groups if any(summary.groups.values()) else "none")
     facts.add_row("notes", card.notes or "none")
-    facts.add_row("licence", card.licence or "not stated")
+    facts.add_row("license", card.license or "not stated")
     facts.add_row("citation", " ".join(card.citation.split()) or "none")
     sensors = table("modality", "kind", "shape", "type", "mean", "std", *SPLITS)
     for name, modality in pack.modalities.items():
@@ -199,8 +199,8 @@ def _show(pack: Pack) -> None:
         sensors.add_row(
             name, modality.kind, shape, modality.dtype, _short(modality.mean), _short(modality.std), *numbers
         )
-    counts = [str(len(pack.rows(split, modalities=list(pack.modalities), labelled=True))) for split in SPLITS]
-    sensors.add_row("all, labelled", "", "", "", "", "", *counts)
+    counts = [str(len(pack.rows(split, modalities=list(pack.modalities), labeled=True))) for split in SPLITS]
+    sensors.add_row("all, labeled", "", "", "", "", "", *counts)
     show(facts, sensors)
 
 

@@ -21,7 +21,8 @@ SHORT = {"--devices": "--trainer.devices", "--batch_size": "--trainer.batch_size
 
 def parser() -> ArgumentParser:
     """Return the parser: the fields of `RunConfig`, and for each method its hyperparameters."""
-    from cmkd.methods import hyperparameters, registry
+    from cmkd.methods import METHODS
+    from cmkd.options import parameters
 
     made = ArgumentParser(
         prog="cmkd run",
@@ -34,8 +35,8 @@ def parser() -> ArgumentParser:
         "--config", action="config", help="a YAML file with any of these options, such as config.yaml of a run"
     )
     made.add_class_arguments(RunConfig)
-    for name, method in registry().items():
-        if hyperparameters(method):
+    for name, method in METHODS.items():
+        if parameters(method):
             made.add_class_arguments(method, name, skip={"student", "teacher"}, instantiate=False)
     return made
 
@@ -64,7 +65,7 @@ def _build(cls: type[Any], values: dict[str, Any]) -> Any:  # noqa: ANN401  # an
 
 
 def _run(config: RunConfig, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    from cmkd.experiment import Experiment
+    from cmkd.experiment.runner import Experiment
     from cmkd.report import write_report
 
     results = Experiment(config, options).run()
@@ -75,7 +76,7 @@ def _run(config: RunConfig, options: dict[str, dict[str, Any]]) -> dict[str, Any
 def table(results: dict[str, Any]) -> Table:
     """Return the table of a run: teacher, then methods with mean, spread, n and the gain over ``none``."""
     data = results["data"]
-    labels = data["labelled"]["student"]
+    labels = data["labeled"]["student"]
     made = Table(
         title=f"{data['name']}: test accuracy in % ({data['pairs']['test']} pairs), {results['epochs']} epochs"
         + (f", students see {labels} of {data['pairs']['train']} labels" if labels < data["pairs"]["train"] else "")

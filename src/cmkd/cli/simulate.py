@@ -31,8 +31,8 @@ def simulate(
     Raises:
         CmkdError: for values out of range, or if `out` exists.
     """
-    from cmkd.data.marine.dataset import write_pack
-    from cmkd.data.marine.simulate import Recipe
+    from cmkd.simulators.marine.packing import write_pack
+    from cmkd.simulators.marine.simulate import Recipe
 
     recipe, console, start = Recipe(pairs, seed, size, gap), Console(), time.perf_counter()
     if console.is_terminal:

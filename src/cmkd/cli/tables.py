@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from cmkd.data.manifest import Progress
+from cmkd.data.manifest.build import Progress
 
 
 def table(*columns: str) -> Table:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.data.card import SPLITS
+from cmkd.data.pack.card import SPLITS
 from cmkd.errors import CmkdError, unknown_name
-from cmkd.types import UNLABELLED
+from cmkd.types import UNLABELED
 
 ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
 
@@ -32,7 +32,7 @@ def assign_splits(
     train where it has none. Every class keeps at least one train pair, where `given` allows it.
 
     Args:
-        labels: ``(pairs,)`` class positions, -1 where unlabelled.
+        labels: ``(pairs,)`` class positions, -1 where unlabeled.
         groups: what must not cross splits, empty where a pair stands alone; None if all do.
         given: ``train``, ``validation`` (or ``val``), ``test``, or empty where it is to be made; None if all are.
         fractions: of train, validation and test, of the pairs that are divided.
@@ -60,23 +60,23 @@ def assign_splits(
     codes = _codes(groups, len(targets))
     splits = _spread(_named(given, len(targets)), codes, groups)
     named = [split for split in SPLITS if (splits == split).any()]
-    # an unlabelled pair cannot be stratified: its group decides, below
-    blank, labelled = splits == "", targets != UNLABELLED
+    # an unlabeled pair cannot be stratified: its group decides, below
+    blank, labeled = splits == "", targets != UNLABELED
     wanted = [split for split in SPLITS[1:] if split not in named]
     share = dict(zip(SPLITS, fractions, strict=True))
-    divided = (blank | (splits == "train")) & labelled
+    divided = (blank | (splits == "train")) & labeled
     parts = {split: share[split] / (share["train"] + sum(share[w] for w in wanted)) for split in wanted}
     if not ((splits == "train") | blank).any():
         raise CmkdError("no pair is in the train split: mark some rows 'train', or leave the split of some rows empty")
     if wanted:
         needed = sum(parts.values()) * divided.sum()
-        pool = blank & labelled if (blank & labelled).sum() > needed else divided
+        pool = blank & labeled if (blank & labeled).sum() > needed else divided
         scale = divided.sum() / max(pool.sum(), 1)
         _require(codes[pool], wanted, named, grouped=groups is not None)
         for position, split in enumerate(wanted):
             left = 1.0 - sum(parts[done] * scale for done in wanted[:position])
             drawn = _draw(np.flatnonzero(pool), targets, codes, parts[split] * scale / left, seed + position, splits)
-            splits[np.isin(codes, codes[drawn])] = split  # the unlabelled pairs of a group come along
+            splits[np.isin(codes, codes[drawn])] = split  # the unlabeled pairs of a group come along
             pool[drawn] = False
     _follow(splits, codes)
     splits[splits == ""] = "train"
@@ -139,7 +139,7 @@ def _require(codes: NDArray[np.int64], wanted: list[str], named: list[str], *, g
     if available < max(needed, 2):
         what = "groups" if grouped else "pairs"
         raise CmkdError(
-            f"cannot make the {' and '.join(wanted)} split from {available} labelled {what}: give more {what}, "
+            f"cannot make the {' and '.join(wanted)} split from {available} labeled {what}: give more {what}, "
             "or fill in the split column"
         )
 

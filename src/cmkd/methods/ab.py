@@ -66,7 +66,7 @@ class AB(Method):
     bibtex = """@inproceedings{heo2019knowledge, title={Knowledge Transfer via Distillation of Activation Boundaries
   Formed by Hidden Neurons}, author={Heo, Byeongho and Lee, Minsik and Yun, Sangdoo and Choi, Jin Young},
   booktitle={AAAI}, year={2019}}"""
-    needs = ("maps",)
+    needs = ("feature_maps",)
 
     def __init__(self, student: Spec, teacher: Spec, *, margin: float = 1.0, weight: float = 1.0) -> None:
         super().__init__(student, teacher)
@@ -78,7 +78,7 @@ class AB(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``ab``."""
-        ours, theirs = deepest_pairs(student.maps, teacher.maps)
+        ours, theirs = deepest_pairs(student.feature_maps, teacher.feature_maps)
         met = [match_resolution(s, t) for s, t in zip(ours, theirs, strict=True)]
         projected = [project(s) for project, (s, _) in zip(self.projections, met, strict=True)]
         return {"ab": self.weight * ab(projected, [t for _, t in met], margin=self.margin)}

@@ -15,9 +15,9 @@ from cmkd.types import Batch, Output, Spec
 def at(
     student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], *, power: float = 2.0, paper_form: bool = False
 ) -> Tensor:
-    """Squared difference of normalised attention: ``sum over stages of mean (a(s) - a(t))²``.
+    """Squared difference of normalized attention: ``sum over stages of mean (a(s) - a(t))²``.
 
-    ``a(x)`` is the mean over channels of ``|x|^power``, flattened and L2-normalised per sample.
+    ``a(x)`` is the mean over channels of ``|x|^power``, flattened and L2-normalized per sample.
 
     Args:
         student_maps: maps ``(batch, channels, height, width)``, shallow to deep.
@@ -70,7 +70,7 @@ class AT(Method):
     bibtex = """@inproceedings{zagoruyko2017paying, title={Paying More Attention to Attention: Improving the
   Performance of Convolutional Neural Networks via Attention Transfer}, author={Zagoruyko, Sergey and Komodakis, Nikos},
   booktitle={ICLR}, year={2017}}"""
-    needs = ("maps",)
+    needs = ("feature_maps",)
 
     def __init__(
         self, student: Spec, teacher: Spec, *, power: float = 2.0, paper_form: bool = False, weight: float = 10.0
@@ -82,5 +82,5 @@ class AT(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``at``."""
-        ours, theirs = deepest_pairs(student.maps, teacher.maps)
+        ours, theirs = deepest_pairs(student.feature_maps, teacher.feature_maps)
         return {"at": self.weight * at(ours, theirs, power=self.power, paper_form=self.paper_form)}

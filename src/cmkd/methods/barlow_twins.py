@@ -14,8 +14,8 @@ from cmkd.types import Batch, Output, Spec
 def barlow_twins(student_embedding: Tensor, teacher_embedding: Tensor, *, off_diagonal_weight: float = 0.005) -> Tensor:
     """Push the cross-correlation of channels to the identity: ``Σ_i (1 - C_ii)² + w Σ_{i≠j} C_ij²``.
 
-    ``C = ŝᵀ t̂ / B`` with channels standardised over the batch. The sums are not divided by the width;
-    `cmkd.methods.dimensional_structure.channel_independence` is the same per channel.
+    ``C = ŝᵀ t̂ / B`` with channels standardized over the batch. The sums are not divided by the width;
+    `cmkd.methods.ds.channel_independence` is the same per channel.
 
     Args:
         student_embedding: ``(batch, dim)``.

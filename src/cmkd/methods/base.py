@@ -1,23 +1,18 @@
-"""The contract of a distillation method, and finding methods by name."""
+"""The contract of a distillation method, and the registry of all methods."""
 
 from __future__ import annotations
 
 import copy
-import importlib
-import inspect
-import math
-import pkgutil
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from types import UnionType
-from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
 from cmkd.distributed import gather, world_size
-from cmkd.errors import CmkdError, unknown_name
-from cmkd.types import UNLABELLED, Batch, Output, Spec
+from cmkd.errors import CmkdError
+from cmkd.options import check
+from cmkd.registry import Registry
+from cmkd.types import UNLABELED, Batch, Output, Spec
 
 Stage = TypeVar("Stage")
 
@@ -27,7 +22,7 @@ class Method(nn.Module):
 
     Subclasses take two `Spec`s and keyword-only, typed hyperparameters, keep their projections as submodules, and
     return their distillation terms alone: the cross-entropy belongs to the objective. They need no trainer of ours: in
-    any loop, add the sum of the terms to the loss and give ``method.parameters()`` to the optimiser.
+    any loop, add the sum of the terms to the loss and give ``method.parameters()`` to the optimizer.
 
     The teacher's output arrives detached and its model in eval mode, unless `trains_teacher` is true.
 
@@ -59,16 +54,16 @@ class Method(nn.Module):
         """Return the weighted terms by name, scalars, for one batch of pairs that have both modalities."""
         raise NotImplementedError
 
-    def bind(self, student: nn.Module, teacher: nn.Module) -> None:
+    def setup(self, student: nn.Module, teacher: nn.Module) -> None:
         """See both models once, before training (to copy weights, or read a classifier). Does nothing by default."""
 
     def on_train_start(self, dataset_size: int) -> None:
         """Learn the number of training pairs; ``batch.index`` is below it. Does nothing by default."""
 
-    def on_epoch_start(self, epoch: int) -> None:
+    def on_train_epoch_start(self, epoch: int) -> None:
         """Learn the number of the epoch that begins, from 0. Does nothing by default."""
 
-    def finish(self, student: nn.Module) -> None:
+    def on_train_end(self, student: nn.Module) -> None:
         """See the student once more after training, on the weights to be kept. Does nothing by default."""
 
     def require_positive(self, **values: float) -> None:
@@ -109,10 +104,10 @@ def frozen_classifier(model: nn.Module, method: str) -> nn.Module:
     return copy.deepcopy(classifier).eval().requires_grad_(False)
 
 
-def not_bound(method: str) -> CmkdError:
-    """Build the error for a forward pass before `Method.bind`."""
+def not_set_up(method: str) -> CmkdError:
+    """Build the error for a forward pass before `Method.setup`."""
     return CmkdError(
-        f"{method}: call bind(student_model, teacher_model) before training; it needs the teacher's weights"
+        f"{method}: call setup(student_model, teacher_model) before training; it needs the teacher's weights"
     )
 
 
@@ -127,30 +122,30 @@ def deepest_pairs(student: Sequence[Stage], teacher: Sequence[Stage]) -> tuple[S
     return student[len(student) - count :], teacher[len(teacher) - count :]
 
 
-def on_labelled(
+def on_labeled(
     loss: Callable[[Tensor, Tensor, Tensor], Tensor], student: Tensor, teacher: Tensor, target: Tensor
 ) -> Tensor:
-    """Apply a loss that is a mean over samples to the labelled samples alone.
+    """Apply a loss that is a mean over samples to the labeled samples alone.
 
-    Processes may hold different numbers of labelled samples: each result is scaled so that their mean over processes is
-    the mean over all labelled samples.
+    Processes may hold different numbers of labeled samples: each result is scaled so that their mean over processes is
+    the mean over all labeled samples.
 
     Args:
         loss: maps student ``(n, ...)``, teacher ``(n, ...)`` and target ``(n,)`` to the mean over n samples.
         student: ``(batch, ...)``.
         teacher: ``(batch, ...)``.
-        target: ``(batch,)`` int64, -1 where unlabelled.
+        target: ``(batch,)`` int64, -1 where unlabeled.
 
     Returns:
-        Scalar; a zero with a gradient path to `student` where no sample is labelled.
+        Scalar; a zero with a gradient path to `student` where no sample is labeled.
 
     Example:
         >>> import torch
         >>> difference = lambda s, t, y: (s - t).mean()
-        >>> float(on_labelled(difference, torch.tensor([3.0, 9.0]), torch.zeros(2), torch.tensor([0, -1])))
+        >>> float(on_labeled(difference, torch.tensor([3.0, 9.0]), torch.zeros(2), torch.tensor([0, -1])))
         3.0
     """
-    rows = target != UNLABELLED
+    rows = target != UNLABELED
     share = 1.0
     if world_size() > 1:
         everywhere = int(gather(rows.sum().reshape(1)).sum())
@@ -160,77 +155,8 @@ def on_labelled(
     return share * loss(student[rows], teacher[rows], target[rows])
 
 
-def _load(point: EntryPoint) -> object:
-    try:
-        return point.load()
-    except Exception as error:
-        raise CmkdError(
-            f"the plug-in '{point.value}' does not load ({type(error).__name__}: {error}); mend or uninstall it"
-        ) from error
-
-
-@cache
-def registry() -> Mapping[str, type[Method]]:
-    """Return all methods by name: those of this package and of plug-ins (entry point group ``cmkd.methods``)."""
-    import cmkd.methods as package
-
-    modules = [importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
-    own = [
-        c for module in modules for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__
-    ]
-    found: dict[str, type[Method]] = {}
-    for candidate in [*own, *(_load(point) for point in entry_points(group="cmkd.methods"))]:
-        if inspect.isclass(candidate) and issubclass(candidate, Method) and "name" in vars(candidate):
-            if candidate.name in found:
-                raise CmkdError(f"two methods are named '{candidate.name}': {found[candidate.name]} and {candidate}")
-            found[candidate.name] = candidate
-    return dict(sorted(found.items()))
-
-
-def get(name: str) -> type[Method]:
-    """Return the method class called `name`.
-
-    Raises:
-        CmkdError: with the nearest valid name.
-
-    Example:
-        >>> get("kd").__name__
-        'KD'
-    """
-    if name not in registry():
-        raise unknown_name("method", name, registry())
-    return registry()[name]
-
-
-def hyperparameters(method: type[Method]) -> dict[str, inspect.Parameter]:
-    """Return the keyword-only parameters of a method's signature, in order."""
-    parameters = inspect.signature(method).parameters
-    return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
-
-
-def fits(value: object, hint: object) -> bool:
-    """Return whether a literal is of an annotated type: numbers, text, choices, sequences and unions of these.
-
-    Numbers must be finite; a whole number is a float, a bool is no number. Other annotations accept anything.
-
-    Example:
-        >>> fits(3, float), fits("a", float), fits(float("nan"), float), fits([1, 2.5], Sequence[float])
-        (True, False, False, True)
-    """
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return value in arguments
-    if origin in (Union, UnionType):
-        return any(fits(value, part) for part in arguments)
-    if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence):
-        return isinstance(value, list | tuple) and all(fits(item, arguments[0]) for item in value)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (bool, str):
-        return isinstance(value, bool if hint is bool else str)
-    return value is None if hint is type(None) else True
+METHODS: Registry[Method] = Registry("method", "cmkd.methods", Method, support=("base", "combine", "pages"))
+"""All methods by name; those of plug-ins are entry points of the group ``cmkd.methods``."""
 
 
 def create(name: str, student: Spec, teacher: Spec, **options: Any) -> Method:  # noqa: ANN401  # checked against the signature
@@ -240,16 +166,6 @@ def create(name: str, student: Spec, teacher: Spec, **options: Any) -> Method:  
         >>> create("kd", Spec(10, 64), Spec(10, 128), temperature=2.0).temperature
         2.0
     """
-    cls = get(name)
-    known = hyperparameters(cls)
-    try:
-        hints = get_type_hints(cls.__init__)
-    except NameError:  # a plug-in whose annotations are imported for the type checker alone
-        hints = {}
-    for option, value in options.items():
-        if option not in known:
-            raise unknown_name(f"option of {name}", option, known)
-        if not fits(value, hints.get(option, object)):
-            wanted = getattr(hints[option], "__name__", None) if not get_args(hints[option]) else str(hints[option])
-            raise CmkdError(f"{name}: {option} must be {wanted}, got {value!r}")
-    return cls(student, teacher, **options)
+    method = METHODS.find(name)
+    check(name, method, options)
+    return method(student, teacher, **options)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmkd.methods.base import Method, on_labelled
+from cmkd.methods.base import Method, on_labeled
 from cmkd.methods.dkd import non_target
 from cmkd.methods.kd import kd
 from cmkd.ops import at_least_float32, check_pair
@@ -44,7 +44,7 @@ def c2kd(
     Args:
         student_logits: ``(batch, classes)``.
         teacher_logits: ``(batch, classes)``.
-        target: ``(batch,)`` int64, all labelled.
+        target: ``(batch,)`` int64, all labeled.
         threshold: samples of no higher rank correlation are left out; they still count in the mean.
         temperature: softens both distributions.
 
@@ -79,7 +79,7 @@ class C2KD(Method):
     (``cramed/utils/helper.py``). Before it: an ordinary run that trains the teacher; the student starts fresh, as in
     that code, which pretrains one and does not load it. Their heads are a 1 x 1 convolution of the last map,
     batch-norm, a leaky rectifier and a linear layer; ours two linear layers on the embedding, without batch-norm (our
-    choice). Unlabelled pairs take part in the exchange with the proxies alone. The authors' AVE code trains with
+    choice). Unlabeled pairs take part in the exchange with the proxies alone. The authors' AVE code trains with
     frozen batch-norm after its first evaluation; a trainer must put both models back to train mode.
 
     Args:
@@ -121,7 +121,7 @@ class C2KD(Method):
             return kd(a, b.detach(), temperature=1.0) + kd(b, a.detach(), temperature=1.0)
 
         ours, theirs = self.student_proxy(student.embedding), self.teacher_proxy(teacher.embedding)
-        cross = on_labelled(loss, ours, theirs, batch.target) + on_labelled(loss, theirs, ours, batch.target)
+        cross = on_labeled(loss, ours, theirs, batch.target) + on_labeled(loss, theirs, ours, batch.target)
         return {
             "c2kd_student": self.weight * both_ways(student.logits, ours),
             "c2kd_teacher": self.weight * both_ways(teacher.logits, theirs),

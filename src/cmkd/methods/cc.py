@@ -25,7 +25,7 @@ def cc(
 ) -> Tensor:
     """Difference of Gaussian kernel matrices of the batch: ``||K(s) - K(t)|| / batch²``.
 
-    K is the Taylor form of ``exp(-gamma ||x - y||²)`` of L2-normalised embeddings,
+    K is the Taylor form of ``exp(-gamma ||x - y||²)`` of L2-normalized embeddings,
     ``exp(-2 gamma) sum over p <= order of (2 gamma)^p / p! (x'y)^p``.
 
     Args:

@@ -45,25 +45,25 @@ class Sum(Method):
         """Return the methods, in order."""
         return [method for method in self.methods if isinstance(method, Method)]
 
-    def bind(self, student: nn.Module, teacher: nn.Module) -> None:
+    def setup(self, student: nn.Module, teacher: nn.Module) -> None:
         """Let every method see both models."""
         for method in self.parts():
-            method.bind(student, teacher)
+            method.setup(student, teacher)
 
     def on_train_start(self, dataset_size: int) -> None:
         """Tell every method the number of training pairs."""
         for method in self.parts():
             method.on_train_start(dataset_size)
 
-    def on_epoch_start(self, epoch: int) -> None:
+    def on_train_epoch_start(self, epoch: int) -> None:
         """Tell every method the epoch."""
         for method in self.parts():
-            method.on_epoch_start(epoch)
+            method.on_train_epoch_start(epoch)
 
-    def finish(self, student: nn.Module) -> None:
+    def on_train_end(self, student: nn.Module) -> None:
         """Let every method see the trained student."""
         for method in self.parts():
-            method.finish(student)
+            method.on_train_end(student)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms of all methods.

@@ -18,7 +18,7 @@ from cmkd.methods.base import Method
 from cmkd.ops import at_least_float32, check_pair, in_float32
 from cmkd.types import Batch, Output, Spec
 
-NORMALISER_MOMENTUM = 0.9
+NORMALIZER_MOMENTUM = 0.9
 
 
 @in_float32
@@ -28,7 +28,7 @@ def crd(
     negatives: Tensor,
     *,
     temperature: float = 0.07,
-    log_normaliser: float | Tensor = 0.0,
+    log_normalizer: float | Tensor = 0.0,
     excluded: Tensor | None = None,
 ) -> Tensor:
     """Noise-contrastive loss of one side: ``mean -(log q(positive) + sum over negatives of log (1 - q))``.
@@ -41,7 +41,7 @@ def crd(
         positive: ``(batch, dim)``, unit length.
         negatives: ``(negatives, dim)``, unit length, shared by all anchors.
         temperature: T, above 0.
-        log_normaliser: log Z, the log of the mean of ``exp(a'x / T)`` over negatives, a constant.
+        log_normalizer: log Z, the log of the mean of ``exp(a'x / T)`` over negatives, a constant.
         excluded: ``(batch, negatives)`` bool, negatives to leave out: those that are the anchor's own sample.
 
     Returns:
@@ -61,7 +61,7 @@ def crd(
     """
     check_pair(anchor, positive, same_shape=True)
     anchor, positive, negatives = at_least_float32(anchor, positive, negatives)
-    offset = log_normaliser + math.log(max(negatives.shape[0], 1))
+    offset = log_normalizer + math.log(max(negatives.shape[0], 1))
     on_positive = F.logsigmoid((anchor * positive).sum(1) / temperature - offset)
     on_negatives = F.logsigmoid(offset - anchor @ negatives.T / temperature)
     if excluded is not None:
@@ -72,10 +72,10 @@ def crd(
 class CRD(Method):
     """Tell the teacher's embedding of the same sample from those of other samples, and the other way round.
 
-    Both sides are projected and normalised; memories keep the last embeddings of every training pair, and negatives are
+    Both sides are projected and normalized; memories keep the last embeddings of every training pair, and negatives are
     drawn from them. Differences from the authors' code, all ours: the positive is the current embedding, not the
     memory's, which starts as noise; one draw of negatives serves the whole batch, and an anchor's own sample is left
-    out of it; the normaliser is a running mean, not the first batch's; processes share draws and memories. The
+    out of it; the normalizer is a running mean, not the first batch's; processes share draws and memories. The
     memories are tied to the sample index: they belong to one training set in one order.
 
     Args:
@@ -98,7 +98,7 @@ class CRD(Method):
 
     student_memory: Tensor
     teacher_memory: Tensor
-    log_normalisers: Tensor
+    log_normalizers: Tensor
     steps: Tensor
 
     def __init__(
@@ -119,7 +119,7 @@ class CRD(Method):
         self.teacher_projection = nn.Linear(teacher.dim, dim)
         self.register_buffer("student_memory", torch.zeros(0, dim))
         self.register_buffer("teacher_memory", torch.zeros(0, dim))
-        self.register_buffer("log_normalisers", torch.zeros(2))
+        self.register_buffer("log_normalizers", torch.zeros(2))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def on_train_start(self, dataset_size: int) -> None:
@@ -149,15 +149,15 @@ class CRD(Method):
         return drawn.to(device)
 
     @torch.no_grad()
-    def normaliser(self, side: int, anchor: Tensor, negatives: Tensor) -> Tensor:
+    def normalizer(self, side: int, anchor: Tensor, negatives: Tensor) -> Tensor:
         """Update and return the log of the running mean of ``exp(similarity / T)``."""
         with torch.autocast(anchor.device.type, enabled=False):
             similarities = anchor @ negatives.to(anchor).T / self.temperature
         seen = torch.logsumexp(similarities.flatten(), 0) - math.log(max(similarities.numel(), 1))
-        old, rate = self.log_normalisers[side], math.log(NORMALISER_MOMENTUM)
-        mixed = torch.logaddexp(old + rate, seen + math.log(1.0 - NORMALISER_MOMENTUM))
-        self.log_normalisers[side] = torch.where(self.steps == 0, seen, mixed) if self.training else old
-        return self.log_normalisers[side].clone()
+        old, rate = self.log_normalizers[side], math.log(NORMALIZER_MOMENTUM)
+        mixed = torch.logaddexp(old + rate, seen + math.log(1.0 - NORMALIZER_MOMENTUM))
+        self.log_normalizers[side] = torch.where(self.steps == 0, seen, mixed) if self.training else old
+        return self.log_normalizers[side].clone()
 
     @torch.no_grad()
     def remember(self, index: Tensor, ours: Tensor, theirs: Tensor) -> None:
@@ -188,7 +188,7 @@ class CRD(Method):
                 positive,
                 negatives,
                 temperature=self.temperature,
-                log_normaliser=self.normaliser(side, anchor, negatives),
+                log_normalizer=self.normalizer(side, anchor, negatives),
                 excluded=excluded,
             )
             terms[term] = self.weight * value

@@ -35,7 +35,7 @@ def ctkd(
 ) -> Tensor:
     """KD at a learned temperature that works against the student: ``T = lowest + span sigmoid(log_scale)``.
 
-    The gradient with respect to `log_scale` is reversed and scaled, so one optimiser raises the loss in T and lowers
+    The gradient with respect to `log_scale` is reversed and scaled, so one optimizer raises the loss in T and lowers
     it in the student.
 
     Args:
@@ -106,7 +106,7 @@ class CTKD(Method):
         self.reversal = 1.0
         self.log_scale = nn.Parameter(torch.ones(1))
 
-    def on_epoch_start(self, epoch: int) -> None:
+    def on_train_epoch_start(self, epoch: int) -> None:
         """Set the strength of the reversed gradient."""
         progress = min((epoch + 1) / self.curriculum_epochs, 1.0)
         self.reversal = 0.5 * (1.0 - math.cos(math.pi * progress))

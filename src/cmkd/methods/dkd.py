@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmkd.methods.base import Method, on_labelled
+from cmkd.methods.base import Method, on_labeled
 from cmkd.ops import at_least_float32, check_pair
 from cmkd.types import Batch, Output, Spec
 
@@ -33,7 +33,7 @@ def dkd(
     Args:
         student_logits: ``(batch, classes)``.
         teacher_logits: ``(batch, classes)``.
-        target: ``(batch,)`` int64, all labelled.
+        target: ``(batch,)`` int64, all labeled.
         alpha: weight of the target's part.
         beta: weight of the other classes' part.
         temperature: T, above 0.
@@ -69,7 +69,7 @@ def dkd(
 class DKD(Method):
     """Match the teacher's probability of the target and its distribution over the other classes, weighted apart.
 
-    Unlabelled pairs give no term.
+    Unlabeled pairs give no term.
 
     Args:
         student: shapes of the student's output.
@@ -106,7 +106,7 @@ class DKD(Method):
         self.alpha, self.beta, self.temperature = alpha, beta, temperature
         self.warmup_epochs, self.weight, self.epoch = warmup_epochs, weight, 0
 
-    def on_epoch_start(self, epoch: int) -> None:
+    def on_train_epoch_start(self, epoch: int) -> None:
         """Learn how far the warm-up is."""
         self.epoch = epoch
 
@@ -117,4 +117,4 @@ class DKD(Method):
             return dkd(ours, theirs, target, alpha=self.alpha, beta=self.beta, temperature=self.temperature)
 
         ramp = min((self.epoch + 1) / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
-        return {"dkd": self.weight * ramp * on_labelled(loss, student.logits, teacher.logits, batch.target)}
+        return {"dkd": self.weight * ramp * on_labeled(loss, student.logits, teacher.logits, batch.target)}

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.errors import CmkdError
-from cmkd.methods.base import Method, frozen_classifier, not_bound, on_labelled
-from cmkd.ops import at_least_float32, check_pair, standardise
+from cmkd.methods.base import Method, frozen_classifier, not_set_up, on_labeled
+from cmkd.ops import at_least_float32, check_pair, standardize
 from cmkd.types import Batch, Output, Spec
 
 
@@ -17,7 +17,7 @@ def fd_cmkd(
 ) -> Tensor:
     """Match low frequencies closely and high frequencies in magnitude's logarithm.
 
-    ``mse(low) + high_weight mse(g(high))`` of the real FFT along the channels of features standardised per sample, with
+    ``mse(low) + high_weight mse(g(high))`` of the real FFT along the channels of features standardized per sample, with
     ``g(x) = sign(x) log(1 + |x|)`` on real and imaginary parts.
 
     Args:
@@ -43,7 +43,7 @@ def fd_cmkd(
     """
     check_pair(student_embedding, teacher_embedding, same_shape=True)
     spectra = [
-        torch.view_as_real(torch.fft.rfft(standardise(x, dim=1), dim=1, norm="ortho"))
+        torch.view_as_real(torch.fft.rfft(standardize(x, dim=1), dim=1, norm="ortho"))
         for x in at_least_float32(student_embedding, teacher_embedding)
     ]
     cut = max(round(low_share * spectra[0].shape[1]), 1)
@@ -58,7 +58,7 @@ class FDCMKD(Method):
     """Ask for the teacher's low frequencies, for no more than the order of magnitude of its high ones.
 
     The student's projected embedding also goes through the teacher's classifier, frozen (the paper shares one between
-    both: with a trained teacher this is it), with a cross-entropy on labelled pairs.
+    both: with a trained teacher this is it), with a cross-entropy on labeled pairs.
 
     Args:
         student: shapes of the student's output.
@@ -96,19 +96,19 @@ class FDCMKD(Method):
         self.projection = nn.Linear(student.dim, teacher.dim)
         self.teacher_classifier: nn.Module | None = None
 
-    def bind(self, student: nn.Module, teacher: nn.Module) -> None:
+    def setup(self, student: nn.Module, teacher: nn.Module) -> None:
         """Take the teacher's classifier."""
         self.teacher_classifier = frozen_classifier(teacher, self.name)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms ``fd_cmkd`` and ``fd_cmkd_classifier``."""
         if self.teacher_classifier is None:
-            raise not_bound(self.name)
+            raise not_set_up(self.name)
 
         def loss(logits: Tensor, _: Tensor, target: Tensor) -> Tensor:
             return F.cross_entropy(at_least_float32(logits)[0], target)
 
         projected = self.projection(student.embedding)
         value = fd_cmkd(projected, teacher.embedding, low_share=self.low_share, high_weight=self.high_weight)
-        shared = on_labelled(loss, self.teacher_classifier(projected), teacher.logits, batch.target)
+        shared = on_labeled(loss, self.teacher_classifier(projected), teacher.logits, batch.target)
         return {"fd_cmkd": self.weight * value, "fd_cmkd_classifier": self.classifier_weight * shared}

@@ -52,7 +52,7 @@ class FitNet(Method):
     bibtex = """@inproceedings{romero2015fitnets, title={FitNets: Hints for Thin Deep Nets}, author={Romero, Adriana and
   Ballas, Nicolas and Kahou, Samira Ebrahimi and Chassang, Antoine and Gatta, Carlo and Bengio, Yoshua},
   booktitle={ICLR}, year={2015}}"""
-    needs = ("maps",)
+    needs = ("feature_maps",)
 
     def __init__(self, student: Spec, teacher: Spec, *, stage: int = -2, weight: float = 1.0) -> None:
         super().__init__(student, teacher)
@@ -62,5 +62,5 @@ class FitNet(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``fitnet``."""
-        ours, theirs = match_resolution(student.maps[self.stage], teacher.maps[self.stage])
+        ours, theirs = match_resolution(student.feature_maps[self.stage], teacher.feature_maps[self.stage])
         return {"fitnet": self.weight * fitnet(self.projection(ours), theirs)}

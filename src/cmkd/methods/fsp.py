@@ -14,7 +14,7 @@ from cmkd.types import Batch, Output, Spec
 
 
 def flows(maps: Sequence[Tensor]) -> list[Tensor]:
-    """Return the flow ``(batch, channels, next channels)`` between each two neighbouring maps.
+    """Return the flow ``(batch, channels, next channels)`` between each two neighboring maps.
 
     It is the mean product over positions, at the smaller resolution.
     """
@@ -27,7 +27,7 @@ def flows(maps: Sequence[Tensor]) -> list[Tensor]:
 
 @in_float32
 def fsp(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
-    """Squared difference of flows between neighbouring stages: ``sum over pairs of mean (F(s) - F(t))²``.
+    """Squared difference of flows between neighboring stages: ``sum over pairs of mean (F(s) - F(t))²``.
 
     Args:
         student_maps: two maps ``(batch, channels, height, width)`` at least, shallow to deep.
@@ -69,7 +69,7 @@ class FSP(Method):
     bibtex = """@inproceedings{yim2017gift, title={A Gift from Knowledge Distillation: Fast Optimization, Network
   Minimization and Transfer Learning}, author={Yim, Junho and Joo, Donggyu and Bae, Jihoon and Kim, Junmo},
   booktitle={CVPR}, year={2017}}"""
-    needs = ("maps",)
+    needs = ("feature_maps",)
 
     def __init__(self, student: Spec, teacher: Spec, *, weight: float = 5.0) -> None:
         super().__init__(student, teacher)
@@ -80,6 +80,6 @@ class FSP(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``fsp``."""
-        ours, theirs = deepest_pairs(student.maps, teacher.maps)
+        ours, theirs = deepest_pairs(student.feature_maps, teacher.feature_maps)
         projected = [project(x) for project, x in zip(self.projections, ours, strict=True)]
         return {"fsp": self.weight * fsp(projected, theirs)}

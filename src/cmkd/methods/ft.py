@@ -11,7 +11,7 @@ from cmkd.types import Batch, Output, Spec
 
 
 def ft(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Mean absolute difference of factors, each L2-normalised per sample: ``mean |f_s / ||f_s|| - f_t / ||f_t|||``.
+    """Mean absolute difference of factors, each L2-normalized per sample: ``mean |f_s / ||f_s|| - f_t / ||f_t|||``.
 
     Args:
         student_map: the student's factor ``(batch, channels, height, width)``.
@@ -63,7 +63,7 @@ class FT(Method):
     paper = "Kim, Park, Kwak 2018, NeurIPS, arXiv 1802.04977"
     bibtex = """@inproceedings{kim2018paraphrasing, title={Paraphrasing Complex Network: Network Compression via Factor
   Transfer}, author={Kim, Jangho and Park, SeongUk and Kwak, Nojun}, booktitle={NeurIPS}, year={2018}}"""
-    needs = ("maps",)
+    needs = ("feature_maps",)
 
     def __init__(
         self, student: Spec, teacher: Spec, *, stage: int = -1, ratio: float = 0.5, weight: float = 20.0
@@ -79,7 +79,7 @@ class FT(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms ``ft`` and ``ft_paraphraser``, the autoencoder's own."""
-        ours, theirs = match_resolution(student.maps[self.stage], teacher.maps[self.stage].detach())
+        ours, theirs = match_resolution(student.feature_maps[self.stage], teacher.feature_maps[self.stage].detach())
         factor = self.encoder(theirs)
         rebuilt, wanted = at_least_float32(self.decoder(factor), theirs)
         transfer = ft(self.translator(ours), factor.detach())

@@ -12,7 +12,7 @@ from cmkd.types import Batch, Output, Spec
 
 @in_float32
 def ickd(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Squared difference of each sample's row-normalised channel Gram matrices, ``/ (channels · batch)``.
+    """Squared difference of each sample's row-normalized channel Gram matrices, ``/ (channels · batch)``.
 
     Args:
         student_map: ``(batch, channels, height, width)``, after any projection.
@@ -58,7 +58,7 @@ class ICKD(Method):
     bibtex = """@inproceedings{liu2021exploring, title={Exploring Inter-Channel Correlation for Diversity-Preserved
   Knowledge Distillation}, author={Liu, Li and Huang, Qingle and Lin, Sihao and Xie, Hongwei and Wang, Bing and Chang,
   Xiaojun and Liang, Xiaodan}, booktitle={ICCV}, year={2021}}"""
-    needs = ("maps",)
+    needs = ("feature_maps",)
 
     def __init__(self, student: Spec, teacher: Spec, *, stage: int = -1, weight: float = 0.5) -> None:
         super().__init__(student, teacher)
@@ -68,4 +68,7 @@ class ICKD(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``ickd``."""
-        return {"ickd": self.weight * ickd(self.projection(student.maps[self.stage]), teacher.maps[self.stage])}
+        return {
+            "ickd": self.weight
+            * ickd(self.projection(student.feature_maps[self.stage]), teacher.feature_maps[self.stage])
+        }

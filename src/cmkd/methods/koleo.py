@@ -1,4 +1,4 @@
-"""Spreading by nearest neighbours, without a teacher (KoLeo, Sablayrolles et al. 2019)."""
+"""Spreading by nearest neighbors, without a teacher (KoLeo, Sablayrolles et al. 2019)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 from cmkd.distributed import gather
 from cmkd.methods.base import Method
 from cmkd.ops import at_least_float32
-from cmkd.pairwise import nearest_neighbours, unit_rows
+from cmkd.pairwise import nearest_neighbors, unit_rows
 from cmkd.types import Batch, Output, Spec
 
 
 def koleo(embedding: Tensor, *, eps: float = 1e-8) -> Tensor:
-    """Kozachenko-Leonenko spreading: ``-mean_i log |u_i - u_n(i)|`` of unit vectors and their nearest neighbours.
+    """Kozachenko-Leonenko spreading: ``-mean_i log |u_i - u_n(i)|`` of unit vectors and their nearest neighbors.
 
     Args:
         embedding: ``(batch, dim)``, scaled to unit rows here.
@@ -35,13 +35,13 @@ def koleo(embedding: Tensor, *, eps: float = 1e-8) -> Tensor:
         return 0.0 * x.sum()
     unit = unit_rows(x)
     with torch.no_grad():
-        _, neighbour = nearest_neighbours(unit, unit, count=1, skip_self=True)
-    squared = (unit - unit[neighbour[:, 0]]).square().sum(1)
+        _, neighbor = nearest_neighbors(unit, unit, count=1, skip_self=True)
+    squared = (unit - unit[neighbor[:, 0]]).square().sum(1)
     return -0.5 * (squared + eps**2).log().mean()
 
 
 class KoLeo(Method):
-    """Push each sample from its nearest neighbour on the hypersphere; a control that sees no teacher.
+    """Push each sample from its nearest neighbor on the hypersphere; a control that sees no teacher.
 
     Args:
         student: shapes of the student's output.

@@ -1,4 +1,4 @@
-"""Distillation of standardised logits (Sun et al. 2024)."""
+"""Distillation of standardized logits (Sun et al. 2024)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cmkd.types import Batch, Output, Spec
 
 
 def lskd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 2.0, eps: float = 1e-7) -> Tensor:
-    """KD of logits standardised per sample: ``kd(z(s), z(t))`` with ``z(x) = (x - mean(x)) / (std(x) + eps)``.
+    """KD of logits standardized per sample: ``kd(z(s), z(t))`` with ``z(x) = (x - mean(x)) / (std(x) + eps)``.
 
     Args:
         student_logits: ``(batch, classes)``, two classes at least.
@@ -49,12 +49,12 @@ class LSKD(Method):
     """Match the teacher's logits up to their scale and shift.
 
     The published gain is mixed with a KD weight of 9; the default here is kd's own, so that a difference between the
-    two is the standardisation's alone.
+    two is the standardization's alone.
 
     Args:
         student: shapes of the student's output.
         teacher: shapes of the teacher's output; the same classes.
-        temperature: of the KD on standardised logits (the paper's base temperature).
+        temperature: of the KD on standardized logits (the paper's base temperature).
         weight: of the term.
     """
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cmkd.distributed import gather
 from cmkd.errors import CmkdError
-from cmkd.methods.base import Method, frozen_classifier, not_bound
+from cmkd.methods.base import Method, frozen_classifier, not_set_up
 from cmkd.ops import at_least_float32, check_pair
 from cmkd.types import Batch, Output, Spec
 
@@ -40,7 +40,7 @@ def mfh(student_embedding: Tensor, teacher_embedding: Tensor, general: Tensor) -
 
 @torch.no_grad()
 def permutation_saliency(embedding: Tensor, classifier: nn.Module, order: Tensor) -> Tensor:
-    """Return how much the logits change when one channel is exchanged between samples, ``(dim,)``.
+    """Return how much the logits change when one channel is swapped between samples, ``(dim,)``.
 
     Args:
         embedding: ``(batch, dim)``.
@@ -110,18 +110,18 @@ class MFH(Method):
         self.register_buffer("saliency", torch.zeros(teacher.dim))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
-    def bind(self, student: nn.Module, teacher: nn.Module) -> None:
+    def setup(self, student: nn.Module, teacher: nn.Module) -> None:
         """Take the teacher's classifier."""
         self.teacher_classifier = frozen_classifier(teacher, self.name)
 
-    def on_epoch_start(self, epoch: int) -> None:
+    def on_train_epoch_start(self, epoch: int) -> None:
         """Learn whether the saliency is still summed."""
         self.epoch = epoch
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``mfh``."""
         if self.teacher_classifier is None:
-            raise not_bound(self.name)
+            raise not_set_up(self.name)
         if self.training and self.epoch < self.saliency_epochs:
             (everywhere,) = at_least_float32(gather(teacher.embedding.detach()))
             generator = torch.Generator().manual_seed(int(self.steps))

@@ -53,7 +53,7 @@ class MGD(Method):
     paper = "Yang et al. 2022, ECCV, arXiv 2205.01529"
     bibtex = """@inproceedings{yang2022masked, title={Masked Generative Distillation}, author={Yang, Zhendong and Li,
   Zhe and Shao, Mingqi and Shi, Dachuan and Yuan, Zehuan and Yuan, Chun}, booktitle={ECCV}, year={2022}}"""
-    needs = ("maps",)
+    needs = ("feature_maps",)
 
     steps: Tensor
 
@@ -81,7 +81,7 @@ class MGD(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``mgd``."""
-        ours, theirs = match_resolution(student.maps[self.stage], teacher.maps[self.stage])
+        ours, theirs = match_resolution(student.feature_maps[self.stage], teacher.feature_maps[self.stage])
         projected = self.projection(ours)
         generated = self.generation(projected * self.mask(projected))
         if self.training:

@@ -1,4 +1,4 @@
-"""A mixture of specialised teachers with a router (MST-Distill, Li et al. 2025)."""
+"""A mixture of specialized teachers with a router (MST-Distill, Li et al. 2025)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.distributed import gather
-from cmkd.methods.base import Method, frozen_classifier, not_bound, on_labelled
+from cmkd.methods.base import Method, frozen_classifier, not_set_up, on_labeled
 from cmkd.methods.kd import kd
 from cmkd.ops import at_least_float32, check_pair
 from cmkd.types import Batch, Output, Spec
@@ -47,7 +47,7 @@ class MSTDistill(Method):
     """Learn from several masked views of the teacher, routed per sample.
 
     The paper has several teachers (cross-modal and multimodal), each with a trained mask, and a router. With the one
-    teacher of this contract the specialised teachers are views of it (our adaptation): a trained gate per channel on
+    teacher of this contract the specialized teachers are views of it (our adaptation): a trained gate per channel on
     its embedding, then its own frozen classifier. Gates and router are trained by the cross-entropy of the routed
     mixture, by the agreement of each view with the student (against knowledge drift) and by a balance of the router's
     use; the student sees views and shares as constants. Before it: an ordinary run that trains the teacher.
@@ -88,14 +88,14 @@ class MSTDistill(Method):
         self.router = nn.Linear(teacher.dim, views)
         self.teacher_classifier: nn.Module | None = None
 
-    def bind(self, student: nn.Module, teacher: nn.Module) -> None:
+    def setup(self, student: nn.Module, teacher: nn.Module) -> None:
         """Take the teacher's classifier."""
         self.teacher_classifier = frozen_classifier(teacher, self.name)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms ``mst_distill``, ``mst_distill_views`` and ``mst_distill_balance``."""
         if self.teacher_classifier is None:
-            raise not_bound(self.name)
+            raise not_set_up(self.name)
         embedding = teacher.embedding.detach()
         views = self.teacher_classifier(embedding[:, None] * self.gates.sigmoid())
         (routed,) = at_least_float32(self.router(embedding))
@@ -111,7 +111,7 @@ class MSTDistill(Method):
         ).mean()
         used = gather(share).mean(0)
         balance = (used * (used * len(used)).clamp(min=1e-12).log()).sum()
-        trained = on_labelled(mixture, views, log_share, batch.target) + agreement
+        trained = on_labeled(mixture, views, log_share, batch.target) + agreement
         value = mst_distill(student.logits, views.detach(), share.detach(), temperature=self.temperature)
         return {
             "mst_distill": self.weight * value,

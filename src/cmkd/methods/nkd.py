@@ -1,11 +1,11 @@
-"""Normalised distillation of the non-target classes (NKD, Yang et al. 2023)."""
+"""Normalized distillation of the non-target classes (NKD, Yang et al. 2023)."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmkd.methods.base import Method, on_labelled
+from cmkd.methods.base import Method, on_labeled
 from cmkd.methods.dkd import non_target
 from cmkd.ops import at_least_float32, check_pair
 from cmkd.types import Batch, Output, Spec
@@ -14,7 +14,7 @@ from cmkd.types import Batch, Output, Spec
 def nkd(
     student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float = 1.0, gamma: float = 1.5
 ) -> Tensor:
-    """Soft loss on the target, and cross-entropy of the renormalised rest.
+    """Soft loss on the target, and cross-entropy of the renormalized rest.
 
     ``mean(-t_y log s_y) + gamma T² mean(-sum n_t log n_s)``, where n is the softened distribution over the classes
     other than the target y.
@@ -22,7 +22,7 @@ def nkd(
     Args:
         student_logits: ``(batch, classes)``.
         teacher_logits: ``(batch, classes)``.
-        target: ``(batch,)`` int64, all labelled.
+        target: ``(batch,)`` int64, all labeled.
         temperature: T of the second part, above 0; the first is at temperature 1.
         gamma: weight of the second part.
 
@@ -51,9 +51,9 @@ def nkd(
 
 
 class NKD(Method):
-    """Weigh the target by the teacher's confidence and match the renormalised other classes.
+    """Weigh the target by the teacher's confidence and match the renormalized other classes.
 
-    Unlabelled pairs give no term.
+    Unlabeled pairs give no term.
 
     Args:
         student: shapes of the student's output.
@@ -85,4 +85,4 @@ class NKD(Method):
         def loss(ours: Tensor, theirs: Tensor, target: Tensor) -> Tensor:
             return nkd(ours, theirs, target, temperature=self.temperature, gamma=self.gamma)
 
-        return {"nkd": self.weight * on_labelled(loss, student.logits, teacher.logits, batch.target)}
+        return {"nkd": self.weight * on_labeled(loss, student.logits, teacher.logits, batch.target)}

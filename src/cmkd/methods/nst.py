@@ -14,7 +14,7 @@ from cmkd.types import Batch, Output, Spec
 def nst(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Maximum mean discrepancy between channels as samples, with the kernel ``(x'y)²``.
 
-    ``mean k(t, t) + mean k(s, s) - 2 mean k(s, t)`` over channels, each flattened over positions and L2-normalised.
+    ``mean k(t, t) + mean k(s, s) - 2 mean k(s, t)`` over channels, each flattened over positions and L2-normalized.
 
     Args:
         student_map: ``(batch, channels, height, width)``.
@@ -63,7 +63,7 @@ class NST(Method):
     paper = "Huang and Wang 2017, arXiv 1707.01219"
     bibtex = """@article{huang2017like, title={Like What You Like: Knowledge Distill via Neuron Selectivity Transfer},
   author={Huang, Zehao and Wang, Naiyan}, journal={arXiv:1707.01219}, year={2017}}"""
-    needs = ("maps",)
+    needs = ("feature_maps",)
 
     def __init__(self, student: Spec, teacher: Spec, *, stage: int = -1, weight: float = 5.0) -> None:
         super().__init__(student, teacher)
@@ -72,4 +72,7 @@ class NST(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``nst``."""
-        return {"nst": self.weight * nst(*match_resolution(student.maps[self.stage], teacher.maps[self.stage]))}
+        return {
+            "nst": self.weight
+            * nst(*match_resolution(student.feature_maps[self.stage], teacher.feature_maps[self.stage]))
+        }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmkd.methods.base import Method, on_labelled
+from cmkd.methods.base import Method, on_labeled
 from cmkd.ops import at_least_float32, check_pair
 from cmkd.types import Batch, Output, Spec
 
@@ -20,7 +20,7 @@ def ofa(
     Args:
         student_logits: ``(batch, classes)``.
         teacher_logits: ``(batch, classes)``.
-        target: ``(batch,)`` int64, all labelled.
+        target: ``(batch,)`` int64, all labeled.
         gamma: exponent of the enhancement; 1 is cross-entropy to the teacher.
         temperature: T, above 0; there is no factor T².
 
@@ -51,7 +51,7 @@ def ofa(
 class OFA(Method):
     """Match the teacher's enhanced classes from the final logits and from an exit at each of the student's maps.
 
-    An exit is average pooling and a trained linear layer (the paper's exits are small networks: our choice). Unlabelled
+    An exit is average pooling and a trained linear layer (the paper's exits are small networks: our choice). Unlabeled
     pairs give no term.
 
     Args:
@@ -69,7 +69,7 @@ class OFA(Method):
     bibtex = """@inproceedings{hao2023one, title={One-for-All: Bridge the Gap Between Heterogeneous Architectures in
   Knowledge Distillation}, author={Hao, Zhiwei and Guo, Jianyuan and Han, Kai and Tang, Yehui and Hu, Han and Wang,
   Yunhe and Xu, Chang}, booktitle={NeurIPS}, year={2023}}"""
-    needs = ("logits", "maps", "target")
+    needs = ("logits", "feature_maps", "target")
 
     def __init__(
         self,
@@ -95,10 +95,10 @@ class OFA(Method):
             return ofa(ours, theirs, target, gamma=self.gamma, temperature=self.temperature)
 
         def term(logits: Tensor) -> Tensor:
-            return self.weight * on_labelled(loss, logits, teacher.logits, batch.target)
+            return self.weight * on_labeled(loss, logits, teacher.logits, batch.target)
 
         terms = {"ofa": term(student.logits)}
         if self.exits:
-            exits = [term(head(x.mean((2, 3)))) for head, x in zip(self.exits, student.maps, strict=True)]
+            exits = [term(head(x.mean((2, 3)))) for head, x in zip(self.exits, student.feature_maps, strict=True)]
             terms["ofa_exits"] = sum(exits[1:], exits[0])
         return terms

@@ -61,7 +61,7 @@ class OFD(Method):
     bibtex = """@inproceedings{heo2019comprehensive, title={A Comprehensive Overhaul of Feature Distillation},
   author={Heo, Byeongho and Kim, Jeesoo and Yun, Sangdoo and Park, Hyojin and Kwak, Nojun and Choi, Jin Young},
   booktitle={ICCV}, year={2019}}"""
-    needs = ("maps",)
+    needs = ("feature_maps",)
 
     negative_sum: Tensor
     negative_count: Tensor
@@ -87,5 +87,5 @@ class OFD(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``ofd``."""
-        ours, theirs = match_resolution(student.maps[self.stage], teacher.maps[self.stage])
+        ours, theirs = match_resolution(student.feature_maps[self.stage], teacher.feature_maps[self.stage])
         return {"ofd": self.weight * ofd(self.projection(ours), theirs, self.observe(theirs))}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cmkd.expression import parse_sum
-from cmkd.methods.base import Method, get, hyperparameters, registry
+from cmkd.io import write_text
+from cmkd.methods.base import METHODS, Method
+from cmkd.options import parameters
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,11 @@ def page(name: str) -> Page:
         >>> [(h.name, h.default) for h in page("kd").hyperparameters]
         [('temperature', '2.0'), ('weight', '4.0')]
     """
-    method = get(name)
+    method = METHODS.find(name)
     idea, details, texts = _docstring(method)
     options = tuple(
         Hyperparameter(option, _type(parameter.annotation), repr(parameter.default), texts.get(option, ""))
-        for option, parameter in hyperparameters(method).items()
+        for option, parameter in parameters(method).items()
     )
     return Page(
         name, method.kind, idea, details, options, method.needs, method.trains_teacher, method.paper, method.bibtex
@@ -101,7 +102,7 @@ def page(name: str) -> Page:
 
 def pages() -> list[Page]:
     """Return the pages of all methods, by name."""
-    return [page(name) for name in registry()]
+    return [page(name) for name in METHODS]
 
 
 def write_markdown(folder: Path) -> list[Path]:
@@ -121,9 +122,7 @@ def write_markdown(folder: Path) -> list[Path]:
     ]
     texts = {"index.md": "\n".join(index) + "\n"} | {f"{p.name}.md": p.markdown() for p in everything}
     for name, text in texts.items():
-        temporary = folder / f".{name}.{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / name)
+        write_text(folder / name, text)
     return [folder / name for name in texts]
 
 
@@ -141,7 +140,7 @@ def bibliography(expressions: Iterable[str]) -> str:
         @article{hinton2015distilling,...}
     """
     names = {call.name for expression in expressions for call in parse_sum(expression)}
-    entries = {get(name).bibtex for name in names} - {""}
+    entries = {METHODS.find(name).bibtex for name in names} - {""}
     return "\n\n".join(sorted(entries, key=lambda entry: entry.partition("{")[2]))
 
 

@@ -13,7 +13,7 @@ from cmkd.types import Batch, Output, Spec
 
 @in_float32
 def pkt(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e-7) -> Tensor:
-    """KL divergence of neighbour probabilities: ``mean p_t log((p_t + eps) / (p_s + eps))``.
+    """KL divergence of neighbor probabilities: ``mean p_t log((p_t + eps) / (p_s + eps))``.
 
     p is the cosine similarity of two samples moved to [0, 1], each row divided by its sum.
 
@@ -49,7 +49,7 @@ def pkt(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e
 
 
 class PKT(Method):
-    """Match the probability that two samples are neighbours.
+    """Match the probability that two samples are neighbors.
 
     Relations are of the global batch.
 

@@ -97,7 +97,7 @@ class ReviewKD(Method):
     paper = "Chen et al. 2021, CVPR, arXiv 2104.09044"
     bibtex = """@inproceedings{chen2021distilling, title={Distilling Knowledge via Knowledge Review}, author={Chen,
   Pengguang and Liu, Shu and Zhao, Hengshuang and Jia, Jiaya}, booktitle={CVPR}, year={2021}}"""
-    needs = ("maps",)
+    needs = ("feature_maps",)
 
     def __init__(
         self, student: Spec, teacher: Spec, *, width: int = 64, warmup_epochs: int = 0, weight: float = 1.0
@@ -112,13 +112,13 @@ class ReviewKD(Method):
             for stage, (s, t) in enumerate(zip(ours, theirs, strict=True))
         )
 
-    def on_epoch_start(self, epoch: int) -> None:
+    def on_train_epoch_start(self, epoch: int) -> None:
         """Learn how far the warm-up is."""
         self.epoch = epoch
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``review_kd``."""
-        ours, theirs = deepest_pairs(student.maps, teacher.maps)
+        ours, theirs = deepest_pairs(student.feature_maps, teacher.feature_maps)
         fused: list[tuple[Tensor, Tensor]] = []
         deeper = None
         for fusion, s, t in reversed(list(zip(self.fusions, ours, theirs, strict=True))):

@@ -27,7 +27,7 @@ def rkd_distance(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor
 
     Source:
         Park et al. 2019, arXiv 1904.05068, equations 7 to 9. Distances are taken of differences, not of a Gram matrix,
-        whose rounding hides near neighbours; coinciding samples have distance 0 and no gradient.
+        whose rounding hides near neighbors; coinciding samples have distance 0 and no gradient.
 
     Example:
         >>> x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.errors import CmkdError
-from cmkd.methods.base import Method, frozen_classifier, not_bound
+from cmkd.methods.base import Method, frozen_classifier, not_set_up
 from cmkd.ops import at_least_float32, check_pair
 from cmkd.types import Batch, Output, Spec
 
@@ -81,7 +81,7 @@ class SimKD(Method):
         self._hook: torch.utils.hooks.RemovableHandle | None = None
         self._folded: Tensor | None = None
 
-    def bind(self, student: nn.Module, teacher: nn.Module) -> None:
+    def setup(self, student: nn.Module, teacher: nn.Module) -> None:
         """Take the teacher's classifier, and let the student's follow it."""
         self.teacher_classifier = frozen_classifier(teacher, self.name)
         classifier = getattr(student, "classifier", None)
@@ -104,7 +104,7 @@ class SimKD(Method):
         classifier.bias.data.copy_(bias)
         self._folded = classifier.weight.detach().clone()
 
-    def finish(self, student: nn.Module) -> None:
+    def on_train_end(self, student: nn.Module) -> None:
         """Leave the student with an ordinary linear classifier.
 
         Weights loaded from a checkpoint since the last forward pass are kept: they were folded when they were saved.
@@ -120,5 +120,5 @@ class SimKD(Method):
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``simkd``."""
         if self.teacher_classifier is None:
-            raise not_bound(self.name)
+            raise not_set_up(self.name)
         return {"simkd": self.weight * simkd(self.projector(student.embedding), teacher.embedding)}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cmkd.distributed import gather
 from cmkd.errors import CmkdError
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair, in_float32, standardise
+from cmkd.ops import at_least_float32, check_pair, in_float32, standardize
 from cmkd.types import Batch, Output, Spec
 
 
@@ -56,7 +56,7 @@ def sliced_wasserstein(
 class SlicedWasserstein(Method):
     """Give the student's features the teacher's distribution, whichever pair lies where in it.
 
-    Both sides are standardised per channel over the global batch, so scale is free (our choice). Directions are new in
+    Both sides are standardized per channel over the global batch, so scale is free (our choice). Directions are new in
     every epoch and a function of its number, so runs repeat and resume.
 
     Args:
@@ -82,13 +82,13 @@ class SlicedWasserstein(Method):
         self.projection = nn.Linear(student.dim, teacher.dim) if student.dim != teacher.dim else nn.Identity()
         self.epoch = 0
 
-    def on_epoch_start(self, epoch: int) -> None:
+    def on_train_epoch_start(self, epoch: int) -> None:
         """Take new directions."""
         self.epoch = epoch
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``sliced_wasserstein``, of the global batch."""
         both = at_least_float32(gather(self.projection(student.embedding)), gather(teacher.embedding))
-        ours, theirs = (standardise(x, dim=0) for x in both)
+        ours, theirs = (standardize(x, dim=0) for x in both)
         loss = sliced_wasserstein(ours, theirs, directions=self.directions, seed=self.epoch)
         return {"sliced_wasserstein": self.weight * loss}

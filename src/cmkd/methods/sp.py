@@ -13,7 +13,7 @@ from cmkd.types import Batch, Output, Spec
 
 @in_float32
 def sp(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Squared difference of row-normalised Gram matrices of the batch: ``||G(s) - G(t)||² / batch²``.
+    """Squared difference of row-normalized Gram matrices of the batch: ``||G(s) - G(t)||² / batch²``.
 
     Args:
         student_map: ``(batch, ...)``; what follows the batch is flattened.
@@ -55,7 +55,7 @@ class SP(Method):
     paper = "Tung and Mori 2019, ICCV, arXiv 1907.09682"
     bibtex = """@inproceedings{tung2019similarity, title={Similarity-Preserving Knowledge Distillation}, author={Tung,
   Frederick and Mori, Greg}, booktitle={ICCV}, year={2019}}"""
-    needs = ("maps",)
+    needs = ("feature_maps",)
 
     def __init__(self, student: Spec, teacher: Spec, *, stage: int = -1, weight: float = 300.0) -> None:
         super().__init__(student, teacher)
@@ -64,4 +64,6 @@ class SP(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``sp``."""
-        return {"sp": self.weight * sp(gather(student.maps[self.stage]), gather(teacher.maps[self.stage]))}
+        return {
+            "sp": self.weight * sp(gather(student.feature_maps[self.stage]), gather(teacher.feature_maps[self.stage]))
+        }

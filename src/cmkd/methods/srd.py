@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cmkd.distributed import gather
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair, standardise
+from cmkd.ops import at_least_float32, check_pair, standardize
 from cmkd.types import Batch, Output, Spec
 
 
@@ -15,7 +15,7 @@ def srd(student_embedding: Tensor, teacher_embedding: Tensor, *, exponent: float
     """Soft maximum of the differences: ``log sum |s - t|^exponent`` over samples and channels.
 
     Args:
-        student_embedding: ``(batch, dim)``, after projection and normalisation.
+        student_embedding: ``(batch, dim)``, after projection and normalization.
         teacher_embedding: the same shape.
         exponent: above 1.
 
@@ -39,9 +39,9 @@ def srd(student_embedding: Tensor, teacher_embedding: Tensor, *, exponent: float
 
 
 class SRD(Method):
-    """Match normalised embeddings through one linear layer, the largest differences most.
+    """Match normalized embeddings through one linear layer, the largest differences most.
 
-    Both sides are standardised per channel over the global batch.
+    Both sides are standardized per channel over the global batch.
 
     Args:
         student: shapes of the student's output.
@@ -66,4 +66,4 @@ class SRD(Method):
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``srd``."""
         ours, theirs = at_least_float32(gather(self.projection(student.embedding)), gather(teacher.embedding))
-        return {"srd": self.weight * srd(standardise(ours), standardise(theirs), exponent=self.exponent)}
+        return {"srd": self.weight * srd(standardize(ours), standardize(theirs), exponent=self.exponent)}

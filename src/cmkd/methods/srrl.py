@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmkd.methods.base import Method, frozen_classifier, not_bound
+from cmkd.methods.base import Method, frozen_classifier, not_set_up
 from cmkd.ops import at_least_float32, check_pair
 from cmkd.types import Batch, Output, Spec
 
@@ -62,14 +62,14 @@ class SRRL(Method):
         self.connector = nn.Linear(student.dim, teacher.dim)
         self.teacher_classifier: nn.Module | None = None
 
-    def bind(self, student: nn.Module, teacher: nn.Module) -> None:
+    def setup(self, student: nn.Module, teacher: nn.Module) -> None:
         """Take the teacher's classifier."""
         self.teacher_classifier = frozen_classifier(teacher, self.name)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms ``srrl_features`` and ``srrl_regression``."""
         if self.teacher_classifier is None:
-            raise not_bound(self.name)
+            raise not_set_up(self.name)
         projected = self.connector(student.embedding)
         ours, theirs = at_least_float32(projected, teacher.embedding)
         return {

@@ -14,7 +14,7 @@ from cmkd.types import Batch, Output
 def copy_deeper(student: nn.Module, teacher: nn.Module) -> list[str]:
     """Copy the teacher's parameters into the student's where names and shapes agree, but not the input layer's.
 
-    The input layer is the module that holds the student's first parameter. Running statistics of normalisation layers
+    The input layer is the module that holds the student's first parameter. Running statistics of normalization layers
     are left alone: they describe the other modality.
 
     Args:
@@ -55,7 +55,7 @@ class TeacherInit(Method):
     kind = "control"
     uses_teacher = False
 
-    def bind(self, student: nn.Module, teacher: nn.Module) -> None:
+    def setup(self, student: nn.Module, teacher: nn.Module) -> None:
         """Copy the weights."""
         copy_deeper(student, teacher)
 

@@ -29,7 +29,7 @@ def vicreg_reg(embedding: Tensor, *, variance_weight: float = 25.0, covariance_w
     return variance_weight * variance_hinge(embedding) + covariance_weight * covariance_penalty(embedding)
 
 
-class VICRegRegulariser(Method):
+class VICRegRegularizer(Method):
     """Keep the variance and lower the covariance of the student's channels; sees no teacher.
 
     Args:

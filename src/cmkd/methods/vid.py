@@ -22,7 +22,7 @@ def vid(student_map: Tensor, teacher_map: Tensor, log_scale: Tensor, *, eps: flo
     Args:
         student_map: ``(batch, channels, height, width)``, the predicted mean.
         teacher_map: the same shape.
-        log_scale: ``(channels,)``, trained along: it must be in the optimiser.
+        log_scale: ``(channels,)``, trained along: it must be in the optimizer.
         eps: the least variance.
 
     Raises:
@@ -61,7 +61,7 @@ class VID(Method):
     bibtex = """@inproceedings{ahn2019variational, title={Variational Information Distillation for Knowledge Transfer},
   author={Ahn, Sungsoo and Hu, Shell Xu and Damianou, Andreas and Lawrence, Neil D. and Dai, Zhenwen}, booktitle={CVPR},
   year={2019}}"""
-    needs = ("maps",)
+    needs = ("feature_maps",)
 
     def __init__(
         self, student: Spec, teacher: Spec, *, initial_variance: float = 5.0, eps: float = 1e-5, weight: float = 1.0
@@ -79,7 +79,7 @@ class VID(Method):
         """Return the term ``vid``."""
         parts = []
         for ours, theirs, mean, scale in zip(
-            *deepest_pairs(student.maps, teacher.maps), self.means, self.log_scales, strict=True
+            *deepest_pairs(student.feature_maps, teacher.feature_maps), self.means, self.log_scales, strict=True
         ):
             seen, wanted = match_resolution(ours, theirs)
             parts.append(vid(mean(seen), wanted, scale, eps=self.eps))

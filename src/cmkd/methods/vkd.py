@@ -12,7 +12,7 @@ from cmkd.types import Batch, Output, Spec
 
 
 def vkd(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e-5) -> Tensor:
-    """Smooth L1 distance to the teacher's embedding, standardised per sample: ``huber(s, layer_norm(t))``.
+    """Smooth L1 distance to the teacher's embedding, standardized per sample: ``huber(s, layer_norm(t))``.
 
     Args:
         student_embedding: ``(batch, dim)``, after the orthogonal projection.
@@ -26,7 +26,7 @@ def vkd(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e
         CmkdError: if the shapes differ.
 
     Source:
-        Miles, Elezi, Deng 2024, arXiv 2403.06213, the standardised form.
+        Miles, Elezi, Deng 2024, arXiv 2403.06213, the standardized form.
 
     Example:
         >>> round(float(vkd(torch.tensor([[-1.0, 1.0]]), torch.tensor([[3.0, 7.0]]))), 4)
@@ -41,7 +41,7 @@ class OrthogonalProjection(nn.Module):
     """A linear map ``(batch, dim)`` to ``(batch, out_dim)`` whose matrix is part of a rotation.
 
     The rotation is a random orthogonal matrix times ``exp(A - Aᵀ)`` with trained A, of the larger of the two widths.
-    (torch's own parametrisation cannot be sent to a spawned process.)
+    (torch's own parametrization cannot be sent to a spawned process.)
     """
 
     start: Tensor

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmkd.methods.base import Method, on_labelled
+from cmkd.methods.base import Method, on_labeled
 from cmkd.ops import at_least_float32, check_pair
 from cmkd.types import Batch, Output, Spec
 
@@ -19,7 +19,7 @@ def wsld(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temp
     Args:
         student_logits: ``(batch, classes)``.
         teacher_logits: ``(batch, classes)``.
-        target: ``(batch,)`` int64, all labelled.
+        target: ``(batch,)`` int64, all labeled.
         temperature: T, above 0.
 
     Returns:
@@ -47,7 +47,7 @@ def wsld(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temp
 class WSLD(Method):
     """Match soft labels, most where the student is behind the teacher.
 
-    Unlabelled pairs give no term: the weight needs the label.
+    Unlabeled pairs give no term: the weight needs the label.
 
     Args:
         student: shapes of the student's output.
@@ -76,4 +76,4 @@ class WSLD(Method):
         def loss(ours: Tensor, theirs: Tensor, target: Tensor) -> Tensor:
             return wsld(ours, theirs, target, temperature=self.temperature)
 
-        return {"wsld": self.weight * on_labelled(loss, student.logits, teacher.logits, batch.target)}
+        return {"wsld": self.weight * on_labeled(loss, student.logits, teacher.logits, batch.target)}

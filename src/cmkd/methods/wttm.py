@@ -10,7 +10,7 @@ from cmkd.types import Batch, Output, Spec
 
 
 def wttm(student_logits: Tensor, teacher_logits: Tensor, *, exponent: float = 0.2) -> Tensor:
-    """`ttm` with each sample weighted by its normaliser: ``mean(sum p^g · KL(p^g / sum p^g || softmax(s)))``.
+    """`ttm` with each sample weighted by its normalizer: ``mean(sum p^g · KL(p^g / sum p^g || softmax(s)))``.
 
     The weight is largest where the teacher is least certain.
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-
-from torch import nn
-
-from cmkd.errors import CmkdError, unknown_name
+from cmkd.errors import CmkdError
 from cmkd.expression import parse_call
+from cmkd.models.base import ENCODERS as ENCODERS
 from cmkd.models.base import Model as Model
 from cmkd.models.base import Preprocess as Preprocess
-from cmkd.models.resnet import ThinResNet
-from cmkd.models.sequence import PointEncoder, SeriesEncoder, VectorEncoder
+from cmkd.options import check
 from cmkd.types import Modality
 
 DEFAULTS = {
@@ -22,13 +18,6 @@ DEFAULTS = {
     "point_series": "point_net",
 }
 """The encoder that ``auto`` means for each kind of modality."""
-
-_ENCODERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
-    "thin_resnet": (ThinResNet, ("image",)),
-    "mlp": (VectorEncoder, ("vector",)),
-    "series_net": (SeriesEncoder, ("series",)),
-    "point_net": (PointEncoder, ("points", "point_series")),
-}
 
 
 def build(name: str, modality: Modality, *, classes: int, pretrained: bool = False, size: int | None = None) -> Model:
@@ -51,9 +40,10 @@ def build(name: str, modality: Modality, *, classes: int, pretrained: bool = Fal
         Spec(classes=8, dim=32, map_shapes=((8, 32, 32), (16, 16, 16), (32, 8, 8)))
     """
     call = parse_call(DEFAULTS[modality.kind] if name == "auto" else name)
-    if call.name not in _ENCODERS:
+    if call.name not in ENCODERS:
         return _timm(call.name, modality, classes=classes, pretrained=pretrained, size=size, options=call.options)
-    encoder, kinds = _ENCODERS[call.name]
+    encoder = ENCODERS[call.name]
+    kinds = getattr(encoder, "kinds", ())
     if modality.kind not in kinds:
         raise CmkdError(
             f"model '{call.name}' reads {' or '.join(kinds)}, and '{modality.name}' is of kind {modality.kind}; "
@@ -61,14 +51,9 @@ def build(name: str, modality: Modality, *, classes: int, pretrained: bool = Fal
         )
     if pretrained:
         raise CmkdError(f"there are no pretrained weights for '{call.name}'; choose a timm model, or pretrained=false")
-    parameters = inspect.signature(encoder).parameters
-    known = [n for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    for option in call.options:
-        if option not in known:
-            raise unknown_name(f"option of {call.name}", option, known)
-    side = size or (min(modality.shape[1:]) if modality.kind == "image" else 0)
-    second = {"image": [side], "vector": []}.get(modality.kind, [1 if modality.kind == "points" else modality.shape[0]])
-    return Model(modality, encoder(modality.channels, *second, **call.options), classes=classes, size=size)
+    check(call.name, encoder, call.options)
+    shape = (modality.shape[0], size, size) if size and modality.kind == "image" else modality.shape
+    return Model(modality, encoder(shape, **call.options), classes=classes, size=size)
 
 
 def _timm(name: str, modality: Modality, *, classes: int, pretrained: bool, size: int | None, options: object) -> Model:

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.errors import CmkdError
-from cmkd.types import Modality, Output
+from cmkd.registry import Registry
+from cmkd.types import Kind, Modality, Output
 
 
 class Encoder(Protocol):
-    """What a file of this folder offers: features of a float32 input.
+    """Features of a float32 input: what a file of `cmkd.models.encoders`, or a plug-in, offers.
 
-    One that wants a smaller learning rate than small networks do says so in an attribute ``learning_rate``.
+    It is an ``nn.Module`` built from the shape of its input, ``__init__(shape, *, typed keyword options)``, with the
+    class attributes ``name`` and ``kinds`` (the kinds of modality it reads). One that needs a smaller learning rate
+    than small networks do says so in an attribute ``learning_rate``.
     """
+
+    name: ClassVar[str]
+    kinds: ClassVar[tuple[Kind, ...]]
 
     def __call__(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the embedding ``(batch, dim)`` and the maps ``(batch, channels, height, width)``, shallow to deep."""
         ...
 
 
+ENCODERS: Registry[nn.Module] = Registry("encoder", "cmkd.models.encoders", nn.Module, group="cmkd.encoders")
+"""All encoders by name; those of plug-ins are entry points of the group ``cmkd.encoders``."""
+
+
 class Preprocess(nn.Module):
-    """Bring a stored sample of any dtype to standardised float32; part of the model, so of its checkpoint and export.
+    """Bring a stored sample of any dtype to standardized float32; part of the model, so of its checkpoint and export.
 
     Args:
         modality: its statistics are subtracted and divided out per channel. Padding points stay zero.
@@ -45,7 +55,7 @@ class Preprocess(nn.Module):
         self.std: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """Standardise ``(batch, *modality.shape)``."""
+        """Standardize ``(batch, *modality.shape)``."""
         if x.shape[1:] != self.shape:
             raise CmkdError(f"expected samples of shape {self.shape}, got {tuple(x.shape[1:])}")
         x = x.float()

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cmkd._torchvision import mend
 from cmkd.errors import CmkdError, unknown_name
 
 
@@ -33,7 +32,6 @@ class TimmEncoder(nn.Module):
 
     def __init__(self, name: str, channels: int, size: int, *, pretrained: bool = False) -> None:
         super().__init__()
-        mend()
         import timm
 
         options: dict[str, Any] = {"in_chans": channels, "num_classes": 0, "pretrained": pretrained}
@@ -66,7 +64,6 @@ class TimmEncoder(nn.Module):
 
 def check_name(name: str) -> None:
     """Raise `CmkdError` with the nearest names if timm has no model of that name."""
-    mend()
     import timm
 
     if not timm.is_model(name.split(".")[0]):
@@ -76,7 +73,6 @@ def check_name(name: str) -> None:
 
 def wanted_size(name: str) -> int | None:
     """Return the image size a backbone is tied to (transformers with position embeddings), None where it is free."""
-    mend()
     import timm
 
     config = timm.get_pretrained_cfg(name)

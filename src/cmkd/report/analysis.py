@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 
 from cmkd import structure
 from cmkd.analysis import Analysis
+from cmkd.io import write_text
 from cmkd.report import structure as figures
 from cmkd.report.structure import Array
-from cmkd.training.files import write_text
 
 MOST = 4
 """Models that stand side by side in a figure; the tables hold all."""
@@ -29,9 +29,9 @@ RELATIONS = (
     ("embedding", "correlation_mean_abs", "mean |r| between channels of the embedding"),
     ("embedding", "effective_rank", "effective rank of the embedding"),
     ("embedding", "participation_ratio", "participation ratio of the embedding"),
-    ("embedding", "uniformity_centred", "uniformity of the centred embedding (lower is more uniform)"),
+    ("embedding", "uniformity_centered", "uniformity of the centered embedding (lower is more uniform)"),
     ("deepest map", _UNIFORMITY, "uniformity of the deepest map (lower is more uniform)"),
-    ("deepest map", "uniformity_centred", "uniformity of the centred deepest map (lower is more uniform)"),
+    ("deepest map", "uniformity_centered", "uniformity of the centered deepest map (lower is more uniform)"),
 )
 ACCURACY = "linear_probe_accuracy"
 FEWEST = 4
@@ -78,7 +78,7 @@ _METRICS = {
     "correlation_mean_abs": "mean |r|", "effective_rank": "effective rank",
     "participation_ratio": "participation ratio",
     "spectral_decay": "spectral decay", _UNIFORMITY: "uniformity, as it is",
-    "uniformity_centred": "uniformity, centred",
+    "uniformity_centered": "uniformity, centered",
     "fisher_ratio": "Fisher ratio", "nc1": "NC1", "silhouette": "silhouette", "knn_accuracy": "5-NN (%)",
     "linear_probe_accuracy": "probe (%)",
 }  # fmt: skip
@@ -162,14 +162,14 @@ def _draw_stage(analysis: Analysis, shown: list[str], stage: str, drawn: _Drawin
 _CORRELATION = "Pearson's correlation of channels over the pairs; each model's channels are clustered by 1 - |r|."
 _SPECTRUM = "Eigenvalues of the channels' covariance as parts of their sum: the flatter, the more directions are used."
 _SPHERE = (
-    "The features, centred, in the plane of their first two principal components and scaled to length one. Above, "
+    "The features, centered, in the plane of their first two principal components and scaled to length one. Above, "
     "their density (one scale for all); below, how many lie at each angle, beside the uniform distribution (dashed)."
 )
-_PLACED = "Who neighbours whom can be read; distances between groups and their sizes cannot."
+_PLACED = "Who neighbors whom can be read; distances between groups and their sizes cannot."
 
 
 def _placers(seed: int) -> Mapping[str, Callable[[Array], Array] | None]:
-    """Return what draws neighbourhoods: t-SNE, and UMAP where it is installed."""
+    """Return what draws neighborhoods: t-SNE, and UMAP where it is installed."""
     found: dict[str, Callable[[Array], Array] | None] = {"t-SNE": None}
     if importlib.util.find_spec("umap") is not None:
         umap = importlib.import_module("umap")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.quality import KINDS, Fault, FaultReport
 from cmkd.data.quality.sources import Source
+from cmkd.io import write_text
 
 SIDE = 112
 """Pixels of a thumbnail's longer side."""
@@ -44,9 +45,7 @@ def write_faults_page(report: FaultReport, source: Source, path: Path) -> None:
     page = environment.get_template("faults.html").render(
         report=report, summary=report.summary(), sections=sections, kinds=KINDS
     )
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, page)
 
 
 def _card(fault: Fault, source: Source, place: Mapping[str, int], scales: Mapping[str, _Scale]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The figures of a run's page, ready to embed. Colours are Okabe and Ito's, safe for colour-blind eyes."""
+"""The figures of a run's page, ready to embed. Colors are Okabe and Ito's, safe for color-blind eyes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cmkd.types import Modality
 
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 
 
 def embed(figure: Figure, kind: str = "svg") -> str:
@@ -39,10 +39,10 @@ def accuracy_figure(teacher: float | None, rows: Mapping[str, Sequence[float]]) 
     figure = Figure(figsize=(7.0, 0.9 + 0.42 * len(rows)))
     axes = figure.add_subplot()
     for place, values in enumerate(rows.values()):
-        colour = COLOURS[place % len(COLOURS)]
+        color = COLORS[place % len(COLORS)]
         scaled = 100 * np.asarray(values)
-        axes.plot(scaled, np.full(len(scaled), place), "o", color=colour, alpha=0.55, markeredgewidth=0)
-        axes.plot([scaled.mean()] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2.5)
+        axes.plot(scaled, np.full(len(scaled), place), "o", color=color, alpha=0.55, markeredgewidth=0)
+        axes.plot([scaled.mean()] * 2, [place - 0.3, place + 0.3], color=color, linewidth=2.5)
     if teacher is not None:
         axes.axvline(100 * teacher, color="#666666", linestyle="--", linewidth=1.2)
         axes.text(100 * teacher, -0.75, " teacher ", ha="right", va="center", color="#555555", fontsize=9)
@@ -62,14 +62,14 @@ def curves_figure(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     figure = Figure(figsize=(9.5, 3.2))
     left, right = figure.subplots(1, 2)
     for place, (name, tables) in enumerate(histories.items()):
-        colour = "#888888" if name == "teacher" else COLOURS[(place - 1) % len(COLOURS)]
+        color = "#888888" if name == "teacher" else COLORS[(place - 1) % len(COLORS)]
         for axes, column, factor in ((left, "validation_accuracy", 100.0), (right, "train_cross_entropy", 1.0)):
             values = factor * pd.concat([t.set_index("epoch")[column] for t in tables], axis=1)
             epochs = values.index + 1
             style = "--" if name == "teacher" else "-"
-            axes.plot(epochs, values.mean(axis=1), style, color=colour, label=name, linewidth=1.6)
+            axes.plot(epochs, values.mean(axis=1), style, color=color, label=name, linewidth=1.6)
             if len(tables) > 1:
-                axes.fill_between(epochs, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.15, linewidth=0)
+                axes.fill_between(epochs, values.min(axis=1), values.max(axis=1), color=color, alpha=0.15, linewidth=0)
     left.set_ylabel("validation accuracy (%)")
     right.set_ylabel("training cross-entropy")
     for axes in (left, right):
@@ -146,14 +146,14 @@ def _draw(axes: Axes, sample: NDArray[np.generic], modality: Modality) -> None:
         points = values.reshape(-1, modality.channels)
         points = points[(points != 0).any(1)]
         height = 2 if modality.channels > 2 else 1
-        axes.scatter(points[:, 0], points[:, height], s=2, color=COLOURS[1], linewidths=0)
+        axes.scatter(points[:, 0], points[:, height], s=2, color=COLORS[1], linewidths=0)
     elif modality.kind == "series":
         shown = (values - np.asarray(modality.mean)) / np.asarray(modality.std)
         axes.imshow(shown.T, aspect="auto", cmap="cividis", interpolation="nearest") if modality.channels > 3 else (
             axes.plot(shown, linewidth=0.8)
         )
     else:
-        axes.bar(np.arange(len(values)), values, color=COLOURS[1])
+        axes.bar(np.arange(len(values)), values, color=COLORS[1])
 
 
 def _plain(axes: Axes) -> None:

@@ -12,6 +12,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from cmkd.errors import CmkdError
+from cmkd.io import read_json, write_text
 from cmkd.report import figures
 from cmkd.types import Modality
 
@@ -27,7 +28,7 @@ def write_report(folder: Path) -> Path:
     """
     if not (folder / "results.json").is_file():
         raise CmkdError(f"'{folder}' holds no results.json; give the --out folder of a run")
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    results = read_json(folder / "results.json")
     environment = Environment(loader=PackageLoader("cmkd.report"), autoescape=select_autoescape(), trim_blocks=True)
     environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f}"
     environment.filters["signed"] = lambda value: "" if value is None else f"{100 * value:+.1f}"
@@ -38,9 +39,7 @@ def write_report(folder: Path) -> Path:
         config=_text(folder / "config.yaml"),
         teacher_share=_shares(results),
     )
-    temporary = folder / ".report.html.tmp"
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(folder / "report.html")
+    write_text(folder / "report.html", page)
     return folder / "report.html"
 
 

@@ -1,4 +1,4 @@
-"""Figures of dimensional structure, from plain arrays. Colours are safe for colour-blind eyes; no global state."""
+"""Figures of dimensional structure, from plain arrays. Colors are safe for color-blind eyes; no global state."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from cmkd.errors import CmkdError
-from cmkd.report.figures import COLOURS
-from cmkd.training.files import atomic
+from cmkd.io import atomic
+from cmkd.report.figures import COLORS
 
 Array = NDArray[np.float64]
 _MARKERS = "osD^vP*X<>ph"
@@ -71,7 +71,7 @@ def cluster_order(correlation: Array) -> NDArray[np.int64]:
 
 
 def correlation_figure(correlations: Mapping[str, Array]) -> Figure:
-    """Draw correlation matrices of channels side by side, each in its own clustered order, on one colour scale.
+    """Draw correlation matrices of channels side by side, each in its own clustered order, on one color scale.
 
     Args:
         correlations: name, such as the modality -> ``(dim, dim)``.
@@ -102,7 +102,7 @@ def spectrum_figure(spectra: Mapping[str, Array]) -> Figure:
         share = np.asarray(values) / max(float(np.sum(values)), 1e-300)
         kept = share > 1e-10 * share.max()  # below that is rounding
         ranks = np.arange(1, len(share) + 1)
-        style = {"color": COLOURS[place % len(COLOURS)], "label": name, "linewidth": 1.5, "markersize": 3.5}
+        style = {"color": COLORS[place % len(COLORS)], "label": name, "linewidth": 1.5, "markersize": 3.5}
         axes.loglog(ranks[kept], share[kept], marker=_MARKERS[place % len(_MARKERS)], **style)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -115,7 +115,7 @@ def spectrum_figure(spectra: Mapping[str, Array]) -> Figure:
 
 
 def circle(features: Array) -> Array:
-    """Return features as points on the circle ``(n, 2)``: centred, their first two principal components, length one.
+    """Return features as points on the circle ``(n, 2)``: centered, their first two principal components, length one.
 
     Args:
         features: ``(n, dim)``, two dimensions or more.
@@ -151,7 +151,7 @@ def hypersphere_figure(features: Mapping[str, Array], *, seed: int = 0) -> Figur
         angles = np.degrees(np.arctan2(points[column][:, 1], points[column][:, 0]))
         # each sample weighs so that bars of height 1 are the uniform distribution
         bars.hist(
-            angles, bins=np.linspace(-180, 180, 37), weights=np.full(len(angles), 36 / len(angles)), color=COLOURS[1]
+            angles, bins=np.linspace(-180, 180, 37), weights=np.full(len(angles), 36 / len(angles)), color=COLORS[1]
         )
         bars.axhline(1, color="#555555", linewidth=1, linestyle="--")
         bars.set_xticks([-180, -90, 0, 90, 180])
@@ -180,7 +180,7 @@ def tsne_figure(
     seed: int = 0,
     place: Callable[[Array], Array] | None = None,
 ) -> Figure:
-    """Draw features of the same samples by t-SNE, coloured and marked by class; those without a class in grey.
+    """Draw features of the same samples by t-SNE, colored and marked by class; those without a class in gray.
 
     Distances between clusters, and their sizes, say nothing in such a picture.
 
@@ -205,8 +205,8 @@ def tsne_figure(
             axes.scatter(*placed[targets[kept] < 0].T, s=5, c="#bbbbbb", linewidths=0, label="no label")
         for number, label in enumerate(classes):
             own = targets[kept] == number
-            colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[(number // len(COLOURS)) % len(_MARKERS)]
-            axes.scatter(*placed[own].T, s=9, c=colour, marker=marker, alpha=0.75, linewidths=0, label=label)
+            color, marker = COLORS[number % len(COLORS)], _MARKERS[(number // len(COLORS)) % len(_MARKERS)]
+            axes.scatter(*placed[own].T, s=9, c=color, marker=marker, alpha=0.75, linewidths=0, label=label)
         axes.set_title(name, fontsize=10)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -273,8 +273,8 @@ def relation_figure(x: Array, y: Array, groups: Sequence[str], *, x_label: str, 
     axes = figure.add_subplot()
     for place, group in enumerate(dict.fromkeys(groups)):
         own = np.array([g == group for g in groups])
-        colour, marker = COLOURS[place % len(COLOURS)], _MARKERS[place % len(_MARKERS)]
-        axes.scatter(x[own], y[own], s=34, c=colour, marker=marker, alpha=0.8, linewidths=0, label=group)
+        color, marker = COLORS[place % len(COLORS)], _MARKERS[place % len(_MARKERS)]
+        axes.scatter(x[own], y[own], s=34, c=color, marker=marker, alpha=0.8, linewidths=0, label=group)
     axes.set_title(f"Spearman's rho = {rho:.2f}, 95 % interval {low:.2f} to {high:.2f}, n = {len(x)}", fontsize=10)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)

@@ -21,7 +21,7 @@ from cmkd.structure.discriminability import cross_validated_accuracy as cross_va
 from cmkd.structure.discriminability import fisher_ratio as fisher_ratio
 from cmkd.structure.discriminability import held_out_accuracy as held_out_accuracy
 from cmkd.structure.discriminability import linear_probe as linear_probe
-from cmkd.structure.discriminability import nearest_neighbour_classifier as nearest_neighbour_classifier
+from cmkd.structure.discriminability import nearest_neighbor_classifier as nearest_neighbor_classifier
 from cmkd.structure.discriminability import neural_collapse as neural_collapse
 from cmkd.structure.discriminability import silhouette as silhouette
 from cmkd.structure.features import as_vectors as as_vectors
@@ -32,7 +32,7 @@ from cmkd.structure.similarity import non_target_divergence as non_target_diverg
 from cmkd.structure.similarity import prediction_agreement as prediction_agreement
 from cmkd.structure.sphere import alignment as alignment
 from cmkd.structure.sphere import mean_cosine as mean_cosine
-from cmkd.structure.sphere import nearest_neighbour_entropy as nearest_neighbour_entropy
+from cmkd.structure.sphere import nearest_neighbor_entropy as nearest_neighbor_entropy
 from cmkd.structure.sphere import tolerance as tolerance
 from cmkd.structure.sphere import uniformity as uniformity
 from cmkd.structure.sphere import unit_vectors as unit_vectors

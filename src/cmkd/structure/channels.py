@@ -104,7 +104,7 @@ def spectrum(moments: Moments) -> Tensor:
 def effective_rank(moments: Moments) -> float:
     """RankMe: ``exp(-Σ p_k log p_k)`` with p the singular values of the features over their sum, between 1 and dim.
 
-    The features are not centred, as in the paper: a large common offset lowers it. Invariant to rotation, to one scale
+    The features are not centered, as in the paper: a large common offset lowers it. Invariant to rotation, to one scale
     for all, and to duplicating the sample. The paper adds 1e-7 to each p; here 0 log 0 is 0.
 
     Source:

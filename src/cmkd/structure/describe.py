@@ -11,7 +11,7 @@ from cmkd.structure.features import Pooling, as_vectors, check_rows, check_targe
 
 DESCRIBED = (
     "correlation_mean_abs", "correlation_norm", "effective_rank", "participation_ratio", "spectral_decay",
-    "uniformity", "uniformity_centred", "mean_cosine", "nearest_neighbour_entropy", "tolerance", "fisher_ratio", "nc1",
+    "uniformity", "uniformity_centered", "mean_cosine", "nearest_neighbor_entropy", "tolerance", "fisher_ratio", "nc1",
     "silhouette", "knn_accuracy", "linear_probe_accuracy",
 )  # fmt: skip
 """The metrics of `describe`, where there is enough to measure them all."""
@@ -29,26 +29,26 @@ def describe(
     test_target: Tensor | None = None,
     pooling: Pooling = "mean",
     t: float = 2.0,
-    neighbours: int = 5,
+    neighbors: int = 5,
     seed: int = 0,
 ) -> dict[str, float]:
     """Measure the dimensional structure of features and, with classes, their discriminability.
 
     Args:
         features: ``(n, dim)``, or maps ``(n, channels, height, width)``.
-        target: ``(n,)`` classes; negative ones are unlabelled and left out of what needs classes.
+        target: ``(n,)`` classes; negative ones are unlabeled and left out of what needs classes.
         test_features: as `features`, for the two accuracies: fitted on `features`, scored on these. Without them, the
             accuracies are of 5-fold stratified cross-validation on `features`.
         test_target: ``(m,)``.
         pooling: of maps: ``mean`` over positions or ``flatten``.
         t: width of the uniformity's potential.
-        neighbours: of the k-nearest-neighbour accuracy.
+        neighbors: of the k-nearest-neighbor accuracy.
         seed: of the folds and of the silhouette's draw.
 
     Returns:
         ``samples``, ``dim``, ``constant_channels``; ``correlation_mean_abs``, ``correlation_norm``, ``effective_rank``,
-        ``participation_ratio``, ``spectral_decay``; ``uniformity`` and ``uniformity_centred``, ``mean_cosine``,
-        ``nearest_neighbour_entropy`` (two or more dimensions). With two or more classes: ``tolerance``,
+        ``participation_ratio``, ``spectral_decay``; ``uniformity`` and ``uniformity_centered``, ``mean_cosine``,
+        ``nearest_neighbor_entropy`` (two or more dimensions). With two or more classes: ``tolerance``,
         ``fisher_ratio``, ``nc1``, ``silhouette``, and, where each class has 5 samples or there is a test set,
         ``knn_accuracy`` and ``linear_probe_accuracy``. Memory is O(n dim + dim²).
 
@@ -69,14 +69,14 @@ def describe(
     found = _structure(x, t)
     if target is not None:
         check_target(x, target)
-        labelled = target >= 0
+        labeled = target >= 0
         test = None
         if test_features is not None and test_target is not None:
             test = as_vectors(test_features, pooling=pooling, at_least=1), test_target
             discriminability.check_test_set(x, test[0])
             kept = test_target >= 0
             test = test[0][kept], test_target[kept]
-        found |= _discriminability(x[labelled], target[labelled], test, neighbours, seed)
+        found |= _discriminability(x[labeled], target[labeled], test, neighbors, seed)
     return found
 
 
@@ -93,16 +93,16 @@ def _structure(x: Tensor, t: float) -> dict[str, float]:
         "participation_ratio": channels.participation_ratio(moments),
         "spectral_decay": channels.spectral_decay(moments),
         "uniformity": sphere.uniformity(unit, t=t),
-        "uniformity_centred": sphere.uniformity(sphere.unit_vectors(x, centre=True), t=t),
+        "uniformity_centered": sphere.uniformity(sphere.unit_vectors(x, center=True), t=t),
         "mean_cosine": sphere.mean_cosine(unit),
     }
     if x.shape[1] > 1:
-        found["nearest_neighbour_entropy"] = sphere.nearest_neighbour_entropy(unit)
+        found["nearest_neighbor_entropy"] = sphere.nearest_neighbor_entropy(unit)
     return found
 
 
 def _discriminability(
-    x: Tensor, target: Tensor, test: tuple[Tensor, Tensor] | None, neighbours: int, seed: int
+    x: Tensor, target: Tensor, test: tuple[Tensor, Tensor] | None, neighbors: int, seed: int
 ) -> dict[str, float]:
     classes, counts = torch.unique(target, return_counts=True)
     if len(classes) < 2:
@@ -115,7 +115,7 @@ def _discriminability(
     }
     if len(classes) < x.shape[0]:
         found["silhouette"] = discriminability.silhouette(x, target, seed=seed)
-    nearest, probe = discriminability.nearest_neighbour_classifier(neighbours), discriminability.linear_probe()
+    nearest, probe = discriminability.nearest_neighbor_classifier(neighbors), discriminability.linear_probe()
     for name, classifier in (("knn_accuracy", nearest), ("linear_probe_accuracy", probe)):
         if test is not None:
             found[name] = discriminability.held_out_accuracy(classifier, x, target, *test)
@@ -140,12 +140,12 @@ def compare(
         teacher: ``(n, teacher dim)`` features, or maps.
         student_logits: ``(n, classes)``.
         teacher_logits: ``(n, classes)``.
-        target: ``(n,)`` classes, negative where unlabelled.
+        target: ``(n,)`` classes, negative where unlabeled.
         pooling: of maps: ``mean`` over positions or ``flatten``.
 
     Returns:
         ``linear_cka``; at equal widths ``cross_correlation_diagonal`` and ``alignment``; with both logits
-        ``prediction_agreement``; with labelled samples too, ``non_target_divergence``.
+        ``prediction_agreement``; with labeled samples too, ``non_target_divergence``.
 
     Raises:
         CmkdError: on different numbers of samples, fewer than two, NaN or infinity.

@@ -18,14 +18,14 @@ from cmkd.structure.features import check_equal_width, check_target, class_sums
 _WORKING_MEMORY = 256  # MiB of distances that scikit-learn holds at a time; its default is 1 GiB
 
 
-def nearest_neighbour_classifier(neighbours: int = 5) -> KNeighborsClassifier:
-    """Return a classifier by the vote of the Euclidean nearest neighbours."""
-    return KNeighborsClassifier(neighbours)
+def nearest_neighbor_classifier(neighbors: int = 5) -> KNeighborsClassifier:
+    """Return a classifier by the vote of the Euclidean nearest neighbors."""
+    return KNeighborsClassifier(neighbors)
 
 
-def linear_probe(regularisation: float = 1.0) -> Pipeline:
-    """Return logistic regression on channels standardised by the train set, of inverse penalty `regularisation`."""
-    return make_pipeline(StandardScaler(), LogisticRegression(C=regularisation, max_iter=2000))
+def linear_probe(regularization: float = 1.0) -> Pipeline:
+    """Return logistic regression on channels standardized by the train set, of inverse penalty `regularization`."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=regularization, max_iter=2000))
 
 
 def held_out_accuracy(
@@ -38,7 +38,7 @@ def held_out_accuracy(
     """Fit `classifier` on one set and return its accuracy on another.
 
     Args:
-        classifier: such as `linear_probe` or `nearest_neighbour_classifier`.
+        classifier: such as `linear_probe` or `nearest_neighbor_classifier`.
         features: ``(n, dim)`` to fit.
         target: ``(n,)`` classes.
         test_features: ``(m, dim)``.

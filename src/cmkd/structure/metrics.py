@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cmkd._torchvision import mend
+from cmkd._torchvision import register_missing_ops
 
-mend()  # torchmetrics imports torchvision
+register_missing_ops()  # torchmetrics imports torchvision
 from torchmetrics import Metric  # noqa: E402
 from torchmetrics.utilities import dim_zero_cat  # noqa: E402
 
@@ -81,7 +81,7 @@ class ChannelStructure(Metric):
 
 
 class ClassScatter(Metric):
-    """Fisher's ratio and NC1, and mean cosine and tolerance of the unit vectors; unlabelled samples are left out.
+    """Fisher's ratio and NC1, and mean cosine and tolerance of the unit vectors; unlabeled samples are left out.
 
     Args:
         dim: number of channels.
@@ -229,7 +229,7 @@ class Similarity(Metric):
 
 
 class PredictionSimilarity(Metric):
-    """Prediction agreement of all samples and non-target divergence of the labelled ones.
+    """Prediction agreement of all samples and non-target divergence of the labeled ones.
 
     Example:
         >>> metric = PredictionSimilarity()
@@ -243,15 +243,15 @@ class PredictionSimilarity(Metric):
     agreed: Tensor
     count: Tensor
     divergence: Tensor
-    labelled: Tensor
+    labeled: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("agreed", "count", "divergence", "labelled"):
+        for name in ("agreed", "count", "divergence", "labeled"):
             self.add_state(name, _zeros(), dist_reduce_fx="sum")
 
     def update(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> None:
-        """Add logits ``(n, classes)`` of both models with classes ``(n,)``, negative where unlabelled."""
+        """Add logits ``(n, classes)`` of both models with classes ``(n,)``, negative where unlabeled."""
         agreement = similarity.prediction_agreement(student_logits, teacher_logits)
         self.agreed += agreement * len(target)
         self.count += len(target)
@@ -259,11 +259,11 @@ class PredictionSimilarity(Metric):
         if kept.any():
             each = similarity.non_target_divergences(student_logits[kept], teacher_logits[kept], target[kept])
             self.divergence += each.sum()
-            self.labelled += each.numel()
+            self.labeled += each.numel()
 
     def compute(self) -> dict[str, float]:
-        """Return the metrics by name; the divergence is NaN without a labelled sample."""
+        """Return the metrics by name; the divergence is NaN without a labeled sample."""
         return {
             "prediction_agreement": float(self.agreed / self.count),
-            "non_target_divergence": float(self.divergence / self.labelled),
+            "non_target_divergence": float(self.divergence / self.labeled),
         }

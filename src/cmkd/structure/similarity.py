@@ -41,7 +41,7 @@ class CrossMoments:
 
 
 def linear_cka(moments: CrossMoments) -> float:
-    """Linear centred kernel alignment, ``|XᵀY|² / (|XᵀX| |YᵀY|)`` with Frobenius norms of covariances, in [0, 1].
+    """Linear centered kernel alignment, ``|XᵀY|² / (|XᵀX| |YᵀY|)`` with Frobenius norms of covariances, in [0, 1].
 
     Invariant to rotating, shifting and scaling each model by itself and to duplicating the sample. NaN where a model's
     features are constant. With few samples beside dimensions it is high for unrelated features.

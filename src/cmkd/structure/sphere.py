@@ -1,4 +1,4 @@
-"""How features lie on the unit hypersphere: uniformity, alignment, tolerance, cosines, nearest-neighbour entropy."""
+"""How features lie on the unit hypersphere: uniformity, alignment, tolerance, cosines, nearest-neighbor entropy."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from scipy.special import digamma
 from torch import Tensor
 
 from cmkd.errors import CmkdError
-from cmkd.pairwise import log_mean_gaussian, nearest_neighbours, unit_rows
+from cmkd.pairwise import log_mean_gaussian, nearest_neighbors, unit_rows
 from cmkd.structure.features import Pooling, as_vectors, check_equal_width, check_target, class_sums
 
 
-def unit_vectors(features: Tensor, *, pooling: Pooling = "mean", centre: bool = False) -> Tensor:
+def unit_vectors(features: Tensor, *, pooling: Pooling = "mean", center: bool = False) -> Tensor:
     """Return the features scaled to length one in float64; a zero vector stays zero.
 
     Args:
         features: ``(n, dim)`` or maps.
         pooling: of maps, see `cmkd.structure.features.as_vectors`.
-        centre: whether to subtract the mean vector first.
+        center: whether to subtract the mean vector first.
     """
     x = as_vectors(features, pooling=pooling)
-    x = x - x.mean(0) if centre else x
+    x = x - x.mean(0) if center else x
     # scaled first, so that unit_rows' epsilon is small beside features of any size
     scale = x.abs().amax(1, keepdim=True)
     return unit_rows(x / torch.where(scale > 0, scale, 1.0), eps=1e-300)
@@ -97,28 +97,28 @@ def tolerance(unit: Tensor, target: Tensor) -> float:
     return float((sums.square().sum() - unit.square().sum()) / pairs) if pairs else math.nan
 
 
-def nearest_neighbour_entropy(unit: Tensor, *, neighbour: int = 1) -> float:
-    """Differential entropy in nats by nearest-neighbour distances (Kozachenko-Leonenko), on the hypersphere.
+def nearest_neighbor_entropy(unit: Tensor, *, neighbor: int = 1) -> float:
+    """Differential entropy in nats by nearest-neighbor distances (Kozachenko-Leonenko), on the hypersphere.
 
-    ``ψ(n) - ψ(k) + log V_d + (d / n) Σ_i log ε_i``, ``ε_i`` the distance to the k-th neighbour, ``d = dim - 1``, the
+    ``ψ(n) - ψ(k) + log V_d + (d / n) Σ_i log ε_i``, ``ε_i`` the distance to the k-th neighbor, ``d = dim - 1``, the
     dimension of the hypersphere, and ``V_d`` the volume of the d-dimensional unit ball. Distances are chords, and the
-    ball around a sample is taken as flat: biased where neighbours are far apart, so compare models at one n and one dim
+    ball around a sample is taken as flat: biased where neighbors are far apart, so compare models at one n and one dim
     alone. Distances below 1e-12 count as 1e-12: duplicates, whose entropy is -inf, give a very low, finite value.
 
     Invariant to rotation and to permuting samples; not to duplicating the sample.
 
     Args:
-        unit: ``(n, dim)`` unit vectors, n above `neighbour`, dim at least 2.
-        neighbour: k.
+        unit: ``(n, dim)`` unit vectors, n above `neighbor`, dim at least 2.
+        neighbor: k.
 
     Source:
-        Kozachenko, Leonenko 1987; with k neighbours Kraskov et al. 2004, arXiv cond-mat/0305641, equation 20.
+        Kozachenko, Leonenko 1987; with k neighbors Kraskov et al. 2004, arXiv cond-mat/0305641, equation 20.
     """
     n, dim = unit.shape
     if dim < 2:
-        raise CmkdError(f"the hypersphere of {dim} dimension has no neighbourhoods: give features of 2 or more")
-    squared, _ = nearest_neighbours(unit, unit, count=neighbour, skip_self=True)
+        raise CmkdError(f"the hypersphere of {dim} dimension has no neighborhoods: give features of 2 or more")
+    squared, _ = nearest_neighbors(unit, unit, count=neighbor, skip_self=True)
     log_distance = 0.5 * squared[:, -1].clamp(min=1e-24).log()
     d = dim - 1
     log_ball = 0.5 * d * math.log(math.pi) - math.lgamma(0.5 * d + 1.0)
-    return float(digamma(n) - digamma(neighbour) + log_ball + d * float(log_distance.mean()))
+    return float(digamma(n) - digamma(neighbor) + log_ball + d * float(log_distance.mean()))

@@ -1,5 +1,1 @@
-"""Training under Lightning: objective, loader, checkpoints, and `fit`. Import what you need from its modules."""
-
-from cmkd._torchvision import mend
-
-mend()  # before any module here imports lightning
+"""Training under Lightning: job, module, objective, loader, checkpoints, and `fit`. Import from its modules."""

@@ -17,20 +17,19 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
-from cmkd.config import AugmentationConfig, OptimiserConfig, TrainerConfig, training_length
-from cmkd.distributed import rank, synchronise_batch_norm, world_size
+from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig, training_length
+from cmkd.distributed import rank, synchronize_batch_norm, world_size
 from cmkd.errors import CmkdError
-from cmkd.training.files import SafeCheckpointIO
-from cmkd.training.keep import KeepState
+from cmkd.training.checkpointing import CheckpointCallback, SafeCheckpointIO
+from cmkd.training.job import TrainingJob as TrainingJob
 from cmkd.training.loader import PairLoader
-from cmkd.training.module import Training
+from cmkd.training.module import DistillationModule
 from cmkd.training.objective import Objective
-from cmkd.training.task import Task as Task
 
 
 def fit(
-    task: Task,
-    optimiser: OptimiserConfig,
+    job: TrainingJob,
+    optimizer: OptimizerConfig,
     augmentation: AugmentationConfig,
     trainer: TrainerConfig,
     *,
@@ -42,8 +41,8 @@ def fit(
     that was not stopped, bit for bit.
 
     Args:
-        task: what to train, and on what.
-        optimiser: of the weights.
+        job: what to train, and on what.
+        optimizer: of the weights.
         augmentation: of the training pairs.
         trainer: where and how.
         callbacks: of Lightning, to look on; they come before those that save.
@@ -51,36 +50,36 @@ def fit(
     Raises:
         CmkdError: no training or validation pairs, or the loss stops being finite.
     """
-    train = task.rows("train")
-    modality = task.model.modality.name
-    for split, rows in (("train", train), ("validation", task.rows("validation"))):
+    train = job.rows("train")
+    modality = job.model.modality.name
+    for split, rows in (("train", train), ("validation", job.rows("validation"))):
         if not len(rows):
             raise CmkdError(f"no {split} pair has the modality '{modality}' and a label; check the split column")
-    batch_size = trainer.batch_size or training_length(task.pairs)[1]
+    batch_size = trainer.batch_size or training_length(job.pairs)[1]
     trainer = replace(trainer, batch_size=batch_size)
-    steps = len(_loader(task, "train", trainer)) * task.epochs
+    steps = len(_loader(job, "train", trainer)) * job.epochs
     objective = Objective(
-        task.model,
-        teacher=task.teacher,
-        method=task.method,
-        label_smoothing=optimiser.label_smoothing,
-        always_paired=task.always_paired,
+        job.model,
+        teacher=job.teacher,
+        method=job.method,
+        label_smoothing=optimizer.label_smoothing,
+        always_paired=job.always_paired,
     )
     if trainer.devices * trainer.num_nodes > 1:
-        synchronise_batch_norm(objective)
-    module = Training(
+        synchronize_batch_norm(objective)
+    module = DistillationModule(
         objective,
-        modalities=task.pack.modalities,
-        optimiser=optimiser,
-        augmentation=augmentation.of_data(mirror=task.pack.card.mirror, cropped=task.pack.card.cropped),
-        registered=task.pack.card.registered,
-        seed=task.seed,
+        modalities=job.pack.modalities,
+        optimizer=optimizer,
+        augmentation=augmentation.of_data(mirror=job.pack.card.mirror, cropped=job.pack.card.cropped),
+        co_registered=job.pack.card.co_registered,
+        seed=job.seed,
         steps=steps,
         batch_size=batch_size,
-        dataset_size=len(task.pack),
+        dataset_size=len(job.pack),
     )
-    _run(task, module, trainer, callbacks)
-    return task.folder / "best.safetensors"
+    _run(job, module, trainer, callbacks)
+    return job.folder / "best.safetensors"
 
 
 for _name in ("lightning.pytorch", "lightning.fabric"):
@@ -90,45 +89,45 @@ for _name in ("lightning.pytorch", "lightning.fabric"):
 class Pairs(LightningDataModule):
     """Hands Lightning the loaders, built in each process for its share."""
 
-    def __init__(self, task: Task, trainer: TrainerConfig) -> None:
+    def __init__(self, job: TrainingJob, trainer: TrainerConfig) -> None:
         super().__init__()
-        self.task, self.settings = task, trainer
+        self.job, self.settings = job, trainer
 
     def train_dataloader(self) -> PairLoader:
         """Return the training batches."""
-        return _loader(self.task, "train", self.settings)
+        return _loader(self.job, "train", self.settings)
 
     def val_dataloader(self) -> PairLoader:
         """Return the validation batches."""
-        return _loader(self.task, "validation", self.settings)
+        return _loader(self.job, "validation", self.settings)
 
 
-def _loader(task: Task, split: str, trainer: TrainerConfig) -> PairLoader:
+def _loader(job: TrainingJob, split: str, trainer: TrainerConfig) -> PairLoader:
     training, batch_size = split == "train", trainer.batch_size
     assert batch_size is not None  # `fit` has chosen it
     return PairLoader(
-        task.pack,
-        task.rows(split),
-        task.modalities if training else (task.model.modality.name,),
+        job.pack,
+        job.rows(split),
+        job.modalities if training else (job.model.modality.name,),
         batch_size=batch_size if training else max(batch_size, 512 * world_size()),
         shuffle=training,
-        seed=task.seed,
+        seed=job.seed,
         rank=rank(),
         world=world_size(),
-        pairs=task.pairs if training else None,
+        pairs=job.pairs if training else None,
     )
 
 
-def _run(task: Task, module: Training, settings: TrainerConfig, callbacks: Sequence[Callback]) -> None:
-    task.folder.mkdir(parents=True, exist_ok=True)
+def _run(job: TrainingJob, module: DistillationModule, settings: TrainerConfig, callbacks: Sequence[Callback]) -> None:
+    job.folder.mkdir(parents=True, exist_ok=True)
     if settings.devices == 1 or _launched():
-        _train(task, module, settings, callbacks)
+        _train(job, module, settings, callbacks)
         return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     try:
-        spawn(_process, (task, module, settings, callbacks, port), nprocs=settings.devices)  # type: ignore[no-untyped-call]
+        spawn(_process, (job, module, settings, callbacks, port), nprocs=settings.devices)  # type: ignore[no-untyped-call]
     except ProcessRaisedException as error:
         raise _from_child(error) from error
 
@@ -139,7 +138,12 @@ def _launched() -> bool:
 
 
 def _process(
-    rank_here: int, task: Task, module: Training, settings: TrainerConfig, callbacks: Sequence[Callback], port: int
+    rank_here: int,
+    job: TrainingJob,
+    module: DistillationModule,
+    settings: TrainerConfig,
+    callbacks: Sequence[Callback],
+    port: int,
 ) -> None:
     """Train as one of the processes of this machine; Lightning finds its place in the environment.
 
@@ -150,22 +154,22 @@ def _process(
         # torch hands tensors to spawned processes as shared memory: without a copy every process would write to the
         # same. A copy of the whole would not do: hooks of a method on its student would still belong to the original
         tensor.data = tensor.data.clone()
-    _train(task, module, settings, callbacks, parent=os.getppid())
+    _train(job, module, settings, callbacks, parent=os.getppid())
     torch.distributed.destroy_process_group()
 
 
 def _train(
-    task: Task,
-    module: Training,
+    job: TrainingJob,
+    module: DistillationModule,
     settings: TrainerConfig,
     callbacks: Sequence[Callback],
     *,
     parent: int | None = None,
 ) -> None:
-    last = task.folder / "last.safetensors"
+    last = job.folder / "last.safetensors"
     bars = settings.progress == "auto" and sys.stderr.isatty()
     lines = settings.progress == "auto" and not bars
-    keep = KeepState(task, seconds=settings.checkpoint_seconds, lines=lines, parent=parent)
+    keep = CheckpointCallback(job, seconds=settings.checkpoint_seconds, lines=lines, parent=parent)
     bar = [RichProgressBar(leave=False)] if bars else []
     with warnings.catch_warnings():
         # Lightning's advice is for people who write loops
@@ -176,11 +180,11 @@ def _train(
             num_nodes=settings.num_nodes,
             strategy="auto" if settings.devices * settings.num_nodes == 1 else "ddp",
             precision=settings.precision,
-            max_epochs=task.epochs,
-            gradient_clip_val=module.optimiser_config.clip_norm or None,
+            max_epochs=job.epochs,
+            gradient_clip_val=module.optimizer_config.clip_norm or None,
             deterministic=settings.deterministic,
             callbacks=[*callbacks, keep, *bar],
-            logger=_logger(task, settings),
+            logger=_logger(job, settings),
             plugins=[SafeCheckpointIO()],
             enable_progress_bar=bars,
             enable_model_summary=False,
@@ -189,9 +193,9 @@ def _train(
             use_distributed_sampler=False,
         )
         path = str(last) if last.exists() else None
-        trainer.fit(module, datamodule=Pairs(task, settings), ckpt_path=path, weights_only=True)
-        if task.method is not None:
-            task.method.finish(module.model)
+        trainer.fit(module, datamodule=Pairs(job, settings), ckpt_path=path, weights_only=True)
+        if job.method is not None:
+            job.method.on_train_end(module.model)
 
 
 def _from_child(error: ProcessRaisedException) -> Exception:
@@ -200,14 +204,14 @@ def _from_child(error: ProcessRaisedException) -> Exception:
     return CmkdError(marked[-1].removeprefix("cmkd.errors.CmkdError: ")) if marked else error
 
 
-def _logger(task: Task, settings: TrainerConfig) -> Logger | bool:
+def _logger(job: TrainingJob, settings: TrainerConfig) -> Logger | bool:
     from lightning.pytorch import loggers
 
     match settings.logger:
         case "tensorboard":
-            return loggers.TensorBoardLogger(task.folder, name="", version="tensorboard")
+            return loggers.TensorBoardLogger(job.folder, name="", version="tensorboard")
         case "mlflow":
-            return loggers.MLFlowLogger("cmkd", run_name=task.title, tracking_uri=f"file:{task.folder / 'mlflow'}")
+            return loggers.MLFlowLogger("cmkd", run_name=job.title, tracking_uri=f"file:{job.folder / 'mlflow'}")
         case "wandb":
-            return loggers.WandbLogger(name=task.title, save_dir=task.folder, project="cmkd")
+            return loggers.WandbLogger(name=job.title, save_dir=job.folder, project="cmkd")
     return False

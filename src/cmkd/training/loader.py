@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from cmkd.data.pack import Pack
+from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
 from cmkd.types import Batch
 

@@ -12,29 +12,29 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from cmkd.config import AugmentationConfig, OptimiserConfig
-from cmkd.data.augment import augment
+from cmkd.config import AugmentationConfig, OptimizerConfig
 from cmkd.distributed import rank, world_size
 from cmkd.errors import CmkdError
 from cmkd.models import Model
-from cmkd.training.average import Average
+from cmkd.training.augment import augment
+from cmkd.training.ema import ModelEma
 from cmkd.training.objective import Objective
 from cmkd.types import Batch, Modality
 
 CHECK_EVERY = 50  # steps between looks at the loss on a GPU; each look waits for the device
 
 
-class Training(LightningModule):
-    """Optimise an `Objective`, measure it on validation pairs, and keep its history.
+class DistillationModule(LightningModule):
+    """Optimize an `Objective`, measure it on validation pairs, and keep its history.
 
     Args:
-        objective: what is minimised.
+        objective: what is minimized.
         modalities: descriptions of the inputs, for augmentation.
-        optimiser: optimiser and schedule.
+        optimizer: optimizer and schedule.
         augmentation: how strong.
-        registered: groups of modalities on one pixel grid.
+        co_registered: groups of modalities on one pixel grid.
         seed: of augmentation and of each step's random numbers.
-        steps: number of optimiser steps in all.
+        steps: number of optimizer steps in all.
         batch_size: global; scales the learning rate.
         dataset_size: number of rows of the data set; `Batch.index` is below it.
     """
@@ -44,9 +44,9 @@ class Training(LightningModule):
         objective: Objective,
         *,
         modalities: Mapping[str, Modality],
-        optimiser: OptimiserConfig,
+        optimizer: OptimizerConfig,
         augmentation: AugmentationConfig,
-        registered: Sequence[Sequence[str]] = (),
+        co_registered: Sequence[Sequence[str]] = (),
         seed: int,
         steps: int,
         batch_size: int,
@@ -54,12 +54,12 @@ class Training(LightningModule):
     ) -> None:
         super().__init__()
         self.objective = objective
-        self.modality_info, self.registered = dict(modalities), registered
-        self.optimiser_config, self.augmentation = optimiser, augmentation
+        self.modality_info, self.co_registered = dict(modalities), co_registered
+        self.optimizer_config, self.augmentation = optimizer, augmentation
         self.seed, self.steps, self.batch_size, self.dataset_size = seed, steps, batch_size, dataset_size
         if objective.method is not None:
             objective.method.on_train_start(dataset_size)
-        self.average = Average(objective.model, optimiser.ema) if optimiser.ema else None
+        self.average = ModelEma(objective.model, optimizer.ema) if optimizer.ema else None
         self.history: list[dict[str, float]] = []
         self._sums: dict[str, float] = {}
         self._pending: list[dict[str, Tensor]] = []
@@ -71,8 +71,8 @@ class Training(LightningModule):
         return self.objective.model if self.average is None else self.average.model  # type: ignore[return-value]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Build optimiser and per-step schedule."""
-        config = self.optimiser_config
+        """Build optimizer and per-step schedule."""
+        config = self.optimizer_config
         trained = [p for p in self.objective.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
@@ -110,7 +110,7 @@ class Training(LightningModule):
         assert self.trainer.train_dataloader is not None
         self.trainer.train_dataloader.set_epoch(self.current_epoch)
         if self.objective.method is not None:
-            self.objective.method.on_epoch_start(self.current_epoch)
+            self.objective.method.on_train_epoch_start(self.current_epoch)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make this step's random numbers a function of (seed, step, process), so that a resumed run repeats them."""
@@ -129,12 +129,12 @@ class Training(LightningModule):
             self.augmentation,
             seed=self.seed,
             view=self.current_epoch,
-            registered=self.registered,
+            co_registered=self.co_registered,
         )
         output, terms = self.objective(batch)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         with torch.no_grad():
-            counts = {"right": (output.logits.argmax(1) == batch.target).sum(), "labelled": batch.labelled.sum()}
+            counts = {"right": (output.logits.argmax(1) == batch.target).sum(), "labeled": batch.labeled.sum()}
             self._pending.append({"loss": loss.detach(), **counts} | {k: v.detach() for k, v in terms.items()})
         if self.device.type == "cpu" or len(self._pending) >= CHECK_EVERY:
             self._settle()
@@ -151,12 +151,12 @@ class Training(LightningModule):
         self._scores = torch.zeros(3, dtype=torch.float64, device="cpu" if self.device.type == "mps" else self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count right answers and the cross-entropy of labelled pairs."""
+        """Count right answers and the cross-entropy of labeled pairs."""
         model = self.model
         logits = model(batch.inputs[model.modality.name]).logits.float()
         entropy = nn.functional.cross_entropy(logits, batch.target, ignore_index=-1, reduction="sum")
         right = (logits.argmax(1) == batch.target).sum()
-        self._scores += torch.stack([right.double(), entropy.double(), batch.labelled.sum().double()]).to(self._scores)
+        self._scores += torch.stack([right.double(), entropy.double(), batch.labeled.sum().double()]).to(self._scores)
 
     def on_train_epoch_end(self) -> None:
         """Close the epoch: one row of history, the same in every process."""
@@ -170,7 +170,7 @@ class Training(LightningModule):
         steps = means.pop("steps")
         right, entropy, count = self._scores.tolist()
         row = {"epoch": float(self.current_epoch), "step": float(self.global_step)}
-        row["train_accuracy"] = means.pop("right") / max(means.pop("labelled"), 1.0)
+        row["train_accuracy"] = means.pop("right") / max(means.pop("labeled"), 1.0)
         row |= {f"train_{name}": value / steps for name, value in means.items()}
         row |= {"validation_accuracy": right / max(count, 1), "validation_loss": entropy / max(count, 1)}
         self.history.append(row)
@@ -191,10 +191,10 @@ class Training(LightningModule):
         for values in self._pending:
             numbers = {name: float(value) for name, value in values.items()}
             if not math.isfinite(numbers["loss"]):
-                terms = ", ".join(f"{k}={v:.3g}" for k, v in numbers.items() if k not in ("loss", "right", "labelled"))
+                terms = ", ".join(f"{k}={v:.3g}" for k, v in numbers.items() if k not in ("loss", "right", "labeled"))
                 raise CmkdError(
                     f"training diverged near step {self.global_step}: the loss is not finite ({terms}); lower "
-                    "--optimiser.learning_rate or the weight of that term, or use --trainer.precision 32-true"
+                    "--optimizer.learning_rate or the weight of that term, or use --trainer.precision 32-true"
                 )
             for name, number in {**numbers, "steps": 1.0}.items():
                 self._sums[name] = self._sums.get(name, 0.0) + number

@@ -1,4 +1,4 @@
-"""What a student minimises: cross-entropy on its labels, and a method's terms on pairs."""
+"""What a student minimizes: cross-entropy on its labels, and a method's terms on pairs."""
 
 from __future__ import annotations
 
@@ -69,20 +69,20 @@ class Objective(nn.Module):
         if self.teacher is None or self.method is None or not self.method.uses_teacher:
             return output, terms | self._without_teacher(output, batch)
         if self.trains_teacher:
-            guide = self.teacher(batch.inputs[self.teacher.modality.name])
-            terms["teacher_cross_entropy"] = self._cross_entropy(guide.logits, batch)
+            teacher_output = self.teacher(batch.inputs[self.teacher.modality.name])
+            terms["teacher_cross_entropy"] = self._cross_entropy(teacher_output.logits, batch)
         else:
             with torch.no_grad():
-                guide = self.teacher(batch.inputs[self.teacher.modality.name]).detach()
-        return output, terms | self._distil(output, guide, batch)
+                teacher_output = self.teacher(batch.inputs[self.teacher.modality.name]).detach()
+        return output, terms | self._distil(output, teacher_output, batch)
 
     def _without_teacher(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         return {} if self.method is None else self.method.forward(output, output.detach(), batch)
 
-    def _distil(self, output: Output, guide: Output, batch: Batch) -> dict[str, Tensor]:
+    def _distil(self, output: Output, teacher_output: Output, batch: Batch) -> dict[str, Tensor]:
         assert self.method is not None and self.teacher is not None
         if self.always_paired:
-            return self.method.forward(output, guide, batch)
+            return self.method.forward(output, teacher_output, batch)
         paired = batch.present[self.model.modality.name] & batch.present[self.teacher.modality.name]
         fewest = paired.sum()
         if world_size() > 1:  # all or none: a process that skips a collective would leave the others waiting
@@ -90,14 +90,14 @@ class Objective(nn.Module):
         if int(fewest) == 0:
             unused = [output.embedding.sum(), *(p.sum() for p in self.method.parameters() if p.requires_grad)]
             return {"no_pairs": 0.0 * torch.stack(unused).sum()}
-        return self.method.forward(output.select(paired), guide.select(paired), batch.select(paired))
+        return self.method.forward(output.select(paired), teacher_output.select(paired), batch.select(paired))
 
     def _cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Mean over the labelled pairs of the global batch: scaled so that DDP's average is that mean."""
+        """Mean over the labeled pairs of the global batch: scaled so that DDP's average is that mean."""
         total = F.cross_entropy(
             logits.float(), batch.target, ignore_index=-1, reduction="sum", label_smoothing=self.label_smoothing
         )
-        count = batch.labelled.sum()
+        count = batch.labeled.sum()
         if world_size() > 1:
             dist.all_reduce(count)
         return total * world_size() / count.clamp(min=1)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from cmkd.data.marine.simulate import Recipe, generate
+from cmkd.simulators.marine.simulate import Recipe, generate
 
 Array = NDArray[Any]
 KINDS = ("truncated", "wrong_shape", "swapped", "not_finite", "blank", "clipped", "low_contrast", "exact_duplicate",
@@ -23,10 +23,10 @@ KINDS = ("truncated", "wrong_shape", "swapped", "not_finite", "blank", "clipped"
 
 @dataclass
 class Captures:
-    """A folder of files: optical (8-bit RGB PNG), radar (float TIFF, dB) and infrared (8-bit grey PNG).
+    """A folder of files: optical (8-bit RGB PNG), radar (float TIFF, dB) and infrared (8-bit gray PNG).
 
     The infrared image is no simulation of its own: the optical one's luminance, turned around, blurred and with
-    noise. It is there since simulated optical and radar images have different geometries and cannot be registered.
+    noise. It is there since simulated optical and radar images have different geometries and cannot be co-registered.
     """
 
     folder: Path
@@ -88,7 +88,7 @@ def plant(captures: Captures, each: int, seed: int) -> dict[str, tuple[str, str]
 
 def _truncated(captures: Captures, row: int, number: int, generator: np.random.Generator) -> str:
     modality = ("optical", "radar", "infrared")[number % 3]
-    if number == 3:  # a lenient program read the part and saved the rest as grey
+    if number == 3:  # a lenient program read the part and saved the rest as gray
         array = captures.arrays["optical"][row].copy()
         array[:, 40:] = 128
         captures.save(row, "optical", array)
@@ -104,7 +104,7 @@ def _wrong_shape(captures: Captures, row: int, number: int, generator: np.random
     array, path = captures.arrays[modality][row], captures.path(row, modality)
     match number:
         case 0:
-            save(path, array[:1])  # grey
+            save(path, array[:1])  # gray
         case 2:
             Image.fromarray(array[0].astype(np.uint16) * 256).save(path)
         case 3:

@@ -26,7 +26,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     """48 pairs with one fault of each kind; seeds of the tests are none of those that chose the limits."""
     captures = make(tmp_path_factory.mktemp("small"), 48, seed=11)
     planted = plant(captures, 1, seed=11)
-    return captures, planted, check(FolderSource(captures.folder, registered=[("optical", "infrared")]))
+    return captures, planted, check(FolderSource(captures.folder, co_registered=[("optical", "infrared")]))
 
 
 def named(report: FaultReport) -> set[tuple[str, str, str]]:
@@ -43,7 +43,7 @@ def test_one_fault_of_each_kind(small: Planted) -> None:
 @pytest.mark.slow
 def test_fifty_faults_in_a_thousand_pairs(tmp_path: Path) -> None:
     planted = plant(captures := make(tmp_path, 1000, seed=7), 5, seed=7)
-    report = check(FolderSource(captures.folder, registered=[("optical", "infrared")]))
+    report = check(FolderSource(captures.folder, co_registered=[("optical", "infrared")]))
     wanted = {(name, kind, modality) for name, (kind, modality) in planted.items()}
     assert len(wanted) == 50
     assert wanted - named(report) == set()
@@ -54,7 +54,7 @@ def test_fifty_faults_in_a_thousand_pairs(tmp_path: Path) -> None:
 def test_files_of_the_check(small: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     captures, planted, report = small
     before = {path: path.read_bytes() for path in captures.folder.rglob("*") if path.is_file()}
-    flags = ["--out", str(tmp_path / "out"), "--registered", "optical+infrared"]
+    flags = ["--out", str(tmp_path / "out"), "--co_registered", "optical+infrared"]
     command.main(["check", str(captures.folder), *flags])
     assert {path: path.read_bytes() for path in captures.folder.rglob("*") if path.is_file()} == before
     assert FaultReport.read(tmp_path / "out" / "faults.json").faults == report.faults
@@ -162,8 +162,8 @@ def test_wrong_input(make_folder, tmp_path: Path) -> None:  # type: ignore[no-un
     with pytest.raises(CmkdError, match="is neither a pack nor a folder with"):
         open_source(folder / "files")
     with pytest.raises(CmkdError, match="did you mean 'radar'"):
-        open_source(folder, registered=[("optical", "rader")])
+        open_source(folder, co_registered=[("optical", "rader")])
     pack = build(folder, tmp_path / "pack")
     with pytest.raises(CmkdError, match="did you mean 'radar'"):
-        open_source(pack.path, registered=[("optical", "rader")])
+        open_source(pack.path, co_registered=[("optical", "rader")])
     assert len(KINDS) == 11

@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_sample_image
 from sklearn.metrics import mutual_info_score
 
-from cmkd.data.quality.duplicates import near_twins
+from cmkd.data.quality.duplicates import near_duplicates
 from cmkd.data.quality.limits import least_spread, most_share, robust
 from cmkd.data.quality.measures import measure
 from cmkd.data.quality.registration import BINS, information, offset
@@ -96,11 +96,11 @@ CHANGES: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.float64]]] = {
 def test_a_changed_copy_is_a_near_twin(change: str) -> None:
     descriptors = np.stack([*looks(), measure(np.asarray(CHANGES[change](views()[37])), "image").descriptor])
     last = len(descriptors) - 1
-    twins, limit = near_twins(descriptors, [""] * (last + 1))
+    twins, limit = near_duplicates(descriptors, [""] * (last + 1))
     assert [(twin.later, twin.earlier) for twin in twins] == [(last, 37)]
     assert 0.9 <= limit < 1
     of_one_vessel = ["g" if k in (37, last) else "" for k in range(last + 1)]
-    assert near_twins(descriptors, of_one_vessel)[0] == []
+    assert near_duplicates(descriptors, of_one_vessel)[0] == []
 
 
 def test_information_is_that_of_scikit_learn() -> None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import yaml
 
-from cmkd.data.card import SPLITS
-from cmkd.data.pack import Pack
+from cmkd.data.pack.card import SPLITS
+from cmkd.data.pack.pack import Pack
 
-_LICENCES = (
+_LICENSES = (
     "apache-2.0",
     "mit",
     "bsd-3-clause",
@@ -33,7 +33,7 @@ def data_card(pack: Pack, files: Mapping[str, list[str]]) -> str:
     card = pack.card
     header = {
         "pretty_name": card.title or card.name,
-        **_licence(card.licence),
+        **_license(card.license),
         "task_categories": ["image-classification" if _any_image(pack) else "tabular-classification"],
         "tags": ["cross-modal", "paired", "knowledge-distillation", "cmkd"],
         "size_categories": [next((name for most, name in _SIZES if len(pack) < most), "n>1M")],
@@ -63,8 +63,12 @@ def data_card(pack: Pack, files: Mapping[str, list[str]]) -> str:
         "",
         f"Means and deviations are per channel over the train split. Teacher's modality: {card.rich or 'not set'}; "
         f"student's: {card.poor or 'not set'}. "
-        + ("Pixel by pixel registered: " + "; ".join(", ".join(g) for g in card.registered) if card.registered else "")
-        + ("." if card.registered else "No modalities are declared registered pixel by pixel."),
+        + (
+            "Pixel by pixel co_registered: " + "; ".join(", ".join(g) for g in card.co_registered)
+            if card.co_registered
+            else ""
+        )
+        + ("." if card.co_registered else "No modalities are declared co-registered pixel by pixel."),
         "",
         "## Composition",
         "",
@@ -82,10 +86,10 @@ def data_card(pack: Pack, files: Mapping[str, list[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _licence(text: str) -> dict[str, str]:
+def _license(text: str) -> dict[str, str]:
     """Return the hub's identifier where the text is one, else ``other`` with the text."""
     plain = re.sub(r"[\s_]+", "-", text.strip().lower())
-    found = next((name for name in _LICENCES if plain in (name, name.removesuffix("-1.0"))), None)
+    found = next((name for name in _LICENSES if plain in (name, name.removesuffix("-1.0"))), None)
     if found:
         return {"license": found}
     return {"license": "other", "license_name": text} if text else {"license": "unknown"}

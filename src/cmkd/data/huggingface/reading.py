@@ -14,14 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cmkd.data.card import SPLITS
 from cmkd.data.huggingface.columns import from_arrow, picture
 from cmkd.data.huggingface.writing import DESCRIPTION
-from cmkd.data.pack import CHUNK_BYTES, Pack
+from cmkd.data.pack.card import SPLITS
+from cmkd.data.pack.pack import Pack
+from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import ALIASES
-from cmkd.data.writer import PackExistsError, PackWriter
 from cmkd.errors import CmkdError
-from cmkd.types import UNLABELLED, Modality
+from cmkd.io import CHUNK_BYTES
+from cmkd.types import UNLABELED, Modality
 
 _Row = dict[str, pa.Scalar]
 
@@ -50,7 +51,7 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
         for name, entry in about["modalities"].items()
     ]
     step = max(1, min(1024, CHUNK_BYTES // sum(modality.row_bytes for modality in modalities)))
-    kept = ("name", "title", "rich", "poor", "registered", "licence", "citation", "sources", "split", "notes")
+    kept = ("name", "title", "rich", "poor", "co_registered", "license", "citation", "sources", "split", "notes")
     # the splits' files are merged by position, so that the pairs come in the order they had
     streams = [_rows(paths, split) for split, paths in files.items()]
     rows = heapq.merge(*streams, key=lambda row: row[0])
@@ -105,11 +106,11 @@ def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
                 found[name] = {"kind": "image", "shape": array.shape, "dtype": array.dtype.name}
         if len(found) == len(pictures):
             break
-    empty = dict.fromkeys(("title", "licence", "citation", "notes"), "")
+    empty = dict.fromkeys(("title", "license", "citation", "notes"), "")
     roles: dict[str, Any] = {
         "rich": None,
         "poor": None,
-        "registered": [],
+        "co_registered": [],
         "sources": [],
         "split": {"method": "given by the data set"},
     }
@@ -153,7 +154,7 @@ def _add(writer: PackWriter, chunk: list[tuple[tuple[int, int], _Row]], modaliti
         if column not in rows[0]:
             raise CmkdError(f"the data set has no column '{column}', which its {DESCRIPTION} promises: export it again")
     ids = [str(row["id"].as_py()) for row in rows]
-    labels = [UNLABELLED if (value := row["label"].as_py()) is None else int(value) for row in rows]
+    labels = [UNLABELED if (value := row["label"].as_py()) is None else int(value) for row in rows]
     groups = [str(row["group"].as_py() or "") if "group" in row else "" for row in rows]
     arrays, present = {}, {}
     for modality in modalities:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cmkd.data.card import SPLITS, modality_entry, sync_folder
 from cmkd.data.huggingface.card import data_card
 from cmkd.data.huggingface.columns import arrow_type, feature, to_arrow
-from cmkd.data.pack import CHUNK_BYTES, Pack
+from cmkd.data.pack.card import SPLITS, modality_entry
+from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
+from cmkd.io import CHUNK_BYTES, sync_folder, temporary_sibling
 
 SHARD_BYTES = 400 * 2**20
 """Bytes of arrays in a file, before compression; the hub asks for files of some hundred megabytes."""
@@ -29,7 +29,7 @@ DESCRIPTION = "cmkd.json"
 def export_pack(pack: Pack, out: Path | str) -> Path:
     """Write one version of a pack as a data set of the hub: ``data/SPLIT-*.parquet``, ``README.md``, ``cmkd.json``.
 
-    Columns: ``id``, ``label`` (a class label, -1 where unlabelled), ``group``, ``position`` in the pack, and one per
+    Columns: ``id``, ``label`` (a class label, -1 where unlabeled), ``group``, ``position`` in the pack, and one per
     modality: pictures as PNG where that loses nothing, arrays as nested lists elsewhere, null where a pair lacks it.
     Older versions and the history are left behind. Memory is constant.
 
@@ -46,7 +46,7 @@ def export_pack(pack: Pack, out: Path | str) -> Path:
 
     Example:
         >>> import tempfile
-        >>> from cmkd.data.digits import Digits
+        >>> from cmkd.datasets.digits import Digits
         >>> from cmkd.data.huggingface import import_folder
         >>> home = Path(tempfile.mkdtemp())
         >>> pack = Digits().prepare(None, home / "digits")
@@ -57,7 +57,7 @@ def export_pack(pack: Pack, out: Path | str) -> Path:
     destination = Path(out)
     if destination.exists():
         raise CmkdError(f"{destination} exists: remove it or write somewhere else")
-    stage = destination.with_name(f".{destination.name}.{secrets.token_hex(6)}.tmp")
+    stage = temporary_sibling(destination)
     try:
         (stage / "data").mkdir(parents=True)
         files = {split: names for split in SPLITS if (names := _write_split(pack, split, stage / "data"))}
@@ -74,12 +74,12 @@ def export_pack(pack: Pack, out: Path | str) -> Path:
 
 def _description(pack: Pack) -> dict[str, Any]:
     card = pack.card
-    kept = ("name", "title", "version", "rich", "poor", "licence", "citation", "notes")
+    kept = ("name", "title", "version", "rich", "poor", "license", "citation", "notes")
     return {
         "format": 1,
         **{name: getattr(card, name) for name in kept},
         "classes": list(card.classes),
-        "registered": [list(group) for group in card.registered],
+        "co_registered": [list(group) for group in card.co_registered],
         "sources": list(card.sources),
         "split": dict(card.split),
         "modalities": {name: modality_entry(modality) for name, modality in card.modalities.items()},

@@ -10,13 +10,13 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.data.quality.duplicates import Twin, exact_twins, near_twins
-from cmkd.data.quality.exchange import exchanged
+from cmkd.data.quality.duplicates import Duplicate, exact_duplicates, near_duplicates
 from cmkd.data.quality.faults import KINDS, Fault, FaultReport
 from cmkd.data.quality.limits import FEWEST, LEAST_CLIPPED, LEAST_TAIL, least_spread, most_share
 from cmkd.data.quality.measures import Measures, measure
 from cmkd.data.quality.registration import Offset, offset
 from cmkd.data.quality.sources import Source
+from cmkd.data.quality.swapped import swapped
 
 AGREED = 0.9
 """Part of a modality's cells that must agree on a size before the others are called wrong."""
@@ -78,7 +78,7 @@ def check(source: Source, *, progress: Callable[[int, int], None] | None = None)
         found += _duplicates(source, name, column, limits[name], notes)
     found += _shifts(source, columns, offsets, notes)
     if len(columns) > 1 and not offsets:
-        notes.append("no modalities are declared registered, so none was looked at for shifts")
+        notes.append("no modalities are declared co-registered, so none was looked at for shifts")
     place = {name: number for number, name in enumerate(source.ids)}
     order = list(KINDS)
     found.sort(key=lambda fault: (order.index(fault.kind), place[fault.id], fault.modality))
@@ -95,7 +95,7 @@ def _measure(
 ) -> tuple[dict[str, _Column], dict[tuple[str, str], dict[int, Offset]]]:
     total = len(source.ids)
     columns = {name: _Column([None] * total) for name in source.modalities}
-    bound = [(group[0], other) for group in source.registered for other in group[1:]]
+    bound = [(group[0], other) for group in source.co_registered for other in group[1:]]
     offsets: dict[tuple[str, str], dict[int, Offset]] = {pair: {} for pair in bound}
     for row in range(total):
         cells = {name: source.cell(row, name) for name in source.modalities}
@@ -169,7 +169,7 @@ def _by_content(columns: dict[str, _Column], first: str, second: str, rows: list
     looks = [[columns[name].measures[row].character for row in rows] for name in (first, second)]  # type: ignore[union-attr]
     if not rows or not looks[0][0].size or not looks[1][0].size:
         return []
-    found = exchanged(np.stack(looks[0]), np.stack(looks[1]))
+    found = swapped(np.stack(looks[0]), np.stack(looks[1]))
     if found is None:
         notes.append(f"{first} and {second} look too much alike, or are too few, to tell when they are swapped")
         return []
@@ -231,17 +231,17 @@ def _clipped_end(found: Measures, high: float, low: float) -> tuple[str, float, 
 def _duplicates(source: Source, name: str, column: _Column, limits: dict[str, float], notes: list[str]) -> list[Fault]:
     rows = column.sound()
     digests = [found.digest if (found := column.measures[row]) is not None else "" for row in rows]
-    exact = exact_twins(digests)
+    exact = exact_duplicates(digests)
     again = {twin.later for twin in exact}
     once = [place for place in range(len(rows)) if place not in again]
     pictures = [
         place for place in once if (found := column.measures[rows[place]]) is not None and found.descriptor.any()
     ]
-    near: list[Twin] = []
+    near: list[Duplicate] = []
     if len(pictures) >= 3:
         looks = np.stack([column.measures[rows[place]].descriptor for place in pictures])  # type: ignore[union-attr]
-        twins, limits["likeness"] = near_twins(looks, [source.groups[rows[place]] for place in pictures])
-        near = [Twin(pictures[later], pictures[earlier], likeness) for later, earlier, likeness in twins]
+        twins, limits["likeness"] = near_duplicates(looks, [source.groups[rows[place]] for place in pictures])
+        near = [Duplicate(pictures[later], pictures[earlier], likeness) for later, earlier, likeness in twins]
         if len(pictures) < FEWEST:
             notes.append(
                 f"{name}: {len(pictures)} images are too few for limits of their own; only plain faults are named"

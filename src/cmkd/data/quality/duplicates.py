@@ -14,7 +14,7 @@ BLOCK = 1024
 """Images compared with all others at once."""
 
 
-class Twin(NamedTuple):
+class Duplicate(NamedTuple):
     """Two cells that are alike: positions, the earlier one second, and their likeness (1 for the same content)."""
 
     later: int
@@ -22,26 +22,26 @@ class Twin(NamedTuple):
     likeness: float
 
 
-def exact_twins(digests: Sequence[str]) -> list[Twin]:
+def exact_duplicates(digests: Sequence[str]) -> list[Duplicate]:
     """Return every cell whose content occurred before, with the first one that has it.
 
     Args:
         digests: of the cells, empty for one that takes no part.
 
     Example:
-        >>> exact_twins(["a", "b", "a", "", ""])
-        [Twin(later=2, earlier=0, likeness=1.0)]
+        >>> exact_duplicates(["a", "b", "a", "", ""])
+        [Duplicate(later=2, earlier=0, likeness=1.0)]
     """
     first: dict[str, int] = {}
     return [
-        Twin(row, first[digest], 1.0)
+        Duplicate(row, first[digest], 1.0)
         for row, digest in enumerate(digests)
         if digest and first.setdefault(digest, row) != row
     ]
 
 
-def near_twins(descriptors: NDArray[np.float32], groups: Sequence[str]) -> tuple[list[Twin], float]:
-    """Return images whose nearest earlier neighbour is nearer than chance, and the limit of likeness.
+def near_duplicates(descriptors: NDArray[np.float32], groups: Sequence[str]) -> tuple[list[Duplicate], float]:
+    """Return images whose nearest earlier neighbor is nearer than chance, and the limit of likeness.
 
     As a perceptual hash it compares low cosine frequencies, but with their values instead of their signs, and each
     one in units of its own spread over the data set: where all pictures show a ship in the middle of a sea, what is
@@ -75,7 +75,7 @@ def near_twins(descriptors: NDArray[np.float32], groups: Sequence[str]) -> tuple
         before[rows, 0], before[rows, 1] = likeness.argmax(axis=1), likeness.max(axis=1)
     limit = most_likeness(nearest)
     found = np.flatnonzero(before[:, 1] >= limit)
-    return [Twin(int(row), int(before[row, 0]), float(before[row, 1])) for row in found], limit
+    return [Duplicate(int(row), int(before[row, 0]), float(before[row, 1])) for row in found], limit
 
 
 def _scaled(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cmkd.data.card import write_atomically
 from cmkd.errors import CmkdError
+from cmkd.io import read_json, write_json
 
 KINDS: Mapping[str, str] = {
     "unreadable": "the file is missing, or is not what its name ends in",
     "truncated": "the file breaks off or is damaged after a good start, or its last rows are one constant",
     "wrong_shape": "channels, size or type differ from what nearly all of the modality have",
-    "swapped": "the files of two modalities look exchanged",
+    "swapped": "the files of two modalities look swapped",
     "not_finite": "the file holds NaN or infinite values",
     "blank": "all values are the same, or nearly so",
     "clipped": "far more values than usual are at the highest or lowest one",
     "low_contrast": "the values spread far less than is usual for the modality",
     "exact_duplicate": "the content is that of another pair, value by value",
     "near_duplicate": "the content is that of another pair, but for compression, brightness, noise or size",
-    "misregistered": "modalities declared registered fit each other better with one of them shifted",
+    "misregistered": "modalities declared co-registered fit each other better with one of them shifted",
 }
 """Kind -> what it means. ``unreadable`` is for files that are no pictures at all; the other ten are kinds of pair."""
 
@@ -97,7 +96,7 @@ class FaultReport:
         content: dict[str, Any] = {"summary": self.summary(), "counts": self.counts, "kinds": dict(KINDS)} | asdict(
             self
         )
-        write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False).encode())
+        write_json(path, content)
 
     @classmethod
     def read(cls, path: Path) -> FaultReport:
@@ -107,7 +106,7 @@ class FaultReport:
             CmkdError: it is something else.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             faults = [Fault(**fault) for fault in content["faults"]]
             kept = {name: content[name] for name in ("source", "pairs", "modalities", "limits", "notes")}
             return cls(faults=faults, **kept)

@@ -71,7 +71,7 @@ def most_share(shares: NDArray[np.float64], least: float, *, times: float = 3.0)
 
 
 def most_likeness(nearest: NDArray[np.float64]) -> float:
-    """Return the likeness above which an image's nearest neighbour is no chance.
+    """Return the likeness above which an image's nearest neighbor is no chance.
 
     Args:
         nearest: likeness of each image to the one most like it, -1 to 1; compared on Fisher's scale.

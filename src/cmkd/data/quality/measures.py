@@ -33,7 +33,7 @@ class Measures:
         high: part of the values within `EDGE` of the highest one.
         low: part of the values within `EDGE` of the lowest one.
         tail: part of an image's rows, from the last one up, that are one constant in every channel; else 0.
-        descriptor: low cosine frequencies of a small grey picture, mean 0 and deviation 1; empty for no image.
+        descriptor: low cosine frequencies of a small gray picture, mean 0 and deviation 1; empty for no image.
         character: numbers by which one sensor's images differ from another's; empty for no image.
     """
 
@@ -91,7 +91,7 @@ def measure(array: NDArray[Any], kind: Kind) -> Measures:
     )
 
 
-def grey(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def gray(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return one channel ``(height, width)``: the mean of the channels ``(channels, height, width)``."""
     mean: NDArray[np.float64] = values.mean(axis=0)
     return mean
@@ -107,7 +107,7 @@ def _descriptor(values: NDArray[np.float64]) -> NDArray[np.float32]:
     from scipy.fft import dctn
 
     small = np.asarray(
-        Image.fromarray(grey(values).astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64
+        Image.fromarray(gray(values).astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64
     )
     deviation = small.std()
     if not deviation > 0:
@@ -118,11 +118,11 @@ def _descriptor(values: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def _character(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float32]:
     """Return numbers that a change of units leaves alone: what the histogram and the texture look like."""
-    picture = grey((values - low) / max(high - low, 1e-12))
+    picture = gray((values - low) / max(high - low, 1e-12))
     deviation = max(float(picture.std()), 1e-12)
-    centred = (picture - picture.mean()) / deviation
+    centered = (picture - picture.mean()) / deviation
     down = np.diff(picture, axis=0).std() / deviation if len(picture) > 1 else 0.0
     across = np.diff(picture, axis=1).std() / deviation if picture.shape[1] > 1 else 0.0
-    numbers = [picture.mean(), np.log(deviation), (centred**3).mean(), np.log1p((centred**4).mean()), down, across,
+    numbers = [picture.mean(), np.log(deviation), (centered**3).mean(), np.log1p((centered**4).mean()), down, across,
                *np.quantile(picture, (0.1, 0.5, 0.9))]  # fmt: skip
     return np.asarray(numbers, np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 8
-"""Grey levels of equal frequency in each image."""
+"""Gray levels of equal frequency in each image."""
 SMOOTHING = 1.0
 """Standard deviation of the blur, pixels, that takes the edge off speckle."""
 LARGEST = 128
@@ -143,7 +143,7 @@ def _one_channel(image: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _indicators(picture: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return ``(BINS, height, width)``, 1 where a pixel has a grey level; levels are as frequent as ties allow."""
+    """Return ``(BINS, height, width)``, 1 where a pixel has a gray level; levels are as frequent as ties allow."""
     edges = np.quantile(picture, np.arange(1, BINS) / BINS)
     levels = np.searchsorted(edges, picture, side="right")
     indicators: NDArray[np.float32] = (levels == np.arange(BINS)[:, None, None]).astype(np.float32)

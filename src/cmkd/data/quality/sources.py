@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.data.cells import read
-from cmkd.data.pack import Pack
+from cmkd.data.manifest.readers import read
+from cmkd.data.manifest.table import find_manifest, read_table
+from cmkd.data.pack.pack import Pack
 from cmkd.data.split import ALIASES
-from cmkd.data.table import find_manifest, read_table
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.types import Kind
 
@@ -55,7 +55,7 @@ class Source(ABC):
         splits: of each pair, empty where not known.
         groups: of each pair, empty where there is none.
         modalities: their names.
-        registered: groups of modalities that share a pixel grid.
+        co_registered: groups of modalities that share a pixel grid.
     """
 
     place: Path
@@ -63,7 +63,7 @@ class Source(ABC):
     splits: Sequence[str]
     groups: Sequence[str]
     modalities: Sequence[str]
-    registered: Sequence[Sequence[str]]
+    co_registered: Sequence[Sequence[str]]
 
     @abstractmethod
     def cell(self, row: int, modality: str) -> Cell | None:
@@ -80,18 +80,18 @@ class FolderSource(Source):
     Args:
         folder: with the manifest.
         kinds: modality -> kind, where it is not the usual one of its files.
-        registered: groups of image modalities that share a pixel grid.
+        co_registered: groups of image modalities that share a pixel grid.
 
     Raises:
         CmkdError: the manifest itself is wrong, or an unknown modality is named.
     """
 
     def __init__(
-        self, folder: Path, *, kinds: Mapping[str, Kind] | None = None, registered: Sequence[Sequence[str]] = ()
+        self, folder: Path, *, kinds: Mapping[str, Kind] | None = None, co_registered: Sequence[Sequence[str]] = ()
     ) -> None:
-        table = read_table(folder, allow_unlabelled=True, allow_missing=True)
+        table = read_table(folder, allow_unlabeled=True, allow_missing=True)
         blank = [""] * len(table.ids)
-        self.place, self.ids, self.registered = folder, table.ids, _declared(registered, list(table.files))
+        self.place, self.ids, self.co_registered = folder, table.ids, _declared(co_registered, list(table.files))
         self.splits = [ALIASES.get(split, split) for split in table.splits or blank]
         self.groups, self.modalities = table.groups or blank, list(table.files)
         self._files, self._kinds = table.files, kinds or {}
@@ -125,7 +125,7 @@ class PackSource(Source):
 
     def __init__(self, pack: Pack) -> None:
         self._pack = pack
-        self.place, self.registered = pack.path, pack.card.registered
+        self.place, self.co_registered = pack.path, pack.card.co_registered
         self.ids, self.splits = pack.index["id"].tolist(), pack.index["split"].tolist()
         self.groups, self.modalities = pack.index["group"].tolist(), list(pack.modalities)
         self._present = {name: pack.index[f"has_{name}"].to_numpy(dtype=bool) for name in self.modalities}
@@ -143,33 +143,33 @@ class PackSource(Source):
 
 
 def open_source(
-    place: Path, *, kinds: Mapping[str, Kind] | None = None, registered: Sequence[Sequence[str]] = ()
+    place: Path, *, kinds: Mapping[str, Kind] | None = None, co_registered: Sequence[Sequence[str]] = ()
 ) -> Source:
     """Return the pairs of a pack or of a folder with a manifest.
 
     Args:
         place: the folder.
         kinds: of a manifest's modalities, where they are not the usual ones.
-        registered: groups of image modalities that share a pixel grid; a pack's card knows unless given.
+        co_registered: groups of image modalities that share a pixel grid; a pack's card knows unless given.
 
     Raises:
         CmkdError: it is neither, or an unknown modality is named.
     """
     if (place / "card.json").is_file():
         source = PackSource(Pack.open(place))
-        source.registered = _declared(registered, source.modalities) if registered else source.registered
+        source.co_registered = _declared(co_registered, source.modalities) if co_registered else source.co_registered
         return source
     if find_manifest(place) is None:
         state = "is neither a pack nor a folder with manifest.csv" if place.exists() else "does not exist"
         raise CmkdError(f"{place} {state}: give the folder of a pack, or one with a manifest")
-    return FolderSource(place, kinds=kinds, registered=registered)
+    return FolderSource(place, kinds=kinds, co_registered=co_registered)
 
 
-def _declared(registered: Sequence[Sequence[str]], modalities: Sequence[str]) -> list[list[str]]:
-    for name in (name for group in registered for name in group):
+def _declared(co_registered: Sequence[Sequence[str]], modalities: Sequence[str]) -> list[list[str]]:
+    for name in (name for group in co_registered for name in group):
         if name not in modalities:
             raise unknown_name("modality", name, modalities)
-    return [list(group) for group in registered]
+    return [list(group) for group in co_registered]
 
 
 def _usual_kind(array: NDArray[Any]) -> Kind:

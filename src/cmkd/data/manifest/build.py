@@ -1,0 +1,245 @@
+"""From a folder with a manifest to a pack."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.manifest.readers import Cell, inspect, read
+from cmkd.data.manifest.resize import fit, fitted_shape
+from cmkd.data.manifest.table import Table, read_table
+from cmkd.data.pack.card import SPLITS
+from cmkd.data.pack.pack import Pack
+from cmkd.data.pack.writer import PackExistsError, PackWriter
+from cmkd.data.split import ALIASES, assign_splits
+from cmkd.errors import CmkdError, unknown_name
+from cmkd.io import CHUNK_BYTES
+from cmkd.types import UNLABELED, Kind, Modality
+
+Progress = Callable[[int, int], None]
+"""Called with the number of pairs written and the number of all pairs."""
+
+
+def build(
+    folder: Path | str,
+    out: Path | str,
+    *,
+    seed: int = 0,
+    allow_unlabeled: bool = False,
+    kinds: Mapping[str, Kind] | None = None,
+    sizes: Mapping[str, Sequence[int]] | None = None,
+    co_registered: Sequence[Sequence[str]] = (),
+    rich: str | None = None,
+    poor: str | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Pack:
+    """Make a pack from a folder with ``manifest.csv`` or ``manifest.parquet``.
+
+    Columns: ``id``, ``label``, optional ``split`` (train, validation or val, test; empty cells are assigned) and
+    ``group`` (never in two splits), and one per modality with a path relative to the folder: PNG, JPEG, TIFF, GeoTIFF,
+    NPY or WAV. An empty cell is a missing modality. Everything that can be checked from the table and from the headers
+    of the files is checked before anything is written.
+
+    Args:
+        folder: with the manifest.
+        out: folder of the pack to make; it appears whole or not at all.
+        seed: of the splits that are not given.
+        allow_unlabeled: keep pairs without a label: they are -1 and take part in distillation alone. They are in the
+            train split, unless their group is elsewhere.
+        kinds: modality -> kind, where it is not the usual one of its files, such as ``{"radar": "points"}``.
+        sizes: modality -> size, where its files differ, such as ``{"optical": (64, 64)}``; see `cmkd.data.manifest.resize`.
+        co_registered: groups of image modalities that share a pixel grid.
+        rich: the teacher's modality unless told otherwise.
+        poor: the student's modality unless told otherwise.
+        workers: threads that read files.
+        progress: called as pairs are written.
+
+    Raises:
+        CmkdError: one line that names the file or row that is wrong, and the mend. Nothing half-built remains.
+    """
+    destination = Path(out)
+    if destination.exists():
+        raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
+    table = read_table(Path(folder), allow_unlabeled=allow_unlabeled)
+    for name in (*(kinds or {}), *(sizes or {})):
+        if name not in table.files:
+            raise unknown_name("modality", name, table.files)
+    splits, record = assign_splits(table.labels, table.groups, table.splits, seed=seed)
+    _warn_of_empty_classes(table, splits)
+    for name, paths in table.files.items():
+        if not any(path is not None and split == "train" for path, split in zip(paths, splits, strict=True)):
+            raise CmkdError(f"modality '{name}' is missing from every train pair: remove its column or give some")
+    with ThreadPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+        run = pool.map if pool is not None else map
+        modalities = [_modality(table, name, (kinds or {}).get(name), _size(sizes, name), run) for name in table.files]
+        writer = PackWriter(
+            destination,
+            name=Path(folder).resolve().name,
+            title=f"made from {table.path.name}",
+            classes=table.classes,
+            modalities=modalities,
+            co_registered=co_registered,
+            rich=rich,
+            poor=poor,
+            split=record,
+        )
+        with writer:
+            _fill(writer, table, modalities, splits, run, progress)
+    return Pack.open(destination)
+
+
+def append(
+    pack: Path | str,
+    folder: Path | str,
+    *,
+    seed: int = 0,
+    allow_unlabeled: bool = False,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Pack:
+    """Add the pairs of a manifest to a pack as its next version.
+
+    The modalities are the pack's; images are resized to its size, series and points are padded or cut. New classes are
+    added behind the old ones. Rows whose group is in the pack follow it; other rows without a split are train.
+
+    Args:
+        pack: folder of the pack.
+        folder: with the manifest of the new pairs.
+        seed: recorded with the split.
+        allow_unlabeled: keep pairs without a label.
+        workers: threads that read files.
+        progress: called as pairs are written.
+
+    Raises:
+        CmkdError: as `build`; also where a modality, dtype or number of channels differs. The pack stays as it was.
+    """
+    old = Pack.open(pack)
+    table = read_table(Path(folder), allow_unlabeled=allow_unlabeled)
+    for name in table.files:
+        old.modality(name)
+    classes = [*old.classes, *(name for name in table.classes if name not in old.classes)]
+    labels = [classes.index(table.classes[label]) if label != UNLABELED else label for label in table.labels]
+    known = dict(zip(old.index["group"].tolist(), old.index["split"].tolist(), strict=True))
+    groups = table.groups or [""] * len(table.ids)
+    marked = table.splits or [""] * len(table.ids)
+    # a row without a split also follows one of its group that has it; the pack's own groups come first
+    known = {group: split for group, split in zip(groups, marked, strict=True) if group and split} | known
+    marked = [s or (known[g] if g and g in known else "train") for s, g in zip(marked, groups, strict=True)]
+    splits = [ALIASES.get(split, split) for split in marked]
+    record = {"method": "given, else by the pack's groups, else train", "seed": seed, "before": dict(old.card.split)}
+    renamed = Table(table.path, table.ids, labels, classes, table.splits, table.groups, table.files)
+    with ThreadPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+        run = pool.map if pool is not None else map
+        for name in table.files:
+            modality = old.modalities[name]
+            size = modality.shape[1:] if modality.kind == "image" else modality.shape[:-1]
+            found = _modality(table, name, modality.kind, size, run)
+            if (found.shape, found.dtype) != (modality.shape, modality.dtype):
+                raise CmkdError(
+                    f"{name} in {table.path} is {found.shape} {found.dtype}, in the pack {modality.shape} "
+                    f"{modality.dtype}: convert the files"
+                )
+        with PackWriter.append(old.path, classes=classes, split=record) as writer:
+            _fill(writer, renamed, list(old.modalities.values()), splits, run, progress)
+    return Pack.open(old.path)
+
+
+def _size(sizes: Mapping[str, Sequence[int]] | None, name: str) -> tuple[int, ...] | None:
+    return tuple(int(n) for n in sizes[name]) if sizes and name in sizes else None
+
+
+def _modality(
+    table: Table,
+    name: str,
+    kind: Kind | None,
+    size: tuple[int, ...] | None,
+    run: Any,  # noqa: ANN401  # map or its like
+) -> Modality:
+    """Read all headers of a column and return what they agree on."""
+    rows = [row for row, path in enumerate(table.files[name]) if path is not None]
+    if not rows:
+        raise CmkdError(f"{table.path}: column '{name}' is empty: remove it")
+    paths = [path for path in table.files[name] if path is not None]
+    first: Cell | None = None
+    for row, path, cell in zip(rows, paths, run(partial(inspect, kind=kind), paths), strict=True):
+        if first is None:
+            first = cell
+        reason = _difference(first, cell, size)
+        if reason:
+            raise CmkdError(f"{table.line(row)}, {name}: {reason.format(path=path, other=paths[0], name=name)}")
+    assert first is not None
+    shape = first.shape if size is None else fitted_shape(first.kind, first.shape, size)
+    return Modality(name, first.kind, shape, first.dtype)
+
+
+def _difference(first: Cell, cell: Cell, size: tuple[int, ...] | None) -> str:
+    if cell.kind != first.kind:
+        return f"{{path}} is {cell.kind}, {{other}} is {first.kind}: name the kind, as in --kind {{name}}=image"
+    channels, expected = (c.shape[0] if c.kind == "image" else c.shape[-1] for c in (cell, first))
+    if channels != expected:
+        return f"{{path}} has {channels} channels, {{other}} has {expected}: convert them to one"
+    if cell.dtype != first.dtype:
+        return f"{{path}} holds {cell.dtype}, {{other}} holds {first.dtype}: convert them to one"
+    if cell.rate != first.rate:
+        return f"{{path}} has {cell.rate} samples a second, {{other}} has {first.rate}: resample them to one"
+    if size is None and cell.shape != first.shape:
+        axes = slice(1, None) if cell.kind == "image" else slice(0, -1)
+        ours, theirs = ("x".join(map(str, c.shape[axes])) for c in (cell, first))
+        return f"{{path}} has size {ours}, {{other}} has {theirs}: choose one, as in --size {{name}}={theirs}"
+    return ""
+
+
+def _fill(
+    writer: PackWriter,
+    table: Table,
+    modalities: Sequence[Modality],
+    splits: Sequence[str],
+    run: Any,  # noqa: ANN401  # map or its like
+    progress: Progress | None,
+) -> None:
+    total = len(table.ids)
+    step = max(1, min(1024, CHUNK_BYTES // sum(modality.row_bytes for modality in modalities)))
+    for start in range(0, total, step):
+        chunk = slice(start, min(start + step, total))
+        arrays: dict[str, NDArray[Any]] = {}
+        present: dict[str, NDArray[np.bool_]] = {}
+        for modality in modalities:
+            paths = table.files.get(modality.name, [None] * total)[chunk]
+            arrays[modality.name] = np.stack(list(run(partial(_load, modality), paths)))
+            present[modality.name] = np.array([path is not None for path in paths])
+        groups = table.groups[chunk] if table.groups is not None else None
+        writer.add(table.ids[chunk], table.labels[chunk], splits[chunk], groups, arrays, present)
+        if progress is not None:
+            progress(chunk.stop, total)
+
+
+def _load(modality: Modality, path: Path | None) -> NDArray[Any]:
+    if path is None:
+        return np.zeros(modality.shape, dtype=modality.dtype)
+    array = read(path, modality.kind)
+    if array.shape != modality.shape:
+        axes = modality.shape[1:] if modality.kind == "image" else modality.shape[:-1]
+        array = fit(array, modality.kind, axes)
+    if array.shape != modality.shape or array.dtype.name != modality.dtype:
+        raise CmkdError(f"{path} changed while it was read: {array.shape} {array.dtype}; build again")
+    return array
+
+
+def _warn_of_empty_classes(table: Table, splits: Sequence[str]) -> None:
+    for split in SPLITS:
+        found = {label for label, s in zip(table.labels, splits, strict=True) if s == split}
+        lost = [name for position, name in enumerate(table.classes) if position not in found]
+        if lost:
+            warnings.warn(
+                f"the {split} split has no pair of {len(lost)} of {len(table.classes)} classes, such as '{lost[0]}'",
+                stacklevel=3,
+            )

@@ -1,0 +1,231 @@
+"""The pack: paired data as training reads it, one memory-mapped array per modality and an index.
+
+On disk a pack is a folder:
+
+- ``card.json``: what it is, per version (`cmkd.data.pack.card`);
+- ``index-0001.parquet``: one row per pair: id, label, split, group, and ``has_<modality>``;
+- ``<modality>.bin``: the raw array ``(rows, *shape)``, shape and dtype in the card.
+
+It is append-only. A new version adds rows at the end of the arrays and a new index; replacing ``card.json`` commits it.
+Version k is the first rows of the arrays with index k, its own statistics and checksums, so it never changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cmkd.data.pack.card import SPLITS, Card, CardFile
+from cmkd.errors import CmkdError, unknown_name
+from cmkd.io import checksum
+from cmkd.types import UNLABELED, Batch, Modality
+
+
+class Pack:
+    """Paired data on disk, opened by `Pack.open`.
+
+    It can be pickled (a data loader's workers do): only its path and version travel.
+
+    Attributes:
+        path: the folder.
+        card: what the pack says about itself.
+        labeled: the share of the training pairs that kept their label, see `withhold`.
+        index: one row per pair: ``id`` (str), ``label`` (int64, -1 where unlabeled), ``split``, ``group`` (str, empty
+            where there is none), and ``has_<modality>`` (bool).
+
+    Example:
+        >>> import tempfile
+        >>> from cmkd.datasets.digits import Digits
+        >>> pack = Digits().prepare(None, Path(tempfile.mkdtemp()) / "digits")
+        >>> train = pack.rows("train", modalities=["optical", "degraded"])
+        >>> batch = pack.batch(train[:4])
+        >>> batch.inputs["optical"].shape, batch.target.dtype
+        (torch.Size([4, 1, 8, 8]), torch.int64)
+    """
+
+    def __init__(self, path: Path, card: Card, index: pd.DataFrame, *, labeled: float = 1.0) -> None:
+        self.path, self.card, self.index, self.labeled = path, card, index, labeled
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._labels = index["label"].to_numpy(dtype=np.int64)
+        self._splits = index["split"].to_numpy(dtype=object)
+        self._present = {name: index[f"has_{name}"].to_numpy(dtype=bool) for name in card.modalities}
+
+    @classmethod
+    def open(cls, path: Path | str, version: int | None = None) -> Pack:
+        """Open a pack, checking that its files have the size the card states.
+
+        Args:
+            path: its folder.
+            version: which version; the latest unless told otherwise.
+
+        Raises:
+            CmkdError: the folder is no pack, a file is missing, truncated or damaged, or there is no such version.
+        """
+        folder = Path(path)
+        card = CardFile.read(folder).card(folder, version)
+        for modality in card.modalities.values():
+            file, expected = folder / modality.file, card.rows * modality.row_bytes
+            size = file.stat().st_size if file.is_file() else None
+            # a longer file is fine: it holds a newer version, or the tail of an append that was interrupted
+            if size is None or size < expected:
+                state = "is missing" if size is None else f"is truncated: {size} bytes of {expected}"
+                raise CmkdError(f"{file} {state}; make the pack again")
+        return cls(folder, card, _read_index(folder, card))
+
+    def __len__(self) -> int:
+        return self.card.rows
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{m.name} {m.kind} {m.shape} {m.dtype}" for m in self.modalities.values())
+        return f"Pack({self.card.name} v{self.card.version}: {len(self)} pairs, {len(self.classes)} classes; {shapes})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.path.absolute(), self.card.version, self.labeled)
+
+    def withhold(self, labeled: float) -> Pack:
+        """Return the same pack in which only a share of the training pairs shows its label; nothing is written.
+
+        Which pairs these are depends on their ids alone, and a smaller share is a subset of a larger one. Validation
+        and test keep all labels.
+
+        Args:
+            labeled: share of the labeled training pairs of each class that keep their label, above 0 and at most 1;
+                at least one of each class keeps it.
+
+        Raises:
+            CmkdError: a share out of range.
+
+        Example:
+            >>> import tempfile
+            >>> from cmkd.datasets.digits import Digits
+            >>> pack = Digits().prepare(None, Path(tempfile.mkdtemp()) / "digits").withhold(0.1)
+            >>> len(pack.rows("train", labeled=True)), len(pack.rows("train", labeled=False))
+            (110, 967)
+        """
+        if not 0 < labeled <= 1:
+            raise CmkdError(f"the share of pairs with a label must be above 0 and at most 1, got {labeled}")
+        if labeled == 1:
+            return self
+        labels = self._labels.copy()
+        train = self.rows("train", labeled=True)
+        names = self.index["id"].iloc[train]
+        places = np.array([hashlib.sha256(f"label {name}".encode()).hexdigest() for name in names])
+        for label in np.unique(self._labels[train]):
+            own = train[self._labels[train] == label]
+            order = np.argsort(places[self._labels[train] == label], kind="stable")
+            hidden = own[order[max(1, math.ceil(labeled * len(own))) :]]
+            labels[hidden] = UNLABELED
+        return Pack(self.path, self.card, self.index.assign(label=labels), labeled=labeled)
+
+    @property
+    def modalities(self) -> dict[str, Modality]:
+        """Modalities by name."""
+        return dict(self.card.modalities)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; a label is a position in it."""
+        return self.card.classes
+
+    def modality(self, name: str) -> Modality:
+        """Return one modality, or raise with the nearest valid name."""
+        if name not in self.card.modalities:
+            raise unknown_name("modality", name, self.card.modalities)
+        return self.card.modalities[name]
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return a modality's memory-mapped array ``(rows, *shape)``, read-only; missing rows are zeros."""
+        if name not in self._arrays:
+            modality = self.modality(name)
+            mapped = np.memmap(
+                self.path / modality.file, dtype=modality.dtype, mode="r", shape=(self.card.rows, *modality.shape)
+            )
+            self._arrays[name] = np.asarray(mapped)  # a plain view: numpy's subclass makes every gather slower
+        return self._arrays[name]
+
+    def rows(self, split: str, *, modalities: Sequence[str] = (), labeled: bool | None = None) -> NDArray[np.int64]:
+        """Return the positions of the pairs of a split, ascending.
+
+        Args:
+            split: ``train``, ``validation`` or ``test``.
+            modalities: keep only pairs that have all of these.
+            labeled: True keeps pairs with a label, False those without, None all.
+
+        Raises:
+            CmkdError: for an unknown split or modality.
+        """
+        if split not in SPLITS:
+            raise unknown_name("split", split, SPLITS)
+        keep = self._splits == split
+        for name in modalities:
+            keep = keep & self._present[self.modality(name).name]
+        if labeled is not None:
+            keep = keep & ((self._labels != UNLABELED) == labeled)
+        return np.flatnonzero(keep).astype(np.int64)
+
+    def batch(self, rows: NDArray[np.integer[Any]] | Tensor, modalities: Sequence[str] | None = None) -> Batch:
+        """Gather pairs: one fancy index per modality, in the stored dtype, on the CPU.
+
+        Args:
+            rows: ``(batch,)`` positions, in any order, repeats allowed.
+            modalities: which to read; all unless told otherwise.
+
+        Raises:
+            IndexError: if a position is outside the pack.
+            CmkdError: for an unknown modality.
+        """
+        positions = np.asarray(rows, dtype=np.int64).reshape(-1)
+        if positions.size and (positions.min() < 0 or positions.max() >= len(self)):
+            raise IndexError(f"rows {positions.min()} to {positions.max()} are not all within 0 to {len(self) - 1}")
+        names = list(self.card.modalities) if modalities is None else [self.modality(name).name for name in modalities]
+        return Batch(
+            {name: torch.from_numpy(self.array(name)[positions]) for name in names},
+            torch.from_numpy(self._labels[positions]),
+            torch.from_numpy(positions.copy()),
+            {name: torch.from_numpy(self._present[name][positions]) for name in names},
+        )
+
+    def verify(self, *, deep: bool = True) -> None:
+        """Check the pack's files against the card.
+
+        Args:
+            deep: also compare the sha256 of every file; otherwise sizes and the index alone.
+
+        Raises:
+            CmkdError: names the file that is truncated or changed.
+        """
+        again = Pack.open(self.path, self.card.version)
+        if not deep:
+            return
+        for name, expected in again.card.sha256.items():
+            modality = next((m for m in again.card.modalities.values() if m.file == name), None)
+            length = again.card.rows * modality.row_bytes if modality else None
+            if checksum(self.path / name, length=length) != expected:
+                raise CmkdError(f"{self.path / name} has changed since the pack was made (sha256); make the pack again")
+
+
+def _reopen(path: Path, version: int, labeled: float) -> Pack:
+    return Pack.open(path, version).withhold(labeled)
+
+
+def _read_index(folder: Path, card: Card) -> pd.DataFrame:
+    path = folder / card.index_file
+    try:
+        index = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise CmkdError(f"{path} is missing; make the pack again") from None
+    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        raise CmkdError(f"{path} is truncated or damaged; make the pack again") from error
+    columns = {"id", "label", "split", "group", *(f"has_{name}" for name in card.modalities)}
+    if len(index) != card.rows or not columns <= set(index.columns):
+        raise CmkdError(f"{path} does not fit the card: {len(index)} rows of {card.rows}; make the pack again")
+    return index

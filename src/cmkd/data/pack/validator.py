@@ -1,0 +1,179 @@
+"""What may go into a pack: names that fit each other, and chunks of pairs with nothing wrong in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cmkd.data.pack.card import SPLITS
+from cmkd.errors import CmkdError
+from cmkd.types import UNLABELED, Modality
+
+
+class ChunkValidator:
+    """Checks chunks against what was promised and against all chunks before.
+
+    Args:
+        classes: class names; a label is a position in them.
+        modalities: kinds, shapes and dtypes by name.
+        before: the index of the pairs that are in the pack already.
+
+    Raises:
+        CmkdError: a group of `before` is in two splits.
+    """
+
+    def __init__(
+        self, classes: Sequence[str], modalities: Mapping[str, Modality], before: pd.DataFrame | None = None
+    ) -> None:
+        self._classes, self._modalities = classes, modalities
+        self._ids: set[str] = set() if before is None else set(before["id"])
+        self._group_split: dict[str, str] = {}
+        if before is not None:
+            self._check_groups(before["group"].tolist(), before["split"].tolist())
+
+    def validate(
+        self,
+        ids: Sequence[str],
+        labels: Sequence[int] | NDArray[np.integer[Any]],
+        splits: Sequence[str],
+        groups: Sequence[str] | None,
+        arrays: Mapping[str, NDArray[Any]],
+        present: Mapping[str, NDArray[np.bool_]],
+    ) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
+        """Return the chunk's rows of the index and its arrays, absent rows zero; see `PackWriter.add`.
+
+        Raises:
+            CmkdError: names the first thing that is wrong; the chunk is then forgotten.
+        """
+        masks = self._masks(len(ids), arrays, present)
+        table = self._table(ids, labels, splits, groups, masks)
+        checked = {
+            name: self._values(name, np.asarray(array), masks[name], table["id"]) for name, array in arrays.items()
+        }
+        self._check_groups(table["group"].tolist(), table["split"].tolist())
+        self._ids.update(table["id"])
+        return table, checked
+
+    def _masks(
+        self, count: int, arrays: Mapping[str, NDArray[Any]], present: Mapping[str, NDArray[np.bool_]]
+    ) -> dict[str, NDArray[np.bool_]]:
+        for name in (*arrays, *present):
+            if name not in self._modalities:
+                raise CmkdError(f"modality '{name}' was not declared: {', '.join(self._modalities)}")
+        masks = {}
+        for name in self._modalities:
+            mask = np.asarray(present.get(name, np.ones(count, dtype=bool)), dtype=bool) & (name in arrays)
+            if mask.shape != (count,):
+                raise CmkdError(f"presence of '{name}' has shape {mask.shape} for {count} pairs")
+            masks[name] = mask
+        return masks
+
+    def _values(self, name: str, array: NDArray[Any], mask: NDArray[np.bool_], ids: pd.Series[str]) -> NDArray[Any]:
+        modality = self._modalities[name]
+        if array.shape != (len(mask), *modality.shape) or array.dtype != np.dtype(modality.dtype):
+            raise CmkdError(
+                f"modality '{name}' expects {(len(mask), *modality.shape)} {modality.dtype}, "
+                f"got {array.shape} {array.dtype}"
+            )
+        if not mask.all():
+            array = np.where(mask.reshape(-1, *[1] * len(modality.shape)), array, np.zeros((), array.dtype))
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0])
+            raise CmkdError(
+                f"modality '{name}' of pair '{ids.iloc[bad]}' holds NaN or infinite values: fill or drop them"
+            )
+        return np.ascontiguousarray(array, dtype=np.dtype(modality.dtype))
+
+    def _table(
+        self,
+        ids: Sequence[str],
+        labels: Sequence[int] | NDArray[np.integer[Any]],
+        splits: Sequence[str],
+        groups: Sequence[str] | None,
+        masks: Mapping[str, NDArray[np.bool_]],
+    ) -> pd.DataFrame:
+        columns = {"labels": labels, "splits": splits, "groups": ids if groups is None else groups}
+        for what, values in columns.items():
+            if len(values) != len(ids):
+                raise CmkdError(f"expected as many {what} as ids, got {len(values)} and {len(ids)}")
+        names, targets = [str(i) for i in ids], np.asarray(labels, dtype=np.int64)
+        repeated = next((name for name in names if name in self._ids), None) or _first_repeat(names)
+        if repeated is not None:
+            raise CmkdError(f"id '{repeated}' occurs twice: ids must be unique in a pack")
+        wrong = np.flatnonzero((targets < UNLABELED) | (targets >= len(self._classes)))
+        if len(wrong):
+            raise CmkdError(
+                f"label {targets[wrong[0]]} of pair '{names[wrong[0]]}' is outside the {len(self._classes)} classes"
+            )
+        unknown = next((s for s in splits if s not in SPLITS), None)
+        if unknown is not None:
+            raise CmkdError(f"unknown split '{unknown}': use {', '.join(SPLITS)}")
+        content: dict[str, Any] = {"id": names, "label": targets, "split": [str(s) for s in splits]}
+        content["group"] = [""] * len(names) if groups is None else [str(g) for g in groups]
+        return pd.DataFrame(content | {f"has_{name}": mask for name, mask in masks.items()})
+
+    def _check_groups(self, groups: Sequence[str], splits: Sequence[str]) -> None:
+        pending: dict[str, str] = {}
+        for group, split in zip(groups, splits, strict=True):
+            if not group:
+                continue
+            known = self._group_split.get(group) or pending.setdefault(group, split)
+            if known != split:
+                raise CmkdError(f"group '{group}' is in both {known} and {split}: a group must stay in one split")
+        self._group_split |= pending
+
+
+def complete_index(
+    before: pd.DataFrame | None, parts: Sequence[pd.DataFrame], modalities: Sequence[str]
+) -> pd.DataFrame:
+    """Return the index of the version that is to be committed.
+
+    Raises:
+        CmkdError: nothing was added, or a modality (or the whole split) has no train pair.
+    """
+    if not sum(map(len, parts)):
+        raise CmkdError("nothing was added: a pack needs at least one pair")
+    index = pd.concat([*([] if before is None else [before]), *parts], ignore_index=True)
+    train = index[index["split"] == "train"]
+    if train.empty:
+        raise CmkdError("no pair is in the train split: there is nothing to learn from")
+    for name in modalities:
+        if not train[f"has_{name}"].any():
+            raise CmkdError(f"modality '{name}' is missing from every train pair: leave it out or give some")
+    return index
+
+
+def _first_repeat(names: Sequence[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def check_names(
+    classes: Sequence[str],
+    modalities: Sequence[Modality],
+    rich: str | None,
+    poor: str | None,
+    co_registered: Sequence[Sequence[str]],
+) -> None:
+    """Raise `CmkdError` unless classes, modalities, roles and co-registered groups fit each other."""
+    names = [modality.name for modality in modalities]
+    if not names or _first_repeat(names) is not None:
+        raise CmkdError(f"a pack needs modalities with different names, got {names}")
+    if len(classes) < 2 or _first_repeat(list(classes)) is not None:
+        raise CmkdError(f"a pack needs at least two different classes, got {list(classes)}")
+    for name in (*(n for n in (rich, poor) if n is not None), *(n for group in co_registered for n in group)):
+        if name not in names:
+            raise CmkdError(f"'{name}' is not a modality of this pack: {', '.join(names)}")
+    by_name = {modality.name: modality for modality in modalities}
+    for group in co_registered:
+        sizes = {name: by_name[name].shape[1:] for name in group}
+        if any(by_name[name].kind != "image" for name in group) or len(set(sizes.values())) > 1:
+            raise CmkdError(f"co-registered modalities must be images of one height and width, got {sizes}")

@@ -1,0 +1,299 @@
+"""Writing packs in chunks: a new one appears whole or not at all, an append is committed by one rename."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cmkd.data.pack.card import CardFile, index_name, modality_entry
+from cmkd.data.pack.pack import Pack
+from cmkd.data.pack.statistics import summarize
+from cmkd.data.pack.validator import ChunkValidator, check_names, complete_index
+from cmkd.errors import CmkdError
+from cmkd.io import checksum, lock, remove_stale, sync_folder, temporary_sibling, write_bytes
+from cmkd.types import Modality
+
+
+class PackExistsError(CmkdError):
+    """Something is already where the pack should appear; nothing was overwritten."""
+
+
+class PackWriter:
+    """Writes a pack, or appends to one, in chunks and so in constant memory (the index aside).
+
+    A context manager: leaving it commits, leaving it by an exception removes everything it wrote. A new pack is built
+    in a hidden sibling folder and renamed. What an append leaves behind when it is killed lies beyond the end of every
+    committed version and is cut off by the next append.
+
+    Args:
+        destination: folder of the pack to make; must not exist.
+        name: short name.
+        classes: class names; a label is a position in them.
+        modalities: kinds, shapes and dtypes; their statistics are filled in on closing.
+        title: one line.
+        rich: the teacher's modality unless told otherwise.
+        poor: the student's modality unless told otherwise.
+        co_registered: groups of image modalities that share a pixel grid.
+        mirror: whether a mirrored image is as good a sample of its class.
+        cropped: whether each image is cropped to what it shows.
+        license: of the data.
+        citation: BibTeX.
+        sources: addresses of the published files.
+        split: how the split was made.
+        notes: anything a reader must know.
+
+    Raises:
+        CmkdError: the destination exists, or names do not fit each other.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "pack"
+        >>> sensor = Modality("x", "vector", (2,), "float32")
+        >>> with PackWriter(folder, name="toy", classes=["a", "b"], modalities=[sensor]) as writer:
+        ...     values = np.array([[1, 2], [3, 4]], np.float32)
+        ...     writer.add(["0", "1"], [0, 1], ["train", "test"], None, {"x": values})
+        >>> Pack.open(folder)
+        Pack(toy v1: 2 pairs, 2 classes; x vector (2,) float32)
+    """
+
+    def __init__(
+        self,
+        destination: Path | str,
+        *,
+        name: str,
+        classes: Sequence[str],
+        modalities: Sequence[Modality],
+        title: str = "",
+        rich: str | None = None,
+        poor: str | None = None,
+        co_registered: Sequence[Sequence[str]] = (),
+        mirror: bool = False,
+        cropped: bool = False,
+        license: str = "",
+        citation: str = "",
+        sources: Sequence[str] = (),
+        split: Mapping[str, Any] | None = None,
+        notes: str = "",
+    ) -> None:
+        self._destination = Path(destination)
+        check_names(classes, modalities, rich, poor, co_registered)
+        if self._destination.exists():
+            raise PackExistsError(f"{self._destination} exists: remove it or write somewhere else")
+        header = {
+            "name": name,
+            "title": title,
+            "rich": rich,
+            "poor": poor,
+            "co_registered": [list(group) for group in co_registered],
+            "mirror": mirror,
+            "cropped": cropped,
+            "license": license,
+            "citation": citation,
+            "sources": list(sources),
+            "modalities": {modality.name: modality_entry(modality) for modality in modalities},
+        }
+        try:
+            self._destination.parent.mkdir(parents=True, exist_ok=True)
+            remove_stale(self._destination)
+            folder = temporary_sibling(self._destination)
+            folder.mkdir()
+        except OSError as error:
+            raise CmkdError(f"cannot write to {self._destination.parent}: {error.strerror or error}") from error
+        self._start(folder, CardFile(header), {m.name: m for m in modalities}, tuple(classes), split, notes)
+
+    @classmethod
+    def append(
+        cls,
+        path: Path | str,
+        *,
+        classes: Sequence[str] | None = None,
+        split: Mapping[str, Any] | None = None,
+        notes: str = "",
+    ) -> PackWriter:
+        """Return a writer that adds pairs to a pack as its next version.
+
+        Args:
+            path: folder of the pack.
+            classes: the class names, if new ones come: the old ones in their order, then the new.
+            split: how the split of the new pairs was made; the last version's record unless given.
+            notes: of the new version.
+
+        Raises:
+            CmkdError: it is no pack, another writer holds it, or the old classes changed.
+        """
+        latest = Pack.open(path)
+        names = latest.classes if classes is None else tuple(classes)
+        if names[: len(latest.classes)] != latest.classes:
+            raise CmkdError(f"an append may add classes at the end only: {list(latest.classes)} became {list(names)}")
+        check_names(names, list(latest.modalities.values()), None, None, ())
+        made = cls.__new__(cls)
+        made._destination = latest.path
+        made._start(latest.path, None, latest.modalities, names, latest.card.split if split is None else split, notes)
+        return made
+
+    def _start(
+        self,
+        folder: Path,
+        card: CardFile | None,
+        modalities: dict[str, Modality],
+        classes: tuple[str, ...],
+        split: Mapping[str, Any] | None,
+        notes: str,
+    ) -> None:
+        self._folder, self._modalities, self._classes = folder, modalities, classes
+        self._split, self._notes = dict(split or {}), notes
+        self._lock = lock(folder)
+        if self._lock is None:
+            raise CmkdError(f"{folder} is being written by another process: wait for it to end")
+        # under the lock: a writer that has just ended may have committed a version since the pack was opened
+        self._card = card if card is not None else CardFile.read(folder)
+        self._old = Pack.open(folder) if card is None else None
+        self._base = len(self._old) if self._old else 0
+        for leftover in folder.glob(".*.tmp"):  # of a writer that was killed; we hold the lock
+            leftover.unlink()
+        self._files = {}
+        for modality in modalities.values():
+            file = (folder / modality.file).open("r+b" if self._old else "wb")
+            file.truncate(self._base * modality.row_bytes)
+            file.seek(0, os.SEEK_END)
+            self._files[modality.name] = file
+        self._parts: list[pd.DataFrame] = []
+        self._rows = self._base
+        self._validator = ChunkValidator(classes, modalities, self._old.index if self._old else None)
+        self._open = True
+
+    def add(
+        self,
+        ids: Sequence[str],
+        labels: Sequence[int] | NDArray[np.integer[Any]],
+        splits: Sequence[str],
+        groups: Sequence[str] | None,
+        arrays: Mapping[str, NDArray[Any]],
+        present: Mapping[str, NDArray[np.bool_]] | None = None,
+    ) -> None:
+        """Add a chunk of pairs.
+
+        Args:
+            ids: of each pair, unique in the pack.
+            labels: positions in the classes, -1 for an unlabeled pair.
+            splits: ``train``, ``validation`` or ``test``.
+            groups: what must not cross splits (a vessel, a person), empty or None where there is none.
+            arrays: modality -> ``(pairs, *shape)`` in the modality's dtype; left out where the whole chunk lacks it.
+            present: modality -> ``(pairs,)`` bool; all True unless given. Rows that are absent are stored as zeros.
+
+        Raises:
+            CmkdError: sizes, shapes or dtypes differ from what was promised, a value is NaN or infinite, an id repeats,
+                a label or split is unknown, or a group is in two splits. Nothing of the chunk is then kept.
+        """
+        count = len(ids)
+        table, checked = self._validator.validate(ids, labels, splits, groups, arrays, present or {})
+        try:
+            for name, file in self._files.items():
+                if name in checked:
+                    file.write(checked[name].data)
+                else:
+                    file.seek(count * self._modalities[name].row_bytes, os.SEEK_CUR)
+        except OSError as error:
+            raise CmkdError(f"cannot write {self._folder}: {error.strerror or error}") from error
+        self._parts.append(table)
+        self._rows += count
+
+    def close(self) -> Pack:
+        """Compute the statistics, make everything durable, commit, and return the pack.
+
+        Raises:
+            CmkdError: nothing was added, or a modality (or the whole split) has no train pair.
+        """
+        try:
+            self._commit()
+        except BaseException as error:
+            self.discard()
+            if isinstance(error, OSError):
+                raise CmkdError(f"cannot write {self._destination}: {error.strerror or error}") from error
+            raise
+        self._release()
+        return Pack.open(self._destination)
+
+    def _commit(self) -> None:
+        index = complete_index(self._old.index if self._old else None, self._parts, list(self._modalities))
+        statistics, sha256 = {}, {}
+        for name, modality in self._modalities.items():
+            file = self._files[name]
+            file.truncate(self._rows * modality.row_bytes)  # extends over the zeros of a missing tail
+            file.flush()
+            os.fsync(file.fileno())
+            use = (index["split"] == "train").to_numpy() & index[f"has_{name}"].to_numpy()
+            (mean, std), sha256[modality.file] = summarize(self._folder / modality.file, modality, use)
+            statistics[name] = {"mean": list(mean), "std": list(std)}
+        version = len(self._card.versions) + 1
+        sha256[index_name(version)] = _write_index(index, self._folder / index_name(version))
+        self._card.versions.append(
+            {
+                "version": version,
+                "rows": self._rows,
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                "classes": list(self._classes),
+                "split": self._split,
+                "notes": self._notes,
+                "statistics": statistics,
+                "sha256": sha256,
+            }
+        )
+        self._card.write(self._folder)
+        if self._old is None:
+            self._rename()
+
+    def _rename(self) -> None:
+        try:
+            os.rename(self._folder, self._destination)
+        except OSError as error:
+            if self._destination.exists():
+                raise PackExistsError(f"{self._destination} appeared meanwhile: nothing was overwritten") from error
+            raise CmkdError(f"cannot write {self._destination}: {error.strerror or error}") from error
+        sync_folder(self._destination.parent)
+
+    def discard(self) -> None:
+        """Remove everything this writer wrote; a pack that is appended to stays at its last version."""
+        if not self._open:
+            return
+        if self._old is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        else:
+            # what is on disk decides: an interrupt may come after the card was replaced, and that was the commit
+            kept = int(CardFile.read(self._folder).versions[-1]["rows"])
+            for name, file in self._files.items():
+                file.truncate(kept * self._modalities[name].row_bytes)
+        self._release()
+
+    def _release(self) -> None:
+        self._open = False
+        for file in self._files.values():
+            file.close()
+        if self._lock is not None and self._lock >= 0:
+            os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.discard()
+        elif self._open:
+            self.close()
+
+
+def _write_index(index: pd.DataFrame, path: Path) -> str:
+    content = index.to_parquet(index=False)
+    write_bytes(path, content)
+    return checksum([content])

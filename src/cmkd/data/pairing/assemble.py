@@ -1,0 +1,163 @@
+"""From paired capture lists to a manifest, and a record of every capture that found no partner."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.pairing.captures import Captures
+from cmkd.data.pairing.matching import Gate, Matching, match, nearest
+from cmkd.errors import CmkdError
+from cmkd.io import write_bytes
+
+_RECORD = ("list", "id", "state", "partner", "seconds", "meters", "says")
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What became of the captures of all lists.
+
+    Args:
+        manifest: the file that was written.
+        record: ``<manifest>.pairing.csv`` beside it: a row per capture that was paired or left alone.
+        pairs: rows of the manifest that have two modalities at least.
+        matchings: name of each further list -> how it was paired with the first.
+        unmatched: name of a list -> ids that found no partner.
+        disagreeing: ids of pairs whose lists give different labels; their label is left empty.
+    """
+
+    manifest: Path
+    record: Path
+    pairs: int
+    matchings: dict[str, Matching]
+    unmatched: dict[str, list[str]]
+    disagreeing: list[str]
+
+
+def assemble(
+    lists: Sequence[Captures],
+    manifest: Path,
+    gate: Gate,
+    *,
+    offsets: Sequence[float] | None = None,
+    keep_unmatched: bool = False,
+) -> Assembly:
+    """Pair lists with the first of them, and write a manifest with one column of files per list.
+
+    Args:
+        lists: two or more, with different names.
+        manifest: CSV file to write; must not exist, and must lie in a folder that holds all the files.
+        gate: tolerances.
+        offsets: seconds by which the clock of each further list is ahead of the first one's; zeros unless given.
+        keep_unmatched: also write captures without a partner, with empty cells for what they lack.
+
+    Raises:
+        CmkdError: the manifest exists or lies where paths would leave its folder, no pair was found, or the lists
+            cannot be compared.
+    """
+    first, *others = lists
+    names = [captures.name for captures in lists]
+    if len(set(names)) < len(names) or len(names) < 2:
+        raise CmkdError(f"two lists or more with different names are needed, got {', '.join(names)}: give --names")
+    if manifest.exists():
+        raise CmkdError(f"{manifest} exists: remove it or write somewhere else")
+    cells = {captures.name: _relative(captures, manifest) for captures in lists}
+    shifts = list(offsets) if offsets is not None else [0.0] * len(others)
+    matchings = {o.name: match(first, o, gate, offset=s) for o, s in zip(others, shifts, strict=True)}
+    partners = {name: dict(found.rows.tolist()) for name, found in matchings.items()}
+    paired = [row for row in range(len(first)) if any(row in found for found in partners.values())]
+    if not paired:
+        raise CmkdError(
+            f"no capture of {first.name} has a partner within {gate.seconds:g} s"
+            + (f" and {gate.meters:g} m" if gate.meters else "")
+            + ": make the tolerances larger, or look for an offset of the clocks with --offset auto"
+        )
+    groups = [
+        [(first, row), *((o, partners[o.name][row]) for o in others if row in partners[o.name])] for row in paired
+    ]
+    alone = {first.name: sorted(set(range(len(first))) - set(paired))}
+    alone |= {o.name: sorted(set(range(len(o))) - set(partners[o.name].values())) for o in others}
+    left = [(captures, row) for captures in lists for row in alone[captures.name]]
+    rows, disagreeing = _rows(groups + ([[one] for one in left] if keep_unmatched else []), cells)
+    record = manifest.with_name(f"{manifest.stem}.pairing.csv")
+    try:
+        write_bytes(record, _csv(_RECORD, _record(first, others, matchings, alone, gate)))
+        write_bytes(manifest, _csv(tuple(rows[0]), [list(row.values()) for row in rows]))
+    except OSError as error:
+        raise CmkdError(f"cannot write {manifest}: {error.strerror or error}") from error
+    unmatched = {captures.name: [captures.ids[row] for row in alone[captures.name]] for captures in lists}
+    return Assembly(manifest, record, len(groups), matchings, unmatched, disagreeing)
+
+
+def _relative(captures: Captures, manifest: Path) -> list[str]:
+    """Return the files as a manifest names them: relative to its folder, and inside it."""
+    home, start = captures.source.parent.resolve(), manifest.parent.resolve()
+    cells = [os.path.relpath(home / file, start) for file in captures.files]
+    outside = next((cell for cell in cells if cell.split(os.sep)[0] == ".."), None)
+    if outside is not None:
+        common = os.path.commonpath([home / file for file in captures.files] + [start])
+        raise CmkdError(f"'{outside}' leaves the folder of {manifest}: write to {Path(common) / manifest.name} instead")
+    return [Path(cell).as_posix() for cell in cells]
+
+
+def _rows(
+    groups: Sequence[Sequence[tuple[Captures, int]]], cells: dict[str, list[str]]
+) -> tuple[list[dict[str, str]], list[str]]:
+    """Return the manifest's rows, and the ids whose lists disagree on the label."""
+    rows, disagreeing = [], []
+    seen: set[str] = set()
+    for members in groups:
+        captures, row = members[0]
+        name = captures.ids[row] if captures.ids[row] not in seen else f"{captures.name}:{captures.ids[row]}"
+        seen.add(name)
+        labels = {c.labels[r] for c, r in members} - {""}
+        if len(labels) > 1:
+            disagreeing.append(name)
+        group = next((c.groups[r] for c, r in members if c.groups[r]), "")
+        entry = {"id": name, "label": labels.pop() if len(labels) == 1 else "", "group": group}
+        rows.append(entry | dict.fromkeys(cells, "") | {c.name: cells[c.name][r] for c, r in members})
+    return rows, disagreeing
+
+
+def _record(
+    first: Captures, others: Sequence[Captures], matchings: dict[str, Matching], alone: dict[str, list[int]], gate: Gate
+) -> list[list[str]]:
+    lines = []
+    for other in others:
+        found = matchings[other.name]
+        for (row, partner), late, meters in zip(found.rows, found.late, found.meters, strict=True):
+            ids = first.ids[row], other.ids[partner]
+            lines.append([other.name, ids[1], "paired", ids[0], f"{late:.3f}", f"{meters:.1f}", ""])
+        lines += _alone(other, first, alone[other.name], gate, -found.offset)
+    near = others[0]
+    return lines + _alone(first, near, alone[first.name], gate, matchings[near.name].offset)
+
+
+def _alone(one: Captures, other: Captures, rows: list[int], gate: Gate, offset: float) -> list[list[str]]:
+    """Say of each capture without a partner how far the nearest one is."""
+    lines = []
+    for row, (place, late, meters) in zip(rows, nearest(one, other, rows, gate, offset), strict=True):
+        within = abs(late) <= gate.seconds and (gate.meters is None or meters <= gate.meters)
+        says = f"the nearest of {other.name} " + ("was taken by another" if within else "is too far")
+        lines.append([one.name, one.ids[row], "unmatched", other.ids[place], f"{late:.3f}", f"{meters:.1f}", says])
+    return lines
+
+
+def _csv(header: Sequence[str], lines: Sequence[Sequence[str]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    return text.getvalue().encode()
+
+
+def spread(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the median and the 95th percentile of the absolute values."""
+    return float(np.median(values)), float(np.quantile(np.abs(values), 0.95))

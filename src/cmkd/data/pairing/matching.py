@@ -1,0 +1,220 @@
+"""Pairing captures by time and place: one to one, within tolerances, with nothing lost in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.pairing.captures import Captures, ground_distance
+from cmkd.errors import CmkdError
+
+SEARCH = 3600.0
+"""Seconds to either side within which a clock's offset is looked for."""
+MOST_CANDIDATES = 10_000_000
+"""Candidate pairs beyond which the tolerances are taken for a mistake."""
+
+
+class Gate(NamedTuple):
+    """What still counts as the same instant and place.
+
+    Args:
+        seconds: largest difference in time.
+        meters: largest distance over the ground; None to pair by time alone.
+    """
+
+    seconds: float
+    meters: float | None = None
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Captures of one list paired with those of another.
+
+    Args:
+        rows: ``(pairs, 2)`` positions in the first and the second list.
+        late: ``(pairs,)`` seconds by which the second is later, after the offset was taken off.
+        meters: ``(pairs,)`` distance over the ground.
+        offset: seconds taken off the second list's times.
+        contested: captures of the first list that had more than one candidate.
+    """
+
+    rows: NDArray[np.int64]
+    late: NDArray[np.float64]
+    meters: NDArray[np.float64]
+    offset: float
+    contested: int
+
+
+def match(first: Captures, second: Captures, gate: Gate, *, offset: float = 0.0) -> Matching:
+    """Pair two lists one to one: the assignment whose sum of squared misfits is least.
+
+    A pair's misfit is half the sum of its squared time and distance, each as a part of its tolerance; it is 1 at
+    most, which is also what leaving a capture alone costs. So no capture is paired beyond a tolerance, and as many as
+    can be are paired. The whole of it is solved at once, since a choice of the nearest first can take the partner that
+    another capture needs: of 300 simulated captures 10 s apart with 2.5 s of jitter on both clocks, a tolerance of 9 s
+    and none lost, 4 % of the pairs were wrong instead of 10 %. Where captures are missing and the tolerance is wider
+    than their interval, the order turns (jitter 0.7 s, a fifth missing, 15 s: 13 % instead of 7 %), so choose it below
+    half the interval; at 5 s both had 0.1 %. Candidates come from a tree over time and place, and the assignment is
+    sparse: memory and time grow with the candidates, not with the product of the lists.
+
+    Args:
+        first: one list.
+        second: another, whose times are in the same units and whose places are of the same kind.
+        gate: tolerances.
+        offset: seconds by which the second list's clock is ahead.
+
+    Raises:
+        CmkdError: the lists cannot be compared, a tolerance is not positive, or it lets nearly everything through.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from cmkd.data.pairing.captures import read_captures
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name, lines in (("optical", ["a,0,0,0", "b,60,0,0"]), ("radar", ["c,61,30,0", "d,2,0,40"])):
+        ...     text = chr(10).join(["path,time,x,y", *lines])
+        ...     _ = (folder / f"{name}.csv").write_text(text)
+        >>> lists = [read_captures(folder / f"{name}.csv") for name in ("optical", "radar")]
+        >>> found = match(*lists, Gate(seconds=5, meters=100))
+        >>> found.rows.tolist(), found.late.tolist(), found.meters.tolist()
+        ([[0, 1], [1, 0]], [2.0, 1.0], [40.0, 30.0])
+    """
+    _check(first, second, gate)
+    rows, late, meters = _candidates(first, second, gate, offset)
+    chosen = _assign(rows, _misfit(late, meters, gate), (len(first), len(second)))
+    contested = int((np.bincount(rows[:, 0], minlength=len(first)) > 1).sum())
+    return Matching(rows[chosen], late[chosen], meters[chosen], offset, contested)
+
+
+def estimate_offset(first: Captures, second: Captures, gate: Gate, *, search: float = SEARCH) -> tuple[float, int]:
+    """Return by how many seconds the second list's clock is ahead, and how many captures say so.
+
+    The differences in time of all captures near enough in place are counted in steps of the tolerance; the fullest
+    two steps are where most captures agree, and the median there is the offset. Where places say nothing and captures
+    come at even intervals, every multiple of the interval looks alike: the one nearest zero of equals is returned.
+
+    Args:
+        first: one list.
+        second: another.
+        gate: tolerances; the one in time is the step.
+        search: largest offset, s.
+
+    Raises:
+        CmkdError: as `match`; also where no capture is near another within the search.
+    """
+    _check(first, second, gate)
+    rows, late, _ = _candidates(first, second, Gate(search, gate.meters), 0.0)
+    if not len(rows):
+        raise CmkdError(f"no capture of {second.name} is within {search:g} s and the distance of one of {first.name}")
+    steps = np.floor((late + search) / gate.seconds).astype(np.int64)
+    counts = np.bincount(steps, minlength=int(2 * search / gate.seconds) + 2)
+    sums = counts[:-1] + counts[1:]
+    centers = (np.arange(len(sums)) + 1) * gate.seconds - search
+    fullest = np.flatnonzero(sums == sums.max())
+    center = centers[fullest[np.abs(centers[fullest]).argmin()]]
+    offset = float(center)
+    for _ in range(2):  # the second time around the median, so that the steps' places do not matter
+        near = np.abs(late - offset) <= gate.seconds
+        offset = float(np.median(late[near]))
+    return offset, len(np.unique(rows[np.abs(late - offset) <= gate.seconds, 0]))
+
+
+def nearest(
+    first: Captures, second: Captures, rows: Sequence[int], gate: Gate, offset: float
+) -> list[tuple[int, float, float]]:
+    """Return for captures of the first list the nearest of the second, by the larger part of a tolerance.
+
+    Returns:
+        Position in the second list, seconds it is later, and distance in meters, of each.
+    """
+    from scipy.spatial import KDTree
+
+    if not len(rows):
+        return []
+    picked = np.asarray(rows, dtype=np.int64)
+    _, others = KDTree(_scaled(second, gate, offset)).query(_scaled(first, gate, 0.0)[picked], p=np.inf)
+    late, meters = _misses(first, second, np.column_stack([picked, others]), offset)
+    return [
+        (int(other), float(later), float(far))
+        for other, later, far in zip(np.atleast_1d(others), late, meters, strict=True)
+    ]
+
+
+def _check(first: Captures, second: Captures, gate: Gate) -> None:
+    if not gate.seconds > 0 or (gate.meters is not None and not gate.meters > 0):
+        raise CmkdError(f"tolerances must be positive, got {gate.seconds} s and {gate.meters} m")
+    if first.dated != second.dated:
+        which = [c.source for c in (first, second) if not c.dated]
+        raise CmkdError(f"one list has dates and {which[0]} has seconds: give both in one way")
+    if gate.meters is None:
+        return
+    for captures in (first, second):
+        if captures.place is None:
+            raise CmkdError(f"{captures.source} has no latitude and longitude, or x and y: leave --meters out")
+    if first.geographic != second.geographic:
+        raise CmkdError(
+            f"{first.source} and {second.source} give places in different ways: use degrees or meters in both"
+        )
+
+
+def _scaled(captures: Captures, gate: Gate, offset: float) -> NDArray[np.float64]:
+    """Return ``(captures, 1 or 4)`` coordinates in tolerances."""
+    time = ((captures.seconds - offset) / gate.seconds)[:, None]
+    return time if gate.meters is None else np.column_stack([time, captures.points() / gate.meters])
+
+
+def _candidates(
+    first: Captures, second: Captures, gate: Gate, offset: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return all pairs within the gate, the seconds the second is later, and the meters between."""
+    from scipy.spatial import KDTree
+
+    trees = [KDTree(_scaled(captures, gate, at)) for captures, at in ((first, 0.0), (second, offset))]
+    slack = 1 + 1e-9
+    if (count := trees[0].count_neighbors(trees[1], slack, p=np.inf)) > MOST_CANDIDATES:
+        raise CmkdError(f"{count} pairs are within the tolerances: make --seconds or --meters smaller")
+    found = trees[0].sparse_distance_matrix(trees[1], slack, p=np.inf, output_type="ndarray")
+    rows = np.column_stack([found["i"], found["j"]]).astype(np.int64)
+    rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
+    late, meters = _misses(first, second, rows, offset)
+    within = np.abs(late) <= gate.seconds  # the tree's box is a little larger: a chord is shorter than its arc
+    if gate.meters is not None:
+        within &= meters <= gate.meters
+    return rows[within], late[within], meters[within]
+
+
+def _misses(
+    first: Captures, second: Captures, rows: NDArray[np.int64], offset: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    late = second.seconds[rows[:, 1]] - offset - first.seconds[rows[:, 0]]
+    if first.place is None or second.place is None or first.geographic != second.geographic:
+        return late, np.zeros(len(rows))
+    places = first.place[rows[:, 0]], second.place[rows[:, 1]]
+    return late, ground_distance(*places, geographic=first.geographic)
+
+
+def _misfit(late: NDArray[np.float64], meters: NDArray[np.float64], gate: Gate) -> NDArray[np.float64]:
+    time = (late / gate.seconds) ** 2
+    return time if gate.meters is None else (time + (meters / gate.meters) ** 2) / 2
+
+
+def _assign(rows: NDArray[np.int64], misfit: NDArray[np.float64], sizes: tuple[int, int]) -> NDArray[np.int64]:
+    """Return which candidates make the assignment of least cost, where a capture left alone costs 1."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    if not len(rows):
+        return np.zeros(0, np.int64)
+    count, others = sizes
+    # each capture of the first list may be left alone with a partner of its own; 1 on all, as a zero would be no edge
+    alone = np.arange(count)
+    start, end = np.concatenate([rows[:, 0], alone]), np.concatenate([rows[:, 1], others + alone])
+    cost = np.concatenate([misfit, np.full(count, 1 + 1e-9)]) + 1
+    chosen = min_weight_full_bipartite_matching(csr_array((cost, (start, end)), shape=(count, others + count)))
+    partner = np.empty(count, np.int64)
+    partner[chosen[0]] = chosen[1]
+    return np.flatnonzero(partner[rows[:, 0]] == rows[:, 1])

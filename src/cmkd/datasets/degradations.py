@@ -1,0 +1,291 @@
+"""What a poorer sensor sees of an image: named, seeded degradations with a severity from 0 to 1.
+
+Each is a pure function of images, severity and randomness. Images are ``(n, channels, height, width)`` intensities from
+0 (black) to 1 (white). Lengths are stated as fractions of the image's height, so that one severity means the same at
+28 and at 64 pixels. With `PerImage` the random numbers of an image depend on the seed and the image alone, not on its
+neighbors, so the result is the same in whatever chunks and subsets images are degraded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.errors import CmkdError, unknown_name
+
+BLUR = 0.15
+"""Standard deviation of the point spread function as a fraction of the image's height, at severity 1."""
+LOOKS = 0.5
+"""Looks averaged at severity 1; fewer looks, stronger speckle."""
+NOISE = 0.15
+"""Standard deviation of the receiver noise over the full range of intensities, at severity 1."""
+PHOTONS = 1e4
+"""Photons that a white pixel collects at severity 0; one remains at severity 1."""
+READ_NOISE = 1.0
+"""Standard deviation of the read-out noise in electrons."""
+FLOOR = (-80.0, -20.0)
+"""Noise floor of a spectrogram at severity 0 and 1, in dB below a white image's constant part."""
+EDGE = (0.01, 0.13)
+"""Change of intensity from pixel to pixel that makes a stroke, at severity 0 and 1."""
+LOST, FALSE = 0.4, 0.05
+"""Share of strokes that are lost, and of empty pixels that carry a stroke, at severity 1."""
+COARSE = 0.75
+"""Share of the rows and columns of pixels that is given up at severity 1."""
+
+Values = NDArray[np.floating[Any]]
+Name = Literal["speckle", "blur", "sketch", "low_light", "spectrogram", "few_bits"]
+
+
+class PerImage:
+    """Random numbers that depend on a seed and on an image's key alone; draws as `numpy.random.Generator` does.
+
+    Args:
+        seed: of the data set.
+        keys: one number per image, such as `image_key` gives.
+
+    Raises:
+        CmkdError: the seed is negative.
+
+    Example:
+        >>> pair, alone = PerImage(0, [7, 8]).normal(0, 1, (2, 3)), PerImage(0, [8]).normal(0, 1, (1, 3))
+        >>> bool((pair[1] == alone[0]).all())
+        True
+    """
+
+    def __init__(self, seed: int, keys: Sequence[int]) -> None:
+        if seed < 0:
+            raise CmkdError(f"seed {seed} is negative: give 0 or more")
+        self._generators = [np.random.default_rng([seed, key]) for key in keys]
+
+    def gamma(self, shape: float, scale: float, size: tuple[int, ...]) -> NDArray[np.float64]:
+        """Draw ``size``, the images first, from a gamma distribution."""
+        return np.stack([generator.gamma(shape, scale, size[1:]) for generator in self._generators])
+
+    def normal(self, loc: float, scale: float, size: tuple[int, ...]) -> NDArray[np.float64]:
+        """Draw ``size`` from a normal distribution."""
+        return np.stack([generator.normal(loc, scale, size[1:]) for generator in self._generators])
+
+    def random(self, size: tuple[int, ...]) -> NDArray[np.float64]:
+        """Draw ``size`` uniformly from [0, 1)."""
+        return np.stack([generator.random(size[1:]) for generator in self._generators])
+
+    def poisson(self, lam: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+        """Draw a count for each expectation ``(images, ...)``."""
+        pairs = zip(self._generators, lam, strict=True)
+        return np.stack([generator.poisson(expected) for generator, expected in pairs])
+
+
+Randomness = np.random.Generator | PerImage
+
+
+def image_key(name: str) -> int:
+    """Return a number of 64 bits for an image's name, the same on every machine.
+
+    Example:
+        >>> image_key("train00001") == image_key("train00001") != image_key("train00002")
+        True
+    """
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+
+
+def gray(images: Values) -> Values:
+    """Return ``(n, 1, height, width)``: the luma of three channels (ITU-R BT.601), or the one channel there is."""
+    if images.shape[1] == 1:
+        return images
+    return np.tensordot(images, np.array([0.299, 0.587, 0.114]), axes=(1, 0))[:, None]
+
+
+def speckle(
+    images: Values,
+    *,
+    severity: float,
+    generator: Randomness,
+    full_scale: float = 1.0,
+    outside: Literal["nearest", "constant"] = "nearest",
+) -> NDArray[np.float32]:
+    """Return what a small coherent sensor (radar, sonar) sees: blurred, speckled, with receiver noise.
+
+    ``gamma * (psf convolved with image) + noise``: a Gaussian point spread function of ``BLUR * severity`` heights;
+    multiplicative speckle, gamma-distributed with mean 1 and variance ``1/looks``, ``looks = LOOKS / severity²`` (the
+    intensity of a multi-look coherent image); additive Gaussian noise of ``NOISE * severity`` of the full scale.
+
+    Args:
+        images: ``(..., height, width)`` intensities, 0 to `full_scale`.
+        severity: 0 (the image itself) to 1.
+        generator: source of randomness.
+        full_scale: intensity of white.
+        outside: what lies beyond the edge: ``nearest`` repeats it, ``constant`` is black.
+
+    Returns:
+        float32 intensities of the same shape, not clipped.
+
+    Example:
+        >>> image = np.full((1, 8, 8), 4.0)
+        >>> bool((speckle(image, severity=0.0, generator=np.random.default_rng(0)) == image).all())
+        True
+    """
+    from scipy.ndimage import gaussian_filter
+
+    if severity == 0:
+        return images.astype(np.float32)
+    width = BLUR * images.shape[-2] * severity
+    sigma = (0.0,) * (images.ndim - 2) + (width, width)
+    blurred = gaussian_filter(images.astype(np.float64), sigma=sigma, mode=outside)
+    looks = LOOKS / severity**2
+    speckled = blurred * generator.gamma(looks, 1 / looks, images.shape)
+    return (speckled + generator.normal(0.0, NOISE * severity * full_scale, images.shape)).astype(np.float32)
+
+
+def _amplitude(images: Values, severity: float, generator: Randomness) -> Values:
+    """Return the amplitude that a radar records in 8 bits: twice the amplitude of white is full scale."""
+    intensity = speckle(gray(images), severity=severity, generator=generator)
+    return np.sqrt(np.maximum(intensity, 0.0)) / 2.0
+
+
+def _blur(images: Values, severity: float, generator: Randomness) -> Values:
+    """Defocus: a Gaussian point spread function of ``BLUR * severity`` heights; colors stay."""
+    from scipy.ndimage import gaussian_filter
+
+    width = BLUR * images.shape[-2] * severity
+    blurred: Values = gaussian_filter(images, sigma=(0.0, 0.0, width, width), mode="nearest")
+    return blurred
+
+
+def _sketch(images: Values, severity: float, generator: Randomness) -> Values:
+    """Draw strokes of 1 where the intensity changes by more than a threshold, and 0 elsewhere.
+
+    The slope is Sobel's, in intensity per pixel; the threshold runs from ``EDGE[0]`` to ``EDGE[1]``. Each pixel of a
+    stroke is lost with the probability ``LOST * severity``; every other one shows a false stroke with ``FALSE *
+    severity``. Color, shading and the strength of edges are gone at any severity.
+    """
+    from scipy.ndimage import correlate1d
+
+    values = gray(images)
+    # not scipy's sobel, which smooths along every other axis, images and channels too
+    across, down = (
+        correlate1d(
+            correlate1d(values, [-0.5, 0.0, 0.5], along, mode="nearest"), [0.25, 0.5, 0.25], other, mode="nearest"
+        )
+        for along, other in ((-1, -2), (-2, -1))
+    )
+    slope = np.hypot(across, down)
+    strokes = slope > EDGE[0] + (EDGE[1] - EDGE[0]) * severity
+    draw = generator.random(values.shape)
+    return np.where(strokes, draw >= LOST * severity, draw < FALSE * severity).astype(np.float32)
+
+
+def _low_light(images: Values, severity: float, generator: Randomness) -> Values:
+    """Count few photons, in gray: Poisson-distributed counts with read-out noise.
+
+    White gives ``PHOTONS ** (1 - severity)`` photons. Full scale is white and five standard deviations; what lies
+    outside is clipped, as by a converter.
+    """
+    white: float = PHOTONS ** (1.0 - severity)
+    counts = generator.poisson(gray(images) * white)
+    electrons = counts + generator.normal(0.0, READ_NOISE, counts.shape)
+    recorded: Values = electrons / (white + 5.0 * np.sqrt(white + READ_NOISE**2))
+    return recorded
+
+
+def _spectrogram(images: Values, severity: float, generator: Randomness) -> Values:
+    """Show the power spectrum of every column, as a receiver that measures no phase does: frequency over position.
+
+    Rows are frequencies from 0 (top) to half a cycle per pixel, each shown twice to keep the height; the value is dB
+    from -80 (0) to 0 (1), where 0 dB is a white column. Noise of a floor from ``FLOOR[0]`` to ``FLOOR[1]`` dB is added
+    to the power (exponentially distributed, as a noise periodogram is). Where a thing is along a column is lost.
+    """
+    values = gray(images)
+    height = values.shape[-2]
+    window = np.hanning(height + 2)[1:-1, None]
+    power = np.square(np.abs(np.fft.rfft(values * window, axis=-2)) / window.sum())
+    floor = 10.0 ** ((FLOOR[0] + (FLOOR[1] - FLOOR[0]) * severity) / 10.0)
+    power = power + generator.gamma(1.0, floor, power.shape)
+    level = 1.0 + 10.0 * np.log10(np.maximum(power, 1e-8)) / 80.0
+    return np.repeat(level, 2, axis=-2)[:, :, :height]
+
+
+def _few_bits(images: Values, severity: float, generator: Randomness) -> Values:
+    """Send few pixels of few bits, in gray, as over a slow link: averaged to a coarser grid, dithered and rounded.
+
+    The grid has ``1 - COARSE * severity`` of the rows and columns, at least two; a pixel has ``8 - 7 * severity`` bits,
+    rounded. The dither is uniform over one step. The result is shown at the old size.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    height, width = images.shape[-2:]
+    size = [max(2, round(side * (1.0 - COARSE * severity))) for side in (height, width)]
+    averaged = F.interpolate(torch.from_numpy(np.ascontiguousarray(gray(images))), size=size, mode="area").numpy()
+    top = 2 ** round(8 - 7 * severity) - 1
+    sent = np.floor(averaged * top + generator.random(averaged.shape)).clip(0, top) / top
+    # torch says which pixel is nearest and numpy takes it: torch's aligned memory, of the size of a block, would leave
+    # holes between what a pack's writer keeps, and the process would grow with every block
+    places = np.arange(size[0] * size[1], dtype=np.float64).reshape(1, 1, *size)
+    nearest = F.interpolate(torch.from_numpy(places), size=[height, width], mode="nearest").numpy().astype(np.int64)
+    shown: Values = sent.reshape(*sent.shape[:2], -1)[..., nearest[0, 0]]
+    return shown
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """One entry of `DEGRADATIONS`.
+
+    Args:
+        apply: the function of images, severity and randomness; values outside 0 to 1 are clipped by its recorder.
+        title: what it stands for.
+        gray: whether colors are lost.
+        co_registered: whether a pixel still shows the place it showed.
+    """
+
+    apply: Callable[[Values, float, Randomness], Values]
+    title: str
+    gray: bool = True
+    co_registered: bool = True
+
+
+DEGRADATIONS: Mapping[str, Degradation] = {
+    "speckle": Degradation(_amplitude, "low resolution, speckle and receiver noise (amplitude of a coherent sensor)"),
+    "blur": Degradation(_blur, "defocus", gray=False),
+    "sketch": Degradation(_sketch, "edges alone, some lost and some false"),
+    "low_light": Degradation(_low_light, "gray, few photons and read-out noise"),
+    "spectrogram": Degradation(_spectrogram, "power spectra of the columns over a noise floor", co_registered=False),
+    "few_bits": Degradation(_few_bits, "gray, few pixels of few bits"),
+}
+
+
+def check_severity(severity: float) -> float:
+    """Return the severity, or raise where it is outside 0 to 1."""
+    if not 0.0 <= severity <= 1.0:
+        raise CmkdError(f"severity {severity} is outside 0 to 1")
+    return float(severity)
+
+
+def degrade(images: NDArray[np.uint8], name: str, *, severity: float, generator: Randomness) -> NDArray[np.uint8]:
+    """Return what the poorer sensor records of `images`, in 8 bits.
+
+    Args:
+        images: ``(n, channels, height, width)`` of one or three channels, 0 black to 255 white.
+        name: of `DEGRADATIONS`.
+        severity: 0 (mildest) to 1.
+        generator: source of randomness.
+
+    Returns:
+        ``(n, channels or 1, height, width)``: 255 is the recorder's full scale, beyond which it is clipped.
+
+    Raises:
+        CmkdError: an unknown name, or a severity outside 0 to 1.
+
+    Example:
+        >>> photo = np.full((2, 3, 16, 16), 200, np.uint8)
+        >>> degrade(photo, "few_bits", severity=1.0, generator=PerImage(0, [1, 2])).shape
+        (2, 1, 16, 16)
+    """
+    if name not in DEGRADATIONS:
+        raise unknown_name("degradation", name, DEGRADATIONS)
+    values = DEGRADATIONS[name].apply(images / np.float32(255.0), check_severity(severity), generator)
+    return np.rint(values.clip(0.0, 1.0) * 255.0).astype(np.uint8)

@@ -1,0 +1,175 @@
+"""Getting published files: downloaded where they are not there, and compared with the published checksums."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmkd.datasets.base import Source
+from cmkd.datasets.formats.archive import unpacked
+from cmkd.errors import CmkdError
+from cmkd.io import checksum, locked
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+TIMEOUT = (10.0, 60.0)
+"""Seconds to wait for a connection and for the next bytes."""
+BLOCK_BYTES = 2**16
+
+
+def fetch(sources: Sequence[Source], folder: Path) -> Path:
+    """Download the files that `folder` lacks, and return it.
+
+    A download that was interrupted is taken up where it stopped; a second process waits for the first. A file appears
+    under its name once its checksum is right; pooch sees to that.
+
+    Args:
+        sources: the files; all have checksums.
+        folder: where they go; made if need be.
+
+    Raises:
+        CmkdError: an address cannot be reached, or what it offers has another checksum; the line names the address and
+            the path where a file that was got otherwise is looked for.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CmkdError(f"cannot write to {folder}: {error.strerror or error}") from error
+    with locked(folder, wait=True):
+        for source in sources:
+            if not (folder / source.name).exists():
+                _download(source, folder / source.name)
+    return folder
+
+
+def _download(source: Source, target: Path) -> None:
+    import pooch
+    import requests
+
+    known = f"sha256:{source.sha256}" if source.sha256 else f"md5:{source.md5}"
+    logger = pooch.get_logger()
+    level, _ = logger.level, logger.setLevel(logging.WARNING)
+    try:
+        pooch.retrieve(source.url, known, target.name, target.parent, downloader=_Resumed(target))
+    except (requests.RequestException, OSError) as error:
+        reason = type(error).__name__ if isinstance(error, requests.RequestException) else error.strerror
+        raise CmkdError(f"cannot download {source.url} ({reason}): get it elsewhere and put it at {target}") from error
+    except ValueError as error:  # pooch's word for a wrong checksum
+        raise CmkdError(
+            f"{source.url} offers another file than was published (its checksum is not {known}): get it elsewhere "
+            f"and put it at {target}"
+        ) from error
+    finally:
+        logger.setLevel(level)
+
+
+class _Resumed:
+    """A downloader for pooch that keeps what has arrived beside the target, and goes on from there."""
+
+    def __init__(self, target: Path) -> None:
+        self._part = target.with_name(f".{target.name}.part")
+
+    def __call__(self, url: str, output_file: str, pooch: object) -> None:
+        """Download `url` to `output_file`; raises requests' errors."""
+        import requests
+
+        have = self._part.stat().st_size if self._part.exists() else 0
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            if response.status_code == 416:  # there is nothing behind what has arrived: the checksum decides
+                os.replace(self._part, output_file)
+                return
+            response.raise_for_status()
+            if response.status_code != 206:
+                have = 0
+            length = int(response.headers.get("Content-Length", 0))
+            with self._part.open("ab" if have else "wb") as file, _bar(Path(url).name) as tell:
+                for block in response.iter_content(BLOCK_BYTES):
+                    file.write(block)
+                    tell(file.tell(), have + length or None)
+                arrived = file.tell()
+        if length and arrived < have + length:
+            raise requests.ConnectionError("the connection ended early")
+        os.replace(self._part, output_file)
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Any]:
+    """Give a callback of bytes: a bar on a terminal, a line per tenth elsewhere; both on the error stream."""
+    if not sys.stderr.isatty():
+        tenths: set[int] = set()
+
+        def line(done: int, total: int | None) -> None:
+            if total and (tenth := 10 * done // total) not in tenths:
+                tenths.add(tenth)
+                print(f"downloading {name}: {done} of {total} bytes", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    bar: Progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    with bar:
+        task = bar.add_task(f"downloading {name}", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def find(place: Path, source: Source) -> Path:
+    """Return where the file of `source` is: `place` itself, or the file of its name in that folder.
+
+    Raises:
+        CmkdError: it is not there.
+    """
+    path = place / source.name if place.is_dir() else place
+    if not path.is_file():
+        raise CmkdError(f"{path} does not exist: get it from {source.url}")
+    return path
+
+
+def packed_or_folder(source: Path, archive: str) -> Path:
+    """Return what to open: the published archive where it is in the folder `source`, else the one archive that is.
+
+    Otherwise `source` itself, for files that were unpacked.
+    """
+    if not source.is_dir() or (source / archive).is_file():
+        return source / archive if source.is_dir() else source
+    others = [path for path in sorted(source.iterdir()) if path.name.endswith((".zip", ".tar", ".tar.gz", ".tgz"))]
+    return others[0] if len(others) == 1 else source
+
+
+def verify_present(folder: Path, sources: Sequence[Source]) -> None:
+    """Compare those files with their published checksums that lie in `folder` under their names.
+
+    Raises:
+        CmkdError: one differs.
+    """
+    for source in sources:
+        if (folder / source.name).is_file():
+            verify(folder / source.name, source)
+
+
+def verify(path: Path, source: Source) -> None:
+    """Compare a file with the published checksum, where there is one.
+
+    Raises:
+        CmkdError: they differ.
+    """
+    if source.sha256 and checksum(path) == source.sha256:
+        return
+    if source.md5 and checksum(path, algorithm="md5") == source.md5:
+        return
+    if source.unpacked and checksum(unpacked(path, address=source.url)) == source.unpacked:
+        return
+    if source.fetchable:
+        raise CmkdError(
+            f"{path} is not the published file (sha256 {checksum(path)}): get it again from {source.url}, or read it "
+            "as it is with the option check=false"
+        )

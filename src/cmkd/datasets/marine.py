@@ -1,0 +1,60 @@
+"""Simulated optical and radar chips of 8 kinds of marine target (`cmkd.simulators.marine`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from cmkd.data import Pack
+from cmkd.datasets.base import DataSet
+from cmkd.errors import CmkdError
+from cmkd.simulators.marine.packing import CITATION, TITLE, write_pack
+from cmkd.simulators.marine.scene import VERSION
+from cmkd.simulators.marine.simulate import Recipe
+
+
+class Marine(DataSet):
+    """Simulated optical and radar chips of 8 kinds of marine target.
+
+    Both sensors look from one place at one instant; the images are not co-registered pixel by pixel (optical is in
+    perspective, radar in slant range and cross-range). 240 vessels a class; splits are by vessel.
+
+    Args:
+        pairs: how many; the first n of one seed are the same whatever n is.
+        size: pixels along a side.
+        seed: of vessels, scenes and splits.
+        gap: what the radar lacks: 0 sharp and clean, 1 coarse, noisy, single-look, cluttered and defocused.
+
+    Raises:
+        CmkdError: for values out of range.
+    """
+
+    name = "marine"
+    title = TITLE
+    rich = "optical"
+    poor = "radar"
+    group = "a vessel"
+    license = "Apache-2.0"
+    citation = CITATION
+    mirror = True
+    revision = VERSION
+    tiny: ClassVar[Mapping[str, object]] = {"pairs": 48}
+
+    def __init__(self, *, pairs: int = 2000, size: int = 64, seed: int = 0, gap: float = 0.5) -> None:
+        self.recipe = Recipe(pairs, seed, size, gap)
+
+    def prepare(self, source: Path | None, destination: Path) -> Pack:
+        """Simulate the pack; `source` is not needed and must be None.
+
+        Raises:
+            CmkdError: if a source is given or the destination exists.
+        """
+        if source is not None:
+            raise CmkdError(f"{self.name} is simulated: leave the source out")
+        return write_pack(self.recipe, Path(destination), name=self.name)
+
+    @staticmethod
+    def make_tiny(folder: Path) -> Path | None:
+        """Return None: nothing is read."""
+        return None

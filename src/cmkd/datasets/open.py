@@ -1,0 +1,241 @@
+"""From what a user writes after ``--data`` to a pack: a path, a data set's name, or a folder with a manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cmkd.data.manifest.build import Progress, build
+from cmkd.data.manifest.table import find_manifest, read_table
+from cmkd.data.pack.card import FORMAT
+from cmkd.data.pack.pack import Pack
+from cmkd.data.pack.writer import PackExistsError
+from cmkd.datasets.base import DATASETS, DataSet
+from cmkd.datasets.formats.fetch import fetch
+from cmkd.errors import CmkdError, unknown_name
+from cmkd.expression import Call, parse_call
+from cmkd.io import checksum, temporary_sibling
+from cmkd.options import check
+from cmkd.types import Kind
+
+PREPARATION = 1
+"""Raised whenever packs prepared by an older release should be made again."""
+
+
+def open_data(
+    reference: str | Path,
+    *,
+    version: int | None = None,
+    allow_unlabeled: bool = False,
+    seed: int = 0,
+    kinds: Mapping[str, Kind] | None = None,
+    sizes: Mapping[str, Sequence[int]] | None = None,
+    co_registered: Sequence[Sequence[str]] = (),
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Pack:
+    """Open paired data, preparing it first where that is needed.
+
+    A prepared pack is kept in the cache (``CMKD_CACHE``, else the user's cache folder) under a key of everything it
+    depends on: the data set's options or the manifest and its files, their sizes and times, and the format.
+
+    Args:
+        reference: one of: the folder of a pack; a folder with ``manifest.csv`` or ``manifest.parquet``; a data set's
+            name, such as ``digits`` or ``digits(severity=0.3)``, with the place of its files behind a colon where it
+            needs them: ``mars:downloads/mars``. A bare name is a data set; write ``./digits`` for a folder. Without a
+            place, ``$CMKD_DATA/<name>`` is looked in.
+        version: of a pack; the latest unless told otherwise.
+        allow_unlabeled: of a manifest, as are the following; see `cmkd.data.manifest.build.build`.
+        seed: of the splits that are not given.
+        kinds: modality -> kind.
+        sizes: modality -> size.
+        co_registered: groups of image modalities that share a pixel grid.
+        workers: threads that read files.
+        progress: called as pairs are written.
+
+    Raises:
+        CmkdError: there is no such thing, with the nearest valid name, or it cannot be prepared.
+
+    Example:
+        >>> open_data("digits(severty=0.3)")
+        Traceback (most recent call last):
+            ...
+        cmkd.errors.CmkdError: unknown option of digits 'severty': did you mean 'severity'? Known: seed, severity
+    """
+    text = str(reference)
+    named = _named(text)
+    if named is not None:
+        call, source = named
+        return prepare(call, source, progress=progress)
+    folder = Path(text).expanduser()
+    if (folder / "card.json").is_file():
+        return Pack.open(folder, version)
+    if find_manifest(folder) is not None:
+        options: dict[str, Any] = {
+            "seed": seed,
+            "allow_unlabeled": allow_unlabeled,
+            "kinds": dict(kinds or {}),
+            "sizes": {name: list(size) for name, size in (sizes or {}).items()},
+            "co_registered": [list(group) for group in co_registered],
+        }
+        identity = {"folder": str(folder.resolve()), "files": _manifest_stats(folder, allow_unlabeled)}
+        return _cached(
+            folder.resolve().name,
+            options | identity,
+            lambda out: build(folder, out, workers=workers, progress=progress, **options),
+        )
+    if folder.exists():
+        raise CmkdError(f"{folder} is neither a pack (card.json) nor a folder with manifest.csv or manifest.parquet")
+    if re.fullmatch(r"[\w-]+", text):
+        raise unknown_name("data set", text, DATASETS)
+    raise CmkdError(f"{text} does not exist: give a data set ({', '.join(DATASETS)}) or a folder")
+
+
+def prepare(
+    call: Call, source: Path | None = None, *, out: Path | None = None, progress: Progress | None = None
+) -> Pack:
+    """Prepare a data set known by name, or find it in the cache.
+
+    Published files that are not there and whose checksums are known are downloaded into the cache first.
+
+    Args:
+        call: its name and options.
+        source: where its published files are.
+        out: folder of the pack to make instead of the cache; must not exist.
+        progress: called as pairs are written.
+
+    Raises:
+        CmkdError: an unknown name or option, a wrong type, or a missing or damaged source.
+    """
+    kind = DATASETS.find(call.name)
+    options = check(call.name, kind, call.options)
+    data_set = kind(**options)
+    data_set.progress = progress
+    place = source if source is not None else default_source(call.name)
+    if place is None and kind.sources and all(file.fetchable for file in kind.sources):
+        place = fetch(kind.sources, cache_folder() / "sources" / call.name)
+    if place is not None and not place.exists():
+        where = f": get it from {kind.sources[0].url}" if kind.sources else ""
+        raise CmkdError(f"{place}, where the files of {call.name} should be, does not exist{where}")
+    if out is not None:
+        if out.exists():
+            raise PackExistsError(f"{out} exists: remove it or write somewhere else")
+        return data_set.prepare(place, out)
+    key = {
+        "name": call.name,
+        "revision": kind.revision,
+        "options": options,
+        "source": _stats(place) if place is not None else None,
+    }
+    return _cached(call.name, key, lambda destination: data_set.prepare(place, destination))
+
+
+def cache_folder() -> Path:
+    """Return the folder of prepared packs: ``CMKD_CACHE``, or ``cmkd`` in the user's cache folder."""
+    if os.environ.get("CMKD_CACHE"):
+        return Path(os.environ["CMKD_CACHE"]).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
+    return Path(home).expanduser() / "cmkd"
+
+
+def default_source(name: str) -> Path | None:
+    """Return where the files of a data set are looked for unless told: ``$CMKD_DATA/<name>``, if it exists.
+
+    Hyphens may stand for the underscores of the name.
+    """
+    root = os.environ.get("CMKD_DATA")
+    if not root or not DATASETS[name].sources:
+        return None
+    folders = (Path(root).expanduser() / spelt for spelt in (name, name.replace("_", "-")))
+    return next((folder for folder in folders if folder.exists()), None)
+
+
+def without_files(reference: str) -> type[DataSet] | None:
+    """Return the data set that this names, if it needs published files and has none here; nothing is downloaded."""
+    named = _named(reference)
+    if named is None or named[1] is not None or default_source(named[0].name) is not None:
+        return None
+    kind = DATASETS[named[0].name]
+    return kind if kind.sources else None
+
+
+def parse_reference(text: str) -> tuple[Call, Path | None]:
+    """Split ``name(options):source`` into a call and the source.
+
+    Raises:
+        CmkdError: if it is anything else.
+
+    Example:
+        >>> parse_reference("mars(protocol=time):data/mars")
+        (Call(name='mars', options={'protocol': 'time'}, weight=1.0), PosixPath('data/mars'))
+    """
+    match = re.fullmatch(r"(\w+\s*(?:\([^()]*\))?)\s*(?::(.+))?", text.strip())
+    if match is None:
+        raise CmkdError(f"cannot read '{text}': write a data set as name, name(option=value) or name:FOLDER")
+    return parse_call(match[1]), Path(match[2]).expanduser() if match[2] else None
+
+
+def without_place(reference: str) -> str:
+    """Return what opens a data set, whatever folder its files lie in; empty for a pack or a folder.
+
+    Example:
+        >>> without_place("mnist(train_pairs=4000):downloads/mnist"), without_place("digits"), without_place("./digits")
+        ('mnist(train_pairs=4000)', 'digits', '')
+    """
+    match = re.match(r"\w+\s*(?:\([^()]*\))?", reference)
+    return match[0].strip() if match is not None and _named(reference) is not None else ""
+
+
+def _named(text: str) -> tuple[Call, Path | None] | None:
+    """Return the data set that `text` names, or None where it must be a path."""
+    match = re.match(r"\w+", text)
+    if match is None:
+        return None
+    rest = text[match.end() :].lstrip()
+    if match[0] in DATASETS and (not rest or rest[0] in "(:"):
+        return parse_reference(text)
+    if rest.startswith("(") and not Path(text).exists():
+        raise unknown_name("data set", match[0], DATASETS)
+    return None
+
+
+def _stats(place: Path) -> list[tuple[str, int, int]]:
+    files = sorted(place.rglob("*")) if place.is_dir() else [place]
+    return [(str(path.resolve()), (s := path.stat()).st_size, s.st_mtime_ns) for path in files if path.is_file()]
+
+
+def _manifest_stats(folder: Path, allow_unlabeled: bool) -> list[Any]:
+    table = read_table(folder, allow_unlabeled=allow_unlabeled)
+    digest = checksum(table.path)
+    files = (path for paths in table.files.values() for path in paths if path is not None)
+    return [digest, *((str(path), (s := path.stat()).st_size, s.st_mtime_ns) for path in files)]
+
+
+def _cached(name: str, key: Mapping[str, Any], make: Callable[[Path], Pack]) -> Pack:
+    """Open the pack that `key` describes, making it first where it is not there or is damaged."""
+    content = json.dumps([FORMAT, PREPARATION, dict(key)], sort_keys=True, default=str)
+    folder = cache_folder() / "packs" / f"{name}-{checksum([content.encode()])[:16]}"
+    if folder.exists():
+        try:
+            return Pack.open(folder)
+        except CmkdError:
+            _retire(folder)
+    try:
+        return make(folder)
+    except PackExistsError:  # another process was faster, with the same content
+        return Pack.open(folder)
+
+
+def _retire(folder: Path) -> None:
+    """Move a damaged pack out of the way, then remove it."""
+    aside = temporary_sibling(folder)
+    try:
+        os.rename(folder, aside)
+    except FileNotFoundError:  # another process did
+        return
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,200 @@
+"""SEN12MS: Sentinel-2 beside Sentinel-1 patches over the world, with land covers of MODIS."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.pack.pack import Pack
+from cmkd.data.split import assign_splits
+from cmkd.datasets.base import DataSet, Source
+from cmkd.datasets.formats.archive import Archive
+from cmkd.datasets.formats.rasters import raster, stacked
+from cmkd.errors import CmkdError
+from cmkd.types import Modality
+
+ADDRESS = "https://mediatum.ub.tum.de/1474000"
+CLASSES = {
+    "forest": (1, 2, 3, 4, 5),
+    "shrubland": (6, 7),
+    "savanna": (8, 9),
+    "grassland": (10,),
+    "wetland": (11,),
+    "cropland": (12, 14),
+    "urban": (13,),
+    "snow and ice": (15,),
+    "barren": (16,),
+    "water": (17,),
+}
+"""The simplified IGBP scheme, and the codes of IGBP that each class takes together."""
+BANDS = {"s2": 13, "s1": 2, "lc": 4}
+BROKEN = ("ROIs1868_summer", "146", "202")
+"""A patch whose Sentinel-1 file holds NaN, as the publishers say."""
+LEAST_DB = -60.0
+CHUNK = 256
+_NAME = re.compile(r"(?:^|/)(ROIs\d+_[a-z]+)_(s1|s2|lc)_(\d+)_p(\d+)\.tif$")
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """One place at one season: its scene, its number, and the files of its layers."""
+
+    scene: str
+    number: str
+    files: dict[str, str]
+
+
+class Sen12Ms(DataSet):
+    """Patches of 2.6 km from 252 scenes over the world and four seasons: Sentinel-2 (rich), Sentinel-1 (poor).
+
+    ``sentinel2`` is an image of 13 bands as reflectance times 10,000, ``sentinel1`` one of VV and VH in dB, both
+    brought from 256 to `size` pixels. The class is the simplified IGBP class with most pixels in the first layer of the
+    land-cover file (MODIS, 500 m). Where the source holds the publishers' ``test_list.txt``, the scenes in it are test;
+    the other splits are drawn by scene, stratified by class.
+
+    Layout unverified against the real files: ``ROIs1158_spring/s2_1/ROIs1158_spring_s2_1_p30.tif`` and the same with
+    ``s1`` and ``lc``; the list names Sentinel-2 files, a line each.
+
+    Args:
+        size: pixels along a patch.
+
+    Raises:
+        CmkdError: the size is not positive.
+    """
+
+    name = "sen12ms"
+    title = "SEN12MS: Sentinel-2 reflectance beside Sentinel-1 backscatter over the world, land cover by scene"
+    rich = "sentinel2"
+    poor = "sentinel1"
+    license = "CC BY 4.0"
+    citation = """@inproceedings{schmitt2019sen12ms, title={SEN12MS: A Curated Dataset of Georeferenced Multi-Spectral
+  Sentinel-1/2 Imagery for Deep Learning and Data Fusion}, author={Schmitt, Michael and Hughes, Lloyd Haydn and Qiu,
+  Chunping and Zhu, Xiao Xiang}, booktitle={ISPRS Annals}, volume={IV-2/W7}, pages={153--160}, year={2019}}"""
+    sources = (Source("ROIs1158_spring_s2.tar.gz", ADDRESS),)
+    mirror = True
+    group = "a scene"
+    unsound = (
+        "The land cover is of 500 m and made from MODIS, so labels are coarse and sometimes wrong; patches of a scene "
+        "overlap by half, and scenes of different seasons may lie beside each other."
+    )
+
+    def __init__(self, *, size: int = 64) -> None:
+        if size < 1:
+            raise CmkdError(f"size {size} of sen12ms must be at least 1")
+        self.size = size
+
+    def prepare(self, source: Path | None, destination: Path) -> Pack:
+        """Write the pack, in chunks.
+
+        Args:
+            source: the folder with the unpacked seasons, ``test_list.txt`` beside them if it is to be used.
+            destination: folder of the pack to make.
+
+        Raises:
+            CmkdError: a layer is missing or damaged.
+        """
+        with Archive(self.source_folder(source), address=ADDRESS) as archive:
+            patches = _patches(archive)
+            labels = np.array([majority(raster(archive, p.files["lc"], BANDS["lc"])[0]) for p in patches])
+            patches = [patch for patch, label in zip(patches, labels, strict=True) if label >= 0]
+            labels = labels[labels >= 0]
+            held = _held_out(archive)
+            groups = [patch.scene for patch in patches]
+            given = ["test" if scene in held else "" for scene in groups]
+            splits, record = assign_splits(labels, groups, given if "test" in given else None)
+            record["method"] += ", by scene" + ("; test: the publishers' scenes" if "test" in given else "")
+            modalities = [
+                Modality(self.rich, "image", (BANDS["s2"], self.size, self.size), "float32"),
+                Modality(self.poor, "image", (BANDS["s1"], self.size, self.size), "float32"),
+            ]
+            with self.writer(
+                destination,
+                classes=list(CLASSES),
+                modalities=modalities,
+                split=record,
+                co_registered=[(self.rich, self.poor)],
+            ) as writer:
+                for start in range(0, len(patches), CHUNK):
+                    part = slice(start, start + CHUNK)
+                    writer.add(
+                        [f"{patch.scene}_p{patch.number}" for patch in patches[part]],
+                        labels[part],
+                        splits[part],
+                        groups[part],
+                        {
+                            self.rich: self._images(archive, patches[part], "s2"),
+                            self.poor: self._images(archive, patches[part], "s1").clip(LEAST_DB),
+                        },
+                    )
+        return Pack.open(destination)
+
+    def _images(self, archive: Archive, patches: list[_Patch], layer: str) -> NDArray[np.float32]:
+        images = [raster(archive, patch.files[layer], BANDS[layer]) for patch in patches]
+        return np.stack([stacked([image], self.size) for image in images])
+
+    @staticmethod
+    def make_tiny(folder: Path) -> Path | None:
+        """Write 40 made-up patches of eight scenes in the publishers' layout, and return the folder."""
+        import tifffile
+
+        generator = np.random.default_rng(0)
+        codes = [codes[0] for codes in CLASSES.values()]
+        held = []
+        for scene in range(1, 9):
+            for number in range(5):
+                code = codes[(scene % 2 + 2 * number) % 10]
+                layers: dict[str, NDArray[Any]] = {
+                    "s2": generator.normal(1000 + 50 * code, 50, (16, 16, 13)).astype(np.uint16),
+                    "s1": generator.normal(-10 - code / 4, 2, (16, 16, 2)).astype(np.float32),
+                    "lc": np.full((16, 16, 4), code, dtype=np.uint16),
+                }
+                for layer, values in layers.items():
+                    home = folder / "ROIs1158_spring" / f"{layer}_{scene}"
+                    home.mkdir(parents=True, exist_ok=True)
+                    name = f"ROIs1158_spring_{layer}_{scene}_p{number}.tif"
+                    tifffile.imwrite(home / name, values, photometric="minisblack", planarconfig="contig")
+                held += [f"ROIs1158_spring_s2_{scene}_p{number}.tif"] if scene > 6 else []
+        (folder / "test_list.txt").write_text("\n".join(held) + "\n")
+        return folder
+
+
+def majority(cover: NDArray[Any]) -> int:
+    """Return the position in `CLASSES` of the class with most pixels, -1 where no pixel has a class.
+
+    Example:
+        >>> majority(np.array([[1, 2, 10], [5, 13, 13]])), majority(np.array([[255]]))
+        (0, -1)
+    """
+    counts = [int(np.isin(cover, codes).sum()) for codes in CLASSES.values()]
+    return int(np.argmax(counts)) if any(counts) else -1
+
+
+def _patches(archive: Archive) -> list[_Patch]:
+    """Return the patches that have all layers, by scene and number."""
+    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    for name in archive.sizes:
+        match = _NAME.search(name)
+        if match is not None:
+            found.setdefault((match[1], match[3], match[4]), {})[match[2]] = name
+    whole = {key: files for key, files in found.items() if files.keys() == BANDS.keys() and key != BROKEN}
+    if not whole:
+        raise CmkdError(f"{archive.place} holds no patches with the layers s1, s2 and lc: get {ADDRESS}")
+    order = sorted(whole, key=lambda key: (key[0], int(key[1]), int(key[2])))
+    return [_Patch(f"{season}_{scene}", number, whole[season, scene, number]) for season, scene, number in order]
+
+
+def _held_out(archive: Archive) -> set[str]:
+    """Return the scenes of the publishers' test list, none where it is not there."""
+    lists = [name for name in archive.sizes if name.rsplit("/", 1)[-1] == "test_list.txt"]
+    if not lists:
+        return set()
+    names = archive.read(lists[0]).decode("utf-8", "replace").split()
+    matches = [_NAME.search(name) for name in names]
+    if not all(matches):
+        raise CmkdError(f"{lists[0]} in {archive.place} names no Sentinel-2 files: get it from {ADDRESS}")
+    return {f"{match[1]}_{match[3]}" for match in matches if match is not None}

@@ -1,0 +1,202 @@
+"""TerraMind's example tiles: Sentinel-2 beside Sentinel-1, cut into patches with a land cover."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.pack.pack import Pack
+from cmkd.data.split import assign_splits
+from cmkd.datasets.base import DataSet, Source
+from cmkd.datasets.formats.archive import Archive
+from cmkd.errors import CmkdError
+from cmkd.types import Modality
+
+ADDRESS = "https://github.com/IBM/terramind/tree/8090b5c/examples"
+CLASSES = {1: "water", 2: "trees", 4: "crops", 5: "built area", 7: "snow and ice", 9: "rangeland"}
+"""Codes of the land-cover maps that are kept; 3 (flooded vegetation) and 6 (bare ground) fill too few patches."""
+FOLDERS = {"S2L2A": 12, "S1RTC": 2, "LULC": 1}
+"""Folder of each layer, and its bands."""
+SIDE, PATCH, BLOCK = 224, 8, 32
+"""Pixels of 10 m along a tile, a patch, and a block that is in one split."""
+PURITY = 0.8
+"""Least share of a patch's pixels that have its class."""
+FRACTIONS, SPLIT_SEED = (0.6, 0.2, 0.2), 0
+_ORDER = ("train", "validation", "test")
+
+
+class Terramind(DataSet):
+    """Patches of 8 x 8 pixels (80 m) from five tiles over the world: Sentinel-2 (rich), Sentinel-1 (poor).
+
+    ``sentinel2`` is an image ``(12, 8, 8)``: the bands of level 2A as reflectance times 10,000. ``sentinel1`` is an
+    image ``(2, 8, 8)``: VV and VH of the terrain-corrected product in dB, as published, in which speckle is additive
+    and a channel's mean and deviation say what they should. Both lie on one grid of 10 m.
+
+    A patch is kept if at least 80 % of its pixels have one class of the land-cover map. Splits are drawn by blocks of
+    32 x 32 pixels, stratified by class. A patch that touches a patch of another split, also by a corner, is left out of
+    the earlier of the two (train before validation before test), so that a patch's width, 80 m, lies between splits.
+
+    Raises:
+        CmkdError: a layer is missing or damaged, or the layers do not fit each other.
+    """
+
+    name = "terramind"
+    title = "Patches of five tiles: Sentinel-2 reflectance beside Sentinel-1 backscatter, land cover by block"
+    rich = "sentinel2"
+    poor = "sentinel1"
+    license = "Apache-2.0 (examples of IBM/terramind; contains modified Copernicus Sentinel data)"
+    citation = """@misc{jakubik2025terramind, title={TerraMind: Large-Scale Generative Multimodality for Earth
+  Observation}, author={Jakubik, Johannes and others}, year={2025}, eprint={2504.11171}, archivePrefix={arXiv}}"""
+    sources = (Source("terramind-examples.zip", ADDRESS),)
+    mirror = True
+    group = f"a block of {BLOCK} x {BLOCK} pixels"
+    unsound = (
+        "Five tiles: all snow and ice lies in one, nearly all built area in another, and no class in all, so to know "
+        "the tile is to know much of the class, and the figures say nothing about new places. The map was made from "
+        "Sentinel-2, which favors the rich view. Neighboring blocks of a tile resemble each other beyond the margin "
+        "of 80 m."
+    )
+
+    def prepare(self, source: Path | None, destination: Path) -> Pack:
+        """Write the pack.
+
+        Args:
+            source: ``terramind-examples.zip``, the folder it is in, or the publisher's folder ``examples``.
+            destination: folder of the pack to make.
+
+        Raises:
+            CmkdError: a layer is missing or damaged, or the layers do not fit each other.
+        """
+        folder = self.source_folder(source)
+        packed = folder / self.sources[0].name
+        with Archive(packed if packed.is_file() else folder, address=ADDRESS) as archive:
+            return self._prepare(archive, destination)
+
+    def _prepare(self, archive: Archive, destination: Path) -> Pack:
+        # two passes: the maps of all tiles decide the splits, then one tile is held at a time
+        covers = {name: _majority(_layer(archive, "LULC", name)[0]) for name in _names(archive)}
+        splits, record = _divide(covers)
+        kept = {name: np.argwhere(splits[name] != "") for name in covers}
+        every = np.concatenate([splits[name][splits[name] != ""] for name in covers])
+        record["counts"] = {name: int((every == name).sum()) for name in _ORDER}
+        modalities = [
+            Modality(self.rich, "image", (FOLDERS["S2L2A"], PATCH, PATCH), "float32"),
+            Modality(self.poor, "image", (FOLDERS["S1RTC"], PATCH, PATCH), "float32"),
+        ]
+        with self.writer(
+            destination,
+            classes=list(CLASSES.values()),
+            modalities=modalities,
+            split=record,
+            co_registered=[(self.rich, self.poor)],
+        ) as writer:
+            for name, places in kept.items():
+                row, column = places.T
+                writer.add(
+                    [f"{name}-row{y:02d}-column{x:02d}" for y, x in places],
+                    np.searchsorted(list(CLASSES), covers[name][row, column]),
+                    splits[name][row, column].tolist(),
+                    [_block(name, y, x) for y, x in places],
+                    {
+                        self.rich: _patches(_layer(archive, "S2L2A", name))[row, column],
+                        self.poor: _patches(_layer(archive, "S1RTC", name))[row, column],
+                    },
+                )
+        return Pack.open(destination)
+
+    @staticmethod
+    def make_tiny(folder: Path) -> Path | None:
+        """Write two made-up tiles of full size in the publisher's layout, and return the folder."""
+        import tifffile
+
+        generator = np.random.default_rng(0)
+        codes = np.array([*CLASSES, 3])
+        for tile in ("1U_2R_0_0", "3D_4L_1_1"):
+            cover = np.kron(generator.choice(codes, (SIDE // 16, SIDE // 16)), np.ones((16, 16), np.uint8))
+            cover[generator.random((SIDE, SIDE)) < 0.05] = 6
+            layers: dict[str, NDArray[Any]] = {
+                "S2L2A": (1000 + 200 * cover[..., None] + generator.normal(0, 100, (SIDE, SIDE, 12))).astype(np.int16),
+                "S1RTC": generator.normal(-12, 3, (SIDE, SIDE, 2)) - cover[..., None],
+                "LULC": cover.astype(np.uint8),
+            }
+            for layer, values in layers.items():
+                (folder / "examples" / layer).mkdir(parents=True, exist_ok=True)
+                path = folder / "examples" / layer / f"{tile}.tif"
+                tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig", compression="zlib")
+        return folder
+
+
+def _names(archive: Archive) -> list[str]:
+    found = sorted(Path(name).stem for name in archive.sizes if name.endswith(".tif") and "LULC" in Path(name).parts)
+    if not found:
+        raise CmkdError(f"{archive.place} holds no tiles LULC/*.tif: get the files from {ADDRESS}")
+    return found
+
+
+def _layer(archive: Archive, layer: str, name: str) -> NDArray[Any]:
+    """Return a layer of a tile, ``(bands, 224, 224)``."""
+    import tifffile
+
+    what, shape = f"{layer}/{name}.tif", (SIDE, SIDE, FOLDERS[layer])
+    content = archive.read(archive.ending(what))
+    try:
+        values = tifffile.imread(io.BytesIO(content))
+    except Exception as error:  # tifffile and its codecs raise whatever they meet in damaged bytes
+        raise CmkdError(f"{what} in {archive.place} is truncated or damaged: get it again from {ADDRESS}") from error
+    values = values[..., None] if values.ndim == 2 else values
+    if values.shape != shape or not np.isfinite(values).all():
+        raise CmkdError(
+            f"{what} in {archive.place} has shape {values.shape}, expected {shape} and finite values: get it from "
+            f"{ADDRESS}"
+        )
+    return np.moveaxis(values, -1, 0)
+
+
+def _patches(layer: NDArray[Any]) -> NDArray[np.float32]:
+    """Cut ``(bands, side, side)`` into ``(rows, columns, bands, 8, 8)``."""
+    count = SIDE // PATCH
+    cut = layer.reshape(-1, count, PATCH, count, PATCH).transpose(1, 3, 0, 2, 4)
+    return np.ascontiguousarray(cut, dtype=np.float32)
+
+
+def _majority(cover: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the code of each patch, ``(rows, columns)``, 0 where no kept class fills enough of it."""
+    pixels = _patches(cover[None]).reshape(SIDE // PATCH, SIDE // PATCH, -1)
+    codes = np.zeros(pixels.shape[:2], dtype=np.int64)
+    for code in CLASSES:
+        codes[(pixels == code).mean(-1) >= PURITY] = code
+    return codes
+
+
+def _block(name: str, row: int, column: int) -> str:
+    return f"{name}-block{row * PATCH // BLOCK}-{column * PATCH // BLOCK}"
+
+
+def _divide(covers: dict[str, NDArray[np.int64]]) -> tuple[dict[str, NDArray[np.str_]], dict[str, Any]]:
+    """Return the split of each patch by tile, ``(rows, columns)``, empty where it is left out, and the record."""
+    places = [(name, int(y), int(x)) for name, cover in covers.items() for y, x in np.argwhere(cover)]
+    labels = [int(np.searchsorted(list(CLASSES), covers[name][y, x])) for name, y, x in places]
+    drawn, record = assign_splits(labels, [_block(*place) for place in places], fractions=FRACTIONS, seed=SPLIT_SEED)
+    splits = {name: np.full(cover.shape, "", dtype="<U10") for name, cover in covers.items()}
+    for (name, y, x), split in zip(places, drawn, strict=True):
+        splits[name][y, x] = split
+    record["method"] += f": blocks of {BLOCK} x {BLOCK} pixels, {PATCH} pixels apart"
+    return {name: _apart(split) for name, split in splits.items()}, record
+
+
+def _apart(splits: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Leave out patches that touch a patch of a later split.
+
+    Example:
+        >>> _apart(np.array([["train", "train", "test"]])).tolist()
+        [['train', '', 'test']]
+    """
+    rank = np.select([splits == name for name in _ORDER], [0, 1, 2], -1)
+    padded = np.pad(rank, 1, constant_values=-1)
+    height, width = rank.shape
+    around = [padded[y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    return np.where(np.max(around, axis=0) > rank, "", splits)

@@ -1,0 +1,181 @@
+"""Wikipedia's featured articles: the text of a section beside its picture, both as published features."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.pack.pack import Pack
+from cmkd.datasets.base import DataSet, Source
+from cmkd.datasets.formats.archive import Archive
+from cmkd.datasets.formats.fetch import verify_present
+from cmkd.errors import CmkdError
+from cmkd.types import Modality
+
+ADDRESS = "https://github.com/ChuanbinZhang/Multi-view-datasets/tree/03ead31"
+_RAW = "https://raw.githubusercontent.com/ChuanbinZhang/Multi-view-datasets/03ead31"
+CLASSES = ("art", "biology", "geography", "history", "literature", "media", "music", "royalty", "sport", "warfare")
+WIDTHS = {"image": 128, "text": 10}
+"""Numbers of each view, in the order in which the files hold them."""
+DIGITS = 8
+"""Decimals in which two rows must agree to be the same."""
+SPLIT_SEED = 0
+_Views = dict[str, NDArray[np.float64]]
+
+
+class Wikipedia(DataSet):
+    """Ten subjects of Wikipedia's featured articles: text (rich) and the picture beside it (poor).
+
+    ``text`` is a vector of 10: the proportions of the topics of a latent Dirichlet model; ``image`` a vector of 128:
+    the histogram of visual words of SIFT descriptors. Both sum to one. Both come as square roots of the published
+    proportions, which spread small values out (the Hellinger map), so that a network and a linear model see them too.
+
+    Test is the classic split of 693. The file with all 2,866 rows holds the test rows too: every row that is also in
+    the test file is removed from train, and so is a train row whose picture alone is in the test file or in a
+    validation row (the publisher has ten pictures twice). Validation is a stratified fifth of what remains.
+
+    Args:
+        check: whether the files must have the published checksums.
+    """
+
+    name = "wikipedia"
+    title = "Featured articles of Wikipedia: topics of the text beside visual words of the picture"
+    rich = "text"
+    poor = "image"
+    license = "none stated (research data of UC San Diego)"
+    citation = """@inproceedings{rasiwasia2010new, title={A New Approach to Cross-Modal Multimedia Retrieval},
+  author={Rasiwasia, Nikhil and Costa Pereira, Jose and Coviello, Emanuele and Doyle, Gabriel and Lanckriet, Gert R. G.
+  and Levy, Roger and Vasconcelos, Nuno}, booktitle={ACM International Conference on Multimedia}, year={2010}}"""
+    sources = (
+        Source(
+            "Wikipedia.mat",
+            f"{_RAW}/Wikipedia.mat",
+            "6eed8527704611dff921243d86dbec5621312b8c6636086ae3677508b5d3cb03",
+        ),
+        Source(
+            "Wikipedia-test.mat",
+            f"{_RAW}/Wikipedia-test.mat",
+            "c31d313a4e0e2ad699446782ac492119bc57e8b23ce620e4326cafb560870552",
+        ),
+    )
+    tiny: ClassVar[Mapping[str, object]] = {"check": False}
+    unsound = (
+        "Sections of one article may be in train and in test: the published features do not say which article a row is "
+        "from. Whether the topics of the text and the visual words were fitted on train rows alone is not stated."
+    )
+
+    def __init__(self, *, check: bool = True) -> None:
+        self.check = check
+
+    def prepare(self, source: Path | None, destination: Path) -> Pack:
+        """Write the pack.
+
+        Args:
+            source: the folder with the two files, or a zip of it.
+            destination: folder of the pack to make.
+
+        Raises:
+            CmkdError: a file is missing or damaged, or the test rows are not in the file of all rows.
+        """
+        place = self.source_folder(source)
+        if self.check:
+            verify_present(place, self.sources)
+        with Archive(place, address=ADDRESS) as archive:
+            every, labels = _read(archive, "Wikipedia.mat")
+            test, test_labels = _read(archive, "Wikipedia-test.mat")
+        rest = _without(every, test)
+        if len(labels) - len(rest) < len(test_labels):
+            raise CmkdError(f"the test rows are not all in Wikipedia.mat in {place}: get both files from {ADDRESS}")
+        train, validation = _divide(every["image"], labels, rest, test["image"])
+        splits = ["train"] * len(train) + ["validation"] * len(validation) + ["test"] * len(test_labels)
+        kept = np.concatenate([train, validation])
+        record = {
+            "method": "test: the classic 693; validation: a stratified fifth of the rest",
+            "seed": SPLIT_SEED,
+            "counts": {name: splits.count(name) for name in ("train", "validation", "test")},
+        }
+        with self.writer(
+            destination,
+            classes=CLASSES,
+            modalities=[Modality(name, "vector", (WIDTHS[name],), "float32") for name in (self.rich, self.poor)],
+            split=record,
+        ) as writer:
+            writer.add(
+                [f"row{row:04d}" for row in kept] + [f"test{row:04d}" for row in range(len(test_labels))],
+                np.concatenate([labels[kept], test_labels]),
+                splits,
+                None,
+                {name: np.sqrt(np.concatenate([every[name][kept], test[name]])).astype(np.float32) for name in WIDTHS},
+            )
+        return Pack.open(destination)
+
+    @staticmethod
+    def make_tiny(folder: Path) -> Path | None:
+        """Write 120 made-up rows, the last 40 of them test, two pictures twice, and return the folder."""
+        from scipy.io import savemat
+
+        folder.mkdir(parents=True)
+        generator = np.random.default_rng(0)
+        labels = np.tile(np.arange(1, 11, dtype=np.uint8), 12)[:, None]
+        text = generator.dirichlet(np.full(10, 0.3), 120) + np.eye(10)[labels[:, 0] - 1]
+        image = generator.dirichlet(np.full(128, 0.3), 120)
+        image[100], image[20] = image[10], image[0]  # a train picture again in test, and one twice in train
+        views = [image, text / text.sum(1, keepdims=True)]
+        for name, rows in (("Wikipedia.mat", slice(None)), ("Wikipedia-test.mat", slice(80, None))):
+            cells = np.empty((2, 1), dtype=object)
+            cells[0, 0], cells[1, 0] = views[0][rows], views[1][rows]
+            savemat(folder / name, {"X": cells, "y": labels[rows]})
+        return folder
+
+
+def _read(archive: Archive, name: str) -> tuple[_Views, NDArray[np.int64]]:
+    """Return the views by name and the labels, from 0."""
+    from scipy.io import loadmat
+
+    what = f"{name} in {archive.place}"
+    content: Any = io.BytesIO(archive.read(archive.ending(name)))  # the stubs of scipy know paths alone
+    try:
+        table = loadmat(content, variable_names=["X", "y"])
+        cells, labels = list(table["X"].ravel()), table["y"].ravel().astype(np.int64) - 1
+        views = {view: np.asarray(cell, np.float64) for view, cell in zip(WIDTHS, cells, strict=True)}
+    except Exception as error:
+        # scipy raises whatever it meets in damaged bytes: ValueError, TypeError, KeyError, zlib.error, ...
+        raise CmkdError(f"{what} is truncated or damaged: get it again from {ADDRESS}") from error
+    for view, values in views.items():
+        if values.shape != (len(labels), WIDTHS[view]) or not (values >= 0).all():
+            raise CmkdError(
+                f"{what}: view {view} has shape {values.shape}, expected {(len(labels), WIDTHS[view])} without "
+                f"negative values: get it from {ADDRESS}"
+            )
+    if not np.isin(labels, np.arange(len(CLASSES))).all():
+        raise CmkdError(f"{what} has labels outside 1 to {len(CLASSES)}: get it from {ADDRESS}")
+    return views, labels
+
+
+def _keys(values: NDArray[Any]) -> list[bytes]:
+    return [row.tobytes() for row in values.round(DIGITS) + 0.0]  # + 0.0: no negative zeros
+
+
+def _without(every: _Views, test: _Views) -> NDArray[np.int64]:
+    """Return the rows of `every` that are not rows of `test`."""
+    held = set(_keys(np.concatenate([test[name] for name in WIDTHS], 1)))
+    keys = _keys(np.concatenate([every[name] for name in WIDTHS], 1))
+    return np.array([row for row, key in enumerate(keys) if key not in held], dtype=np.int64)
+
+
+def _divide(
+    images: NDArray[np.float64], labels: NDArray[np.int64], rest: NDArray[np.int64], test: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of train and of validation, among `rest`; no picture is in two splits."""
+    from sklearn.model_selection import train_test_split
+
+    train, validation = train_test_split(rest, test_size=0.2, stratify=labels[rest], random_state=SPLIT_SEED)
+    keys, held = _keys(images), set(_keys(test))
+    validation = np.sort([row for row in validation if keys[row] not in held])
+    held |= {keys[row] for row in validation}
+    return np.sort([row for row in train if keys[row] not in held]), validation

@@ -1,0 +1,41 @@
+"""The one evaluation loop: a model in eval mode over rows of a pack, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from cmkd.data.pack import Pack
+from cmkd.models import Model
+from cmkd.types import Output
+
+
+def outputs(
+    model: Model, pack: Pack, rows: np.ndarray, *, batch_size: int = 512, device: torch.device | str = "cpu"
+) -> Iterator[Output]:
+    """Yield the outputs of a model in eval mode, a batch at a time, in the order of `rows`.
+
+    The model is moved to `device` and left in eval mode there.
+
+    Args:
+        model: reads its own modality of each pair.
+        pack: the pairs.
+        rows: ``(n,)`` positions in the pack.
+        batch_size: pairs at a time.
+        device: where the model runs and where the outputs are.
+    """
+    model = model.to(device).eval()
+    name = model.modality.name
+    with torch.inference_mode():
+        for start in range(0, len(rows), batch_size):
+            yield model(pack.batch(rows[start : start + batch_size], (name,)).inputs[name].to(device))
+
+
+def predict(
+    model: Model, pack: Pack, rows: np.ndarray, *, batch_size: int = 512, device: torch.device | str = "cpu"
+) -> np.ndarray:
+    """Return the logits ``(n, classes)``, float32, of the pairs at `rows`; arguments as in `outputs`."""
+    parts = [o.logits.float().cpu() for o in outputs(model, pack, rows, batch_size=batch_size, device=device)]
+    return torch.cat(parts).numpy() if parts else np.zeros((0, model.spec.classes), dtype=np.float32)

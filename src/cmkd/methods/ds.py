@@ -1,0 +1,293 @@
+"""Dimensional structure: independent output channels, uniformly spread intermediate features (Si et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from cmkd.correlation import cross_correlation
+from cmkd.distributed import gather
+from cmkd.errors import CmkdError, unknown_name
+from cmkd.methods.base import Method
+from cmkd.methods.kd import kd
+from cmkd.ops import at_least_float32, check_pair, off_diagonal, resize_like
+from cmkd.pairwise import gaussian_discrepancy, log_mean_gaussian, unit_rows
+from cmkd.types import Batch, Output, Spec
+
+INDEPENDENCE_REFERENCES = ("teacher", "self", "structure")
+UNIFORMITY_REFERENCES = ("pairs", "teacher", "self")
+OUTPUTS = ("probabilities", "embedding")
+POINTS = ("pooled", "positions")
+
+
+def channel_independence(
+    student_output: Tensor,
+    teacher_output: Tensor,
+    *,
+    off_diagonal_weight: float = 0.005,
+    reference: Literal["teacher", "self", "structure"] = "teacher",
+) -> Tensor:
+    """Channel-wise independence of output features, by correlations over the batch.
+
+    With hats for channels standardized over the batch (biased variance), D channels and B samples:
+
+    - ``teacher``: ``C = t̂ᵀ ŝ / B`` towards the identity,
+      ``(1/D) Σ_i (1 - C_ii)² + (off_diagonal_weight / D) Σ_{i≠j} C_ij²``: each student channel is tied to its teacher
+      channel and kept independent of the teacher's others.
+    - ``self``: ``C = ŝᵀ ŝ / B``, the off-diagonal part alone: no teacher, the control.
+    - ``structure``: ``(off_diagonal_weight / D) Σ_{i≠j} (C^S_ij - C^T_ij)²`` of the two models' own correlations.
+
+    Args:
+        student_output: ``(batch, dim)``, after any projection.
+        teacher_output: ``(batch, dim)``; not read with ``reference="self"``.
+        off_diagonal_weight: factor of every off-diagonal part.
+        reference: what the student's correlations are led to.
+
+    Returns:
+        Scalar. A constant channel counts as uncorrelated with all, also with its teacher.
+
+    Raises:
+        CmkdError: on different shapes or an unknown reference.
+
+    Source:
+        After Si et al. 2023, arXiv 2306.15977, which names channel-wise independence of the output features; the form
+        is that of Zbontar et al. 2021 (arXiv 2103.03230), per channel, and is our reading.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> round(float(channel_independence(x, x)), 4)  # independent channels, equal to the teacher's
+        0.0
+        >>> round(float(channel_independence(-x, x)), 3)  # C = -1: (1 + 1)² per channel
+        4.0
+    """
+    _check("independence reference", reference, INDEPENDENCE_REFERENCES)
+    check_pair(student_output, teacher_output, same_shape=reference != "self")
+    student, teacher = at_least_float32(student_output, teacher_output)
+    width = student.shape[1]
+    if reference == "teacher":
+        correlation = cross_correlation(teacher, student)
+        tied = (1.0 - correlation.diagonal()).square().sum() / width
+        return tied + off_diagonal_weight * off_diagonal(correlation).square().sum() / width
+    correlation = cross_correlation(student, student)
+    if reference == "structure":
+        correlation = correlation - cross_correlation(teacher, teacher)
+    return off_diagonal_weight * off_diagonal(correlation).square().sum() / width
+
+
+def map_points(
+    feature_map: Tensor, *, points: Literal["pooled", "positions"] = "pooled", pool: int | None = 2
+) -> Tensor:
+    """Turn maps into vectors.
+
+    Args:
+        feature_map: ``(batch, channels, height, width)``.
+        points: ``pooled``: one vector per sample, the flattened pooled map; ``positions``: one vector of channels per
+            position of the pooled map.
+        pool: positions on a side after adaptive average pooling (never more than the map has); None for no pooling.
+
+    Returns:
+        ``(batch, channels p p)`` or ``(batch p p, channels)``, at least float32.
+
+    Example:
+        >>> x = torch.zeros(5, 3, 8, 8)
+        >>> map_points(x).shape, map_points(x, points="positions", pool=None).shape
+        (torch.Size([5, 12]), torch.Size([320, 3]))
+    """
+    _check("kind of points", points, POINTS)
+    (x,) = at_least_float32(feature_map)
+    if pool is not None:
+        x = resize_like(x, (min(pool, x.shape[2]), min(pool, x.shape[3])))
+    return x.flatten(1) if points == "pooled" else x.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def feature_uniformity(
+    student_points: Tensor,
+    teacher_points: Tensor | None = None,
+    *,
+    t: float = 2.0,
+    center: bool = True,
+    reference: Literal["pairs", "teacher", "self"] = "teacher",
+    eps: float = 1e-6,
+) -> Tensor:
+    """Uniform distribution of intermediate features on the hypersphere.
+
+    With ``u`` the vectors, centered if asked, scaled to length one: ``L = log mean_{i<j} exp(-t |u_i - u_j|²)``.
+
+    - ``self`` returns the student's L.
+    - ``teacher`` returns ``max(0, L(student) - L(teacher))``: no more uniform than the teacher, on the whole.
+    - ``pairs`` leads each pair to the teacher's: ``sum_{i<j} (k_S - k_T)² / sum_{i<j} k_T²`` of the potentials
+      ``k = exp(-t |u_i - u_j|²)`` whose mean L is the logarithm of. Where it is 0 the student is as uniform as the
+      teacher, and spread the same way.
+
+    Args:
+        student_points: ``(n, dim)``.
+        teacher_points: ``(m, teacher dim)``, with ``pairs`` ``(n, teacher dim)`` of the same samples; not read with
+            ``reference="self"``. No gradient flows to it.
+        t: width of the potential.
+        center: whether to subtract the mean vector first: features after a ReLU share one orthant.
+        reference: as above.
+        eps: the length is ``sqrt(|x|² + eps)``. Centring leaves collapsed features as rounding noise; this keeps their
+            gradient below ``1 / sqrt(eps)``.
+
+    Returns:
+        Scalar; 0 where there are fewer than two points. Memory is O(n dim).
+
+    Raises:
+        CmkdError: on an unknown reference, no teacher where it is the reference, or another number of its points where
+            pairs are compared.
+
+    Source:
+        After Si et al. 2023, arXiv 2306.15977, which names uniform distribution of intermediate features; the form is
+        that of Wang, Isola 2020 (arXiv 2005.10242); both ways in which the teacher leads are ours. Pairs that are
+        matched by a kernel are the idea of Peng et al. 2019 (`cc`) and of Tung and Mori 2019 (`sp`).
+
+    Example:
+        >>> x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+        >>> round(float(feature_uniformity(x, reference="self")), 3), float(feature_uniformity(x, x))
+        (-8.0, 0.0)
+    """
+    _check("uniformity reference", reference, UNIFORMITY_REFERENCES)
+
+    def on_sphere(points: Tensor) -> Tensor:
+        (x,) = at_least_float32(points)
+        return unit_rows(x - x.mean(0) if center else x, eps=eps)
+
+    ours = on_sphere(student_points)
+    if reference == "self":
+        return log_mean_gaussian(ours, t=t)
+    if teacher_points is None:
+        raise CmkdError("the uniformity of the teacher is the reference: give teacher_points, or reference='self'")
+    theirs = on_sphere(teacher_points.detach())
+    if reference == "pairs":
+        return gaussian_discrepancy(ours, theirs, t=t)
+    return (log_mean_gaussian(ours, t=t) - log_mean_gaussian(theirs, t=t)).clamp(min=0.0)
+
+
+def _check(kind: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise unknown_name(kind, value, known)
+
+
+class DimensionalStructure(Method):
+    """Lead the student to the teacher's dimensional structure, beside softened logits.
+
+    ``kd_weight KD + independence_weight L_ind + uniformity_weight L_uni``; a term of weight 0 is left out, with what it
+    needs. Independence is of the class probabilities, or of the embeddings (a trained linear map brings the student to
+    the teacher's width where they differ); uniformity is the mean over the chosen maps. The statistics are those of the
+    global batch.
+
+    Of the forms that were tried on validation pairs (``docs/ablation.md``) the independence of the class probabilities,
+    led by the teacher, adds most to KD. The uniformity adds little beside the two; it is what is left where the teacher
+    knows other classes and has no probabilities to give: there
+    ``ds(kd_weight=0,independence_weight=0,uniformity_weight=3)`` leads the intermediate features alone, which may help
+    much or harm (+22.6 points on digits, -8.0 on Fashion-MNIST), so keep `none` beside it. The best temperature and
+    weights differ from one set and one network to another; the defaults lie in the middle of them.
+
+    Next of kin: on class probabilities the diagonal of the independence is the relation within classes of DIST (Huang
+    et al. 2022, arXiv 2205.10536; `dist`), there as ``1 - r`` and here as ``(1 - r)²``.
+
+    Args:
+        student: shapes of the student's output.
+        teacher: shapes of the teacher's output; the same classes unless `kd_weight` is 0.
+        kd_weight: of the softened logits' KL divergence, beside a cross-entropy of weight 1.
+        temperature: of the softened logits, and of the class probabilities whose channels are independent.
+        independence_weight: of the channel-wise independence.
+        independence_features: the output features: ``probabilities`` of the classes, or the ``embedding``.
+        independence_reference: ``teacher``, ``self`` or ``structure``, see `channel_independence`.
+        off_diagonal_weight: inside the independence.
+        uniformity_weight: of the uniform distribution.
+        uniformity_reference: ``pairs``, ``teacher`` (hinge) or ``self``, see `feature_uniformity`.
+        t: width of the Gaussian potential of the uniformity.
+        stages: the maps it takes, shallow to deep; negative counts from the deepest.
+        points: ``pooled`` or ``positions``, see `map_points`.
+        pool: positions on a side of a pooled map; None for no pooling.
+        center: whether the uniformity's vectors are centered.
+    """
+
+    name = "ds"
+    kind = "structure"
+    paper = "Si et al. 2023, arXiv 2306.15977 (the loss's exact form is our reading of its abstract)"
+    bibtex = """@article{si2023dimensional, title={A Dimensional Structure based Knowledge Distillation Method for
+  Cross-Modal Learning}, author={Si, Lingyu and Dong, Hongwei and Qiang, Wenwen and Yu, Junzhi and Zhai, Wenlong and
+  Zheng, Changwen and Xu, Fanjiang and Sun, Fuchun}, journal={arXiv:2306.15977}, year={2023}}"""
+    needs = ("logits", "embedding", "feature_maps")
+
+    def __init__(
+        self,
+        student: Spec,
+        teacher: Spec,
+        *,
+        kd_weight: float = 4.0,
+        temperature: float = 2.0,
+        independence_weight: float = 10.0,
+        independence_features: Literal["probabilities", "embedding"] = "probabilities",
+        independence_reference: Literal["teacher", "self", "structure"] = "teacher",
+        off_diagonal_weight: float = 0.005,
+        uniformity_weight: float = 0.3,
+        uniformity_reference: Literal["pairs", "teacher", "self"] = "pairs",
+        t: float = 2.0,
+        stages: Sequence[int] = (-1,),
+        points: Literal["pooled", "positions"] = "pooled",
+        pool: int | None = 2,
+        center: bool = True,
+    ) -> None:
+        super().__init__(student, teacher)
+        _check("independence reference", independence_reference, INDEPENDENCE_REFERENCES)
+        _check("uniformity reference", uniformity_reference, UNIFORMITY_REFERENCES)
+        _check("kind of points", points, POINTS)
+        _check("kind of output features", independence_features, OUTPUTS)
+        weights = (kd_weight, independence_weight, off_diagonal_weight, uniformity_weight)
+        if not (min(weights) >= 0 and t > 0 and temperature > 0):
+            raise CmkdError(
+                f"{self.name}: needs weights of 0 or more and t and temperature above 0, got weights {weights}, t {t}, "
+                f"temperature {temperature}"
+            )
+        embeds = independence_features == "embedding"
+        led = bool(independence_weight) and independence_reference != "self"
+        if kd_weight or (led and not embeds):
+            self.require_same_classes()
+        if uniformity_weight:
+            if not stages or (pool is not None and pool < 1):
+                raise CmkdError(f"{self.name}: needs at least one stage and a pool of 1 or more, got {stages}, {pool}")
+            self.require_maps(max(max(stage + 1, -stage) for stage in stages))
+        self.kd_weight, self.temperature = kd_weight, temperature
+        self.independence_weight, self.independence_reference = independence_weight, independence_reference
+        self.independence_features = independence_features
+        self.off_diagonal_weight = off_diagonal_weight
+        self.uniformity_weight, self.uniformity_reference = uniformity_weight, uniformity_reference
+        self.t, self.stages, self.points, self.pool, self.center = t, tuple(stages), points, pool, center
+        projected = led and embeds and student.dim != teacher.dim
+        self.projection = nn.Linear(student.dim, teacher.dim, bias=False) if projected else nn.Identity()
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms ``kd``, ``independence`` and ``uniformity``, each where its weight is not 0."""
+        terms: dict[str, Tensor] = {}
+        if self.kd_weight:
+            # gathered, as the other terms are, so that processes with unequal shares agree with one process
+            ours, theirs = gather(student.logits), gather(teacher.logits)
+            terms["kd"] = self.kd_weight * kd(ours, theirs, temperature=self.temperature)
+        if self.independence_weight:
+            terms["independence"] = self.independence_weight * channel_independence(
+                *self._outputs(student, teacher),
+                off_diagonal_weight=self.off_diagonal_weight,
+                reference=self.independence_reference,
+            )
+        if self.uniformity_weight:
+            values = [
+                self._uniformity(student.feature_maps[stage], teacher.feature_maps[stage]) for stage in self.stages
+            ]
+            terms["uniformity"] = self.uniformity_weight * torch.stack(values).mean()
+        return terms
+
+    def _outputs(self, student: Output, teacher: Output) -> tuple[Tensor, Tensor]:
+        if self.independence_features == "embedding":
+            return gather(self.projection(student.embedding)), gather(teacher.embedding)
+        ours, theirs = at_least_float32(gather(student.logits), gather(teacher.logits))
+        return (ours / self.temperature).softmax(1), (theirs / self.temperature).softmax(1)
+
+    def _uniformity(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+        ours, theirs = (gather(map_points(m, points=self.points, pool=self.pool)) for m in (student_map, teacher_map))
+        return feature_uniformity(ours, theirs, t=self.t, center=self.center, reference=self.uniformity_reference)

@@ -1,0 +1,78 @@
+"""One model as a file: safetensors for its tensors, JSON for the rest, no pickle; written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+import cmkd
+from cmkd import models
+from cmkd.errors import CmkdError
+from cmkd.io import atomic, write_json
+from cmkd.models.base import Model
+from cmkd.types import Modality
+
+MODEL_FORMAT = "cmkd-model-1"
+
+
+def save_model(path: Path, model: Model, *, name: str, classes: tuple[str, ...], extra: Mapping[str, Any]) -> None:
+    """Save one model alone, with all that is needed to use it.
+
+    Args:
+        path: of the ``.safetensors`` file. Its metadata is also written beside it, as ``.json``, for people.
+        model: weights and preprocessing.
+        name: what `cmkd.models.build` made it from, with its options.
+        classes: names of the classes, in the order of the logits.
+        extra: anything else worth keeping, such as the method and the seed.
+    """
+    about = {
+        "format": MODEL_FORMAT,
+        "cmkd": cmkd.__version__,
+        "torch": torch.__version__,
+        "model": name,
+        "size": model.preprocess.size[0] if model.preprocess.size else None,
+        "modality": asdict(model.modality),
+        "classes": list(classes),
+        **extra,
+    }
+    with atomic(path) as temporary:
+        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+        save_file(tensors, temporary, metadata={"about": json.dumps(about)})
+    write_json(path.with_suffix(".json"), about)
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """Return what `save_model` wrote about a model.
+
+    Raises:
+        CmkdError: the file is missing, damaged, or something else.
+    """
+    if not path.is_file():
+        raise CmkdError(f"no checkpoint at '{path}'")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise CmkdError(
+            f"'{path}' is not a readable checkpoint ({error}); it may be truncated: copy it again"
+        ) from error
+    if about.get("format") != MODEL_FORMAT:
+        raise CmkdError(f"'{path}' is no model saved by cmkd; give a best.safetensors file of a run")
+    return dict(about)
+
+
+def load_model(path: Path) -> tuple[Model, dict[str, Any]]:
+    """Load a model that `save_model` wrote, in eval mode, and what it wrote about it."""
+    about = read_about(path)
+    modality = Modality.from_dict(about["modality"])
+    model = models.build(about["model"], modality, classes=len(about["classes"]), size=about["size"])
+    with safe_open(path, framework="pt") as file:
+        model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118  # not a mapping
+    return model.eval(), about

@@ -1,0 +1,129 @@
+"""Methods, data sets and encoders by name: own files and plug-ins, imported only when asked for."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+from cmkd.errors import CmkdError, unknown_name
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, type[T]], Generic[T]):
+    """Classes by name, read like a mapping; listing the names imports nothing.
+
+    The class called ``NAME`` is either the one with the attribute ``name = "NAME"`` in the module ``PACKAGE.NAME`` of
+    this package, or what a plug-in offers as an entry point ``NAME`` of `group`.
+
+    Args:
+        kind: what a member is, in messages.
+        package: of the own members, one module each.
+        contract: the class that members derive from.
+        group: of the entry points; named as the package unless given.
+        support: modules of the package that hold no member.
+
+    Example:
+        >>> from cmkd.methods import METHODS
+        >>> "kd" in METHODS, METHODS["kd"].__name__
+        (True, 'KD')
+        >>> METHODS.find("kb")
+        Traceback (most recent call last):
+            ...
+        cmkd.errors.CmkdError: unknown method 'kb': did you mean 'kd'? ...
+    """
+
+    def __init__(
+        self, kind: str, package: str, contract: type[Any], *, group: str = "", support: Collection[str] = ()
+    ) -> None:
+        self.kind, self.package, self.contract = kind, package, contract
+        self.group, self.support = group or package, frozenset(support)
+
+    @cached_property
+    def _own(self) -> frozenset[str]:
+        path = importlib.import_module(self.package).__path__
+        return frozenset(m.name for m in pkgutil.iter_modules(path) if m.name not in self.support)
+
+    @cached_property
+    def _plugins(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({*self._own, *self._plugins}))
+
+    def __len__(self) -> int:
+        return len({*self._own, *self._plugins})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self._plugins
+
+    def __getitem__(self, name: str) -> type[T]:
+        offered = sorted({point.value for point in entry_points(group=self.group, name=name)})
+        homes = [*([f"{self.package}.{name}"] if name in self._own else []), *offered]
+        if len(homes) > 1:
+            raise CmkdError(f"two {self.kind}s are named '{name}': {' and '.join(homes)}; uninstall or rename one")
+        if name not in self._own:
+            return self._checked(self._plugins[name])
+        module = importlib.import_module(homes[0])
+        found: type[T] = next(c for c in vars(module).values() if inspect.isclass(c) and vars(c).get("name") == name)
+        return found
+
+    def find(self, name: str) -> type[T]:
+        """Return the class called `name`.
+
+        Raises:
+            CmkdError: there is none (with the nearest name), or its plug-in does not load.
+        """
+        if name not in self:
+            raise unknown_name(self.kind, name, self)
+        return self[name]
+
+    def _checked(self, point: EntryPoint) -> type[T]:
+        try:
+            loaded: Any = point.load()
+        except Exception as error:
+            raise CmkdError(
+                f"the plug-in '{point.value}' does not load ({type(error).__name__}: {error}); fix or uninstall it"
+            ) from error
+        if not (inspect.isclass(loaded) and issubclass(loaded, self.contract)):
+            raise CmkdError(f"the plug-in '{point.value}' is not a subclass of {self.contract.__name__}; fix it")
+        if getattr(loaded, "name", None) != point.name:
+            raise CmkdError(f"the plug-in '{point.value}' needs the class attribute name = \"{point.name}\"; fix it")
+        return cast("type[T]", loaded)
+
+
+def is_reference(text: str) -> bool:
+    """Say whether `text` reads as ``package.module:Name``.
+
+    Example:
+        >>> is_reference("mine.models:Radar"), is_reference("mars:data/mars"), is_reference("thin_resnet")
+        (True, False, False)
+    """
+    module, colon, name = text.partition(":")
+    dotted = all(part.isidentifier() for part in module.split("."))
+    return bool(colon) and dotted and name.isidentifier() and not Path(text).exists()
+
+
+def load_reference(text: str) -> object:
+    """Import what the user named as ``package.module:Name``; the current folder is searched too.
+
+    Raises:
+        CmkdError: the module does not import, or has no such name.
+    """
+    module, _, name = text.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does; the command's own folder is there instead
+    try:
+        loaded = importlib.import_module(module)
+    except Exception as error:
+        raise CmkdError(f"cannot import '{module}' of '{text}' ({type(error).__name__}: {error})") from error
+    if not hasattr(loaded, name):
+        raise unknown_name(f"name in {module}", name, (n for n in vars(loaded) if not n.startswith("_")))
+    return getattr(loaded, name)

@@ -1,0 +1,1 @@
+"""Simulators that make paired data no one can publish."""

@@ -1,0 +1,44 @@
+"""Contact sheets: what the simulator makes, to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cmkd.io import atomic
+from cmkd.simulators.marine.mesh import Array
+from cmkd.simulators.marine.vessels import CLASSES
+
+_GAP = 3  # pixels between cells
+
+
+def contact_sheet(labels: Sequence[int], optical: Array, radar: Array, path: Path, *, columns: int = 10) -> None:
+    """Write a PNG with two rows per class: optical above radar, a column per pair.
+
+    Args:
+        labels: ``(n,)`` class numbers.
+        optical: ``(n, 3, size, size)`` uint8.
+        radar: ``(n, 1, size, size)`` uint8.
+        path: of the PNG; it appears whole or not at all.
+        columns: pairs of each class, the first that come.
+    """
+    from PIL import Image, ImageDraw
+
+    size = optical.shape[-1]
+    scale = max(1, round(128 / size))
+    cell, margin = size * scale + _GAP, 120
+    sheet = Image.new("RGB", (margin + columns * cell, len(CLASSES) * 2 * cell), (24, 24, 28))
+    draw = ImageDraw.Draw(sheet)
+    for label, name in enumerate(CLASSES):
+        top = label * 2 * cell
+        draw.text((6, top + cell - 20), name.replace(" ", "\n"), fill=(235, 235, 235))
+        rows = [i for i, value in enumerate(labels) if value == label][:columns]
+        for column, row in enumerate(rows):
+            for half, picture in enumerate((optical[row], np.repeat(radar[row], 3, 0))):
+                tile = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
+                tile = tile.resize((size * scale, size * scale), Image.Resampling.NEAREST)
+                sheet.paste(tile, (margin + column * cell, top + half * cell))
+    with atomic(path) as temporary:
+        sheet.save(temporary, format="PNG")

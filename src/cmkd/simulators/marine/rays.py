@@ -1,0 +1,75 @@
+"""Ray queries against one mesh, by Embree."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cmkd.errors import CmkdError
+from cmkd.simulators.marine.mesh import Array, Mesh
+
+
+class Rays:
+    """An Embree scene of one mesh.
+
+    Embree's scenes are neither shared between processes nor pickled: each worker builds its own.
+
+    Args:
+        mesh: in meters.
+
+    Raises:
+        CmkdError: if ``embreex`` is missing or does not load on this platform.
+
+    Example:
+        >>> from cmkd.simulators.marine.mesh import MeshBuilder, Material
+        >>> builder = MeshBuilder()
+        >>> builder.boxes([(0, 0, 0)], [(2, 2, 2)], (1, 1, 1), Material.STEEL)
+        >>> rays = Rays(builder.mesh())
+        >>> origin, direction = np.array([[-5.0, 0.1, 0.2], [-5.0, 3.0, 0.0]]), np.array([[1.0, 0.0, 0.0]] * 2)
+        >>> distance, face = rays.nearest(origin, direction)
+        >>> [float(d) for d in distance], bool(face[0] >= 0), int(face[1])
+        ([4.0, inf], True, -1)
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        try:
+            from embreex.mesh_construction import TriangleMesh
+            from embreex.rtcore_scene import EmbreeScene
+        except ImportError as error:
+            raise CmkdError(
+                f"the marine simulator needs embreex, which does not load here ({error}): pip install 'embreex>=2.17.7'"
+            ) from error
+        self._scene = EmbreeScene()
+        TriangleMesh(self._scene, np.ascontiguousarray(mesh.triangles, np.float32))
+
+    def nearest(self, origin: Array, direction: Array) -> tuple[Array, Array]:
+        """Return the distance to the first hit (inf for none) and its face (-1 for none), both ``(n,)``.
+
+        Args:
+            origin: ``(n, 3)`` m.
+            direction: ``(n, 3)``, unit length.
+        """
+        if len(origin) == 0:
+            return np.zeros(0, np.float32), np.zeros(0, np.int32)
+        result = self._scene.run(*_float32(origin, direction), output=1)
+        face = result["primID"]
+        return np.where(face >= 0, result["tfar"], np.float32(np.inf)), face
+
+    def blocked(self, origin: Array, direction: Array) -> Array:
+        """Return whether anything lies on each ray, ``(n,)`` bool."""
+        if len(origin) == 0:
+            return np.zeros(0, bool)
+        return np.asarray(self._scene.run(*_float32(origin, direction), query="OCCLUDED") >= 0)
+
+
+def _float32(*arrays: Array) -> tuple[Array, ...]:
+    return tuple(np.ascontiguousarray(a, np.float32) for a in arrays)
+
+
+def facing(normal: Array, direction: Array) -> Array:
+    """Return the normals ``(n, 3)`` turned towards where the rays come from."""
+    return np.asarray(np.where(np.einsum("ij,ij->i", normal, direction)[:, None] > 0, -normal, normal))
+
+
+def mirrored(direction: Array, normal: Array) -> Array:
+    """Return the directions of specular reflection ``(n, 3)``."""
+    return np.asarray(direction - 2 * np.einsum("ij,ij->i", direction, normal)[:, None] * normal)

@@ -1,0 +1,238 @@
+"""Pairs made in parallel, in chunks on disk: the bytes depend on seed and pair alone, and a killed run continues."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cmkd.errors import CmkdError
+from cmkd.io import atomic, write_bytes
+from cmkd.simulators.marine import optical, radar
+from cmkd.simulators.marine.mesh import Array
+from cmkd.simulators.marine.rays import Rays
+from cmkd.simulators.marine.scene import VERSION, Gap, Scene, sample
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One target seen by both sensors at the same instant from the same place.
+
+    Args:
+        scene: all that was drawn.
+        optical: ``(3, size, size)`` uint8, sRGB, perspective, up is up.
+        radar: ``(1, size, size)`` uint8, log-amplitude, rows slant range from near to far, columns cross-range.
+        decibel: ``(size, size)`` float32, the same before quantization, dB of 1 m².
+        complex: ``(size, size)`` complex64, the first look, m.
+    """
+
+    scene: Scene
+    optical: Array
+    radar: Array
+    decibel: Array
+    complex: Array
+
+
+def make_pair(pair: int, *, seed: int = 0, size: int = 64, gap: float = 0.5) -> Pair:
+    """Make one pair.
+
+    Args:
+        pair: its number; the class is ``pair mod 8``.
+        seed: of the data set.
+        size: pixels along a side.
+        gap: 0 (radar at its best) to 1.
+
+    Raises:
+        CmkdError: for a gap outside 0 to 1, or where Embree does not load.
+
+    Example:
+        >>> made = make_pair(3, size=32)
+        >>> made.scene.group, made.optical.shape, made.radar.dtype
+        ('sailing-yacht-000', (3, 32, 32), dtype('uint8'))
+    """
+    scene, mesh = sample(seed, pair, size=size, gap=gap)
+    rays = Rays(mesh)
+    streams = [np.random.default_rng(np.random.SeedSequence((seed, VERSION, 4 + sensor, pair))) for sensor in (0, 1)]
+    light = optical.render(scene, mesh, rays, size, streams[0])
+    decibel, first_look = radar.image(scene, mesh, rays, size, streams[1])
+    return Pair(scene, light, radar.display(decibel), decibel, first_look)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What fixes the bytes of a simulated data set.
+
+    Args:
+        pairs: how many.
+        seed: not negative.
+        size: pixels along a side, 16 to 512.
+        gap: 0 to 1.
+        chunk: pairs per file on disk and per task of a worker; the pairs do not depend on it.
+
+    Raises:
+        CmkdError: for values outside those ranges.
+    """
+
+    pairs: int
+    seed: int = 0
+    size: int = 64
+    gap: float = 0.5
+    chunk: int = 64
+
+    def __post_init__(self) -> None:
+        if self.pairs < 1:
+            raise CmkdError(f"expected at least 1 pair, got {self.pairs}")
+        if self.chunk < 1:
+            raise CmkdError(f"expected at least 1 pair a chunk, got {self.chunk}")
+        if self.seed < 0:
+            raise CmkdError(f"expected a seed of 0 or more, got {self.seed}")
+        if not 16 <= self.size <= 512:
+            raise CmkdError(f"expected a size of 16 to 512 pixels, got {self.size}")
+        Gap.dial(self.gap)
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunk files."""
+        return -(-self.pairs // self.chunk)
+
+    def members(self, chunk: int) -> range:
+        """Return the pairs of a chunk."""
+        return range(chunk * self.chunk, min((chunk + 1) * self.chunk, self.pairs))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive pairs: their scenes, and images stacked along the first axis."""
+
+    scenes: tuple[Scene, ...]
+    optical: Array
+    radar: Array
+
+
+def available_workers() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def generate(
+    recipe: Recipe, folder: Path, *, workers: int | None = None, progress: Callable[[int], None] | None = None
+) -> Iterator[Chunk]:
+    """Make all pairs and yield them in order, one chunk in memory at a time.
+
+    Args:
+        recipe: what to make.
+        folder: for the chunk files; finished ones found there are used again, so an interrupted run continues. A folder
+            made by another recipe is refused. Remove it when the chunks have been consumed.
+        workers: processes; as many as cores unless told otherwise, and one for a single chunk.
+        progress: called with the number of pairs that are ready, whenever it grows.
+
+    Raises:
+        CmkdError: the folder holds chunks of another recipe, or a worker died.
+    """
+    _claim(recipe, folder)
+    count = min(workers if workers is not None else available_workers(), recipe.chunks)
+    if count < 1:
+        raise CmkdError(f"expected at least 1 worker, got {workers}")
+    missing = [c for c in range(recipe.chunks) if not _file(folder, c).is_file()]
+    ready = sum(len(recipe.members(c)) for c in range(recipe.chunks)) - sum(len(recipe.members(c)) for c in missing)
+    if progress and ready:
+        progress(ready)
+    for chunk in _made(recipe, folder, missing, count):
+        ready += len(recipe.members(chunk))
+        if progress:
+            progress(ready)
+    for chunk in range(recipe.chunks):
+        yield _read(_file(folder, chunk))
+
+
+def _claim(recipe: Recipe, folder: Path) -> None:
+    """Mark `folder` as this recipe's, or refuse one that is another's."""
+    mark, content = folder / "recipe.json", json.dumps({**asdict(recipe), "version": VERSION}, sort_keys=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not mark.is_file():
+        write_bytes(mark, content.encode())
+    elif mark.read_text() != content:
+        raise CmkdError(f"{folder} holds an unfinished run of another recipe: remove it or choose another folder")
+
+
+def _made(recipe: Recipe, folder: Path, missing: list[int], workers: int) -> Iterator[int]:
+    """Make the missing chunks and yield their numbers as they finish."""
+    if workers == 1 or len(missing) < 2:
+        for chunk in missing:
+            yield _make_chunk(recipe, folder, chunk)
+        return
+    # spawn, not fork: Embree's threads and a parent's CUDA context do not survive a fork
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    try:
+        queue, running = iter(missing), set[Future[int]]()
+        while True:
+            for chunk in queue:
+                running.add(pool.submit(_make_chunk, recipe, folder, chunk))
+                if len(running) >= 2 * workers:
+                    break
+            if not running:
+                break
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    except BrokenProcessPool as error:
+        raise CmkdError(
+            "a worker process died: in a script, guard the call with if __name__ == '__main__', or use workers=1"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _make_chunk(recipe: Recipe, folder: Path, chunk: int) -> int:
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+
+    # the workers share the cores already, and one BLAS thread gives the same sums everywhere
+    with threadpool_limits(1):
+        pairs = [make_pair(p, seed=recipe.seed, size=recipe.size, gap=recipe.gap) for p in recipe.members(chunk)]
+    scenes = json.dumps([asdict(p.scene) for p in pairs]).encode()
+    path = _file(folder, chunk)
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            scenes=np.frombuffer(scenes, np.uint8),
+            optical=np.stack([p.optical for p in pairs]),
+            radar=np.stack([p.radar for p in pairs]),
+        )
+    return chunk
+
+
+def _read(path: Path) -> Chunk:
+    with np.load(path, allow_pickle=False) as stored:
+        scenes = tuple(Scene(**fields) for fields in json.loads(stored["scenes"].tobytes()))
+        return Chunk(scenes, stored["optical"], stored["radar"])
+
+
+def _file(folder: Path, chunk: int) -> Path:
+    return folder / f"chunk-{chunk:06d}.npz"
+
+
+def discard(folder: Path) -> None:
+    """Remove the chunk files below `folder` when their pairs are safe elsewhere."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,177 @@
+"""Augmentation of a batch on its device, as a function of (seed, index, view) alone.
+
+Every random number is a hash of the seed, the pair's index, the view and its own counter, so a run can be repeated,
+continued in mid-epoch on any number of processes, and its teacher's outputs kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cmkd.types import Batch, Modality
+
+
+class Strengths(Protocol):
+    """What `augment` reads of a configuration; see ``AugmentationConfig``."""
+
+    flip: bool | None
+    shift: float | None
+    rotate: float
+    scale: float
+    noise: float
+    drop: float
+
+
+def hashed_uniform(index: Tensor, count: int, *, seed: int, view: int, stream: int = 0) -> Tensor:
+    """Return uniform numbers in [0, 1) that depend on nothing but the arguments.
+
+    Args:
+        index: ``(batch,)`` int64.
+        count: numbers for each index.
+        seed: of the run.
+        view: such as the epoch.
+        stream: numbers of different streams are independent.
+
+    Returns:
+        ``(batch, count)`` float32: the upper 24 bits of a splitmix64 hash (Steele et al. 2014).
+
+    Example:
+        >>> a = hashed_uniform(torch.tensor([3, 4]), 2, seed=0, view=1)
+        >>> b = hashed_uniform(torch.tensor([4]), 2, seed=0, view=1)
+        >>> bool((a[1] == b[0]).all())
+        True
+    """
+    key = _mix(torch.tensor(_signed(((seed * 1_000_003 + view) * 1_000_003 + stream) * 1_000_003), device=index.device))
+    counter = torch.arange(count, device=index.device, dtype=torch.int64) * _signed(0xD1B54A32D192ED03)
+    x = _mix((index[:, None] * _signed(0x9E3779B97F4A7C15) + counter) ^ key)
+    return _shift(x, 40).float() / 2**24
+
+
+def _signed(value: int) -> int:
+    value &= 2**64 - 1
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    return (x >> bits) & ((1 << (64 - bits)) - 1)  # a logical shift; torch's is arithmetic
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = x + _signed(0x9E3779B97F4A7C15)
+    x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _shift(x, 31)
+
+
+def augment(
+    batch: Batch,
+    modalities: Mapping[str, Modality],
+    strengths: Strengths,
+    *,
+    seed: int,
+    view: int,
+    co_registered: Sequence[Sequence[str]] = (),
+) -> Batch:
+    """Return the batch with its inputs changed at random: images as the type they have, all else as float32.
+
+    Args:
+        batch: stored values of any dtype.
+        modalities: descriptions of the inputs, and of those co-registered with them: images are shifted by whole pixels of
+            the coarsest.
+        strengths: how much of what; all zero and false leaves the values as they are.
+        seed: of the run.
+        view: such as the epoch.
+        co_registered: groups of modalities that share a pixel grid and so get the same geometry.
+    """
+    stream = {name: 1 + min(i for i, g in enumerate(co_registered) if name in g) for g in co_registered for name in g}
+    images = {name: modality.shape[1:] for name, modality in modalities.items() if modality.kind == "image"}
+    inputs = {}
+    for position, (name, value) in enumerate(sorted(batch.inputs.items())):
+        modality, own = modalities[name], stream.get(name, 1000 + position)
+        if modality.kind == "image":
+            sizes = [size for other, size in images.items() if other == name or stream.get(other, 0) == own]
+            coarsest = min(sizes, key=math.prod)
+            inputs[name] = _image(value, batch.index, strengths, coarsest, seed=seed, view=view, stream=own)
+        else:
+            inputs[name] = _values(value, modality, batch.index, strengths, seed=seed, view=view, stream=own)
+    return Batch(inputs, batch.target, batch.index, batch.present)
+
+
+def _image(
+    value: Tensor, index: Tensor, strengths: Strengths, coarsest: Sequence[int], *, seed: int, view: int, stream: int
+) -> Tensor:
+    if not (strengths.flip or strengths.shift or strengths.rotate or strengths.scale):
+        return value
+    draw = hashed_uniform(index, 5, seed=seed, view=view, stream=stream)
+    turn, zoom, right, down, mirror = (2.0 * draw - 1.0).T[..., None, None]
+    height, width = value.shape[2:]
+    # where each pixel comes from: rows and columns from the center, which broadcast to (batch, height, width)
+    y = torch.arange(height, device=value.device).view(1, -1, 1) - (height - 1) / 2
+    x = torch.arange(width, device=value.device).view(1, 1, -1) - (width - 1) / 2
+    if strengths.flip:
+        x = torch.where(mirror < 0.0, -x, x)
+    rows, columns = y, x
+    if strengths.rotate:
+        angle = turn * (torch.pi * strengths.rotate / 180.0)
+        rows, columns = angle.sin() * x + angle.cos() * y, angle.cos() * x - angle.sin() * y
+    size = 1.0 + zoom * strengths.scale
+    rows, columns = size * rows, size * columns
+    if strengths.shift:
+        # whole pixels, and the nearest: between pixels their mean has less noise (speckle) than images have in use
+        moved = [
+            (way * max(strengths.shift * side, 1.0)).round() for way, side in zip((down, right), coarsest, strict=True)
+        ]
+        rows, columns = rows + moved[0] * (height / coarsest[0]), columns + moved[1] * (width / coarsest[1])
+    # the border is repeated: a black edge would tell the network which samples were moved
+    rows, columns = (
+        (place + (side - 1) / 2).round().clamp(0, side - 1).long() for place, side in ((rows, height), (columns, width))
+    )
+    place = (rows * width + columns).view(len(index), 1, -1).expand(-1, value.shape[1], -1)
+    source = value.float() if value.dtype == torch.uint16 else value  # which torch does not gather
+    return source.flatten(2).gather(2, place).view(value.shape)
+
+
+def _values(
+    value: Tensor, modality: Modality, index: Tensor, strengths: Strengths, *, seed: int, view: int, stream: int
+) -> Tensor:
+    if not (strengths.scale or strengths.noise or strengths.drop):
+        return value
+    mean, std = (torch.tensor(v, device=value.device, dtype=torch.float32) for v in (modality.mean, modality.std))
+    values = value.float()
+    padding = (values == 0).all(-1, keepdim=True) if "point" in modality.kind else None
+    each = [len(index)] + [1] * (values.dim() - 1)
+    factor = 1.0 + strengths.scale * (2.0 * hashed_uniform(index, 1, seed=seed, view=view, stream=stream) - 1.0)
+    changed = (values - mean) * factor.view(each) + mean
+    if strengths.noise:
+        count = values[0].numel()
+        half = -(-count // 2)
+        uniform = hashed_uniform(index, 2 * half, seed=seed, view=view, stream=stream + 2000)
+        radius = (-2.0 * (1.0 - uniform[:, :half]).log()).sqrt()  # Box and Muller 1958: two normals from two uniforms
+        angle = 2.0 * torch.pi * uniform[:, half:]
+        normal = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :count]
+        changed = changed + strengths.noise * std * normal.view(values.shape)
+    if padding is not None:
+        changed = changed.masked_fill(padding, 0.0)
+    if strengths.drop and modality.kind != "vector":
+        rows = values.shape[1:-1]
+        draw = hashed_uniform(index, int(torch.Size(rows).numel()), seed=seed, view=view, stream=stream + 3000)
+        dropped = (draw < strengths.drop).view(len(index), *rows, 1)
+        changed = changed.masked_fill(dropped, 0.0) if padding is not None else _hold(changed, dropped)
+    return changed
+
+
+def _hold(values: Tensor, dropped: Tensor) -> Tensor:
+    """Return series in which a dropped step repeats the one before: a jump to the mean would be a motion of its own.
+
+    Args:
+        values: ``(batch, time, features)``.
+        dropped: ``(batch, time, 1)`` bool; a first step is kept.
+    """
+    steps = torch.arange(values.shape[1], device=values.device).view(1, -1, 1)
+    kept = steps.masked_fill(dropped, 0).cummax(1).values
+    return values.gather(1, kept.expand_as(values))

@@ -1,0 +1,143 @@
+"""What is written while a training runs: its history, its best model, and the state to continue from."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import CheckpointIO
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cmkd.errors import CmkdError
+from cmkd.io import atomic, write_text
+from cmkd.models.checkpoint import save_model
+from cmkd.training.job import TrainingJob
+from cmkd.training.module import DistillationModule
+
+
+class CheckpointCallback(Checkpoint):
+    """Writes the history, the best model and the full state; a `Checkpoint`, so it runs after everything else.
+
+    Args:
+        job: whose files.
+        seconds: between full states within an epoch.
+        lines: whether to say how it goes, in about ten plain lines: for logs and pipes.
+        parent: the process that spawned this one and that it must not outlive; None for none.
+    """
+
+    def __init__(self, job: TrainingJob, *, seconds: float, lines: bool = False, parent: int | None = None) -> None:
+        self.lines, self.parent = lines, parent
+        self.job, self.seconds, self._saved = job, seconds, time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        """Save the full state if it is time, but not on an epoch's last batch: its end is saved anyway."""
+        if self.parent is not None and self.parent != os.getppid():
+            os._exit(1)  # the process that spawned this one was killed; a successor may already be at work
+        if not trainer.is_last_batch and self._due(trainer):
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the history, the model if it is the best so far, and the full state if it is time, in this order."""
+        assert isinstance(pl_module, DistillationModule)
+        history = pd.DataFrame(pl_module.history)
+        done, row = len(history), history.iloc[-1]
+        if trainer.is_global_zero:
+            write_text(self.job.folder / "history.csv", history.to_csv(index=False))
+            order = list(zip(history["validation_accuracy"], -history["validation_loss"], strict=True))
+            if order[-1] == max(order) and order.index(max(order)) == len(order) - 1:
+                save_model(
+                    self.job.folder / "best.safetensors",
+                    pl_module.model,
+                    name=self.job.name,
+                    classes=self.job.pack.classes,
+                    extra={**(self.job.about or {}), "seed": self.job.seed, "epoch": int(history["epoch"].iloc[-1])},
+                )
+            if self.lines and (done == self.job.epochs or done % max(1, self.job.epochs // 10) == 0):
+                print(
+                    f"{self.job.title}: epoch {done}/{self.job.epochs}, loss {row['train_loss']:.3f}, "
+                    f"validation {100 * row['validation_accuracy']:.1f} %",
+                    flush=True,
+                )
+        # what is lost is trained again, to the same weights, so short epochs need not each wait for the disk
+        if done == self.job.epochs or self._due(trainer):
+            self._save(trainer)
+
+    def _due(self, trainer: Trainer) -> bool:
+        return bool(trainer.strategy.broadcast(torch.tensor(time.monotonic() - self._saved >= self.seconds)))
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.job.folder / "last.safetensors")
+        self._saved = time.monotonic()
+
+
+class SafeCheckpointIO(CheckpointIO):
+    """Lightning's full training state as one safetensors file: tensors as such, everything else as JSON beside them."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ANN401  # Lightning's signature
+        """Write the state whole or not at all."""
+        tensors: dict[str, Tensor] = {}
+        tree = json.dumps(_encode(checkpoint, tensors))
+        with atomic(Path(path)) as temporary:
+            save_file(tensors, temporary, metadata={"tree": tree})
+
+    def load_checkpoint(
+        self,
+        path: Any,  # noqa: ANN401
+        map_location: Any | None = None,  # noqa: ANN401
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read the state."""
+        try:
+            with safe_open(Path(path), framework="pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                decoded = _decode(json.loads(file.metadata()["tree"]), tensors)
+        except (SafetensorError, OSError, KeyError, TypeError) as error:
+            raise CmkdError(f"'{path}' is damaged ({error}); delete it to train this model again") from error
+        assert isinstance(decoded, dict)
+        return decoded
+
+    def remove_checkpoint(self, path: Any) -> None:  # noqa: ANN401
+        """Delete the file."""
+        Path(path).unlink(missing_ok=True)
+
+
+def _encode(value: object, tensors: dict[str, Tensor]) -> object:
+    """Turn nested containers into JSON. Each container is tagged, so that keys and tuples come back as they were."""
+    match value:
+        case Tensor():
+            key = str(len(tensors))
+            tensors[key] = value.detach().cpu().contiguous().clone()
+            return {"tensor": key}
+        case dict():
+            return {"dict": [[_encode(k, tensors), _encode(v, tensors)] for k, v in value.items()]}
+        case list():
+            return {"list": [_encode(v, tensors) for v in value]}
+        case tuple():
+            return {"tuple": [_encode(v, tensors) for v in value]}
+        case None | bool() | int() | float() | str():
+            return value
+    raise TypeError(f"a checkpoint cannot hold {type(value)}")
+
+
+def _decode(value: object, tensors: Mapping[str, Tensor]) -> object:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    match kind:
+        case "tensor":
+            return tensors[content]
+        case "dict":
+            return {_decode(k, tensors): _decode(v, tensors) for k, v in content}
+        case "list":
+            return [_decode(v, tensors) for v in content]
+    return tuple(_decode(v, tensors) for v in content)
