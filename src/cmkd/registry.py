@@ -72,8 +72,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         if name not in self._own:
             return self._checked(self._plugins[name])
         module = importlib.import_module(homes[0])
-        found: type[T] = next(c for c in vars(module).values() if inspect.isclass(c) and vars(c).get("name") == name)
-        return found
+        found = next(c for c in vars(module).values() if inspect.isclass(c) and vars(c).get("name") == name)
+        return cast("type[T]", found)
 
     def find(self, name: str) -> type[T]:
         """Return the class called `name`.

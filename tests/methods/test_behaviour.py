@@ -26,7 +26,7 @@ from .rows import NARROW, WIDE, TinyModel, a_batch, output
 
 @pytest.mark.parametrize("name", ["simkd", "srrl", "fd_cmkd", "mfh", "mst_distill"])
 def test_unbound_methods_say_so(name: str) -> None:
-    with pytest.raises(CmkdError, match=r"call bind\(student_model, teacher_model\)"):
+    with pytest.raises(CmkdError, match=r"call setup\(student_model, teacher_model\)"):
         create(name, NARROW, WIDE)(output(NARROW, 4, 0), output(WIDE, 4, 1), a_batch(4, 4))
 
 

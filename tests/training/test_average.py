@@ -69,7 +69,7 @@ def test_methods_that_touch_the_student_leave_a_model_that_predicts_as_it_did(
     teacher = models.build("thin_resnet(width=4)", digits.modalities["optical"], classes=10).eval()
     student = models.build("thin_resnet(width=4)", digits.modalities["degraded"], classes=10)
     made = methods.create(method, student.spec, teacher.spec)
-    made.bind(student, teacher)
+    made.setup(student, teacher)
     job = TrainingJob(tmp_path, digits, student, "thin_resnet(width=4)", 4, 0, teacher=teacher, method=made)
     settings = TrainerConfig(batch_size=128, accelerator="cpu", logger="none", progress="none")
     best = fit(job, OptimizerConfig(ema=0.9), AugmentationConfig(), settings)

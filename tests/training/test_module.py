@@ -21,7 +21,7 @@ def job(folder: Path, pack: Pack, method: str = "kd", epochs: int = 2) -> Traini
     teacher = models.build("thin_resnet(width=8)", pack.modalities["optical"], classes=10).eval()
     student = models.build("thin_resnet(width=4)", pack.modalities["degraded"], classes=10)
     made = methods.create(method, student.spec, teacher.spec)
-    made.bind(student, teacher)
+    made.setup(student, teacher)
     return TrainingJob(folder, pack, student, "thin_resnet(width=4)", epochs, 0, teacher=teacher, method=made)
 
 
