@@ -1,4 +1,4 @@
-"""A run that is killed, and run again, ends as one that was not: real processes, real SIGKILLs."""
+"""A run that is interrupted, or lists its methods in another order, ends with the same files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from cmkd.cli import main
 
 OPTIONS = [
     *("--data", "digits", "--methods", "none,ds", "--seeds", "1", "--epochs", "6"),
@@ -24,11 +27,32 @@ def start(out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
+def test_students_do_not_depend_on_their_order_nor_on_a_resume(tmp_path: Path, cache: Path) -> None:
+    """One of the two methods trains its teacher."""
+
+    def run(folder: str, methods: str) -> dict[str, bytes]:
+        torch.rand(7)  # the next process would be in another state
+        options = ["--seeds", "1", "--epochs", "1", "--trainer.progress", "none", "--trainer.logger", "none"]
+        small = [o for side in ("teacher", "student") for o in (f"--{side}.model", "thin_resnet(width=4,stages=2)")]
+        assert (
+            main(["run", "--data", "digits", "--out", str(tmp_path / folder), "--methods", methods, *options, *small])
+            == 0
+        )
+        files = (tmp_path / folder).rglob("best.safetensors")
+        return {str(path.relative_to(tmp_path / folder)): path.read_bytes() for path in files}
+
+    whole = run("whole", "c2kd,kd")
+    assert len(whole) == 3 and run("swapped", "kd,c2kd") == whole
+    run("resumed", "c2kd")  # ends where a run of both would be stopped after its first student
+    assert run("resumed", "c2kd,kd") == whole
+
+
 @pytest.mark.slow
 def test_killed_runs_end_like_whole_ones(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = start(whole)
     assert process.wait(300) == 0
+    # real processes and real SIGKILLs, at random times
     moment, kills = random.Random(0), 0
     for _ in range(30):
         process = start(killed)

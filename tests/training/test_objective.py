@@ -84,7 +84,8 @@ def test_a_method_without_use_for_the_teacher_does_not_run_it() -> None:
     student = models.build("thin_resnet(width=4)", RADAR, classes=3)
     made = Objective(student, teacher=teacher, method=methods.create("none", student.spec, teacher.spec))
     calls: list[int] = []
-    teacher.register_forward_hook(lambda *_: calls.append(1))
+    assert made.teacher is not None
+    made.teacher.register_forward_hook(lambda *_: calls.append(1))
     radar = Batch({"radar": torch.randn(2, 1, 8, 8)}, torch.tensor([0, 1]), torch.arange(2))
     _, terms = made(radar)
     assert set(terms) == {"cross_entropy"} and not calls

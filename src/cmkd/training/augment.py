@@ -8,23 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from cmkd.config import AugmentationConfig
 from cmkd.types import Batch, Modality
-
-
-class Strengths(Protocol):
-    """What `augment` reads of a configuration; see ``AugmentationConfig``."""
-
-    flip: bool | None
-    shift: float | None
-    rotate: float
-    scale: float
-    noise: float
-    drop: float
 
 
 def hashed_uniform(index: Tensor, count: int, *, seed: int, view: int, stream: int = 0) -> Tensor:
@@ -71,7 +60,7 @@ def _mix(x: Tensor) -> Tensor:
 def augment(
     batch: Batch,
     modalities: Mapping[str, Modality],
-    strengths: Strengths,
+    strengths: AugmentationConfig,
     *,
     seed: int,
     view: int,
@@ -81,9 +70,9 @@ def augment(
 
     Args:
         batch: stored values of any dtype.
-        modalities: descriptions of the inputs, and of those co-registered with them: images are shifted by whole pixels of
-            the coarsest.
-        strengths: how much of what; all zero and false leaves the values as they are.
+        modalities: descriptions of the inputs and of the modalities co-registered with them; images are shifted by
+            whole pixels of the coarsest of these.
+        strengths: resolved; all zero and false leaves the values as they are.
         seed: of the run.
         view: such as the epoch.
         co_registered: groups of modalities that share a pixel grid and so get the same geometry.
@@ -103,7 +92,14 @@ def augment(
 
 
 def _image(
-    value: Tensor, index: Tensor, strengths: Strengths, coarsest: Sequence[int], *, seed: int, view: int, stream: int
+    value: Tensor,
+    index: Tensor,
+    strengths: AugmentationConfig,
+    coarsest: Sequence[int],
+    *,
+    seed: int,
+    view: int,
+    stream: int,
 ) -> Tensor:
     if not (strengths.flip or strengths.shift or strengths.rotate or strengths.scale):
         return value
@@ -137,7 +133,14 @@ def _image(
 
 
 def _values(
-    value: Tensor, modality: Modality, index: Tensor, strengths: Strengths, *, seed: int, view: int, stream: int
+    value: Tensor,
+    modality: Modality,
+    index: Tensor,
+    strengths: AugmentationConfig,
+    *,
+    seed: int,
+    view: int,
+    stream: int,
 ) -> Tensor:
     if not (strengths.scale or strengths.noise or strengths.drop):
         return value

@@ -71,7 +71,7 @@ def fit(
         objective,
         modalities=job.pack.modalities,
         optimizer=optimizer,
-        augmentation=augmentation.of_data(mirror=job.pack.card.mirror, cropped=job.pack.card.cropped),
+        augmentation=augmentation.resolved(mirror=job.pack.card.mirror, cropped=job.pack.card.cropped),
         co_registered=job.pack.card.co_registered,
         seed=job.seed,
         steps=steps,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -16,16 +18,16 @@ from cmkd.types import Batch, Output
 class Objective(nn.Module):
     """A model with its cross-entropy and, for a student, a teacher and a method.
 
-    The teacher is no submodule unless the method trains it: it is neither saved, nor put in train mode, nor wrapped by
-    DDP. Pairs without a label take part in the method's terms alone; pairs without the teacher's modality in the
-    cross-entropy alone.
+    The teacher given is copied and never changed, so students that share one do not depend on each other. A copy that
+    trains along is a submodule; any other is neither saved, nor put in train mode, nor wrapped by DDP. Pairs without a
+    label take part in the method's terms alone; pairs without the teacher's modality in the cross-entropy alone.
 
     Args:
-        model: the one that trains.
-        teacher: gives the outputs to distil; None for a model that trains alone.
-        method: the distillation terms; None for none.
+        model: the model to train; put in train mode, except those parts of it that are frozen.
+        teacher: gives the outputs to distill; None for a model that trains alone.
+        method: the distillation terms; None for a model that trains alone.
         label_smoothing: of the cross-entropy.
-        always_paired: whether every batch has both modalities throughout, which saves a look at the masks.
+        always_paired: whether every batch has both modalities throughout, which saves a check of the masks.
     """
 
     def __init__(
@@ -38,27 +40,23 @@ class Objective(nn.Module):
         always_paired: bool = True,
     ) -> None:
         super().__init__()
-        self.model, self.method, self.label_smoothing, self.always_paired = (
-            model,
-            method,
-            label_smoothing,
-            always_paired,
-        )
+        self.model, self.method = train_mode(model), method
+        self.label_smoothing, self.always_paired = label_smoothing, always_paired
         self.trains_teacher = method is not None and method.trains_teacher
-        if teacher is not None:
-            if self.trains_teacher:
-                self.trained_teacher = teacher
-            else:
-                teacher.requires_grad_(False).eval()
+        teacher = copy.deepcopy(teacher)
+        if teacher is not None and self.trains_teacher:
+            self.trained_teacher = train_mode(teacher)
+        elif teacher is not None:
+            teacher.requires_grad_(False).eval()
         self._teacher = [teacher]  # a list, so that torch does not register it
 
     @property
     def teacher(self) -> Model | None:
-        """The teacher, if there is one."""
+        """This objective's copy of the teacher, if there is one."""
         return self._teacher[0]
 
     def move_teacher(self, device: torch.device) -> None:
-        """Bring an unregistered teacher to `device`."""
+        """Move an unregistered teacher to `device`."""
         if self.teacher is not None:
             self.teacher.to(device)
 
@@ -101,3 +99,16 @@ class Objective(nn.Module):
         if world_size() > 1:
             dist.all_reduce(count)
         return total * world_size() / count.clamp(min=1)
+
+
+def train_mode(model: Model) -> Model:
+    """Put a model in train mode and return it; its frozen parts stay in eval mode, with the statistics they have.
+
+    Lightning leaves modes as it finds them, and a loaded model is in eval mode.
+    """
+    model.train()
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            module.eval()
+    return model
