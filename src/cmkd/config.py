@@ -1,60 +1,65 @@
 """The typed configuration of a run. Its field names are the keys of ``config.yaml`` and the flags of ``cmkd run``.
 
-Cheap to import: nothing but the standard library below it.
+Importing it is cheap: it needs neither torch nor Lightning.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from cmkd import options
+from cmkd.errors import CmkdError
 from cmkd.expression import split_list
+from cmkd.io import write_text
 
 
-@dataclass
+@dataclass(frozen=True)
 class ModelConfig:
     """One of the two models.
 
     Args:
-        modality: what it sees; by default what the data set names as rich (teacher) or poor (student).
-        model: ``auto``, an encoder such as ``thin_resnet(width=32)``, or a timm name such as ``resnet18``.
+        modality: what it sees; by default the rich (teacher) or poor (student) modality of the data.
+        model: ``auto``, an encoder, a timm name, or your own as ``package.module:Name``. Options are written as in
+            ``thin_resnet(width=32)``. In Python also an ``nn.Module``, a class or a function that returns one, or what
+            `cmkd.wrap` returns; see `cmkd.models.build`.
         size: resize images to this many pixels a side before the model.
         pretrained: start from published weights (timm models; needs a network).
-        checkpoint: a model this program saved. A teacher is then used as it is and not trained; it may know other
-            classes than the data, for methods of features and relations.
-        labeled: the share of the training pairs of each class that shows it its label; of the others a student learns
-            by the distillation terms alone. To see what a teacher is worth where pairs are cheap and labels dear: one
-            that has an archive of labeled images of its own, say, and students that have few labeled pairs.
-        frozen: train the classifier alone and leave the encoder as it is (with `pretrained`: a linear probe).
+        checkpoint: a model saved by cmkd. A teacher is then used as it is and not trained; it may have been trained on
+            other classes, for methods of features and relations.
+        label_fraction: fraction of the training pairs of each class whose label is visible. The other pairs take part
+            in the distillation terms alone.
+        frozen: train the classifier alone and keep the encoder (with `pretrained`: a linear probe).
     """
 
     modality: str | None = None
-    model: str = "auto"
+    model: Any = "auto"
     size: int | None = None
     pretrained: bool = False
     checkpoint: Path | None = None
-    labeled: float = 1.0
+    label_fraction: float = 1.0
     frozen: bool = False
 
 
-@dataclass
+@dataclass(frozen=True)
 class OptimizerConfig:
     """Optimizer and schedule: linear warm-up, then a cosine to zero.
 
     Args:
         name: AdamW, or SGD with Nesterov momentum.
-        learning_rate: at the peak, for a batch of 128 pairs; scaled linearly with the batch size for sgd, by its square
-            root for adamw. By default what suits the student's or teacher's encoder: 0.01 for this package's small
-            ones, 0.001 for timm models; ten times as much for sgd.
+        learning_rate: at the peak, for a batch of 128 pairs; by default what suits the encoder. It is scaled linearly
+            with the batch size for sgd, by its square root for adamw. The default is 0.01 for the encoders of this
+            package and 0.001 for timm models; ten times as much for sgd.
         weight_decay: decoupled for adamw; not applied to biases and norms.
         momentum: of sgd.
         warmup: fraction of all steps.
         clip_norm: largest norm of the gradient; 0 for no clipping.
         label_smoothing: of the cross-entropy.
-        ema: decay of an exponential moving average of the weights that is evaluated and saved; 0 for none. Early in
-            training it reaches back over less (`cmkd.training.ema`).
+        ema: decay of the moving average of the weights that is evaluated and saved; 0 for none. It is shorter early in
+            training (`cmkd.training.ema`).
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
@@ -67,15 +72,15 @@ class OptimizerConfig:
     ema: float = 0.99
 
 
-@dataclass
+@dataclass(frozen=True)
 class AugmentationConfig:
-    """Random changes of the training samples; modalities on one pixel grid get the same geometry.
+    """Random changes of the training samples; co-registered modalities get the same geometry.
 
     Args:
-        flip: mirror images left-right half of the time. By default where the data set says that a mirrored image is as
-            good a sample of its class: of a ship it is, of a letter it is not.
-        shift: largest shift of an image, as a fraction of its side, in whole pixels, one at least; 0 for none. By
-            default 0.1, and 0.05 where the data set says that its images are cropped to what they show.
+        flip: mirror images left-right half of the time; by default where the data set allows it. A mirrored ship is a
+            ship, a mirrored letter is none.
+        shift: largest shift of an image, as a fraction of its side; by default 0.1, or 0.05 for cropped images. Shifts
+            are whole pixels, at least one; 0 for none.
         rotate: largest rotation of an image, in degrees.
         scale: largest relative change of size: of an image, or of the values of series and points about their mean.
         noise: standard deviation of Gaussian noise, in units of each channel's own, for vectors, series and points.
@@ -89,32 +94,31 @@ class AugmentationConfig:
     noise: float = 0.02
     drop: float = 0.05
 
-    def of_data(self, *, mirror: bool, cropped: bool) -> AugmentationConfig:
-        """Return it with what is open filled in by what a data set says of itself.
+    def resolved(self, *, mirror: bool, cropped: bool) -> AugmentationConfig:
+        """Return it with open fields filled in by what the data set states.
 
         Example:
-            >>> AugmentationConfig(shift=0.2).of_data(mirror=True, cropped=True).shift
-            0.2
+            >>> AugmentationConfig(shift=0.2).resolved(mirror=True, cropped=True)
+            AugmentationConfig(flip=True, shift=0.2, rotate=0.0, scale=0.1, noise=0.02, drop=0.05)
         """
         flip = mirror if self.flip is None else self.flip
         shift = (0.05 if cropped else 0.1) if self.shift is None else self.shift
         return replace(self, flip=flip, shift=shift)
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainerConfig:
     """How and where training runs.
 
     Args:
-        batch_size: pairs a step, over all devices together; by default 128, and 64 or 32 where training pairs are few
-            and the preset's epochs would make fewer steps than it asks for.
-        precision: arithmetic of the forward pass: 32-true, bf16-mixed or 16-mixed.
-        accelerator: auto, cpu or gpu.
-        devices: how many on each node.
+        batch_size: pairs a step, over all devices together; by default 128, fewer where training pairs are few.
+        precision: arithmetic of the forward pass.
+        accelerator: where to train.
+        devices: number of devices on each node.
         num_nodes: nodes of a cluster; start the same command on each (torchrun or SLURM).
-        checkpoint_seconds: how often the full state is saved; a killed run trains at most this long again.
+        checkpoint_seconds: time between full states; a killed run trains at most this long again.
         deterministic: refuse operations without a deterministic form (CPU runs are repeatable without it).
-        logger: tensorboard, mlflow or wandb, beside history.csv; none for history.csv alone.
+        logger: a logger beside history.csv.
         progress: auto shows bars on a terminal and plain lines elsewhere; none is silent.
     """
 
@@ -129,29 +133,45 @@ class TrainerConfig:
     progress: Literal["auto", "none"] = "auto"
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunConfig:
     """A run: one teacher, then a student for each method and seed.
 
     Args:
-        data: a data set (``digits``, ``mars:PATH``, ``digits(severity=0.3)``), a folder with a manifest, or a pack.
-        out: folder of the results. The same command again continues where it stopped.
-        methods: methods to distil with, by comma; sums and options are written ``kd(temperature=2)+0.5*ds``.
+        data: a data set, a pack, a folder of pairs, or your own data set as ``package.module:Name``. A data set takes
+            options and a folder, as in ``digits(severity=0.3)`` and ``mars:FOLDER``. In Python also a `Pack` or a
+            map-style ``Dataset`` of dicts.
+        out: folder of the results; the same command continues there.
+        methods: methods by comma; options and sums as in ``kd(temperature=2)+0.5*ds``.
         seeds: students for each method.
-        seed: the first of the seeds, and the teacher's.
+        seed: first of the seeds, and the teacher's.
         epochs: passes over the training pairs; by default the preset's.
-        preset: quick (20 epochs, and at least 1,000 steps) or full (100 epochs, and at least 5,000 steps).
+        preset: quick (20 epochs, at least 1,000 steps) or full (100 epochs, at least 5,000 steps).
         allow_unlabeled: use pairs without a label for the distillation terms.
         teacher: the model on the rich modality.
         student: the model on the poor modality.
-        optimizer: for teacher and students alike.
-        augmentation: for teacher and students alike.
+        optimizer: of teacher and students alike.
+        augmentation: of the training pairs of teacher and students alike.
         trainer: devices, precision, batch size, checkpoints.
+        method_options: options of methods by name, such as ``{"kd": {"temperature": 2.0}}``; those written in `methods`
+            take precedence.
+
+    Raises:
+        CmkdError: an unknown field, or a value of a wrong type or out of range.
+
+    Example:
+        >>> config = RunConfig(data="digits", out="runs/digits", teacher={"size": 16})
+        >>> config.teacher.size, config.expressions
+        (16, ('none', 'kd', 'ds'))
+        >>> RunConfig(data="digits", out="runs/digits", seeds=0)
+        Traceback (most recent call last):
+            ...
+        cmkd.errors.CmkdError: seeds is 0; it must be at least 1
     """
 
-    data: str
+    data: Any
     out: Path
-    methods: str | list[str] = "none,kd,ds"
+    methods: str | tuple[str, ...] = "none,kd,ds"
     seeds: int = 3
     seed: int = 0
     epochs: int | None = None
@@ -162,11 +182,78 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    method_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for role in ("teacher", "student"):
+            given = getattr(self, role)
+            if not isinstance(given, ModelConfig | Mapping):  # a model by itself
+                object.__setattr__(self, role, ModelConfig(model=given))
+        for name, value in options.checked(type(self), {f.name: getattr(self, f.name) for f in fields(self)}).items():
+            object.__setattr__(self, name, value)
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        for name, value, least in (
+            ("seeds", self.seeds, 1),
+            ("epochs", self.epochs, 1),
+            ("trainer.batch_size", self.trainer.batch_size, 2),
+            ("trainer.devices", self.trainer.devices, 1),
+            ("trainer.num_nodes", self.trainer.num_nodes, 1),
+        ):
+            if value is not None and value < least:
+                raise CmkdError(f"{name} is {value}; it must be at least {least}")
+        if not 0.0 <= self.optimizer.ema < 1.0:
+            raise CmkdError(f"optimizer.ema is {self.optimizer.ema}; it must be at least 0 and below 1")
+        for role, model in (("teacher", self.teacher), ("student", self.student)):
+            if not 0.0 < model.label_fraction <= 1.0:
+                raise CmkdError(f"{role}.label_fraction is {model.label_fraction}; it must be above 0 and at most 1")
+        if not self.expressions:
+            raise CmkdError("methods is empty; give one or more, such as none,kd,ds")
+        if len(set(self.expressions)) < len(self.expressions):
+            raise CmkdError(f"methods names one twice: {', '.join(self.expressions)}")
 
     @property
-    def expressions(self) -> list[str]:
+    def expressions(self) -> tuple[str, ...]:
         """The methods, one expression each."""
-        return split_list(self.methods) if isinstance(self.methods, str) else list(self.methods)
+        return tuple(split_list(self.methods)) if isinstance(self.methods, str) else tuple(self.methods)
+
+    @classmethod
+    def load(cls, path: Path | str) -> RunConfig:
+        """Read a YAML file such as ``config.yaml`` of a run.
+
+        Raises:
+            CmkdError: the file is missing or no YAML, or a field or value is wrong.
+        """
+        return options.build(cls, read_yaml(Path(path)))
+
+    def save(self, path: Path | str) -> None:
+        """Write it as YAML, which `load` reads; own modules and data in it are written by name only."""
+        import yaml
+
+        write_text(Path(path), yaml.safe_dump(self.to_dict(), sort_keys=False))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as nested dictionaries of plain values, ready for YAML and JSON."""
+        return dict(options.plain({f.name: getattr(self, f.name) for f in fields(self)}))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        CmkdError: it is missing, or is something else.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise CmkdError(f"cannot read the configuration '{path}': {reason}") from error
+    if not isinstance(content, dict):
+        raise CmkdError(f"the configuration '{path}' holds no options; write lines such as 'data: digits'")
+    return content
 
 
 PRESETS = {"quick": (20, 1000), "full": (100, 5000)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -49,6 +50,8 @@ def fits(value: object, hint: object) -> bool:
         return isinstance(value, bool if hint is bool else str)
     if hint is Path:
         return isinstance(value, str | Path)
+    if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping)
     return value is None if hint in (None, NoneType) else True
 
 
@@ -105,38 +108,123 @@ def check(owner: str, function: Callable[..., object], options: Mapping[str, obj
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, path: str = "") -> T:
-    """Make a dataclass from nested mappings, checking names and types on the way.
+    """Make a dataclass from a mapping of its fields, checking names and types on the way.
 
     Args:
-        cls: the dataclass; fields that are dataclasses themselves are made from mappings, or kept.
-        values: field -> value; text is accepted for a path.
+        cls: the dataclass.
+        values: field -> value, as for `checked`.
         path: of `values` in the whole, for messages.
 
     Raises:
         CmkdError: an unknown or missing field, or a value of another type.
     """
-    hints, made = get_type_hints(cls), dict[str, Any]()
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
-    for name, value in values.items():
-        where = f"{path}.{name}" if path else name
-        if name not in known:
-            raise unknown_name("option", where, [f"{path}.{n}" if path else n for n in known])
-        hint = hints[name]
-        if is_dataclass(hint) and isinstance(hint, type):
-            if not isinstance(value, Mapping | hint):
-                raise CmkdError(
-                    f"{where} must be a group of options ({', '.join(get_type_hints(hint))}), got {value!r}"
-                )
-            made[name] = build(hint, value, path=where) if isinstance(value, Mapping) else value
-        elif not fits(value, hint):
-            raise CmkdError(f"{where} must be {described(hint)}, got {value!r}")
-        else:
-            wants_path = Path in (hint, *get_args(hint)) and str not in (hint, *get_args(hint))
-            made[name] = Path(value) if wants_path and isinstance(value, str) else value
-    for name, field in known.items():
-        if name not in made and field.default is MISSING and field.default_factory is MISSING:
-            raise CmkdError(f"{path + '.' if path else ''}{name} is missing")
+    made = checked(cls, values, path=path)
+    for f in fields(cls):  # type: ignore[arg-type]
+        if f.name not in made and f.default is MISSING and f.default_factory is MISSING:
+            raise CmkdError(f"{_dotted(path, f.name)} is missing")
     return cls(**made)
+
+
+def checked(cls: type[object], values: Mapping[str, Any], *, path: str = "") -> dict[str, Any]:
+    """Check values against the fields of a dataclass, and return them in the fields' types.
+
+    Mappings become the dataclasses that fields want, text becomes a path, and lists become tuples.
+
+    Raises:
+        CmkdError: an unknown field (with the nearest valid one), or a value of another type.
+    """
+    hints, made = get_type_hints(cls), dict[str, Any]()
+    for name, value in values.items():
+        if name not in hints:
+            raise unknown_name("option", _dotted(path, name), [_dotted(path, known) for known in hints])
+        made[name] = _converted(value, hints[name], _dotted(path, name))
+    return made
+
+
+def _converted(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401  # any value of a configuration
+    if is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, Mapping):
+            return build(hint, value, path=where)
+        if not isinstance(value, hint):
+            raise CmkdError(f"{where} must be a group of options ({', '.join(get_type_hints(hint))}), got {value!r}")
+        return value
+    kinds = get_args(hint) or (hint,)
+    if isinstance(value, list) and any(get_origin(kind) is tuple for kind in kinds):
+        value = tuple(value)
+    if not fits(value, hint):
+        raise CmkdError(f"{where} must be {described(hint)}, got {value!r}")
+    return Path(value) if isinstance(value, str) and Path in kinds and str not in kinds else value
+
+
+def _dotted(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401  # any value of a configuration
+    """Return a configuration value as YAML and JSON can hold it; objects become their names.
+
+    Example:
+        >>> plain({"out": Path("runs"), "sizes": (1, 2), "model": Path})
+        {'out': 'runs', 'sizes': [1, 2], 'model': 'pathlib:Path'}
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    match value:
+        case Mapping():
+            return {str(k): plain(v) for k, v in value.items()}
+        case list() | tuple():
+            return [plain(v) for v in value]
+        case Path():
+            return str(value)
+        case None | bool() | int() | float() | str():
+            return value
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def from_text(text: str, hint: object) -> Any:  # noqa: ANN401  # of the type that `hint` names
+    """Read a value from the command line as an annotated type; text that does not fit is returned as it is.
+
+    Example:
+        >>> from_text("3", float | None), from_text("null", float | None), from_text("true", bool), from_text("a", int)
+        (3.0, None, True, 'a')
+        >>> from_text("[1, 2.5]", Sequence[float]), from_text("relu", Literal["relu", "gelu"])
+        ([1.0, 2.5], 'relu')
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return next((choice for choice in arguments if str(choice) == text), text)
+    if origin in (Union, UnionType):
+        read = ((from_text(text, part), part) for part in sorted(arguments, key=lambda part: part is str))
+        return next((value for value, part in read if fits(value, part)), text)
+    if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence):
+        items = text.strip("[]()").split(",")
+        return [from_text(item.strip(), arguments[0]) for item in items if item.strip()]
+    if hint is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if hint in (None, NoneType):
+        return None if text.lower() in ("null", "none") else text
+    if hint in (int, float, Path):
+        try:
+            return hint(text)
+        except ValueError:
+            return text
+    return text
+
+
+def documented(function: Callable[..., object]) -> tuple[str, dict[str, str]]:
+    """Return the first paragraph of a docstring and the text of each of its arguments, a line each.
+
+    Example:
+        >>> documented(fits)[0]
+        'Return whether a value is of an annotated type: numbers, text, choices, sequences and unions of these.'
+        >>> documented(build)[1]["cls"]
+        'the dataclass.'
+    """
+    head, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")
+    arguments = re.split(r"\n(?=\S)", rest, maxsplit=1)[0]
+    found = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", arguments, flags=re.MULTILINE)
+    return " ".join(head.split("\n\n")[0].split()), {name: " ".join(text.split()) for name, text in found}
 
 
 def _hints(function: object) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
@@ -100,15 +101,13 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
 
 def is_reference(text: str) -> bool:
-    """Say whether `text` reads as ``package.module:Name``.
+    """Say whether `text` reads as ``package.module:Name`` or ``package.module:Name(options)``.
 
     Example:
-        >>> is_reference("mine.models:Radar"), is_reference("mars:data/mars"), is_reference("thin_resnet")
+        >>> is_reference("mine.models:Radar(width=8)"), is_reference("mars:data/mars"), is_reference("thin_resnet")
         (True, False, False)
     """
-    module, colon, name = text.partition(":")
-    dotted = all(part.isidentifier() for part in module.split("."))
-    return bool(colon) and dotted and name.isidentifier() and not Path(text).exists()
+    return re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\(.*\))?", text) is not None
 
 
 def load_reference(text: str) -> object:

@@ -1,62 +1,99 @@
-"""Typed signatures as command lines, by jsonargparse; its errors as one line with the nearest valid name."""
+"""Typed signatures as command lines: argparse splits the words, `cmkd.options` checks the values."""
 
 from __future__ import annotations
 
+import argparse
 import inspect
-import re
-from argparse import ArgumentError
 from collections.abc import Callable, Mapping, Sequence
-from itertools import zip_longest
-
-from jsonargparse import ArgumentParser, Namespace
+from difflib import get_close_matches
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from cmkd.errors import CmkdError, unknown_name
+from cmkd.options import described, documented, fits, from_text
 
 
-def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-    """Parse, raising `CmkdError` for anything wrong."""
-    try:
-        return parser.parse_args(list(arguments))
-    except ArgumentError as error:
-        raise _readable(str(error), parser) from error
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are `CmkdError`, with the nearest flag for an unknown one."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting."""
+        raise CmkdError(" ".join(message.split()))
+
+    def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
+        """Return what was given, by name.
+
+        Raises:
+            CmkdError: an unknown flag, a missing argument, or a flag without its value.
+        """
+        found, unknown = self.parse_known_args(list(arguments))
+        if unknown:
+            known = [flag for action in self._actions for flag in action.option_strings]
+            raise _unknown(unknown[0], known)
+        return vars(found)
 
 
 def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str) -> None:
-    """Call a function with the arguments of a command line: its parameters without a default are positional.
+    """Call a function with the arguments of a command line.
+
+    Its positional parameters are positional arguments (``*names`` takes one or more); keyword-only ones are flags; a
+    flag that is false by default may stand alone.
 
     Args:
         function: with a typed signature and a docstring, which become flags and help.
-        arguments: without the program's name.
+        arguments: the words after the command.
         prog: the command as users type it.
     """
-    parser = ArgumentParser(
-        prog=prog, exit_on_error=False, allow_abbrev=False, description=(function.__doc__ or "").split("\n")[0]
-    )
-    parser.add_function_arguments(function, as_positional=True)
-    values = parse(parser, _spell_out(function, arguments)).as_dict()
-    function(**values)
-
-
-def _spell_out(function: Callable[..., object], arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with ``true`` behind a switch that stands alone: ``--json`` is ``--json true``."""
-    switches = {
-        f"--{name}"
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.default is False and parameter.kind is parameter.KEYWORD_ONLY
+    summary, texts = documented(function)
+    parser, hints = Parser(prog, summary), get_type_hints(function)
+    parameters = inspect.signature(function).parameters
+    for name, parameter in parameters.items():
+        text = texts.get(name, "").replace("%", "%%")
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            required = parameter.default is parameter.empty
+            extra: dict[str, Any] = {"nargs": "?", "const": "true"} if parameter.default is False else {}
+            default = "" if required or parameter.default in (None, False, "") else f" (default: {parameter.default})"
+            parser.add_argument(
+                f"--{name}", required=required, metavar=metavar(hints[name]), help=text + default, **extra
+            )
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            parser.add_argument(name, nargs="+", help=text)
+        else:
+            extra = {} if parameter.default is parameter.empty else {"nargs": "?"}
+            parser.add_argument(name, help=text, **extra)
+    values = {
+        name: [value(name, word, hints[name]) for word in given]
+        if isinstance(given, list)
+        else value(f"--{name}" if parameters[name].kind is parameters[name].KEYWORD_ONLY else name, given, hints[name])
+        for name, given in parser.parse(arguments).items()
     }
-    spelt: list[str] = []
-    for argument, following in zip_longest(arguments, arguments[1:]):
-        spelt.append(argument)
-        if argument in switches and following not in ("true", "false", "True", "False"):
-            spelt.append("true")
-    return spelt
+    several = next((name for name, p in parameters.items() if p.kind is p.VAR_POSITIONAL), None)
+    function(*(values.pop(several, ()) if several else ()), **values)
+
+
+def value(name: str, text: str, hint: object) -> Any:  # noqa: ANN401  # of the type that `hint` names
+    """Read one word as the type of its parameter, or raise naming the flag."""
+    read = from_text(text, hint)
+    if not fits(read, hint):
+        raise CmkdError(f"{name} must be {described(hint)}, got {text!r}")
+    return read
+
+
+def metavar(hint: object) -> str:
+    """Return how the help shows a flag's value."""
+    if get_origin(hint) is Literal:
+        return "{" + ",".join(map(str, get_args(hint))) + "}"
+    parts = [part for part in get_args(hint) if part is not type(None)] or [hint]
+    return "|".join(getattr(part, "__name__", str(part)) for part in parts).upper()
 
 
 def choose(functions: Mapping[str, Callable[..., object]], arguments: Sequence[str], *, prog: str) -> None:
     """Call the function that the first argument names, with the others."""
     if not arguments or arguments[0] in ("-h", "--help"):
         width = max(map(len, functions))
-        lines = [f"  {name:{width}}  {(f.__doc__ or '').split(chr(10))[0]}" for name, f in functions.items()]
+        lines = [f"  {name:{width}}  {documented(f)[0]}" for name, f in functions.items()]
         print("\n".join([f"usage: {prog} COMMAND [OPTIONS]", "", *lines]))
         if not arguments:
             raise CmkdError(f"{prog} needs a command: {', '.join(functions)}")
@@ -67,27 +104,10 @@ def choose(functions: Mapping[str, Callable[..., object]], arguments: Sequence[s
     call(functions[name], rest, prog=f"{prog} {name}")
 
 
-def _readable(message: str, parser: ArgumentParser) -> CmkdError:
-    flags = [option for action in parser._actions for option in action.option_strings]
-    line = " ".join(message.split())
-    unknown = re.search(r"[Uu]nrecognized arguments: (--?[\w.-]+)", line)
-    if unknown:
-        return _nearest(unknown[1], flags)
-    key = re.search(r"(?:[Kk]ey|Option|accept nested key) '([\w.]+)'", line)
-    if key:
-        return _nearest(f"--{key[1]}", flags)
-    wrong = re.search(r'Parser key "([\w.]+)".*?Expected an? (.+?)(?:\. Got| Given|, got| - |$)', line)
-    if wrong:
-        wanted = re.sub(r"typing\.Literal|<class '(\w+)'>|[\[\]']", r"\1", wrong[2])
-        value = re.search(r"(?:Got|Given) value[^:]*: (\S+)", line)
-        return CmkdError(f"--{wrong[1]} expects {wanted}" + (f", got {value[1]}" if value else ""))
-    return CmkdError(line[:400])
-
-
-def _nearest(flag: str, flags: Sequence[str]) -> CmkdError:
-    from difflib import get_close_matches
-
-    close = get_close_matches(flag, flags, n=1, cutoff=0.5)
-    same = [f for f in flags if f.rsplit(".")[-1] == flag.lstrip("-").rsplit(".")[-1] and "." in f]
-    hint = same[0] if same and not close else (close[0] if close else None)
-    return CmkdError(f"unknown option {flag}" + (f": did you mean {hint}?" if hint else ": --help lists all options"))
+def _unknown(word: str, flags: Sequence[str]) -> CmkdError:
+    flag = word.partition("=")[0]
+    if not flag.startswith("-"):
+        return CmkdError(f"unexpected argument '{word}'")
+    last = flag.rpartition(".")[2].lstrip("-")
+    near = [f for f in flags if f.rpartition(".")[2].lstrip("-") == last] or get_close_matches(flag, flags, 1, 0.5)
+    return CmkdError(f"unknown option {flag}: " + (f"did you mean {near[0]}?" if near else "--help lists all options"))

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from cmkd.errors import CmkdError
+import copy
+import inspect
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+
+from cmkd.errors import CmkdError, unknown_name
 from cmkd.expression import parse_call
 from cmkd.models.base import ENCODERS as ENCODERS
 from cmkd.models.base import Model as Model
 from cmkd.models.base import Preprocess as Preprocess
-from cmkd.options import check
+from cmkd.models.wrapping import Wrapped as Wrapped
+from cmkd.models.wrapping import wrap as wrap
+from cmkd.options import check, plain
+from cmkd.registry import is_reference, load_reference
 from cmkd.types import Modality
 
 DEFAULTS = {
@@ -20,13 +31,21 @@ DEFAULTS = {
 """The encoder that ``auto`` means for each kind of modality."""
 
 
-def build(name: str, modality: Modality, *, classes: int, pretrained: bool = False, size: int | None = None) -> Model:
+def build(
+    model: object, modality: Modality, *, classes: int, pretrained: bool = False, size: int | None = None
+) -> Model:
     """Build a classifier of one modality.
 
     Args:
-        name: ``auto``, one of this package's encoders with options in brackets (``thin_resnet(width=32)``), or a timm
-            model (``resnet18``, ``convnext_atto``), images only.
-        modality: what it will see.
+        model: one of
+
+            - ``auto``, or an encoder by name with options in brackets (``thin_resnet(width=32)``);
+            - a timm model (``resnet18``, ``convnext_atto``), images only;
+            - ``package.module:Name``, with or without options: an own module, class or function to import;
+            - in Python, an own ``nn.Module`` or what `wrap` returns, of which a copy is used;
+            - a class or function that returns one. It is called with ``modality`` and ``classes`` if it has parameters
+              of these names.
+        modality: what the model sees. Own modules get it standardized, as float32.
         classes: number of classes.
         pretrained: start from published weights (timm models only). Never done silently.
         size: resize images to this many pixels a side before the encoder.
@@ -39,6 +58,9 @@ def build(name: str, modality: Modality, *, classes: int, pretrained: bool = Fal
         >>> build("thin_resnet(width=8)", radar, classes=8).spec
         Spec(classes=8, dim=32, map_shapes=((8, 32, 32), (16, 16, 16), (32, 8, 8)))
     """
+    if not isinstance(model, str) or is_reference(model):
+        return Model(modality, own_module(model, modality, classes), classes=classes, size=size)
+    name = model
     call = parse_call(DEFAULTS[modality.kind] if name == "auto" else name)
     if call.name not in ENCODERS:
         return _timm(call.name, modality, classes=classes, pretrained=pretrained, size=size, options=call.options)
@@ -54,6 +76,36 @@ def build(name: str, modality: Modality, *, classes: int, pretrained: bool = Fal
     check(call.name, encoder, call.options)
     shape = (modality.shape[0], size, size) if size and modality.kind == "image" else modality.shape
     return Model(modality, encoder(shape, **call.options), classes=classes, size=size)
+
+
+def own_module(
+    model: object, modality: Modality, classes: int, layers: Mapping[str, Any] = MappingProxyType({})
+) -> Wrapped:
+    """Make or copy an own module as `build` does, and wrap it with the names in `layers` if it is not wrapped."""
+    options: Mapping[str, Any] = {}
+    if isinstance(model, str):
+        place, _, text = model.partition(":")
+        call = parse_call(text)
+        model, options = load_reference(f"{place}:{call.name}"), call.options
+    if isinstance(model, nn.Module):
+        made: object = copy.deepcopy(model)  # what the caller holds is never trained
+    elif callable(model):
+        known = inspect.signature(model).parameters
+        for option in options:
+            if option not in known:
+                raise unknown_name(f"option of {plain(model)}", option, known)
+        given = {"modality": modality, "classes": classes}
+        try:
+            made = model(**{name: value for name, value in given.items() if name in known} | dict(options))
+        except TypeError as error:
+            raise CmkdError(
+                f"{plain(model)} cannot be called with {', '.join(options) or 'no options'}: {error}"
+            ) from error
+    else:
+        made = model
+    if not isinstance(made, nn.Module):
+        raise CmkdError(f"a model must be a name, an nn.Module, or what returns one; got {type(made).__name__}")
+    return made if isinstance(made, Wrapped) else wrap(made, **layers)
 
 
 def _timm(name: str, modality: Modality, *, classes: int, pretrained: bool, size: int | None, options: object) -> Model:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.errors import CmkdError
+from cmkd.models.wrapping import Wrapped
 from cmkd.registry import Registry
 from cmkd.types import Kind, Modality, Output
 
@@ -69,18 +70,21 @@ class Preprocess(nn.Module):
 
 
 class Model(nn.Module):
-    """A classifier of one modality.
+    """A classifier of one modality: preprocessing, then an encoder with a linear classifier, or an own module.
 
     Args:
         modality: what it sees.
-        encoder: module that fulfils `Encoder`.
+        encoder: a module that fulfills `Encoder`, or a `Wrapped` own module, which has a classifier of its own.
         classes: number of classes.
         size: image size the encoder wants, None to keep the modality's.
 
     Attributes:
         spec: shapes of its output.
-        classifier: linear, from embedding to logits.
-        learning_rate: a sound peak for AdamW and a batch of 128, unless another is asked for.
+        classifier: from embedding to logits.
+        learning_rate: peak rate for AdamW and a batch of 128, where the configuration names none.
+
+    Raises:
+        CmkdError: an own module of another number of classes, or one that does not run on this modality.
     """
 
     def __init__(self, modality: Modality, encoder: nn.Module, *, classes: int, size: int | None = None) -> None:
@@ -89,12 +93,18 @@ class Model(nn.Module):
         self.learning_rate = float(getattr(encoder, "learning_rate", 1e-2))
         self.preprocess = Preprocess(modality, size=size)
         self.encoder = encoder
+        sample = self.preprocess(torch.zeros(2, *modality.shape))
         with torch.no_grad():
             encoder.eval()
-            embedding, maps = encoder(self.preprocess(torch.zeros(2, *modality.shape)))
+            if isinstance(encoder, Wrapped):
+                output = _first_output(encoder, sample, classes)
+                self.classifier: nn.Module = encoder.classifier
+            else:
+                embedding, maps = encoder(sample)
+                self.classifier = nn.Linear(embedding.shape[1], classes)
+                output = Output(embedding.new_zeros(2, classes), embedding, maps)
             encoder.train()
-        self.classifier: nn.Module = nn.Linear(embedding.shape[1], classes)
-        self.spec = Output(embedding.new_zeros(2, classes), embedding, maps).spec()
+        self.spec = output.spec()
         if modality.kind == "image":
             # channels last: faster for thin networks on a CPU, and what tensor cores want
             for parameter in self.parameters():
@@ -106,5 +116,20 @@ class Model(nn.Module):
         x = self.preprocess(x)
         if self.modality.kind == "image":
             x = x.contiguous(memory_format=torch.channels_last)
-        embedding, maps = self.encoder(x)
+        output = self.encoder(x)
+        if isinstance(output, Output):
+            return output
+        embedding, maps = output
         return Output(self.classifier(embedding), embedding, maps)
+
+
+def _first_output(encoder: Wrapped, sample: Tensor, classes: int) -> Output:
+    name = type(encoder.module).__name__
+    try:
+        output: Output = encoder(sample)
+    except RuntimeError as error:  # torch's word for shapes that do not fit
+        reason = str(error).splitlines()[0]
+        raise CmkdError(f"{name} does not run on an input of shape {tuple(sample.shape)}: {reason}") from error
+    if output.logits.shape[1] != classes:
+        raise CmkdError(f"{name} tells {output.logits.shape[1]} classes apart and the data have {classes}")
+    return output

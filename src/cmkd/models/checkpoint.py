@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cmkd import models
 from cmkd.errors import CmkdError
 from cmkd.io import atomic, write_json
 from cmkd.models.base import Model
+from cmkd.models.wrapping import Wrapped
 from cmkd.types import Modality
 
 MODEL_FORMAT = "cmkd-model-1"
@@ -42,6 +43,8 @@ def save_model(path: Path, model: Model, *, name: str, classes: tuple[str, ...],
         "classes": list(classes),
         **extra,
     }
+    if isinstance(model.encoder, Wrapped):
+        about["own"] = {"classifier": model.encoder.classifier_name, "feature_maps": list(model.encoder.map_names)}
     with atomic(path) as temporary:
         tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
         save_file(tensors, temporary, metadata={"about": json.dumps(about)})
@@ -68,11 +71,32 @@ def read_about(path: Path) -> dict[str, Any]:
     return dict(about)
 
 
-def load_model(path: Path) -> tuple[Model, dict[str, Any]]:
-    """Load a model that `save_model` wrote, in eval mode, and what it wrote about it."""
-    about = read_about(path)
-    modality = Modality.from_dict(about["modality"])
-    model = models.build(about["model"], modality, classes=len(about["classes"]), size=about["size"])
+def load_model(path: Path | str, *, module: object = None) -> tuple[Model, dict[str, Any]]:
+    """Load a model that `save_model` wrote, in eval mode, and what it wrote about it.
+
+    Args:
+        path: of the ``.safetensors`` file.
+        module: for a model made from an own module: that module, its class, or a function that returns one, as for
+            `cmkd.models.build`. A file never names code to import.
+
+    Raises:
+        CmkdError: the file is missing or damaged, its module is not given, or the weights do not fit it.
+    """
+    about = read_about(Path(path))
+    own, made = about.get("own"), module if "own" in about else about["model"]
+    if own and module is None:
+        raise CmkdError(
+            f"'{path}' holds weights of your own module ({about['model']}); pass it: load_model(path, module=...)"
+        )
+    if own and isinstance(module, nn.Module) and not isinstance(module, Wrapped):
+        made = wrap(module, **own)
+    modality, classes = Modality.from_dict(about["modality"]), len(about["classes"])
+    model = models.build(made, modality, classes=classes, size=about["size"])
     with safe_open(path, framework="pt") as file:
-        model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118  # not a mapping
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:  # torch lists every tensor that does not fit
+        raise CmkdError(f"the weights in '{path}' do not fit the model '{about['model']}'; was it changed?") from error
+    model.spec = replace(model.spec, class_names=tuple(about["classes"]))
     return model.eval(), about
