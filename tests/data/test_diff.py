@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cmkd.cli import data as command
-from cmkd.data import Modality, Pack, PackWriter
+from cmkd.data import CardInfo, Modality, Pack, PackWriter
 from cmkd.data.pack.diff import diff
 from cmkd.errors import CmkdError
 
@@ -27,7 +27,7 @@ def write(path: Path, **changes: Any) -> Pack:  # noqa: ANN401
     }  # fmt: skip
     classes, sensors = changes.pop("classes", ["cargo", "tanker"]), changes.pop("modalities", SENSORS)
     content |= changes
-    with PackWriter(path, name="toy", classes=classes, modalities=sensors) as writer:
+    with PackWriter(path, CardInfo("toy"), classes=classes, modalities=sensors) as writer:
         writer.add(**content)
     return Pack.open(path)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ import pytest
 import yaml
 
 from cmkd.cli import data as command
-from cmkd.data import Modality, Pack, PackWriter
+from cmkd.data import CardInfo, Modality, Pack, PackWriter
 from cmkd.data.huggingface import export_pack, import_folder, writing
 from cmkd.data.huggingface.columns import to_arrow
 from cmkd.data.pack.diff import diff
@@ -29,6 +31,11 @@ SENSORS = [
     Modality("cloud", "point_series", (2, 4, 3), "float64"),
     Modality("profile", "vector", (4,), "float32"),
 ]
+INFO = CardInfo(
+    "toy", title="Toy: pairs", description="Made up.", rich="optical", poor="radar", mirror=True, cropped=True,
+    co_registered=[("optical", "radar")], license="CC BY 4.0", citation="@misc{toy}", sources=["a field trip"],
+    group="a vessel", unsound="All of it.",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -39,10 +46,13 @@ def pack(tmp_path: Path) -> Pack:
         values = generator.normal(0, 50, (30, *sensor.shape))
         arrays[sensor.name] = (np.abs(values) if sensor.dtype.startswith("u") else values).astype(sensor.dtype)
     with PackWriter(
-        tmp_path / "pack", name="toy", classes=["tug, small", "ferry"], modalities=SENSORS, title="Toy: pairs",
-        rich="optical", poor="radar", co_registered=[("optical", "radar")], license="CC BY 4.0", citation="@misc{toy}",
-        sources=["a field trip"], split={"method": "given", "seed": 3}, notes="none",
-    ) as writer:  # fmt: skip
+        tmp_path / "pack",
+        INFO,
+        classes=["tug, small", "ferry"],
+        modalities=SENSORS,
+        split={"method": "given", "seed": 3},
+        notes="none",
+    ) as writer:
         splits = ["train", "test", "train", "validation", "train"] * 6
         present = {"radar": np.arange(30) % 4 != 3, "optical": np.arange(30) % 7 != 6, "profile": np.arange(30) != 2}
         groups = [f"g{k}" if k % 3 else "" for k in range(30)]
@@ -62,9 +72,24 @@ def test_there_and_back(pack: Pack, tmp_path: Path, capsys: pytest.CaptureFixtur
     again = Pack.open(tmp_path / "again")
     assert diff(pack, again).same
     assert again.card.sha256 == pack.card.sha256  # arrays and index byte for byte
-    for name in ("name", "title", "rich", "poor", "co_registered", "license", "citation", "sources", "split", "notes"):
-        assert getattr(again.card, name) == getattr(pack.card, name)
+    for field in fields(CardInfo):
+        assert getattr(again.card, field.name) == getattr(INFO, field.name) != field.default
+    assert (again.card.split, again.card.notes) == (pack.card.split, pack.card.notes)
     again.verify()
+
+
+def test_an_export_of_format_1_is_read_and_a_newer_one_refused(tmp_path: Path) -> None:
+    old = Path(__file__).parent / "format_1"
+    made = import_folder(old / "hub", tmp_path / "pack")
+    assert made.card.license == "CC0" and made.card.co_registered == (("optical", "radar"),)
+    assert diff(made, Pack.open(old / "pack")).same
+    shutil.copytree(old / "hub", tmp_path / "hub")
+    (tmp_path / "hub" / "cmkd.json").write_text('{"format": 99}')
+    with pytest.raises(CmkdError, match=r"format 99.*upgrade"):
+        import_folder(tmp_path / "hub", tmp_path / "x")
+    (tmp_path / "hub" / "cmkd.json").write_text('{"format": 2, "name": "ships"}')
+    with pytest.raises(CmkdError, match=r"cmkd\.json is damaged"):
+        import_folder(tmp_path / "hub", tmp_path / "x")
 
 
 def test_several_files_a_split_and_an_old_version(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

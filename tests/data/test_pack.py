@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cmkd.data import Kind, Modality, Pack, PackExistsError, PackWriter
+from cmkd.data import CardInfo, Kind, Modality, Pack, PackExistsError, PackWriter
 from cmkd.data.pack.statistics import ChannelStatistics
 from cmkd.errors import CmkdError
 
@@ -39,7 +40,7 @@ def arrays(count: int, seed: int = 0) -> dict[str, NDArray[Any]]:
 def write(path: Path, count: int = 30, *, groups: list[str] | None = None) -> dict[str, NDArray[Any]]:
     data = arrays(count)
     splits = ["train", "validation", "test"] * (count // 3)
-    with PackWriter(path, name="toy", classes=["a", "b"], modalities=SENSORS, license="CC0") as writer:
+    with PackWriter(path, CardInfo("toy", license="CC0"), classes=["a", "b"], modalities=SENSORS) as writer:
         for start in range(0, count, 9):
             part = slice(start, start + 9)
             ids = [f"p{k}" for k in range(count)][part]
@@ -220,7 +221,7 @@ def test_crash_before_the_commit_leaves_the_old_version(tmp_path: Path, monkeypa
 def test_new_pack_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with (
         pytest.raises(RuntimeError, match="halfway"),
-        PackWriter(tmp_path / "pack", name="toy", classes=["a", "b"], modalities=SENSORS) as writer,
+        PackWriter(tmp_path / "pack", CardInfo("toy"), classes=["a", "b"], modalities=SENSORS) as writer,
     ):
         add(writer, ["x"])
         assert not (tmp_path / "pack").exists()
@@ -240,7 +241,7 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
 
 
 def test_two_writers_of_one_pack(tmp_path: Path) -> None:
-    slow = PackWriter(tmp_path / "pack", name="toy", classes=["a", "b"], modalities=SENSORS)
+    slow = PackWriter(tmp_path / "pack", CardInfo("toy"), classes=["a", "b"], modalities=SENSORS)
     add(slow, ["slow"])
     write(tmp_path / "pack")
     with pytest.raises(PackExistsError, match="appeared meanwhile"):
@@ -318,6 +319,23 @@ def test_newer_format_is_refused(tmp_path: Path) -> None:
         Pack.open(tmp_path / "pack")
 
 
+def test_format_1_is_read_and_upgraded(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parent / "format_1" / "pack", tmp_path / "pack")
+    expected = CardInfo(
+        "ships", title="Six pairs", rich="optical", poor="radar", co_registered=[("optical", "radar")], mirror=True,
+        license="CC0", citation="@misc{ships}", sources=["https://example.org/ships"],
+    )  # fmt: skip
+    pack = Pack.open(tmp_path / "pack")
+    pack.verify()
+    assert CardInfo.from_dict(pack.card.to_dict()) == expected
+    assert (pack.card.notes, len(pack)) == ("None real.", 6)
+    with PackWriter.append(tmp_path / "pack") as writer:
+        writer.add(["new"], [0], ["train"], None, {name: pack.array(name)[:1] for name in pack.modalities})
+    content = json.loads((tmp_path / "pack" / "card.json").read_text())
+    assert content["format"] == 2 and "licence" not in content["header"]
+    assert CardInfo.from_dict(Pack.open(tmp_path / "pack").card.to_dict()) == expected
+
+
 def test_missing_pack_and_names(tmp_path: Path) -> None:
     with pytest.raises(CmkdError, match="is not a pack"):
         Pack.open(tmp_path / "nowhere")
@@ -355,7 +373,7 @@ def nan_radar(count: int) -> dict[str, NDArray[Any]]:
     ],
 )
 def test_bad_chunks_are_refused_whole(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
-    with PackWriter(tmp_path / "pack", name="toy", classes=["a", "b"], modalities=SENSORS) as writer:
+    with PackWriter(tmp_path / "pack", CardInfo("toy"), classes=["a", "b"], modalities=SENSORS) as writer:
         with pytest.raises(CmkdError, match=says):
             add(writer, ["x", "y"], **changes)
         add(writer, ["x", "z"])
@@ -374,7 +392,7 @@ def test_bad_chunks_are_refused_whole(tmp_path: Path, changes: dict[str, Any], s
 def test_useless_packs_are_refused(tmp_path: Path, changes: dict[str, Any] | None, says: str) -> None:
     with (
         pytest.raises(CmkdError, match=says),
-        PackWriter(tmp_path / "pack", name="toy", classes=["a", "b"], modalities=SENSORS) as writer,
+        PackWriter(tmp_path / "pack", CardInfo("toy"), classes=["a", "b"], modalities=SENSORS) as writer,
     ):
         if changes is not None:
             add(writer, ["x"], **changes)
@@ -388,13 +406,15 @@ def test_useless_packs_are_refused(tmp_path: Path, changes: dict[str, Any] | Non
         ({"classes": ["a", "a"]}, "at least two different classes"),
         ({"modalities": []}, "modalities with different names"),
         ({"modalities": [SENSORS[0], SENSORS[0]]}, "modalities with different names"),
-        ({"rich": "sonar"}, "'sonar' is not a modality"),
-        ({"co_registered": [("optical", "radar")]}, "co-registered modalities must be images"),
+        ({"info": CardInfo("toy", rich="sonar")}, "'sonar' is not a modality"),
+        ({"info": CardInfo("toy", co_registered=[("optical", "radar")])}, "co-registered modalities must be images"),
     ],
 )
 def test_names_are_checked(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(CmkdError, match=says):
-        PackWriter(tmp_path / "pack", **({"name": "toy", "classes": ["a", "b"], "modalities": SENSORS} | changes))
+        PackWriter(
+            tmp_path / "pack", **({"info": CardInfo("toy"), "classes": ["a", "b"], "modalities": SENSORS} | changes)
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -428,7 +448,7 @@ def test_append_keeps_groups_apart_across_versions(tmp_path: Path) -> None:
 def test_every_dtype_comes_back(tmp_path: Path, dtype: str) -> None:
     values = np.arange(12, dtype=dtype).reshape(3, 4)
     with PackWriter(
-        tmp_path / "pack", name="t", classes=["a", "b"], modalities=[Modality("v", "vector", (4,), dtype)]
+        tmp_path / "pack", CardInfo("t"), classes=["a", "b"], modalities=[Modality("v", "vector", (4,), dtype)]
     ) as writer:
         writer.add(["0", "1", "2"], [0, 1, 0], ["train"] * 3, None, {"v": values})
     batch = Pack.open(tmp_path / "pack").batch(np.array([2, 0]))

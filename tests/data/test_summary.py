@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cmkd.cli import data as command
-from cmkd.data import Modality, Pack, PackWriter
-from cmkd.data.pack.summary import markdown, summarize, twins
+from cmkd.data import CardInfo, Modality, Pack, PackWriter
+from cmkd.data.summary import leaked, markdown, summarize
 from cmkd.datasets.mnist import Mnist
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -24,7 +24,11 @@ def pack(tmp_path: Path) -> Pack:
     splits = ["train"] * 6 + ["validation"] + ["test"] * 2
     modalities = [Modality("x", "vector", (2,), "float32"), Modality("y", "vector", (2,), "float32")]
     with PackWriter(
-        tmp_path / "pack", name="toy", classes=["a", "b"], modalities=modalities, rich="x", poor="y", notes="made up."
+        tmp_path / "pack",
+        CardInfo("toy", rich="x", poor="y"),
+        classes=["a", "b"],
+        modalities=modalities,
+        notes="made up.",
     ) as writer:
         groups = ["g", "g", "h", "", "", "", "i", "j", "j"]
         ids = [str(row) for row in range(9)]
@@ -38,17 +42,17 @@ def test_counts(pack: Pack) -> None:
     assert summary.counts == {"train": (4, 2), "validation": (1, 0), "test": (1, 1)}
     assert summary.groups == {"train": 2, "validation": 1, "test": 1}
     assert (summary.grouped, summary.crossing, summary.imbalance, summary.majority) == (6, 0, 2.0, 0.5)
-    assert twins(pack, "x") == 1
+    assert leaked(pack, "x") == 1
 
 
 def test_markdown(pack: Pack) -> None:
     text = markdown(pack, ["9 points"])
     for line in (
         "| a | 4 | 1 | 1 |",
-        "- **Balance**: the commonest train class has 2 times the pairs of the rarest; always answering 'a' gives "
+        "- **Balance**: the most frequent train class has 2 times the pairs of the rarest; always answering 'a' gives "
         "50.0 % on test; validation has no pair of b.",
         "- **Groups**: 2 in train, 1 in validation, 1 in test (6 of 9 pairs are in one); 0 in two splits.",
-        "- **Exact copies in another split**: x 1, y 1 (of 3 pairs of validation and test).",
+        "- **Exact duplicates in another split**: x 1, y 1 (of 3 pairs of validation and test).",
         "- **Gap**: 9 points.",
         "- **Unsound**: nothing noted.",
         "- **Notes**: made up.",
@@ -61,13 +65,13 @@ def test_markdown(pack: Pack) -> None:
 def test_a_card_says_what_was_cut_and_left_out(tmp_path: Path) -> None:
     source = Mnist.make_tiny(tmp_path / "source")
     text = markdown(
-        Mnist(train_pairs=40, check=False).prepare(source, tmp_path / "pack"), opened="mnist(train_pairs=40)"
+        Mnist(train_pairs=40, check=False).prepare(source, tmp_path / "pack"), opened="mnist(train_pairs=40):FOLDER"
     )
     assert text.startswith("## mnist(train_pairs=40)\n")
     assert "- **Open**: `--data 'mnist(train_pairs=40):FOLDER'`, where FOLDER holds the published files." in text
     assert "- **Balance**: as many train pairs of each class; always answering '0' gives 10.0 % on test." in text
     assert "; of these 40 for train and a quarter as many for validation, by class; 250 published images were" in text
-    assert "left out as copies of an image in test or validation: 0 of train, 0 of validation." in text
+    assert "left out as duplicates of an image in test or validation: 0 of train, 0 of validation." in text
 
 
 def test_a_card_tells_what_its_class_tells(capsys: pytest.CaptureFixture[str]) -> None:

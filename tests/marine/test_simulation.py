@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from cmkd.datasets.base import DATASETS
+from cmkd.datasets.marine import Marine
 from cmkd.errors import CmkdError
 from cmkd.simulators.marine.mesh import MeshBuilder
 from cmkd.simulators.marine.packing import write_pack
@@ -93,7 +94,7 @@ def test_individuals_are_distinct_and_stay_the_same_in_other_scenes() -> None:
 
 def test_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
     recipe = Recipe(12, seed=2, size=16, chunk=3)
-    packs = [write_pack(recipe, tmp_path / str(w), workers=w) for w in (1, 2)]
+    packs = [write_pack(recipe, tmp_path / str(w), Marine.info(), workers=w) for w in (1, 2)]
     for name in ("optical", "radar"):
         assert np.array_equal(packs[0].array(name), packs[1].array(name))
     assert (tmp_path / "1" / "scene.parquet").read_bytes() == (tmp_path / "2" / "scene.parquet").read_bytes()
@@ -146,11 +147,11 @@ def test_pack_has_scenes_card_and_sheet(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".pack*"))
     pack.verify()
     with pytest.raises(CmkdError, match="exists"):
-        write_pack(Recipe(1), tmp_path / "pack")
+        write_pack(Recipe(1), tmp_path / "pack", Marine.info())
 
 
 def test_first_pairs_do_not_depend_on_how_many_follow(tmp_path: Path) -> None:
-    few, more = (write_pack(Recipe(n, size=16), tmp_path / str(n), workers=1) for n in (16, 20))
+    few, more = (write_pack(Recipe(n, size=16), tmp_path / str(n), Marine.info(), workers=1) for n in (16, 20))
     assert np.array_equal(few.array("radar"), more.array("radar")[:16])
 
 
@@ -172,7 +173,7 @@ def test_missing_embree_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 def test_failed_run_leaves_no_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "embreex.rtcore_scene", None)
     with pytest.raises(CmkdError):
-        write_pack(Recipe(2, size=16), tmp_path / "pack", workers=1)
+        write_pack(Recipe(2, size=16), tmp_path / "pack", Marine.info(), workers=1)
     assert not (tmp_path / "pack").exists()
 
 

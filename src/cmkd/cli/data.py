@@ -13,9 +13,9 @@ from cmkd.data.manifest.build import append as append_manifest
 from cmkd.data.manifest.build import build as build_manifest
 from cmkd.data.pack.card import SPLITS
 from cmkd.data.pack.pack import Pack
-from cmkd.data.pack.summary import markdown, summarize
+from cmkd.data.summary import markdown, short, split_method, summarize
 from cmkd.datasets.base import DATASETS, DataSet
-from cmkd.datasets.open import open_data, parse_reference, without_files, without_place
+from cmkd.datasets.open import open_data, parse_reference, portable, without_files
 from cmkd.datasets.open import prepare as prepare_data
 from cmkd.errors import CmkdError
 
@@ -70,21 +70,21 @@ def _show_sources(kind: type[DataSet]) -> None:
     facts.add_row("citation", " ".join(kind.citation.split()) or "none")
     for source in kind.sources:
         facts.add_row("file", f"{source.name} from {source.url}")
-    facts.add_row("unsound", kind.unsound or "nothing known")
+    facts.add_row("unsound", kind.unsound or "nothing noted")
     show(facts)
     how = "downloaded by `cmkd data prepare`, or read" if all(s.fetchable for s in kind.sources) else "read"
     print(f"its files are not here: they are {how} from a folder given as {kind.name}:FOLDER")
 
 
 def card(reference: str) -> None:
-    """Print the data card as Markdown: classes and their balance, groups, copies across splits, what is unsound.
+    """Print the data card as Markdown: classes and their balance, groups, duplicates across splits, what is unsound.
 
     Args:
         reference: as in `cmkd data info`.
     """
     with progress() as told:
         pack = open_data(reference, progress=told)
-    print(markdown(pack, opened=without_place(reference)), end="")
+    print(markdown(pack, opened=portable(reference)), end="")
 
 
 def prepare(name: str, *, source: Path | None = None, out: Path | None = None) -> None:
@@ -181,14 +181,18 @@ def _show(pack: Pack) -> None:
     facts.add_row("version", f"{card.version} of {card.history[-1].date}")
     names = ", ".join(pack.classes[:12]) + (", ..." if len(pack.classes) > 12 else "")
     facts.add_row("classes", f"{len(pack.classes)}: {names}")
-    facts.add_row("split", f"{card.split.get('method', 'not recorded')}, seed {card.split.get('seed', 'none')}")
+    facts.add_row("split", split_method(card.split))
     facts.add_row("rich, poor", f"{card.rich or 'not set'}, {card.poor or 'not set'}")
     facts.add_row("co_registered", "; ".join(", ".join(group) for group in card.co_registered) or "none")
     summary = summarize(pack)
-    common = f"commonest train class {summary.imbalance:.3g} times the rarest"
-    facts.add_row("balance", f"{common}; answering with it gives {100 * summary.majority:.1f} % on test")
+    facts.add_row(
+        "balance",
+        f"most frequent train class {summary.imbalance:.3g} times the rarest; always predicting it gives "
+        f"{100 * summary.majority:.1f} % on test",
+    )
     groups = ", ".join(f"{summary.groups[split]} in {split}" for split in SPLITS)
     facts.add_row("groups", groups if any(summary.groups.values()) else "none")
+    facts.add_row("unsound", card.unsound or "nothing noted")
     facts.add_row("notes", card.notes or "none")
     facts.add_row("license", card.license or "not stated")
     facts.add_row("citation", " ".join(card.citation.split()) or "none")
@@ -196,16 +200,9 @@ def _show(pack: Pack) -> None:
     for name, modality in pack.modalities.items():
         numbers = [str(len(pack.rows(split, modalities=[name]))) for split in SPLITS]
         shape = " x ".join(map(str, modality.shape))
-        sensors.add_row(
-            name, modality.kind, shape, modality.dtype, _short(modality.mean), _short(modality.std), *numbers
-        )
-    counts = [str(len(pack.rows(split, modalities=list(pack.modalities), labeled=True))) for split in SPLITS]
-    sensors.add_row("all, labeled", "", "", "", "", "", *counts)
+        sensors.add_row(name, modality.kind, shape, modality.dtype, short(modality.mean), short(modality.std), *numbers)
+    sensors.add_row("all, labeled", "", "", "", "", "", *map(str, summary.pairs.values()))
     show(facts, sensors)
-
-
-def _short(values: Sequence[float]) -> str:
-    return " ".join(f"{value:.3g}" for value in values[:4]) + (" ..." if len(values) > 4 else "")
 
 
 def _sizes(text: str) -> dict[str, tuple[int, ...]]:

@@ -31,17 +31,24 @@ def simulate(
     Raises:
         CmkdError: for values out of range, or if `out` exists.
     """
+    from cmkd.datasets.marine import Marine
     from cmkd.simulators.marine.packing import write_pack
     from cmkd.simulators.marine.simulate import Recipe
 
-    recipe, console, start = Recipe(pairs, seed, size, gap), Console(), time.perf_counter()
+    recipe, info, console, start = Recipe(pairs, seed, size, gap), Marine.info(), Console(), time.perf_counter()
     if console.is_terminal:
         columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(name, total=pairs)
-            write_pack(recipe, out, workers=workers, progress=lambda ready: bar.update(task, completed=ready))
+            write_pack(recipe, out, info, workers=workers, progress=lambda ready: bar.update(task, completed=ready))
     else:
-        write_pack(recipe, out, workers=workers, progress=lambda ready: print(f"{ready} of {pairs} pairs", flush=True))
+        write_pack(
+            recipe,
+            out,
+            Marine.info(),
+            workers=workers,
+            progress=lambda ready: print(f"{ready} of {pairs} pairs", flush=True),
+        )
     elapsed = time.perf_counter() - start
     print(f"{pairs} pairs in {elapsed:.1f} s; pack {out}, contact sheet {out / 'contact_sheet.png'}")
 

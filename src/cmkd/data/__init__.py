@@ -1,13 +1,14 @@
 """Paired data: packs, manifests, pairing and quality. It names no data set; those are in `cmkd.datasets`."""
 
 from cmkd.data.manifest import append, build
-from cmkd.data.pack import SPLITS, Card, Pack, PackExistsError, PackWriter, Version
+from cmkd.data.pack import SPLITS, Card, CardInfo, Pack, PackExistsError, PackWriter, Version
 from cmkd.data.split import assign_splits
 from cmkd.types import Kind, Modality
 
 __all__ = [
     "SPLITS",
     "Card",
+    "CardInfo",
     "Kind",
     "Modality",
     "Pack",

@@ -9,7 +9,8 @@ from typing import ClassVar
 from cmkd.data import Pack
 from cmkd.datasets.base import DataSet
 from cmkd.errors import CmkdError
-from cmkd.simulators.marine.packing import CITATION, TITLE, write_pack
+from cmkd.simulators.marine.describe import UNREAL
+from cmkd.simulators.marine.packing import write_pack
 from cmkd.simulators.marine.scene import VERSION
 from cmkd.simulators.marine.simulate import Recipe
 
@@ -31,12 +32,16 @@ class Marine(DataSet):
     """
 
     name = "marine"
-    title = TITLE
+    title = "Simulated optical and radar chips of 8 kinds of marine target, both from one 3-D scene"
     rich = "optical"
     poor = "radar"
     group = "a vessel"
     license = "Apache-2.0"
-    citation = CITATION
+    citation = (
+        "@misc{cmkd_marine, title={cmkd marine: simulated optical and radar pairs of 8 kinds of marine target}, "
+        "note={Simulated by cmkd.simulators.marine; no measured data}}"
+    )
+    unsound = " ".join(UNREAL)
     mirror = True
     revision = VERSION
     tiny: ClassVar[Mapping[str, object]] = {"pairs": 48}
@@ -52,7 +57,7 @@ class Marine(DataSet):
         """
         if source is not None:
             raise CmkdError(f"{self.name} is simulated: leave the source out")
-        return write_pack(self.recipe, Path(destination), name=self.name)
+        return write_pack(self.recipe, Path(destination), self.info())
 
     @staticmethod
     def make_tiny(folder: Path) -> Path | None:

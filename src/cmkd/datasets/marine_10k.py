@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cmkd.datasets.marine import Marine
-from cmkd.simulators.marine.packing import TITLE
 from cmkd.simulators.marine.scene import VERSION
 
 
@@ -15,7 +14,7 @@ class MarineTenThousand(Marine):
     """
 
     name = "marine_10k"
-    title = f"{TITLE}: 10,000 pairs, simulator version {VERSION}"
+    title = f"{Marine.title}: 10,000 pairs, simulator version {VERSION}"
 
     def __init__(self, *, pairs: int = 10_000) -> None:
         super().__init__(pairs=pairs, size=64, seed=10, gap=0.5)

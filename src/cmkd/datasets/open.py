@@ -180,15 +180,17 @@ def parse_reference(text: str) -> tuple[Call, Path | None]:
     return parse_call(match[1]), Path(match[2]).expanduser() if match[2] else None
 
 
-def without_place(reference: str) -> str:
-    """Return what opens a data set, whatever folder its files lie in; empty for a pack or a folder.
+def portable(reference: str) -> str:
+    """Return what opens a data set on any machine; empty for a pack or a folder.
 
     Example:
-        >>> without_place("mnist(train_pairs=4000):downloads/mnist"), without_place("digits"), without_place("./digits")
-        ('mnist(train_pairs=4000)', 'digits', '')
+        >>> portable("mnist(train_pairs=4000):downloads/mnist"), portable("digits"), portable("./digits")
+        ('mnist(train_pairs=4000):FOLDER', 'digits', '')
     """
-    match = re.match(r"\w+\s*(?:\([^()]*\))?", reference)
-    return match[0].strip() if match is not None and _named(reference) is not None else ""
+    match = re.match(r"(\w+)\s*(?:\([^()]*\))?", reference)
+    if match is None or _named(reference) is None:
+        return ""
+    return match[0].strip() + (":FOLDER" if DATASETS[match[1]].sources else "")
 
 
 def _named(text: str) -> tuple[Call, Path | None] | None:

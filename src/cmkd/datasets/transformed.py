@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cmkd.data.pack.card import SPLITS
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackWriter
-from cmkd.data.quality.near_duplicates import Signatures, confirmed
+from cmkd.data.quality.duplicates import ImageRows, repeated
 from cmkd.datasets.base import DataSet
 from cmkd.datasets.degradations import DEGRADATIONS, Name, PerImage, check_severity, degrade, image_key
 from cmkd.datasets.formats.fetch import packed_or_folder, verify
@@ -52,7 +52,7 @@ class TransformedImages(DataSet):
     Where the publisher gives a test split it is kept whole; validation is drawn from the rest by a hash of an image's
     name, so the split of an image depends on its name alone. Copies of a test image are left out of validation and
     train, and copies of a validation image out of train; the card counts them. What counts as a copy says
-    `cmkd.data.quality.near_duplicates`; the same thing photographed twice does not.
+    `cmkd.data.quality.duplicates.repeated`; the same thing photographed twice does not.
 
     Args:
         degradation: one of `cmkd.datasets.degradations.DEGRADATIONS`.
@@ -191,15 +191,13 @@ class TransformedImages(DataSet):
         """Clear the split of copies in `chosen`, and count them by the split they were in."""
         left_out = dict.fromkeys(SPLITS, 0)
         kept = [
-            {split: (rows := np.flatnonzero(splits == split), Signatures.of(part.read, rows)) for split in SPLITS}
+            {split: ImageRows.of(part.read, np.flatnonzero(splits == split)) for split in SPLITS}
             for part, splits in zip(parts, chosen, strict=True)
         ]
         for later, earlier in (("test", "validation"), ("test", "train"), ("validation", "train")):
-            for part, splits, mine in zip(parts, chosen, kept, strict=True):
-                for other, theirs in zip(parts, kept, strict=True):
-                    if not len(mine[earlier][0]) or not len(theirs[later][0]):
-                        continue
-                    rows = confirmed(part.read, *mine[earlier], other.read, *theirs[later])
+            for splits, mine in zip(chosen, kept, strict=True):
+                for theirs in kept:
+                    rows = repeated(mine[earlier], theirs[later])
                     left_out[earlier] += int((splits[rows] != "").sum())
                     splits[rows] = ""
         return left_out

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cmkd.cli import data as command
-from cmkd.data import Modality, Pack, PackWriter, build
+from cmkd.data import CardInfo, Modality, Pack, PackWriter, build
 from cmkd.data.quality import KINDS, FaultReport, FolderSource, PackSource, check, open_source
 from cmkd.errors import CmkdError
 from quality.planting import Captures, make, plant
@@ -90,7 +90,7 @@ def test_duplicates_across_the_splits_of_a_pack(tmp_path: Path) -> None:
     groups[56] = groups[4]
     splits = ["train"] * 50 + ["test"] * 10
     splits[4], splits[5] = "test", "test"
-    with PackWriter(tmp_path / "pack", name="toy", classes=["a", "b"], modalities=[sensor]) as writer:
+    with PackWriter(tmp_path / "pack", CardInfo("toy"), classes=["a", "b"], modalities=[sensor]) as writer:
         writer.add([f"p{k}" for k in range(60)], [0, 1] * 30, splits, groups, {"optical": images})
     report = check(PackSource(Pack.open(tmp_path / "pack")))
     found = {fault.id: fault for fault in report.faults}
@@ -107,7 +107,7 @@ def test_files_swapped_between_sensors_of_one_format(tmp_path: Path) -> None:
     smooth = np.cumsum(np.cumsum(generator.normal(size=(60, 1, 24, 24)), axis=2), axis=3).astype(np.float32)
     rough[7], smooth[7] = smooth[7].copy(), rough[7].copy()
     sensors = [Modality(name, "image", (1, 24, 24), "float32") for name in ("rough", "smooth")]
-    with PackWriter(tmp_path / "pack", name="toy", classes=["a", "b"], modalities=sensors) as writer:
+    with PackWriter(tmp_path / "pack", CardInfo("toy"), classes=["a", "b"], modalities=sensors) as writer:
         arrays = {"rough": rough, "smooth": smooth}
         writer.add([f"p{k}" for k in range(60)], [0, 1] * 30, ["train"] * 60, None, arrays)
     assert named(check(open_source(tmp_path / "pack"))) == {("p7", "swapped", "rough+smooth")}
@@ -118,7 +118,7 @@ def test_missing_modalities_other_kinds_and_few_pairs(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     arrays = {"cloud": generator.normal(size=(9, 6, 3)).astype(np.float32), "profile": generator.normal(size=(9, 4))}
     arrays["cloud"][3] = arrays["cloud"][1]
-    with PackWriter(tmp_path / "pack", name="toy", classes=["a", "b"], modalities=sensors) as writer:
+    with PackWriter(tmp_path / "pack", CardInfo("toy"), classes=["a", "b"], modalities=sensors) as writer:
         present = {"profile": np.arange(9) != 5}
         writer.add([f"p{k}" for k in range(9)], [0] * 5 + [1] * 4, ["train"] * 9, None, arrays, present)
     assert named(check(open_source(tmp_path / "pack"))) == {("p3", "exact_duplicate", "cloud")}

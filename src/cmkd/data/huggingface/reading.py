@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 
 from cmkd.data.huggingface.columns import from_arrow, picture
 from cmkd.data.huggingface.writing import DESCRIPTION
-from cmkd.data.pack.card import SPLITS
+from cmkd.data.pack.card import SPLITS, CardInfo, upgraded
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import ALIASES
 from cmkd.errors import CmkdError
-from cmkd.io import CHUNK_BYTES
+from cmkd.io import CHUNK_BYTES, read_json
 from cmkd.types import UNLABELED, Modality
 
 _Row = dict[str, pa.Scalar]
@@ -46,18 +46,19 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
         raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
     files = _files(home)
     about = _about(home, files)
-    modalities = [
-        Modality(name, entry["kind"], tuple(entry["shape"]), entry["dtype"])
-        for name, entry in about["modalities"].items()
-    ]
+    try:
+        info, classes, split, notes = CardInfo.from_dict(about), about["classes"], about["split"], about["notes"]
+        modalities = [
+            Modality(name, entry["kind"], tuple(entry["shape"]), entry["dtype"])
+            for name, entry in about["modalities"].items()
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CmkdError(f"{home / DESCRIPTION} is damaged ({error}): export the pack again, or remove it") from error
     step = max(1, min(1024, CHUNK_BYTES // sum(modality.row_bytes for modality in modalities)))
-    kept = ("name", "title", "rich", "poor", "co_registered", "license", "citation", "sources", "split", "notes")
     # the splits' files are merged by position, so that the pairs come in the order they had
     streams = [_rows(paths, split) for split, paths in files.items()]
     rows = heapq.merge(*streams, key=lambda row: row[0])
-    with PackWriter(
-        destination, classes=about["classes"], modalities=modalities, **{name: about[name] for name in kept}
-    ) as writer:
+    with PackWriter(destination, info, classes=classes, modalities=modalities, split=split, notes=notes) as writer:
         while chunk := list(islice(rows, step)):
             _add(writer, chunk, modalities)
     return Pack.open(destination)
@@ -84,10 +85,11 @@ def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
     path = home / DESCRIPTION
     if path.is_file():
         try:
-            about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            about = read_json(path)
+            number = int(about["format"])
+        except (ValueError, KeyError, TypeError) as error:
             raise CmkdError(f"{path} is damaged: export the pack again, or remove it") from error
-        return about
+        return upgraded(about, number, path)
     first = files["train"][0]
     schema = _open(first).schema_arrow
     label = _features(schema).get("label", {})
@@ -106,15 +108,8 @@ def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
                 found[name] = {"kind": "image", "shape": array.shape, "dtype": array.dtype.name}
         if len(found) == len(pictures):
             break
-    empty = dict.fromkeys(("title", "license", "citation", "notes"), "")
-    roles: dict[str, Any] = {
-        "rich": None,
-        "poor": None,
-        "co_registered": [],
-        "sources": [],
-        "split": {"method": "given by the data set"},
-    }
-    return {"name": home.resolve().name, "classes": label["names"], "modalities": found} | empty | roles
+    told = {"classes": label["names"], "modalities": found, "split": {"method": "given by the data set"}, "notes": ""}
+    return {"name": home.resolve().name} | told
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cmkd.data.huggingface.card import data_card
+from cmkd.data.huggingface.card import readme
 from cmkd.data.huggingface.columns import arrow_type, feature, to_arrow
-from cmkd.data.pack.card import SPLITS, modality_entry
+from cmkd.data.pack.card import FORMAT, SPLITS, modality_entry
 from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
-from cmkd.io import CHUNK_BYTES, sync_folder, temporary_sibling
+from cmkd.io import CHUNK_BYTES, sync_folder, temporary_sibling, write_json
 
 SHARD_BYTES = 400 * 2**20
 """Bytes of arrays in a file, before compression; the hub asks for files of some hundred megabytes."""
@@ -61,8 +61,8 @@ def export_pack(pack: Pack, out: Path | str) -> Path:
     try:
         (stage / "data").mkdir(parents=True)
         files = {split: names for split in SPLITS if (names := _write_split(pack, split, stage / "data"))}
-        (stage / "README.md").write_text(data_card(pack, files), encoding="utf-8")
-        (stage / DESCRIPTION).write_text(json.dumps(_description(pack), indent=1, ensure_ascii=False), encoding="utf-8")
+        (stage / "README.md").write_text(readme(pack, files), encoding="utf-8")
+        write_json(stage / DESCRIPTION, _description(pack))
         os.rename(stage, destination)
         sync_folder(destination.parent)
     except OSError as error:
@@ -74,14 +74,13 @@ def export_pack(pack: Pack, out: Path | str) -> Path:
 
 def _description(pack: Pack) -> dict[str, Any]:
     card = pack.card
-    kept = ("name", "title", "version", "rich", "poor", "license", "citation", "notes")
     return {
-        "format": 1,
-        **{name: getattr(card, name) for name in kept},
-        "classes": list(card.classes),
-        "co_registered": [list(group) for group in card.co_registered],
-        "sources": list(card.sources),
-        "split": dict(card.split),
+        "format": FORMAT,
+        "version": card.version,
+        **card.to_dict(),
+        "notes": card.notes,
+        "classes": card.classes,
+        "split": card.split,
         "modalities": {name: modality_entry(modality) for name, modality in card.modalities.items()},
     }
 
@@ -116,12 +115,8 @@ def _write_split(pack: Pack, split: str, folder: Path) -> list[str]:
 def _batch(pack: Pack, rows: NDArray[np.int64]) -> pa.RecordBatch:
     index = pack.index.iloc[rows]
     ids = index["id"].tolist()
-    columns = [
-        pa.array(ids),
-        pa.array(index["label"].to_numpy(np.int64)),
-        pa.array(index["group"].tolist(), pa.string()),
-    ]
-    columns.append(pa.array(rows))
+    columns = [pa.array(ids), pa.array(index["label"].to_numpy(np.int64))]
+    columns += [pa.array(index["group"].tolist(), pa.string()), pa.array(rows)]
     for name, modality in pack.modalities.items():
         present = index[f"has_{name}"].to_numpy(dtype=bool)
         columns.append(to_arrow(modality, pack.array(name)[rows], present, ids))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cmkd.data.manifest.readers import Cell, inspect, read
 from cmkd.data.manifest.resize import fit, fitted_shape
 from cmkd.data.manifest.table import Table, read_table
-from cmkd.data.pack.card import SPLITS
+from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import ALIASES, assign_splits
@@ -56,7 +56,8 @@ def build(
         allow_unlabeled: keep pairs without a label: they are -1 and take part in distillation alone. They are in the
             train split, unless their group is elsewhere.
         kinds: modality -> kind, where it is not the usual one of its files, such as ``{"radar": "points"}``.
-        sizes: modality -> size, where its files differ, such as ``{"optical": (64, 64)}``; see `cmkd.data.manifest.resize`.
+        sizes: modality -> size, where its files differ, such as ``{"optical": (64, 64)}``; see
+            `cmkd.data.manifest.resize`.
         co_registered: groups of image modalities that share a pixel grid.
         rich: the teacher's modality unless told otherwise.
         poor: the student's modality unless told otherwise.
@@ -83,13 +84,15 @@ def build(
         modalities = [_modality(table, name, (kinds or {}).get(name), _size(sizes, name), run) for name in table.files]
         writer = PackWriter(
             destination,
-            name=Path(folder).resolve().name,
-            title=f"made from {table.path.name}",
+            CardInfo(
+                Path(folder).resolve().name,
+                title=f"made from {table.path.name}",
+                rich=rich,
+                poor=poor,
+                co_registered=co_registered,
+            ),
             classes=table.classes,
             modalities=modalities,
-            co_registered=co_registered,
-            rich=rich,
-            poor=poor,
             split=record,
         )
         with writer:

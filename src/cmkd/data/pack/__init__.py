@@ -1,7 +1,7 @@
 """The pack: paired data on disk, its card, and how it is written, compared and summarized."""
 
-from cmkd.data.pack.card import SPLITS, Card, Version
+from cmkd.data.pack.card import SPLITS, Card, CardInfo, Version
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 
-__all__ = ["SPLITS", "Card", "Pack", "PackExistsError", "PackWriter", "Version"]
+__all__ = ["SPLITS", "Card", "CardInfo", "Pack", "PackExistsError", "PackWriter", "Version"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from cmkd.io import write_json
 from cmkd.types import Modality
 
 SPLITS = ("train", "validation", "test")
-FORMAT = 1
+FORMAT = 2
+"""2: keys in American spelling, `group`, `unsound` and `description`; format 1 is read."""
+_RENAMED = {"licence": "license", "registered": "co_registered"}
 
 
 @dataclass(frozen=True)
@@ -34,48 +36,77 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a pack says about itself, for one of its versions.
+class CardInfo:
+    """What a data set says about itself and no version of its pack changes.
 
     Args:
         name: short name.
         title: one line.
-        version: number of this version, from 1.
-        classes: class names; a label is a position in it.
-        modalities: by name, with the statistics of this version's train split.
-        rich: the teacher's modality unless told otherwise.
-        poor: the student's modality unless told otherwise.
+        description: a few paragraphs of Markdown.
+        rich: the teacher's modality by default.
+        poor: the student's modality by default.
         co_registered: groups of image modalities that share a pixel grid, to be augmented with one geometric transform.
         mirror: whether a mirrored image is as good a sample of its class: of a ship it is, of a letter it is not.
         cropped: whether each image is cropped to what it shows, so that large shifts would cut it.
+        group: what a group of pairs is, such as ``a person``.
         license: of the data, as its publisher states it.
-        citation: BibTeX, or empty.
+        citation: BibTeX.
         sources: addresses of the published files.
+        unsound: what is known to be unsound about it as a benchmark.
+    """
+
+    name: str
+    title: str = ""
+    description: str = ""
+    rich: str | None = None
+    poor: str | None = None
+    co_registered: Sequence[Sequence[str]] = ()
+    mirror: bool = False
+    cropped: bool = False
+    group: str = ""
+    license: str = ""
+    citation: str = ""
+    sources: Sequence[str] = ()
+    unsound: str = ""
+
+    def __post_init__(self) -> None:
+        # tuples, so that lists and what JSON makes of tuples compare equal
+        object.__setattr__(self, "sources", tuple(self.sources))
+        object.__setattr__(self, "co_registered", tuple(tuple(group) for group in self.co_registered))
+
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Any]) -> CardInfo:
+        """Rebuild one from what `to_dict` returned, also after JSON; other keys are ignored, missing ones default."""
+        return CardInfo(**{field.name: said[field.name] for field in fields(CardInfo) if field.name in said})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields of `CardInfo` by name, those of a subclass left out."""
+        return {field.name: getattr(self, field.name) for field in fields(CardInfo)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card(CardInfo):
+    """What a pack says about itself, for one of its versions: a `CardInfo` and what the version adds.
+
+    Args:
+        version: number of this version, from 1.
+        classes: class names; a label is a position in it.
+        modalities: by name, with the statistics of this version's train split.
         split: how the split was made: method, seed, counts.
         rows: number of pairs.
         sha256: file name -> checksum of the bytes that belong to this version (the first `rows` rows of an array).
         history: all versions up to this one.
-        notes: anything a reader must know.
+        notes: anything else a reader must know.
     """
 
-    name: str
-    title: str
     version: int
     classes: tuple[str, ...]
     modalities: Mapping[str, Modality]
-    rich: str | None
-    poor: str | None
-    co_registered: tuple[tuple[str, ...], ...]
-    mirror: bool
-    cropped: bool
-    license: str
-    citation: str
-    sources: tuple[str, ...]
     split: Mapping[str, Any]
     rows: int
     sha256: Mapping[str, str]
     history: tuple[Version, ...]
-    notes: str
+    notes: str = ""
 
     @property
     def index_file(self) -> str:
@@ -88,7 +119,7 @@ class CardFile:
     """``card.json``: what all versions share, and one record per version.
 
     Args:
-        header: the fields of `Card` that never change, ready for JSON.
+        header: the fields of `CardInfo`, and kind, shape and dtype of the modalities, ready for JSON.
         versions: one record per version: ``version, rows, date, classes, split, notes, statistics, sha256``.
     """
 
@@ -105,17 +136,15 @@ class CardFile:
         path = folder / "card.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            made = cls(dict(content["header"]), list(content["versions"]))
-            number = int(content["format"])
+            header, versions, number = dict(content["header"]), list(content["versions"]), int(content["format"])
         except FileNotFoundError:
             raise CmkdError(f"{folder} is not a pack: it has no card.json; make one with `cmkd data build`") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CmkdError(f"{path} is damaged ({type(error).__name__}): make the pack again") from error
-        if number > FORMAT:
-            raise CmkdError(f"{path} has format {number}, this release reads up to {FORMAT}: upgrade cmkd")
-        if not made.versions:
+        header = upgraded(header, number, path)
+        if not versions:
             raise CmkdError(f"{path} is damaged (no version in it): make the pack again")
-        return made
+        return cls(header, versions)
 
     def write(self, folder: Path) -> None:
         """Replace the card in `folder` atomically; this is what commits a version."""
@@ -123,7 +152,7 @@ class CardFile:
         write_json(folder / "card.json", content)
 
     def card(self, folder: Path, version: int | None = None) -> Card:
-        """Return the card of one version, the latest unless told otherwise.
+        """Return the card of one version, by default the latest.
 
         Raises:
             CmkdError: there is no such version, or the card is damaged.
@@ -134,13 +163,9 @@ class CardFile:
         record, head = self.versions[number - 1], self.header
         try:
             return Card(
-                **{key: head[key] for key in ("name", "title", "rich", "poor", "license", "citation")},
+                **CardInfo.from_dict(head).to_dict(),
                 **{key: record[key] for key in ("version", "rows", "split", "notes", "sha256")},
                 classes=tuple(record["classes"]),
-                sources=tuple(head["sources"]),
-                co_registered=tuple(tuple(group) for group in head["co_registered"]),
-                mirror=bool(head.get("mirror", False)),
-                cropped=bool(head.get("cropped", False)),
                 modalities={
                     name: Modality(
                         name,
@@ -159,6 +184,21 @@ class CardFile:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise CmkdError(f"{folder / 'card.json'} is damaged ({error}): make the pack again") from error
+
+
+def upgraded(said: Mapping[str, Any], number: int, path: Path) -> dict[str, Any]:
+    """Return what a file of format `number` says of a pack in the keys of this release.
+
+    Raises:
+        CmkdError: a newer release wrote the file.
+
+    Example:
+        >>> upgraded({"name": "ships", "licence": "CC0"}, 1, Path("card.json"))
+        {'name': 'ships', 'license': 'CC0'}
+    """
+    if number > FORMAT:
+        raise CmkdError(f"{path} has format {number}, this release reads up to {FORMAT}: upgrade cmkd")
+    return {_RENAMED.get(key, key): value for key, value in said.items()}
 
 
 def index_name(version: int) -> str:

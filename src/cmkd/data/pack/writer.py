@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cmkd.data.pack.card import CardFile, index_name, modality_entry
+from cmkd.data.pack.card import CardFile, CardInfo, index_name, modality_entry
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.statistics import summarize
 from cmkd.data.pack.validator import ChunkValidator, check_names, complete_index
@@ -36,20 +36,11 @@ class PackWriter:
 
     Args:
         destination: folder of the pack to make; must not exist.
-        name: short name.
+        info: what the data set says about itself.
         classes: class names; a label is a position in them.
         modalities: kinds, shapes and dtypes; their statistics are filled in on closing.
-        title: one line.
-        rich: the teacher's modality unless told otherwise.
-        poor: the student's modality unless told otherwise.
-        co_registered: groups of image modalities that share a pixel grid.
-        mirror: whether a mirrored image is as good a sample of its class.
-        cropped: whether each image is cropped to what it shows.
-        license: of the data.
-        citation: BibTeX.
-        sources: addresses of the published files.
         split: how the split was made.
-        notes: anything a reader must know.
+        notes: anything else a reader must know.
 
     Raises:
         CmkdError: the destination exists, or names do not fit each other.
@@ -58,7 +49,7 @@ class PackWriter:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp()) / "pack"
         >>> sensor = Modality("x", "vector", (2,), "float32")
-        >>> with PackWriter(folder, name="toy", classes=["a", "b"], modalities=[sensor]) as writer:
+        >>> with PackWriter(folder, CardInfo("toy"), classes=["a", "b"], modalities=[sensor]) as writer:
         ...     values = np.array([[1, 2], [3, 4]], np.float32)
         ...     writer.add(["0", "1"], [0, 1], ["train", "test"], None, {"x": values})
         >>> Pack.open(folder)
@@ -68,39 +59,18 @@ class PackWriter:
     def __init__(
         self,
         destination: Path | str,
+        info: CardInfo,
         *,
-        name: str,
         classes: Sequence[str],
         modalities: Sequence[Modality],
-        title: str = "",
-        rich: str | None = None,
-        poor: str | None = None,
-        co_registered: Sequence[Sequence[str]] = (),
-        mirror: bool = False,
-        cropped: bool = False,
-        license: str = "",
-        citation: str = "",
-        sources: Sequence[str] = (),
         split: Mapping[str, Any] | None = None,
         notes: str = "",
     ) -> None:
         self._destination = Path(destination)
-        check_names(classes, modalities, rich, poor, co_registered)
+        check_names(classes, modalities, info)
         if self._destination.exists():
             raise PackExistsError(f"{self._destination} exists: remove it or write somewhere else")
-        header = {
-            "name": name,
-            "title": title,
-            "rich": rich,
-            "poor": poor,
-            "co_registered": [list(group) for group in co_registered],
-            "mirror": mirror,
-            "cropped": cropped,
-            "license": license,
-            "citation": citation,
-            "sources": list(sources),
-            "modalities": {modality.name: modality_entry(modality) for modality in modalities},
-        }
+        header = info.to_dict() | {"modalities": {modality.name: modality_entry(modality) for modality in modalities}}
         try:
             self._destination.parent.mkdir(parents=True, exist_ok=True)
             remove_stale(self._destination)
@@ -134,7 +104,7 @@ class PackWriter:
         names = latest.classes if classes is None else tuple(classes)
         if names[: len(latest.classes)] != latest.classes:
             raise CmkdError(f"an append may add classes at the end only: {list(latest.classes)} became {list(names)}")
-        check_names(names, list(latest.modalities.values()), None, None, ())
+        check_names(names, list(latest.modalities.values()), latest.card)
         made = cls.__new__(cls)
         made._destination = latest.path
         made._start(latest.path, None, latest.modalities, names, latest.card.split if split is None else split, notes)

@@ -51,13 +51,13 @@ def check(source: Source, *, progress: Callable[[int, int], None] | None = None)
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from cmkd.data import Modality, PackWriter
+        >>> from cmkd.data import CardInfo, Modality, PackWriter
         >>> from cmkd.data.quality import open_source
         >>> images = np.random.default_rng(0).integers(0, 255, (30, 1, 8, 8), dtype=np.uint8)
         >>> images[7], images[9] = 5, images[3]
         >>> folder = Path(tempfile.mkdtemp()) / "pack"
         >>> sensor = Modality("optical", "image", (1, 8, 8), "uint8")
-        >>> with PackWriter(folder, name="toy", classes=["a", "b"], modalities=[sensor]) as writer:
+        >>> with PackWriter(folder, CardInfo("toy"), classes=["a", "b"], modalities=[sensor]) as writer:
         ...     names = [f"p{k}" for k in range(30)]
         ...     writer.add(names, [0, 1] * 15, ["train"] * 30, None, {"optical": images})
         >>> check(open_source(folder)).summary()

@@ -1,9 +1,16 @@
-"""Pairs that are there twice: value by value, or the same picture saved in another way."""
+"""The duplicate finders: by value, by likeness within one set of images, and pixel by pixel between two sets.
+
+`exact_duplicates` and `near_duplicates` look for samples that occur again within a data set; `near_duplicates` takes
+its limit from the data set itself and finds re-encoded images. `repeated` finds all images of one set that another set
+also has, such as train and test, within a fixed tolerance.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +19,12 @@ from cmkd.data.quality.limits import FEWEST, most_likeness, robust
 
 BLOCK = 1024
 """Images compared with all others at once."""
+TOLERANCE = 0.1
+"""`repeated` images differ by at most this fraction of the contrast of the one they repeat."""
+_GRID = 8
+
+Reader = Callable[[NDArray[np.int64]], Iterator[NDArray[np.uint8]]]
+"""Yields the images of ascending rows in blocks ``(some, channels, height, width)`` uint8."""
 
 
 class Duplicate(NamedTuple):
@@ -20,6 +33,11 @@ class Duplicate(NamedTuple):
     later: int
     earlier: int
     likeness: float
+
+
+def digest(array: NDArray[Any]) -> str:
+    """Return the sha256 of an array's shape, type and values."""
+    return hashlib.sha256(f"{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def exact_duplicates(digests: Sequence[str]) -> list[Duplicate]:
@@ -57,7 +75,7 @@ def near_duplicates(descriptors: NDArray[np.float32], groups: Sequence[str]) -> 
         groups: of each image; two of one group (a vessel) may be alike by nature and are not compared.
 
     Returns:
-        The twins, and the limit, which is 1 for fewer than three images.
+        The duplicates, and the limit, which is 1 for fewer than three images.
     """
     count = len(descriptors)
     if count < 3:
@@ -88,3 +106,81 @@ def _scaled(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
     length = np.linalg.norm(values, axis=1, keepdims=True)
     unit: NDArray[np.float32] = (values / np.maximum(length, 1e-12)).astype(np.float32)
     return unit
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """Images, and what is kept of each to compare them: under 1 kB.
+
+    Args:
+        read: yields images by row.
+        rows: ascending.
+        grid: ``(images, cells)`` means of a coarse grid over all channels, about the middle gray.
+        contrast: ``(images,)`` standard deviation within a channel.
+    """
+
+    read: Reader
+    rows: NDArray[np.int64]
+    grid: NDArray[np.float32]
+    contrast: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, read: Reader, rows: NDArray[np.int64]) -> ImageRows:
+        """Read `rows` once."""
+        grids, contrast = [np.empty((0, 1), np.float32)], [np.empty(0, np.float32)]
+        for images in read(rows) if len(rows) else ():
+            values = images.astype(np.float32)
+            count, _, height, width = values.shape
+            down, across = (max(n for n in range(1, _GRID + 1) if side % n == 0) for side in (height, width))
+            means = values.mean(1).reshape(count, down, height // down, across, width // across).mean((2, 4))
+            grids.append(means.reshape(count, -1) - 127.5)  # small numbers: their squares cancel below, in float32
+            contrast.append(np.sqrt(values.var((2, 3)).mean(1)))
+        return cls(read, rows, np.concatenate(grids[1:] or grids), np.concatenate(contrast))
+
+    def each(self, places: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield the images at ascending places in `rows`, with their place."""
+        blocks = self.read(self.rows[places]) if len(places) else ()
+        return zip(places.tolist(), (image for block in blocks for image in block), strict=True)
+
+
+def repeated(images: ImageRows, others: ImageRows) -> NDArray[np.int64]:
+    """Return the rows of `images` whose image is also one of `others`.
+
+    Two images are the same if their root mean square difference is at most `TOLERANCE` times the contrast of the other
+    (its standard deviation within a channel); images without contrast must be equal. Only pairs whose coarse grids
+    differ as little are compared in full. None is missed by that: averaging never makes a difference larger.
+    """
+    if not len(images.rows) or not len(others.rows):
+        return images.rows[:0]
+    first, second = _candidates(images, others)
+    limit = TOLERANCE * others.contrast
+    found: set[int] = set()
+    targets = np.unique(second)
+    for start in range(0, len(targets), BLOCK):  # so many images are held, and one block of the others
+        held = dict(others.each(targets[start : start + BLOCK]))
+        here = np.isin(second, list(held))
+        partners: dict[int, list[int]] = {}
+        for i, j in zip(first[here].tolist(), second[here].tolist(), strict=True):
+            partners.setdefault(i, []).append(j)
+        for i, image in images.each(np.array(sorted(partners), dtype=np.int64)):
+            exact = image.astype(np.float32)
+            if any(np.sqrt(np.square(exact - held[j]).mean()) <= limit[j] for j in partners[i]):
+                found.add(i)
+    return images.rows[sorted(found)]
+
+
+def _candidates(ours: ImageRows, others: ImageRows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return places in both whose coarse grids are close enough."""
+    # the squares are columns of the product: |a - b|² - |b|² = a·(-2b) + |a|²; one pass over the pairs less
+    own = np.column_stack([ours.grid, np.square(ours.grid).sum(1)])
+    other = np.column_stack([-2.0 * others.grid, np.ones(len(others.grid), np.float32)])
+    # a little more than the limit: sums of 64 squares of up to 127² are off by a few times 2**-3 in float32
+    limit = 1.01 * others.grid.shape[1] * np.square(TOLERANCE * others.contrast) + 4.0
+    limit -= np.square(others.grid).sum(1)
+    found: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    for start in range(0, len(own), BLOCK):
+        for begin in range(0, len(other), BLOCK):
+            distance = own[start : start + BLOCK] @ other[begin : begin + BLOCK].T
+            first, second = np.nonzero(distance <= limit[begin : begin + BLOCK])
+            found.append((first + start, second + begin))
+    return np.concatenate([first for first, _ in found]), np.concatenate([second for _, second in found])

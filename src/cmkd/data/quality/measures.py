@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.quality.duplicates import digest
 from cmkd.types import Kind
 
 EDGE = 0.01
@@ -61,7 +61,6 @@ def measure(array: NDArray[Any], kind: Kind) -> Measures:
         >>> flat.spread, flat.high, flat.tail
         (0.0, 1.0, 1.0)
     """
-    digest = hashlib.sha256(f"{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
     values = array.astype(np.float64)
     finite = np.isfinite(values)
     share = float(finite.mean())
@@ -80,7 +79,7 @@ def measure(array: NDArray[Any], kind: Kind) -> Measures:
     return Measures(
         shape=array.shape,
         dtype=array.dtype.name,
-        digest=digest,
+        digest=digest(array),
         finite=share,
         spread=float(np.sqrt(channels.var(axis=1).mean())),
         high=float((values >= high - margin).mean()),

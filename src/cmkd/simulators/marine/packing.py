@@ -10,27 +10,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cmkd.data.pack.card import CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.errors import CmkdError
 from cmkd.simulators.marine.contact import contact_sheet
-from cmkd.simulators.marine.describe import UNREAL, description
+from cmkd.simulators.marine.describe import description
 from cmkd.simulators.marine.scene import VERSION
 from cmkd.simulators.marine.simulate import Chunk, Recipe, discard, generate
 from cmkd.simulators.marine.vessels import CLASSES
 from cmkd.types import Modality
 
-TITLE = "Simulated optical and radar chips of 8 kinds of marine target, both from one 3-D scene"
-CITATION = (
-    "@misc{cmkd_marine, title={cmkd marine: simulated optical and radar pairs of 8 kinds of marine target}, "
-    "note={Simulated by cmkd.simulators.marine; no measured data}}"
-)
-
 
 def write_pack(
-    recipe: Recipe, destination: Path, *, name: str = "marine", workers: int | None = None,
+    recipe: Recipe,
+    destination: Path,
+    info: CardInfo,
+    *,
+    workers: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Pack:  # fmt: skip
+) -> Pack:
     """Simulate pairs into a pack, with ``scene.parquet``, ``contact_sheet.png`` and ``CARD.md`` beside its index.
 
     Chunks are kept in a hidden sibling of `destination` until the pack is there, so a run that was killed continues.
@@ -38,7 +37,7 @@ def write_pack(
     Args:
         recipe: what to make.
         destination: folder of the pack; it appears whole or not at all.
-        name: of the data set, for its card.
+        info: what the card says, such as `cmkd.datasets.marine.Marine.info()`.
         workers: processes; as many as cores unless told otherwise.
         progress: called with the number of pairs that are ready.
 
@@ -56,7 +55,7 @@ def write_pack(
     shutil.rmtree(stage, ignore_errors=True)  # of a run that was killed while it put the pack together
     chunks = generate(recipe, parts, workers=workers, progress=progress)
     try:
-        scenes = _write(recipe, chunks, stage, name)
+        scenes = _write(recipe, chunks, stage, info)
         scenes.to_parquet(stage / "scene.parquet", index=False)
         (stage / "CARD.md").write_text(description(scenes, recipe))
         pack = Pack.open(stage)
@@ -72,17 +71,19 @@ def write_pack(
     return Pack.open(destination)
 
 
-def _write(recipe: Recipe, chunks: Iterable[Chunk], stage: Path, name: str) -> pd.DataFrame:
+def _write(recipe: Recipe, chunks: Iterable[Chunk], stage: Path, info: CardInfo) -> pd.DataFrame:
     shape = (recipe.size, recipe.size)
+    modalities = [Modality("optical", "image", (3, *shape), "uint8"), Modality("radar", "image", (1, *shape), "uint8")]
     rows: list[dict[str, object]] = []
     with PackWriter(
-        stage, name=name, title=TITLE, classes=CLASSES, rich="optical", poor="radar", mirror=True, license="Apache-2.0",
-        citation=CITATION, modalities=[Modality("optical", "image", (3, *shape), "uint8"),
-                                       Modality("radar", "image", (1, *shape), "uint8")],
+        stage,
+        info,
+        classes=CLASSES,
+        modalities=modalities,
         split={"method": "by vessel, 70/15/15 of each 20 vessels of a class", "seed": recipe.seed},
         notes=f"simulator version {VERSION}, pairs {recipe.pairs}, seed {recipe.seed}, size {recipe.size}, "
-        f"gap {recipe.gap}. {' '.join(UNREAL)}",
-    ) as writer:  # fmt: skip
+        f"gap {recipe.gap}.",
+    ) as writer:
         for chunk in chunks:
             scenes = chunk.scenes
             writer.add(

@@ -1,0 +1,199 @@
+"""What can be counted in a pack, and its data card: contents, balance, splits, duplicates, and what is unsound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cmkd.data.pack.card import SPLITS
+from cmkd.data.pack.pack import Pack
+from cmkd.data.quality.duplicates import digest, exact_duplicates
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What can be counted in a pack.
+
+    Args:
+        pairs: split -> labeled pairs that have every modality.
+        counts: split -> labeled pairs of each class, in the order of the classes.
+        unlabeled: split -> pairs without a label.
+        groups: split -> number of groups, 0 where there are none.
+        grouped: pairs that are in a group.
+        crossing: groups that are in more than one split.
+    """
+
+    pairs: dict[str, int]
+    counts: dict[str, tuple[int, ...]]
+    unlabeled: dict[str, int]
+    groups: dict[str, int]
+    grouped: int
+    crossing: int
+
+    @property
+    def imbalance(self) -> float:
+        """Ratio of the train pairs of the most frequent class to those of the rarest one present."""
+        present = [count for count in self.counts["train"] if count]
+        return max(present) / min(present) if present else 1.0
+
+    @property
+    def majority(self) -> float:
+        """Test accuracy of always answering with the most frequent train class."""
+        guess = int(np.argmax(self.counts["train"]))
+        return self.counts["test"][guess] / max(1, sum(self.counts["test"]))
+
+
+def summarize(pack: Pack) -> Summary:
+    """Count classes and groups, from the index alone.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from cmkd.datasets.digits import Digits
+        >>> summary = summarize(Digits().prepare(None, Path(tempfile.mkdtemp()) / "digits"))
+        >>> summary.pairs, round(summary.imbalance, 2), summary.crossing
+        ({'train': 1077, 'validation': 360, 'test': 360}, 1.05, 0)
+    """
+    labels, classes = pack.index["label"].to_numpy(), len(pack.classes)
+    rows = {split: pack.rows(split, labeled=True) for split in SPLITS}
+    grouped = pack.index[pack.index["group"] != ""]
+    crossing = grouped.groupby("group")["split"].nunique()
+    return Summary(
+        pairs={split: len(pack.rows(split, modalities=list(pack.modalities), labeled=True)) for split in SPLITS},
+        counts={s: tuple(np.bincount(labels[chosen], minlength=classes).tolist()) for s, chosen in rows.items()},
+        unlabeled={split: len(pack.rows(split, labeled=False)) for split in SPLITS},
+        groups={split: int(grouped.loc[grouped["split"] == split, "group"].nunique()) for split in SPLITS},
+        grouped=len(grouped),
+        crossing=int((crossing > 1).sum()),
+    )
+
+
+def leaked(pack: Pack, modality: str) -> int:
+    """Count the pairs of validation and test whose sample of a modality is, value for value, also in another split.
+
+    Near duplicates are not found; a constant sample (an empty image) counts as any other.
+    """
+    array, splits = pack.array(modality), pack.index["split"].to_numpy()
+    rows = np.flatnonzero(pack.index[f"has_{modality}"])
+    first = {again.later: again.earlier for again in exact_duplicates([digest(array[row]) for row in rows])}
+    found: dict[int, list[str]] = {}
+    for place, split in enumerate(splits[rows]):
+        found.setdefault(first.get(place, place), []).append(split)
+    return sum(sum(s != "train" for s in alike) for alike in found.values() if len(set(alike)) > 1)
+
+
+def markdown(pack: Pack, measured: Sequence[str] = (), *, opened: str = "", heading: str = "", lead: str = "") -> str:
+    """Return the data card as Markdown.
+
+    Args:
+        pack: any pack.
+        measured: lines about the gap between the modalities, each with the command that gives it.
+        opened: what opens the data set, such as ``digits`` or ``mnist(train_pairs=4000):FOLDER``; empty for a folder.
+        heading: the first line; by default what opens the data set, else its name.
+        lead: a paragraph under the heading.
+    """
+    card, summary = pack.card, summarize(pack)
+    about = [heading or f"## {opened.removesuffix(':FOLDER') or card.name}", card.description or card.title, lead]
+    roles = {card.rich: "rich", card.poor: "poor"}
+    sensors = [
+        (
+            m.name,
+            roles.get(m.name, "other"),
+            m.kind,
+            " x ".join(map(str, m.shape)),
+            m.dtype,
+            short(m.mean),
+            short(m.std),
+        )
+        for m in pack.modalities.values()
+    ]
+    counts = [(name, *row) for name, row in zip(pack.classes, zip(*summary.counts.values(), strict=True), strict=True)]
+    if any(summary.unlabeled.values()):
+        counts.append(("(no label)", *summary.unlabeled.values()))
+    counts.append(("**all**", *np.sum([row[1:] for row in counts], axis=0)))
+    facts = "\n".join(f"- **{n}**: {fact.rstrip('.')}." for n, fact in _facts(pack, summary, measured, opened).items())
+    parts = [
+        *about,
+        _table(("modality", "role", "kind", "shape", "type", "mean", "standard deviation"), sensors),
+        _table(("class", *SPLITS), counts),
+        facts,
+        f"```bibtex\n{card.citation}\n```" if card.citation else "",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def short(values: Sequence[float], most: int = 4) -> str:
+    """Return the first few numbers in a line.
+
+    Example:
+        >>> short([1.0, 2 / 3, 30000.0, 4.0, 5.0])
+        '1 0.667 3e+04 4 ...'
+    """
+    return " ".join(f"{value:.3g}" for value in values[:most]) + (" ..." if len(values) > most else "")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _facts(pack: Pack, summary: Summary, measured: Sequence[str], opened: str) -> dict[str, str]:
+    card = pack.card
+    others = sum(len(pack.rows(split)) for split in SPLITS[1:])
+    again = ", ".join(f"{name} {leaked(pack, name)}" for name in pack.modalities)
+    where = ", where FOLDER holds the published files" if opened.endswith(":FOLDER") else ""
+    complete = ", ".join(f"{count} in {split}" for split, count in summary.pairs.items())
+    facts = {
+        "Open": opened and f"`--data '{opened}'`{where}",
+        "Balance": _balance(pack.classes, summary),
+        "Split": split_method(card.split),
+        "Groups": _groups(len(pack), summary, card.group),
+        "Co-registered": "; ".join(", ".join(group) for group in card.co_registered) or "none",
+        "Label and every modality": complete if sum(summary.pairs.values()) < len(pack) else "",
+        "Exact duplicates in another split": f"{again} (of {others} pairs of validation and test)",
+        "Gap": " ".join(measured) or "not measured",
+        "Unsound": card.unsound or "nothing noted",
+        "Notes": card.notes or "none",
+        "License": card.license or "not stated",
+        "Sources": ", ".join(card.sources) or "not stated",
+        "Version": f"{card.version}, {card.rows} pairs",
+    }
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def _balance(classes: Sequence[str], summary: Summary) -> str:
+    ratio = summary.imbalance
+    text = "as many train pairs of each class"
+    if ratio > 1:
+        text = f"the most frequent train class has {ratio:.4g} times the pairs of the rarest"
+    guess = classes[int(np.argmax(summary.counts["train"]))]
+    text += f"; always answering '{guess}' gives {100 * summary.majority:.1f} % on test"
+    for split, counts in summary.counts.items():
+        if missing := [name for name, count in zip(classes, counts, strict=True) if not count]:
+            text += f"; {split} has no pair of {', '.join(missing)}"
+    return text
+
+
+def split_method(record: Mapping[str, Any]) -> str:
+    """Say how a split was made, from a card's record of it."""
+    text = str(record.get("method", "not recorded"))
+    text += f", seed {record['seed']}" if isinstance(record.get("seed"), int) else ""
+    if "images" in record:
+        text += f"; {record['images']} published images were there"
+    if copied := record.get("left_out_as_copies"):
+        left = ", ".join(f"{copied.get(split, 0)} of {split}" for split in ("train", "validation"))
+        text += f"; left out as duplicates of an image in test or validation: {left}"
+    return text
+
+
+def _groups(pairs: int, summary: Summary, group: str) -> str:
+    """Say what a group is and how many there are, and whether one is in two splits."""
+    if not any(summary.groups.values()):
+        return "none"
+    found = ", ".join(f"{summary.groups[split]} in {split}" for split in SPLITS)
+    what = f"a group is {group}; " if group else ""
+    some = f" ({summary.grouped} of {pairs} pairs are in one)" if summary.grouped < pairs else ""
+    return f"{what}{found}{some}; {summary.crossing} in two splits"
