@@ -3,9 +3,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
-DATA ?= data
 
-.PHONY: demo test test-all check docs-studies clean
+.PHONY: demo test test-all check clean
 
 # Ships and radar from physics. The teacher has the labels of its optical images; of the radar images the students see
 # one label in ten, and all pairs.
@@ -25,10 +24,6 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-
-# Trains what has no result yet (about an hour on one core), then writes docs/observation.md and docs/ablation.md.
-docs-studies: $(VENV)/.installed
-	$(BIN)/python benchmarks/studies.py --data $(DATA)
 
 clean:
 	rm -rf $(VENV) $(DEMO)

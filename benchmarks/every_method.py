@@ -1,51 +1,43 @@
-"""A short run of every method on a data set: does it train a student without a NaN, and what does an epoch take?
+"""A short run of every method on a data set: does each method train a student with finite losses?
 
-    python benchmarks/every_method.py --data digits --data mars:../shared/data/mars
+    python benchmarks/every_method.py --data digits --data mars:DATA/mars
 
 Each method trains one student for a few epochs under the same teacher; a run stops at the first loss that is not
-finite. A method that does not fit the two models (one that copies the teacher's layers into the student, say) is
-reported with the words it says. The accuracies are on validation and after so few epochs say only that something was
-learnt: they rank nothing. Resumable: what is done is not done again.
+finite. For a method that does not fit the two models (for example one that copies the teacher's layers into the
+student), the table holds its error message. The accuracies are on validation; after so few epochs they only show that
+the student learned something, and they rank nothing. An interrupted run resumes.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import sys
 import time
 from pathlib import Path
-
-import torch
 
 from cmkd.config import RunConfig, TrainerConfig
 from cmkd.errors import CmkdError
 from cmkd.experiment.runner import Experiment
 from cmkd.expression import parse_call
-from cmkd.io import write_json
+from cmkd.io import read_json, write_json, write_text
 from cmkd.methods import METHODS
-from cmkd.provenance import commit
-
-RESULTS = Path(__file__).parent / "results"
+from records import RESULTS, about, percent, table, without_folder
 
 
 def attempt(data: str, method: str, epochs: int, out: Path) -> dict[str, object]:
-    """Train one student and return what is to be said of it."""
+    """Train one student and return its accuracy and time, or the error message."""
     record = out / "every_method" / f"{method}.json"
     if record.exists():
-        return dict(json.loads(record.read_text()))
+        return read_json(record)
     trainer = TrainerConfig(progress="none", logger="none")
     experiment = Experiment(RunConfig(data, out, methods=method, seeds=1, epochs=epochs, trainer=trainer))
     start = time.perf_counter()
     try:
         experiment.run()
     except CmkdError as error:
-        found: dict[str, object] = {"says": str(error)}
+        found: dict[str, object] = {"error": str(error)}
     else:
-        result = json.loads((experiment.student_folder(method, 0) / "result.json").read_text())
+        result = read_json(experiment.student_folder(method, 0) / "result.json")
         found = {"validation_accuracy": result["validation_accuracy"], "seconds": time.perf_counter() - start}
-    record.parent.mkdir(parents=True, exist_ok=True)
     write_json(record, found)
     return found
 
@@ -53,7 +45,7 @@ def attempt(data: str, method: str, epochs: int, out: Path) -> dict[str, object]
 def main() -> None:
     """Run from a command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data", action="append", help="as for cmkd run; may be given several times")
+    parser.add_argument("--data", action="append", help="as for cmkd run; may be repeated")
     parser.add_argument("--methods", nargs="+", default=["none", *sorted(set(METHODS) - {"none"})])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=Path("runs/every_method"))
@@ -67,22 +59,23 @@ def main() -> None:
         for method in given.methods:
             columns[name][method] = attempt(reference, method, given.epochs, given.runs / name)
             print(name, method, columns[name][method], flush=True)
-    lines = [
-        "# Every method, a short run", "",
-        f"`python benchmarks/every_method.py {' '.join(sys.argv[1:])}`, commit {commit()}, torch {torch.__version__}, "
-        f"{platform.machine()}, {torch.get_num_threads()} thread(s).", "",
-        (__doc__ or "").split("\n\n")[2].replace("\n", " "), "",
-        f"| method | {' | '.join(f'{name}, validation % after {given.epochs} epochs' for name in columns)} |",
-        f"|---|{'---:|' * len(columns)}",
-    ]  # fmt: skip
-    for method in columns[next(iter(columns))]:
-        cells = []
-        for found in (column[method] for column in columns.values()):
-            accuracy = found.get("validation_accuracy")
-            cells.append(f"{100 * accuracy:.1f}" if isinstance(accuracy, float) else str(found["says"]))
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text("\n".join(lines) + "\n")
+    rows = []
+    for method in given.methods:
+        found = [column[method] for column in columns.values()]
+        accuracies = [one.get("validation_accuracy") for one in found]
+        cells = [
+            percent(a) if isinstance(a, float) else str(f["error"]) for a, f in zip(accuracies, found, strict=True)
+        ]
+        rows.append([method, *cells])
+    command = " ".join(f"--data {without_folder(reference)}" for reference in references)
+    header = ["method", *(f"{name}, validation % after {given.epochs} epochs" for name in columns)]
+    about_method = " ".join((__doc__ or "").split("\n\n")[2].split())
+    text = (
+        "# Every method, a short run\n\n"
+        f"`python benchmarks/every_method.py {command} --epochs {given.epochs}`; {about()}.\n\n"
+        f"{about_method}\n\n"
+    )
+    write_text(given.out, f"{text}{table(header, rows)}\n")
 
 
 if __name__ == "__main__":

@@ -1,28 +1,24 @@
-"""What the gap dial of the marine simulator does: test accuracy of teacher and plain student along it.
+"""Effect of the marine simulator's `gap` option on the test accuracy of the teacher and of students without a teacher.
 
     python benchmarks/marine_gap.py
 
-The optical images do not depend on the gap, so one teacher serves all; for each gap students are trained on radar
-alone, as the demo trains them. The pairs are of another seed than those the dial was set on. Resumable.
+The optical images do not depend on the gap, so one teacher serves all gaps. For each gap, students are trained on radar
+alone, as in the demo. The pairs have another seed than those that the option was calibrated on. An interrupted run
+resumes.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cmkd.config import ModelConfig, OptimizerConfig, RunConfig, TrainerConfig
 from cmkd.experiment.runner import Experiment
-from cmkd.provenance import commit
+from cmkd.io import write_text
 from cmkd.simulators.marine.scene import VERSION
-
-RESULT = Path(__file__).parent / "results" / "marine_gap.md"
+from records import RESULTS, about, percent, table
 
 
 def main() -> None:
@@ -34,9 +30,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--gaps", type=float, nargs="+", default=[0.0, 0.25, 0.5, 0.75, 1.0])
     parser.add_argument("--runs", type=Path, default=Path("runs/marine_gap"))
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--out", type=Path, default=RESULTS / "marine_gap.md")
     given = parser.parse_args()
-    start, rows, teacher = time.time(), [], None
+    rows, teacher = [], None
     for gap in given.gaps:
         results = Experiment(
             RunConfig(
@@ -53,23 +49,21 @@ def main() -> None:
         teacher = teacher or given.runs / f"gap-{gap:g}" / results["teacher"]["checkpoint"]
         rows.append((gap, results["teacher"], [student["test_accuracy"] for student in results["students"]]))
     optical, test = rows[0][1]["test_accuracy"], rows[0][1]["test_pairs"]
-    lines = [
-        "# The marine gap dial", "",
-        f"Test accuracy in %, {given.pairs} pairs of simulator version {VERSION}, seed {given.data_seed}, {test} "
-        f"of them test, split by vessel; eight classes, so chance is 12.5. Students: mean and standard deviation "
-        f"of {given.seeds} seeds of the training. The binomial standard error of one accuracy on these pairs is "
-        f"{100 * np.sqrt(0.25 / test):.1f} points at most.", "",
-        f"`python benchmarks/marine_gap.py {' '.join(sys.argv[1:])}`, commit {commit()}, torch {torch.__version__}, "
-        f"{platform.machine()}, {torch.get_num_threads()} thread(s), {time.time() - start:.0f} s.", "",
-        "| gap | teacher, optical | student without a teacher, radar | sd | difference |", "|---|---:|---:|---:|---:|",
-    ]  # fmt: skip
+    lines = []
     for gap, _, students in sorted(rows, key=lambda row: row[0]):
-        mean, spread = np.mean(students), np.std(students, ddof=1) if len(students) > 1 else np.nan
-        lines.append(
-            f"| {gap:g} | {100 * optical:.1f} | {100 * mean:.1f} | {100 * spread:.1f} | {100 * (optical - mean):.1f} |"
-        )
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text("\n".join(lines) + "\n")
+        mean, spread = float(np.mean(students)), np.std(students, ddof=1) if len(students) > 1 else np.nan
+        lines.append([f"{gap:g}", *map(percent, (optical, mean, float(spread), optical - mean))])
+    command = f"--pairs {given.pairs} --data_seed {given.data_seed} --seeds {given.seeds} --epochs {given.epochs}"
+    text = (
+        "# The gap option of the marine simulator\n\n"
+        f"Test accuracy in %, {given.pairs} pairs of simulator version {VERSION}, seed {given.data_seed}, {test} of "
+        "them test, split by vessel; eight classes, so chance is 12.5. Students: mean and standard deviation over "
+        f"{given.seeds} training seeds. The binomial standard error of one accuracy on these pairs is at most "
+        f"{100 * np.sqrt(0.25 / test):.1f} points.\n\n"
+        f"`python benchmarks/marine_gap.py {command}`, {about()}.\n\n"
+    )
+    header = ["gap", "teacher, optical", "student without a teacher, radar", "sd", "difference"]
+    write_text(given.out, f"{text}{table(header, lines)}\n")
 
 
 if __name__ == "__main__":

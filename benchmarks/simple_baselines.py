@@ -2,22 +2,19 @@
 
     python benchmarks/simple_baselines.py digits mars:DATA/mars terramind:DATA/terramind
 
-A network that is weaker than these on a modality is no fair teacher or student there. Features are generic: the values
-themselves where they are few, a summary of them beside. The few settings are chosen on the validation split; the test
-split is measured once, with what was chosen there. Each figure is written when it is there, and a second run repeats
-none of them. Writes ``simple_baselines.json`` and ``simple_baselines.md``.
+A network that is weaker than these on a modality is no fair teacher or student there. The features are generic: the
+values themselves where they are few, and a summary of them. The few settings are chosen on the validation split; the
+test split is measured once, with the chosen setting. Each figure is stored as soon as it is measured, and a second run
+repeats none. Writes ``simple_baselines.json``, which other benchmarks read, and ``simple_baselines.md``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,28 +28,28 @@ from sklearn.preprocessing import StandardScaler
 
 from cmkd.data import Modality, Pack
 from cmkd.datasets import open_data
-from cmkd.io import write_bytes
+from cmkd.io import write_text
+from records import RESULTS, Records, about, percent, table, without_folder
 
-RESULTS = Path(__file__).parent / "results" / "simple_baselines.json"
 FEW = 3072
-"""Values of a sample up to which they are features themselves: an image of 32 x 32 in three channels."""
+"""Largest number of values a sample may have to be used as features directly: a 32 x 32 image with 3 channels."""
 SIDE = 16
-"""Pixels along an image that is brought below `FEW` by averaging."""
+"""Pixels along each side of an image that is averaged because it has more than `FEW` values."""
 QUANTILES = (0.1, 0.5, 0.9)
 FOREST_LEAVES, PENALTIES = (1, 4), (0.001, 0.01, 0.1, 1.0)
-"""What is chosen on validation: fewest samples in a leaf; the inverse strength of the penalty."""
+"""Settings that validation chooses from: the smallest number of samples in a leaf, and the inverse penalty strength."""
 CHUNK = 4096
 
 
 def features(values: NDArray[Any], modality: Modality) -> NDArray[np.float32]:
-    """Return generic features of samples ``(n, *shape)``, whatever the kind.
+    """Return generic features of samples ``(n, *shape)`` of any kind.
 
-    - image: the pixels (averaged to 16 x 16 where they are many), and per channel mean, deviation and quantiles;
-    - vector: itself;
-    - series: the values (where they are few), and per feature mean, deviation, extremes, first and last difference of
-      means of the two halves, and the deviation of steps;
-    - points: per feature mean, deviation, extremes and quantiles over the real points, and their number; a series of
-      point sets has these of all its points together, and mean, deviation and number of each frame.
+    - image: the pixels (averaged to 16 x 16 where they are many); mean, deviation and quantiles of each channel;
+    - vector: its values;
+    - series: the values (where they are few); mean, deviation, extremes and quantiles of each feature, the difference
+      between the means of its two halves, and the deviation of its steps;
+    - points: mean, deviation, extremes and quantiles of each feature over the points that are not padding, and their
+      number; for a series of point sets, the same over all its points, and mean, deviation and number of each frame.
 
     Returns:
         ``(n, features)`` float32.
@@ -105,15 +102,15 @@ def _cloud(x: NDArray[np.float32], *, quantiles: bool = True) -> NDArray[np.floa
     return np.concatenate(parts, 1).astype(np.float32)
 
 
-def table(pack: Pack, name: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the features of a modality for some pairs, read in chunks."""
+def feature_table(pack: Pack, name: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the features of one modality of the given pairs, read in chunks."""
     modality, array = pack.modality(name), pack.array(name)
     parts = [features(array[rows[start : start + CHUNK]], modality) for start in range(0, len(rows), CHUNK)]
     return np.concatenate(parts)
 
 
 def candidates(kind: str, *, trees: int, seed: int) -> dict[str, Any]:
-    """Return the models to choose from, by what differs."""
+    """Return the models that validation chooses from, by their setting."""
     if kind == "random forest":
         return {
             f"leaves of {leaf}": RandomForestClassifier(trees, min_samples_leaf=leaf, random_state=seed)
@@ -126,18 +123,18 @@ def candidates(kind: str, *, trees: int, seed: int) -> dict[str, Any]:
 
 
 def measure(pack: Pack, name: str, kind: str, *, trees: int, limit: int, seed: int) -> dict[str, Any]:
-    """Fit a kind of model on one modality; return its accuracies, and what was chosen on validation."""
+    """Fit one kind of model on one modality; return its accuracies and the setting chosen on validation."""
     start = time.monotonic()
     rows = {split: pack.rows(split, modalities=[name], labeled=True) for split in ("train", "validation", "test")}
     every = len(rows["train"])
     if every > limit:
         rows["train"] = np.sort(np.random.default_rng(seed).choice(rows["train"], limit, replace=False))
     labels = pack.index["label"].to_numpy()
-    x = {split: table(pack, name, chosen) for split, chosen in rows.items()}
+    x = {split: feature_table(pack, name, chosen) for split, chosen in rows.items()}
     y = {split: labels[chosen] for split, chosen in rows.items()}
     scored = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # 300 steps are what a baseline gets
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a baseline gets 300 steps
         for order, (setting, model) in enumerate(candidates(kind, trees=trees, seed=seed).items()):
             model.fit(x["train"], y["train"])
             scored.append((model.score(x["validation"], y["validation"]), -order, setting, model))
@@ -161,90 +158,77 @@ def measure(pack: Pack, name: str, kind: str, *, trees: int, limit: int, seed: i
 
 
 def key(pack: Pack, name: str, kind: str, *, trees: int, limit: int, seed: int) -> str:
-    """Name a figure by everything it depends on; the index holds splits and labels."""
+    """Return the key of a figure, which names everything the figure depends on (the index holds splits and labels)."""
     card = pack.card
     content = [card.sha256[pack.modality(name).file], card.sha256[card.index_file]]
     return json.dumps([card.name, name, kind, trees, limit, seed, *(digest[:16] for digest in content)])
 
 
-def placeless(reference: str) -> str:
-    """Return what opens a data set, whatever folder its files lie in.
-
-    Example:
-        >>> placeless("mnist(train_pairs=4000):../shared/data/mnist"), placeless("digits")
-        ('mnist(train_pairs=4000):DATA', 'digits')
-    """
-    call, colon, _ = reference.partition(":")
-    return f"{call}:DATA" if colon else call
-
-
-def markdown(results: dict[str, Any]) -> str:
-    """Return the table of all figures, and the command that gives them."""
-    references = dict.fromkeys(row["reference"] for row in results["rows"].values())
-    command = " ".join(["python benchmarks/simple_baselines.py", *references])
-    lines = [
-        "# Simple baselines",
-        "",
-        "Accuracy in % on the test split (validation in brackets) of a random forest and a logistic regression on one "
-        "modality alone. The settings in the last column were chosen on validation. The standard error is the binomial "
-        "one of the test accuracy; `majority` is the share of the commonest train class in test; `train` says how many "
-        "pairs of how many were used. n = 1 seed.",
-        "",
-        f"Command: `{command}`, where DATA is the folder of that set's files; {results['about']}.",
-        "",
-        "| data | modality | role | model | test (validation) | s.e. | balanced | majority | train | chosen |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+def markdown(records: Records) -> str:
+    """Return the table of all figures and the command that measures them."""
+    references = dict.fromkeys(row["reference"] for row in records.rows.values())
+    cells = []
     for row in sorted(
-        results["rows"].values(), key=lambda row: (row["reference"], -len(row["role"]), row["role"] == "poor")
+        records.rows.values(), key=lambda row: (row["reference"], -len(row["role"]), row["role"] == "poor")
     ):
         accuracy = row["test_accuracy"]
         error = np.sqrt(accuracy * (1 - accuracy) / row["test_pairs"])
+        test = f"{percent(accuracy)} ({percent(row['validation_accuracy'])})"
+        figures = [test, percent(error), percent(row["test_balanced_accuracy"]), percent(row["majority"])]
         used = f"{row['train_pairs']} of {row['all_train_pairs']}"
-        lines.append(
-            f"| {row['reference'].partition(':')[0]} | {row['modality']} | {row['role']} | {row['model']} "
-            f"| {100 * accuracy:.1f} ({100 * row['validation_accuracy']:.1f}) | {100 * error:.1f} "
-            f"| {100 * row['test_balanced_accuracy']:.1f} | {100 * row['majority']:.1f} | {used} | {row['chosen']} |"
-        )
-    return "\n".join(lines) + "\n"
+        about_row = [row["reference"].partition(":")[0], row["modality"], row["role"], row["model"]]
+        cells.append([*about_row, *figures, used, row["chosen"]])
+    columns = [
+        "data",
+        "modality",
+        "role",
+        "model",
+        "test (validation)",
+        "s.e.",
+        "balanced",
+        "majority",
+        "train",
+        "chosen",
+    ]
+    return (
+        "# Simple baselines\n\n"
+        "Accuracy in % on the test split (validation in brackets) of a random forest and a logistic regression on one "
+        "modality alone. The settings in the last column were chosen on validation. The standard error is the binomial "
+        "one of the test accuracy; `majority` is the fraction of the most common train class in test; `train` is the "
+        "number of pairs used of those available. n = 1 seed.\n\n"
+        f"Command: `python benchmarks/simple_baselines.py {' '.join(references)}`, where DATA is the folder of that "
+        f"set's files; {about()}.\n\n{table(columns, cells, left=4)}\n"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is missing, and write both files after each figure."""
+    """Measure the figures that are missing, then write the table."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("data", nargs="+", help="data sets, as in cmkd run --data; the figures of others are kept")
+    options.add_argument("data", nargs="+", help="data sets, as in cmkd run --data; figures of others are kept")
     options.add_argument("--trees", type=int, default=300)
-    options.add_argument("--limit", type=int, default=10_000, help="most train pairs used, drawn at random")
+    options.add_argument("--limit", type=int, default=10_000, help="largest number of train pairs, drawn at random")
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--out", type=Path, default=RESULTS, help="the JSON file; the table lies beside it")
+    options.add_argument("--out", type=Path, default=RESULTS / "simple_baselines.json", help="the table lies beside it")
     given = options.parse_args(arguments)
-    results: dict[str, Any] = {"rows": {}}
-    if given.out.exists():
-        results = json.loads(given.out.read_text(encoding="utf-8"))
-    results["about"] = f"{platform.machine()}, {os.cpu_count()} cores, scikit-learn {version('scikit-learn')}"
+    records = Records(given.out, identity=("reference", "modality", "model"))
+    settings = {"trees": given.trees, "limit": given.limit, "seed": given.seed}
     for reference in given.data:
         pack = open_data(reference)
         for name in pack.modalities:
             for kind in ("random forest", "logistic regression"):
-                settings = {"trees": given.trees, "limit": given.limit, "seed": given.seed}
-                place = key(pack, name, kind, **settings)
-                if place in results["rows"]:
+                identity = key(pack, name, kind, **settings)
+                if identity in records.rows:
                     continue
                 role = {pack.card.rich: "rich", pack.card.poor: "poor"}.get(name, "")
                 row = {"data": pack.card.name, "modality": name, "role": role, "model": kind}
-                row |= {"reference": placeless(reference)} | measure(pack, name, kind, **settings)
-                # a figure of the same cell with other settings or other files is replaced
-                same = ("reference", "modality", "model")
-                kept = {k: r for k, r in results["rows"].items() if any(r[f] != row[f] for f in same)}
-                results["rows"] = kept | {place: row}
+                row |= {"reference": without_folder(reference)} | measure(pack, name, kind, **settings)
+                records.add(identity, row)
                 print(
-                    f"{pack.card.name}, {name}, {kind}: validation {100 * row['validation_accuracy']:.1f} %, "
-                    f"test {100 * row['test_accuracy']:.1f} %, {row['seconds']} s",
+                    f"{pack.card.name}, {name}, {kind}: validation {percent(row['validation_accuracy'])} %, "
+                    f"test {percent(row['test_accuracy'])} %, {row['seconds']} s",
                     flush=True,
                 )
-                given.out.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes(given.out, json.dumps(results, indent=1).encode())
-    write_bytes(given.out.with_suffix(".md"), markdown(results).encode())
+    write_text(given.out.with_suffix(".md"), markdown(records))
 
 
 if __name__ == "__main__":

@@ -60,9 +60,10 @@ def main() -> None:
     same = "the same with every number of workers" if len(digests) == 1 else "DIFFERENT"
     lines = [
         "# Speed of the marine simulator", "",
-        f"{given.pairs} pairs of {given.size} x {given.size}, seed {given.seed}, simulator version {VERSION}; "
-        f"{available_workers()} cores, {platform.machine()}, Python {platform.python_version()}, n = 1 each. Load "
-        "is the machine's average over the minute before: above 0 other work shared the cores.", "",
+        f"`python benchmarks/speed/marine_speed.py --pairs {given.pairs} --seed {given.seed} --size {given.size}`: "
+        f"simulator version {VERSION}; {available_workers()} cores, {platform.machine()}, Python "
+        f"{platform.python_version()}, n = 1 each. Load is the machine's average over the minute before: a load above "
+        "0 means that other work shared the cores.", "",
         "| workers | wall s | pairs/s | CPU ms a pair | peak MiB, parent | peak MiB, a worker | load |",
         "|---|---|---|---|---|---|---|", *rows, "",
         *([f"Bytes: {same}.", ""] if len(rows) > 1 else []),

@@ -1,22 +1,20 @@
-"""Time and memory of each method's step, forward and backward, against the student alone.
+"""Measure time and memory of each method's step, forward and backward, relative to the student alone.
 
-    python benchmarks/methods_cost.py
+    python benchmarks/speed/methods_cost.py
 
 All methods take turns in one process, on the same student, batch and teacher output. A step is the student's forward
-pass, cross-entropy, the method's terms and the backward pass; the teacher's pass is left out, as its outputs may be
-cached. Memory is what autograd keeps for the backward pass (the bytes of saved tensors, each storage once, parameters
-left out), which does not depend on the allocator. Times are medians over rounds in which every method runs once, so a
-slow moment of the machine meets all of them.
+pass, cross-entropy, the method's terms and the backward pass; the teacher's pass is left out, because its outputs may
+be cached. Memory is what autograd keeps for the backward pass (the bytes of saved tensors, each storage once, without
+parameters), which does not depend on the allocator. Times are medians over rounds in which every method runs once, so a
+slow moment of the machine affects all of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -26,11 +24,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmkd.io import write_text
 from cmkd.methods import METHODS, Method, create
+from cmkd.provenance import commit
 from cmkd.types import Batch, Output, Spec
 
 CLASSES, PAIRS = 10, 10_000
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 class ConvNet(nn.Module):
@@ -85,7 +85,7 @@ def make_step(method: Method, student: ConvNet, teacher: Output, images: Tensor,
 
 
 def measure(names: list[str], rounds: int, size: int, side: int) -> list[dict[str, float | str]]:
-    """Measure the methods side by side; ``none`` must be among them."""
+    """Measure the methods in turn; ``none`` must be among them."""
     torch.manual_seed(0)
     teacher_model = ConvNet(3, (64, 128, 256), side)
     steps: dict[str, Callable[[], Tensor]] = {}
@@ -96,14 +96,11 @@ def measure(names: list[str], rounds: int, size: int, side: int) -> list[dict[st
         teacher = teacher_model(rich)
     batch = Batch({"poor": images, "rich": rich}, target, index)
     for name in names:
-        # a student of its own each: teacher_init and simkd change theirs
+        # simkd changes its student, so each method has its own
         torch.manual_seed(1)
         student = ConvNet(1, (16, 32, 64), side)
         method = create(name, student.spec, teacher_model.spec)
-        if (
-            name != "teacher_init"
-        ):  # a student of the teacher's widths would be needed, and a step costs what none costs
-            method.setup(student, teacher_model)
+        method.setup(student, teacher_model)
         method.on_train_start(PAIRS)
         method.on_train_epoch_start(0)
         steps[name] = make_step(method, student, teacher, images, batch)
@@ -128,45 +125,34 @@ def measure(names: list[str], rounds: int, size: int, side: int) -> list[dict[st
     ]
 
 
-def write(rows: list[dict[str, float | str]], about: str) -> None:
-    """Write the table as CSV and Markdown."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
+def write(rows: list[dict[str, float | str]], about: str, out: Path) -> None:
+    """Write the table."""
     columns = list(rows[0])
-    with open(RESULTS / "methods_cost.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
     lines = ["# Cost of a step by method", "", about, "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * 4]
     lines += [f"| {' | '.join(str(row[c]) for c in columns)} |" for row in rows]
-    (RESULTS / "methods_cost.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def commit() -> str:
-    """Return the short commit of the working tree, with a plus where files differ from it."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False, cwd=RESULTS.parent
-    )
-    return described.stdout.strip() or "unknown"
+    write_text(out, "\n".join(lines) + "\n")
 
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description="Time and memory of each method's step.")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--side", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULTS / "methods_cost.md")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    names = ["none", *(name for name in METHODS if name != "none")]
+    # teacher_init needs a student of the teacher's widths, and its step is that of none
+    names = ["none", *sorted(set(METHODS) - {"none", "teacher_init"})]
     rows = measure(names, chosen.rounds, chosen.batch, chosen.side)
-    command = f"python benchmarks/methods_cost.py {' '.join(sys.argv[1:])}".strip()
+    command = f"python benchmarks/speed/methods_cost.py {' '.join(sys.argv[1:])}".strip()
     about = (
         f"`{command}`, commit {commit()}, torch {torch.__version__}, {chosen.threads} of {os.cpu_count()} CPU cores "
         f"({platform.machine()}), batch {chosen.batch} of {chosen.side} x {chosen.side}, student 16-32-64 channels, "
         f"teacher 64-128-256, median of {chosen.rounds} rounds."
     )
-    write(rows, about)
+    write(rows, about, chosen.out)
     print(about)
     for row in rows:
         print("  ".join(f"{value!s:>14}" for value in row.values()))

@@ -1,6 +1,6 @@
-"""Time and memory of the blockwise uniformity loss beside two forms that hold every pair.
+"""Measure time and memory of the blockwise uniformity loss and of two forms that hold every pair of points.
 
-Run `python benchmarks/uniformity.py` from the repository root; it writes `benchmarks/results/uniformity.md`.
+python benchmarks/speed/uniformity.py
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cmkd.io import write_text
 from cmkd.pairwise import log_mean_gaussian
+from cmkd.provenance import commit
 
-RESULT = Path(__file__).parent / "results" / "uniformity.md"
+RESULT = Path(__file__).parents[1] / "results" / "uniformity.md"
 DIM, REPEATS = 64, 15
 
 
 def pdist_form(x: Tensor) -> Tensor:
-    """The form of the paper's listing."""
+    """Compute the loss as the paper's listing does, from all pairwise distances."""
     return F.pdist(x).square().mul(-2.0).exp().mean().log()
 
 
 def matrix_form(x: Tensor) -> Tensor:
-    """The full matrix of squared distances by one matrix product."""
+    """Compute the loss from the full matrix of squared distances, by one matrix product."""
     squares = x.square().sum(1)
     exponent = (squares[:, None] + squares[None] - 2.0 * x @ x.T).mul(-2.0)
     n = x.shape[0]
@@ -51,7 +53,7 @@ def points(n: int) -> Tensor:
 
 
 def seconds(n: int) -> dict[str, list[float]]:
-    """Time forward and backward of each form, in turn, so that a disturbance meets all of them."""
+    """Time forward and backward of each form; the forms take turns, so that a disturbance affects all of them."""
     x, times = points(n), {name: [] for name in FORMS}
     for repeat in range(REPEATS + 1):
         for name, form in FORMS.items():
@@ -88,11 +90,10 @@ def report_memory(name: str, n: int) -> None:
 
 def main() -> None:
     """Measure and write the table."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     lines = [
         "# Blockwise uniformity",
         "",
-        f"`python benchmarks/uniformity.py`, commit {commit.stdout.strip()}, torch {torch.__version__}, "
+        f"`python benchmarks/speed/uniformity.py`, commit {commit()}, torch {torch.__version__}, "
         f"{torch.get_num_threads()} thread(s), {platform.machine()}, {os.cpu_count()} logical cores, CPU only: "
         "the CUDA path was not measured.",
         "",
@@ -115,9 +116,8 @@ def main() -> None:
         log_mean_gaussian(x).backward()
         took = 1e3 * (time.perf_counter() - start)
         lines.append(f"| {n} | blockwise | {took:.0f} (one run) | 1 | {extra_memory('blockwise', n):.0f} |")
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text("\n".join(lines) + "\n")
-    print(RESULT.read_text())
+    write_text(RESULT, "\n".join(lines) + "\n")
+    print(*lines, sep="\n")
 
 
 if __name__ == "__main__":
