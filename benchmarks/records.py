@@ -1,0 +1,90 @@
+"""What several benchmarks share: rows that are measured once, and the words around a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmkd.evaluation import interval
+from cmkd.io import read_json, write_json
+from cmkd.provenance import commit, hardware
+
+RESULTS = Path(__file__).parent / "results"
+"""Tables that the documentation cites. Raw results go to ``runs``, which git ignores."""
+
+
+class Records:
+    """Measured rows in one JSON file, written after each row, so that an interrupted benchmark resumes.
+
+    Args:
+        path: the JSON file.
+        identity: fields of a row. A new row replaces the stored rows with the same values in them, which were measured
+            with other settings or on other files.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "records.json"
+        >>> records = Records(path, identity=("data",))
+        >>> records.add("digits, 10 trees", {"data": "digits", "accuracy": 0.9})
+        >>> "digits, 10 trees" in Records(path, identity=("data",)).rows
+        True
+    """
+
+    def __init__(self, path: Path, *, identity: Sequence[str]) -> None:
+        self.path, self.identity = path, identity
+        self.rows: dict[str, dict[str, Any]] = read_json(path)["rows"] if path.exists() else {}
+
+    def add(self, key: str, row: Mapping[str, Any]) -> None:
+        """Store a row under the key that names everything it depends on."""
+        others = {k: r for k, r in self.rows.items() if any(r[field] != row[field] for field in self.identity)}
+        self.rows = others | {key: dict(row)}
+        write_json(self.path, {"about": about(), "rows": self.rows})
+
+
+def about() -> str:
+    """Return commit, versions and hardware, as one line."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "scikit-learn"))
+    machine = hardware()
+    processor = f"{machine['machine']}, {machine['threads']} thread(s) of {machine['cores']} cores"
+    return f"commit {commit() or 'unknown'}, {versions}, {processor}, {', '.join(machine['gpus']) or 'no GPU'}"
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage, and nothing for None."""
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def difference(values: Sequence[float]) -> str:
+    """Return the mean of paired differences in points, with Student's 95 % interval; bold where it excludes 0.
+
+    Example:
+        >>> difference([0.01, 0.02, 0.015]), difference([0.25])
+        ('**+1.5 (+0.3 to +2.7)**', '+25.0')
+    """
+    low, high = interval(values)
+    mean = f"{100 * np.mean(values):+.1f}"
+    if not np.isfinite(low):
+        return mean
+    text = f"{mean} ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"**{text}**" if low > 0 or high < 0 else text
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Return a Markdown table whose first `left` columns are left-aligned, and the others right-aligned."""
+    alignment = [*["---"] * left, *["---:"] * (len(header) - left)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, alignment, *rows))
+
+
+def without_folder(reference: str) -> str:
+    """Return a data reference with ``DATA`` in place of the folder of its files.
+
+    Example:
+        >>> without_folder("mnist(train_pairs=4000):downloads/mnist"), without_folder("digits")
+        ('mnist(train_pairs=4000):DATA', 'digits')
+    """
+    call, colon, _ = reference.partition(":")
+    return f"{call}:DATA" if colon else call
