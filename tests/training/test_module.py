@@ -43,21 +43,11 @@ def test_bf16_trains(tmp_path: Path, digits: Pack) -> None:
 
 def test_the_learning_rate_is_the_encoders_unless_given(tmp_path: Path, digits: Pack) -> None:
     from cmkd.training.module import DistillationModule
-    from cmkd.training.objective import Objective
 
     def peak(model: str, **options: object) -> float:
         student = models.build(model, digits.modalities["degraded"], classes=10)
-        module = DistillationModule(
-            Objective(student),
-            modalities=digits.modalities,
-            optimizer=OptimizerConfig(**options),  # type: ignore[arg-type]
-            augmentation=AugmentationConfig(),
-            co_registered=(),
-            seed=0,
-            steps=10,
-            batch_size=128,
-            dataset_size=len(digits),
-        )
+        made = TrainingJob(tmp_path, digits, student, model, 1, 0)
+        module = DistillationModule(made, OptimizerConfig(**options), AugmentationConfig(), batch_size=128)  # type: ignore[arg-type]
         return float(module.configure_optimizers()["optimizer"].defaults["lr"])
 
     assert peak("thin_resnet(width=4)") == 0.01 and peak("resnet10t") == 0.001

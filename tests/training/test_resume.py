@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cmkd import methods, models
+from cmkd import models
 from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.data.pack.pack import Pack
+from cmkd.methods.combine import from_expression
 from cmkd.training import checkpointing as keep
 from cmkd.training.fit import TrainingJob, fit
 
@@ -34,7 +35,7 @@ def train(folder: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, stop_after:
     torch.manual_seed(0)
     teacher = models.build("thin_resnet(width=8)", pack.modalities["optical"], classes=10).eval()
     student = models.build("thin_resnet(width=4)", pack.modalities["degraded"], classes=10)
-    method = methods.create("fitnet", student.spec, teacher.spec)
+    method = from_expression("fitnet+dkd(warmup_epochs=3)", student.spec, teacher.spec)
     job = TrainingJob(folder, pack, student, "thin_resnet(width=4)", EPOCHS, 0, teacher=teacher, method=method)
     settings = TrainerConfig(batch_size=256, checkpoint_seconds=0.0, accelerator="cpu", logger="none", progress="none")
     with monkeypatch.context() as patched:

@@ -1,9 +1,8 @@
-"""What is written while a training runs: its history, its best model, and the state to continue from."""
+"""Files written during a training: its history, its best model, and the full state to resume from."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,50 +25,38 @@ from cmkd.training.module import DistillationModule
 
 
 class CheckpointCallback(Checkpoint):
-    """Writes the history, the best model and the full state; a `Checkpoint`, so it runs after everything else.
+    """Write the history, the best model and the full state. As a `Checkpoint` it runs after all other callbacks.
 
     Args:
-        job: whose files.
+        job: whose files to write.
         seconds: between full states within an epoch.
-        lines: whether to say how it goes, in about ten plain lines: for logs and pipes.
-        parent: the process that spawned this one and that it must not outlive; None for none.
+        lines: print about ten progress lines, for logs and pipes.
     """
 
-    def __init__(self, job: TrainingJob, *, seconds: float, lines: bool = False, parent: int | None = None) -> None:
-        self.lines, self.parent = lines, parent
-        self.job, self.seconds, self._saved = job, seconds, time.monotonic()
+    def __init__(self, job: TrainingJob, seconds: float, *, lines: bool = False) -> None:
+        self.job, self.seconds, self.lines, self._saved = job, seconds, lines, time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        """Save the full state if it is time, but not on an epoch's last batch: its end is saved anyway."""
-        if self.parent is not None and self.parent != os.getppid():
-            os._exit(1)  # the process that spawned this one was killed; a successor may already be at work
+        """Save the full state if it is time, except after an epoch's last batch, where `on_train_epoch_end` may."""
         if not trainer.is_last_batch and self._due(trainer):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the history, the model if it is the best so far, and the full state if it is time, in this order."""
         assert isinstance(pl_module, DistillationModule)
-        history = pd.DataFrame(pl_module.history)
+        job, history = self.job, pd.DataFrame(pl_module.history)
         done, row = len(history), history.iloc[-1]
         if trainer.is_global_zero:
-            write_text(self.job.folder / "history.csv", history.to_csv(index=False))
-            order = list(zip(history["validation_accuracy"], -history["validation_loss"], strict=True))
-            if order[-1] == max(order) and order.index(max(order)) == len(order) - 1:
-                save_model(
-                    self.job.folder / "best.safetensors",
-                    pl_module.model,
-                    name=self.job.name,
-                    classes=self.job.pack.classes,
-                    extra={**(self.job.about or {}), "seed": self.job.seed, "epoch": int(history["epoch"].iloc[-1])},
-                )
-            if self.lines and (done == self.job.epochs or done % max(1, self.job.epochs // 10) == 0):
-                print(
-                    f"{self.job.title}: epoch {done}/{self.job.epochs}, loss {row['train_loss']:.3f}, "
-                    f"validation {100 * row['validation_accuracy']:.1f} %",
-                    flush=True,
-                )
+            write_text(job.folder / "history.csv", history.to_csv(index=False))
+            if best_epoch(history) == done - 1:
+                extra = {**(job.about or {}), "seed": job.seed, "epoch": int(row["epoch"])}
+                path = job.folder / "best.safetensors"
+                save_model(path, pl_module.model, name=job.name, classes=job.pack.classes, extra=extra)
+            if self.lines and (done == job.epochs or done % max(1, job.epochs // 10) == 0):
+                accuracy = f"validation {100 * row['validation_accuracy']:.1f} %"
+                print(f"{job.title}: epoch {done}/{job.epochs}, loss {row['train_loss']:.3f}, {accuracy}", flush=True)
         # what is lost is trained again, to the same weights, so short epochs need not each wait for the disk
-        if done == self.job.epochs or self._due(trainer):
+        if done == job.epochs or self._due(trainer):
             self._save(trainer)
 
     def _due(self, trainer: Trainer) -> bool:
@@ -80,8 +67,19 @@ class CheckpointCallback(Checkpoint):
         self._saved = time.monotonic()
 
 
+def best_epoch(history: pd.DataFrame) -> int:
+    """Return the row of the highest validation accuracy; ties go to the lower loss, then to the earlier epoch.
+
+    Example:
+        >>> best_epoch(pd.DataFrame({"validation_accuracy": [0.5, 0.8, 0.8, 0.8], "validation_loss": [1, 3, 2, 2]}))
+        2
+    """
+    order = list(zip(history["validation_accuracy"], -history["validation_loss"], strict=True))
+    return order.index(max(order))
+
+
 class SafeCheckpointIO(CheckpointIO):
-    """Lightning's full training state as one safetensors file: tensors as such, everything else as JSON beside them."""
+    """Store the full training state as one safetensors file: the tensors, and everything else as JSON metadata."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ANN401  # Lightning's signature
         """Write the state whole or not at all."""
@@ -112,7 +110,7 @@ class SafeCheckpointIO(CheckpointIO):
 
 
 def _encode(value: object, tensors: dict[str, Tensor]) -> object:
-    """Turn nested containers into JSON. Each container is tagged, so that keys and tuples come back as they were."""
+    """Turn nested containers into JSON. Each container is tagged, so that keys and tuples keep their types."""
     match value:
         case Tensor():
             key = str(len(tensors))

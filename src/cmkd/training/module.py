@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,48 +17,40 @@ from cmkd.errors import CmkdError
 from cmkd.models import Model
 from cmkd.training.augment import augment
 from cmkd.training.ema import ModelEma
+from cmkd.training.job import TrainingJob
+from cmkd.training.loader import PairLoader
 from cmkd.training.objective import Objective
-from cmkd.types import Batch, Modality
+from cmkd.types import Batch
 
-CHECK_EVERY = 50  # steps between looks at the loss on a GPU; each look waits for the device
+CHECK_EVERY = 50  # steps between finiteness checks; each synchronizes the GPU
 
 
 class DistillationModule(LightningModule):
-    """Optimize an `Objective`, measure it on validation pairs, and keep its history.
+    """Optimize the `Objective` of a job, measure the model on validation pairs, and keep the history.
 
     Args:
-        objective: what is minimized.
-        modalities: descriptions of the inputs, for augmentation.
+        job: what to train, and on which pairs.
         optimizer: optimizer and schedule.
-        augmentation: how strong.
-        co_registered: groups of modalities on one pixel grid.
-        seed: of augmentation and of each step's random numbers.
-        steps: number of optimizer steps in all.
-        batch_size: global; scales the learning rate.
-        dataset_size: number of rows of the data set; `Batch.index` is below it.
+        augmentation: resolved.
+        batch_size: pairs a step, over all processes together; it scales the learning rate.
     """
 
     def __init__(
-        self,
-        objective: Objective,
-        *,
-        modalities: Mapping[str, Modality],
-        optimizer: OptimizerConfig,
-        augmentation: AugmentationConfig,
-        co_registered: Sequence[Sequence[str]] = (),
-        seed: int,
-        steps: int,
-        batch_size: int,
-        dataset_size: int,
+        self, job: TrainingJob, optimizer: OptimizerConfig, augmentation: AugmentationConfig, *, batch_size: int
     ) -> None:
         super().__init__()
-        self.objective = objective
-        self.modality_info, self.co_registered = dict(modalities), co_registered
-        self.optimizer_config, self.augmentation = optimizer, augmentation
-        self.seed, self.steps, self.batch_size, self.dataset_size = seed, steps, batch_size, dataset_size
-        if objective.method is not None:
-            objective.method.on_train_start(dataset_size)
-        self.average = ModelEma(objective.model, optimizer.ema) if optimizer.ema else None
+        self.job, self.optimizer_config, self.augmentation, self.batch_size = job, optimizer, augmentation, batch_size
+        self.steps = len(self.train_dataloader()) * job.epochs
+        self.objective = Objective(
+            job.model,
+            teacher=job.teacher,
+            method=job.method,
+            label_smoothing=optimizer.label_smoothing,
+            always_paired=job.always_paired,
+        )
+        if job.method is not None:
+            job.method.on_train_start(len(job.pack))
+        self.average = ModelEma(job.model, optimizer.ema) if optimizer.ema else None
         self.history: list[dict[str, float]] = []
         self._sums: dict[str, float] = {}
         self._pending: list[dict[str, Tensor]] = []
@@ -97,16 +88,29 @@ class DistillationModule(LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(built, factor)
         return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def train_dataloader(self) -> PairLoader:
+        """Return this process's training batches."""
+        return self.job.loader("train", self.batch_size)
+
+    def val_dataloader(self) -> PairLoader:
+        """Return this process's validation batches."""
+        return self.job.loader("validation", self.batch_size)
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch."""
         return batch.to(device, non_blocking=True)
 
     def on_fit_start(self) -> None:
-        """Bring the teacher along; Lightning moves registered modules only."""
+        """Move the teacher, since Lightning moves registered modules only."""
         self.objective.move_teacher(self.device)
 
+    def on_train_start(self) -> None:
+        """Tell the method the epoch: where a run resumes within an epoch, Lightning skips `on_train_epoch_start`."""
+        if self.objective.method is not None:
+            self.objective.method.on_train_epoch_start(self.current_epoch)
+
     def on_train_epoch_start(self) -> None:
-        """Tell loader and method the epoch. Lightning restores the loader itself only within an epoch."""
+        """Pass the epoch to loader and method. Lightning restores the loader itself only within an epoch."""
         assert self.trainer.train_dataloader is not None
         self.trainer.train_dataloader.set_epoch(self.current_epoch)
         if self.objective.method is not None:
@@ -114,9 +118,9 @@ class DistillationModule(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make this step's random numbers a function of (seed, step, process), so that a resumed run repeats them."""
-        seed = (self.seed * 1_000_003 + self.global_step) * 1_009 + rank()
+        seed = (self.job.seed * 1_000_003 + self.global_step) * 1_009 + rank()
         if self.device.type == "cpu":
-            # torch.manual_seed would also note the seed, with a stack trace, for each kind of device that may yet come
+            # torch.manual_seed would also queue the seed, with a stack trace, for devices not yet initialized
             torch.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)
@@ -125,11 +129,11 @@ class DistillationModule(LightningModule):
         """Return the loss of one batch."""
         batch = augment(
             batch,
-            self.modality_info,
+            self.job.pack.modalities,
             self.augmentation,
-            seed=self.seed,
+            seed=self.job.seed,
             view=self.current_epoch,
-            co_registered=self.co_registered,
+            co_registered=self.job.pack.card.co_registered,
         )
         output, terms = self.objective(batch)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
@@ -141,17 +145,21 @@ class DistillationModule(LightningModule):
         return loss
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # Lightning's signature
-        """Take a step and update the moving average; callbacks that save the state at the batch's end come after."""
+        """Take a step, then update the moving average, before callbacks save the state at the end of the batch."""
         super().optimizer_step(*arguments, **options)
         if self.average is not None:
             self.average.update(self.objective.model, self.global_step)
 
     def on_validation_start(self) -> None:
-        """Begin to count."""
+        """Reset the counters."""
         self._scores = torch.zeros(3, dtype=torch.float64, device="cpu" if self.device.type == "mps" else self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count right answers and the cross-entropy of labeled pairs."""
+        """Add up right answers and the cross-entropy of labeled pairs.
+
+        Lightning runs this inside the training, on the device and over the processes of it; `cmkd.inference` is for
+        models at rest.
+        """
         model = self.model
         logits = model(batch.inputs[model.modality.name]).logits.float()
         entropy = nn.functional.cross_entropy(logits, batch.target, ignore_index=-1, reduction="sum")
@@ -159,7 +167,7 @@ class DistillationModule(LightningModule):
         self._scores += torch.stack([right.double(), entropy.double(), batch.labeled.sum().double()]).to(self._scores)
 
     def on_train_epoch_end(self) -> None:
-        """Close the epoch: one row of history, the same in every process."""
+        """Add a row to the history, the same in every process."""
         self._settle()
         names = sorted(self._sums)
         sums = torch.tensor([self._sums[n] for n in names], dtype=torch.float64, device=self._scores.device)
@@ -178,12 +186,12 @@ class DistillationModule(LightningModule):
         self.log_dict({k: v for k, v in row.items() if k not in ("epoch", "step")}, sync_dist=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what a resumed epoch needs."""
+        """Save the history and the sums of the epoch so far."""
         self._settle()
         checkpoint["cmkd"] = {"history": self.history, "sums": self._sums}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it up again."""
+        """Restore the history and the sums."""
         self.history, self._sums = checkpoint["cmkd"]["history"], checkpoint["cmkd"]["sums"]
 
     def _settle(self) -> None:

@@ -1,0 +1,81 @@
+"""Run a training in this process, or in one process for each device of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch.distributed as dist
+from torch import nn
+from torch.multiprocessing.spawn import ProcessRaisedException, spawn
+
+from cmkd.errors import CmkdError
+
+
+def launch(train: Callable[..., None], module: nn.Module, *arguments: object, devices: int) -> None:
+    """Call ``train(module, *arguments)`` in one process a device.
+
+    A process that a launcher (torchrun, SLURM) started is one of several already, so it calls `train` itself. Lightning
+    could spawn the processes too, but they would import it before ``import cmkd`` makes torchvision importable.
+
+    Raises:
+        CmkdError: something in `module` or `arguments` cannot be pickled, or a process raised one.
+    """
+    if devices == 1 or "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_JOB_ID" in os.environ:
+        train(module, *arguments)
+        return
+    for value in (module, *arguments):
+        _check_pickles(value, devices)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    try:
+        spawn(_process, (port, train, module, arguments), nprocs=devices)  # type: ignore[no-untyped-call]
+    except ProcessRaisedException as error:
+        marked = [line for line in str(error).splitlines() if line.startswith("cmkd.errors.CmkdError: ")]
+        if not marked:
+            raise
+        raise CmkdError(marked[-1].removeprefix("cmkd.errors.CmkdError: ")) from error
+
+
+def _process(index: int, port: int, train: Callable[..., None], module: nn.Module, arguments: tuple[Any, ...]) -> None:
+    """Train as one of the processes; Lightning reads its number from the environment."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(index)}
+    for tensor in (*module.parameters(), *module.buffers()):
+        # torch hands tensors to spawned processes as shared memory: without a copy every process would write to the
+        # same. A deep copy of the module would not do: a method's hooks on its student would stay with the original
+        tensor.data = tensor.data.clone()
+    train(module, *arguments)
+    dist.destroy_process_group()
+
+
+def _follow_parent() -> None:
+    """End this process with the one that spawned it: a killed training may already have a successor."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+class _Nowhere:
+    """A file that forgets what is written to it."""
+
+    def write(self, data: object) -> int:
+        return memoryview(data).nbytes  # type: ignore[arg-type]
+
+
+def _check_pickles(value: object, devices: int) -> None:
+    """Refuse before any process starts what none of them could receive."""
+    try:
+        pickle.Pickler(_Nowhere(), protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    except Exception as error:  # whatever `__reduce__` and `__getstate__` of a user's object raise
+        raise CmkdError(
+            f"cannot send {type(value).__name__} to {devices} processes ({error}); define its classes and functions at "
+            "the top of a module, or use one device"
+        ) from error
