@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
@@ -16,13 +17,41 @@ from cmkd.types import UNLABELED, Batch, Output, Spec
 
 Stage = TypeVar("Stage")
 
+HOOKS = {
+    "setup": "setup(student_model, teacher_model) before training",
+    "on_train_start": "on_train_start(dataset_size) before the first step",
+    "on_train_epoch_start": "on_train_epoch_start(epoch) at the start of each epoch",
+    "on_train_end": "on_train_end(student_model) after training",
+}
+"""The life of a method, in order: each hook, and how a training loop calls it."""
+
+
+def _recorded(hook: Callable[..., None]) -> Callable[..., None]:
+    @wraps(hook)
+    def run(self: Method, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # the hook's own arguments
+        hook(self, *args, **kwargs)
+        self._hooks_called.add(hook.__name__)
+
+    return run
+
+
+def _checked(forward: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
+    @wraps(forward)
+    def run(self: Method, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # noqa: ANN401  # those of `forward`
+        self.check_hooks()
+        return forward(self, *args, **kwargs)
+
+    return run
+
 
 class Method(nn.Module):
     """A distillation method: named, weighted terms from a student's and a teacher's output.
 
     Subclasses take two `Spec`s and keyword-only, typed hyperparameters, keep their projections as submodules, and
-    return their distillation terms alone: the cross-entropy belongs to the objective. They need no trainer of ours: in
-    any loop, add the sum of the terms to the loss and give ``method.parameters()`` to the optimizer.
+    return their distillation terms alone: the cross-entropy belongs to the objective. They work in any training loop:
+    add the sum of the terms to the loss, give ``method.parameters()`` to the optimizer, and call the four hooks
+    `setup`, `on_train_start`, `on_train_epoch_start` and `on_train_end`, or at least those in `required_hooks`.
+    `forward` refuses to run before a required hook.
 
     The teacher's output arrives detached and its model in eval mode, unless `trains_teacher` is true.
 
@@ -31,7 +60,7 @@ class Method(nn.Module):
         teacher: shapes of the teacher's output.
     """
 
-    name: ClassVar[str]
+    name: str = "method"
     """The name on the command line."""
     kind: ClassVar[str]
     """One of control, logits, features, relations, structure, cross-modal."""
@@ -39,32 +68,57 @@ class Method(nn.Module):
     """Authors, year and where, in one line."""
     bibtex: ClassVar[str] = ""
     """The paper's BibTeX entry."""
-    needs: ClassVar[tuple[str, ...]] = ()
-    """What it reads: of logits, embedding, maps, target, index; `inputs` for the raw modalities."""
-    uses_teacher: ClassVar[bool] = True
+    needs: tuple[str, ...] = ()
+    """What it reads: logits, embedding, feature_maps, target, index, or inputs for the raw modalities."""
+    required_hooks: Mapping[str, str] = {}
+    """Each hook that it cannot do without, and why; an instance may set fewer, where its options make one needless."""
+    uses_teacher: bool = True
     """Whether `forward` reads the teacher's output; where it does not, the teacher is not run."""
-    trains_teacher: ClassVar[bool] = False
+    trains_teacher: bool = False
     """Whether the teacher trains along; its output then arrives attached and its own cross-entropy is added."""
+
+    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401  # those of other base classes
+        super().__init_subclass__(**options)
+        for hook in HOOKS:
+            setattr(cls, hook, _recorded(getattr(cls, hook)))
+        cls.forward = _checked(cls.forward)  # type: ignore[method-assign]
 
     def __init__(self, student: Spec, teacher: Spec) -> None:
         super().__init__()
         self.student_spec, self.teacher_spec = student, teacher
+        self.epoch = 0
+        self._hooks_called: set[str] = set()
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms by name, scalars, for one batch of pairs that have both modalities."""
         raise NotImplementedError
 
     def setup(self, student: nn.Module, teacher: nn.Module) -> None:
-        """See both models once, before training (to copy weights, or read a classifier). Does nothing by default."""
+        """Read both models once before training, to copy weights or a classifier. Does nothing by default."""
 
     def on_train_start(self, dataset_size: int) -> None:
-        """Learn the number of training pairs; ``batch.index`` is below it. Does nothing by default."""
+        """Receive the number of training pairs, the upper bound of ``batch.index``. Does nothing by default."""
 
     def on_train_epoch_start(self, epoch: int) -> None:
-        """Learn the number of the epoch that begins, from 0. Does nothing by default."""
+        """Receive the number of the epoch that begins, from 0, and keep it as `epoch`."""
+        self.epoch = epoch
 
     def on_train_end(self, student: nn.Module) -> None:
-        """See the student once more after training, on the weights to be kept. Does nothing by default."""
+        """Finish the trained student, with the weights to be kept. Does nothing by default."""
+
+    def check_hooks(self) -> None:
+        """Refuse a forward pass before a required hook.
+
+        Raises:
+            CmkdError: with the line of code that is missing, and why.
+        """
+        for hook, reason in self.required_hooks.items():
+            if hook not in self._hooks_called and hook != "on_train_end":
+                raise CmkdError(f"{self.name}: call method.{HOOKS[hook]}; {reason}")
+
+    def warmup(self, epochs: int) -> float:
+        """Return a factor that rises linearly to 1 over the first `epochs` epochs; 1 throughout for 0."""
+        return min((self.epoch + 1) / max(epochs, 1), 1.0)
 
     def require_positive(self, **values: float) -> None:
         """Refuse hyperparameters, given by name, that are not above 0."""
@@ -92,23 +146,24 @@ class Method(nn.Module):
             )
 
 
-def frozen_classifier(model: nn.Module, method: str) -> nn.Module:
-    """Return a copy of a model's `classifier` (embedding to logits) that does not train.
+class ClassifierMethod(Method):
+    """A method that uses the teacher's classifier: a frozen copy, taken by `setup`."""
 
-    Raises:
-        CmkdError: if the model has none.
-    """
-    classifier = getattr(model, "classifier", None)
-    if not isinstance(classifier, nn.Module):
-        raise CmkdError(f"{method}: {type(model).__name__} has no module named 'classifier' (embedding to logits)")
-    return copy.deepcopy(classifier).eval().requires_grad_(False)
+    required_hooks: Mapping[str, str] = {"setup": "it copies the teacher's classifier"}
+    teacher_classifier: nn.Module
 
+    def setup(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Copy the teacher's classifier (embedding to logits).
 
-def not_set_up(method: str) -> CmkdError:
-    """Build the error for a forward pass before `Method.setup`."""
-    return CmkdError(
-        f"{method}: call setup(student_model, teacher_model) before training; it needs the teacher's weights"
-    )
+        Raises:
+            CmkdError: if the teacher has no module of that name.
+        """
+        classifier = getattr(teacher, "classifier", None)
+        if not isinstance(classifier, nn.Module):
+            raise CmkdError(
+                f"{self.name}: {type(teacher).__name__} has no module named 'classifier' (embedding to logits)"
+            )
+        self.teacher_classifier = copy.deepcopy(classifier).eval().requires_grad_(False)
 
 
 def deepest_pairs(student: Sequence[Stage], teacher: Sequence[Stage]) -> tuple[Sequence[Stage], Sequence[Stage]]:
@@ -123,7 +178,11 @@ def deepest_pairs(student: Sequence[Stage], teacher: Sequence[Stage]) -> tuple[S
 
 
 def on_labeled(
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor], student: Tensor, teacher: Tensor, target: Tensor
+    loss: Callable[..., Tensor],
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor,
+    **options: Any,  # noqa: ANN401  # those of the loss
 ) -> Tensor:
     """Apply a loss that is a mean over samples to the labeled samples alone.
 
@@ -135,6 +194,7 @@ def on_labeled(
         student: ``(batch, ...)``.
         teacher: ``(batch, ...)``.
         target: ``(batch,)`` int64, -1 where unlabeled.
+        options: keyword arguments of the loss.
 
     Returns:
         Scalar; a zero with a gradient path to `student` where no sample is labeled.
@@ -152,7 +212,7 @@ def on_labeled(
         share = world_size() * int(rows.sum()) / max(everywhere, 1)
     if not bool(rows.any()):
         return student[:0].sum()
-    return share * loss(student[rows], teacher[rows], target[rows])
+    return share * loss(student[rows], teacher[rows], target[rows], **options)
 
 
 METHODS: Registry[Method] = Registry("method", "cmkd.methods", Method, support=("base", "combine", "pages"))

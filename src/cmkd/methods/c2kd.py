@@ -114,16 +114,16 @@ class C2KD(Method):
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms ``c2kd_student`` and ``c2kd_teacher``, with the proxies, and ``c2kd_cross`` between them."""
 
-        def loss(ours: Tensor, theirs: Tensor, target: Tensor) -> Tensor:
-            return c2kd(ours, theirs.detach(), target, threshold=self.threshold, temperature=self.temperature)
-
         def both_ways(a: Tensor, b: Tensor) -> Tensor:
             return kd(a, b.detach(), temperature=1.0) + kd(b, a.detach(), temperature=1.0)
 
+        def between_proxies(a: Tensor, b: Tensor) -> Tensor:
+            options = {"threshold": self.threshold, "temperature": self.temperature}
+            return on_labeled(c2kd, a, b.detach(), batch.target, **options)
+
         ours, theirs = self.student_proxy(student.embedding), self.teacher_proxy(teacher.embedding)
-        cross = on_labeled(loss, ours, theirs, batch.target) + on_labeled(loss, theirs, ours, batch.target)
         return {
             "c2kd_student": self.weight * both_ways(student.logits, ours),
             "c2kd_teacher": self.weight * both_ways(teacher.logits, theirs),
-            "c2kd_cross": self.weight * cross,
+            "c2kd_cross": self.weight * (between_proxies(ours, theirs) + between_proxies(theirs, ours)),
         }

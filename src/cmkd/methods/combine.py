@@ -35,15 +35,20 @@ class Sum(Method):
     def __init__(self, student: Spec, teacher: Spec, methods: Sequence[Method], weights: Sequence[float]) -> None:
         super().__init__(student, teacher)
         self.methods, self.weights = nn.ModuleList(methods), tuple(weights)
-        # of the parts, and so of this object rather than of its class
-        self.name = "+".join(method.name for method in methods)  # type: ignore[misc]
-        self.needs = tuple(dict.fromkeys(need for method in methods for need in method.needs))  # type: ignore[misc]
-        self.uses_teacher = any(method.uses_teacher for method in methods)  # type: ignore[misc]
-        self.trains_teacher = any(method.trains_teacher for method in methods)  # type: ignore[misc]
+        self.name = "+".join(method.name for method in methods)
+        self.needs = tuple(dict.fromkeys(need for method in methods for need in method.needs))
+        self.required_hooks = {hook: why for method in methods for hook, why in method.required_hooks.items()}
+        self.uses_teacher = any(method.uses_teacher for method in methods)
+        self.trains_teacher = any(method.trains_teacher for method in methods)
 
     def parts(self) -> list[Method]:
         """Return the methods, in order."""
         return [method for method in self.methods if isinstance(method, Method)]
+
+    def check_hooks(self) -> None:
+        """Let each method refuse by its own name."""
+        for method in self.parts():
+            method.check_hooks()
 
     def setup(self, student: nn.Module, teacher: nn.Module) -> None:
         """Let every method see both models."""

@@ -6,6 +6,7 @@ Longer than the others: it has state, which must survive a checkpoint and agree 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -95,6 +96,7 @@ class CRD(Method):
     bibtex = """@inproceedings{tian2020contrastive, title={Contrastive Representation Distillation}, author={Tian,
   Yonglong and Krishnan, Dilip and Isola, Phillip}, booktitle={ICLR}, year={2020}}"""
     needs = ("embedding", "index")
+    required_hooks: Mapping[str, str] = {"on_train_start": "it keeps a memory of every training pair"}
 
     student_memory: Tensor
     teacher_memory: Tensor
@@ -168,8 +170,6 @@ class CRD(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms ``crd_student`` and ``crd_teacher``, by whose embedding is the anchor."""
-        if not self.student_memory.shape[0]:
-            raise CmkdError("crd: call on_train_start(dataset_size) before training; it sizes the memories")
         index = gather(batch.index)
         ours, theirs = (
             F.normalize(x)

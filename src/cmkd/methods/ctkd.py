@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -88,6 +89,9 @@ class CTKD(Method):
   Zheng and Li, Xiang and Yang, Lingfeng and Zhao, Borui and Song, Renjie and Luo, Lei and Li, Jun and Yang, Jian},
   booktitle={AAAI}, year={2023}}"""
     needs = ("logits",)
+    required_hooks: Mapping[str, str] = {
+        "on_train_epoch_start": "the reversed gradient grows over curriculum_epochs"
+    }
 
     def __init__(
         self,
@@ -103,13 +107,9 @@ class CTKD(Method):
         self.require_same_classes()
         self.require_positive(lowest=lowest, span=span, curriculum_epochs=curriculum_epochs)
         self.lowest, self.span, self.curriculum_epochs, self.weight = lowest, span, curriculum_epochs, weight
-        self.reversal = 1.0
+        if curriculum_epochs < 2:
+            self.required_hooks = {}
         self.log_scale = nn.Parameter(torch.ones(1))
-
-    def on_train_epoch_start(self, epoch: int) -> None:
-        """Set the strength of the reversed gradient."""
-        progress = min((epoch + 1) / self.curriculum_epochs, 1.0)
-        self.reversal = 0.5 * (1.0 - math.cos(math.pi * progress))
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``ctkd``."""
@@ -119,6 +119,6 @@ class CTKD(Method):
             self.log_scale,
             lowest=self.lowest,
             span=self.span,
-            reversal=self.reversal,
+            reversal=0.5 * (1.0 - math.cos(math.pi * self.warmup(self.curriculum_epochs))),
         )
         return {"ctkd": self.weight * value}

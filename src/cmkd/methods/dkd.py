@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -88,6 +90,7 @@ class DKD(Method):
     bibtex = """@inproceedings{zhao2022decoupled, title={Decoupled Knowledge Distillation}, author={Zhao, Borui and Cui,
   Quan and Song, Renjie and Qiu, Yiyu and Liang, Jiajun}, booktitle={CVPR}, year={2022}}"""
     needs = ("logits", "target")
+    required_hooks: Mapping[str, str] = {"on_train_epoch_start": "its weight rises over warmup_epochs"}
 
     def __init__(
         self,
@@ -104,17 +107,19 @@ class DKD(Method):
         self.require_same_classes()
         self.require_positive(temperature=temperature)
         self.alpha, self.beta, self.temperature = alpha, beta, temperature
-        self.warmup_epochs, self.weight, self.epoch = warmup_epochs, weight, 0
-
-    def on_train_epoch_start(self, epoch: int) -> None:
-        """Learn how far the warm-up is."""
-        self.epoch = epoch
+        self.warmup_epochs, self.weight = warmup_epochs, weight
+        if warmup_epochs < 2:
+            self.required_hooks = {}
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``dkd``."""
-
-        def loss(ours: Tensor, theirs: Tensor, target: Tensor) -> Tensor:
-            return dkd(ours, theirs, target, alpha=self.alpha, beta=self.beta, temperature=self.temperature)
-
-        ramp = min((self.epoch + 1) / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
-        return {"dkd": self.weight * ramp * on_labeled(loss, student.logits, teacher.logits, batch.target)}
+        value = on_labeled(
+            dkd,
+            student.logits,
+            teacher.logits,
+            batch.target,
+            alpha=self.alpha,
+            beta=self.beta,
+            temperature=self.temperature,
+        )
+        return {"dkd": self.weight * self.warmup(self.warmup_epochs) * value}

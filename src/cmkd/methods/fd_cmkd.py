@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.errors import CmkdError
-from cmkd.methods.base import Method, frozen_classifier, not_set_up, on_labeled
+from cmkd.methods.base import ClassifierMethod, on_labeled
 from cmkd.ops import at_least_float32, check_pair, standardize
 from cmkd.types import Batch, Output, Spec
 
@@ -54,7 +54,7 @@ def fd_cmkd(
     return loss
 
 
-class FDCMKD(Method):
+class FDCMKD(ClassifierMethod):
     """Ask for the teacher's low frequencies, for no more than the order of magnitude of its high ones.
 
     The student's projected embedding also goes through the teacher's classifier, frozen (the paper shares one between
@@ -94,16 +94,9 @@ class FDCMKD(Method):
         self.low_share, self.high_weight = low_share, high_weight
         self.classifier_weight, self.weight = classifier_weight, weight
         self.projection = nn.Linear(student.dim, teacher.dim)
-        self.teacher_classifier: nn.Module | None = None
-
-    def setup(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Take the teacher's classifier."""
-        self.teacher_classifier = frozen_classifier(teacher, self.name)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms ``fd_cmkd`` and ``fd_cmkd_classifier``."""
-        if self.teacher_classifier is None:
-            raise not_set_up(self.name)
 
         def loss(logits: Tensor, _: Tensor, target: Tensor) -> Tensor:
             return F.cross_entropy(at_least_float32(logits)[0], target)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from cmkd.distributed import gather
 from cmkd.errors import CmkdError
-from cmkd.methods.base import Method, frozen_classifier, not_set_up
+from cmkd.methods.base import ClassifierMethod
 from cmkd.ops import at_least_float32, check_pair
 from cmkd.types import Batch, Output, Spec
 
@@ -68,7 +70,7 @@ def permutation_saliency(embedding: Tensor, classifier: nn.Module, order: Tensor
     return torch.cat(changes)
 
 
-class MFH(Method):
+class MFH(ClassifierMethod):
     """Match only the teacher's channels that decide, found by permuting one channel at a time.
 
     The saliency of each channel, with the teacher's classifier, is summed over the first epochs and then stays; the
@@ -92,6 +94,10 @@ class MFH(Method):
   Crossmodal Knowledge Distillation}, author={Xue, Zihui and Gao, Zhengqi and Ren, Sucheng and Zhao, Hang},
   booktitle={ICLR}, year={2023}}"""
     needs = ("embedding",)
+    required_hooks: Mapping[str, str] = {
+        **ClassifierMethod.required_hooks,
+        "on_train_epoch_start": "it chooses the channels in the first saliency_epochs and keeps them from then on",
+    }
 
     saliency: Tensor
     steps: Tensor
@@ -104,24 +110,13 @@ class MFH(Method):
             raise CmkdError(f"mfh: keep must be above 0 and at most 1, got {keep}")
         self.require_positive(saliency_epochs=saliency_epochs)
         self.kept = max(round(keep * teacher.dim), 1)
-        self.saliency_epochs, self.weight, self.epoch = saliency_epochs, weight, 0
+        self.saliency_epochs, self.weight = saliency_epochs, weight
         self.projection = nn.Linear(student.dim, teacher.dim)
-        self.teacher_classifier: nn.Module | None = None
         self.register_buffer("saliency", torch.zeros(teacher.dim))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
-    def setup(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Take the teacher's classifier."""
-        self.teacher_classifier = frozen_classifier(teacher, self.name)
-
-    def on_train_epoch_start(self, epoch: int) -> None:
-        """Learn whether the saliency is still summed."""
-        self.epoch = epoch
-
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``mfh``."""
-        if self.teacher_classifier is None:
-            raise not_set_up(self.name)
         if self.training and self.epoch < self.saliency_epochs:
             (everywhere,) = at_least_float32(gather(teacher.embedding.detach()))
             generator = torch.Generator().manual_seed(int(self.steps))

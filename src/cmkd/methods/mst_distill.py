@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.distributed import gather
-from cmkd.methods.base import Method, frozen_classifier, not_set_up, on_labeled
+from cmkd.methods.base import ClassifierMethod, on_labeled
 from cmkd.methods.kd import kd
 from cmkd.ops import at_least_float32, check_pair
 from cmkd.types import Batch, Output, Spec
@@ -43,7 +43,7 @@ def mst_distill(student_logits: Tensor, view_logits: Tensor, share: Tensor, *, t
     return (weights * divergence).sum(1).mean() * temperature**2
 
 
-class MSTDistill(Method):
+class MSTDistill(ClassifierMethod):
     """Learn from several masked views of the teacher, routed per sample.
 
     The paper has several teachers (cross-modal and multimodal), each with a trained mask, and a router. With the one
@@ -86,16 +86,9 @@ class MSTDistill(Method):
         # around 2, where a gate is nearly open: the views start close to the teacher and apart from each other
         self.gates = nn.Parameter(2.0 + torch.randn(views, teacher.dim))
         self.router = nn.Linear(teacher.dim, views)
-        self.teacher_classifier: nn.Module | None = None
-
-    def setup(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Take the teacher's classifier."""
-        self.teacher_classifier = frozen_classifier(teacher, self.name)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms ``mst_distill``, ``mst_distill_views`` and ``mst_distill_balance``."""
-        if self.teacher_classifier is None:
-            raise not_set_up(self.name)
         embedding = teacher.embedding.detach()
         views = self.teacher_classifier(embedding[:, None] * self.gates.sigmoid())
         (routed,) = at_least_float32(self.router(embedding))

@@ -81,8 +81,6 @@ class NKD(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``nkd``."""
-
-        def loss(ours: Tensor, theirs: Tensor, target: Tensor) -> Tensor:
-            return nkd(ours, theirs, target, temperature=self.temperature, gamma=self.gamma)
-
-        return {"nkd": self.weight * on_labeled(loss, student.logits, teacher.logits, batch.target)}
+        logits = student.logits, teacher.logits
+        value = on_labeled(nkd, *logits, batch.target, temperature=self.temperature, gamma=self.gamma)
+        return {"nkd": self.weight * value}

@@ -91,11 +91,9 @@ class OFA(Method):
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``ofa`` and, with exits, ``ofa_exits``."""
 
-        def loss(ours: Tensor, theirs: Tensor, target: Tensor) -> Tensor:
-            return ofa(ours, theirs, target, gamma=self.gamma, temperature=self.temperature)
-
         def term(logits: Tensor) -> Tensor:
-            return self.weight * on_labeled(loss, logits, teacher.logits, batch.target)
+            options = {"gamma": self.gamma, "temperature": self.temperature}
+            return self.weight * on_labeled(ofa, logits, teacher.logits, batch.target, **options)
 
         terms = {"ofa": term(student.logits)}
         if self.exits:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cmkd.expression import parse_sum
 from cmkd.io import write_text
-from cmkd.methods.base import METHODS, Method
+from cmkd.methods.base import HOOKS, METHODS, Method
 from cmkd.options import parameters
 
 
@@ -42,6 +42,7 @@ class Page:
         details: the docstring's other paragraphs.
         hyperparameters: in the order of the signature.
         needs: what it reads of a batch and of both outputs.
+        required_hooks: each hook it may require, and why.
         trains_teacher: whether the teacher trains along.
         paper: one line.
         bibtex: the paper's entry.
@@ -53,6 +54,7 @@ class Page:
     details: tuple[str, ...]
     hyperparameters: tuple[Hyperparameter, ...]
     needs: tuple[str, ...]
+    required_hooks: Mapping[str, str]
     trains_teacher: bool
     paper: str
     bibtex: str
@@ -63,6 +65,7 @@ class Page:
         for paragraph in self.details:
             lines += [paragraph, ""]
         lines += [f"- Kind: {self.kind}", f"- Needs: {', '.join(self.needs) or 'nothing'}"]
+        lines += [f"- In a loop of your own, call {HOOKS[hook]}: {why}" for hook, why in self.required_hooks.items()]
         lines += ["- The teacher trains along."] if self.trains_teacher else []
         lines += [f"- Paper: {self.paper}"] if self.paper else []
         if self.hyperparameters:
@@ -96,7 +99,16 @@ def page(name: str) -> Page:
         for option, parameter in parameters(method).items()
     )
     return Page(
-        name, method.kind, idea, details, options, method.needs, method.trains_teacher, method.paper, method.bibtex
+        name,
+        method.kind,
+        idea,
+        details,
+        options,
+        method.needs,
+        method.required_hooks,
+        method.trains_teacher,
+        method.paper,
+        method.bibtex,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +98,7 @@ class ReviewKD(Method):
     bibtex = """@inproceedings{chen2021distilling, title={Distilling Knowledge via Knowledge Review}, author={Chen,
   Pengguang and Liu, Shu and Zhao, Hengshuang and Jia, Jiaya}, booktitle={CVPR}, year={2021}}"""
     needs = ("feature_maps",)
+    required_hooks: Mapping[str, str] = {"on_train_epoch_start": "its weight rises over warmup_epochs"}
 
     def __init__(
         self, student: Spec, teacher: Spec, *, width: int = 64, warmup_epochs: int = 0, weight: float = 1.0
@@ -105,16 +106,14 @@ class ReviewKD(Method):
         super().__init__(student, teacher)
         self.require_maps()
         self.require_positive(width=width)
-        self.warmup_epochs, self.weight, self.epoch = warmup_epochs, weight, 0
+        self.warmup_epochs, self.weight = warmup_epochs, weight
+        if warmup_epochs < 2:
+            self.required_hooks = {}
         ours, theirs = deepest_pairs(student.map_shapes, teacher.map_shapes)
         self.fusions = nn.ModuleList(
             Fusion(s[0], width, t[0], first=stage == len(ours) - 1)
             for stage, (s, t) in enumerate(zip(ours, theirs, strict=True))
         )
-
-    def on_train_epoch_start(self, epoch: int) -> None:
-        """Learn how far the warm-up is."""
-        self.epoch = epoch
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``review_kd``."""
@@ -124,6 +123,5 @@ class ReviewKD(Method):
         for fusion, s, t in reversed(list(zip(self.fusions, ours, theirs, strict=True))):
             result, deeper = fusion(s, deeper)
             fused.insert(0, match_resolution(result, t))
-        ramp = min((self.epoch + 1) / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
         value = review_kd([s for s, _ in fused], [t for _, t in fused])
-        return {"review_kd": self.weight * ramp * value}
+        return {"review_kd": self.weight * self.warmup(self.warmup_epochs) * value}

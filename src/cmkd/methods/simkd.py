@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.errors import CmkdError
-from cmkd.methods.base import Method, frozen_classifier, not_set_up
+from cmkd.methods.base import ClassifierMethod
 from cmkd.ops import at_least_float32, check_pair
 from cmkd.types import Batch, Output, Spec
 
@@ -50,7 +52,7 @@ class _Follow:
         return self
 
 
-class SimKD(Method):
+class SimKD(ClassifierMethod):
     """Learn the teacher's embedding alone and classify with the teacher's classifier.
 
     The projector P is one linear layer on the embedding (the paper has three convolutions on the last map: our choice),
@@ -71,19 +73,22 @@ class SimKD(Method):
   author={Chen, Defang and Mei, Jian-Ping and Zhang, Hailin and Wang, Can and Feng, Yan and Chen, Chun},
   booktitle={CVPR}, year={2022}}"""
     needs = ("embedding",)
+    required_hooks: Mapping[str, str] = {
+        "setup": "the student classifies with the teacher's classifier",
+        "on_train_end": "it leaves the student with an ordinary classifier",
+    }
 
     def __init__(self, student: Spec, teacher: Spec, *, weight: float = 1.0) -> None:
         super().__init__(student, teacher)
         self.require_same_classes()
         self.weight = weight
         self.projector = nn.Linear(student.dim, teacher.dim)
-        self.teacher_classifier: nn.Module | None = None
         self._hook: torch.utils.hooks.RemovableHandle | None = None
         self._folded: Tensor | None = None
 
     def setup(self, student: nn.Module, teacher: nn.Module) -> None:
         """Take the teacher's classifier, and let the student's follow it."""
-        self.teacher_classifier = frozen_classifier(teacher, self.name)
+        super().setup(student, teacher)
         classifier = getattr(student, "classifier", None)
         for side, module in (("student", classifier), ("teacher", self.teacher_classifier)):
             if not isinstance(module, nn.Linear) or module.bias is None:
@@ -119,6 +124,4 @@ class SimKD(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``simkd``."""
-        if self.teacher_classifier is None:
-            raise not_set_up(self.name)
         return {"simkd": self.weight * simkd(self.projector(student.embedding), teacher.embedding)}

@@ -57,12 +57,12 @@ class SlicedWasserstein(Method):
     """Give the student's features the teacher's distribution, whichever pair lies where in it.
 
     Both sides are standardized per channel over the global batch, so scale is free (our choice). Directions are new in
-    every epoch and a function of its number, so runs repeat and resume.
+    every step and a function of its number, so runs repeat and resume.
 
     Args:
         student: shapes of the student's output.
         teacher: shapes of the teacher's output.
-        directions: of an epoch.
+        directions: how many are drawn each step.
         weight: of the term.
     """
 
@@ -74,21 +74,21 @@ class SlicedWasserstein(Method):
   journal={Journal of Mathematical Imaging and Vision}, volume={51}, year={2015}}"""
     needs = ("embedding",)
 
+    steps: Tensor
+
     def __init__(self, student: Spec, teacher: Spec, *, directions: int = 64, weight: float = 1.0) -> None:
         super().__init__(student, teacher)
         if directions < 1:
             raise CmkdError(f"sliced_wasserstein: directions must be at least 1, got {directions}")
         self.directions, self.weight = directions, weight
         self.projection = nn.Linear(student.dim, teacher.dim) if student.dim != teacher.dim else nn.Identity()
-        self.epoch = 0
-
-    def on_train_epoch_start(self, epoch: int) -> None:
-        """Take new directions."""
-        self.epoch = epoch
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``sliced_wasserstein``, of the global batch."""
         both = at_least_float32(gather(self.projection(student.embedding)), gather(teacher.embedding))
         ours, theirs = (standardize(x, dim=0) for x in both)
-        loss = sliced_wasserstein(ours, theirs, directions=self.directions, seed=self.epoch)
+        loss = sliced_wasserstein(ours, theirs, directions=self.directions, seed=int(self.steps))
+        if self.training:
+            self.steps += 1
         return {"sliced_wasserstein": self.weight * loss}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmkd.methods.base import Method, frozen_classifier, not_set_up
+from cmkd.methods.base import ClassifierMethod
 from cmkd.ops import at_least_float32, check_pair
 from cmkd.types import Batch, Output, Spec
 
@@ -33,7 +33,7 @@ def srrl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return F.mse_loss(student, teacher)
 
 
-class SRRL(Method):
+class SRRL(ClassifierMethod):
     """Match the teacher's embedding, and what the teacher's classifier makes of it.
 
     The connector is one linear layer on the embedding (the paper has a convolution with batch-norm on the last map: our
@@ -60,16 +60,9 @@ class SRRL(Method):
         super().__init__(student, teacher)
         self.feature_weight, self.regression_weight = feature_weight, regression_weight
         self.connector = nn.Linear(student.dim, teacher.dim)
-        self.teacher_classifier: nn.Module | None = None
-
-    def setup(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Take the teacher's classifier."""
-        self.teacher_classifier = frozen_classifier(teacher, self.name)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms ``srrl_features`` and ``srrl_regression``."""
-        if self.teacher_classifier is None:
-            raise not_set_up(self.name)
         projected = self.connector(student.embedding)
         ours, theirs = at_least_float32(projected, teacher.embedding)
         return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -54,6 +56,7 @@ class TeacherInit(Method):
     name = "teacher_init"
     kind = "control"
     uses_teacher = False
+    required_hooks: Mapping[str, str] = {"setup": "it copies the teacher's weights into the student"}
 
     def setup(self, student: nn.Module, teacher: nn.Module) -> None:
         """Copy the weights."""

@@ -72,8 +72,5 @@ class WSLD(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``wsld``."""
-
-        def loss(ours: Tensor, theirs: Tensor, target: Tensor) -> Tensor:
-            return wsld(ours, theirs, target, temperature=self.temperature)
-
-        return {"wsld": self.weight * on_labeled(loss, student.logits, teacher.logits, batch.target)}
+        value = on_labeled(wsld, student.logits, teacher.logits, batch.target, temperature=self.temperature)
+        return {"wsld": self.weight * value}

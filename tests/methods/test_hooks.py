@@ -1,0 +1,114 @@
+"""The life of a method: what it needs to be told, and what it refuses to do without."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+import torch
+
+from cmkd.errors import CmkdError
+from cmkd.methods import METHODS, Method, create
+from cmkd.methods.base import HOOKS
+from cmkd.methods.combine import from_expression
+from cmkd.options import parameters
+from cmkd.types import Batch, Output, Spec
+
+from .rows import NARROW, WIDE, Row, TinyModel, a_batch, output, total
+from .table import ROWS
+
+REQUIRED = [(row, hook) for row in ROWS for hook in METHODS[row.name].required_hooks if hook != "on_train_end"]
+
+
+def fresh(row: Row) -> Method:
+    """Build a method with the options that make it need its hooks."""
+    torch.manual_seed(0)
+    slow = {name: 4 for name in parameters(METHODS[row.name]) if name.endswith(("warmup_epochs", "curriculum_epochs"))}
+    return create(row.name, NARROW, NARROW, **row.options, **slow)
+
+
+def call(method: Method, hooks: Iterable[str]) -> Method:
+    torch.manual_seed(7)
+    values: dict[str, Any] = {"on_train_start": (32,), "on_train_epoch_start": (2,)}
+    values["setup"] = TinyModel(NARROW), TinyModel(NARROW)
+    for hook in hooks:
+        getattr(method, hook)(*values[hook])
+    return method
+
+
+def step(method: Method) -> dict[str, torch.Tensor]:
+    return method(output(NARROW, 8, 0), output(NARROW, 8, 1).detach(), a_batch(8, 4))
+
+
+BEFORE = [hook for hook in HOOKS if hook != "on_train_end"]
+
+
+@pytest.mark.parametrize(("row", "hook"), REQUIRED, ids=[f"{row.name}-{hook}" for row, hook in REQUIRED])
+@pytest.mark.parametrize("within", ["alone", "sum", "copy", "pickle"])
+def test_without_a_required_hook_it_refuses_with_the_missing_line(row: Row, hook: str, within: str) -> None:
+    method = call(fresh(row), [h for h in BEFORE if h != hook])
+    if within == "sum":
+        method = from_expression(f"kd+2*{row.name}", NARROW, NARROW, {row.name: {**row.options}})
+        method.methods[1] = call(fresh(row), [])
+        call(method, [h for h in BEFORE if h != hook])
+    elif within == "copy":
+        method = copy.deepcopy(method)
+    elif within == "pickle":
+        method = pickle.loads(pickle.dumps(method))
+    args = output(NARROW, 8, 0), output(NARROW, 8, 1), a_batch(8, 4)
+    for forward in (method, method.forward):
+        with pytest.raises(CmkdError) as caught:
+            forward(*args)
+        assert str(caught.value).startswith(f"{row.name}: call method.{hook}(") and "\n" not in str(caught.value)
+    call(method, [hook])
+    step(method)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_other_hooks_do_not_matter(row: Row) -> None:
+    few = call(fresh(row), [h for h in BEFORE if h in METHODS[row.name].required_hooks])
+    every = call(fresh(row), BEFORE)
+    torch.testing.assert_close(step(few), step(every), rtol=0.0, atol=0.0)
+    assert set(few.required_hooks) <= set(HOOKS)
+    assert few.state_dict().keys() == every.state_dict().keys()
+
+
+@pytest.mark.parametrize("expression", ["dkd", "review_kd(warmup_epochs=1)", "ctkd(curriculum_epochs=1)", "kd+dkd"])
+def test_options_that_make_a_hook_needless(expression: str) -> None:
+    method = from_expression(expression, NARROW, WIDE)
+    assert not method.required_hooks
+    method(output(NARROW, 8, 0), output(WIDE, 8, 1), a_batch(8, 4))
+
+
+def test_a_sum_requires_what_its_parts_require() -> None:
+    both = from_expression("crd+dkd(warmup_epochs=3)+srrl", NARROW, WIDE)
+    assert set(both.required_hooks) == {"setup", "on_train_start", "on_train_epoch_start"}
+
+
+def test_a_hook_that_fails_does_not_count() -> None:
+    method = create("srrl", NARROW, NARROW)
+    with pytest.raises(CmkdError, match="no module named 'classifier'"):
+        method.setup(TinyModel(NARROW), torch.nn.Linear(1, 1))
+    with pytest.raises(CmkdError, match="call method.setup"):
+        step(method)
+
+
+def test_an_own_method_declares_hooks_too() -> None:
+    class Counting:
+        def on_train_start(self, dataset_size: int) -> None:
+            self.dataset_size = dataset_size
+
+    class Own(Counting, Method):
+        required_hooks = {"on_train_start": "it counts"}  # noqa: RUF012
+
+        def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, torch.Tensor]:
+            return {"own": student.logits.sum() / self.dataset_size}
+
+    own = Own(Spec(4, 6), Spec(4, 6))
+    with pytest.raises(CmkdError, match=r"on_train_start\(dataset_size\) before the first step; it counts"):
+        step(own)
+    own.on_train_start(5)
+    assert total(step(own)).isfinite()
