@@ -195,7 +195,10 @@ def from_text(text: str, hint: object) -> Any:  # noqa: ANN401  # of the type th
     if origin is Literal:
         return next((choice for choice in arguments if str(choice) == text), text)
     if origin in (Union, UnionType):
-        read = ((from_text(text, part), part) for part in sorted(arguments, key=lambda part: part is str))
+        # text fits everything, so it comes after numbers; but before lists, which commas inside it would make
+        lists = [part for part in arguments if get_origin(part) not in (None, Literal)]
+        order = sorted(arguments, key=lambda part: (part in lists, part is str))
+        read = ((from_text(text, part), part) for part in order)
         return next((value for value, part in read if fits(value, part)), text)
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence):
         items = text.strip("[]()").split(",")

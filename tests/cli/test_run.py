@@ -86,8 +86,8 @@ def test_again_repeats_nothing_and_more_is_added(finished: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--data", "digits", "--optimizer.learning_rate", "0.1"], "holds a run with another optimizer.learning_rate"),
-        (["--data", "digits(severity=0.1)"], "holds a run with another pack"),
+        (["--data", "digits", "--optimizer.learning_rate", "0.1"], "was started with optimizer.learning_rate=None, now 0.1"),
+        (["--data", "digits(severity=0.1)"], "was started with pack"),
     ],
 )
 def test_another_setting_does_not_enter_the_folder(
@@ -108,10 +108,10 @@ def test_another_setting_does_not_enter_the_folder(
         (["--data", "digits", "--teacher.modality", "optica"], "did you mean 'optical'"),
         (["--data", "digits", "--teacher.modalty", "optical"], "did you mean --teacher.modality"),
         (["--data", "digits", "--epoch", "3.5"], "epoch"),
-        (["--data", "digits", "--optimizer.name", "adam"], "--optimizer.name expects adamw, sgd, got adam"),
+        (["--data", "digits", "--optimizer.name", "adam"], "optimizer.name must be 'adamw' or 'sgd', got 'adam'"),
         (["--data", "digits", "--teacher.checkpoint", "absent.safetensors"], "no checkpoint at"),
         (["--data", "digits", "--trainer.batch_size", "1"], "must be at least 2"),
-        (["--data", "digits", "--optimizer.ema", "1.0"], "--optimizer.ema is 1.0; it must be at least 0 and below 1"),
+        (["--data", "digits", "--optimizer.ema", "1.0"], "optimizer.ema is 1.0; it must be at least 0 and below 1"),
         (["--data", "digits", "--student.model", "point_net"], "reads points"),
     ],
 )
@@ -187,13 +187,13 @@ def test_pairs_without_a_label_need_a_flag(folder: Path, capsys: pytest.CaptureF
 
 def test_labels_can_be_withheld_from_training_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "few"
-    assert run("--data", "digits", "--student.labeled", 0.1, "--methods", "none,kd", "--out", out) == 0
+    assert run("--data", "digits", "--student.label_fraction", 0.1, "--methods", "none,kd", "--out", out) == 0
     assert "students see 110 of 1077 labels" in " ".join(capsys.readouterr().out.split())
     assert "(the students see 110 labels, the teacher 1077)" in (out / "report.html").read_text()
     steps = {p.parent.parent.name: pd.read_csv(p)["step"].iloc[-1] for p in out.glob("students/*/seed-0/history.csv")}
     steps["teacher"] = pd.read_csv(out / "teacher" / "history.csv")["step"].iloc[-1]
     assert set(steps) == {"none", "kd", "teacher"} and len(set(steps.values())) == 1  # the same training for all
-    assert run("--data", "digits", "--student.labeled", 0, "--methods", "none", "--out", tmp_path / "no") == 2
+    assert run("--data", "digits", "--student.label_fraction", 0, "--methods", "none", "--out", tmp_path / "no") == 2
     assert "above 0 and at most 1" in capsys.readouterr().err
 
 

@@ -4,53 +4,141 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
-from cmkd.cli.parsing import parse
-from cmkd.config import RunConfig
+from cmkd.cli.parsing import Parser, metavar
+from cmkd.config import ModelConfig, RunConfig, read_yaml
+from cmkd.errors import CmkdError
+from cmkd.options import build, documented, fits, from_text, parameters
 
 SHORT = {"--devices": "--trainer.devices", "--batch_size": "--trainer.batch_size"}
 """Flags that many type, and the ones they stand for."""
-
-
-def parser() -> ArgumentParser:
-    """Return the parser: the fields of `RunConfig`, and for each method its hyperparameters."""
-    from cmkd.methods import METHODS
-    from cmkd.options import parameters
-
-    made = ArgumentParser(
-        prog="cmkd run",
-        exit_on_error=False,
-        allow_abbrev=False,
-        description="Train a teacher on the rich modality, then a student for each method and seed on the poor one.",
-        epilog=f"Short: {', '.join(f'{short} for {flag}' for short, flag in SHORT.items())}.",
-    )
-    made.add_argument(
-        "--config", action="config", help="a YAML file with any of these options, such as config.yaml of a run"
-    )
-    made.add_class_arguments(RunConfig)
-    for name, method in METHODS.items():
-        if parameters(method):
-            made.add_class_arguments(method, name, skip={"student", "teacher"}, instantiate=False)
-    return made
+METHOD_FLAG = "--method_options."
+WIDTH = 118
+"""Columns of the help."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run from a command line."""
-    given = parse(parser(), [_long(argument) for argument in arguments]).as_dict()
-    given.pop("config", None)
-    values = {name: given.pop(name) for name in RunConfig.__dataclass_fields__}
-    config = _build(RunConfig, values)
-    results = _run(config, given)
+    if {"-h", "--help"} & set(arguments):
+        print(usage())
+        return
+    config = parse(arguments)
+    from cmkd.experiment import Experiment
+
+    results = Experiment(config).run()
     console = Console(soft_wrap=not sys.stdout.isatty())
     console.print(table(results))
-    print(f"report: {Path(config.out) / 'report.html'}")
+    print(f"report: {config.out / 'report.html'}")
+
+
+def parse(arguments: Sequence[str]) -> RunConfig:
+    """Read a configuration from flags and ``--config FILE``; flags take precedence.
+
+    Raises:
+        CmkdError: an unknown flag, or a value of another type.
+    """
+    parser, hints = Parser("cmkd run", "Train a teacher and students."), _flags(RunConfig)
+    parser.add_argument("--config")
+    for flag in hints:
+        parser.add_argument(f"--{flag}")
+    words = [_long(word) for word in arguments]
+    given = parser.parse([word for k, word in enumerate(words) if not _of_method(words, k)])
+    values: dict[str, Any] = read_yaml(Path(given.pop("config"))) if "config" in given else {}
+    for flag, text in given.items():
+        _put(values, flag.split("."), from_text(text, hints[flag]))
+    for k, word in enumerate(words):
+        if word.startswith(METHOD_FLAG):
+            flag, equals, text = word.partition("=")
+            if not equals and k + 1 == len(words):
+                raise CmkdError(f"{flag} needs a value")
+            _put_method_option(values, flag, text if equals else words[k + 1])
+    return build(RunConfig, values)
+
+
+def _of_method(words: Sequence[str], k: int) -> bool:
+    """Whether a word is the option of a method, or the value of one."""
+    before = words[k - 1] if k else ""
+    return words[k].startswith(METHOD_FLAG) or (before.startswith(METHOD_FLAG) and "=" not in before)
+
+
+def _put_method_option(values: dict[str, Any], flag: str, text: str) -> None:
+    from cmkd.methods import METHODS
+
+    method, _, option = flag.removeprefix(METHOD_FLAG).partition(".")
+    known = METHODS.find(method)
+    hint = get_type_hints(known.__init__).get(option, str) if option in parameters(known) else str
+    _put(values, ["method_options", method, option], from_text(text, hint))
+
+
+def _put(values: dict[str, Any], path: Sequence[str], value: object) -> None:
+    for key in path[:-1]:
+        inner = values.setdefault(key, {})
+        if not isinstance(inner, dict):  # `teacher: resnet18` in a file, and a flag for one of its options
+            inner = values[key] = {"model": inner}
+        values = inner
+    values[path[-1]] = value
+
+
+def _flags(cls: type[Any], prefix: str = "") -> dict[str, Any]:
+    """Return the flags of a configuration, ``teacher.size``, with their types; methods' options are apart."""
+    found: dict[str, Any] = {}
+    for name, hint in get_type_hints(cls).items():
+        if is_dataclass(hint) and isinstance(hint, type):
+            found |= _flags(hint, f"{prefix}{name}.")
+        elif name != "method_options":
+            found[prefix + name] = hint
+    return found
+
+
+def usage() -> str:
+    """Return the text of ``cmkd run --help``."""
+    lines = [
+        "usage: cmkd run --data DATA --out FOLDER [OPTIONS]",
+        "",
+        "Train a teacher on the rich modality, then a student for each method and seed on the poor one.",
+        "",
+        f"  {'--config FILE':38}a YAML file with any of these options, such as config.yaml of a run",
+        *_help(RunConfig),
+    ]
+    for field in fields(RunConfig):
+        hint = get_type_hints(RunConfig)[field.name]
+        if is_dataclass(hint) and isinstance(hint, type) and hint is not ModelConfig:
+            lines += ["", f"{field.name}: {documented(RunConfig)[1][field.name]}", *_help(hint, f"{field.name}.")]
+        elif field.name == "teacher":
+            lines += [
+                "",
+                "teacher and student: each of these flags, with --student. too",
+                *_help(ModelConfig, "teacher."),
+            ]
+    lines += [
+        "",
+        "one option of a method; `cmkd methods NAME` lists them",
+        f"  {METHOD_FLAG + 'NAME.OPTION VALUE':38}such as {METHOD_FLAG}kd.temperature 2",
+        "",
+        f"Short: {', '.join(f'{short} for {flag}' for short, flag in SHORT.items())}. See README for examples.",
+    ]
+    return "\n".join(lines)
+
+
+def _help(cls: type[Any], prefix: str = "") -> list[str]:
+    """Return a line for each plain field: its flag, and its documentation up to the first full stop."""
+    texts, hints, lines = documented(cls)[1], get_type_hints(cls), []
+    for field in fields(cls):
+        if is_dataclass(hints[field.name]) or field.name == "method_options":
+            continue
+        said = texts[field.name].split(". ")[0].removesuffix(".").replace("``", "")
+        if field.default not in (MISSING, None) and fits(field.default, hints[field.name]):
+            said += f" (default: {field.default})"
+        name = metavar(hints[field.name])
+        flag = f"  --{prefix}{field.name} {'TEXT' if name in ('ANY', 'STR') or 'TUPLE' in name else name}"
+        lines.append(f"{flag:40}{said}" if len(flag) < 40 else f"{flag} {said}")
+    return lines
 
 
 def _long(argument: str) -> str:
@@ -58,38 +146,18 @@ def _long(argument: str) -> str:
     return SHORT.get(flag, flag) + equals + value
 
 
-def _build(cls: type[Any], values: dict[str, Any]) -> Any:  # noqa: ANN401  # any of the dataclasses
-    """Make a dataclass from nested dictionaries that were checked against it."""
-    types = get_type_hints(cls)
-    return cls(**{k: _build(types[k], v) if is_dataclass(types[k]) else v for k, v in values.items()})
-
-
-def _run(config: RunConfig, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    from cmkd.experiment.runner import Experiment
-    from cmkd.report import write_report
-
-    results = Experiment(config, options).run()
-    write_report(Path(config.out))
-    return results
-
-
 def table(results: dict[str, Any]) -> Table:
     """Return the table of a run: teacher, then methods with mean, spread, n and the gain over ``none``."""
     data = results["data"]
-    labels = data["labeled"]["student"]
+    labels, pairs = data["visible_labels"]["student"], data["pairs"]
     made = Table(
-        title=f"{data['name']}: test accuracy in % ({data['pairs']['test']} pairs), {results['epochs']} epochs"
-        + (f", students see {labels} of {data['pairs']['train']} labels" if labels < data["pairs"]["train"] else "")
+        title=f"{data['name']}: test accuracy in % ({pairs['test']} pairs), {results['epochs']} epochs"
+        + (f", students see {labels} of {pairs['train']} labels" if labels < pairs["train"] else "")
     )
-    for column, justify in (
-        ("model", "left"),
-        ("sees", "left"),
-        ("mean", "right"),
-        ("sd", "right"),
-        ("n", "right"),
-        ("gain over none, 95 % interval", "right"),
-    ):
-        made.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for column in ("model", "sees"):
+        made.add_column(column)
+    for column in ("mean", "sd", "n", "gain over none, 95 % interval"):
+        made.add_column(column, justify="right")
     teacher = results["teacher"]
     known = "other classes" if teacher["test_accuracy"] is None else f"{100 * teacher['test_accuracy']:.1f}"
     made.add_row("teacher", data["rich"], known, "", "1", "")

@@ -1,0 +1,139 @@
+"""The folder of a run: what was asked for, what is done, and the results."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+import cmkd
+from cmkd.data import SPLITS
+from cmkd.errors import CmkdError
+from cmkd.evaluation import summarize
+from cmkd.experiment.resolve import ResolvedRun, first_difference
+from cmkd.io import atomic, locked, read_json, write_json, write_text
+from cmkd.methods.pages import bibliography
+from cmkd.provenance import commit, hardware, versions
+
+RESULTS, RESULT = "results.json", "result.json"
+SHOWN_CLASSES = 12
+"""Classes of which a sample pair is kept for the report."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def teacher(self) -> Path:
+        """Folder of the teacher's files."""
+        return self.path / "teacher"
+
+    def student(self, expression: str, seed: int) -> Path:
+        """Return the folder of one student's files."""
+        return self.path / "students" / re.sub(r"[^\w.=,+*()-]", "_", expression) / f"seed-{seed}"
+
+    @contextmanager
+    def held(self, *, leader: bool) -> Iterator[None]:
+        """Hold the folder while a run is at work; the lock goes with the process, however it ends.
+
+        Args:
+            leader: whether this process is the first of those that train together; the others hold nothing.
+
+        Raises:
+            CmkdError: another run is at work in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not leader:
+            yield
+            return
+        with locked(self.path / ".lock") as free:
+            if not free:
+                raise CmkdError(f"another run is at work in '{self.path}'; wait for it, or choose another --out")
+            for left in self.path.rglob(".*.tmp"):  # half-written files of a process that was killed
+                left.unlink(missing_ok=True)
+            yield
+
+    def record(self, run: ResolvedRun) -> None:
+        """Write the resolved configuration, where it came from, and a sample pair of each class.
+
+        Raises:
+            CmkdError: the folder holds a run with other settings.
+        """
+        settings, path = run.settings(), self.path / "settings.json"
+        if path.exists():
+            before = read_json(path)
+            # a method that is new to the folder brings its options along
+            settings["method_options"] = before["method_options"] | settings["method_options"]
+            both = {name: settings["method_options"][name] for name in before["method_options"]}
+            different = first_difference(before, settings | {"method_options": both})
+            if different:
+                raise CmkdError(f"'{self.path}' was started with {different}; choose another --out")
+        about = {"versions": versions(), "commit": commit(), "hardware": hardware(), "command": sys.argv}
+        text = yaml.safe_dump(run.config.to_dict() | {"method_options": settings["method_options"]}, sort_keys=False)
+        comments = "".join(f"# {line}\n" for line in yaml.safe_dump(about, sort_keys=False).splitlines())
+        write_text(self.path / "config.yaml", f"{text}\n{comments}")
+        write_json(path, settings)
+        if not (self.path / "samples.npz").exists():
+            self._keep_samples(run)
+
+    def _keep_samples(self, run: ResolvedRun) -> None:
+        pack, names = run.pack, (run.rich, run.poor)
+        rows = pack.rows("train", modalities=names, labeled=True)
+        labels = pack.index["label"].to_numpy()[rows]
+        classes, first = np.unique(labels, return_index=True)
+        about = {
+            "labels": [pack.classes[label] for label in classes[:SHOWN_CLASSES]],
+            "modalities": {name: asdict(pack.modalities[name]) for name in names},
+        }
+        write_json(self.path / "samples.json", about)
+        inputs = pack.batch(rows[first[:SHOWN_CLASSES]], names).inputs
+        with atomic(self.path / "samples.npz") as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **{name: values.numpy() for name, values in inputs.items()})
+
+    def results(self, run: ResolvedRun) -> dict[str, Any]:
+        """Collect the results of every model that is finished; see DESIGN: what ``results.json`` holds."""
+        methods = run.config.expressions
+        found = [read_json(path) for path in sorted((self.path / "students").glob(f"*/seed-*/{RESULT}"))]
+        order = {method: place for place, method in enumerate(methods)}
+        students = sorted(found, key=lambda r: (order.get(r["method"], len(order)), r["method"], r["seed"]))
+        asked = {(m, run.config.seed + k) for m in methods for k in range(run.config.seeds)}
+        return {
+            "cmkd": cmkd.__version__,
+            "data": {
+                "name": run.pack.card.name,
+                "version": run.pack.card.version,
+                "classes": list(run.pack.classes),
+                "rich": run.rich,
+                "poor": run.poor,
+                "pairs": {split: len(run.pack.rows(split)) for split in SPLITS},
+                "visible_labels": run.visible_labels,
+            },
+            "epochs": run.config.epochs,
+            "complete": asked <= {(r["method"], r["seed"]) for r in students},
+            "teacher": read_json(self.teacher / RESULT),
+            "students": students,
+            "summary": summarize(students),
+        }
+
+    def write_results(self, run: ResolvedRun) -> dict[str, Any]:
+        """Write ``results.json`` and ``citations.bib``, and return the results."""
+        results = self.results(run)
+        write_json(self.path / RESULTS, results)
+        used = [*run.config.expressions, *(student["method"] for student in results["students"])]
+        cited = [text.strip() for text in (run.pack.card.citation, bibliography(used)) if text]
+        write_text(self.path / "citations.bib", "\n\n".join(cited) + "\n")
+        return results

@@ -1,0 +1,197 @@
+"""From a configuration and the data to the resolved run: everything that was left open, decided once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from cmkd import models
+from cmkd.config import ModelConfig, RunConfig, training_length
+from cmkd.data import SPLITS, Pack, PackExistsError
+from cmkd.datasets import DATASETS, open_data
+from cmkd.errors import CmkdError
+from cmkd.expression import parse_sum
+from cmkd.io import checksum
+from cmkd.methods import METHODS
+from cmkd.methods.combine import from_expression
+from cmkd.models import Model
+from cmkd.models.checkpoint import load_model
+from cmkd.options import check, plain
+from cmkd.registry import is_reference, load_reference
+
+NOT_SETTINGS = ("out", "methods", "seeds", "preset", "data")
+"""Options that may change between two calls on one folder; the pack behind `data` may not."""
+NOT_SETTINGS_TRAINER = ("devices", "num_nodes", "accelerator", "checkpoint_seconds", "logger", "progress")
+OWN_DATA = "data"
+"""Folder of a run that holds the pack made from an own ``Dataset``."""
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """A run with nothing left open.
+
+    Args:
+        config: the configuration, every default filled in.
+        pack: the pairs.
+        packs: ``teacher`` and ``student`` -> the pairs with the labels that are visible to it.
+    """
+
+    config: RunConfig
+    pack: Pack
+    packs: Mapping[str, Pack]
+
+    @property
+    def rich(self) -> str:
+        """The teacher's modality."""
+        return str(self.config.teacher.modality)
+
+    @property
+    def poor(self) -> str:
+        """The student's modality."""
+        return str(self.config.student.modality)
+
+    @property
+    def visible_labels(self) -> dict[str, int]:
+        """``teacher`` and ``student`` -> number of training pairs whose label is visible to it."""
+        sees = {"teacher": self.rich, "student": self.poor}
+        return {
+            role: len(pack.rows("train", modalities=(sees[role],), labeled=True)) for role, pack in self.packs.items()
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything that the numbers depend on, ready for JSON; one folder holds one such setting."""
+        settings = self.config.to_dict()
+        settings["trainer"] = {k: v for k, v in settings["trainer"].items() if k not in NOT_SETTINGS_TRAINER}
+        used = {call.name for expression in self.config.expressions for call in parse_sum(expression)}
+        settings["method_options"] = {k: v for k, v in sorted(settings["method_options"].items()) if k in used}
+        for role in ("teacher", "student"):
+            model = getattr(self.config, role).model
+            if isinstance(model, nn.Module):  # its name does not tell its weights
+                settings[role]["weights"] = checksum(v.cpu().numpy().tobytes() for v in model.state_dict().values())
+        settings["pack"] = {"version": self.pack.card.version, "sha256": plain(self.pack.card.sha256)}
+        return {k: v for k, v in settings.items() if k not in NOT_SETTINGS}
+
+    def build(self, role: str) -> Model:
+        """Build the teacher or the student, or load its checkpoint; weights come from torch's generator.
+
+        Raises:
+            CmkdError: it does not fit the data.
+        """
+        config: ModelConfig = getattr(self.config, role)
+        modality = self.pack.modality(str(config.modality))
+        if config.checkpoint is None:
+            model = models.build(
+                config.model, modality, classes=len(self.pack.classes), pretrained=config.pretrained, size=config.size
+            )
+            model.spec = replace(model.spec, class_names=self.pack.classes)
+        else:
+            module = None if isinstance(config.model, str) and not is_reference(config.model) else config.model
+            model, _ = load_model(config.checkpoint, module=module)
+            model.train()
+            if model.spec.class_names != self.pack.classes and role != "teacher":
+                raise CmkdError(f"'{config.checkpoint}' was trained on different classes, which only a teacher may be")
+            if (model.modality.name, model.modality.shape) != (modality.name, modality.shape):
+                raise CmkdError(
+                    f"'{config.checkpoint}' sees '{model.modality.name}' {model.modality.shape}, the data have "
+                    f"'{modality.name}' {modality.shape}"
+                )
+        if config.frozen:
+            model.encoder.requires_grad_(False)
+            model.classifier.requires_grad_(True)
+        return model
+
+
+def resolve(config: RunConfig) -> ResolvedRun:
+    """Open the data, fill in every open option, and find what would fail hours later.
+
+    Raises:
+        CmkdError: for anything wrong with the configuration or the data, in one line.
+    """
+    pack = own_pack(config.data, config)
+    teacher, student = (_with_modality(getattr(config, role), role, pack) for role in ("teacher", "student"))
+    epochs, batch_size = training_length(
+        len(pack.rows("train", modalities=(str(student.modality),))),
+        config.preset,
+        epochs=config.epochs,
+        batch_size=config.trainer.batch_size,
+    )
+    for name, options in config.method_options.items():
+        check(name, METHODS.find(name), options)
+    resolved = ResolvedRun(
+        replace(
+            config,
+            epochs=epochs,
+            trainer=replace(config.trainer, batch_size=batch_size),
+            augmentation=config.augmentation.resolved(mirror=pack.card.mirror, cropped=pack.card.cropped),
+            teacher=teacher,
+            student=student,
+        ),
+        pack,
+        {"teacher": pack.withhold(teacher.label_fraction), "student": pack.withhold(student.label_fraction)},
+    )
+    _check(resolved)
+    return resolved
+
+
+def own_pack(data: object, config: RunConfig) -> Pack:
+    """Open what a configuration calls its data; an own ``Dataset`` becomes a pack in the run's folder.
+
+    Raises:
+        CmkdError: there is no such data.
+    """
+    if isinstance(data, Pack):
+        return data
+    if isinstance(data, str) and is_reference(data) and data.partition(":")[0] not in DATASETS:
+        data = load_reference(data)
+        data = data() if callable(data) else data
+    if isinstance(data, str | Path):
+        return open_data(data, allow_unlabeled=config.allow_unlabeled)
+    if isinstance(data, Pack):
+        return data
+    from cmkd.data import from_dataset
+
+    place = config.out / OWN_DATA
+    try:
+        return from_dataset(data, place)
+    except PackExistsError:  # of an earlier call, or of another process of this run
+        pack = Pack.open(place)
+    if len(pack) != len(data):  # type: ignore[arg-type]  # `from_dataset` has checked that it has a length
+        raise CmkdError(
+            f"'{place}' was made from a data set of {len(pack)} pairs, now {len(data)}; choose another --out"
+        )  # type: ignore[arg-type]
+    return pack
+
+
+def _with_modality(config: ModelConfig, role: str, pack: Pack) -> ModelConfig:
+    name = config.modality or (pack.card.rich if role == "teacher" else pack.card.poor)
+    if name is None:
+        names = ", ".join(pack.modalities)
+        raise CmkdError(f"which modality does the {role} see? Give --{role}.modality, one of {names}")
+    return replace(config, modality=pack.modality(name).name)
+
+
+def _check(run: ResolvedRun) -> None:
+    for split in SPLITS:
+        for name in (run.rich, run.poor):
+            if not len(run.pack.rows(split, modalities=(name,), labeled=True)):
+                raise CmkdError(f"no labeled {split} pair has the modality '{name}'; check the split column")
+    if not len(run.pack.rows("train", modalities=(run.rich, run.poor))):
+        raise CmkdError(f"no training pair has both '{run.rich}' and '{run.poor}': there is nothing to distill from")
+    student, teacher = run.build("student").spec, run.build("teacher").spec
+    for expression in run.config.expressions:
+        from_expression(expression, student, teacher, run.config.method_options)
+
+
+def first_difference(old: object, new: object, path: str = "") -> str | None:
+    """Return the first setting that differs, as ``name=old, now new``; None if all are equal."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = (
+            first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+            for key in sorted(old.keys() | new.keys())
+        )
+        return next((difference for difference in found if difference), None)
+    return None if old == new else f"{path}={old}, now {new}"
