@@ -118,7 +118,7 @@ class TrainerConfig:
         num_nodes: nodes of a cluster; start the same command on each (torchrun or SLURM).
         checkpoint_seconds: time between full states; a killed run trains at most this long again.
         deterministic: refuse operations without a deterministic form (CPU runs are repeatable without it).
-        logger: a logger beside history.csv.
+        logger: a logger beside history.csv, from the extra of its name.
         progress: auto shows bars on a terminal and plain lines elsewhere; none is silent.
     """
 
@@ -129,7 +129,7 @@ class TrainerConfig:
     num_nodes: int = 1
     checkpoint_seconds: float = 60.0
     deterministic: bool = False
-    logger: Literal["none", "tensorboard", "mlflow", "wandb"] = "tensorboard"
+    logger: Literal["none", "tensorboard", "mlflow", "wandb"] = "none"
     progress: Literal["auto", "none"] = "auto"
 
 
