@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 from cmkd.methods import Method, create
 from cmkd.types import Batch, Output, Spec
 
-REFERENCE = Path(os.environ.get("CMKD_REFERENCE", Path(__file__).parents[2].parent / "shared" / "reference" / "losses"))
+REFERENCE = Path(__file__).parent / "reference"
+EXPECTED: dict[str, Any] = json.loads((REFERENCE / "expected.json").read_text())
 
 Function = Callable[..., Tensor]
 Names = tuple[str | tuple[str, ...], ...]
@@ -27,7 +27,7 @@ class Case:
 
     Args:
         function: the pure function.
-        arguments: the names of its tensors in order, as in the reference folder: ``student_`` or ``teacher_`` with
+        arguments: the names of its tensors in order, as in ``reference/``: ``student_`` or ``teacher_`` with
             logits, embedding, shallow, deep, negatives, views or share, or target, log_scale, margin, one (one
             number), general (a mask of channels); a tuple is a list of maps.
         slow: an independent implementation with the same signature, in loops or in another form.
@@ -97,12 +97,6 @@ SMALL = {
     "views": (3, 2, 3),
     "share": (3, 2),
 }
-
-
-def expected() -> dict[str, Any]:
-    """Read the reference values; empty where the folder is absent."""
-    file = REFERENCE / "expected.json"
-    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def tensors(arguments: Names, seed: int, shapes: Mapping[str, tuple[int, ...]] = SHAPES) -> list[Any]:

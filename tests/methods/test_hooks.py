@@ -92,7 +92,7 @@ def test_a_hook_that_fails_does_not_count() -> None:
     method = create("srrl", NARROW, NARROW)
     with pytest.raises(CmkdError, match="no module named 'classifier'"):
         method.setup(TinyModel(NARROW), torch.nn.Linear(1, 1))
-    with pytest.raises(CmkdError, match="call method.setup"):
+    with pytest.raises(CmkdError, match=r"call method\.setup"):
         step(method)
 
 

@@ -19,6 +19,7 @@ from cmkd.types import UNLABELED, Batch, Output, Spec
 
 from .processes import BATCH, EQUAL, UNEQUAL, mean, run_pair, two_steps
 from .rows import (
+    EXPECTED,
     NARROW,
     REFERENCE,
     SMALL,
@@ -28,7 +29,6 @@ from .rows import (
     TinyModel,
     a_batch,
     built,
-    expected,
     leaves,
     output,
     students,
@@ -38,10 +38,14 @@ from .rows import (
 from .table import ROWS
 
 EACH = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-CASES = [(row, case) for row in ROWS for case in row.cases]
-EACH_CASE = pytest.mark.parametrize(
-    "case", [c for _, c in CASES], ids=[f"{r.name}-{c.function.__name__}" for r, c in CASES]
-)
+CASES = [case for row in ROWS for case in row.cases]
+
+
+def each_case(cases: list[Case]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.function.__name__)
+
+
+EACH_CASE = each_case(CASES)
 
 
 def test_every_method_has_one_row() -> None:
@@ -50,9 +54,7 @@ def test_every_method_has_one_row() -> None:
 
 
 def test_every_reference_value_is_checked() -> None:
-    if not expected():
-        pytest.skip(f"no reference values at {REFERENCE}")
-    assert set(expected()) == {case.reference for _, case in CASES} - {None}
+    assert set(EXPECTED) == {case.reference for case in CASES} - {None}
 
 
 @EACH
@@ -68,13 +70,9 @@ def test_class_says_what_it_is(row: Row) -> None:
         assert f"{name}:" in method.__doc__, f"{name} is not in the docstring"
 
 
-@EACH_CASE
+@each_case([case for case in CASES if case.reference])
 def test_reference_value_and_gradient(case: Case) -> None:
-    if case.reference is None:
-        pytest.skip("no public value is given for this function")
-    if case.reference not in expected():
-        pytest.skip(f"no reference values at {REFERENCE}")
-    entry = expected()[case.reference]
+    entry = EXPECTED[case.reference]
     inputs = load_file(REFERENCE / "inputs.safetensors")
     given = {name: inputs[name].clone().requires_grad_(name in entry["gradient_norms"]) for name in inputs}
     arguments = [[given[n] for n in a] if isinstance(a, list) else given[a] for a in entry["arguments"]]
@@ -101,10 +99,8 @@ def test_agrees_with_slow_form(case: Case, seed: int) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)
 
 
-@EACH_CASE
+@each_case([case for case in CASES if not case.constant_parts])
 def test_gradient_is_right(case: Case) -> None:
-    if case.constant_parts:
-        pytest.skip("part of the student's graph is cut on purpose; the slow form cuts it too and is compared above")
     arguments = tensors(case.arguments, 3, SMALL)
     inputs = students(arguments)
 
@@ -181,13 +177,13 @@ def test_bfloat16_autocast(row: Row, dtype: torch.dtype) -> None:
         run(method, output(NARROW, 8, 0, dtype=dtype), output(teacher_spec(row), 8, 1, dtype=dtype), a_batch(8, 4))
 
 
-@EACH
-@pytest.mark.parametrize("temperature", [None, 0.07])
-def test_extreme_logits(row: Row, temperature: float | None) -> None:
-    known = "temperature" in parameters(METHODS[row.name])
-    if temperature is not None and not known:
-        pytest.skip("it has no temperature")
-    options = {} if temperature is None else {"temperature": temperature}
+EXTREME = [(row, {}) for row in ROWS] + [
+    (row, {"temperature": 0.07}) for row in ROWS if "temperature" in parameters(METHODS[row.name])
+]
+
+
+@pytest.mark.parametrize(("row", "options"), EXTREME, ids=[f"{r.name}-{o.get('temperature', '')}" for r, o in EXTREME])
+def test_extreme_logits(row: Row, options: dict[str, float]) -> None:
     method = built(row, NARROW, teacher_spec(row), **options)
     student, teacher = output(NARROW, 8, 0), output(teacher_spec(row), 8, 1)
     with torch.no_grad():
@@ -233,10 +229,9 @@ def test_unlabeled(row: Row, how: str) -> None:
     run(method, output(NARROW, 8, 0), output(teacher_spec(row), 8, 1), a_batch(8, 4, target=target))
 
 
-@EACH
-def test_unlabeled_rows_do_not_change_target_terms(row: Row) -> None:
-    if set(METHODS[row.name].needs) != {"logits", "target"} or row.crosses_samples:
-        pytest.skip("not all its terms are of labeled samples alone")
+@pytest.mark.parametrize("name", ["dkd", "nkd", "wsld"])  # all their terms use labeled samples alone
+def test_unlabeled_rows_do_not_change_target_terms(name: str) -> None:
+    row = next(row for row in ROWS if row.name == name)
     method = built(row, NARROW, teacher_spec(row))
     target = torch.tensor([0, 1, -1, 2, 3, -1])
     student, teacher = output(NARROW, 6, 0), output(teacher_spec(row), 6, 1)
@@ -327,11 +322,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, A
     return run_pair(tmp_path_factory.mktemp("pair"))
 
 
-@EACH
-@pytest.mark.parametrize("shares", ["equal", "unequal"])
+# a mean over samples of unequal shares is the trainer's to weigh
+SHARED = [(row, shares) for row in ROWS for shares in ("equal", "unequal") if shares == "equal" or row.crosses_samples]
+
+
+@pytest.mark.parametrize(("row", "shares"), SHARED, ids=[f"{row.name}-{shares}" for row, shares in SHARED])
 def test_two_processes_equal_one(row: Row, shares: str, pair: list[dict[str, dict[str, Any]]]) -> None:
-    if shares == "unequal" and not row.crosses_samples:
-        pytest.skip("a mean over samples of unequal shares is the trainer's to weigh")
     whole = two_steps(row, [(0, BATCH)], 0)
     parts = [results[row.name][shares] for results in pair]
     close = {"rtol": row.tolerance, "atol": row.tolerance * 1e-2}
