@@ -74,13 +74,13 @@ CASES: list[tuple[str, Writer, NDArray[Any]]] = [
 def test_round_trip(tmp_path: Path, name: str, write: Writer, expected: NDArray[Any]) -> None:
     path = tmp_path / name
     write(path)
-    cell = inspect(path)
-    values = read(path, cell.kind)
-    assert (cell.shape, cell.dtype) == (expected.shape, expected.dtype.name)
+    header = inspect(path)
+    values = read(path, header.kind)
+    assert (header.shape, header.dtype) == (expected.shape, expected.dtype.name)
     assert values.dtype == expected.dtype
     assert values.dtype.isnative
     np.testing.assert_array_equal(values, expected)
-    assert cell.kind == {".wav": "series"}.get(path.suffix, "vector" if "vector" in name else "image")
+    assert header.kind == {".wav": "series"}.get(path.suffix, "vector" if "vector" in name else "image")
 
 
 def test_palette_and_jpeg_are_color(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_kind_of_an_array_can_be_named(tmp_path: Path, kind: Any) -> None:  # no
     np.testing.assert_array_equal(read(tmp_path / "a.npy", kind), BANDS[0])
     np.save(tmp_path / "b.npy", BANDS.transpose(1, 2, 0))  # as point sets nothing is moved
     assert inspect(tmp_path / "b.npy", "point_series").shape == (12, 9, 5)
-    with pytest.raises(CmkdError, match="which is no vector: choose another kind"):
+    with pytest.raises(CmkdError, match="which does not fit the kind vector: choose another"):
         inspect(tmp_path / "a.npy", "vector")
 
 
@@ -137,14 +137,14 @@ def test_truncated_jpeg_is_named(tmp_path: Path) -> None:
         ("a.npy", lambda p: np.save(p, GRAY + 1j), "is complex: save its amplitude"),
         ("a.tif", tiff(GRAY.astype(np.complex64)), "is complex: save its amplitude"),
         ("a.npy", lambda p: np.save(p, np.array([{}], dtype=object), allow_pickle=True), "cannot be read"),
-        ("a.npy", lambda p: np.save(p, BANDS[None, None]), "which is no image"),
+        ("a.npy", lambda p: np.save(p, BANDS[None, None]), "which does not fit the kind image"),
         ("a.npy", lambda p: np.save(p, np.zeros((3, 0))), "is empty"),
         ("a.npy", lambda p: np.save(p, np.float32(3)), "is empty"),
         ("a.npy", lambda p: np.save(p, np.array(["x"])), "cannot be stored"),
         ("a.npy", lambda p: np.save(p, GRAY.astype(np.uint32)), "holds uint32, which cannot be stored"),
         ("a.npy", lambda p: np.save(p, np.array([1.0, np.nan])), "holds NaN or infinite"),
         ("a.tif", tiff(np.where(BANDS > 0, np.inf, BANDS)), "holds NaN or infinite"),
-        ("a.txt", lambda p: p.write_text("x"), "is none of .png"),
+        ("a.txt", lambda p: p.write_text("x"), "unsupported file type; supported: .png"),
         ("a.png", lambda p: p.write_text("no picture"), "cannot be read"),
         ("a.wav", lambda p: p.write_bytes(b"RIFF"), "cannot be read"),
         ("a.png", lambda p: None, "does not exist"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cmkd.data.manifest.build import Progress, build
-from cmkd.data.manifest.table import find_manifest, read_table
+from cmkd.data.manifest.table import holds_pairs, read_table
 from cmkd.data.pack.card import FORMAT
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError
@@ -75,7 +75,7 @@ def open_data(
     folder = Path(text).expanduser()
     if (folder / "card.json").is_file():
         return Pack.open(folder, version)
-    if find_manifest(folder) is not None:
+    if holds_pairs(folder):
         options: dict[str, Any] = {
             "seed": seed,
             "allow_unlabeled": allow_unlabeled,
@@ -90,7 +90,7 @@ def open_data(
             lambda out: build(folder, out, workers=workers, progress=progress, **options),
         )
     if folder.exists():
-        raise CmkdError(f"{folder} is neither a pack (card.json) nor a folder with manifest.csv or manifest.parquet")
+        raise CmkdError(f"{folder} is neither a pack (card.json) nor a folder with manifest.csv or folders by class")
     if re.fullmatch(r"[\w-]+", text):
         raise unknown_name("data set", text, DATASETS)
     raise CmkdError(f"{text} does not exist: give a data set ({', '.join(DATASETS)}) or a folder")
@@ -213,7 +213,7 @@ def _stats(place: Path) -> list[tuple[str, int, int]]:
 
 def _manifest_stats(folder: Path, allow_unlabeled: bool) -> list[Any]:
     table = read_table(folder, allow_unlabeled=allow_unlabeled)
-    digest = checksum(table.path)
+    digest = checksum(table.path) if table.path.is_file() else ""
     files = (path for paths in table.files.values() for path in paths if path is not None)
     return [digest, *((str(path), (s := path.stat()).st_size, s.st_mtime_ns) for path in files)]
 

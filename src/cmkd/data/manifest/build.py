@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.data.manifest.readers import Cell, inspect, read
+from cmkd.data.manifest.readers import FileHeader, inspect, read
 from cmkd.data.manifest.resize import fit, fitted_shape
 from cmkd.data.manifest.table import Table, read_table
 from cmkd.data.pack.card import SPLITS, CardInfo
@@ -42,15 +42,17 @@ def build(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Pack:
-    """Make a pack from a folder with ``manifest.csv`` or ``manifest.parquet``.
+    """Make a pack from a folder with ``manifest.csv`` or ``manifest.parquet``, or with folders by class.
 
-    Columns: ``id``, ``label``, optional ``split`` (train, validation or val, test; empty cells are assigned) and
-    ``group`` (never in two splits), and one per modality with a path relative to the folder: PNG, JPEG, TIFF, GeoTIFF,
-    NPY or WAV. An empty cell is a missing modality. Everything that can be checked from the table and from the headers
-    of the files is checked before anything is written.
+    Columns of a manifest: ``id``, ``label``, optional ``split`` (train, validation or val, test; empty cells are
+    assigned) and ``group`` (never in two splits), and one per modality with a path relative to the folder: PNG, JPEG,
+    TIFF, GeoTIFF, NPY or WAV. An empty cell is a missing modality. Without a manifest, files named
+    ``MODALITY/CLASS/NAME.png`` or ``SPLIT/MODALITY/CLASS/NAME.png`` are paired by class and name
+    (`cmkd.data.manifest.folders`). Everything that can be checked from the table and from the headers of the files is
+    checked before anything is written.
 
     Args:
-        folder: with the manifest.
+        folder: with the manifest, or the folders by class.
         out: folder of the pack to make; it appears whole or not at all.
         seed: of the splits that are not given.
         allow_unlabeled: keep pairs without a label: they are -1 and take part in distillation alone. They are in the
@@ -86,7 +88,7 @@ def build(
             destination,
             CardInfo(
                 Path(folder).resolve().name,
-                title=f"made from {table.path.name}",
+                title="made from " + ("folders by class" if table.path.is_dir() else table.path.name),
                 rich=rich,
                 poor=poor,
                 co_registered=co_registered,
@@ -172,11 +174,11 @@ def _modality(
     if not rows:
         raise CmkdError(f"{table.path}: column '{name}' is empty: remove it")
     paths = [path for path in table.files[name] if path is not None]
-    first: Cell | None = None
-    for row, path, cell in zip(rows, paths, run(partial(inspect, kind=kind), paths), strict=True):
+    first: FileHeader | None = None
+    for row, path, header in zip(rows, paths, run(partial(inspect, kind=kind), paths), strict=True):
         if first is None:
-            first = cell
-        reason = _difference(first, cell, size)
+            first = header
+        reason = _difference(first, header, size)
         if reason:
             raise CmkdError(f"{table.line(row)}, {name}: {reason.format(path=path, other=paths[0], name=name)}")
     assert first is not None
@@ -184,19 +186,19 @@ def _modality(
     return Modality(name, first.kind, shape, first.dtype)
 
 
-def _difference(first: Cell, cell: Cell, size: tuple[int, ...] | None) -> str:
-    if cell.kind != first.kind:
-        return f"{{path}} is {cell.kind}, {{other}} is {first.kind}: name the kind, as in --kind {{name}}=image"
-    channels, expected = (c.shape[0] if c.kind == "image" else c.shape[-1] for c in (cell, first))
+def _difference(first: FileHeader, header: FileHeader, size: tuple[int, ...] | None) -> str:
+    if header.kind != first.kind:
+        return f"{{path}} is {header.kind}, {{other}} is {first.kind}: name the kind, as in --kind {{name}}=image"
+    channels, expected = (c.shape[0] if c.kind == "image" else c.shape[-1] for c in (header, first))
     if channels != expected:
         return f"{{path}} has {channels} channels, {{other}} has {expected}: convert them to one"
-    if cell.dtype != first.dtype:
-        return f"{{path}} holds {cell.dtype}, {{other}} holds {first.dtype}: convert them to one"
-    if cell.rate != first.rate:
-        return f"{{path}} has {cell.rate} samples a second, {{other}} has {first.rate}: resample them to one"
-    if size is None and cell.shape != first.shape:
-        axes = slice(1, None) if cell.kind == "image" else slice(0, -1)
-        ours, theirs = ("x".join(map(str, c.shape[axes])) for c in (cell, first))
+    if header.dtype != first.dtype:
+        return f"{{path}} holds {header.dtype}, {{other}} holds {first.dtype}: convert them to one"
+    if header.rate != first.rate:
+        return f"{{path}} has {header.rate} samples a second, {{other}} has {first.rate}: resample them to one"
+    if size is None and header.shape != first.shape:
+        axes = slice(1, None) if header.kind == "image" else slice(0, -1)
+        ours, theirs = ("x".join(map(str, c.shape[axes])) for c in (header, first))
         return f"{{path}} has size {ours}, {{other}} has {theirs}: choose one, as in --size {{name}}={theirs}"
     return ""
 

@@ -1,8 +1,8 @@
-"""Reading one cell of a manifest: an image, an array or a recording, its header first.
+"""Readers of one sample's file: header or content of an image, an array or a recording.
 
-PNG (also 16 bits a channel), JPEG, TIFF and GeoTIFF, NPY and WAV. Values are kept as they are, in the file's own units;
-64-bit floats become 32-bit ones, since nothing trains in 64. Orientation tags of cameras are not applied, because
-they would turn an image away from the modality it is co-registered with.
+They read PNG (also 16 bits per channel), JPEG, TIFF and GeoTIFF, NPY and WAV. Values stay in the file's own units;
+64-bit floats become 32-bit ones, since nothing trains in 64. Orientation tags of cameras are not applied, because they
+would turn an image away from the modality it is co-registered with.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from cmkd.types import DTYPES, Kind
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".wav")
 _PIL_CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "LA": 2, "CMYK": 3, "YCbCr": 3, "I;16": 1, "I": 1, "F": 1}
 _PIL_DTYPES = {"I;16": "uint16", "I": "int32", "F": "float32"}
-_WAV = threading.Lock()  # scipy speaks through warnings, whose filters are global to the process
+_WAV = threading.Lock()  # scipy warns, and the filters of warnings are global to the process
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What a file's header promises.
+class FileHeader:
+    """What a file holds, as far as its header says.
 
     Args:
         kind: how to read the array.
@@ -43,12 +43,12 @@ class Cell:
     rate: int = 0
 
 
-def inspect(path: Path, kind: Kind | None = None) -> Cell:
+def inspect(path: Path, kind: Kind | None = None) -> FileHeader:
     """Return what a file holds, from its header where the format has one.
 
     Args:
         path: the file.
-        kind: how to read it; unless given, pictures are images, recordings are series, and an array is a vector (one
+        kind: how to read it. By default pictures are images, recordings are series, and an array is a vector (one
             axis), an image of one channel (two), or an image whose channels are the smaller of the outer axes (three).
 
     Raises:
@@ -70,12 +70,12 @@ def read(path: Path, kind: Kind | None = None, *, finite: bool = True) -> NDArra
         CmkdError: the file is damaged or truncated, or has NaN or infinite values; the line names the file.
     """
     array = _guarded(path, _content)
-    cell = _as_kind(path, Cell(_natural(path, array.shape), array.shape, array.dtype.name), kind)
-    if cell.kind == "image" and array.ndim == 3 and _channels_last(path, array.shape):
+    header = _as_kind(path, FileHeader(_natural(path, array.shape), array.shape, array.dtype.name), kind)
+    if header.kind == "image" and array.ndim == 3 and _channels_last(path, array.shape):
         array = np.moveaxis(array, -1, 0)
-    array = np.ascontiguousarray(array.reshape(cell.shape), dtype=cell.dtype)
+    array = np.ascontiguousarray(array.reshape(header.shape), dtype=header.dtype)
     if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise CmkdError(f"{path} holds NaN or infinite values: fill them, or leave the cell empty")
+        raise CmkdError(f"{path} holds NaN or infinite values: fill them, or leave its cell of the manifest empty")
     return array
 
 
@@ -94,20 +94,20 @@ def _guarded(path: Path, reader: Any) -> Any:  # noqa: ANN401  # header and cont
         raise CmkdError(f"{path} cannot be read, it is truncated or damaged ({reason}): replace it") from error
 
 
-def _header(path: Path) -> Cell:
+def _header(path: Path) -> FileHeader:
     match path.suffix.lower():
         case ".png" | ".jpg" | ".jpeg":
             return _picture_header(path)
         case ".tif" | ".tiff":
             shape, dtype = _tiff(path, read=False)
-            return Cell("image", shape, dtype.name)
+            return FileHeader("image", shape, dtype.name)
         case ".wav":
             rate, values = _wav(path)
-            return Cell("series", values.shape, values.dtype.name, rate)
+            return FileHeader("series", values.shape, values.dtype.name, rate)
         case ".npy":
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-            return Cell(_natural(path, array.shape), array.shape, array.dtype.name)
-    raise CmkdError(f"{path} is none of {', '.join(SUFFIXES)}: convert it")
+            return FileHeader(_natural(path, array.shape), array.shape, array.dtype.name)
+    raise CmkdError(f"{path} has an unsupported file type; supported: {', '.join(SUFFIXES)}: convert it")
 
 
 def _content(path: Path) -> NDArray[Any]:
@@ -132,10 +132,10 @@ def _channels_last(path: Path, shape: tuple[int, ...]) -> bool:
     return path.suffix.lower() == ".npy" and shape[-1] < shape[0]
 
 
-def _as_kind(path: Path, cell: Cell, kind: Kind | None) -> Cell:
+def _as_kind(path: Path, header: FileHeader, kind: Kind | None) -> FileHeader:
     """Return the header read as `kind`, with the shape that the kind fixes and the dtype that is stored."""
-    shape, wanted = cell.shape, kind or cell.kind
-    if cell.dtype.startswith("complex"):
+    shape, wanted = header.shape, kind or header.kind
+    if header.dtype.startswith("complex"):
         raise CmkdError(f"{path} is complex: save its amplitude, or its real and imaginary parts as two channels")
     if not shape or 0 in shape:
         raise CmkdError(f"{path} is empty: its shape is {shape}")
@@ -147,25 +147,25 @@ def _as_kind(path: Path, cell: Cell, kind: Kind | None) -> Cell:
         shape = (*shape, 1)
     axes = {"image": 3, "vector": 1, "series": 2, "points": 2, "point_series": 3}[wanted]
     if len(shape) != axes:
-        raise CmkdError(f"{path} has shape {cell.shape}, which is no {wanted}: choose another kind for its column")
-    dtype = {"float64": "float32", "bool": "uint8"}.get(cell.dtype, cell.dtype)
+        raise CmkdError(f"{path} has shape {header.shape}, which does not fit the kind {wanted}: choose another kind")
+    dtype = {"float64": "float32", "bool": "uint8"}.get(header.dtype, header.dtype)
     if dtype not in DTYPES:
-        raise CmkdError(f"{path} holds {cell.dtype}, which cannot be stored: save it as one of {', '.join(DTYPES)}")
-    return replace(cell, kind=wanted, shape=shape, dtype=dtype)
+        raise CmkdError(f"{path} holds {header.dtype}, which cannot be stored: save it as one of {', '.join(DTYPES)}")
+    return replace(header, kind=wanted, shape=shape, dtype=dtype)
 
 
-def _picture_header(path: Path) -> Cell:
+def _picture_header(path: Path) -> FileHeader:
     from PIL import Image
 
     bits, color = _png_depth(path)
     if bits == 16 and color != 0:  # pillow would silently drop the lower 8 bits
         array = _picture(path)
-        return Cell("image", array.shape, array.dtype.name)
+        return FileHeader("image", array.shape, array.dtype.name)
     with Image.open(path) as image:
         mode, (width, height) = image.mode, image.size
     if mode not in _PIL_CHANNELS:
         raise CmkdError(f"{path} has the color mode {mode}: convert it to gray or RGB")
-    return Cell("image", (_PIL_CHANNELS[mode], height, width), _PIL_DTYPES.get(mode, "uint8"))
+    return FileHeader("image", (_PIL_CHANNELS[mode], height, width), _PIL_DTYPES.get(mode, "uint8"))
 
 
 def _picture(path: Path) -> NDArray[Any]:
@@ -208,10 +208,10 @@ def _tiff(path: Path, *, read: bool) -> Any:  # noqa: ANN401  # (shape, dtype) o
     with tifffile.TiffFile(path) as file:
         parts = [s for s in file.series if not (s.keyframe.is_reduced or s.keyframe.is_mask)] or file.series[:1]
         if len({(s.shape, s.axes, np.dtype(s.dtype)) for s in parts}) > 1 or (len(parts) > 1 and parts[0].ndim != 2):
-            raise CmkdError(f"{path} holds {len(parts)} pictures that are no bands of one: save one picture a file")
+            raise CmkdError(f"{path} holds {len(parts)} pictures that are not bands of one image: save one per file")
         for page in (page for s in parts for page in s.pages):
             blocks = zip(page.dataoffsets, page.databytecounts, strict=False) if page is not None else ()
-            if page is None or max((o + n for o, n in blocks), default=0) > size:  # it would be read as zeros
+            if page is None or max((o + n for o, n in blocks), default=0) > size:  # missing data is read as zeros
                 raise CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
         axes, dtype = parts[0].axes, np.dtype(parts[0].dtype)
         shape = tuple(int(n) for n in parts[0].shape)
@@ -233,13 +233,13 @@ def _tiff(path: Path, *, read: bool) -> Any:  # noqa: ANN401  # (shape, dtype) o
 
 
 def _check_tiff_chain(path: Path) -> None:
-    """Follow the directories of a TIFF to the last, since tifffile passes over one that is cut off."""
+    """Follow the directories of a TIFF to the last, since tifffile ignores one that is cut off."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(16)
         order = {b"II": "<", b"MM": ">"}.get(head[:2])
         if order is None or len(head) < 8:
-            raise CmkdError(f"{path} is truncated or no TIFF file: replace it")
+            raise CmkdError(f"{path} is truncated or not a TIFF file: replace it")
         big = struct.unpack(f"{order}H", head[2:4])[0] == 43
         count, entry, pointer = ("Q", 20, "Q") if big else ("H", 12, "I")
         (position,) = struct.unpack(f"{order}{pointer}", head[8:16] if big else head[4:8])
@@ -265,6 +265,6 @@ def _wav(path: Path) -> tuple[int, NDArray[Any]]:
     if head[:4] == b"RIFF" and len(head) == 12 and struct.unpack("<I", head[4:8])[0] + 8 > size:
         raise CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
     with _WAV, warnings.catch_warnings():
-        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks of tags that it skips
+        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # it warns of tags that it skips
         rate, values = wavfile.read(path)
     return int(rate), values[:, None] if values.ndim == 1 else values

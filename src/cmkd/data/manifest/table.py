@@ -1,4 +1,4 @@
-"""Reading and checking a manifest's table, before any of its files is opened."""
+"""Reading and checking the table of pairs, from a manifest or from folders by class, before any file is opened."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from cmkd.data.manifest.folders import list_folders
 from cmkd.data.manifest.readers import SUFFIXES
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.types import UNLABELED
@@ -17,10 +18,10 @@ _KNOWN = ("id", "label", "split", "group")
 
 @dataclass(frozen=True)
 class Table:
-    """A manifest whose cells are checked.
+    """A checked table of pairs.
 
     Args:
-        path: of the manifest.
+        path: the manifest, or the folder with folders by class.
         ids: of each pair.
         labels: class positions, -1 where there is none.
         classes: the class names, sorted, as numbers where all are.
@@ -39,6 +40,8 @@ class Table:
 
     def line(self, row: int) -> str:
         """Name a row as the user finds it: the header is line 1 of a CSV file."""
+        if self.path.is_dir():
+            return f"{self.path.name} pair '{self.ids[row]}'"
         return f"{self.path.name} line {row + 2}" if self.path.suffix == ".csv" else f"{self.path.name} row {row + 1}"
 
 
@@ -47,11 +50,18 @@ def find_manifest(folder: Path) -> Path | None:
     return next((p for p in (folder / "manifest.csv", folder / "manifest.parquet") if p.is_file()), None)
 
 
+def holds_pairs(folder: Path) -> bool:
+    """Whether `read_table` has something to read: a manifest, or folders that may be modalities."""
+    return find_manifest(folder) is not None or (
+        folder.is_dir() and any(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir())
+    )
+
+
 def read_table(folder: Path, *, allow_unlabeled: bool = False, allow_missing: bool = False) -> Table:
-    """Read and check the manifest in `folder`.
+    """Read and check the manifest in `folder`, or list its folders by class.
 
     Args:
-        folder: with ``manifest.csv`` or ``manifest.parquet``.
+        folder: with ``manifest.csv`` or ``manifest.parquet``, or as `cmkd.data.manifest.folders.list_folders` reads it.
         allow_unlabeled: keep pairs without a label.
         allow_missing: keep cells whose file does not exist.
 
@@ -59,10 +69,13 @@ def read_table(folder: Path, *, allow_unlabeled: bool = False, allow_missing: bo
         CmkdError: one line that names what is wrong and where.
     """
     path = find_manifest(folder)
-    if path is None:
-        what = "does not exist" if not folder.exists() else "has no manifest.csv or manifest.parquet"
+    if not holds_pairs(folder):
+        what = "has no manifest.csv or manifest.parquet" if folder.exists() else "does not exist"
         raise CmkdError(f"{folder} {what}: a manifest has the columns id, label and one per modality")
-    header, rows = _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
+    if path is None:
+        path, (header, rows) = folder, list_folders(folder)
+    else:
+        header, rows = _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
     _check_header(path, header, rows)
     column = {name: [row[k] for row in rows] for k, name in enumerate(header)}
     draft = Table(path, column["id"], [], [], column.get("split"), column.get("group"), {})

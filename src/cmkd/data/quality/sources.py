@@ -1,4 +1,4 @@
-"""What is checked: a folder with a manifest before it is built, or a pack; both read a cell at a time."""
+"""What is checked: a folder with a manifest or folders by class, or a pack; both are read one cell at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.readers import read
-from cmkd.data.manifest.table import find_manifest, read_table
+from cmkd.data.manifest.table import holds_pairs, read_table
 from cmkd.data.pack.pack import Pack
 from cmkd.data.split import ALIASES
 from cmkd.errors import CmkdError, unknown_name
@@ -159,9 +159,9 @@ def open_source(
         source = PackSource(Pack.open(place))
         source.co_registered = _declared(co_registered, source.modalities) if co_registered else source.co_registered
         return source
-    if find_manifest(place) is None:
+    if not holds_pairs(place):
         state = "is neither a pack nor a folder with manifest.csv" if place.exists() else "does not exist"
-        raise CmkdError(f"{place} {state}: give the folder of a pack, or one with a manifest")
+        raise CmkdError(f"{place} {state}: give the folder of a pack, or one with a manifest or folders by class")
     return FolderSource(place, kinds=kinds, co_registered=co_registered)
 
 

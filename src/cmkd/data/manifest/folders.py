@@ -1,0 +1,75 @@
+"""Pairs in folders by class, without a manifest: their listing as the table that a manifest would be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cmkd.data.manifest.readers import SUFFIXES
+from cmkd.data.pack.card import SPLITS
+from cmkd.data.split import ALIASES
+from cmkd.errors import CmkdError
+
+
+def list_folders(folder: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the header and rows of a manifest for files named ``MODALITY/CLASS/NAME.png``.
+
+    Files of one class and name, whatever their suffixes, are a pair; its id is ``CLASS/NAME``. A name that a modality
+    lacks is an empty cell. The folders may lie in folders called train, validation (or val) and test, which give the
+    splits; an id then begins with its split. Hidden files and folders are ignored.
+
+    Raises:
+        CmkdError: there is one modality alone, no pair, a misplaced or unsupported file, or one name twice in a class.
+
+    Example:
+        >>> import tempfile
+        >>> home = Path(tempfile.mkdtemp())
+        >>> for name in ("optical/tug/1.png", "optical/tug/2.png", "radar/tug/1.tif"):
+        ...     (home / name).parent.mkdir(parents=True, exist_ok=True)
+        ...     (home / name).touch()
+        >>> header, rows = list_folders(home)
+        >>> header, rows[0], rows[1]
+        (['id', 'label', 'split', 'optical', 'radar'],
+         ['tug/1', 'tug', '', 'optical/tug/1.png', 'radar/tug/1.tif'], ['tug/2', 'tug', '', 'optical/tug/2.png', ''])
+    """
+    top = _folders(folder)
+    splits = [home for home in top if home.name in (*SPLITS, *ALIASES)]
+    if splits and len(splits) < len(top):
+        other = next(home.name for home in top if home not in splits)
+        raise _wrong(folder, f"'{other}' may not be beside the split folder '{splits[0].name}'")
+    pairs: dict[tuple[str, str, str], dict[str, str]] = {}  # split, class, name -> modality -> file
+    for home in splits or [folder]:
+        for modality in _folders(home) if splits else top:
+            if stray := next((path for path in _visible(modality) if path.is_file()), None):
+                raise _wrong(folder, f"{stray.relative_to(folder)} is in no class folder")
+            for kind in _folders(modality):
+                for path in _visible(kind):
+                    cell = path.relative_to(folder).as_posix()
+                    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+                        raise _wrong(folder, f"{cell} is not a file of a supported type ({', '.join(SUFFIXES)})")
+                    cells = pairs.setdefault((home.name if splits else "", kind.name, path.stem), {})
+                    if cells.setdefault(modality.name, cell) != cell:
+                        raise _wrong(folder, f"{cells[modality.name]} and {cell} are one pair's: keep one of them")
+    modalities = sorted({modality for cells in pairs.values() for modality in cells})
+    if len(modalities) < 2:
+        raise _wrong(folder, f"it needs two modalities, found {modalities}")
+    if all(len(cells) == 1 for cells in pairs.values()):
+        first, second = (next(c[name] for c in pairs.values() if name in c) for name in modalities[:2])
+        raise _wrong(folder, f"it pairs nothing: {first} and {second} share no class and name with another modality")
+    rows = [
+        ["/".join(filter(None, place)), place[1], place[0], *(pairs[place].get(name, "") for name in modalities)]
+        for place in sorted(pairs)
+    ]
+    return ["id", "label", "split", *modalities], rows
+
+
+def _wrong(folder: Path, reason: str) -> CmkdError:
+    layout = "optical/CLASS/NAME.png and radar/CLASS/NAME.tif"
+    return CmkdError(f"{folder} has no manifest.csv or manifest.parquet, and as folders by class ({layout}) {reason}")
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _folders(home: Path) -> list[Path]:
+    return [path for path in _visible(home) if path.is_dir()]

@@ -1,0 +1,102 @@
+"""Pairs in folders by class, without a manifest: found by class and name, or refused in a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cmkd.cli import data as command
+from cmkd.data import Pack, build
+from cmkd.data.quality import open_source
+from cmkd.datasets import open_data
+from cmkd.errors import CmkdError
+
+
+def write(folder: Path, *names: str) -> Path:
+    generator = np.random.default_rng(0)
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".npy":
+            np.save(path, generator.normal(size=(1, 6, 5)).astype(np.float32))
+        elif path.suffix.lower() in (".png", ".jpg"):
+            Image.fromarray(generator.integers(0, 255, (6, 5, 3), dtype=np.uint8)).save(path)
+        else:
+            path.write_text("x")
+    return folder
+
+
+def ships(folder: Path, *, home: str = "", count: int = 12) -> Path:
+    names = [(kind, k) for kind in ("tanker", "tug") for k in range(count)]
+    write(folder, *(f"{home}optical/{kind}/{k:04d}.PNG" for kind, k in names))
+    return write(folder, *(f"{home}radar/{kind}/{k:04d}.npy" for kind, k in names))
+
+
+def test_names_pair_files_within_a_class(tmp_path: Path) -> None:
+    folder = ships(tmp_path / "ships")
+    (folder / "radar" / "tug" / "0003.npy").unlink()
+    write(folder, "radar/tug/.DS_Store", "README.txt", ".git/config")
+    pack = build(folder, tmp_path / "pack")
+    assert pack.classes == ("tanker", "tug") and list(pack.modalities) == ["optical", "radar"]
+    assert len(pack) == 24 and pack.card.title == "made from folders by class"
+    row = pack.index.set_index("id").loc["tug/0003"]
+    assert (row["label"], row["has_optical"], row["has_radar"]) == (1, True, False)
+    place = pack.index["id"].tolist().index("tanker/0007")
+    expected = np.load(folder / "radar" / "tanker" / "0007.npy")
+    np.testing.assert_array_equal(pack.array("radar")[place], expected)
+    assert set(pack.index["split"]) == {"train", "validation", "test"}
+
+
+def test_folders_of_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "ships"
+    for home, count in (("train/", 6), ("val/", 2), ("test/", 2)):
+        ships(folder, home=home, count=count)
+    pack = build(folder, tmp_path / "pack")
+    assert pack.index["split"].value_counts().to_dict() == {"train": 12, "validation": 4, "test": 4}
+    assert "val/tug/0001" in set(pack.index["id"])
+
+
+def test_every_command_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CMKD_CACHE", str(tmp_path / "cache"))
+    folder = ships(tmp_path / "ships")
+    assert open_data(folder).path == open_data(folder).path
+    before = open_data(folder).path
+    write(folder, "optical/tug/9999.png")
+    assert open_data(folder).path != before
+    assert len(open_source(folder).ids) == 25
+    command.main(["build", str(folder), "--out", str(tmp_path / "pack")])
+    assert len(Pack.open(tmp_path / "pack")) == 25
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["optical/tug/1.png", "optical/tug/1.jpg", "radar/tug/1.npy"], "/1.jpg and optical/tug/1.png are one pair's"),
+        (["optical/1.png", "radar/tug/1.npy"], r"optical/1.png is in no class folder"),
+        (["optical/tug/1.png", "optical/ferry/1.png"], r"needs two modalities, found \['optical'\]"),
+        (["optical/tug/1.png", "radar/tug/2.npy"], "pairs nothing: optical/tug/1.png and radar/tug/2.npy share no"),
+        (["optical/tug/1.bmp", "radar/tug/1.npy"], r"optical/tug/1.bmp is not a file of a supported type \(.png"),
+        (["optical/tug/more/1.png", "radar/tug/1.npy"], "optical/tug/more is not a file of"),
+        (["train/optical/tug/1.png", "radar/tug/1.npy"], "'radar' may not be beside the split folder 'train'"),
+        (["optical/tug/1.png", "radar/tug/1.npy"], "a classifier needs at least two classes"),
+        (["optical/a/1.png", "radar/a/1.npy", "optical/b/1.png", "x-ray/b/1.npy"], "modality 'x-ray' must be a word"),
+    ],
+)  # fmt: skip
+def test_what_is_ambiguous_is_refused(tmp_path: Path, names: list[str], says: str) -> None:
+    folder = write(tmp_path / "ships", *names)
+    with pytest.raises(CmkdError, match=says) as caught:
+        build(folder, tmp_path / "pack")
+    assert "\n" not in str(caught.value)
+
+
+def test_files_are_named_by_their_pair(tmp_path: Path) -> None:
+    folder = ships(tmp_path / "ships")
+    (folder / "radar" / "tug" / "0003.npy").unlink()
+    np.save(folder / "radar" / "tug" / "0003.npy", np.zeros((1, 3, 3), np.float32))
+    with pytest.raises(CmkdError, match=r"ships pair 'tug/0003', radar: .*0003.npy has size 3x3"):
+        build(folder, tmp_path / "pack")
