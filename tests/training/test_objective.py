@@ -98,3 +98,16 @@ def test_methods_add_their_terms_by_name(name: str) -> None:
     made = Objective(student, teacher=teacher, method=methods.create(name, student.spec, teacher.spec))
     _, terms = made(batch({"optical": [True] * 4, "radar": [True] * 4}, [0, 1, 2, 0]))
     assert {"cross_entropy", "kd"} <= set(terms)
+
+
+def test_a_teacher_that_trains_along_has_its_own_cross_entropy() -> None:
+    teacher = models.build("thin_resnet(width=4)", OPTICAL, classes=3)
+    student = models.build("thin_resnet(width=4)", RADAR, classes=3)
+    made = Objective(student, teacher=teacher, method=methods.create("c2kd", student.spec, teacher.spec))
+    given = batch({"optical": [True] * 4, "radar": [True] * 4}, [0, 1, -1, 0])
+    _, terms = made(given)
+    assert made.teacher is not None
+    expected = F.cross_entropy(made.teacher(given.inputs["optical"]).logits, given.target, ignore_index=-1)
+    torch.testing.assert_close(terms["teacher_cross_entropy"], expected)
+    terms["teacher_cross_entropy"].backward()
+    assert all(p.grad is not None for p in made.teacher.parameters())

@@ -8,21 +8,22 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 WARMUP = 3
-"""Our choice, with the decay: the best mean of five on held-out pairs of train and validation, and not shown to be
-above the last step's weights (`benchmarks/averaging.py`)."""
+"""Our choice, with the decay: the best mean of five on held-out pairs of train and validation. It is not significantly
+better than the last step's weights (`benchmarks/averaging.py`)."""
 
 
 class ModelEma(nn.Module):
-    """Exponential moving average of a model's weights and of its batch-norm statistics.
+    """Exponential moving average of a model's weights and batch-norm statistics.
 
-    After step ``t`` the average is ``d * average + (1 - d) * weights`` with ``d = min(decay, (1 + t) / (warmup + t))``:
-    early on it reaches back over a share of the steps so far, so that the weights a training began with are soon
-    forgotten and a training of few steps is not held back. No random numbers, and no waiting for the device.
+    At step ``t = 0, 1, ...`` the average becomes ``d * average + (1 - d) * weights`` with
+    ``d = min(decay, (1 + t) / (warmup + t))``. Early on it covers a fraction of the steps so far, so the initial
+    weights are soon forgotten and short trainings are not held back. It draws no random numbers and never waits for
+    the GPU.
 
     Args:
-        source: whose weights to follow; it is copied.
+        source: the model to average; it is copied.
         decay: the largest ``d``, from 0 to below 1.
-        warmup: how soon the start is forgotten: of it ``6 / ((t + 2)(t + 3))`` is left after step ``t`` where it is 3.
+        warmup: how slowly ``d`` rises; with 3, ``2 / ((t + 2)(t + 3))`` of the initial weights remain after step ``t``.
 
     Example:
         >>> import torch
@@ -41,7 +42,12 @@ class ModelEma(nn.Module):
         self.model = copy.deepcopy(source).requires_grad_(False)
 
     def update(self, source: nn.Module, step: int) -> None:
-        """Follow one step, the `step`-th."""
+        """Average the weights after a step.
+
+        Args:
+            source: the model that took the step.
+            step: its number, from 0.
+        """
         mine, theirs = self.model.state_dict(), source.state_dict()
         floating = [name for name, value in mine.items() if value.is_floating_point()]
         decay = min(self.decay, (1 + step) / (self.warmup + step))

@@ -1,0 +1,98 @@
+"""Two real processes: what each receives, that they minimize the loss of one process, and how they fail."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from cmkd import methods, models
+from cmkd.errors import CmkdError
+from cmkd.training.launch import launch
+from cmkd.training.objective import Objective
+from cmkd.types import Batch, Modality
+
+RICH, POOR = (Modality(name, "vector", (4,), "float32", (0.0,) * 4, (1.0,) * 4) for name in ("rich", "poor"))
+SHARES = (range(0, 5), range(5, 8))
+
+
+def objective() -> Objective:
+    """Build an objective without batch statistics, which would need `synchronize_batch_norm`."""
+    torch.manual_seed(0)
+    teacher, student = (models.build("mlp(width=8)", modality, classes=3) for modality in (RICH, POOR))
+    method = methods.create("kd", student.spec, teacher.spec)
+    return Objective(student, teacher=teacher, method=method, always_paired=False).eval()
+
+
+def batch() -> Batch:
+    """Return eight pairs: three labels in the first share and one in the second, where no pair is complete."""
+    generator = torch.Generator().manual_seed(1)
+    inputs = {name: torch.randn(8, 4, generator=generator) for name in ("rich", "poor")}
+    present = {"rich": torch.tensor([True] * 5 + [False] * 3), "poor": torch.ones(8, dtype=torch.bool)}
+    return Batch(inputs, torch.tensor([0, 1, 2, -1, -1, 1, -1, -1]), torch.arange(8), present)
+
+
+def gradients(made: Objective, given: Batch) -> dict[str, Tensor]:
+    _, terms = made(given)
+    terms["cross_entropy"].backward()
+    found = {name: p.grad for name, p in made.named_parameters() if p.grad is not None}
+    return found | {"no_pairs": torch.tensor("no_pairs" in terms)}
+
+
+def work(made: Objective, folder: Path) -> None:
+    torch.set_num_threads(1)
+    rank = int(os.environ["LOCAL_RANK"])
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    found = gradients(made, batch().select(torch.tensor(SHARES[rank])))
+    dist.barrier()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.fill_(rank)
+    dist.barrier()
+    own = torch.tensor(all(bool((p == rank).all()) for p in made.parameters()))
+    torch.save(found | {"own": own}, folder / f"{rank}.pt")
+    dist.barrier()
+    if rank == 1:
+        raise CmkdError("the second process gives up")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
+    folder = tmp_path_factory.mktemp("two")
+    with pytest.raises(CmkdError, match=r"^the second process gives up$"):
+        launch(work, objective(), folder, devices=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_the_cross_entropy_is_the_mean_over_the_labels_of_all_processes(found: list[dict[str, Tensor]]) -> None:
+    expected = gradients(objective(), batch())
+    for name in expected.keys() - {"no_pairs"}:
+        torch.testing.assert_close(torch.stack([f[name] for f in found]).mean(0), expected[name])
+
+
+def test_no_process_uses_a_method_that_another_has_no_pairs_for(found: list[dict[str, Tensor]]) -> None:
+    assert all(f["no_pairs"] for f in found) and not gradients(objective(), batch())["no_pairs"]
+
+
+def test_each_process_has_weights_of_its_own(found: list[dict[str, Tensor]]) -> None:
+    assert all(f["own"] for f in found)
+
+
+def test_one_device_and_a_process_of_a_launcher_train_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    launch(lambda *given: calls.append(given), nn.Identity(), 1, devices=1)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    launch(lambda *given: calls.append(given), nn.Identity(), 2, devices=2)
+    assert len(calls) == 2
+
+
+def test_what_cannot_be_pickled_is_refused_before_a_process_starts() -> None:
+    class Local:
+        pass
+
+    with pytest.raises(CmkdError, match=r"cannot send Local to 2 processes \(.*\); define its classes"):
+        launch(work, nn.Identity(), Local(), devices=2)

@@ -1,0 +1,184 @@
+"""Each step of a training: its pairs, its learning rate, what decays, and what follows it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from cmkd import methods, models
+from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
+from cmkd.data.pack.pack import Pack
+from cmkd.errors import CmkdError
+from cmkd.training import module as training_module
+from cmkd.training.ema import WARMUP
+from cmkd.training.fit import TrainingJob, fit
+from cmkd.training.module import DistillationModule
+
+STEPS = 4  # in an epoch, of 256 pairs each
+NO_AUGMENTATION = AugmentationConfig(flip=False, shift=0.0, rotate=0.0, scale=0.0, noise=0.0, drop=0.0)
+
+
+class Recorder(Callback):
+    """Keeps each step's learning rates, pairs and weights."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.pairs: list[list[int]] = []
+        self.weights: list[Tensor] = []
+        self.average: Tensor | None = None
+
+    def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        if not self.weights:
+            self.weights.append(weights(module.objective.model))
+        (optimizer,) = trainer.optimizers
+        self.rates.append(optimizer.param_groups[0]["lr"])
+        self.pairs.append(batch.index.tolist())
+
+    def on_train_batch_end(self, trainer: Trainer, module: Any, *_: object) -> None:  # noqa: ANN401
+        self.weights.append(weights(module.objective.model))
+        self.average = weights(module.average.model) if module.average else None
+
+
+def weights(model: torch.nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()]).double()
+
+
+def job(folder: Path, pack: Pack, *, method: str = "kd", epochs: int = 5) -> TrainingJob:
+    torch.manual_seed(0)
+    teacher = models.build("thin_resnet(width=4)", pack.modalities["optical"], classes=10).eval()
+    student = models.build("thin_resnet(width=4)", pack.modalities["degraded"], classes=10)
+    made = methods.create(method, student.spec, teacher.spec)
+    return TrainingJob(folder, pack, student, "thin_resnet(width=4)", epochs, 0, teacher=teacher, method=made)
+
+
+def recorded(made: TrainingJob, optimizer: OptimizerConfig) -> Recorder:
+    settings = TrainerConfig(batch_size=256, accelerator="cpu", logger="none", progress="none")
+    recorder = Recorder()
+    fit(made, optimizer, NO_AUGMENTATION, settings, callbacks=[recorder])
+    return recorder
+
+
+def built(made: TrainingJob, **optimizer: object) -> DistillationModule:
+    return DistillationModule(made, OptimizerConfig(**optimizer), NO_AUGMENTATION, batch_size=256)  # type: ignore[arg-type]
+
+
+def test_rates_rise_linearly_and_fall_as_a_cosine_and_the_average_follows_each_step(
+    tmp_path: Path, digits: Pack
+) -> None:
+    found = recorded(job(tmp_path, digits), OptimizerConfig(learning_rate=1e-3, warmup=0.25, ema=0.9))
+    peak = 1e-3 * math.sqrt(256 / 128)
+    rising = [peak * (step + 1) / 5 for step in range(5)]
+    falling = [peak * (1 + math.cos(math.pi * step / 15)) / 2 for step in range(15)]
+    assert found.rates == pytest.approx([*rising, *falling])
+    average = found.weights[0]
+    for step, value in enumerate(found.weights[1:]):
+        decay = min(0.9, (1 + step) / (WARMUP + step))
+        average = decay * average + (1 - decay) * value
+    assert found.average is not None
+    torch.testing.assert_close(found.average, average, rtol=1e-5, atol=1e-6)
+
+
+def test_each_epoch_has_an_order_of_its_own_over_the_training_pairs(tmp_path: Path, digits: Pack) -> None:
+    made = job(tmp_path, digits, epochs=2)
+    found, loader = recorded(made, OptimizerConfig()), made.loader("train", 256)
+    order = [i for step in found.pairs for i in step]
+    expected = [loader.order(epoch)[: STEPS * 256] for epoch in (0, 1)]
+    assert order == np.concatenate(expected).tolist()
+    assert not np.array_equal(*expected) and set(order) <= set(digits.rows("train"))
+
+
+def test_each_epoch_is_a_view_of_its_own(tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    views: list[tuple[int, int]] = []
+
+    def seen(batch: object, *_: object, seed: int, view: int, **__: object) -> object:
+        views.append((seed, view))
+        return batch
+
+    monkeypatch.setattr(training_module, "augment", seen)
+    made = job(tmp_path, digits, epochs=2)
+    made.seed = 3
+    recorded(made, OptimizerConfig())
+    assert views == [(3, 0)] * STEPS + [(3, 1)] * STEPS
+
+
+def test_gradients_are_clipped(tmp_path: Path, digits: Pack) -> None:
+    plain = OptimizerConfig("sgd", learning_rate=1.0, momentum=0.0, weight_decay=0.0, clip_norm=1e-3, ema=0.0)
+    found = recorded(job(tmp_path, digits, method="none", epochs=1), plain)
+    for before, after, rate in zip(found.weights[:-1], found.weights[1:], found.rates, strict=True):
+        # up to a step's rounding in float32 of weights near 1
+        assert float((after - before).norm()) == pytest.approx(rate * 1e-3, rel=1e-2, abs=1e-5)
+
+
+def test_weights_alone_decay(tmp_path: Path, digits: Pack) -> None:
+    module = built(job(tmp_path, digits), weight_decay=0.3)
+    decays = {
+        id(p): g["weight_decay"] for g in module.configure_optimizers()["optimizer"].param_groups for p in g["params"]
+    }
+    names = {name: decays[id(p)] for name, p in module.objective.named_parameters()}
+    assert {decay for name, decay in names.items() if name.endswith("bias")} == {0.0}
+    norms = [m for m in module.objective.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms and {decays[id(norm.weight)] for norm in norms} == {0.0}
+    others = {id(m.weight) for m in module.objective.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)}
+    assert {decays[each] for each in others} == {0.3} and len(others) + 3 * len(norms) - len(norms) < len(decays)
+
+
+def test_momentum_is_nesterovs(tmp_path: Path, digits: Pack) -> None:
+    (group, *_) = (
+        built(job(tmp_path, digits), name="sgd", momentum=0.7).configure_optimizers()["optimizer"].param_groups
+    )
+    assert group["momentum"] == 0.7 and group["nesterov"]
+
+
+def test_labels_are_smoothed_as_asked(tmp_path: Path, digits: Pack) -> None:
+    made = job(tmp_path, digits)
+    batch = digits.batch(digits.rows("train")[:32], made.modalities)
+    output, terms = built(made, label_smoothing=0.3).objective(batch)
+    expected = F.cross_entropy(output.logits, batch.target, label_smoothing=0.3)
+    torch.testing.assert_close(terms["cross_entropy"], expected)
+
+
+def test_models_are_chosen_on_validation_pairs(tmp_path: Path, digits: Pack) -> None:
+    np.testing.assert_array_equal(built(job(tmp_path, digits)).val_dataloader().rows, digits.rows("validation"))
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_split_without_pairs_is_one_clear_line(
+    split: str, tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, rows = job(tmp_path, digits), digits.rows
+    monkeypatch.setattr(digits, "rows", lambda name, **options: rows(name, **options)[: 0 if name == split else None])
+    with pytest.raises(CmkdError, match=f"no {split} pair has the modality 'degraded'"):
+        recorded(made, OptimizerConfig())
+
+
+def test_callbacks_run_in_order_before_the_files_of_an_epoch_are_written(tmp_path: Path, digits: Pack) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    class Notes(Callback):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: object) -> None:
+            seen.append((self.name, (tmp_path / "best.safetensors").exists()))
+
+    settings = TrainerConfig(batch_size=256, accelerator="cpu", logger="none", progress="none")
+    fit(
+        job(tmp_path, digits, epochs=1),
+        OptimizerConfig(),
+        NO_AUGMENTATION,
+        settings,
+        callbacks=[Notes("a"), Notes("b")],
+    )
+    assert seen == [("a", False), ("b", False)]
+    with pytest.raises(CmkdError, match="cannot send Notes to 2 processes"):
+        two = TrainerConfig(batch_size=256, accelerator="cpu", devices=2, logger="none", progress="none")
+        fit(job(tmp_path / "2", digits), OptimizerConfig(), NO_AUGMENTATION, two, callbacks=[Notes("a")])
