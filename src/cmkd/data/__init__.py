@@ -1,6 +1,7 @@
 """Paired data: packs, manifests, pairing and quality. It names no data set; those are in `cmkd.datasets`."""
 
 from cmkd.data.manifest import append, build
+from cmkd.data.map_style import from_dataset
 from cmkd.data.pack import SPLITS, Card, CardInfo, Pack, PackExistsError, PackWriter, Version
 from cmkd.data.split import assign_splits
 from cmkd.types import Kind, Modality
@@ -18,4 +19,5 @@ __all__ = [
     "append",
     "assign_splits",
     "build",
+    "from_dataset",
 ]

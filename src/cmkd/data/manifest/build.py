@@ -77,7 +77,7 @@ def build(
         if name not in table.files:
             raise unknown_name("modality", name, table.files)
     splits, record = assign_splits(table.labels, table.groups, table.splits, seed=seed)
-    _warn_of_empty_classes(table, splits)
+    warn_of_empty_classes(table.labels, table.classes, splits)
     for name, paths in table.files.items():
         if not any(path is not None and split == "train" for path, split in zip(paths, splits, strict=True)):
             raise CmkdError(f"modality '{name}' is missing from every train pair: remove its column or give some")
@@ -239,12 +239,13 @@ def _load(modality: Modality, path: Path | None) -> NDArray[Any]:
     return array
 
 
-def _warn_of_empty_classes(table: Table, splits: Sequence[str]) -> None:
+def warn_of_empty_classes(labels: Sequence[int], classes: Sequence[str], splits: Sequence[str]) -> None:
+    """Warn of splits that have no pair of some class."""
     for split in SPLITS:
-        found = {label for label, s in zip(table.labels, splits, strict=True) if s == split}
-        lost = [name for position, name in enumerate(table.classes) if position not in found]
+        found = {label for label, s in zip(labels, splits, strict=True) if s == split}
+        lost = [name for position, name in enumerate(classes) if position not in found]
         if lost:
             warnings.warn(
-                f"the {split} split has no pair of {len(lost)} of {len(table.classes)} classes, such as '{lost[0]}'",
+                f"the {split} split has no pair of {len(lost)} of {len(classes)} classes, such as '{lost[0]}'",
                 stacklevel=3,
             )

@@ -12,13 +12,16 @@ import threading
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.errors import CmkdError
 from cmkd.types import DTYPES, Kind
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".wav")
 _PIL_CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "LA": 2, "CMYK": 3, "YCbCr": 3, "I;16": 1, "I": 1, "F": 1}
@@ -55,7 +58,7 @@ def inspect(path: Path, kind: Kind | None = None) -> FileHeader:
         CmkdError: the file is damaged or truncated, or holds something that cannot be used; the line names the file.
     """
     found = _guarded(path, _header)
-    return _as_kind(path, found, kind)
+    return as_kind(path, found, kind, channels_last=_channels_last(path, found.shape))
 
 
 def read(path: Path, kind: Kind | None = None, *, finite: bool = True) -> NDArray[Any]:
@@ -70,8 +73,10 @@ def read(path: Path, kind: Kind | None = None, *, finite: bool = True) -> NDArra
         CmkdError: the file is damaged or truncated, or has NaN or infinite values; the line names the file.
     """
     array = _guarded(path, _content)
-    header = _as_kind(path, FileHeader(_natural(path, array.shape), array.shape, array.dtype.name), kind)
-    if header.kind == "image" and array.ndim == 3 and _channels_last(path, array.shape):
+    last = _channels_last(path, array.shape)
+    header = FileHeader(_natural(path, array.shape), array.shape, array.dtype.name)
+    header = as_kind(path, header, kind, channels_last=last)
+    if header.kind == "image" and last:
         array = np.moveaxis(array, -1, 0)
     array = np.ascontiguousarray(array.reshape(header.shape), dtype=header.dtype)
     if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -129,17 +134,27 @@ def _natural(path: Path, shape: tuple[int, ...]) -> Kind:
 
 
 def _channels_last(path: Path, shape: tuple[int, ...]) -> bool:
-    return path.suffix.lower() == ".npy" and shape[-1] < shape[0]
+    return path.suffix.lower() == ".npy" and len(shape) == 3 and shape[-1] < shape[0]
 
 
-def _as_kind(path: Path, header: FileHeader, kind: Kind | None) -> FileHeader:
-    """Return the header read as `kind`, with the shape that the kind fixes and the dtype that is stored."""
+def as_kind(where: object, header: FileHeader, kind: Kind | None, *, channels_last: bool = False) -> FileHeader:
+    """Return a header with the shape that the kind fixes and the dtype that is stored.
+
+    Args:
+        where: the file, or what else is read, for messages.
+        header: kind, shape and dtype as found.
+        kind: the kind to read it as; by default the header's own.
+        channels_last: whether an image's channels are its last axis.
+
+    Raises:
+        CmkdError: the shape does not fit the kind, or the dtype cannot be stored.
+    """
     shape, wanted = header.shape, kind or header.kind
     if header.dtype.startswith("complex"):
-        raise CmkdError(f"{path} is complex: save its amplitude, or its real and imaginary parts as two channels")
+        raise CmkdError(f"{where} is complex: save its amplitude, or its real and imaginary parts as two channels")
     if not shape or 0 in shape:
-        raise CmkdError(f"{path} is empty: its shape is {shape}")
-    if wanted == "image" and len(shape) == 3 and _channels_last(path, shape):
+        raise CmkdError(f"{where} is empty: its shape is {shape}")
+    if wanted == "image" and channels_last:
         shape = (shape[2], shape[0], shape[1])
     if wanted == "image" and len(shape) == 2:
         shape = (1, *shape)
@@ -147,10 +162,10 @@ def _as_kind(path: Path, header: FileHeader, kind: Kind | None) -> FileHeader:
         shape = (*shape, 1)
     axes = {"image": 3, "vector": 1, "series": 2, "points": 2, "point_series": 3}[wanted]
     if len(shape) != axes:
-        raise CmkdError(f"{path} has shape {header.shape}, which does not fit the kind {wanted}: choose another kind")
+        raise CmkdError(f"{where} has shape {header.shape}, which does not fit the kind {wanted}: choose another kind")
     dtype = {"float64": "float32", "bool": "uint8"}.get(header.dtype, header.dtype)
     if dtype not in DTYPES:
-        raise CmkdError(f"{path} holds {header.dtype}, which cannot be stored: save it as one of {', '.join(DTYPES)}")
+        raise CmkdError(f"{where} holds {header.dtype}, which cannot be stored: save it as one of {', '.join(DTYPES)}")
     return replace(header, kind=wanted, shape=shape, dtype=dtype)
 
 
@@ -181,12 +196,13 @@ def _picture(path: Path) -> NDArray[Any]:
         image.load()
         if image.format == "PNG" and b"IEND" not in path.read_bytes():  # pillow does without the end
             raise CmkdError(f"{path} is truncated: it has no end; replace it")
-        if image.mode in ("P", "CMYK", "YCbCr"):
-            array = np.asarray(image.convert("RGB"))
-        elif image.mode == "1":
-            array = np.asarray(image.convert("L"))
-        else:
-            array = np.asarray(image)
+        return picture_array(image)
+
+
+def picture_array(image: Image.Image) -> NDArray[Any]:
+    """Return a picture's pixels ``(channels, height, width)``; palettes, CMYK and YCbCr become RGB."""
+    modes = {"P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "1": "L"}
+    array = np.asarray(image.convert(modes[image.mode]) if image.mode in modes else image)
     return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
 
 

@@ -1,0 +1,233 @@
+"""A map-style data set of one's own, such as a `torch.utils.data.Dataset` of dicts, as a pack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cmkd.data.manifest.build import Progress, warn_of_empty_classes
+from cmkd.data.manifest.readers import FileHeader, as_kind, picture_array
+from cmkd.data.pack.card import CardInfo
+from cmkd.data.pack.pack import Pack
+from cmkd.data.pack.writer import PackExistsError, PackWriter
+from cmkd.data.split import assign_splits
+from cmkd.errors import CmkdError, unknown_name
+from cmkd.io import CHUNK_BYTES
+from cmkd.types import UNLABELED, Kind, Modality
+
+
+class MapStyle(Protocol):
+    """What `from_dataset` reads: items by position, each a dict."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...  # noqa: ANN401  # checked item by item
+
+
+def from_dataset(
+    dataset: MapStyle,
+    out: Path | str,
+    *,
+    label: str = "label",
+    modalities: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    id: str = "id",
+    split: str = "split",
+    group: str = "group",
+    kinds: Mapping[str, Kind] | None = None,
+    info: CardInfo | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Pack:
+    """Make a pack from a map-style data set whose items are dicts.
+
+    An item holds one array, tensor or PIL image per modality (None or no entry where the pair lacks it), a label, and
+    optionally ``id``, ``split`` and ``group``. Images are ``(channels, height, width)``. Every item is read twice, for
+    labels and shapes first and then for values, in constant memory.
+
+    Args:
+        dataset: with ``len(dataset)`` and ``dataset[index]``.
+        out: folder of the pack to make; it appears whole or not at all.
+        label: key of the label: a string, a whole number, or None (also -1 or no entry) for an unlabeled pair.
+        modalities: keys of the modalities; by default all that hold an array, tensor or image in some item.
+        classes: names of the classes, of which a numeric label is the position; by default ``dataset.classes`` where
+            the labels are numbers, else the labels that occur.
+        id: key of the id; by default, the position in the data set.
+        split: key of the split (train, validation or val, test); items without one are assigned by class and group.
+        group: key of the group, whose pairs stay in one split.
+        kinds: modality -> kind. By default an array of one axis is a vector, one of two or three an image.
+        info: what the card says; by default the name of the data set's class alone.
+        seed: of the splits that are not given.
+        progress: called as pairs are written.
+
+    Raises:
+        CmkdError: one line that names the item that is wrong. Nothing half-built remains.
+
+    Example:
+        >>> import tempfile
+        >>> class Mine:
+        ...     def __len__(self):
+        ...         return 40
+        ...     def __getitem__(self, index):
+        ...         image = torch.full((3, 8, 8), index, dtype=torch.uint8)
+        ...         return {"optical": image, "radar": image[:1] / 2, "label": "tug" if index % 2 else "ferry"}
+        >>> from_dataset(Mine(), Path(tempfile.mkdtemp()) / "pack")
+        Pack(Mine v1: 40 pairs, 2 classes; optical image (3, 8, 8) uint8, radar image (1, 8, 8) float32)
+    """
+    destination = Path(out)
+    if destination.exists():
+        raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
+    keys = {"label": label, "id": id, "split": split, "group": group}
+    survey = _Survey(keys, None if modalities is None else list(modalities), kinds or {})
+    for index, item in _items(dataset):
+        survey.look(index, item)
+    if all(value is None for value in survey.labels):
+        raise CmkdError(f"no item has a label under '{label}': its keys are {', '.join(survey.keys_seen)}")
+    known = classes if classes is not None else getattr(dataset, "classes", None)
+    names, labels = _classes(survey.labels, known, given=classes is not None)
+    for name in kinds or {}:
+        if name not in survey.found:
+            raise unknown_name("modality", name, survey.found)
+    if missing := next((name for name in modalities or () if name not in survey.found), None):
+        raise CmkdError(f"no item has the modality '{missing}': its keys are {', '.join(survey.keys_seen)}")
+    if not survey.found:
+        raise CmkdError(f"no item holds an array, tensor or image: its keys are {', '.join(survey.keys_seen)}")
+    groups = survey.groups if any(survey.groups) else None
+    splits, record = assign_splits(labels, groups, survey.splits if any(survey.splits) else None, seed=seed)
+    warn_of_empty_classes(labels, names, splits)
+    forms = {name: survey.found[name][1] for name in modalities or survey.found}
+    sensors = [Modality(name, form.kind, form.shape, form.dtype) for name, form in forms.items()]
+    step = max(1, min(1024, CHUNK_BYTES // sum(sensor.row_bytes for sensor in sensors)))
+    about = info or CardInfo(type(dataset).__name__)
+    with PackWriter(destination, about, classes=names, modalities=sensors, split=record) as writer:
+        chunk: list[dict[str, NDArray[Any] | None]] = []
+        for index, item in _items(dataset):
+            chunk.append({sensor.name: survey.value(index, item, sensor.name) for sensor in sensors})
+            if len(chunk) == step or index + 1 == len(labels):
+                rows = slice(index + 1 - len(chunk), index + 1)
+                arrays = {
+                    s.name: np.stack([np.zeros(s.shape, s.dtype) if (v := c[s.name]) is None else v for c in chunk])
+                    for s in sensors
+                }
+                present = {s.name: np.array([c[s.name] is not None for c in chunk]) for s in sensors}
+                writer.add(survey.ids[rows], labels[rows], splits[rows], groups and groups[rows], arrays, present)
+                chunk = []
+                if progress is not None:
+                    progress(index + 1, len(labels))
+    return Pack.open(destination)
+
+
+@dataclass
+class _Survey:
+    """The first look at every item: everything but the values, which may not fit into memory."""
+
+    keys: Mapping[str, str]
+    modalities: list[str] | None
+    kinds: Mapping[str, Kind]
+    found: dict[str, tuple[int, FileHeader]] = field(default_factory=dict)  # modality -> first item with it, its form
+    keys_seen: dict[str, None] = field(default_factory=dict)
+    labels: list[int | str | None] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+
+    def look(self, index: int, item: Mapping[str, Any]) -> None:
+        self.keys_seen |= dict.fromkeys(map(str, item))
+        self.labels.append(_label(index, item.get(self.keys["label"])))
+        name = item.get(self.keys["id"])
+        self.ids.append(f"{index:06d}" if name is None else str(name))
+        for what, values in (("split", self.splits), ("group", self.groups)):
+            value = item.get(self.keys[what])
+            values.append("" if value is None else str(value))
+        reserved = self.keys.values()
+        for name in self.modalities or (key for key in item if isinstance(key, str) and key not in reserved):
+            self.value(index, item, name)
+
+    def value(self, index: int, item: Mapping[str, Any], name: str) -> NDArray[Any] | None:
+        """Return a modality's array in the form it has in the first item that has it, or None."""
+        array = _array(item.get(name))
+        if array is None:
+            if item.get(name) is not None and (self.modalities is not None or name in self.found):
+                raise CmkdError(f"item {index}: '{name}' is a {type(item[name]).__name__}, not an array or image")
+            return None
+        where, kind = f"item {index}: '{name}'", self.kinds.get(name)
+        shape = array.shape
+        if kind is None and len(shape) == 3 and shape[2] in (1, 3, 4) and min(shape[:2]) >= 8:
+            raise CmkdError(
+                f"{where} has shape {shape}, which looks like channels last: return (channels, height, width), or "
+                f'state kinds={{"{name}": "image"}} if it does'
+            )
+        natural: Kind = "vector" if len(shape) == 1 else "image"
+        header = as_kind(where, FileHeader(natural, shape, array.dtype.name), kind)
+        first, expected = self.found.setdefault(name, (index, header))
+        if header != expected:
+            forms = (f"{h.kind} {h.shape} {h.dtype}" for h in (header, expected))
+            raise CmkdError(f"{where} is {next(forms)}, of item {first} it is {next(forms)}: make them one")
+        return array.reshape(header.shape).astype(header.dtype, copy=False)
+
+
+def _items(dataset: MapStyle) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    try:
+        count = len(dataset)
+    except TypeError:
+        raise CmkdError(f"{type(dataset).__name__} has no length: a map-style data set is needed") from None
+    for index in range(count):
+        try:
+            item = dataset[index]
+        except Exception as error:
+            raise CmkdError(f"item {index} cannot be read ({type(error).__name__}: {error})") from error
+        if not isinstance(item, Mapping):
+            kind = type(item).__name__
+            raise CmkdError(f"item {index} is a {kind}: return a dict of modality name -> array, with 'label'")
+        yield index, item
+    if not count:
+        raise CmkdError(f"{type(dataset).__name__} is empty: a pack needs at least one pair")
+
+
+def _array(value: object) -> NDArray[Any] | None:
+    """Return an array, tensor or PIL image as an array; None for anything else and for scalars."""
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu()
+        value = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+    elif hasattr(value, "convert") and hasattr(value, "mode"):  # a PIL image, without importing PIL
+        value = picture_array(value)  # type: ignore[arg-type]
+    elif not isinstance(value, np.ndarray) and hasattr(value, "__array__"):
+        value = np.asarray(value)
+    return value if isinstance(value, np.ndarray) and value.ndim else None
+
+
+def _label(index: int, value: object) -> int | str | None:
+    if isinstance(value, Tensor | np.ndarray | np.generic) and np.ndim(value) == 0:
+        value = value.item()
+    if value is None or isinstance(value, str):
+        return value or None
+    if isinstance(value, int) and value >= UNLABELED:
+        return int(value) if value != UNLABELED else None
+    raise CmkdError(f"item {index}: the label {value!r} is neither a string nor a whole number from 0")
+
+
+def _classes(
+    labels: Sequence[int | str | None], known: Sequence[str] | None, *, given: bool
+) -> tuple[list[str], list[int]]:
+    """Return the names of the classes, and each label as a position in them."""
+    numbers = [label for label in labels if isinstance(label, int)]
+    texts = [label for label in labels if isinstance(label, str)]
+    if numbers and texts:
+        raise CmkdError(f"labels are strings and numbers, such as '{texts[0]}' and {numbers[0]}: use one of them")
+    if known is None or (texts and not given):
+        values: Sequence[int | str] = sorted(set(numbers)) or sorted(set(texts))
+        names = [str(value) for value in values]
+    else:
+        names, values = list(known), range(len(known)) if numbers else known
+    position = {value: place for place, value in enumerate(values)}
+    wrong = next((index for index, label in enumerate(labels) if label is not None and label not in position), None)
+    if wrong is not None:
+        raise CmkdError(f"item {wrong}: the label {labels[wrong]!r} is outside the {len(names)} classes {names}")
+    return names, [UNLABELED if label is None else position[label] for label in labels]
