@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from cmkd.errors import CmkdError
+
+if TYPE_CHECKING:  # torch takes seconds to import, and showing a pack does without it
+    import torch
+    from torch import Tensor
 
 UNLABELED = -1
 """The target of a pair without a label: it takes part in the distillation terms and not in the cross-entropy."""
@@ -29,6 +31,7 @@ class Batch:
         present: modality name -> ``(batch,)`` bool, whether the pair has that modality.
 
     Example:
+        >>> import torch
         >>> batch = Batch({"radar": torch.zeros(2, 1, 8, 8)}, torch.tensor([0, -1]), torch.tensor([5, 7]))
         >>> len(batch), batch.labeled.tolist(), batch.present["radar"].tolist()
         (2, [True, False], [True, True])
@@ -41,6 +44,8 @@ class Batch:
 
     def __post_init__(self) -> None:
         if self.present is None:
+            import torch
+
             everywhere = torch.ones_like(self.target, dtype=torch.bool)
             object.__setattr__(self, "present", dict.fromkeys(self.inputs, everywhere))
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cmkd.data.manifest.build import Progress, warn_of_empty_classes
 from cmkd.data.manifest.readers import FileHeader, as_kind, picture_array
@@ -72,6 +70,7 @@ def from_dataset(
 
     Example:
         >>> import tempfile
+        >>> import torch
         >>> class Mine:
         ...     def __len__(self):
         ...         return 40
@@ -191,20 +190,21 @@ def _items(dataset: MapStyle) -> Iterator[tuple[int, Mapping[str, Any]]]:
         raise CmkdError(f"{type(dataset).__name__} is empty: a pack needs at least one pair")
 
 
-def _array(value: object) -> NDArray[Any] | None:
+def _array(value: Any) -> NDArray[Any] | None:
     """Return an array, tensor or PIL image as an array; None for anything else and for scalars."""
-    if isinstance(value, Tensor):
+    # by their methods, since importing torch and PIL takes time
+    if hasattr(value, "detach"):
         plain = value.detach().cpu()
-        value = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
-    elif hasattr(value, "convert") and hasattr(value, "mode"):  # a PIL image, without importing PIL
-        value = picture_array(value)  # type: ignore[arg-type]
+        value = (plain.float() if str(plain.dtype) == "torch.bfloat16" else plain).numpy()
+    elif hasattr(value, "convert") and hasattr(value, "mode"):
+        value = picture_array(value)
     elif not isinstance(value, np.ndarray) and hasattr(value, "__array__"):
         value = np.asarray(value)
     return value if isinstance(value, np.ndarray) and value.ndim else None
 
 
-def _label(index: int, value: object) -> int | str | None:
-    if isinstance(value, Tensor | np.ndarray | np.generic) and np.ndim(value) == 0:
+def _label(index: int, value: Any) -> int | str | None:
+    if hasattr(value, "item") and np.ndim(value) == 0:
         value = value.item()
     if value is None or isinstance(value, str):
         return value or None

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from cmkd.errors import CmkdError
@@ -56,8 +54,12 @@ def fit(array: NDArray[Any], kind: Kind, size: tuple[int, ...]) -> NDArray[Any]:
     if shape == array.shape:
         return array
     if kind == "image":
+        import torch
+
         exact = torch.from_numpy(array.astype(np.float64))[None]
-        scaled = F.interpolate(exact, size=size, mode="bilinear", antialias=True, align_corners=False)[0].numpy()
+        scaled = torch.nn.functional.interpolate(
+            exact, size=size, mode="bilinear", antialias=True, align_corners=False
+        )[0].numpy()
         if array.dtype.kind in "iu":
             limits = np.iinfo(array.dtype)
             scaled = np.rint(scaled).clip(limits.min, limits.max)

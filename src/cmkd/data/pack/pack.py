@@ -16,18 +16,19 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cmkd.data.pack.card import SPLITS, Card, CardFile
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.io import checksum
 from cmkd.types import UNLABELED, Batch, Modality
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Pack:
@@ -183,6 +184,8 @@ class Pack:
             IndexError: if a position is outside the pack.
             CmkdError: for an unknown modality.
         """
+        import torch  # here, since it takes seconds, and showing a pack does without it
+
         positions = np.asarray(rows, dtype=np.int64).reshape(-1)
         if positions.size and (positions.min() < 0 or positions.max() >= len(self)):
             raise IndexError(f"rows {positions.min()} to {positions.max()} are not all within 0 to {len(self) - 1}")
