@@ -190,27 +190,28 @@ def _items(dataset: MapStyle) -> Iterator[tuple[int, Mapping[str, Any]]]:
         raise CmkdError(f"{type(dataset).__name__} is empty: a pack needs at least one pair")
 
 
-def _array(value: Any) -> NDArray[Any] | None:
+def _array(value: object) -> NDArray[Any] | None:
     """Return an array, tensor or PIL image as an array; None for anything else and for scalars."""
-    # by their methods, since importing torch and PIL takes time
-    if hasattr(value, "detach"):
-        plain = value.detach().cpu()
-        value = (plain.float() if str(plain.dtype) == "torch.bfloat16" else plain).numpy()
-    elif hasattr(value, "convert") and hasattr(value, "mode"):
-        value = picture_array(value)
-    elif not isinstance(value, np.ndarray) and hasattr(value, "__array__"):
-        value = np.asarray(value)
-    return value if isinstance(value, np.ndarray) and value.ndim else None
+    found: Any = value  # told apart by its methods, since importing torch and PIL takes time
+    if hasattr(found, "detach"):
+        plain = found.detach().cpu()
+        found = (plain.float() if str(plain.dtype) == "torch.bfloat16" else plain).numpy()
+    elif hasattr(found, "convert") and hasattr(found, "mode"):
+        found = picture_array(found)
+    elif hasattr(found, "__array__"):
+        found = np.asarray(found)
+    return found if isinstance(found, np.ndarray) and found.ndim else None
 
 
-def _label(index: int, value: Any) -> int | str | None:
-    if hasattr(value, "item") and np.ndim(value) == 0:
-        value = value.item()
-    if value is None or isinstance(value, str):
-        return value or None
-    if isinstance(value, int) and value >= UNLABELED:
-        return int(value) if value != UNLABELED else None
-    raise CmkdError(f"item {index}: the label {value!r} is neither a string nor a whole number from 0")
+def _label(index: int, value: object) -> int | str | None:
+    plain: Any = value
+    if hasattr(plain, "item") and np.ndim(plain) == 0:
+        plain = plain.item()
+    if plain is None or isinstance(plain, str):
+        return plain or None
+    if isinstance(plain, int) and plain >= UNLABELED:
+        return int(plain) if plain != UNLABELED else None
+    raise CmkdError(f"item {index}: the label {plain!r} is neither a string nor a whole number from 0")
 
 
 def _classes(
