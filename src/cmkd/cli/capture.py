@@ -44,7 +44,7 @@ def check(place: Path, *, out: Path, co_registered: str = "", kind: str = "") ->
     for name, count in found.counts.items():
         if count:
             first = next(fault for fault in found.faults if fault.kind == name)
-            counts.add_row(name, str(count), f"{first.id}, {first.modality}: {first.says}")
+            counts.add_row(name, str(count), f"{first.id}, {first.modality}: {first.message}")
     if found.faults:
         show(counts)
     for note in found.notes:

@@ -1,4 +1,4 @@
-"""One self-contained page of the pairs that a check flagged, by fault, with thumbnails."""
+"""A self-contained page of the pairs that a check flagged, by fault, with thumbnails."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from cmkd.data.quality.sources import Source
 from cmkd.io import write_text
 
 SIDE = 112
-"""Pixels of a thumbnail's longer side."""
+"""Longer side of a thumbnail, pixels."""
 SHOWN = 60
-"""Pairs of one kind that are shown; all are in ``faults.json``."""
-_LOOKED_AT = 50
+"""Pairs shown per kind of fault; all are in ``faults.json``."""
+_SAMPLED = 50
 _Scale = tuple[str, float, float]  # the usual type of a modality, its black and its white
 
 
@@ -29,9 +29,9 @@ def write_faults_page(report: FaultReport, source: Source, path: Path) -> None:
     """Write the page of a check.
 
     Args:
-        report: what the check found.
-        source: what was checked, for the pictures.
-        path: of the HTML file; it appears whole or not at all.
+        report: result of the check.
+        source: the pairs that were checked, for the pictures.
+        path: HTML file to write.
     """
     place = {name: row for row, name in enumerate(source.ids)}
     scales = {name: _scale(source, name) for name in source.modalities}
@@ -49,20 +49,20 @@ def write_faults_page(report: FaultReport, source: Source, path: Path) -> None:
 
 
 def _card(fault: Fault, source: Source, place: Mapping[str, int], scales: Mapping[str, _Scale]) -> dict[str, Any]:
-    accused = fault.modality.split("+")
+    flagged = fault.modality.split("+")
     pictures = [
-        {"title": name, "accused": name in accused, "source": _thumbnail(source, place[fault.id], name, scales)}
+        {"title": name, "flagged": name in flagged, "source": _thumbnail(source, place[fault.id], name, scales)}
         for name in source.modalities
     ]
     if fault.other:
-        twin = _thumbnail(source, place[fault.other], fault.modality, scales)
-        pictures.append({"title": f"{fault.other}, {fault.modality}", "accused": False, "source": twin})
+        other = _thumbnail(source, place[fault.other], fault.modality, scales)
+        pictures.append({"title": f"{fault.other}, {fault.modality}", "flagged": False, "source": other})
     return {"fault": fault, "pictures": pictures}
 
 
 def _scale(source: Source, name: str) -> _Scale:
-    """Return what is black and what is white: one scale for a modality, or low contrast would not be seen."""
-    rows = np.linspace(0, len(source.ids) - 1, min(_LOOKED_AT, len(source.ids)), dtype=int)
+    """Return the values of black and white, one scale per modality, so that low contrast shows."""
+    rows = np.linspace(0, len(source.ids) - 1, min(_SAMPLED, len(source.ids)), dtype=int)
     cells = [source.cell(int(row), name) for row in rows]
     arrays = [cell.array for cell in cells if cell is not None and cell.array is not None and cell.kind == "image"]
     if not arrays:
@@ -81,7 +81,7 @@ def _ends(array: NDArray[Any]) -> tuple[float, float]:
 
 
 def _thumbnail(source: Source, row: int, name: str, scales: Mapping[str, _Scale]) -> str:
-    """Return a picture as an ``<img>`` source, empty where there is none to show."""
+    """Return a picture as an ``<img>`` source, empty if there is none."""
     array = source.picture(row, name)
     if array is None or array.ndim != 3 or array.shape[0] > 64:
         return ""

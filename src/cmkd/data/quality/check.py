@@ -1,4 +1,4 @@
-"""Looking at every pair once, then judging each against all."""
+"""Checks every pair: measures each sample once, then compares it with all others."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from cmkd.data.quality.sources import Source
 from cmkd.data.quality.swapped import swapped
 
 AGREED = 0.9
-"""Part of a modality's cells that must agree on a size before the others are called wrong."""
+"""Fraction of a modality's samples that must agree on a size before the others are called wrong."""
 
 
 @dataclass
 class _Column:
-    """What was measured of one modality, a place per pair, and what of it may still be judged."""
+    """Measures and faults of one modality, by pair."""
 
     measures: list[Measures | None]
-    faults: dict[int, tuple[str, str]] = field(default_factory=dict)  # row -> kind, sentence
+    faults: dict[int, tuple[str, str]] = field(default_factory=dict)  # row -> kind, message
 
     def sound(self) -> list[int]:
-        """Return the rows that have a cell without a fault so far."""
+        """Return the rows that have a sample without a fault so far."""
         return [row for row, found in enumerate(self.measures) if found is not None and row not in self.faults]
 
     def values(self, name: str, rows: Sequence[int]) -> NDArray[np.float64]:
@@ -38,15 +38,15 @@ class _Column:
 
 
 def check(source: Source, *, progress: Callable[[int, int], None] | None = None) -> FaultReport:
-    """Look for faults in paired data; nothing is changed or dropped.
+    """Find faults in paired data; nothing is changed or dropped.
 
-    Cells are read one at a time; a few hundred numbers of each are kept. What is unusual is measured against the
-    modality itself (`cmkd.data.quality.limits`). Of the faults of one cell the gravest alone is named, in the order of
-    `KINDS`; duplicates are looked for among sound cells, and the later of two pairs carries the fault.
+    Samples are read one at a time, and a few hundred numbers of each are kept. Limits come from the modality itself
+    (`cmkd.data.quality.limits`). Of several faults of one sample the most serious is reported, in the order of `KINDS`.
+    Duplicates are searched among sound samples, and the later of two pairs carries the fault.
 
     Args:
         source: a folder or a pack, from `open_source`.
-        progress: called with the number of pairs read and of all.
+        progress: called with the number of pairs read and the number of all pairs.
 
     Example:
         >>> import tempfile
@@ -65,29 +65,29 @@ def check(source: Source, *, progress: Callable[[int, int], None] | None = None)
     """
     columns, offsets = _measure(source, progress)
     notes: list[str] = []
-    pairwise = _exchanges(source, columns, notes)
+    pairwise = _swaps(source, columns, notes)
     limits = {name: _judge_values(column) for name, column in columns.items()}
     found = [
-        Fault(source.ids[row], kind, name, says, source.splits[row])
+        _fault(source, row, kind, name, message)
         for name, column in columns.items()
-        for row, (kind, says) in column.faults.items()
+        for row, (kind, message) in column.faults.items()
         if kind != "swapped"
     ]
-    found += [_fault(source, row, "swapped", names, says) for row, names, says in pairwise]
+    found += [_fault(source, row, "swapped", names, message) for row, names, message in pairwise]
     for name, column in columns.items():
         found += _duplicates(source, name, column, limits[name], notes)
     found += _shifts(source, columns, offsets, notes)
     if len(columns) > 1 and not offsets:
-        notes.append("no modalities are declared co-registered, so none was looked at for shifts")
+        notes.append("no modalities are declared co-registered, so shifts were not checked")
     place = {name: number for number, name in enumerate(source.ids)}
     order = list(KINDS)
     found.sort(key=lambda fault: (order.index(fault.kind), place[fault.id], fault.modality))
     return FaultReport(str(source.place), len(source.ids), list(source.modalities), found, limits, notes)
 
 
-def _fault(source: Source, row: int, kind: str, modality: str, says: str, other: int | None = None) -> Fault:
-    twin = ("", "") if other is None else (source.ids[other], source.splits[other])
-    return Fault(source.ids[row], kind, modality, says, source.splits[row], *twin)
+def _fault(source: Source, row: int, kind: str, modality: str, message: str, other: int | None = None) -> Fault:
+    duplicate = ("", "") if other is None else (source.ids[other], source.splits[other])
+    return Fault(source.ids[row], kind, modality, message, source.splits[row], *duplicate)
 
 
 def _measure(
@@ -103,14 +103,12 @@ def _measure(
             if cell is None:
                 continue
             if cell.array is None:
-                columns[name].faults[row] = (cell.fault, cell.says)
+                columns[name].faults[row] = (cell.fault, cell.message)
                 continue
             found = columns[name].measures[row] = measure(cell.array, cell.kind)
             if found.finite < 1:
-                columns[name].faults[row] = (
-                    "not_finite",
-                    f"{100 * (1 - found.finite):.2g} % of its values are NaN or infinite",
-                )
+                message = f"{100 * (1 - found.finite):.2g} % of its values are NaN or infinite"
+                columns[name].faults[row] = ("not_finite", message)
         for first, second in bound:
             pictures = [c.array for c in (cells[first], cells[second]) if c is not None and c.array is not None]
             if (
@@ -127,13 +125,13 @@ def _measure(
 
 
 def _form(found: Measures) -> tuple[int, int, str]:
-    """Return number of axes, channels and type: what no change of size alters."""
+    """Return number of axes, channels and type, which do not depend on the size."""
     channels = found.shape[0] if len(found.shape) == 3 else found.shape[-1]
     return len(found.shape), channels, found.dtype
 
 
-def _exchanges(source: Source, columns: dict[str, _Column], notes: list[str]) -> list[tuple[int, str, str]]:
-    """Mark cells of another form than usual, and return the pairs whose two files changed places."""
+def _swaps(source: Source, columns: dict[str, _Column], notes: list[str]) -> list[tuple[int, str, str]]:
+    """Mark samples of an unusual form, and return the pairs whose two files are swapped."""
     usual = {}
     for name, column in columns.items():
         forms = Counter(_form(m) for m in column.measures if m is not None)
@@ -148,13 +146,16 @@ def _exchanges(source: Source, columns: dict[str, _Column], notes: list[str]) ->
                 for row in both
                 if _seen(columns[first], row) == usual[second] and _seen(columns[second], row) == usual[first]
             ]
-            says = f"{first} holds what {second} usually is, and {second} what {first} is"
+            message = f"{first} has the usual form of {second}, and {second} that of {first}"
         else:
             same = [row for row in both if _seen(columns[first], row) == _seen(columns[second], row) == usual[first]]
-            turned, says = _by_content(columns, first, second, same, notes), "both images look like the other sensor's"
+            turned, message = (
+                _by_content(columns, first, second, same, notes),
+                "both images look like the other sensor's",
+            )
         for row in turned:
-            pairs.append((row, f"{first}+{second}", says))
-            columns[first].faults[row] = columns[second].faults[row] = ("swapped", says)
+            pairs.append((row, f"{first}+{second}", message))
+            columns[first].faults[row] = columns[second].faults[row] = ("swapped", message)
     for name, form in usual.items():
         _judge_form(columns[name], form)
     return pairs
@@ -171,7 +172,7 @@ def _by_content(columns: dict[str, _Column], first: str, second: str, rows: list
         return []
     found = swapped(np.stack(looks[0]), np.stack(looks[1]))
     if found is None:
-        notes.append(f"{first} and {second} look too much alike, or are too few, to tell when they are swapped")
+        notes.append(f"{first} and {second} are too similar, or too few, to detect swapped files")
         return []
     return [rows[position] for position in np.flatnonzero(found)]
 
@@ -191,7 +192,7 @@ def _judge_form(column: _Column, usual: tuple[int, int, str]) -> None:
 
 
 def _judge_values(column: _Column) -> dict[str, float]:
-    """Mark what is blank, cut off, clipped or low in contrast, and return the limits that decided."""
+    """Mark samples that are blank, truncated, clipped or low in contrast, and return the limits."""
     rows = column.sound()
     if not rows:
         return {}
@@ -207,20 +208,18 @@ def _judge_values(column: _Column) -> dict[str, float]:
             column.faults[row] = ("blank", f"its values spread by {found.spread:.3g}, blank is {blank:.3g} or less")
         elif end := _clipped_end(found, high, low):
             where, share, limit = end
-            says = f"{100 * share:.0f} % of its values are at the {where}, unusual is more than {100 * limit:.0f} %"
-            column.faults[row] = ("clipped", says)
+            message = f"{100 * share:.0f} % of its values are at the {where}, unusual is more than {100 * limit:.0f} %"
+            column.faults[row] = ("clipped", message)
         elif found.tail > tail:
-            says = (
-                f"the last {100 * found.tail:.0f} % of its rows are constant, unusual is more than {100 * tail:.0f} %"
-            )
-            column.faults[row] = ("truncated", says)
+            tails = f"{100 * found.tail:.0f} % of its rows are constant, unusual is more than {100 * tail:.0f} %"
+            column.faults[row] = ("truncated", f"the last {tails}")
         elif found.spread < lowest:
             column.faults[row] = ("low_contrast", f"its values spread by {found.spread:.3g}, low is under {lowest:.3g}")
     return {"spread_low": lowest, "spread_blank": blank, "tail": tail, "share_highest": high, "share_lowest": low}
 
 
 def _clipped_end(found: Measures, high: float, low: float) -> tuple[str, float, float] | None:
-    """Return at which end a cell is clipped, and by how much; rows that are missing from its end do not count."""
+    """Return the end at which a sample is clipped, its share and the limit; missing last rows do not count."""
     for end, share, limit in (("highest", found.high, high), ("lowest", found.low, low)):
         elsewhere = (share - found.tail) / max(1 - found.tail, 1e-12)
         if share > limit and (found.tail < LEAST_TAIL or elsewhere > limit):
@@ -232,7 +231,7 @@ def _duplicates(source: Source, name: str, column: _Column, limits: dict[str, fl
     rows = column.sound()
     digests = [found.digest if (found := column.measures[row]) is not None else "" for row in rows]
     exact = exact_duplicates(digests)
-    again = {twin.later for twin in exact}
+    again = {duplicate.later for duplicate in exact}
     once = [place for place in range(len(rows)) if place not in again]
     pictures = [
         place for place in once if (found := column.measures[rows[place]]) is not None and found.descriptor.any()
@@ -240,15 +239,13 @@ def _duplicates(source: Source, name: str, column: _Column, limits: dict[str, fl
     near: list[Duplicate] = []
     if len(pictures) >= 3:
         looks = np.stack([column.measures[rows[place]].descriptor for place in pictures])  # type: ignore[union-attr]
-        twins, limits["likeness"] = near_duplicates(looks, [source.groups[rows[place]] for place in pictures])
-        near = [Duplicate(pictures[later], pictures[earlier], likeness) for later, earlier, likeness in twins]
+        alike, limits["likeness"] = near_duplicates(looks, [source.groups[rows[place]] for place in pictures])
+        near = [Duplicate(pictures[later], pictures[earlier], likeness) for later, earlier, likeness in alike]
         if len(pictures) < FEWEST:
-            notes.append(
-                f"{name}: {len(pictures)} images are too few for limits of their own; only plain faults are named"
-            )
+            notes.append(f"{name}: {len(pictures)} images are too few to set limits; only plain faults are reported")
     faults = []
-    for kind, twins in (("exact_duplicate", exact), ("near_duplicate", near)):
-        for later, earlier, likeness in twins:
+    for kind, duplicates in (("exact_duplicate", exact), ("near_duplicate", near)):
+        for later, earlier, likeness in duplicates:
             row, other = rows[later], rows[earlier]
             where = f"in the {source.splits[other]} split" if source.splits[other] else "in the data"
             alike = "the same values as" if kind == "exact_duplicate" else f"likeness {likeness:.3f} to"
@@ -268,18 +265,18 @@ def _shifts(
         judged = {row: where for row, where in found.items() if row in sound}
         decided = [where for where in judged.values() if where.decided]
         notes.append(
-            f"registration of {second} to {first}: {len(decided)} of {len(sound)} pairs have a peak of mutual "
-            "information that tells; the others are undecided"
+            f"registration of {second} to {first}: {len(decided)} of {len(sound)} pairs have a clear peak of mutual "
+            "information; the others are undecided"
         )
         if decided:
             down, right = (float(np.median([getattr(w, axis) for w in decided])) for axis in ("down", "right"))
             if max(abs(down), abs(right)) >= 1:
-                notes.append(f"{second} lies {down:+.0f} down and {right:+.0f} right of {first} in the median, pixels")
+                notes.append(f"{second} is {down:+.0f} pixels down and {right:+.0f} right of {first} in the median")
         for row, where in judged.items():
             if where.shifted:
-                says = (
-                    f"{second} lies {where.down:+d} pixels down and {where.right:+d} right of {first}: mutual "
+                message = (
+                    f"{second} is {where.down:+d} pixels down and {where.right:+d} right of {first}: mutual "
                     f"information is {where.lead:.1f} deviations above that near zero"
                 )
-                faults.append(_fault(source, row, "misregistered", f"{first}+{second}", says))
+                faults.append(_fault(source, row, "misregistered", f"{first}+{second}", message))
     return faults

@@ -28,7 +28,7 @@ Reader = Callable[[NDArray[np.int64]], Iterator[NDArray[np.uint8]]]
 
 
 class Duplicate(NamedTuple):
-    """Two cells that are alike: positions, the earlier one second, and their likeness (1 for the same content)."""
+    """Positions of two equal or similar samples, and their likeness (1 for the same values)."""
 
     later: int
     earlier: int
@@ -41,10 +41,10 @@ def digest(array: NDArray[Any]) -> str:
 
 
 def exact_duplicates(digests: Sequence[str]) -> list[Duplicate]:
-    """Return every cell whose content occurred before, with the first one that has it.
+    """Return every sample whose content occurred before, with the first one that has it.
 
     Args:
-        digests: of the cells, empty for one that takes no part.
+        digests: one per sample; empty for one to leave out.
 
     Example:
         >>> exact_duplicates(["a", "b", "a", "", ""])
@@ -59,20 +59,20 @@ def exact_duplicates(digests: Sequence[str]) -> list[Duplicate]:
 
 
 def near_duplicates(descriptors: NDArray[np.float32], groups: Sequence[str]) -> tuple[list[Duplicate], float]:
-    """Return images whose nearest earlier neighbor is nearer than chance, and the limit of likeness.
+    """Return images that resemble an earlier one more than chance allows, and the limit of likeness.
 
-    As a perceptual hash it compares low cosine frequencies, but with their values instead of their signs, and each
-    one in units of its own spread over the data set: where all pictures show a ship in the middle of a sea, what is
-    common to them does not count. Re-encoding, brightness, contrast, noise and halving the size leave the likeness
-    above 0.9; a shift or crop by two pixels of 64, or a mirror image, do not, and are not found. Nor is the copy of an
-    image whose content is fainter than the change: of 2,000 EuroSAT images, JPEG copies of quality 70 are found of all
-    whose deviation is above 10 levels of 255, and of 90 % over all; no two of the originals are called alike.
+    Like a perceptual hash this compares low cosine frequencies, but by their values, each in units of its own spread
+    over the data set. Where all images show a ship in the middle of a sea, their common content does not count.
+    Re-encoding, brightness, contrast, noise and halving the size leave the likeness above 0.9. A shift or crop by two
+    pixels of 64, or a mirror image, is not found, nor a duplicate of an image whose content is fainter than the change:
+    of 2,000 EuroSAT images, JPEG versions of quality 70 are found for all whose deviation is above 10 levels of 255,
+    and for 90 % overall; no two of the originals are matched.
 
     Time is quadratic in the number of images (ten thousand take seconds), memory is linear.
 
     Args:
         descriptors: ``(images, numbers)`` of `Measures`.
-        groups: of each image; two of one group (a vessel) may be alike by nature and are not compared.
+        groups: one per image; images of one group (a vessel) resemble each other and are not compared.
 
     Returns:
         The duplicates, and the limit, which is 1 for fewer than three images.
@@ -97,7 +97,7 @@ def near_duplicates(descriptors: NDArray[np.float32], groups: Sequence[str]) -> 
 
 
 def _scaled(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return unit vectors of how each image differs from the usual one."""
+    """Return unit vectors of each image's difference from the median image."""
     values = descriptors.astype(np.float64)
     if len(values) >= FEWEST:
         scales = np.array([robust(column) for column in values.T])
@@ -110,7 +110,7 @@ def _scaled(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class ImageRows:
-    """Images, and what is kept of each to compare them: under 1 kB.
+    """Images, and a signature of each under 1 kB that tells most of them apart.
 
     Args:
         read: yields images by row.
@@ -148,7 +148,7 @@ def repeated(images: ImageRows, others: ImageRows) -> NDArray[np.int64]:
 
     Two images are the same if their root mean square difference is at most `TOLERANCE` times the contrast of the other
     (its standard deviation within a channel); images without contrast must be equal. Only pairs whose coarse grids
-    differ as little are compared in full. None is missed by that: averaging never makes a difference larger.
+    differ as little are compared in full. This misses none, since averaging never makes a difference larger.
     """
     if not len(images.rows) or not len(others.rows):
         return images.rows[:0]
@@ -156,7 +156,7 @@ def repeated(images: ImageRows, others: ImageRows) -> NDArray[np.int64]:
     limit = TOLERANCE * others.contrast
     found: set[int] = set()
     targets = np.unique(second)
-    for start in range(0, len(targets), BLOCK):  # so many images are held, and one block of the others
+    for start in range(0, len(targets), BLOCK):  # BLOCK images are held, and one block of the others
         held = dict(others.each(targets[start : start + BLOCK]))
         here = np.isin(second, list(held))
         partners: dict[int, list[int]] = {}
@@ -171,7 +171,7 @@ def repeated(images: ImageRows, others: ImageRows) -> NDArray[np.int64]:
 
 def _candidates(ours: ImageRows, others: ImageRows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return places in both whose coarse grids are close enough."""
-    # the squares are columns of the product: |a - b|² - |b|² = a·(-2b) + |a|²; one pass over the pairs less
+    # the squares are columns of the product: |a - b|² - |b|² = a·(-2b) + |a|²; which saves one pass over the pairs
     own = np.column_stack([ours.grid, np.square(ours.grid).sum(1)])
     other = np.column_stack([-2.0 * others.grid, np.ones(len(others.grid), np.float32)])
     # a little more than the limit: sums of 64 squares of up to 127² are off by a few times 2**-3 in float32

@@ -1,4 +1,4 @@
-"""Limits that the data set itself gives: robust statistics of a modality, so that no sensor is blamed for its nature.
+"""Limits from robust statistics of a modality, so that what is usual for a sensor is not reported as a fault.
 
 The defaults were chosen on pairs of `cmkd simulate marine` with the seeds 101 and 202, and of `digits`.
 """
@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEWEST = 20
-"""Cells of a modality below which robust statistics say nothing, and only absolute limits hold."""
+"""Samples of a modality needed for robust statistics; with fewer, only absolute limits hold."""
 DEVIATIONS = 6.0
-"""Robust standard deviations (1.4826 MAD) from the median that are no chance."""
+"""Robust standard deviations (1.4826 MAD) from the median beyond which a value is unusual."""
 LEAST_FACTOR = 3.0
-"""A spread is low only if it is below the median by this factor too, however alike the others are."""
+"""A low spread is also below the median by this factor, however similar the others are."""
 BLANK_FACTOR = 100.0
-"""A spread below the median by this factor is none."""
+"""A sample whose spread is below the median by this factor is blank."""
 LEAST_CLIPPED = 0.25
-"""Part of the values at one extreme below which nothing is called clipped."""
+"""A clipped sample has at least this fraction of its values at one extreme."""
 LEAST_TAIL = 0.1
-"""Part of the rows below which a constant end is not called truncated."""
+"""A truncated image has at least this fraction of constant rows at its end."""
 LEAST_LIKENESS = 0.9
-"""Cosine of two descriptors below which two images are not called near duplicates."""
+"""Near duplicates have at least this cosine between their descriptors."""
 
 
 def robust(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -36,12 +36,12 @@ def robust(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def least_spread(spreads: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the spreads below which a cell is low in contrast, and blank.
+    """Return the spreads below which a sample is low in contrast, and blank.
 
     The logarithm of the spread is compared, since sensors differ in units and scenes by factors.
 
     Args:
-        spreads: of all cells of a modality.
+        spreads: of all samples of a modality.
     """
     positive = spreads[spreads > 0]
     if len(positive) < FEWEST:
@@ -53,16 +53,16 @@ def least_spread(spreads: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def most_share(shares: NDArray[np.float64], least: float, *, times: float = 3.0) -> float:
-    """Return the part above which a share is no habit of the modality: a limit above 1 accuses nothing.
+    """Return the fraction above which a sample is unusual; a limit above 1 flags nothing.
 
-    Shares are zero for most cells of most sensors, and large for many of some (a radar image's black water), so that
-    the median absolute deviation is often zero. The distance from the median to the 95th percentile takes its place;
-    what more than one cell in twenty does is taken for the sensor's nature.
+    Most sensors have shares of zero, some have many large ones (black water in radar images), so the median absolute
+    deviation is often zero. The distance from the median to the 95th percentile is used instead; whatever more than
+    one sample in twenty shows counts as usual for the sensor.
 
     Args:
-        shares: of all cells of a modality, 0 to 1.
+        shares: of all samples of a modality, 0 to 1.
         least: lowest limit.
-        times: how often that distance above the median is still usual.
+        times: multiple of that distance above the median that is still usual.
     """
     if len(shares) < FEWEST:
         return max(least, 0.5)
@@ -71,10 +71,10 @@ def most_share(shares: NDArray[np.float64], least: float, *, times: float = 3.0)
 
 
 def most_likeness(nearest: NDArray[np.float64]) -> float:
-    """Return the likeness above which an image's nearest neighbor is no chance.
+    """Return the likeness above which an image's nearest neighbor is a near duplicate.
 
     Args:
-        nearest: likeness of each image to the one most like it, -1 to 1; compared on Fisher's scale.
+        nearest: likeness of each image to its nearest neighbor, -1 to 1; compared on Fisher's scale.
     """
     if len(nearest) < FEWEST:
         return 0.99

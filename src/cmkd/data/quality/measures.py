@@ -1,4 +1,4 @@
-"""Numbers that describe one cell: how far its values spread, where they pile up, and what it looks like."""
+"""Numbers that describe one sample: the spread of its values, their extremes, and its appearance."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from cmkd.data.quality.duplicates import digest
 from cmkd.types import Kind
 
 EDGE = 0.01
-"""How near to the highest (lowest) value, as a part of the range, a value counts as being there."""
+"""A value counts as extreme within this fraction of the range from the highest (lowest) value."""
 SIDE = 32
-"""Pixels along a side of the small picture that the descriptor is made from."""
+"""Side of the thumbnail that the descriptor is made from, pixels."""
 FREQUENCIES = 16
-"""Cosine frequencies along an axis that the descriptor keeps: enough to tell one speckle from another."""
+"""Cosine frequencies per axis in the descriptor: enough to distinguish two patterns of speckle."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """What one cell is like.
+    """Measures of one sample.
 
     Args:
-        shape: of its array.
-        dtype: of its array.
+        shape: of the array.
+        dtype: of the array.
         digest: sha256 of shape, type and values.
-        finite: part of the values that are neither NaN nor infinite.
+        finite: fraction of the values that are neither NaN nor infinite.
         spread: root mean square over channels of the standard deviation in space (in time, over points); a vector's
             numbers are one channel.
-        high: part of the values within `EDGE` of the highest one.
-        low: part of the values within `EDGE` of the lowest one.
-        tail: part of an image's rows, from the last one up, that are one constant in every channel; else 0.
-        descriptor: low cosine frequencies of a small gray picture, mean 0 and deviation 1; empty for no image.
-        character: numbers by which one sensor's images differ from another's; empty for no image.
+        high: fraction of the values within `EDGE` of the highest one.
+        low: fraction of the values within `EDGE` of the lowest one.
+        tail: fraction of an image's rows, from the last one up, that are constant in every channel; else 0.
+        descriptor: low cosine frequencies of a small gray image, mean 0 and deviation 1; empty for other kinds.
+        character: numbers by which one sensor's images differ from another's; empty for other kinds.
     """
 
     shape: tuple[int, ...]
@@ -50,11 +50,11 @@ class Measures:
 
 
 def measure(array: NDArray[Any], kind: Kind) -> Measures:
-    """Describe a cell.
+    """Measure a sample.
 
     Args:
-        array: its content, shaped as `kind` says.
-        kind: how its axes are to be read.
+        array: shaped as `kind` requires.
+        kind: meaning of the axes.
 
     Example:
         >>> flat = measure(np.full((3, 8, 8), 7, np.uint8), "image")
@@ -116,7 +116,7 @@ def _descriptor(values: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def _character(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float32]:
-    """Return numbers that a change of units leaves alone: what the histogram and the texture look like."""
+    """Return measures of histogram and texture that do not depend on the units."""
     picture = gray((values - low) / max(high - low, 1e-12))
     deviation = max(float(picture.std()), 1e-12)
     centered = (picture - picture.mean()) / deviation

@@ -1,4 +1,4 @@
-"""Whether two images of one pair lie on each other: their mutual information against shifts."""
+"""Registration of two images of one pair, by their mutual information at all shifts."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from numpy.typing import NDArray
 BINS = 8
 """Gray levels of equal frequency in each image."""
 SMOOTHING = 1.0
-"""Standard deviation of the blur, pixels, that takes the edge off speckle."""
+"""Standard deviation of the blur that reduces speckle, pixels."""
 LARGEST = 128
-"""Images are thinned to this many pixels along their longer side."""
+"""Images are subsampled to this many pixels along their longer side."""
 TOLERANCE = 2
-"""Pixels a peak may lie from zero."""
+"""Largest distance of a peak from zero that is no shift, search steps."""
 LEAD = 4.0
-"""Deviations of the mirrored surfaces that a peak elsewhere must be above the best shift within the tolerance."""
+"""Height of a peak above the best shift within the tolerance, in standard deviations of the mirrored surfaces."""
 
 
 class Offset(NamedTuple):
-    """Where the mutual information of two images has its peak.
+    """Peak of the mutual information of two images.
 
     Args:
-        down: pixels of the original images that the second one lies lower.
-        right: pixels that it lies further right.
-        peak: the highest mutual information as a multiple of the highest one with the second image mirrored.
-        lead: from the best shift near zero to the peak, in standard deviations of the mirrored surfaces.
-        step: pixels of the original images a step of the search is.
-        rim: whether it is the largest shift that was tried: then the surface rises outwards and has no peak.
+        down: pixels of the original images by which the second one is lower.
+        right: pixels by which it is further right.
+        peak: its value divided by the highest one with the second image mirrored.
+        lead: its value less that of the best shift near zero, in standard deviations of the mirrored surfaces.
+        step: pixels of the original images per step of the search.
+        rim: whether it is at the largest shift tried, so that the surface has no peak.
     """
 
     down: int
@@ -40,12 +40,12 @@ class Offset(NamedTuple):
 
     @property
     def decided(self) -> bool:
-        """Whether there is a peak at all; without one the pair says nothing about its registration."""
+        """Whether there is a peak; without one the registration is unknown."""
         return self.peak > 1 and not self.rim
 
     @property
     def shifted(self) -> bool:
-        """Whether the peak is away from zero, and by more than chance."""
+        """Whether the peak is away from zero by more than chance."""
         away = max(abs(self.down), abs(self.right)) > TOLERANCE * self.step
         return self.decided and away and self.lead > LEAD
 
@@ -53,19 +53,19 @@ class Offset(NamedTuple):
 def offset(first: NDArray[Any], second: NDArray[Any]) -> Offset | None:
     """Find the shift at which two images share most information.
 
-    The middle of the first image slides over the second; the overlap is the same at every shift, and so is the bias
-    of the estimate. Several channels are reduced to their first principal component. The search goes to an eighth of
-    the shorter side; a larger shift is not found, nor are turns and scales.
+    The center of the first image slides over the second, so the overlap, and with it the bias of the estimate, is the
+    same at every shift. Several channels are reduced to their first principal component. Shifts up to an eighth of the
+    shorter side are searched; larger ones, rotations and scales are not found.
 
-    What chance and the texture of the two images alone give is seen by mirroring the second one (upside down, left to
-    right, both) and searching again: nothing fits anything then. A pair is decided if its peak is inside the search
-    and above every mirrored one, and moved if it lies away from zero by more than `TOLERANCE` and above every shift
-    within it by `LEAD` standard deviations of the mirrored surfaces.
+    The second image is also mirrored (upside down, left to right, both) and searched, which gives the values that
+    chance and texture alone produce. A pair is decided if its peak is inside the search and above every mirrored one.
+    It is shifted if the peak is further from zero than `TOLERANCE` and above every shift within it by `LEAD` standard
+    deviations of the mirrored surfaces.
 
-    Measured on 64-pixel images moved by 3 to 7 pixels, on other seeds than the tests use: of infrared made from
-    simulated optical images 64 % are found that were moved by 3 pixels, 92 % by 4, 97 % by 5, 99 % by 6, and none of
-    300 unmoved is accused; of Sentinel-1 and Sentinel-2 crops, which share little, half are found, and none of 245
-    unmoved is accused. What is not found is nearly always undecided.
+    Measured on 64-pixel images, on other seeds than those of the tests: of infrared made from simulated optical images,
+    64 % are found that were shifted by 3 pixels, 92 % by 4, 97 % by 5 and 99 % by 6, and 0 of 300 unshifted pairs are
+    flagged. Of Sentinel-1 and Sentinel-2 crops, which share little, half are found, and 0 of 245 unshifted are
+    flagged. Pairs that are not found are nearly always undecided.
 
     Returns:
         The peak, or None where an image is constant or too small for a search (under 24 pixels).
@@ -102,8 +102,8 @@ def information(first: NDArray[np.float64], second: NDArray[np.float64], reach: 
         reach: largest shift, pixels.
 
     Returns:
-        ``(2 reach + 1, 2 reach + 1)``; row and column `reach` are no shift, larger ones the second image lower, further
-        right.
+        ``(2 reach + 1, 2 reach + 1)``; row and column `reach` are zero shift, larger ones have the second image lower
+        and further right.
 
     Example:
         >>> picture = np.random.default_rng(0).normal(size=(40, 40))

@@ -31,30 +31,30 @@ _STARTS: Mapping[str, tuple[bytes, ...]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell as it was found.
+    """One sample as it was found.
 
     Args:
-        array: its content, None where there is none that can be used.
-        kind: how its axes are to be read.
-        fault: ``unreadable`` or ``truncated`` where reading failed, else empty.
-        says: why reading failed.
+        array: its content; None if it could not be read.
+        kind: meaning of the axes.
+        fault: ``unreadable`` or ``truncated`` if it could not be read, else empty.
+        message: why it could not be read.
     """
 
     array: NDArray[Any] | None = None
     kind: Kind = "image"
     fault: str = ""
-    says: str = ""
+    message: str = ""
 
 
 class Source(ABC):
-    """Pairs that can be looked at one cell at a time.
+    """Pairs that are read one sample at a time.
 
     Attributes:
         place: the folder.
-        ids: of each pair.
-        splits: of each pair, empty where not known.
-        groups: of each pair, empty where there is none.
-        modalities: their names.
+        ids: one per pair.
+        splits: one per pair, empty if unknown.
+        groups: one per pair, empty for none.
+        modalities: names.
         co_registered: groups of modalities that share a pixel grid.
     """
 
@@ -67,23 +67,24 @@ class Source(ABC):
 
     @abstractmethod
     def cell(self, row: int, modality: str) -> Cell | None:
-        """Return a cell, or None where the pair lacks the modality."""
+        """Return a sample, or None if the pair lacks the modality."""
 
-    @abstractmethod
     def picture(self, row: int, modality: str) -> NDArray[Any] | None:
-        """Return whatever can be shown of a cell, also of a damaged one."""
+        """Return what can be shown of a sample, even of a damaged one."""
+        cell = self.cell(row, modality)
+        return cell.array if cell else None
 
 
 class FolderSource(Source):
-    """The manifest in a folder; files may be missing or damaged.
+    """Pairs of a folder with a manifest or folders by class; files may be missing or damaged.
 
     Args:
-        folder: with the manifest.
-        kinds: modality -> kind, where it is not the usual one of its files.
+        folder: with the manifest or the folders by class.
+        kinds: modality -> kind, if not the default for its files.
         co_registered: groups of image modalities that share a pixel grid.
 
     Raises:
-        CmkdError: the manifest itself is wrong, or an unknown modality is named.
+        CmkdError: the manifest or layout is wrong, or an unknown modality is named.
     """
 
     def __init__(
@@ -100,28 +101,25 @@ class FolderSource(Source):
                 raise unknown_name("modality", name, self._files)
 
     def cell(self, row: int, modality: str) -> Cell | None:
-        """Read a file; what stops it from being read is in the cell."""
+        """Read a file; an error is kept in the result."""
         path = self._files[modality][row]
         if path is None:
             return None
         try:
             array = read(path, self._kinds.get(modality), finite=False)
         except CmkdError as error:
-            says = " ".join(str(error).replace(f"{path} ", "").split())
-            return Cell(fault="truncated" if _starts_well(path) else "unreadable", says=says)
+            message = " ".join(str(error).replace(f"{path} ", "").split())
+            return Cell(fault="truncated" if _starts_well(path) else "unreadable", message=message)
         return Cell(array, self._kinds.get(modality) or _usual_kind(array))
 
     def picture(self, row: int, modality: str) -> NDArray[Any] | None:
-        """Read a file, and of a damaged picture the rows that are left."""
-        cell = self.cell(row, modality)
-        if cell is None or cell.array is not None:
-            return cell.array if cell else None
-        path = self._files[modality][row]
-        return _what_is_left(path) if path is not None else None
+        """Read a file; of a damaged image, the rows that can be decoded."""
+        array, path = super().picture(row, modality), self._files[modality][row]
+        return _what_is_left(path) if array is None and path is not None else array
 
 
 class PackSource(Source):
-    """A pack, with the splits and registrations of its card."""
+    """Pairs of a pack, with its splits and co-registered groups."""
 
     def __init__(self, pack: Pack) -> None:
         self._pack = pack
@@ -136,21 +134,16 @@ class PackSource(Source):
             return None
         return Cell(self._pack.array(modality)[row], self._pack.modalities[modality].kind)
 
-    def picture(self, row: int, modality: str) -> NDArray[Any] | None:
-        """Return the stored array."""
-        cell = self.cell(row, modality)
-        return cell.array if cell else None
-
 
 def open_source(
     place: Path, *, kinds: Mapping[str, Kind] | None = None, co_registered: Sequence[Sequence[str]] = ()
 ) -> Source:
-    """Return the pairs of a pack or of a folder with a manifest.
+    """Return the pairs of a pack, or of a folder with a manifest or folders by class.
 
     Args:
         place: the folder.
-        kinds: of a manifest's modalities, where they are not the usual ones.
-        co_registered: groups of image modalities that share a pixel grid; a pack's card knows unless given.
+        kinds: modality -> kind, if not the default for its files.
+        co_registered: groups of image modalities that share a pixel grid; by default those on a pack's card.
 
     Raises:
         CmkdError: it is neither, or an unknown modality is named.
@@ -178,7 +171,7 @@ def _usual_kind(array: NDArray[Any]) -> Kind:
 
 
 def _starts_well(path: Path) -> bool:
-    """Whether a file begins as its suffix promises; one that is empty has lost all of itself."""
+    """Whether a file begins as its suffix promises, or is empty."""
     try:
         with path.open("rb") as file:
             head = file.read(8)
@@ -188,7 +181,7 @@ def _starts_well(path: Path) -> bool:
 
 
 def _what_is_left(path: Path) -> NDArray[Any] | None:
-    """Decode the part of a PNG or JPEG that is there; the rest is as the decoder leaves it."""
+    """Decode the part of a PNG or JPEG that is there."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         return None
     from PIL import Image, ImageFile
@@ -198,7 +191,7 @@ def _what_is_left(path: Path) -> NDArray[Any] | None:
     try:
         with Image.open(path) as image:
             array = np.asarray(image.convert("RGB"))
-    except Exception:  # a decoder raises whatever it likes on damaged bytes; the page then shows no picture
+    except Exception:  # decoders raise any exception on damaged bytes; the page then shows no picture
         return None
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before

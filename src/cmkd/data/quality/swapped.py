@@ -1,4 +1,4 @@
-"""Pairs whose two files seem to have changed places."""
+"""Pairs whose two files seem to be swapped."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from numpy.typing import NDArray
 
 from cmkd.data.quality.limits import FEWEST
 
-SURE = 0.95
-"""Part of the pairs that must look the right way round before any is accused of not doing so."""
+SEPARABLE = 0.95
+"""Fraction of the pairs that must look right before any is flagged."""
 
 
 def swapped(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_] | None:
-    """Return which pairs look swapped, by what the two sensors' images look like.
+    """Return which pairs look swapped, by the appearance of the two sensors' images.
 
-    A linear discriminant learns to tell the two columns apart. A pair's evidence is the sum of both images' log-odds
-    of being in the right one; most are positive, and a pair is accused where it is below minus half the median.
+    A linear discriminant is trained to tell the two columns apart. A pair's evidence is the sum of both images'
+    log-odds of being in the right column. Most are positive; a pair below minus half the median is flagged.
 
     Args:
         first: ``(pairs, numbers)``, `Measures.character` of one modality.
         second: ``(pairs, numbers)``, of the other.
 
     Returns:
-        ``(pairs,)``, or None where there are too few pairs or the two look too much alike to tell.
+        ``(pairs,)``, or None if there are too few pairs or the two sensors look too similar.
 
     Example:
         >>> generator = np.random.default_rng(0)
@@ -41,10 +41,10 @@ def swapped(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[
     if not both.shape[1]:
         return None
     column = np.repeat([0, 1], len(first))
-    learnt = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(both, column)
-    odds = learnt.decision_function(both)
+    discriminant = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(both, column)
+    odds = discriminant.decision_function(both)
     evidence = odds[len(first) :] - odds[: len(first)]
-    if (evidence > 0).mean() < SURE:
+    if (evidence > 0).mean() < SEPARABLE:
         return None
     found: NDArray[np.bool_] = evidence < -0.5 * np.median(evidence)
     return found
