@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from cmkd.errors import CmkdError
+from cmkd.evaluation import spearman
 from cmkd.report import structure
 
 Array = NDArray[np.float64]
@@ -42,23 +43,25 @@ def test_circle_is_the_widest_plane() -> None:
 
 def test_spearman_is_scipys_and_its_interval_covers_the_truth() -> None:
     x, y = features(30, 2).T
-    rho, low, high = structure.spearman(x, x + y)
+    rho, low, high = spearman(x, x + y)
     assert rho == pytest.approx(spearmanr(x, x + y).statistic) and -1 <= low < rho < high <= 1
     tied = np.round(x)
-    assert structure.spearman(tied, y)[0] == pytest.approx(spearmanr(tied, y).statistic)
+    assert spearman(tied, y)[0] == pytest.approx(spearmanr(tied, y).statistic)
     covered = 0
     for seed in range(60):
         x, y = features(40, 2, seed).T
-        _, low, high = structure.spearman(x, y, resamples=400)
+        _, low, high = spearman(x, y, resamples=400)
         covered += low <= 0.0 <= high
     assert covered >= 51  # 95 % of 60 is 57; fewer than 51 has a chance below 0.01
-    assert np.isnan(structure.spearman(np.ones(5), np.arange(5.0))).all()
+    assert np.isnan(spearman(np.ones(5), np.arange(5.0))).all()
     with pytest.raises(CmkdError, match="three points"):
-        structure.spearman(np.ones(2), np.ones(2))
+        spearman(np.ones(2), np.ones(2))
 
 
 def test_relation_figure_tells_the_correlation() -> None:
-    figure = structure.relation_figure(np.arange(6.0), -np.arange(6.0), ["a", "b"] * 3, x_label="x", y_label="y")
+    x, y = np.arange(6.0), -np.arange(6.0)
+    labels = {"x_label": "x", "y_label": "y"}
+    figure = structure.relation_figure(x, y, ["a", "b"] * 3, correlation=spearman(x, y), **labels)
     (axes,) = figure.axes
     assert axes.get_title().startswith("Spearman's rho = -1.00") and "n = 6" in axes.get_title()
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]

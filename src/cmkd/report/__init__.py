@@ -1,3 +1,3 @@
-"""A run's folder as one HTML page that needs nothing beside it."""
+"""A run, an analysis or a check of data as one HTML page that needs no other file."""
 
 from cmkd.report.page import write_report as write_report

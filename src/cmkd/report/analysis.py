@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.util
 import json
 import math
@@ -13,17 +12,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader, select_autoescape
 from matplotlib.figure import Figure
 
 from cmkd import structure
 from cmkd.analysis import Analysis
+from cmkd.evaluation import spearman
 from cmkd.io import write_text
 from cmkd.report import structure as figures
+from cmkd.report.figures import source
+from cmkd.report.html import render
 from cmkd.report.structure import Array
 
 MOST = 4
-"""Models that stand side by side in a figure; the tables hold all."""
+"""Largest number of models side by side in a figure; the tables show all."""
 _UNIFORMITY = structure.uniformity.__name__
 RELATIONS = (
     ("embedding", "correlation_mean_abs", "mean |r| between channels of the embedding"),
@@ -35,17 +36,17 @@ RELATIONS = (
 )
 ACCURACY = "linear_probe_accuracy"
 FEWEST = 4
-"""Models below which a rank correlation says nothing."""
+"""Smallest number of models, or of pairs in t-SNE, for which a figure is drawn."""
 
 
 def write_analysis(analysis: Analysis, folder: Path, *, draw: bool = True, sample: int = 500, seed: int = 0) -> Path:
-    """Write what an analysis found, and return the path of its page.
+    """Write the results of an analysis, and return the path of its page.
 
     Args:
         analysis: of one or more models.
-        folder: gets ``structure.json``, ``figures/`` (SVG and PNG) and ``analysis.html``, which needs nothing else.
-        draw: whether to draw the stages; without, the page has tables and scatter alone.
-        sample: the most pairs that t-SNE draws.
+        folder: receives ``structure.json``, ``figures/`` (SVG and PNG) and ``analysis.html``, which needs neither.
+        draw: draw the stages; without, the page has tables and scatter plots alone.
+        sample: largest number of pairs that t-SNE draws.
         seed: of t-SNE and of the bootstrap.
     """
     drawn = _Drawings(folder / "figures")
@@ -58,10 +59,8 @@ def write_analysis(analysis: Analysis, folder: Path, *, draw: bool = True, sampl
             continue
         _draw_stage(analysis, shown, stage, drawn, sample, seed)
     write_text(folder / "structure.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    environment = Environment(loader=PackageLoader("cmkd.report"), autoescape=select_autoescape(), trim_blocks=True)
-    environment.filters["number"] = lambda value: "—" if value is None else f"{value:.3g}"
-    environment.filters["percent"] = lambda value: "—" if value is None else f"{100 * value:.1f}"
-    page = environment.get_template("analysis.html").render(
+    page = render(
+        "analysis.html",
         summary=summary,
         shown=shown,
         stages=_stages(analysis, list(analysis.features)),
@@ -104,7 +103,7 @@ def side_by_side(models: list[dict[str, Any]]) -> list[str]:
 
 
 class _Drawings:
-    """Saves figures, and keeps them for the page by stage."""
+    """Save figures, and collect them and notes for the page."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -114,8 +113,8 @@ class _Drawings:
     def add(self, stage: str, kind: str, caption: str, figure: Figure) -> None:
         name = re.sub(r"\W+", "-", f"{stage} {kind}".lower()).strip("-")
         vector, _ = figures.save(figure, self.folder / name, formats=("svg", "png"))
-        source = f"data:image/svg+xml;base64,{base64.b64encode(vector.read_bytes()).decode()}"
-        self.by_stage.setdefault(stage, []).append({"name": name, "caption": caption, "source": source})
+        shown = {"name": name, "caption": caption, "source": source(vector.read_bytes(), "svg")}
+        self.by_stage.setdefault(stage, []).append(shown)
 
 
 def _stages(analysis: Analysis, shown: list[str]) -> list[str]:
@@ -126,7 +125,7 @@ def _stages(analysis: Analysis, shown: list[str]) -> list[str]:
 
 
 def _is_embedding(analysis: Analysis, shown: list[str], stage: str) -> bool:
-    """Whether a map's average is the embedding of every model, as with global average pooling."""
+    """Return whether a map's average is the embedding of every model, as with global average pooling."""
     both = [(own.get(stage), own.get("embedding")) for own in (analysis.features[label] for label in shown)]
     return stage.startswith("map ") and all(a is not None and b is not None and np.array_equal(a, b) for a, b in both)
 
@@ -160,16 +159,16 @@ def _draw_stage(analysis: Analysis, shown: list[str], stage: str, drawn: _Drawin
 
 
 _CORRELATION = "Pearson's correlation of channels over the pairs; each model's channels are clustered by 1 - |r|."
-_SPECTRUM = "Eigenvalues of the channels' covariance as parts of their sum: the flatter, the more directions are used."
+_SPECTRUM = "Eigenvalues of the channels' covariance as fractions of their sum: a flat curve uses many directions."
 _SPHERE = (
-    "The features, centered, in the plane of their first two principal components and scaled to length one. Above, "
-    "their density (one scale for all); below, how many lie at each angle, beside the uniform distribution (dashed)."
+    "The centered features, projected to their first two principal components and scaled to length one. Above: "
+    "density, on one scale for all models. Below: histogram of angles and the uniform distribution (dashed)."
 )
-_PLACED = "Who neighbors whom can be read; distances between groups and their sizes cannot."
+_PLACED = "Neighborhoods have a meaning; distances between groups and sizes of groups have none."
 
 
 def _placers(seed: int) -> Mapping[str, Callable[[Array], Array] | None]:
-    """Return what draws neighborhoods: t-SNE, and UMAP where it is installed."""
+    """Return the layouts of neighborhoods: t-SNE (the default, None), and UMAP where it is installed."""
     found: dict[str, Callable[[Array], Array] | None] = {"t-SNE": None}
     if importlib.util.find_spec("umap") is not None:
         umap = importlib.import_module("umap")
@@ -178,7 +177,7 @@ def _placers(seed: int) -> Mapping[str, Callable[[Array], Array] | None]:
 
 
 def _relations(models: list[dict[str, Any]], drawn: _Drawings, seed: int) -> list[dict[str, Any]]:
-    """Correlate structure with discriminability over the models, and draw each pair."""
+    """Correlate each structure metric with discriminability over the models, and draw it."""
     found = []
     for where, metric, said in RELATIONS:
         points = [p for model in models if (p := _point(model, where, metric)) is not None]
@@ -188,13 +187,13 @@ def _relations(models: list[dict[str, Any]], drawn: _Drawings, seed: int) -> lis
             entry["reason"] = f"{len(points)} models have both numbers; a rank correlation needs {FEWEST} or more"
         else:
             x, y = (np.array([p[i] for p in points], dtype=np.float64) for i in (0, 1))
-            rho, low, high = figures.spearman(x, y, seed=seed)
+            rho, low, high = spearman(x, y, seed=seed)
             if math.isfinite(rho):
                 entry |= {"spearman": rho, "interval": [low, high]}
-                figure = figures.relation_figure(
-                    x, 100 * y, [p[2] for p in points], x_label=said, y_label="linear probe accuracy (%)", seed=seed
-                )
-                drawn.add("relations", f"{where} {metric}", f"{said}, a dot a model.", figure)
+                labels = {"x_label": said, "y_label": "linear probe accuracy (%)"}
+                groups = [p[2] for p in points]
+                figure = figures.relation_figure(x, 100 * y, groups, correlation=(rho, low, high), **labels)
+                drawn.add("relations", f"{where} {metric}", f"{said}; one dot per model.", figure)
             else:
                 entry["reason"] = "one of the two numbers is the same for all models"
         found.append(entry)

@@ -1,4 +1,4 @@
-"""The figures of a run's page, ready to embed. Colors are Okabe and Ito's, safe for color-blind eyes."""
+"""Figures of a run's page, ready to embed, in the colors of Okabe and Ito, safe for color-blind readers."""
 
 from __future__ import annotations
 
@@ -8,32 +8,46 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
 from cmkd.types import Modality
 
 COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 
 
-def embed(figure: Figure, kind: str = "svg") -> str:
-    """Return a figure as an ``<img>`` source."""
+_UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}
+
+
+def draw(figure: Figure, kind: str) -> bytes:
+    """Return a figure as a file of a kind: svg, pdf or png. The same figure gives the same bytes."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(
-        buffer, format=kind, dpi=110, bbox_inches="tight", metadata={"Date": None} if kind == "svg" else None
-    )
+    with rc_context({"svg.hashsalt": "cmkd"}):
+        figure.savefig(buffer, format=kind, dpi=160, bbox_inches="tight", metadata=_UNDATED.get(kind))
+    return buffer.getvalue()
+
+
+def embed(figure: Figure, kind: str = "svg") -> str:
+    """Return a figure, svg or png, as an ``<img>`` source."""
+    return source(draw(figure, kind), kind)
+
+
+def source(content: bytes, kind: str) -> str:
+    """Return the bytes of a picture, svg or png, as an ``<img>`` source."""
     media = "image/svg+xml" if kind == "svg" else "image/png"
-    return f"data:{media};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:{media};base64,{base64.b64encode(content).decode()}"
 
 
 def accuracy_figure(teacher: float | None, rows: Mapping[str, Sequence[float]]) -> Figure:
     """Draw each student's test accuracy as a dot, each method's mean as a bar, and the teacher as a line.
 
     Args:
-        teacher: test accuracy, 0 to 1; None if it knows other classes.
+        teacher: test accuracy, 0 to 1; None if it was trained on other classes.
         rows: method -> accuracies of its seeds.
     """
     figure = Figure(figsize=(7.0, 0.9 + 0.42 * len(rows)))
@@ -49,7 +63,7 @@ def accuracy_figure(teacher: float | None, rows: Mapping[str, Sequence[float]]) 
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.4, -1.1)
     axes.set_xlabel("test accuracy (%)")
-    _plain(axes)
+    plain(axes)
     return figure
 
 
@@ -74,7 +88,7 @@ def curves_figure(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     right.set_ylabel("training cross-entropy")
     for axes in (left, right):
         axes.set_xlabel("epoch")
-        _plain(axes)
+        plain(axes)
     left.legend(frameon=False, fontsize=8, loc="lower right")
     figure.tight_layout()
     return figure
@@ -84,13 +98,11 @@ def confusion_figure(target: NDArray[np.int64], predicted: NDArray[np.int64], cl
     """Draw a confusion matrix in percent of each true class.
 
     Args:
-        target: ``(n,)`` true classes; of several seeds one after the other.
+        target: ``(n,)`` true classes; several seeds one after the other.
         predicted: ``(n,)``.
         classes: their names.
     """
-    counts = np.zeros((len(classes), len(classes)))
-    np.add.at(counts, (target, predicted), 1.0)
-    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    share = 100 * confusion_matrix(target, predicted, labels=range(len(classes)), normalize="true")
     side = min(7.0, 2.0 + 0.32 * len(classes))
     figure = Figure(figsize=(side, side))
     axes = figure.add_subplot()
@@ -156,8 +168,8 @@ def _draw(axes: Axes, sample: NDArray[np.generic], modality: Modality) -> None:
         axes.bar(np.arange(len(values)), values, color=COLORS[1])
 
 
-def _plain(axes: Axes) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.grid(axis="both", color="#dddddd", linewidth=0.6)
+def plain(axes: Axes) -> None:
+    """Remove the upper and right border and add a grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -1,19 +1,19 @@
-"""Write ``report.html`` from what a run left in its folder; the models and the data are not needed."""
+"""Write ``report.html`` from the files in a run's folder; it needs neither the models nor the data."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
-from jinja2 import Environment, PackageLoader, select_autoescape
 
 from cmkd.errors import CmkdError
+from cmkd.evaluation import summarize
 from cmkd.io import read_json, write_text
 from cmkd.report import figures
+from cmkd.report.html import render
 from cmkd.types import Modality
 
 
@@ -24,50 +24,40 @@ def write_report(folder: Path) -> Path:
         folder: of a run; it holds ``results.json``.
 
     Raises:
-        CmkdError: the folder is no run.
+        CmkdError: the folder is not a run.
     """
     if not (folder / "results.json").is_file():
         raise CmkdError(f"'{folder}' holds no results.json; give the --out folder of a run")
     results = read_json(folder / "results.json")
-    environment = Environment(loader=PackageLoader("cmkd.report"), autoescape=select_autoescape(), trim_blocks=True)
-    environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f}"
-    environment.filters["signed"] = lambda value: "" if value is None else f"{100 * value:+.1f}"
-    page = environment.get_template("run.html").render(
+    summary = summarize(results["students"], results["teacher"]["test_accuracy"])
+    page = render(
+        "run.html",
         results=results,
-        verdicts=verdicts(results),
+        summary=summary,
+        verdicts=[verdict(row) for row in summary if "gain" in row],
         figures=_figures(folder, results),
         config=_text(folder / "config.yaml"),
-        teacher_share=_shares(results),
     )
     write_text(folder / "report.html", page)
     return folder / "report.html"
 
 
-def verdicts(results: dict[str, Any]) -> list[str]:
-    """Say in a sentence for each method whether it helped, and how surely."""
-    sentences = []
-    for row in results["summary"]:
-        if "gain" not in row:
-            continue
-        said = f"{row['method']} changed the student's test accuracy by {100 * row['gain']:+.1f} points"
-        bounds = row.get("gain_interval")
-        if bounds is None:
-            sentences.append(f"{said}, on one seed: run more seeds to know how surely.")
-            continue
-        sure = "above" if bounds[0] > 0 else "below" if bounds[1] < 0 else None
-        certainty = f"surely {sure} the student alone" if sure else "which is within what chance between seeds explains"
-        between = f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}"
-        sentences.append(f"{said} (95 % interval {between}, n = {row['n']} seeds), {certainty}.")
-    return sentences
+def verdict(row: Mapping[str, Any]) -> str:
+    """Say in a sentence whether a method helped.
 
+    Args:
+        row: of `cmkd.evaluation.summarize`, with a gain.
 
-def _shares(results: dict[str, Any]) -> dict[str, float]:
-    """Return which part of the gap between the student alone and the teacher each method closes."""
-    alone = next((row["mean"] for row in results["summary"] if row["method"] == "none"), None)
-    teacher = results["teacher"]["test_accuracy"]
-    if alone is None or teacher is None or (gap := teacher - alone) <= 0.005:
-        return {}
-    return {row["method"]: row["gain"] / gap for row in results["summary"] if "gain" in row}
+    Example:
+        >>> verdict({"method": "kd", "gain": 0.02, "gain_n": 3, "gain_interval": [0.011, 0.029]})
+        'kd changes test accuracy by +2.0 points (95 % CI +1.1 to +2.9, n = 3 seeds): significantly better'
+    """
+    said = f"{row['method']} changes test accuracy by {100 * row['gain']:+.1f} points"
+    if row["gain_interval"] is None:
+        return f"{said} on one seed: run more seeds to get a confidence interval."
+    low, high = row["gain_interval"]
+    found = "significantly better" if low > 0 else "significantly worse" if high < 0 else "not significant"
+    return f"{said} (95 % CI {100 * low:+.1f} to {100 * high:+.1f}, n = {row['gain_n']} seeds): {found}"
 
 
 def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
@@ -90,25 +80,19 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
 
 
 def _confusions(folder: Path, results: dict[str, Any], students: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
-    sources = {f"teacher, {results['data']['rich']}": [folder / "teacher" / "test.parquet"]}
+    data, made = results["data"], {}
+    sources = {f"teacher, {data['rich']}": [folder / "teacher" / "test.parquet"]}
     for method, each in students.items():
-        sources[f"{method}, {results['data']['poor']}"] = [
-            (folder / s["checkpoint"]).parent / "test.parquet" for s in each
-        ]
-    made = {}
+        sources[f"{method}, {data['poor']}"] = [(folder / s["checkpoint"]).parent / "test.parquet" for s in each]
     for title, paths in sources.items():
-        tables = [pd.read_parquet(path) for path in paths if path.is_file()]
-        if tables:
-            both = pd.concat(tables)
-            drawn = figures.confusion_figure(
-                both["target"].to_numpy(), both["predicted"].to_numpy(), results["data"]["classes"]
-            )
-            made[title] = figures.embed(drawn)
+        if tables := [pd.read_parquet(path) for path in paths if path.is_file()]:
+            target, predicted = pd.concat(tables)[["target", "predicted"]].to_numpy().T
+            made[title] = figures.embed(figures.confusion_figure(target, predicted, data["classes"]))
     return made
 
 
 def _samples(folder: Path) -> str:
-    about = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
+    about = read_json(folder / "samples.json")
     modalities = {name: Modality.from_dict(described) for name, described in about["modalities"].items()}
     with np.load(folder / "samples.npz", allow_pickle=False) as arrays:
         shown = {name: arrays[name] for name in modalities}
@@ -116,4 +100,4 @@ def _samples(folder: Path) -> str:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else yaml.safe_dump({})
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -1,4 +1,4 @@
-"""Figures of dimensional structure, from plain arrays. Colors are safe for color-blind eyes; no global state."""
+"""Figures of dimensional structure, from plain arrays. They use no global state of matplotlib."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
-from scipy.stats import gaussian_kde, rankdata
+from scipy.stats import gaussian_kde
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from cmkd.errors import CmkdError
-from cmkd.io import atomic
-from cmkd.report.figures import COLORS
+from cmkd.io import write_bytes
+from cmkd.report.figures import COLORS, draw, plain
 
 Array = NDArray[np.float64]
 _MARKERS = "osD^vP*X<>ph"
@@ -32,24 +29,20 @@ def save(figure: Figure, stem: Path, *, formats: Sequence[str] = ("svg", "pdf", 
 
     Args:
         figure: what to write.
-        stem: path without a suffix; its folder is made.
+        stem: path without a suffix; its folder is created.
         formats: of svg, pdf, png.
     """
-    FigureCanvasAgg(figure)
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in formats]
     for kind, path in zip(formats, paths, strict=True):
-        # without dates and random identifiers, the same figure is the same file
-        stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}.get(kind)
-        with atomic(path) as temporary, rc_context({"svg.hashsalt": "cmkd"}):
-            figure.savefig(temporary, format=kind, dpi=160, bbox_inches="tight", metadata=stamp)
+        write_bytes(path, draw(figure, kind))
     return paths
 
 
 def cluster_order(correlation: Array) -> NDArray[np.int64]:
-    """Return the order of channels that puts alike ones beside each other, ``(dim,)``.
+    """Return an order of channels ``(dim,)`` in which similar ones are neighbors.
 
-    Average linkage of the distances ``1 - |r|``; up to 512 channels the leaves are ordered optimally, which takes cubic
-    time.
+    It is that of average linkage of the distances ``1 - |r|``. Up to 512 channels the leaves are ordered optimally,
+    which takes cubic time.
 
     Args:
         correlation: ``(dim, dim)``.
@@ -74,7 +67,7 @@ def correlation_figure(correlations: Mapping[str, Array]) -> Figure:
     """Draw correlation matrices of channels side by side, each in its own clustered order, on one color scale.
 
     Args:
-        correlations: name, such as the modality -> ``(dim, dim)``.
+        correlations: name -> ``(dim, dim)``.
     """
     figure = Figure(figsize=(3.3 * len(correlations) + 0.9, 3.5), layout="constrained")
     grid = figure.subplots(1, len(correlations), squeeze=False)[0]
@@ -91,7 +84,7 @@ def correlation_figure(correlations: Mapping[str, Array]) -> Figure:
 
 
 def spectrum_figure(spectra: Mapping[str, Array]) -> Figure:
-    """Draw eigenvalues of covariances by rank, as parts of their sum, on logarithmic axes.
+    """Draw eigenvalues of covariances by rank, as fractions of their sum, on logarithmic axes.
 
     Args:
         spectra: name -> eigenvalues ``(dim,)``, descending.
@@ -108,14 +101,14 @@ def spectrum_figure(spectra: Mapping[str, Array]) -> Figure:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("rank of the eigenvalue")
-    axes.set_ylabel("part of the variance")
+    axes.set_ylabel("fraction of the variance")
     axes.legend(frameon=False, fontsize=9)
-    _plain(axes)
+    plain(axes)
     return figure
 
 
 def circle(features: Array) -> Array:
-    """Return features as points on the circle ``(n, 2)``: centered, their first two principal components, length one.
+    """Project features to the circle ``(n, 2)``: their first two principal components, scaled to length one.
 
     Args:
         features: ``(n, dim)``, two dimensions or more.
@@ -128,13 +121,13 @@ def circle(features: Array) -> Array:
 
 
 def hypersphere_figure(features: Mapping[str, Array], *, seed: int = 0) -> Figure:
-    """Draw how features lie on the hypersphere: density on the circle above, histogram of angles below.
+    """Draw how features spread on the hypersphere: density on the circle above, histogram of angles below.
 
-    The circle is that of `circle`: a projection, which shows the two widest directions alone.
+    The projection is that of `circle`, so it shows the two directions of the largest variance alone.
 
     Args:
         features: name -> ``(n, dim)``.
-        seed: of the hair's breadth of noise that lets a density of points on one line exist.
+        seed: of the tiny noise without which points on one line have no density.
     """
     columns = len(features)
     figure = Figure(figsize=(2.9 * columns + 0.4, 4.4), layout="constrained")
@@ -149,7 +142,7 @@ def hypersphere_figure(features: Mapping[str, Array], *, seed: int = 0) -> Figur
         disc.set_xticks([])
         disc.set_yticks([])
         angles = np.degrees(np.arctan2(points[column][:, 1], points[column][:, 0]))
-        # each sample weighs so that bars of height 1 are the uniform distribution
+        # with these weights, bars of height 1 are the uniform distribution
         bars.hist(
             angles, bins=np.linspace(-180, 180, 37), weights=np.full(len(angles), 36 / len(angles)), color=COLORS[1]
         )
@@ -158,7 +151,7 @@ def hypersphere_figure(features: Mapping[str, Array], *, seed: int = 0) -> Figur
         bars.set_xlim(-180, 180)
         bars.set_xlabel("angle (degrees)", fontsize=9)
         bars.tick_params(labelsize=8)
-        _plain(bars)
+        plain(bars)
     below[0].set_ylabel("samples,\nuniform = 1", fontsize=9)
     return figure
 
@@ -180,17 +173,17 @@ def tsne_figure(
     seed: int = 0,
     place: Callable[[Array], Array] | None = None,
 ) -> Figure:
-    """Draw features of the same samples by t-SNE, colored and marked by class; those without a class in gray.
+    """Draw features of the same samples by t-SNE, colored and marked by class; samples without a class are gray.
 
-    Distances between clusters, and their sizes, say nothing in such a picture.
+    Distances between clusters, and their sizes, have no meaning in such a figure.
 
     Args:
         features: name -> ``(n, dim)``, four samples or more.
         targets: ``(n,)``.
-        classes: their names.
-        sample: the most samples that are drawn, at random.
-        seed: of the draw and of t-SNE.
-        place: another way to lay out ``(n, dim)`` as ``(n, 2)``, such as UMAP's.
+        classes: names of the classes.
+        sample: largest number of samples to draw, chosen at random.
+        seed: of the choice and of t-SNE.
+        place: another layout of ``(n, dim)`` as ``(n, 2)``, such as UMAP's.
     """
     if len(targets) < 4:
         raise CmkdError(f"expected 4 samples or more for t-SNE, got {len(targets)}")
@@ -223,52 +216,26 @@ def tsne_figure(
     return figure
 
 
-def spearman(
-    x: Array, y: Array, *, resamples: int = 4000, level: float = 0.95, seed: int = 0
-) -> tuple[float, float, float]:
-    """Return Spearman's rank correlation and its percentile bootstrap interval over points.
-
-    Args:
-        x: ``(n,)``, three points or more.
-        y: ``(n,)``.
-        resamples: of the bootstrap; those in which x or y is constant are left out.
-        level: of the interval.
-        seed: of the draws.
-
-    Returns:
-        The correlation, and the interval's lower and upper end; NaN where x or y is constant.
-
-    Example:
-        >>> spearman(np.arange(6.0), np.arange(6.0) ** 3)
-        (1.0, 1.0, 1.0)
-    """
-    if x.shape != y.shape or x.ndim != 1 or len(x) < 3:
-        raise CmkdError(f"expected two lists of three points or more, got shapes {x.shape} and {y.shape}")
-    drawn = np.random.default_rng(seed).integers(len(x), size=(resamples, len(x)))
-    drawn = np.concatenate([np.arange(len(x))[None], drawn])  # the first row is the points themselves
-    ranks = [rankdata(values[drawn], axis=1) for values in (x, y)]
-    a, b = (r - r.mean(1, keepdims=True) for r in ranks)
-    spread = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    values = np.divide((a * b).sum(1), spread, out=np.full(len(drawn), np.nan), where=spread > 0)
-    found = values[1:][~np.isnan(values[1:])]
-    if np.isnan(values[0]) or not len(found):
-        return np.nan, np.nan, np.nan
-    low, high = np.quantile(found, ((1 - level) / 2, (1 + level) / 2))
-    return float(values[0]), float(low), float(high)
-
-
-def relation_figure(x: Array, y: Array, groups: Sequence[str], *, x_label: str, y_label: str, seed: int = 0) -> Figure:
-    """Draw a structure metric against a measure of discriminability, a dot a model, with Spearman's correlation.
+def relation_figure(
+    x: Array,
+    y: Array,
+    groups: Sequence[str],
+    *,
+    correlation: tuple[float, float, float],
+    x_label: str,
+    y_label: str,
+) -> Figure:
+    """Draw a structure metric against a measure of discriminability, one dot per model.
 
     Args:
         x: ``(n,)`` structure metric of each model.
         y: ``(n,)`` discriminability.
-        groups: ``(n,)`` what each model is marked by, such as its modality or method.
-        x_label: of the axis.
-        y_label: of the axis.
-        seed: of the bootstrap.
+        groups: ``(n,)`` names that choose color and marker, such as the modality or method.
+        correlation: Spearman's, with its interval (`cmkd.evaluation.spearman`).
+        x_label: label of the x axis.
+        y_label: label of the y axis.
     """
-    rho, low, high = spearman(x, y, seed=seed)
+    rho, low, high = correlation
     figure = Figure(figsize=(5.0, 3.9), layout="constrained")
     axes = figure.add_subplot()
     for place, group in enumerate(dict.fromkeys(groups)):
@@ -279,11 +246,5 @@ def relation_figure(x: Array, y: Array, groups: Sequence[str], *, x_label: str, 
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.legend(frameon=False, fontsize=8)
-    _plain(axes)
+    plain(axes)
     return figure
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
