@@ -31,8 +31,13 @@ def in_float32(loss: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]
     return run
 
 
-def check_pair(student: Tensor, teacher: Tensor, *, same_shape: bool = False) -> None:
-    """Check that two tensors speak of the same batch.
+def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors in float32, or as they are if they are wider: losses are not computed in half precision."""
+    return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
+
+
+def check_pair(student: Tensor, teacher: Tensor, *, same_shape: bool = False) -> tuple[Tensor, Tensor]:
+    """Check that two tensors hold the same batch, and return them in float32 or wider.
 
     Args:
         student: ``(batch, ...)``.
@@ -51,21 +56,19 @@ def check_pair(student: Tensor, teacher: Tensor, *, same_shape: bool = False) ->
             f"expected student and teacher of one shape, got {tuple(student.shape)} and {tuple(teacher.shape)}; "
             "project the student first"
         )
+    ours, theirs = at_least_float32(student, teacher)
+    return ours, theirs
 
 
-def check_maps(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
-    """Check that two lists of maps, shallow to deep, have one length and one batch."""
+def check_maps(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], *, same_shape: bool = False
+) -> list[tuple[Tensor, Tensor]]:
+    """Check two lists of feature maps, shallow to deep, and return their pairs as `check_pair` does."""
     if len(student) != len(teacher) or not student:
         raise CmkdError(
             f"expected as many student as teacher maps, at least one, got {len(student)} and {len(teacher)}"
         )
-    for ours, theirs in zip(student, teacher, strict=True):
-        check_pair(ours, theirs)
-
-
-def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return the tensors in float32, or as they are if they are wider: losses are not computed in half precision."""
-    return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
+    return [check_pair(*pair, same_shape=same_shape) for pair in zip(student, teacher, strict=True)]
 
 
 def standardize(x: Tensor, *, dim: int = 0, eps: float = 1e-5) -> Tensor:
@@ -93,6 +96,17 @@ def off_diagonal(matrix: Tensor) -> Tensor:
     if matrix.shape != (n, n):
         raise CmkdError(f"expected a square matrix, got {tuple(matrix.shape)}")
     return matrix.flatten()[1:].view(n - 1, n + 1)[:, :-1].flatten() if n > 1 else matrix.new_zeros(0)
+
+
+def non_target(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the logits ``(batch, classes - 1)`` of all classes but the target, in order.
+
+    Example:
+        >>> non_target(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([1])).tolist()
+        [[1.0, 3.0]]
+    """
+    others = torch.ones_like(logits, dtype=torch.bool).scatter(1, target[:, None], False)
+    return logits[others].reshape(logits.shape[0], logits.shape[1] - 1)
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from cmkd.methods.base import Method, deepest_pairs
-from cmkd.ops import at_least_float32, check_maps, check_pair, match_resolution
+from cmkd.ops import check_maps, match_resolution
 from cmkd.types import Batch, Output, Spec
 
 
@@ -26,8 +26,8 @@ def ab(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], *, margin
         CmkdError: if numbers or shapes differ.
 
     Source:
-        Heo et al. 2019, arXiv 1811.03233, equation 4; the factor 3/1000 and the stages' weights are the authors'
-        code's.
+        Heo et al. 2019, arXiv 1811.03233, equation 4; the factor 3/1000 and the weights of the stages follow
+        the authors' code.
 
     Example:
         >>> import torch
@@ -35,11 +35,8 @@ def ab(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], *, margin
         >>> float(ab(maps, maps))
         0.0
     """
-    check_maps(student_maps, teacher_maps)
     total = student_maps[0].new_zeros(())
-    for stage, (ours, theirs) in enumerate(zip(student_maps, teacher_maps, strict=True)):
-        check_pair(ours, theirs, same_shape=True)
-        student, teacher = at_least_float32(ours, theirs)
+    for stage, (student, teacher) in enumerate(check_maps(student_maps, teacher_maps, same_shape=True)):
         off, on = (student > -margin) & (teacher <= 0), (student <= margin) & (teacher > 0)
         errors = (student + margin).square() * off + (student - margin).square() * on
         total = total + 2.0 ** (stage + 1 - len(student_maps)) * errors.sum() / student.shape[0]
@@ -49,15 +46,13 @@ def ab(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], *, margin
 class AB(Method):
     """Match which of the teacher's neurons are on, stage by stage.
 
-    The paper trains this alone first, and then the task; here both train together (our choice). 1 x 1 convolutions
-    bring the student's channels to the teacher's; resolutions meet at the smaller one. Maps taken after a ReLU are on
-    where they are above 0, so the boundary is kept.
+    The paper first trains with this loss alone and then on the task; here both train together (our choice). 1 x 1
+    convolutions map the student's channels to the teacher's; both maps are pooled to the smaller resolution. A map
+    taken after a ReLU is on where it is above 0, so the boundary is kept.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
         margin: how far beyond the boundary the student is pushed.
-        weight: of the term.
+        weight: factor of the term.
     """
 
     name = "ab"
@@ -73,12 +68,11 @@ class AB(Method):
         self.require_maps()
         self.require_positive(margin=margin)
         self.margin, self.weight = margin, weight
-        shapes = zip(*deepest_pairs(student.map_shapes, teacher.map_shapes), strict=True)
-        self.projections = nn.ModuleList(nn.Conv2d(ours[0], theirs[0], 1) for ours, theirs in shapes)
+        pairs = deepest_pairs(student.map_shapes, teacher.map_shapes)
+        self.projections = nn.ModuleList(nn.Conv2d(ours[0], theirs[0], 1) for ours, theirs in pairs)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``ab``."""
-        ours, theirs = deepest_pairs(student.feature_maps, teacher.feature_maps)
-        met = [match_resolution(s, t) for s, t in zip(ours, theirs, strict=True)]
+        met = [match_resolution(*pair) for pair in deepest_pairs(student.feature_maps, teacher.feature_maps)]
         projected = [project(s) for project, (s, _) in zip(self.projections, met, strict=True)]
         return {"ab": self.weight * ab(projected, [t for _, t in met], margin=self.margin)}

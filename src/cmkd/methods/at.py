@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cmkd.methods.base import Method, deepest_pairs
-from cmkd.ops import at_least_float32, check_maps, match_resolution
+from cmkd.ops import check_maps, match_resolution
 from cmkd.types import Batch, Output, Spec
 
 
@@ -22,7 +22,7 @@ def at(
     Args:
         student_maps: maps ``(batch, channels, height, width)``, shallow to deep.
         teacher_maps: as many; channels may differ, and the smaller resolution of each pair is used.
-        power: of the activations.
+        power: exponent of the activations.
         paper_form: the paper's equation 2, ``half the sum over stages of the mean over samples of ||a(s) - a(t)||``,
             instead of the authors' code.
 
@@ -31,7 +31,7 @@ def at(
 
     Source:
         Zagoruyko and Komodakis 2017, arXiv 1612.03928. The authors' code has a mean of squares where the paper has a
-        norm: they differ in scale by far, hence the large usual weight.
+        norm: their scales differ widely, hence the large usual weight.
 
     Example:
         >>> import torch
@@ -39,12 +39,9 @@ def at(
         >>> float(at(maps, [3.0 * maps[0]])) < 1e-9  # the scale is free
         True
     """
-    check_maps(student_maps, teacher_maps)
     total = student_maps[0].new_zeros(())
-    for pair in zip(student_maps, teacher_maps, strict=True):
-        student, teacher = (
-            F.normalize(x.abs().pow(power).mean(1).flatten(1)) for x in match_resolution(*at_least_float32(*pair))
-        )
+    for pair in check_maps(student_maps, teacher_maps):
+        student, teacher = (F.normalize(x.abs().pow(power).mean(1).flatten(1)) for x in match_resolution(*pair))
         difference = student - teacher
         total = total + (0.5 * difference.norm(dim=1).mean() if paper_form else difference.square().mean())
     return total
@@ -53,14 +50,12 @@ def at(
 class AT(Method):
     """Look where the teacher looks: match the spatial attention of all stages.
 
-    With unlike numbers of maps the deepest ones are paired.
+    Where the numbers of maps differ, the deepest ones are paired.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
-        power: of the activations.
-        paper_form: the paper's norm instead of the authors' mean of squares; wants a weight near 1.
-        weight: of the term (1000 in the common benchmark of 240 epochs on CIFAR-100; in a short training
+        power: exponent of the activations.
+        paper_form: the paper's norm instead of the authors' mean of squares; choose a weight near 1.
+        weight: factor of the term (1000 in the common benchmark of 240 epochs on CIFAR-100; in a short training
             that drowns the cross-entropy).
     """
 
@@ -82,5 +77,5 @@ class AT(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``at``."""
-        ours, theirs = deepest_pairs(student.feature_maps, teacher.feature_maps)
+        ours, theirs = zip(*deepest_pairs(student.feature_maps, teacher.feature_maps), strict=True)
         return {"at": self.weight * at(ours, theirs, power=self.power, paper_form=self.paper_form)}

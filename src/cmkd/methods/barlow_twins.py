@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from cmkd.correlation import cross_correlation
 from cmkd.distributed import gather
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair, off_diagonal
+from cmkd.ops import check_pair, off_diagonal
 from cmkd.types import Batch, Output, Spec
 
 
@@ -34,22 +34,19 @@ def barlow_twins(student_embedding: Tensor, teacher_embedding: Tensor, *, off_di
         >>> round(float(barlow_twins(-x, x)), 3)
         4.0
     """
-    check_pair(student_embedding, teacher_embedding, same_shape=True)
-    correlation = cross_correlation(*at_least_float32(student_embedding, teacher_embedding))
+    correlation = cross_correlation(*check_pair(student_embedding, teacher_embedding, same_shape=True))
     on_diagonal = (1.0 - correlation.diagonal()).square().sum()
     return on_diagonal + off_diagonal_weight * off_diagonal(correlation).square().sum()
 
 
 class BarlowTwins(Method):
-    """Tie each student channel to its teacher channel and free it of the others; statistics of the global batch.
+    """Tie each student channel to its teacher channel and decorrelate it from the others, over the global batch.
 
-    A trained linear map brings the student to the teacher's width where they differ.
+    Where the widths differ, a trained linear map projects the student.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
-        off_diagonal_weight: of the redundancy part.
-        weight: of the term, which grows with the width.
+        off_diagonal_weight: factor of the redundancy term.
+        weight: factor of the term, which grows with the width.
     """
 
     name = "barlow_twins"

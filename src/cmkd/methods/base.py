@@ -121,27 +121,36 @@ class Method(nn.Module):
         return min((self.epoch + 1) / max(epochs, 1), 1.0)
 
     def require_positive(self, **values: float) -> None:
-        """Refuse hyperparameters, given by name, that are not above 0."""
+        """Refuse hyperparameters that are not above 0."""
         for name, value in values.items():
             if not value > 0:
                 raise CmkdError(f"{self.name}: {name} must be above 0, got {value}")
 
     def require_same_classes(self) -> None:
-        """Refuse a teacher of other classes."""
+        """Refuse a teacher that was trained on different classes."""
         if not self.student_spec.same_classes(self.teacher_spec):
             ours, theirs = self.student_spec.classes, self.teacher_spec.classes
-            counted = f"{ours} classes and the teacher {theirs}" if ours != theirs else f"{ours} other classes"
+            counted = f"{ours} classes and the teacher {theirs}" if ours != theirs else f"{ours} classes of other names"
             raise CmkdError(
-                f"{self.name}: the student has {counted}, so logits cannot be matched; use a method of features or "
-                "relations, such as sp or ds(kd_weight=0,independence_weight=0,uniformity_weight=3)"
+                f"{self.name}: the student has {counted}, so logits cannot be matched; use a method that compares "
+                "features or relations, such as sp or ds(kd_weight=0,independence_weight=0,uniformity_weight=3)"
             )
 
+    def require_stage(self, stage: int) -> tuple[int, int]:
+        """Return the channels of one map, the student's and the teacher's; refuse specs without it.
+
+        Args:
+            stage: position of the map, shallow to deep; a negative one counts from the deepest.
+        """
+        self.require_maps(max(stage + 1, -stage))
+        return self.student_spec.map_shapes[stage][0], self.teacher_spec.map_shapes[stage][0]
+
     def require_maps(self, count: int = 1) -> None:
-        """Refuse specs with fewer than `count` intermediate maps on either side."""
+        """Refuse specs with fewer than `count` feature maps on either side."""
         ours, theirs = len(self.student_spec.map_shapes), len(self.teacher_spec.map_shapes)
         if min(ours, theirs) < count:
             raise CmkdError(
-                f"{self.name}: needs at least {count} intermediate maps, student has {ours} and teacher {theirs}; "
+                f"{self.name}: needs at least {count} feature maps, student has {ours} and teacher {theirs}; "
                 "choose a model with feature maps"
             )
 
@@ -166,15 +175,14 @@ class ClassifierMethod(Method):
         self.teacher_classifier = copy.deepcopy(classifier).eval().requires_grad_(False)
 
 
-def deepest_pairs(student: Sequence[Stage], teacher: Sequence[Stage]) -> tuple[Sequence[Stage], Sequence[Stage]]:
-    """Cut two lists of maps (or of their shapes), shallow to deep, to the deepest ones that both have.
+def deepest_pairs(student: Sequence[Stage], teacher: Sequence[Stage]) -> list[tuple[Stage, Stage]]:
+    """Pair two lists of maps (or of their shapes), shallow to deep, from the deepest on.
 
     Example:
         >>> deepest_pairs((8, 16, 32), (64, 128))
-        ((16, 32), (64, 128))
+        [(16, 64), (32, 128)]
     """
-    count = min(len(student), len(teacher))
-    return student[len(student) - count :], teacher[len(teacher) - count :]
+    return list(zip(reversed(student), reversed(teacher), strict=False))[::-1]
 
 
 def on_labeled(

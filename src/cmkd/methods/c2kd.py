@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.methods.base import Method, on_labeled
-from cmkd.methods.dkd import non_target
 from cmkd.methods.kd import kd
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair, non_target
 from cmkd.types import Batch, Output, Spec
 
 
@@ -23,7 +22,7 @@ def kendall(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         >>> kendall(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 3.0, 2.0]])).tolist()
         [0.333...]
     """
-    ours, theirs = (torch.sign(x[:, :, None] - x[:, None, :]) for x in at_least_float32(student_logits, teacher_logits))
+    ours, theirs = (torch.sign(x[:, :, None] - x[:, None, :]) for x in check_pair(student_logits, teacher_logits))
     scale = (ours.square().sum((1, 2)) * theirs.square().sum((1, 2))).sqrt()
     return (ours * theirs).sum((1, 2)) / scale.clamp(min=1.0)
 
@@ -36,7 +35,7 @@ def c2kd(
     threshold: float = 0.0,
     temperature: float = 1.0,
 ) -> Tensor:
-    """KL divergence over the non-target classes, of the samples whose classes are ranked alike.
+    """KL divergence over the non-target classes, for samples on which both models rank the classes alike.
 
     ``mean [tau(s, t) > threshold] KL(n_t || n_s)``, n the softened distribution over the classes other than the target,
     tau Kendall's rank correlation.
@@ -45,26 +44,25 @@ def c2kd(
         student_logits: ``(batch, classes)``.
         teacher_logits: ``(batch, classes)``.
         target: ``(batch,)`` int64, all labeled.
-        threshold: samples of no higher rank correlation are left out; they still count in the mean.
+        threshold: samples with a rank correlation at or below it are left out; they still count in the mean.
         temperature: softens both distributions.
 
     Returns:
-        Scalar, the mean over the batch; 0 with two classes, where one other class is left.
+        Scalar, the mean over the batch; 0 with two classes, where only one non-target class is left.
 
     Raises:
         CmkdError: if the shapes differ.
 
     Source:
-        Huo et al. 2024, CVPR, section 3.3. The authors' code multiplies the target's logit by 0 and so leaves it in the
-        softmax; here it is left out.
+        Huo et al. 2024, CVPR, section 3.3. The authors' code multiplies the target's logit by 0, which keeps it in
+        the softmax; here it is removed.
 
     Example:
         >>> logits = torch.tensor([[3.0, 1.0, 0.0]])
         >>> float(c2kd(logits, logits, torch.tensor([0])))
         0.0
     """
-    check_pair(student_logits, teacher_logits, same_shape=True)
-    student, teacher = at_least_float32(student_logits, teacher_logits)
+    student, teacher = check_pair(student_logits, teacher_logits, same_shape=True)
     selected = kendall(student, teacher) > threshold
     ours, theirs = (F.log_softmax(non_target(x, target) / temperature, 1) for x in (student, teacher))
     divergence = F.kl_div(ours, theirs, log_target=True, reduction="none").sum(1)
@@ -74,20 +72,18 @@ def c2kd(
 class C2KD(Method):
     """Distil both ways between proxies of student and teacher, only where their classes are ranked alike.
 
-    The teacher trains along. Each model exchanges with its own proxy (a small head on its embedding), both ways; the
-    proxies exchange with each other over non-target classes; terms and their sum are those of the authors' code
-    (``cramed/utils/helper.py``). Before it: an ordinary run that trains the teacher; the student starts fresh, as in
-    that code, which pretrains one and does not load it. Their heads are a 1 x 1 convolution of the last map,
-    batch-norm, a leaky rectifier and a linear layer; ours two linear layers on the embedding, without batch-norm (our
-    choice). Unlabeled pairs take part in the exchange with the proxies alone. The authors' AVE code trains with
-    frozen batch-norm after its first evaluation; a trainer must put both models back to train mode.
+    The teacher trains along. Each model and its own proxy (a small head on its embedding) distil into each other; the
+    two proxies distil into each other over the non-target classes. The terms and their sum follow the authors' code
+    (``cramed/utils/helper.py``). Start from a teacher that was trained in an ordinary run and a fresh student, as that
+    code does, which pretrains a student but never loads it. The authors' heads are a 1 x 1 convolution of the last map,
+    batch-norm, a leaky rectifier and a linear layer; ours are two linear layers on the embedding, without batch-norm
+    (our choice). Unlabeled pairs take part only in the exchange between a model and its proxy. The authors' AVE code
+    trains with frozen batch-norm after its first evaluation; a trainer must put both models back to train mode.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
         threshold: rank correlation above which a sample takes part in the exchange between proxies.
-        temperature: of that exchange.
-        weight: of all terms.
+        temperature: softens both distributions of that exchange.
+        weight: factor of all three terms.
     """
 
     name = "c2kd"
@@ -112,7 +108,7 @@ class C2KD(Method):
         )
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the terms ``c2kd_student`` and ``c2kd_teacher``, with the proxies, and ``c2kd_cross`` between them."""
+        """Return ``c2kd_student`` and ``c2kd_teacher``, each with its proxy, and ``c2kd_cross`` between the proxies."""
 
         def both_ways(a: Tensor, b: Tensor) -> Tensor:
             return kd(a, b.detach(), temperature=1.0) + kd(b, a.detach(), temperature=1.0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cmkd.distributed import gather
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair, in_float32
+from cmkd.ops import check_pair, in_float32
 from cmkd.types import Batch, Output, Spec
 
 
@@ -31,12 +31,12 @@ def cc(
     Args:
         student_embedding: ``(batch, dim)``.
         teacher_embedding: ``(batch, teacher dim)``.
-        gamma: of the kernel.
-        order: of the Taylor form.
-        paper_form: the squared norm, as in the paper's equation 5, instead of the norm.
+        gamma: inverse width of the kernel.
+        order: highest power of the Taylor form.
+        paper_form: use the squared norm, as in the paper's equation 5, instead of the norm.
 
     Returns:
-        Scalar; equal matrices have no gradient.
+        Scalar; equal matrices give no gradient.
 
     Raises:
         CmkdError: if the batches differ.
@@ -50,9 +50,8 @@ def cc(
         >>> float(cc(3.0 * x, x)) < 1e-6
         True
     """
-    check_pair(student_embedding, teacher_embedding)
     kernels = []
-    for x in at_least_float32(student_embedding, teacher_embedding):
+    for x in check_pair(student_embedding, teacher_embedding):
         unit = F.normalize(x)
         similarity = unit @ unit.T
         powers = [(2.0 * gamma) ** p / math.factorial(p) * similarity**p for p in range(order + 1)]
@@ -63,19 +62,16 @@ def cc(
 
 
 class CC(Method):
-    """Keep the teacher's kernel between samples.
+    """Match the teacher's kernel matrix between the samples of the global batch.
 
-    Relations are of the global batch. The embeddings are compared as they are (the paper projects both by layers
-    trained
-    along: our choice, as a teacher's side that trains is free to collapse).
+    The embeddings are compared as they are. The paper projects both by trained layers; a projection of the teacher
+    that trains is free to collapse, so we leave them out (our choice).
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
-        gamma: of the Gaussian kernel.
-        order: of its Taylor form.
-        paper_form: the squared norm instead of the norm.
-        weight: of the term.
+        gamma: inverse width of the Gaussian kernel.
+        order: highest power of its Taylor form.
+        paper_form: use the squared norm instead of the norm.
+        weight: factor of the term.
     """
 
     name = "cc"

@@ -1,6 +1,6 @@
 """Contrastive representation distillation with a memory (Tian et al. 2020).
 
-Longer than the others: it has state, which must survive a checkpoint and agree between processes.
+Longer than the others because its state must survive a checkpoint and agree between processes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def crd(
         negatives: ``(negatives, dim)``, unit length, shared by all anchors.
         temperature: T, above 0.
         log_normalizer: log Z, the log of the mean of ``exp(a'x / T)`` over negatives, a constant.
-        excluded: ``(batch, negatives)`` bool, negatives to leave out: those that are the anchor's own sample.
+        excluded: ``(batch, negatives)`` bool, true where a negative is the anchor's own sample and is left out.
 
     Returns:
         Scalar, the mean over anchors.
@@ -60,8 +60,8 @@ def crd(
         >>> round(float(crd(x, x, torch.zeros(1, 2), temperature=1.0)), 4)  # log(1 + 1/e) + log(2)
         1.0064
     """
-    check_pair(anchor, positive, same_shape=True)
-    anchor, positive, negatives = at_least_float32(anchor, positive, negatives)
+    anchor, positive = check_pair(anchor, positive, same_shape=True)
+    (negatives,) = at_least_float32(negatives)
     offset = log_normalizer + math.log(max(negatives.shape[0], 1))
     on_positive = F.logsigmoid((anchor * positive).sum(1) / temperature - offset)
     on_negatives = F.logsigmoid(offset - anchor @ negatives.T / temperature)
@@ -71,23 +71,21 @@ def crd(
 
 
 class CRD(Method):
-    """Tell the teacher's embedding of the same sample from those of other samples, and the other way round.
+    """Tell the teacher's embedding of the same sample from its embeddings of other samples, and vice versa.
 
-    Both sides are projected and normalized; memories keep the last embeddings of every training pair, and negatives are
-    drawn from them. Differences from the authors' code, all ours: the positive is the current embedding, not the
-    memory's, which starts as noise; one draw of negatives serves the whole batch, and an anchor's own sample is left
-    out of it; the normalizer is a running mean, not the first batch's; processes share draws and memories. The
-    memories are tied to the sample index: they belong to one training set in one order.
+    Both sides are projected and normalized. Two memories keep a running embedding of every training pair, and negatives
+    are drawn from them. Differences from the authors' code, all our choice: the positive is the current embedding, not
+    the one in the memory, which starts as noise; one draw of negatives serves the whole batch, and an anchor's own
+    sample is excluded; the normalizer is a running mean, not that of the first batch; processes share draws and
+    memories. The memories are tied to the sample index, so they belong to one training set in one order.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
         dim: width of the common space.
         negatives: how many are drawn each step (16384 in the paper).
-        temperature: of the similarities.
-        momentum: the share of the old embedding that stays in the memory.
-        weight: of both terms, sums over negatives (0.8 in the common benchmark of 240 epochs on CIFAR-100; in a short
-            training that drowns the cross-entropy).
+        temperature: divides the similarities.
+        momentum: fraction of the old embedding that stays in the memory.
+        weight: factor of both terms, sums over negatives (0.8 in the common benchmark of 240 epochs on CIFAR-100; in a
+            short training that drowns the cross-entropy).
     """
 
     name = "crd"
@@ -125,7 +123,7 @@ class CRD(Method):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def on_train_start(self, dataset_size: int) -> None:
-        """Make the memories, unless a checkpoint has brought them."""
+        """Allocate the memories, unless a checkpoint has restored them."""
         found = self.student_memory.shape[0]
         if found not in (0, dataset_size):
             raise CmkdError(
@@ -145,7 +143,7 @@ class CRD(Method):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def draw(self, device: torch.device) -> Tensor:
-        """Return the positions of this step's negatives ``(negatives,)``, the same in all processes."""
+        """Return the indices of this step's negatives ``(negatives,)``, the same in all processes."""
         generator = torch.Generator().manual_seed(int(self.steps))
         drawn = torch.randint(self.student_memory.shape[0], (self.negatives,), generator=generator)
         return drawn.to(device)
@@ -163,13 +161,13 @@ class CRD(Method):
 
     @torch.no_grad()
     def remember(self, index: Tensor, ours: Tensor, theirs: Tensor) -> None:
-        """Blend the batch's embeddings into the memories."""
+        """Blend the embeddings of the batch into the memories."""
         for memory, new in ((self.student_memory, ours), (self.teacher_memory, theirs)):
             blended = self.momentum * memory[index] + (1.0 - self.momentum) * new.to(memory)
             memory[index] = F.normalize(blended)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the terms ``crd_student`` and ``crd_teacher``, by whose embedding is the anchor."""
+        """Return the terms ``crd_student`` and ``crd_teacher``, named after the side that is the anchor."""
         index = gather(batch.index)
         ours, theirs = (
             F.normalize(x)

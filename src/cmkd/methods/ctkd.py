@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair
 from cmkd.types import Batch, Output, Spec
 
 
@@ -34,10 +34,10 @@ def ctkd(
     span: float = 20.0,
     reversal: float = 1.0,
 ) -> Tensor:
-    """KD at a learned temperature that works against the student: ``T = lowest + span sigmoid(log_scale)``.
+    """KD at a temperature learned against the student: ``T = lowest + span sigmoid(log_scale)``.
 
-    The gradient with respect to `log_scale` is reversed and scaled, so one optimizer raises the loss in T and lowers
-    it in the student.
+    The gradient with respect to `log_scale` is reversed and scaled, so one optimizer raises the loss with respect
+    to T and lowers it with respect to the student.
 
     Args:
         student_logits: ``(batch, classes)``.
@@ -62,8 +62,7 @@ def ctkd(
         >>> bool(loss > 0)
         True
     """
-    check_pair(student_logits, teacher_logits, same_shape=True)
-    student, teacher = at_least_float32(student_logits, teacher_logits)
+    student, teacher = check_pair(student_logits, teacher_logits, same_shape=True)
     reversed_scale: Tensor = _Reverse.apply(log_scale, reversal)  # type: ignore[no-untyped-call]
     temperature = (lowest + span * reversed_scale.sigmoid()).reshape(())
     log_student, log_teacher = (x.div(temperature).log_softmax(1) for x in (student, teacher))
@@ -71,15 +70,13 @@ def ctkd(
 
 
 class CTKD(Method):
-    """Distil at a temperature learned against the student, more so from epoch to epoch.
+    """Distil at a temperature that is learned against the student, more strongly from epoch to epoch.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
         lowest: the temperature's lower limit.
         span: the temperature's range.
         curriculum_epochs: epochs over which the reversed gradient rises from near 0 to full, along a cosine.
-        weight: of the term.
+        weight: factor of the term.
     """
 
     name = "ctkd"
@@ -89,9 +86,7 @@ class CTKD(Method):
   Zheng and Li, Xiang and Yang, Lingfeng and Zhao, Borui and Song, Renjie and Luo, Lei and Li, Jun and Yang, Jian},
   booktitle={AAAI}, year={2023}}"""
     needs = ("logits",)
-    required_hooks: Mapping[str, str] = {
-        "on_train_epoch_start": "the reversed gradient grows over curriculum_epochs"
-    }
+    required_hooks: Mapping[str, str] = {"on_train_epoch_start": "the reversed gradient grows over curriculum_epochs"}
 
     def __init__(
         self,

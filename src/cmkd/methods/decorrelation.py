@@ -18,7 +18,7 @@ def decorrelation(embedding: Tensor) -> Tensor:
         embedding: ``(batch, dim)``; correlations are over the batch.
 
     Source:
-        After Cogswell et al. 2016, arXiv 1511.06068, who take covariances of activations and half their sum; here
+        After Cogswell et al. 2016, arXiv 1511.06068, who halve the sum of squared covariances of activations; here
         correlations, so that the scale of a channel does not matter.
 
     Example:
@@ -31,12 +31,10 @@ def decorrelation(embedding: Tensor) -> Tensor:
 
 
 class Decorrelation(Method):
-    """Lower the correlation of the student's channels; sees no teacher.
+    """Lower the correlation between the student's channels; uses no teacher.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output, not used.
-        weight: of the term.
+        weight: factor of the term.
     """
 
     name = "decorrelation"
@@ -52,5 +50,5 @@ class Decorrelation(Method):
         self.weight = weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the term ``decorrelation``, of the global batch."""
+        """Return the term ``decorrelation`` of the global batch."""
         return {"decorrelation": self.weight * decorrelation(gather(student.embedding))}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cmkd.distributed import gather
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair
 from cmkd.types import Batch, Output, Spec
 
 
@@ -38,7 +38,7 @@ def dist(
         beta: weight of the relation between classes.
         gamma: weight of the relation between samples within a class.
         temperature: T, above 0.
-        times_squared_temperature: multiply by T² as the authors' code does; false is the form of the paper's appendix.
+        times_squared_temperature: multiply by T² as the authors' code does; the paper's appendix does not.
 
     Returns:
         Scalar. A constant row or column has no correlation and counts as distance 1.
@@ -54,25 +54,21 @@ def dist(
         >>> abs(float(dist(logits, logits))) < 1e-3
         True
     """
-    check_pair(student_logits, teacher_logits, same_shape=True)
-    student, teacher = ((x / temperature).softmax(1) for x in at_least_float32(student_logits, teacher_logits))
+    pair = check_pair(student_logits, teacher_logits, same_shape=True)
+    student, teacher = ((x / temperature).softmax(1) for x in pair)
     factor = temperature**2 if times_squared_temperature else 1.0
     return factor * (beta * pearson_distance(student, teacher) + gamma * pearson_distance(student.T, teacher.T))
 
 
 class DIST(Method):
-    """Correlate predictions with the teacher's, between classes and between samples.
-
-    The relation between samples is of the global batch.
+    """Correlate predictions with the teacher's, between classes and between the samples of the global batch.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
         beta: weight of the relation between classes.
-        gamma: weight of the relation between samples.
+        gamma: weight of the relation between samples within a class.
         temperature: softens both distributions (the paper has 1 for ImageNet and 4 for CIFAR-100).
-        times_squared_temperature: as in the authors' code; the paper's appendix does not.
-        weight: of the term.
+        times_squared_temperature: multiply by T² as the authors' code does; the paper's appendix does not.
+        weight: factor of the term.
     """
 
     name = "dist"

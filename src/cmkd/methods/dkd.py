@@ -9,14 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cmkd.methods.base import Method, on_labeled
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair, non_target
 from cmkd.types import Batch, Output, Spec
-
-
-def non_target(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the logits of all classes but the target's, ``(batch, classes - 1)``, in order."""
-    keep = torch.ones_like(logits, dtype=torch.bool).scatter(1, target[:, None], False)
-    return logits[keep].reshape(logits.shape[0], logits.shape[1] - 1)
 
 
 def dkd(
@@ -36,12 +30,12 @@ def dkd(
         student_logits: ``(batch, classes)``.
         teacher_logits: ``(batch, classes)``.
         target: ``(batch,)`` int64, all labeled.
-        alpha: weight of the target's part.
-        beta: weight of the other classes' part.
+        alpha: weight of the target part.
+        beta: weight of the non-target part.
         temperature: T, above 0.
 
     Returns:
-        Scalar, the mean over the batch. With two classes the second part is 0: one class is left over.
+        Scalar, the mean over the batch. With two classes the second part is 0: only one class is left.
 
     Raises:
         CmkdError: if the shapes differ.
@@ -49,15 +43,14 @@ def dkd(
     Source:
         Zhao et al. 2022, arXiv 2203.08679. The authors' code takes the log of a sum of probabilities, which underflows,
         and removes the target by subtracting 1000 from its logit; here sums stay in the log domain and the target's
-        column is left out.
+        column is removed.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0, 1.0]])
         >>> abs(float(dkd(logits, logits, torch.tensor([0])))) < 1e-6
         True
     """
-    check_pair(student_logits, teacher_logits, same_shape=True)
-    student, teacher = (logits / temperature for logits in at_least_float32(student_logits, teacher_logits))
+    student, teacher = (logits / temperature for logits in check_pair(student_logits, teacher_logits, same_shape=True))
     binary = []
     for log_p in (F.log_softmax(student, 1), F.log_softmax(teacher, 1)):
         others = torch.logsumexp(non_target(log_p, target), 1, keepdim=True)
@@ -69,19 +62,17 @@ def dkd(
 
 
 class DKD(Method):
-    """Match the teacher's probability of the target and its distribution over the other classes, weighted apart.
+    """Match the probability of the target and the distribution over the other classes, weighted separately.
 
-    Unlabeled pairs give no term.
+    Unlabeled pairs do not contribute.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
-        alpha: weight of the target's part.
-        beta: weight of the other classes' part.
+        alpha: weight of the target part.
+        beta: weight of the non-target part.
         temperature: softens both distributions.
-        warmup_epochs: the weight rises linearly over this many epochs (the authors' recipe has 20 of 240; 0 here, as
-            our runs are shorter).
-        weight: of the term.
+        warmup_epochs: the weight rises linearly over this many epochs (20 of 240 in the authors' recipe; 0 here,
+            because our runs are shorter).
+        weight: factor of the term.
     """
 
     name = "dkd"

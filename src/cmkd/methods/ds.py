@@ -64,8 +64,7 @@ def channel_independence(
         4.0
     """
     _check("independence reference", reference, INDEPENDENCE_REFERENCES)
-    check_pair(student_output, teacher_output, same_shape=reference != "self")
-    student, teacher = at_least_float32(student_output, teacher_output)
+    student, teacher = check_pair(student_output, teacher_output, same_shape=reference != "self")
     width = student.shape[1]
     if reference == "teacher":
         correlation = cross_correlation(teacher, student)
@@ -190,15 +189,13 @@ class DimensionalStructure(Method):
     et al. 2022, arXiv 2205.10536; `dist`), there as ``1 - r`` and here as ``(1 - r)²``.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes unless `kd_weight` is 0.
-        kd_weight: of the softened logits' KL divergence, beside a cross-entropy of weight 1.
+        kd_weight: factor of the softened logits' KL divergence, beside a cross-entropy of weight 1.
         temperature: of the softened logits, and of the class probabilities whose channels are independent.
-        independence_weight: of the channel-wise independence.
+        independence_weight: factor of the channel-wise independence.
         independence_features: the output features: ``probabilities`` of the classes, or the ``embedding``.
         independence_reference: ``teacher``, ``self`` or ``structure``, see `channel_independence`.
         off_diagonal_weight: inside the independence.
-        uniformity_weight: of the uniform distribution.
+        uniformity_weight: factor of the uniform distribution.
         uniformity_reference: ``pairs``, ``teacher`` (hinge) or ``self``, see `feature_uniformity`.
         t: width of the Gaussian potential of the uniformity.
         stages: the maps it takes, shallow to deep; negative counts from the deepest.
@@ -252,7 +249,8 @@ class DimensionalStructure(Method):
         if uniformity_weight:
             if not stages or (pool is not None and pool < 1):
                 raise CmkdError(f"{self.name}: needs at least one stage and a pool of 1 or more, got {stages}, {pool}")
-            self.require_maps(max(max(stage + 1, -stage) for stage in stages))
+            for stage in stages:
+                self.require_stage(stage)
         self.kd_weight, self.temperature = kd_weight, temperature
         self.independence_weight, self.independence_reference = independence_weight, independence_reference
         self.independence_features = independence_features

@@ -15,7 +15,7 @@ from cmkd.types import Batch, Output, Spec
 def fd_cmkd(
     student_embedding: Tensor, teacher_embedding: Tensor, *, low_share: float = 0.5, high_weight: float = 1.0
 ) -> Tensor:
-    """Match low frequencies closely and high frequencies in magnitude's logarithm.
+    """Match low frequencies exactly and high frequencies in the logarithm of their magnitude.
 
     ``mse(low) + high_weight mse(g(high))`` of the real FFT along the channels of features standardized per sample, with
     ``g(x) = sign(x) log(1 + |x|)`` on real and imaginary parts.
@@ -23,8 +23,8 @@ def fd_cmkd(
     Args:
         student_embedding: ``(batch, dim)``, after any projection.
         teacher_embedding: the same shape.
-        low_share: share of the frequencies that are low.
-        high_weight: of the high frequencies' part.
+        low_share: fraction of the frequencies that count as low.
+        high_weight: factor of the high-frequency part.
 
     Returns:
         Scalar, a mean over frequencies and samples.
@@ -34,17 +34,16 @@ def fd_cmkd(
 
     Source:
         Liu et al. 2025, arXiv 2511.19887. Our choices, where the paper leaves room: the transform is orthonormal, so
-        the spectrum has the features' scale, and the loss is taken on the spectrum.
+        the spectrum has the scale of the features, and the loss compares spectra.
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
-        >>> float(fd_cmkd(3.0 * x + 1.0, x)) < 1e-6  # scale and shift are free
+        >>> float(fd_cmkd(3.0 * x + 1.0, x)) < 1e-6  # invariant to scale and shift
         True
     """
-    check_pair(student_embedding, teacher_embedding, same_shape=True)
     spectra = [
         torch.view_as_real(torch.fft.rfft(standardize(x, dim=1), dim=1, norm="ortho"))
-        for x in at_least_float32(student_embedding, teacher_embedding)
+        for x in check_pair(student_embedding, teacher_embedding, same_shape=True)
     ]
     cut = max(round(low_share * spectra[0].shape[1]), 1)
     loss = F.mse_loss(spectra[0][:, :cut], spectra[1][:, :cut])
@@ -55,18 +54,16 @@ def fd_cmkd(
 
 
 class FDCMKD(ClassifierMethod):
-    """Ask for the teacher's low frequencies, for no more than the order of magnitude of its high ones.
+    """Match the teacher's low frequencies, and only the order of magnitude of its high ones.
 
-    The student's projected embedding also goes through the teacher's classifier, frozen (the paper shares one between
-    both: with a trained teacher this is it), with a cross-entropy on labeled pairs.
+    A second term is the cross-entropy of labeled pairs when the student's projected embedding goes through the
+    teacher's frozen classifier. (The paper shares one classifier between both; with a trained teacher it is this one.)
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
-        low_share: share of the frequencies that are low.
-        high_weight: of the high frequencies' part.
-        classifier_weight: of the cross-entropy through the teacher's classifier.
-        weight: of the frequencies' term.
+        low_share: fraction of the frequencies that count as low.
+        high_weight: factor of the high-frequency part.
+        classifier_weight: factor of the cross-entropy through the teacher's classifier.
+        weight: factor of the frequency term.
     """
 
     name = "fd_cmkd"

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair, match_resolution
+from cmkd.ops import check_pair, match_resolution
 from cmkd.types import Batch, Output, Spec
 
 
@@ -21,7 +21,7 @@ def fitnet(student_map: Tensor, teacher_map: Tensor) -> Tensor:
         CmkdError: if the shapes differ.
 
     Source:
-        Romero et al. 2015, arXiv 1412.6550, equation 3 (there a sum over positions and half of it; here the mean, as in
+        Romero et al. 2015, arXiv 1412.6550, equation 3 (there half the sum over positions; here the mean, as in
         the common implementations). Used across modalities by Gupta et al. 2016, arXiv 1507.00448.
 
     Example:
@@ -29,21 +29,18 @@ def fitnet(student_map: Tensor, teacher_map: Tensor) -> Tensor:
         >>> float(fitnet(torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)))
         1.0
     """
-    check_pair(student_map, teacher_map, same_shape=True)
-    student, teacher = at_least_float32(student_map, teacher_map)
+    student, teacher = check_pair(student_map, teacher_map, same_shape=True)
     return F.mse_loss(student, teacher)
 
 
 class FitNet(Method):
     """Regress one of the teacher's maps from the student's by a trained 1 x 1 convolution.
 
-    Maps of different resolution meet at the smaller one by average pooling (our choice: the paper has equal ones).
+    Maps of different resolution are average-pooled to the smaller one (our choice; the paper's maps are of equal size).
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
         stage: which map, shallow to deep; negative counts from the deepest.
-        weight: of the term.
+        weight: factor of the term.
     """
 
     name = "fitnet"
@@ -56,9 +53,9 @@ class FitNet(Method):
 
     def __init__(self, student: Spec, teacher: Spec, *, stage: int = -2, weight: float = 1.0) -> None:
         super().__init__(student, teacher)
-        self.require_maps(max(stage + 1, -stage))
+        ours, theirs = self.require_stage(stage)
         self.stage, self.weight = stage, weight
-        self.projection = nn.Conv2d(student.map_shapes[stage][0], teacher.map_shapes[stage][0], 1, bias=False)
+        self.projection = nn.Conv2d(ours, theirs, 1, bias=False)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``fitnet``."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cmkd.methods.base import Method, deepest_pairs
-from cmkd.ops import at_least_float32, check_maps, in_float32, match_resolution
+from cmkd.ops import check_maps, in_float32, match_resolution
 from cmkd.types import Batch, Output, Spec
 
 
@@ -37,29 +37,25 @@ def fsp(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tenso
         CmkdError: if the numbers of maps or the batches differ.
 
     Source:
-        Yim et al. 2017, CVPR, equations 1 and 2 (there as a first stage of training; here along with the task).
+        Yim et al. 2017, CVPR, equations 1 and 2 (there a first stage of training; here together with the task).
 
     Example:
         >>> maps = [torch.ones(1, 2, 4, 4), torch.ones(1, 3, 2, 2)]
         >>> float(fsp(maps, [torch.zeros(1, 2, 4, 4), maps[1]]))
         1.0
     """
-    check_maps(student_maps, teacher_maps)
-    ours, theirs = flows(at_least_float32(*student_maps)), flows(at_least_float32(*teacher_maps))
-    parts = [(a - b).square().mean() for a, b in zip(ours, theirs, strict=True)]
-    return torch.stack(parts).sum()
+    ours, theirs = (flows(maps) for maps in zip(*check_maps(student_maps, teacher_maps), strict=True))
+    return torch.stack([(a - b).square().mean() for a, b in zip(ours, theirs, strict=True)]).sum()
 
 
 class FSP(Method):
-    """Match how features turn into the next stage's.
+    """Match how the features of one stage turn into those of the next.
 
-    The paper needs equal channels; here 1 x 1 convolutions bring the student's to the teacher's (our choice). With
-    unlike numbers of maps the deepest ones are paired.
+    The paper needs equal channels; here 1 x 1 convolutions map the student's to the teacher's (our choice). Where the
+    numbers of maps differ, the deepest ones are paired.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
-        weight: of the term (50 in the common benchmark of 240 epochs on CIFAR-100; in a short training
+        weight: factor of the term (50 in the common benchmark of 240 epochs on CIFAR-100; in a short training
             that drowns the cross-entropy).
     """
 
@@ -75,11 +71,11 @@ class FSP(Method):
         super().__init__(student, teacher)
         self.require_maps(2)
         self.weight = weight
-        shapes = zip(*deepest_pairs(student.map_shapes, teacher.map_shapes), strict=True)
-        self.projections = nn.ModuleList(nn.Conv2d(ours[0], theirs[0], 1, bias=False) for ours, theirs in shapes)
+        pairs = deepest_pairs(student.map_shapes, teacher.map_shapes)
+        self.projections = nn.ModuleList(nn.Conv2d(ours[0], theirs[0], 1, bias=False) for ours, theirs in pairs)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``fsp``."""
-        ours, theirs = deepest_pairs(student.feature_maps, teacher.feature_maps)
+        ours, theirs = zip(*deepest_pairs(student.feature_maps, teacher.feature_maps), strict=True)
         projected = [project(x) for project, x in zip(self.projections, ours, strict=True)]
         return {"fsp": self.weight * fsp(projected, theirs)}

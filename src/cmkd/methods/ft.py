@@ -21,16 +21,15 @@ def ft(student_map: Tensor, teacher_map: Tensor) -> Tensor:
         CmkdError: if the shapes differ.
 
     Source:
-        Kim, Park, Kwak 2018, arXiv 1802.04977, equation 3 with p = 1. The loss named FT in RepDistiller first averages
-        the squares over channels, as attention transfer does; the paper does not.
+        Kim, Park, Kwak 2018, arXiv 1802.04977, equation 3 with p = 1. RepDistiller's FT first averages the
+        squares over channels, as attention transfer does; the paper does not.
 
     Example:
         >>> import torch
         >>> float(ft(3.0 * torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2)))
         0.0
     """
-    check_pair(student_map, teacher_map, same_shape=True)
-    student, teacher = (F.normalize(x.flatten(1)) for x in at_least_float32(student_map, teacher_map))
+    student, teacher = (F.normalize(x.flatten(1)) for x in check_pair(student_map, teacher_map, same_shape=True))
     return (student - teacher).abs().mean()
 
 
@@ -45,16 +44,15 @@ def _two_convolutions(channels: int, out_channels: int) -> nn.Sequential:
 class FT(Method):
     """Match a compressed form of the teacher's map, found by an autoencoder on the teacher.
 
-    The paper trains the autoencoder (the paraphraser) beforehand; here it trains along by its own reconstruction term,
-    which the student does not see, and its code is a constant for the student. Two convolutions a side instead of
-    three, without batch-norm. Both are our choices. Maps of different resolution meet at the smaller one.
+    The paper trains the autoencoder (the paraphraser) beforehand. Here it trains at the same time by its own
+    reconstruction term, which gives the student no gradient, and its code is a constant for the student. Each side has
+    two convolutions instead of three, without batch-norm. Both are our choices. Maps of different resolution are pooled
+    to the smaller one.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
         stage: which map, shallow to deep; negative counts from the deepest.
-        ratio: the factor's channels over the teacher's.
-        weight: of the term (1000 in the paper, for 240 epochs on CIFAR-100; in a short training
+        ratio: channels of the factor, as a fraction of the teacher's channels.
+        weight: factor of the term (1000 in the paper, for 240 epochs on CIFAR-100; in a short training
             that drowns the cross-entropy).
     """
 
@@ -69,13 +67,12 @@ class FT(Method):
         self, student: Spec, teacher: Spec, *, stage: int = -1, ratio: float = 0.5, weight: float = 20.0
     ) -> None:
         super().__init__(student, teacher)
-        self.require_maps(max(stage + 1, -stage))
+        ours, theirs = self.require_stage(stage)
         self.require_positive(ratio=ratio)
         self.stage, self.weight = stage, weight
-        channels = teacher.map_shapes[stage][0]
-        factor = max(round(ratio * channels), 1)
-        self.translator = _two_convolutions(student.map_shapes[stage][0], factor)
-        self.encoder, self.decoder = _two_convolutions(channels, factor), _two_convolutions(factor, channels)
+        factor = max(round(ratio * theirs), 1)
+        self.translator = _two_convolutions(ours, factor)
+        self.encoder, self.decoder = _two_convolutions(theirs, factor), _two_convolutions(factor, theirs)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms ``ft`` and ``ft_paraphraser``, the autoencoder's own."""

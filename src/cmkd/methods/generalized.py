@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cmkd.errors import CmkdError
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair
 from cmkd.types import Batch, Output, Spec
 
 
@@ -33,22 +33,19 @@ def generalized(student_logits: Tensor, teacher_logits: Tensor, *, temperature: 
         >>> round(float(generalized(torch.zeros(1, 2), torch.tensor([[5.0, 0.0]]))), 4)  # log(2)
         0.6931
     """
-    check_pair(student_logits, teacher_logits, same_shape=True)
-    student, teacher = at_least_float32(student_logits, teacher_logits)
+    student, teacher = check_pair(student_logits, teacher_logits, same_shape=True)
     return -((teacher / temperature).softmax(1) * F.log_softmax(student, 1)).sum(1).mean()
 
 
 class Generalized(Method):
     """Imitate the soft labels of a teacher that saw privileged information.
 
-    The paper's objective is ``(1 - l) CE + l soft``. The cross-entropy has weight 1 here, so the term has weight
-    l / (1 - l): the same objective divided by 1 - l.
+    The paper's objective is ``(1 - l) CE + l soft``. Here the cross-entropy has weight 1 and this term l / (1 - l),
+    which is the same objective divided by 1 - l.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
         imitation: l, from 0 to below 1.
-        temperature: softens the teacher alone.
+        temperature: softens only the teacher.
     """
 
     name = "generalized"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cmkd.methods.base import Method
 from cmkd.methods.generalized import generalized
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair
 from cmkd.types import Batch, Output, Spec
 
 
@@ -30,24 +30,21 @@ def hallucination(student_embedding: Tensor, teacher_embedding: Tensor) -> Tenso
         >>> float(hallucination(torch.zeros(1, 2), torch.full((1, 2), 100.0)))
         0.25
     """
-    check_pair(student_embedding, teacher_embedding, same_shape=True)
-    student, teacher = at_least_float32(student_embedding, teacher_embedding)
+    student, teacher = check_pair(student_embedding, teacher_embedding, same_shape=True)
     return F.mse_loss(student.sigmoid(), teacher.sigmoid())
 
 
 class Hallucination(Method):
     """Hallucinate the embedding of the missing modality, and imitate its soft labels.
 
-    In the papers a second network hallucinates the depth stream beside the image stream, and both are used together. A
-    student here is one network with one modality: it is the hallucination network, as in Garcia's second stage. Before
-    it: an ordinary run that trains the teacher on the rich modality.
+    In the papers a second network hallucinates the depth stream beside the image stream, and both are used together.
+    Here the student is one network with one modality: the hallucination network, as in Garcia's second stage. Start
+    from a teacher that was trained on the rich modality in an ordinary run.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
         temperature: softens the teacher's labels.
-        label_weight: of the soft labels.
-        weight: of the embeddings.
+        label_weight: factor of the cross-entropy to the soft labels.
+        weight: factor of the difference of embeddings.
     """
 
     name = "hallucination"

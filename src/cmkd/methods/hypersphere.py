@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from cmkd.distributed import gather
 from cmkd.methods.base import Method
 from cmkd.methods.uniformity import uniformity
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair
 from cmkd.pairwise import unit_rows
 from cmkd.types import Batch, Output, Spec
 
@@ -25,7 +25,7 @@ def hypersphere(
     Args:
         student_embedding: ``(batch, dim)``.
         teacher_embedding: ``(batch, dim)``; its uniformity is a constant when it does not train.
-        t: width of the Gaussian potential.
+        t: inverse width of the Gaussian potential.
         alignment_power: a, above 0.
         uniformity_weight: w.
 
@@ -41,8 +41,7 @@ def hypersphere(
         >>> round(float(hypersphere(x, -x)), 3)  # 2² of each pair, -8 of each side
         -4.0
     """
-    check_pair(student_embedding, teacher_embedding, same_shape=True)
-    student, teacher = at_least_float32(student_embedding, teacher_embedding)
+    student, teacher = check_pair(student_embedding, teacher_embedding, same_shape=True)
     squared = (unit_rows(student) - unit_rows(teacher)).square().sum(1)
     # below power 2 the root has no derivative at 0; the clamp gives identical pairs a gradient of 0
     alignment = squared.clamp(min=1e-24).pow(alignment_power / 2.0).mean()
@@ -51,17 +50,15 @@ def hypersphere(
 
 
 class Hypersphere(Method):
-    """Align the student with the teacher on the hypersphere and spread it there; statistics of the global batch.
+    """Align the student with the teacher on the hypersphere and spread it there, over the global batch.
 
-    A trained linear map brings the student to the teacher's width where they differ.
+    Where the widths differ, a trained linear map projects the student.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
-        t: width of the Gaussian potential.
+        t: inverse width of the Gaussian potential.
         alignment_power: power of the distance of a pair.
-        uniformity_weight: of the uniformity beside the alignment.
-        weight: of the whole term.
+        uniformity_weight: factor of the uniformity relative to the alignment.
+        weight: factor of the whole term.
     """
 
     name = "hypersphere"

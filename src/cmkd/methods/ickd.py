@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair, in_float32
+from cmkd.ops import check_pair, in_float32
 from cmkd.types import Batch, Output, Spec
 
 
@@ -28,27 +28,24 @@ def ickd(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     Example:
         >>> import torch
         >>> x = torch.rand(2, 3, 4, 4)
-        >>> abs(float(ickd(5.0 * x, x))) < 1e-6  # the scale is free
+        >>> abs(float(ickd(5.0 * x, x))) < 1e-6  # invariant to scale
         True
     """
-    check_pair(student_map, teacher_map)
-    student, teacher = (x.flatten(2) for x in at_least_float32(student_map, teacher_map))
+    student, teacher = (x.flatten(2) for x in check_pair(student_map, teacher_map))
     ours, theirs = (F.normalize(x @ x.transpose(1, 2), dim=2) for x in (student, teacher))
     return (ours - theirs).square().sum() / (ours.shape[0] * ours.shape[1])
 
 
 class ICKD(Method):
-    """Match how the channels of one sample's map go together.
+    """Match the correlations between the channels of each sample's map.
 
-    The student's channels are brought to the teacher's by a trained 1 x 1 convolution. The authors also send the
-    teacher through one; a teacher's side that trains can collapse, and one that does not is no target, so here it
-    stays as it is. The best published ImageNet figure used a pretrained student.
+    A trained 1 x 1 convolution maps the student's channels to the teacher's. The authors also project the teacher; a
+    trained projection of the teacher can collapse and an untrained one is no target, so here the teacher stays as it
+    is. The best published ImageNet figure used a pretrained student.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
         stage: which map, shallow to deep; negative counts from the deepest.
-        weight: of the term (2.5 in the common benchmark of 240 epochs on CIFAR-100; in a short training
+        weight: factor of the term (2.5 in the common benchmark of 240 epochs on CIFAR-100; in a short training
             that drowns the cross-entropy).
     """
 
@@ -62,9 +59,9 @@ class ICKD(Method):
 
     def __init__(self, student: Spec, teacher: Spec, *, stage: int = -1, weight: float = 0.5) -> None:
         super().__init__(student, teacher)
-        self.require_maps(max(stage + 1, -stage))
+        ours, theirs = self.require_stage(stage)
         self.stage, self.weight = stage, weight
-        self.projection = nn.Conv2d(student.map_shapes[stage][0], teacher.map_shapes[stage][0], 1)
+        self.projection = nn.Conv2d(ours, theirs, 1)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``ickd``."""

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair
 from cmkd.types import Batch, Output, Spec
 
 
@@ -32,8 +32,7 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4
         >>> float(kd(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 0.0]])))
         0.0
     """
-    check_pair(student_logits, teacher_logits, same_shape=True)
-    student, teacher = at_least_float32(student_logits, teacher_logits)
+    student, teacher = check_pair(student_logits, teacher_logits, same_shape=True)
     log_student, log_teacher = F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1)
     return F.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean") * temperature**2
 
@@ -42,11 +41,9 @@ class KD(Method):
     """Match the teacher's softened class probabilities.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
-        temperature: softens both distributions. The surer the teacher is of its training pairs, the higher it should
-            be: for thin teachers 1 to 2 was better than the customary 4 (``docs/ablation.md``).
-        weight: of the term, beside a cross-entropy of weight 1.
+        temperature: softens both distributions. The more confident the teacher is on its training pairs, the higher it
+            should be.
+        weight: factor of the term; the cross-entropy has weight 1.
     """
 
     name = "kd"

@@ -41,12 +41,10 @@ def koleo(embedding: Tensor, *, eps: float = 1e-8) -> Tensor:
 
 
 class KoLeo(Method):
-    """Push each sample from its nearest neighbor on the hypersphere; a control that sees no teacher.
+    """Push each sample away from its nearest neighbor on the hypersphere; a control that uses no teacher.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output, not used.
-        weight: of the term.
+        weight: factor of the term.
     """
 
     name = "koleo"
@@ -62,5 +60,5 @@ class KoLeo(Method):
         self.weight = weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the term ``koleo``, of the global batch."""
+        """Return the term ``koleo`` of the global batch."""
         return {"koleo": self.weight * koleo(gather(student.embedding))}

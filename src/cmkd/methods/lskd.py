@@ -7,7 +7,7 @@ from torch import Tensor
 from cmkd.errors import CmkdError
 from cmkd.methods.base import Method
 from cmkd.methods.kd import kd
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair
 from cmkd.types import Batch, Output, Spec
 
 
@@ -15,7 +15,7 @@ def lskd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float =
     """KD of logits standardized per sample: ``kd(z(s), z(t))`` with ``z(x) = (x - mean(x)) / (std(x) + eps)``.
 
     Args:
-        student_logits: ``(batch, classes)``, two classes at least.
+        student_logits: ``(batch, classes)``, at least two classes.
         teacher_logits: ``(batch, classes)``.
         temperature: T of the KD, above 0.
         eps: added to the (unbiased) standard deviation.
@@ -32,30 +32,25 @@ def lskd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float =
     Example:
         >>> import torch
         >>> logits = torch.tensor([[2.0, 0.0, 1.0]])
-        >>> abs(float(lskd(10.0 * logits + 3.0, logits))) < 1e-6  # scale and shift are free
+        >>> abs(float(lskd(10.0 * logits + 3.0, logits))) < 1e-6  # invariant to scale and shift
         True
     """
-    check_pair(student_logits, teacher_logits, same_shape=True)
+    pair = check_pair(student_logits, teacher_logits, same_shape=True)
     if student_logits.shape[1] < 2:
-        raise CmkdError(f"lskd needs two classes at least, got logits of shape {tuple(student_logits.shape)}")
-    student, teacher = (
-        (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + eps)
-        for x in at_least_float32(student_logits, teacher_logits)
-    )
+        raise CmkdError(f"lskd: needs at least two classes, got logits of shape {tuple(student_logits.shape)}")
+    student, teacher = ((x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + eps) for x in pair)
     return kd(student, teacher, temperature=temperature)
 
 
 class LSKD(Method):
     """Match the teacher's logits up to their scale and shift.
 
-    The published gain is mixed with a KD weight of 9; the default here is kd's own, so that a difference between the
-    two is the standardization's alone.
+    The published gain is confounded with a KD weight of 9. The default here is that of `kd`, so that any difference
+    between the two comes from the standardization.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
-        temperature: of the KD on standardized logits (the paper's base temperature).
-        weight: of the term.
+        temperature: T of the KD on standardized logits (the paper's base temperature).
+        weight: factor of the term.
     """
 
     name = "lskd"

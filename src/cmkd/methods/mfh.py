@@ -34,8 +34,7 @@ def mfh(student_embedding: Tensor, teacher_embedding: Tensor, general: Tensor) -
         >>> float(mfh(torch.ones(1, 2), torch.tensor([[1.0, 5.0]]), torch.tensor([True, False])))
         0.0
     """
-    check_pair(student_embedding, teacher_embedding, same_shape=True)
-    student, teacher = at_least_float32(student_embedding, teacher_embedding)
+    student, teacher = check_pair(student_embedding, teacher_embedding, same_shape=True)
     kept = general.to(student)
     return ((student - teacher).square() * kept).sum() / (kept.sum().clamp(min=1) * student.shape[0])
 
@@ -71,20 +70,18 @@ def permutation_saliency(embedding: Tensor, classifier: nn.Module, order: Tensor
 
 
 class MFH(ClassifierMethod):
-    """Match only the teacher's channels that decide, found by permuting one channel at a time.
+    """Match only the teacher's decisive channels, found by permuting one channel at a time.
 
-    The saliency of each channel, with the teacher's classifier, is summed over the first epochs and then stays; the
-    most salient channels are kept. In the paper teacher and student are first trained with close features, so that
-    what the teacher's classifier uses is general to both modalities. Before it, therefore: a run that trains the
-    teacher, best with a method that draws both together (such as c2kd); with an ordinary teacher the kept channels are
-    its decisive ones, whether general or not.
+    The saliency of each channel, by the teacher's classifier, is summed over the first epochs and then fixed; the most
+    salient channels are kept. In the paper teacher and student are first trained to have close features, so that what
+    the teacher's classifier uses is general to both modalities. So train the teacher beforehand, best with a method
+    that draws both together (such as c2kd); with an ordinary teacher the kept channels are its decisive ones, whether
+    general or not.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
-        keep: share of the teacher's channels that are kept.
-        saliency_epochs: over which the saliency is summed.
-        weight: of the term.
+        keep: fraction of the teacher's channels that are kept.
+        saliency_epochs: number of epochs over which the saliency is summed.
+        weight: factor of the term.
     """
 
     name = "mfh"

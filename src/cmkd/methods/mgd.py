@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cmkd.distributed import gather, rank
 from cmkd.errors import CmkdError
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair, match_resolution
+from cmkd.ops import check_pair, match_resolution
 from cmkd.types import Batch, Output, Spec
 
 
@@ -29,23 +29,20 @@ def mgd(student_map: Tensor, teacher_map: Tensor) -> Tensor:
         >>> float(mgd(torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2)))
         4.0
     """
-    check_pair(student_map, teacher_map, same_shape=True)
-    student, teacher = at_least_float32(student_map, teacher_map)
+    student, teacher = check_pair(student_map, teacher_map, same_shape=True)
     return (student - teacher).square().sum() / student.shape[0]
 
 
 class MGD(Method):
     """Generate the teacher's whole map from a randomly masked student map.
 
-    Positions are masked; the draw depends on the step and the sample's place in the global batch, so that a resumed run
-    and several processes draw the same. Maps of different resolution meet at the smaller one.
+    Positions are masked; the draw depends on the step and on the sample's position in the global batch, so that a
+    resumed run and several processes draw the same. Maps of different resolution are pooled to the smaller one.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
         stage: which map, shallow to deep; negative counts from the deepest.
-        masked: share of positions that are masked, from 0 to below 1 (0.15 in the paper's classification).
-        weight: of the term, a sum over the map.
+        masked: fraction of positions that are masked, from 0 to below 1 (0.15 in the paper's classification).
+        weight: factor of the term, a sum over the map.
     """
 
     name = "mgd"
@@ -61,14 +58,13 @@ class MGD(Method):
         self, student: Spec, teacher: Spec, *, stage: int = -1, masked: float = 0.15, weight: float = 7e-5
     ) -> None:
         super().__init__(student, teacher)
-        self.require_maps(max(stage + 1, -stage))
+        ours, theirs = self.require_stage(stage)
         if not 0.0 <= masked < 1.0:
             raise CmkdError(f"mgd: masked must be from 0 to below 1, got {masked}")
         self.stage, self.masked, self.weight = stage, masked, weight
-        channels = teacher.map_shapes[stage][0]
-        self.projection = nn.Conv2d(student.map_shapes[stage][0], channels, 1)
+        self.projection = nn.Conv2d(ours, theirs, 1)
         self.generation = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)
+            nn.Conv2d(theirs, theirs, 3, padding=1), nn.ReLU(), nn.Conv2d(theirs, theirs, 3, padding=1)
         )
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 

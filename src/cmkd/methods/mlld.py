@@ -9,7 +9,7 @@ from torch import Tensor
 from cmkd.distributed import gather
 from cmkd.methods.base import Method
 from cmkd.methods.kd import kd
-from cmkd.ops import at_least_float32, check_pair, in_float32
+from cmkd.ops import check_pair, in_float32
 from cmkd.types import Batch, Output, Spec
 
 
@@ -34,8 +34,8 @@ def mlld(
         CmkdError: if the shapes differ.
 
     Source:
-        Jin, Wang, Lin 2023, CVPR. The authors' masks of confident samples and classes are multiplied after the mean is
-        taken and so select nothing; there are none here. Their recipe also doubles epochs and augmentation.
+        Jin, Wang, Lin 2023, CVPR. The authors multiply masks of confident samples and classes after taking the
+        mean, so the masks select nothing; there are none here. Their recipe also doubles epochs and augmentation.
 
     Example:
         >>> import torch
@@ -43,8 +43,7 @@ def mlld(
         >>> abs(float(mlld(logits, logits))) < 1e-5
         True
     """
-    check_pair(student_logits, teacher_logits, same_shape=True)
-    student, teacher = at_least_float32(student_logits, teacher_logits)
+    student, teacher = check_pair(student_logits, teacher_logits, same_shape=True)
     batch, classes = student.shape
     total = student.new_zeros(())
     for temperature in temperatures:
@@ -56,16 +55,12 @@ def mlld(
 
 
 class MLLD(Method):
-    """Match logits of instances, batches and classes at several temperatures.
-
-    Relations are of the global batch.
+    """Match logits per instance, per class and over the global batch, at several temperatures.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
-        temperatures: at which the three parts are summed.
-        weight: of the term, a sum over temperatures (1 in the authors' recipe of 480 epochs; ours is lower for short
-            trainings).
+        temperatures: the three parts are summed over these.
+        weight: factor of the term, a sum over temperatures (1 in the authors' recipe of 480 epochs; ours is lower for
+            short trainings).
     """
 
     name = "mlld"

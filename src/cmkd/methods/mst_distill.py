@@ -36,8 +36,8 @@ def mst_distill(student_logits: Tensor, view_logits: Tensor, share: Tensor, *, t
         >>> float(mst_distill(logits, logits[:, None], torch.ones(1, 1)))
         0.0
     """
-    check_pair(student_logits, view_logits)
-    student, views, weights = at_least_float32(student_logits, view_logits, share)
+    student, views = check_pair(student_logits, view_logits)
+    (weights,) = at_least_float32(share)
     log_student, log_views = (F.log_softmax(x / temperature, -1) for x in (student, views))
     divergence = (log_views.exp() * (log_views - log_student[:, None])).sum(2)
     return (weights * divergence).sum(1).mean() * temperature**2
@@ -46,19 +46,18 @@ def mst_distill(student_logits: Tensor, view_logits: Tensor, share: Tensor, *, t
 class MSTDistill(ClassifierMethod):
     """Learn from several masked views of the teacher, routed per sample.
 
-    The paper has several teachers (cross-modal and multimodal), each with a trained mask, and a router. With the one
-    teacher of this contract the specialized teachers are views of it (our adaptation): a trained gate per channel on
-    its embedding, then its own frozen classifier. Gates and router are trained by the cross-entropy of the routed
-    mixture, by the agreement of each view with the student (against knowledge drift) and by a balance of the router's
-    use; the student sees views and shares as constants. Before it: an ordinary run that trains the teacher.
+    The paper has several teachers (cross-modal and multimodal), each with a trained mask, and a router. Here there is
+    one teacher, so the specialized teachers are views of it (our adaptation): a trained gate per channel of its
+    embedding, followed by its own frozen classifier. Three losses train gates and router: the cross-entropy of the
+    routed mixture, the agreement of each view with the student (against knowledge drift), and a balanced use of the
+    views. For the student, views and routing weights are constants. Start from a teacher that was trained in an
+    ordinary run.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
-        views: how many.
-        temperature: of the distillation.
-        teacher_weight: of the terms that train gates and router.
-        weight: of the distillation.
+        views: number of masked views.
+        temperature: softens the distributions of the distillation.
+        teacher_weight: factor of the two terms that train gates and router.
+        weight: factor of the distillation term.
     """
 
     name = "mst_distill"

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cmkd.methods.base import Method, on_labeled
-from cmkd.methods.dkd import non_target
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair, non_target
 from cmkd.types import Batch, Output, Spec
 
 
@@ -23,7 +22,7 @@ def nkd(
         student_logits: ``(batch, classes)``.
         teacher_logits: ``(batch, classes)``.
         target: ``(batch,)`` int64, all labeled.
-        temperature: T of the second part, above 0; the first is at temperature 1.
+        temperature: T of the second part, above 0; the first part has temperature 1.
         gamma: weight of the second part.
 
     Returns:
@@ -33,15 +32,14 @@ def nkd(
         CmkdError: if the shapes differ.
 
     Source:
-        Yang et al. 2023, arXiv 2303.13005, equation 8. All logarithms are of log-softmax: no NaN at large logits.
+        Yang et al. 2023, arXiv 2303.13005, equation 8. All logarithms come from log-softmax: no NaN at large logits.
 
     Example:
         >>> import torch
         >>> round(float(nkd(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0]))), 4)  # log(2) / 2, and no rest
         0.3466
     """
-    check_pair(student_logits, teacher_logits, same_shape=True)
-    student, teacher = at_least_float32(student_logits, teacher_logits)
+    student, teacher = check_pair(student_logits, teacher_logits, same_shape=True)
     on_target = F.log_softmax(student, 1).gather(1, target[:, None])
     weight = teacher.softmax(1).gather(1, target[:, None]).detach()
     rest_student = F.log_softmax(non_target(student, target) / temperature, 1)
@@ -51,16 +49,14 @@ def nkd(
 
 
 class NKD(Method):
-    """Weigh the target by the teacher's confidence and match the renormalized other classes.
+    """Weight the target by the teacher's confidence, and match the renormalized other classes.
 
-    Unlabeled pairs give no term.
+    Unlabeled pairs do not contribute.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
-        temperature: of the other classes.
+        temperature: softens the distributions over the other classes.
         gamma: weight of the other classes.
-        weight: of the term.
+        weight: factor of the term.
     """
 
     name = "nkd"

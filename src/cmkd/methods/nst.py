@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair, in_float32, match_resolution
+from cmkd.ops import check_pair, in_float32, match_resolution
 from cmkd.types import Batch, Output, Spec
 
 
@@ -28,16 +28,15 @@ def nst(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
     Source:
         Huang and Wang 2017, arXiv 1707.01219, equation 6 with the polynomial kernel of degree 2 and no offset. The
-        term of the teacher alone is kept, so that the loss of equal maps is 0.
+        teacher's own term is kept, so that the loss of equal maps is 0.
 
     Example:
         >>> import torch
         >>> x = torch.rand(2, 3, 4, 4)
-        >>> abs(float(nst(x, x.flip(1)))) < 1e-6  # the order of channels is free
+        >>> abs(float(nst(x, x.flip(1)))) < 1e-6  # the order of channels does not matter
         True
     """
-    check_pair(student_map, teacher_map)
-    student, teacher = (F.normalize(x.flatten(2), dim=2) for x in at_least_float32(student_map, teacher_map))
+    student, teacher = (F.normalize(x.flatten(2), dim=2) for x in check_pair(student_map, teacher_map))
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
         return (x @ y.transpose(1, 2)).square().mean()
@@ -48,13 +47,11 @@ def nst(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 class NST(Method):
     """Match the distribution of channels, each seen as a spatial pattern.
 
-    Maps of different resolution meet at the smaller one.
+    Maps of different resolution are pooled to the smaller one.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
         stage: which map, shallow to deep; negative counts from the deepest.
-        weight: of the term (50 in the common benchmark of 240 epochs on CIFAR-100; in a short training
+        weight: factor of the term (50 in the common benchmark of 240 epochs on CIFAR-100; in a short training
             that drowns the cross-entropy).
     """
 
@@ -67,7 +64,7 @@ class NST(Method):
 
     def __init__(self, student: Spec, teacher: Spec, *, stage: int = -1, weight: float = 5.0) -> None:
         super().__init__(student, teacher)
-        self.require_maps(max(stage + 1, -stage))
+        self.require_stage(stage)
         self.stage, self.weight = stage, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:

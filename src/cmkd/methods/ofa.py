@@ -1,4 +1,4 @@
-"""One for all: distillation between unlike architectures (OFA, Hao et al. 2023)."""
+"""One-for-all distillation between different architectures (OFA, Hao et al. 2023)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.methods.base import Method, on_labeled
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair
 from cmkd.types import Batch, Output, Spec
 
 
@@ -39,8 +39,7 @@ def ofa(
         >>> round(float(ofa(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0]))), 4)  # log(2)
         0.6931
     """
-    check_pair(student_logits, teacher_logits, same_shape=True)
-    student, teacher = at_least_float32(student_logits, teacher_logits)
+    student, teacher = check_pair(student_logits, teacher_logits, same_shape=True)
     one_hot = F.one_hot(target, student.shape[1]).to(student.dtype)
     # t^gamma at t = 0 has an infinite slope for gamma < 1; the smallest normal number changes no other value
     probability = (teacher / temperature).softmax(1).clamp(min=1e-30)
@@ -51,16 +50,14 @@ def ofa(
 class OFA(Method):
     """Match the teacher's enhanced classes from the final logits and from an exit at each of the student's maps.
 
-    An exit is average pooling and a trained linear layer (the paper's exits are small networks: our choice). Unlabeled
-    pairs give no term.
+    An exit is average pooling and a trained linear layer (our choice; the paper's exits are small networks). Unlabeled
+    pairs do not contribute.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
         gamma: exponent of the enhancement.
         temperature: softens both distributions.
-        exits: whether the student's maps get exits of their own.
-        weight: of both terms.
+        exits: whether each of the student's maps gets an exit.
+        weight: factor of both terms.
     """
 
     name = "ofa"

@@ -12,7 +12,7 @@ from cmkd.types import Batch, Output, Spec
 
 
 def ofd(student_map: Tensor, teacher_map: Tensor, margin: Tensor) -> Tensor:
-    """Partial L2 distance to the teacher's map cut off below at the margin.
+    """Partial L2 distance to the teacher's map, cut off below at the margin.
 
     The sum over neurons, and the mean over samples, of ``(s - m)²`` if ``t <= m < s``; ``(s - t)²`` if ``m < t <= 0``
     and ``s > t``, or if ``t > 0``; else 0.
@@ -30,11 +30,11 @@ def ofd(student_map: Tensor, teacher_map: Tensor, margin: Tensor) -> Tensor:
 
     Example:
         >>> x = torch.tensor([[[[-5.0, 2.0]]]])
-        >>> float(ofd(x - 1.0, x, torch.tensor(-1.0).view(1, 1, 1, 1)))  # already below the margin; and one off
+        >>> float(ofd(x - 1.0, x, torch.tensor(-1.0).view(1, 1, 1, 1)))  # already below the margin; off by one
         1.0
     """
-    check_pair(student_map, teacher_map, same_shape=True)
-    student, teacher, low = at_least_float32(student_map, teacher_map, margin)
+    student, teacher = check_pair(student_map, teacher_map, same_shape=True)
+    (low,) = at_least_float32(margin)
     to_margin = (student > low) & (teacher <= low)
     to_teacher = ((student > teacher) & (teacher > low) & (teacher <= 0)) | (teacher > 0)
     errors = (student - low).square() * to_margin + (student - teacher).square() * to_teacher
@@ -44,15 +44,13 @@ def ofd(student_map: Tensor, teacher_map: Tensor, margin: Tensor) -> Tensor:
 class OFD(Method):
     """Match the teacher's positive responses exactly and its negative ones only as far as they matter.
 
-    The margin is each channel's mean negative response; the paper reads it off the teacher's batch-norm, here it is the
-    running mean over the training data (our choice: models give maps, not layers). Maps taken after a ReLU have margin
-    0.
+    The margin is each channel's mean negative response. The paper derives it from the teacher's batch-norm; here it is
+    the running mean over the training data (our choice: models return maps, not layers). Maps taken after a ReLU have
+    margin 0.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
         stage: which map, shallow to deep; negative counts from the deepest.
-        weight: of the term, a sum over neurons.
+        weight: factor of the term, a sum over neurons.
     """
 
     name = "ofd"
@@ -68,12 +66,11 @@ class OFD(Method):
 
     def __init__(self, student: Spec, teacher: Spec, *, stage: int = -1, weight: float = 1e-3) -> None:
         super().__init__(student, teacher)
-        self.require_maps(max(stage + 1, -stage))
+        ours, theirs = self.require_stage(stage)
         self.stage, self.weight = stage, weight
-        channels = teacher.map_shapes[stage][0]
-        self.projection = nn.Conv2d(student.map_shapes[stage][0], channels, 1)
-        self.register_buffer("negative_sum", torch.zeros(channels))
-        self.register_buffer("negative_count", torch.zeros(channels))
+        self.projection = nn.Conv2d(ours, theirs, 1)
+        self.register_buffer("negative_sum", torch.zeros(theirs))
+        self.register_buffer("negative_count", torch.zeros(theirs))
 
     @torch.no_grad()
     def observe(self, teacher_map: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cmkd.distributed import gather
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair, in_float32
+from cmkd.ops import check_pair, in_float32
 from cmkd.types import Batch, Output, Spec
 
 
@@ -29,7 +29,7 @@ def pkt(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e
         CmkdError: if the batches differ.
 
     Source:
-        Passalis and Tefas 2018, arXiv 1803.10837; the mean over batch² entries is the authors' code's, where the paper
+        Passalis and Tefas 2018, arXiv 1803.10837; the mean over batch² entries follows the authors' code; the paper
         sums.
 
     Example:
@@ -37,9 +37,8 @@ def pkt(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e
         >>> abs(float(pkt(3.0 * x, x))) < 1e-9
         True
     """
-    check_pair(student_embedding, teacher_embedding)
     probabilities = []
-    for x in at_least_float32(student_embedding, teacher_embedding):
+    for x in check_pair(student_embedding, teacher_embedding):
         unit = x / (x.norm(dim=1, keepdim=True) + eps)
         similarity = (unit @ unit.T + 1.0) / 2.0
         probabilities.append(similarity / similarity.sum(1, keepdim=True))
@@ -49,15 +48,11 @@ def pkt(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e
 
 
 class PKT(Method):
-    """Match the probability that two samples are neighbors.
-
-    Relations are of the global batch.
+    """Match the probability that two samples of the global batch are neighbors.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
-        weight: of the term, large as the mean over batch² is small (30000 in the common benchmark of 240 epochs on
-            CIFAR-100; in a short training that drowns the cross-entropy).
+        weight: factor of the term, large because the mean over batch² is small (30000 in the common benchmark of 240
+            epochs on CIFAR-100; in a short training that drowns the cross-entropy).
     """
 
     name = "pkt"

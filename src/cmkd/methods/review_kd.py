@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.methods.base import Method, deepest_pairs
-from cmkd.ops import at_least_float32, check_maps, check_pair, match_resolution
+from cmkd.ops import check_maps, match_resolution
 from cmkd.types import Batch, Output, Spec
 
 LEVELS = (4, 2, 1)
@@ -18,8 +18,8 @@ LEVELS = (4, 2, 1)
 def review_kd(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
     """Hierarchical context loss: squared differences of maps and of their pooled pyramids.
 
-    Per stage, ``(mse + sum over levels l below the height of 2^-k mse(pool to l x l)) / (1 + sum of 2^-k)``, k counting
-    the levels 4, 2, 1 that are used from 1.
+    Per stage, ``(mse + sum over levels l below the height of 2^-k mse(pool to l x l)) / (1 + sum of 2^-k)``, where k
+    numbers the used ones of the levels 4, 2, 1 from 1.
 
     Args:
         student_maps: maps ``(batch, channels, height, width)``, shallow to deep, after fusion.
@@ -29,18 +29,15 @@ def review_kd(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) ->
         CmkdError: if numbers or shapes differ.
 
     Source:
-        Chen et al. 2021, arXiv 2104.09044, section 3.4; the weights are the authors' code's.
+        Chen et al. 2021, arXiv 2104.09044, section 3.4; the weights follow the authors' code.
 
     Example:
         >>> maps = [torch.ones(1, 2, 8, 8)]
         >>> float(review_kd(maps, [torch.zeros(1, 2, 8, 8)]))
         1.0
     """
-    check_maps(student_maps, teacher_maps)
     total = student_maps[0].new_zeros(())
-    for ours, theirs in zip(student_maps, teacher_maps, strict=True):
-        check_pair(ours, theirs, same_shape=True)
-        student, teacher = at_least_float32(ours, theirs)
+    for student, teacher in check_maps(student_maps, teacher_maps, same_shape=True):
         loss, factor, factors = F.mse_loss(student, teacher), 1.0, 1.0
         for level in LEVELS:
             if level < student.shape[2]:
@@ -53,13 +50,13 @@ def review_kd(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) ->
 
 
 class Fusion(nn.Module):
-    """Attention-based fusion of a stage's map with what came from the deeper stages.
+    """Attention-based fusion of a stage's map with the fused map of the deeper stages.
 
     Args:
-        channels: of the student's map.
-        width: of what is passed on.
-        out_channels: of the teacher's map.
-        first: whether this is the deepest stage, with nothing to fuse.
+        channels: channels of the student's map.
+        width: channels of the map that is passed on.
+        out_channels: channels of the teacher's map.
+        first: whether this is the deepest stage, where there is nothing to fuse.
     """
 
     def __init__(self, channels: int, width: int, out_channels: int, *, first: bool) -> None:
@@ -79,17 +76,16 @@ class Fusion(nn.Module):
 
 
 class ReviewKD(Method):
-    """Let deep student stages help to match the teacher's shallow ones.
+    """Let the student's deep stages help to match the teacher's shallow ones.
 
-    The connectors have no batch-norm (the paper's have: our choice, so that a batch of one works and processes need not
-    share statistics). With unlike numbers of maps the deepest ones are paired; resolutions meet at the smaller one.
+    The connectors have no batch-norm, unlike the paper's (our choice, so that a batch of one works and processes need
+    not share statistics). Where the numbers of maps differ, the deepest ones are paired; each pair is pooled to the
+    smaller resolution.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
         width: channels of the fused maps.
         warmup_epochs: the weight rises linearly over this many epochs (20 of 240 in the paper's recipe).
-        weight: of the term.
+        weight: factor of the term.
     """
 
     name = "review_kd"
@@ -109,19 +105,18 @@ class ReviewKD(Method):
         self.warmup_epochs, self.weight = warmup_epochs, weight
         if warmup_epochs < 2:
             self.required_hooks = {}
-        ours, theirs = deepest_pairs(student.map_shapes, teacher.map_shapes)
+        pairs = deepest_pairs(student.map_shapes, teacher.map_shapes)
         self.fusions = nn.ModuleList(
-            Fusion(s[0], width, t[0], first=stage == len(ours) - 1)
-            for stage, (s, t) in enumerate(zip(ours, theirs, strict=True))
+            Fusion(s[0], width, t[0], first=stage == len(pairs) - 1) for stage, (s, t) in enumerate(pairs)
         )
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``review_kd``."""
-        ours, theirs = deepest_pairs(student.feature_maps, teacher.feature_maps)
+        pairs = deepest_pairs(student.feature_maps, teacher.feature_maps)
         fused: list[tuple[Tensor, Tensor]] = []
         deeper = None
-        for fusion, s, t in reversed(list(zip(self.fusions, ours, theirs, strict=True))):
+        for fusion, (s, t) in reversed(list(zip(self.fusions, pairs, strict=True))):
             result, deeper = fusion(s, deeper)
             fused.insert(0, match_resolution(result, t))
-        value = review_kd([s for s, _ in fused], [t for _, t in fused])
+        value = review_kd(*zip(*fused, strict=True))
         return {"review_kd": self.weight * self.warmup(self.warmup_epochs) * value}

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from cmkd.distributed import gather
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair, in_float32
+from cmkd.ops import check_pair, in_float32
 from cmkd.types import Batch, Output, Spec
 
 
 def rkd_distance(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
-    """Smooth L1 difference of pairwise distances, each in units of its mean: ``huber(d(s) / mean, d(t) / mean)``.
+    """Smooth L1 difference of pairwise distances, each divided by its mean: ``huber(d(s) / mean, d(t) / mean)``.
 
     Args:
         student_embedding: ``(batch, dim)``.
@@ -26,17 +26,16 @@ def rkd_distance(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor
         CmkdError: if the batches differ.
 
     Source:
-        Park et al. 2019, arXiv 1904.05068, equations 7 to 9. Distances are taken of differences, not of a Gram matrix,
-        whose rounding hides near neighbors; coinciding samples have distance 0 and no gradient.
+        Park et al. 2019, arXiv 1904.05068, equations 7 to 9. Distances are computed from differences, not from a Gram
+        matrix, whose rounding hides near neighbors; coinciding samples have distance 0 and no gradient.
 
     Example:
         >>> x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
-        >>> float(rkd_distance(5.0 * x, x)) < 1e-9  # the scale is free
+        >>> float(rkd_distance(5.0 * x, x)) < 1e-9  # invariant to scale
         True
     """
-    check_pair(student_embedding, teacher_embedding)
     relative = []
-    for x in at_least_float32(student_embedding, teacher_embedding):
+    for x in check_pair(student_embedding, teacher_embedding):
         distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
         apart = distances > 0
         mean = distances.sum() / apart.sum().clamp(min=1)
@@ -66,25 +65,20 @@ def rkd_angle(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
         >>> float(rkd_angle(5.0 * x, x)) < 1e-9
         True
     """
-    check_pair(student_embedding, teacher_embedding)
     cosines = []
-    for x in at_least_float32(student_embedding, teacher_embedding):
+    for x in check_pair(student_embedding, teacher_embedding):
         directions = F.normalize(x[None] - x[:, None], dim=2)
         cosines.append(directions @ directions.transpose(1, 2))
     return F.smooth_l1_loss(cosines[0], cosines[1])
 
 
 class RKD(Method):
-    """Keep the teacher's distances and angles between samples.
-
-    Relations are of the global batch.
+    """Match the teacher's distances and angles between the samples of the global batch.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
-        distance_weight: of the distances; the paper's ratio to the angles is 1 : 2 (25 and 50 in the common benchmark
-            of 240 epochs on CIFAR-100; in a short training that drowns the cross-entropy).
-        angle_weight: of the angles.
+        distance_weight: factor of the distances; the paper's ratio to the angles is 1 : 2 (25 and 50 in the common
+            benchmark of 240 epochs on CIFAR-100; in a short training that drowns the cross-entropy).
+        angle_weight: factor of the angles.
     """
 
     name = "rkd"

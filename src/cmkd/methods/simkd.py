@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cmkd.errors import CmkdError
 from cmkd.methods.base import ClassifierMethod
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair
 from cmkd.types import Batch, Output, Spec
 
 
@@ -31,15 +31,14 @@ def simkd(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
         >>> float(simkd(torch.ones(2, 3), torch.zeros(2, 3)))
         1.0
     """
-    check_pair(student_embedding, teacher_embedding, same_shape=True)
-    student, teacher = at_least_float32(student_embedding, teacher_embedding)
+    student, teacher = check_pair(student_embedding, teacher_embedding, same_shape=True)
     return F.mse_loss(student, teacher)
 
 
 class _Follow:
-    """Calls `SimKD.fold` before a classifier runs; a copied student follows the same method.
+    """Call `SimKD.fold` before a classifier runs; a copied student follows the same method.
 
-    So a moving average of the student has an averaged backbone behind the projector of the last step.
+    So a moving average of the student has an averaged backbone and the projector of the last step.
     """
 
     def __init__(self, method: SimKD) -> None:
@@ -53,17 +52,15 @@ class _Follow:
 
 
 class SimKD(ClassifierMethod):
-    """Learn the teacher's embedding alone and classify with the teacher's classifier.
+    """Learn only the teacher's embedding, and classify with the teacher's classifier.
 
-    The projector P is one linear layer on the embedding (the paper has three convolutions on the last map: our choice),
-    so that the student's classifier is again one linear layer, ``W_t P``: it is set from P and the teacher's weights
-    before every forward pass, does not train itself, and a checkpoint of the student is an ordinary one. The paper has
-    no cross-entropy; ours reaches the backbone through this classifier, and never P.
+    The projector P is one linear layer on the embedding (our choice; the paper has three convolutions on the last map).
+    The student's classifier is therefore one linear layer too, ``W_t P``: it is set from P and the teacher's weights
+    before every forward pass and does not train itself, and a checkpoint of the student is an ordinary one. The paper
+    has no cross-entropy; ours reaches the backbone through this classifier, but never P.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
-        weight: of the term.
+        weight: factor of the term.
     """
 
     name = "simkd"
@@ -87,7 +84,7 @@ class SimKD(ClassifierMethod):
         self._folded: Tensor | None = None
 
     def setup(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Take the teacher's classifier, and let the student's follow it."""
+        """Copy the teacher's classifier, and let the student's follow it."""
         super().setup(student, teacher)
         classifier = getattr(student, "classifier", None)
         for side, module in (("student", classifier), ("teacher", self.teacher_classifier)):
@@ -99,12 +96,12 @@ class SimKD(ClassifierMethod):
 
     @torch.no_grad()
     def fold(self, classifier: nn.Module) -> None:
-        """Set a linear layer to the teacher's classifier after the projector."""
+        """Set a linear layer to the product of the projector and the teacher's classifier."""
         assert isinstance(classifier, nn.Linear) and isinstance(self.teacher_classifier, nn.Linear)
         outer = self.teacher_classifier
         with torch.autocast(outer.weight.device.type, enabled=False):
             weight, bias = outer.weight @ self.projector.weight, outer.weight @ self.projector.bias + outer.bias
-        # through .data: an earlier forward pass of the same step may still need these very values for its backward
+        # through .data: the backward pass of an earlier forward pass of this step may still need these tensors
         classifier.weight.data.copy_(weight)
         classifier.bias.data.copy_(bias)
         self._folded = classifier.weight.detach().clone()
@@ -112,7 +109,7 @@ class SimKD(ClassifierMethod):
     def on_train_end(self, student: nn.Module) -> None:
         """Leave the student with an ordinary linear classifier.
 
-        Weights loaded from a checkpoint since the last forward pass are kept: they were folded when they were saved.
+        Weights that were loaded from a checkpoint since the last forward pass are kept: they were saved folded.
         """
         classifier = student.get_submodule("classifier")
         assert isinstance(classifier, nn.Linear)

@@ -1,4 +1,4 @@
-"""The teacher's distribution of features, not its pairs: sliced Wasserstein distance (Bonneel et al. 2015)."""
+"""Sliced Wasserstein distance to the teacher's distribution of features (Bonneel et al. 2015)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def sliced_wasserstein(
 ) -> Tensor:
     """Mean squared difference of order statistics along random directions.
 
-    ``mean_k mean_i (sort(S d_k)_i - sort(T d_k)_i)²``: the squared 2-Wasserstein distance of the two batches as point
-    clouds, in one dimension, averaged over unit directions d_k. Which student belongs to which teacher does not
+    ``mean_k mean_i (sort(S d_k)_i - sort(T d_k)_i)²``: the squared one-dimensional 2-Wasserstein distance of the two
+    batches as point clouds, averaged over unit directions d_k. The pairing of student and teacher samples does not
     matter.
 
     Args:
         student_embedding: ``(batch, dim)``, after any projection.
         teacher_embedding: the same shape.
-        directions: how many.
-        seed: of the directions; the same on every process.
+        directions: number of directions.
+        seed: determines the directions; the same in every process.
 
     Returns:
         Scalar; 0 where the batches are permutations of each other.
@@ -36,16 +36,15 @@ def sliced_wasserstein(
         CmkdError: if the shapes differ.
 
     Source:
-        Bonneel et al. 2015, Journal of Mathematical Imaging and Vision 51; as a distance to a whole distribution of
-        features it is our use.
+        Bonneel et al. 2015, Journal of Mathematical Imaging and Vision 51; using it as a distance between
+        distributions of features is ours.
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
         >>> float(sliced_wasserstein(x, x.flip(0)))
         0.0
     """
-    check_pair(student_embedding, teacher_embedding, same_shape=True)
-    student, teacher = at_least_float32(student_embedding, teacher_embedding)
+    student, teacher = check_pair(student_embedding, teacher_embedding, same_shape=True)
     generator = torch.Generator().manual_seed(seed)  # on the CPU: the same directions on every device
     drawn = torch.randn(student.shape[1], directions, generator=generator, dtype=torch.float64)
     chosen = (drawn / drawn.norm(dim=0)).to(student)
@@ -54,16 +53,14 @@ def sliced_wasserstein(
 
 
 class SlicedWasserstein(Method):
-    """Give the student's features the teacher's distribution, whichever pair lies where in it.
+    """Give the student's features the teacher's distribution, without regard to pairs.
 
-    Both sides are standardized per channel over the global batch, so scale is free (our choice). Directions are new in
-    every step and a function of its number, so runs repeat and resume.
+    Both sides are standardized per channel over the global batch, so scale does not matter (our choice). Each step has
+    new directions, determined by its number, so runs repeat and resume.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
-        directions: how many are drawn each step.
-        weight: of the term.
+        directions: number of directions drawn each step.
+        weight: factor of the term.
     """
 
     name = "sliced_wasserstein"
@@ -85,7 +82,7 @@ class SlicedWasserstein(Method):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the term ``sliced_wasserstein``, of the global batch."""
+        """Return the term ``sliced_wasserstein`` of the global batch."""
         both = at_least_float32(gather(self.projection(student.embedding)), gather(teacher.embedding))
         ours, theirs = (standardize(x, dim=0) for x in both)
         loss = sliced_wasserstein(ours, theirs, directions=self.directions, seed=int(self.steps))

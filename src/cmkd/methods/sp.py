@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cmkd.distributed import gather
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair, in_float32
+from cmkd.ops import check_pair, in_float32
 from cmkd.types import Batch, Output, Spec
 
 
@@ -16,8 +16,8 @@ def sp(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Squared difference of row-normalized Gram matrices of the batch: ``||G(s) - G(t)||² / batch²``.
 
     Args:
-        student_map: ``(batch, ...)``; what follows the batch is flattened.
-        teacher_map: ``(batch, ...)``, of any other shape.
+        student_map: ``(batch, ...)``; all dimensions after the batch are flattened.
+        teacher_map: ``(batch, ...)``, any shape.
 
     Raises:
         CmkdError: if the batches differ.
@@ -31,22 +31,17 @@ def sp(student_map: Tensor, teacher_map: Tensor) -> Tensor:
         >>> float(sp(x, 2.0 * x.flip(1)))
         0.0
     """
-    check_pair(student_map, teacher_map)
-    student, teacher = (x.flatten(1) for x in at_least_float32(student_map, teacher_map))
+    student, teacher = (x.flatten(1) for x in check_pair(student_map, teacher_map))
     grams = [F.normalize(x @ x.T) for x in (student, teacher)]
     return (grams[0] - grams[1]).square().mean()
 
 
 class SP(Method):
-    """Let samples be alike for the student where they are alike for the teacher.
-
-    Similarities are of the global batch.
+    """Make samples of the global batch similar for the student where they are similar for the teacher.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
         stage: which map, shallow to deep; negative counts from the deepest.
-        weight: of the term (3000 in the common benchmark of 240 epochs on CIFAR-100; in a short training
+        weight: factor of the term (3000 in the common benchmark of 240 epochs on CIFAR-100; in a short training
             that drowns the cross-entropy).
     """
 
@@ -59,7 +54,7 @@ class SP(Method):
 
     def __init__(self, student: Spec, teacher: Spec, *, stage: int = -1, weight: float = 300.0) -> None:
         super().__init__(student, teacher)
-        self.require_maps(max(stage + 1, -stage))
+        self.require_stage(stage)
         self.stage, self.weight = stage, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:

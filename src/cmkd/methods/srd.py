@@ -32,22 +32,19 @@ def srd(student_embedding: Tensor, teacher_embedding: Tensor, *, exponent: float
         >>> float(srd(torch.ones(1, 1), torch.zeros(1, 1)))
         0.0
     """
-    check_pair(student_embedding, teacher_embedding, same_shape=True)
-    student, teacher = at_least_float32(student_embedding, teacher_embedding)
+    student, teacher = check_pair(student_embedding, teacher_embedding, same_shape=True)
     total = (student - teacher).abs().pow(exponent).sum()
     return torch.log(total + torch.finfo(total.dtype).tiny)
 
 
 class SRD(Method):
-    """Match normalized embeddings through one linear layer, the largest differences most.
+    """Match embeddings through one linear layer, the largest differences most.
 
     Both sides are standardized per channel over the global batch.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
-        exponent: of the differences.
-        weight: of the term.
+        exponent: power of the differences, above 1.
+        weight: factor of the term.
     """
 
     name = "srd"

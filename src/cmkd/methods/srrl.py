@@ -28,22 +28,19 @@ def srrl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         >>> float(srrl(torch.ones(2, 3), torch.zeros(2, 3)))
         1.0
     """
-    check_pair(student_logits, teacher_logits, same_shape=True)
-    student, teacher = at_least_float32(student_logits, teacher_logits)
+    student, teacher = check_pair(student_logits, teacher_logits, same_shape=True)
     return F.mse_loss(student, teacher)
 
 
 class SRRL(ClassifierMethod):
-    """Match the teacher's embedding, and what the teacher's classifier makes of it.
+    """Match the teacher's embedding, and the logits that the teacher's classifier computes from it.
 
-    The connector is one linear layer on the embedding (the paper has a convolution with batch-norm on the last map: our
-    choice).
+    The connector is one linear layer on the embedding (our choice; the paper has a convolution with batch-norm on the
+    last map).
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
-        feature_weight: of the difference of embeddings.
-        regression_weight: of the difference of logits.
+        feature_weight: factor of the difference of embeddings.
+        regression_weight: factor of the difference of logits.
     """
 
     name = "srrl"

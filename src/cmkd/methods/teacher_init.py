@@ -1,4 +1,4 @@
-"""The student starts from the teacher's deeper weights: a control."""
+"""Initialization of the student with the teacher's deeper weights: a control."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from cmkd.types import Batch, Output
 
 @torch.no_grad()
 def copy_deeper(student: nn.Module, teacher: nn.Module) -> list[str]:
-    """Copy the teacher's parameters into the student's where names and shapes agree, but not the input layer's.
+    """Copy the teacher's parameters into the student where names and shapes agree, except in the input layer.
 
     The input layer is the module that holds the student's first parameter. Running statistics of normalization layers
-    are left alone: they describe the other modality.
+    are not copied: they describe the other modality.
 
     Args:
         student: changed in place.
         teacher: read.
 
     Returns:
-        The names copied.
+        The names of the copied parameters.
 
     Raises:
-        CmkdError: if none agrees.
+        CmkdError: if no parameter agrees.
 
     Example:
         >>> student, teacher = (nn.Sequential(nn.Linear(n, 4), nn.Linear(4, 2)) for n in (3, 5))
@@ -51,7 +51,7 @@ def copy_deeper(student: nn.Module, teacher: nn.Module) -> list[str]:
 
 
 class TeacherInit(Method):
-    """Start the student from the teacher's deeper weights, then train it alone; no terms."""
+    """Start the student from the teacher's deeper weights, then train it alone, without terms."""
 
     name = "teacher_init"
     kind = "control"
@@ -59,7 +59,7 @@ class TeacherInit(Method):
     required_hooks: Mapping[str, str] = {"setup": "it copies the teacher's weights into the student"}
 
     def setup(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Copy the weights."""
+        """Copy the teacher's deeper weights into the student."""
         copy_deeper(student, teacher)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:

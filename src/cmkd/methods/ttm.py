@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair
 from cmkd.types import Batch, Output, Spec
 
 
@@ -16,8 +16,7 @@ def divergences(student_logits: Tensor, teacher_logits: Tensor, exponent: float)
 
     p is the teacher's softmax.
     """
-    check_pair(student_logits, teacher_logits, same_shape=True)
-    student, teacher = at_least_float32(student_logits, teacher_logits)
+    student, teacher = check_pair(student_logits, teacher_logits, same_shape=True)
     powered = exponent * F.log_softmax(teacher, 1)
     log_norm = torch.logsumexp(powered, 1)
     transformed = powered - log_norm[:, None]
@@ -28,7 +27,7 @@ def divergences(student_logits: Tensor, teacher_logits: Tensor, exponent: float)
 def ttm(student_logits: Tensor, teacher_logits: Tensor, *, exponent: float = 0.2) -> Tensor:
     """KL divergence to the teacher's power-transformed classes: ``KL(p^g / sum p^g || softmax(s))``.
 
-    The student is not softened: this is KD without a temperature on its side, with g = 1/T.
+    The student is not softened: this is KD with g = 1/T and no temperature on the student's side.
 
     Args:
         student_logits: ``(batch, classes)``.
@@ -57,10 +56,8 @@ class TTM(Method):
     """Match the teacher's softened classes with an unsoftened student.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
-        exponent: power of the teacher's probabilities, one over a temperature.
-        weight: of the term.
+        exponent: power of the teacher's probabilities, the inverse of a temperature.
+        weight: factor of the term.
     """
 
     name = "ttm"

@@ -16,7 +16,7 @@ def uniformity(embedding: Tensor, *, t: float = 2.0) -> Tensor:
 
     Args:
         embedding: ``(batch, dim)``, scaled to unit rows here.
-        t: width of the potential, above 0.
+        t: inverse width of the potential, above 0.
 
     Returns:
         Scalar in ``[-4t, 0]``, lower is more uniform; 0 where there are fewer than two samples. Memory is O(batch dim).
@@ -37,13 +37,11 @@ def uniformity(embedding: Tensor, *, t: float = 2.0) -> Tensor:
 
 
 class Uniformity(Method):
-    """Spread the student's embedding over the hypersphere; a control that sees no teacher.
+    """Spread the student's embedding over the hypersphere; a control that uses no teacher.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output, not used.
-        t: width of the Gaussian potential.
-        weight: of the term.
+        t: inverse width of the Gaussian potential.
+        weight: factor of the term.
     """
 
     name = "uniformity"
@@ -59,5 +57,5 @@ class Uniformity(Method):
         self.t, self.weight = t, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the term ``uniformity``, of the global batch."""
+        """Return the term ``uniformity`` of the global batch."""
         return {"uniformity": self.weight * uniformity(gather(student.embedding), t=self.t)}

@@ -57,21 +57,21 @@ def vicreg(
     """Mean squared difference, with variance and covariance terms of both sides.
 
     ``invariance mean (s - t)² + variance (v(s) + v(t)) / 2 + covariance (c(s) + c(t))``, with `variance_hinge` v and
-    `covariance_penalty` c. The teacher's own parts are constants when it does not train.
+    `covariance_penalty` c. The teacher's own parts are constants if it does not train.
 
     Args:
         student_embedding: ``(batch, dim)``.
         teacher_embedding: ``(batch, dim)``.
-        invariance_weight: of the squared difference.
-        variance_weight: of the mean of the two hinges. The paper adds them; the mean follows the authors' code.
-        covariance_weight: of the sum of the two penalties.
+        invariance_weight: factor of the squared difference.
+        variance_weight: factor of the mean of the two hinges. The paper adds them; the mean follows the authors' code.
+        covariance_weight: factor of the sum of the two penalties.
 
     Raises:
         CmkdError: if the shapes differ.
 
     Source:
-        Bardes, Ponce, LeCun 2022, arXiv 2105.04906, equation 6. The paper's invariance is a squared distance, here
-        divided by the width too, as in the authors' code.
+        Bardes, Ponce, LeCun 2022, arXiv 2105.04906, equation 6. The paper's invariance is a squared distance; here it
+        is also divided by the width, as in the authors' code.
 
     Example:
         >>> import torch
@@ -79,8 +79,7 @@ def vicreg(
         >>> float(vicreg(x, x))
         0.0
     """
-    check_pair(student_embedding, teacher_embedding, same_shape=True)
-    student, teacher = at_least_float32(student_embedding, teacher_embedding)
+    student, teacher = check_pair(student_embedding, teacher_embedding, same_shape=True)
     invariance = F.mse_loss(student, teacher)
     variance = (variance_hinge(student) + variance_hinge(teacher)) / 2.0
     covariance = covariance_penalty(student) + covariance_penalty(teacher)
@@ -90,15 +89,13 @@ def vicreg(
 class VICReg(Method):
     """Match the teacher's embedding while channels keep their variance and lose their covariance.
 
-    Statistics of the global batch; a trained linear map brings the student to the teacher's width where they differ.
+    The statistics are those of the global batch. Where the widths differ, a trained linear map projects the student.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
-        invariance_weight: of the squared difference.
-        variance_weight: of the variance hinge.
-        covariance_weight: of the covariance penalty.
-        weight: of the whole term.
+        invariance_weight: factor of the squared difference.
+        variance_weight: factor of the variance hinge.
+        covariance_weight: factor of the covariance penalty.
+        weight: factor of the whole term.
     """
 
     name = "vicreg"

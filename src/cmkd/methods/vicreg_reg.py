@@ -15,8 +15,8 @@ def vicreg_reg(embedding: Tensor, *, variance_weight: float = 25.0, covariance_w
 
     Args:
         embedding: ``(batch, dim)``.
-        variance_weight: of the hinge that keeps each channel's standard deviation at 1 or more.
-        covariance_weight: of the squared covariances between channels.
+        variance_weight: factor of the hinge that keeps each channel's standard deviation at 1 or more.
+        covariance_weight: factor of the squared covariances between channels.
 
     Source:
         Bardes, Ponce, LeCun 2022, arXiv 2105.04906, equations 1 and 4.
@@ -30,14 +30,12 @@ def vicreg_reg(embedding: Tensor, *, variance_weight: float = 25.0, covariance_w
 
 
 class VICRegRegularizer(Method):
-    """Keep the variance and lower the covariance of the student's channels; sees no teacher.
+    """Keep the variance and lower the covariance of the student's channels; uses no teacher.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output, not used.
-        variance_weight: of the variance hinge.
-        covariance_weight: of the covariance penalty.
-        weight: of the whole term.
+        variance_weight: factor of the variance hinge.
+        covariance_weight: factor of the covariance penalty.
+        weight: factor of the whole term.
     """
 
     name = "vicreg_reg"
@@ -60,7 +58,7 @@ class VICRegRegularizer(Method):
         self.variance_weight, self.covariance_weight, self.weight = variance_weight, covariance_weight, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the term ``vicreg_reg``, of the global batch."""
+        """Return the term ``vicreg_reg`` of the global batch."""
         value = vicreg_reg(
             gather(student.embedding), variance_weight=self.variance_weight, covariance_weight=self.covariance_weight
         )

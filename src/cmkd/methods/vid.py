@@ -22,8 +22,8 @@ def vid(student_map: Tensor, teacher_map: Tensor, log_scale: Tensor, *, eps: flo
     Args:
         student_map: ``(batch, channels, height, width)``, the predicted mean.
         teacher_map: the same shape.
-        log_scale: ``(channels,)``, trained along: it must be in the optimizer.
-        eps: the least variance.
+        log_scale: ``(channels,)``, trained too: it must be in the optimizer.
+        eps: smallest variance.
 
     Raises:
         CmkdError: if the shapes differ.
@@ -35,8 +35,8 @@ def vid(student_map: Tensor, teacher_map: Tensor, log_scale: Tensor, *, eps: flo
         >>> round(float(vid(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), torch.tensor([math.log(math.e - 1)]))), 4)
         0.0
     """
-    check_pair(student_map, teacher_map, same_shape=True)
-    student, teacher, scale = at_least_float32(student_map, teacher_map, log_scale)
+    student, teacher = check_pair(student_map, teacher_map, same_shape=True)
+    (scale,) = at_least_float32(log_scale)
     variance = (F.softplus(scale) + eps).view(1, -1, *[1] * (student.dim() - 2))
     return 0.5 * ((student - teacher).square() / variance + variance.log()).mean()
 
@@ -44,15 +44,13 @@ def vid(student_map: Tensor, teacher_map: Tensor, log_scale: Tensor, *, eps: flo
 class VID(Method):
     """Predict the teacher's maps with a variance per channel.
 
-    All paired stages, the deepest of both; a 1 x 1 convolution predicts each mean (the paper has three layers: our
-    choice). Resolutions meet at the smaller one.
+    Where the numbers of maps differ, the deepest ones are paired; each pair is pooled to the smaller resolution. A
+    1 x 1 convolution predicts each mean (our choice; the paper has three layers).
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
-        initial_variance: of each channel before training.
-        eps: the least variance.
-        weight: of the term, a mean over stages.
+        initial_variance: variance of each channel before training.
+        eps: smallest variance.
+        weight: factor of the term, a mean over stages.
     """
 
     name = "vid"
@@ -70,17 +68,16 @@ class VID(Method):
         self.require_maps()
         self.require_positive(initial_variance=initial_variance - eps, eps=eps)
         self.eps, self.weight = eps, weight
-        shapes = list(zip(*deepest_pairs(student.map_shapes, teacher.map_shapes), strict=True))
-        self.means = nn.ModuleList(nn.Conv2d(ours[0], theirs[0], 1) for ours, theirs in shapes)
+        pairs = deepest_pairs(student.map_shapes, teacher.map_shapes)
+        self.means = nn.ModuleList(nn.Conv2d(ours[0], theirs[0], 1) for ours, theirs in pairs)
         start = math.log(math.expm1(initial_variance - eps))
-        self.log_scales = nn.ParameterList(torch.full((theirs[0],), start) for _, theirs in shapes)
+        self.log_scales = nn.ParameterList(torch.full((theirs[0],), start) for _, theirs in pairs)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``vid``."""
-        parts = []
-        for ours, theirs, mean, scale in zip(
-            *deepest_pairs(student.feature_maps, teacher.feature_maps), self.means, self.log_scales, strict=True
-        ):
-            seen, wanted = match_resolution(ours, theirs)
-            parts.append(vid(mean(seen), wanted, scale, eps=self.eps))
+        met = [match_resolution(*pair) for pair in deepest_pairs(student.feature_maps, teacher.feature_maps)]
+        parts = [
+            vid(mean(ours), theirs, scale, eps=self.eps)
+            for (ours, theirs), mean, scale in zip(met, self.means, self.log_scales, strict=True)
+        ]
         return {"vid": self.weight * torch.stack(parts).mean()}

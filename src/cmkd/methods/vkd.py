@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair
 from cmkd.types import Batch, Output, Spec
 
 
@@ -32,15 +32,14 @@ def vkd(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e
         >>> round(float(vkd(torch.tensor([[-1.0, 1.0]]), torch.tensor([[3.0, 7.0]]))), 4)
         0.0
     """
-    check_pair(student_embedding, teacher_embedding, same_shape=True)
-    student, teacher = at_least_float32(student_embedding, teacher_embedding)
+    student, teacher = check_pair(student_embedding, teacher_embedding, same_shape=True)
     return F.smooth_l1_loss(student, F.layer_norm(teacher, teacher.shape[1:], eps=eps))
 
 
 class OrthogonalProjection(nn.Module):
-    """A linear map ``(batch, dim)`` to ``(batch, out_dim)`` whose matrix is part of a rotation.
+    """A linear map from ``(batch, dim)`` to ``(batch, out_dim)`` whose matrix is part of a rotation.
 
-    The rotation is a random orthogonal matrix times ``exp(A - Aᵀ)`` with trained A, of the larger of the two widths.
+    The rotation is a random orthogonal matrix times ``exp(A - Aᵀ)`` with trained A, square in the larger width.
     (torch's own parametrization cannot be sent to a spawned process.)
     """
 
@@ -67,13 +66,11 @@ class OrthogonalProjection(nn.Module):
 class VKD(Method):
     """Match the teacher's embedding through a projection that can only rotate.
 
-    An orthogonal projection keeps the student's similarities, so what is learned is in the backbone and not in the
-    projection. Where the student is wider, its rows are orthonormal and part of the student is free.
+    An orthogonal projection preserves the student's similarities, so the backbone learns and not the projection. Where
+    the student is wider, the rows of the matrix are orthonormal and part of the student stays free.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output.
-        weight: of the term.
+        weight: factor of the term.
     """
 
     name = "vkd"

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cmkd.methods.base import Method, on_labeled
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.ops import check_pair
 from cmkd.types import Batch, Output, Spec
 
 
 def wsld(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float = 2.0) -> Tensor:
-    """Soft-label cross-entropy, each sample weighted by how far the student is behind the teacher on its label.
+    """Soft-label cross-entropy, each sample weighted by how far the student lags behind the teacher on its label.
 
     ``T² mean(w · CE(softmax(t/T), softmax(s/T)))`` with ``w = 1 - exp(-CE(s, y) / CE(t, y))``, without gradient.
 
@@ -35,8 +35,7 @@ def wsld(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temp
         >>> round(float(wsld(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0]), temperature=1.0)), 4)
         0.4382
     """
-    check_pair(student_logits, teacher_logits, same_shape=True)
-    student, teacher = at_least_float32(student_logits, teacher_logits)
+    student, teacher = check_pair(student_logits, teacher_logits, same_shape=True)
     soft = -((teacher / temperature).softmax(1) * F.log_softmax(student / temperature, 1)).sum(1)
     with torch.no_grad():
         ours, theirs = (F.cross_entropy(x, target, reduction="none") for x in (student, teacher))
@@ -45,15 +44,13 @@ def wsld(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temp
 
 
 class WSLD(Method):
-    """Match soft labels, most where the student is behind the teacher.
+    """Match soft labels, most where the student lags behind the teacher.
 
-    Unlabeled pairs give no term: the weight needs the label.
+    Unlabeled pairs do not contribute: the weight needs the label.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
         temperature: softens both distributions.
-        weight: of the term (the paper has 2.25 at T = 2).
+        weight: factor of the term (the paper has 2.25 at T = 2).
     """
 
     name = "wsld"

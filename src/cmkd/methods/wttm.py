@@ -42,10 +42,8 @@ class WTTM(Method):
     """Match the teacher's softened classes, most where it is least certain.
 
     Args:
-        student: shapes of the student's output.
-        teacher: shapes of the teacher's output; the same classes.
-        exponent: power of the teacher's probabilities, one over a temperature.
-        weight: of the term.
+        exponent: power of the teacher's probabilities, the inverse of a temperature.
+        weight: factor of the term.
     """
 
     name = "wttm"
