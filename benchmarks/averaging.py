@@ -19,7 +19,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from cmkd.inference import predict
 from cmkd.io import write_text
 from cmkd.training.ema import ModelEma
 from cmkd.training.fit import TrainingJob, fit
+from cmkd.training.module import DistillationModule
 from fair_chance import FOLDS, folds, own_split, recut
 from records import RESULTS, Records, about, difference, percent, table, without_folder
 
@@ -59,22 +60,27 @@ class Averages(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from the weights that training starts from."""
         self.averages = {
-            kind: ModelEma(pl_module.model, decay, warmup=warmup) for kind, (decay, warmup) in KINDS.items()
+            kind: ModelEma(trained_model(pl_module), decay, warmup=warmup) for kind, (decay, warmup) in KINDS.items()
         }
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         """Update every average."""
         for average in self.averages.values():
-            average.update(pl_module.model, trainer.global_step)
+            average.update(trained_model(pl_module), trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare each with its best so far, as `fit` does: by accuracy, then by log-loss."""
         for kind, average in self.averages.items():
-            found = measured(average.model, self.pack, self.rows)
+            found = measured(cast("models.Model", average.model), self.pack, self.rows)
             order = (found["accuracy"], -found["log_loss"])
             if order > self.best.get(kind, (-1.0, 0.0)):
                 self.best[kind] = order
                 self.kept[kind] = {k: v.clone() for k, v in average.model.state_dict().items()}
+
+
+def trained_model(module: LightningModule) -> models.Model:
+    """Return the model that a Lightning module of `fit` trains."""
+    return cast("DistillationModule", module).model
 
 
 def measured(model: models.Model, pack: Pack, rows: np.ndarray) -> dict[str, float]:
@@ -99,7 +105,7 @@ def measure(pack: Pack, modality: str, fold: int | None) -> dict[str, float]:
     epochs, batch_size = training_length(len(rows[0]))
     torch.manual_seed(seed)
     model = models.build("auto", pack.modality(modality), classes=len(pack.classes))
-    settings = TrainerConfig(batch_size, accelerator="cpu", logger="none", progress="none")
+    settings = TrainerConfig(batch_size, accelerator="cpu", progress="none")
     averages, held_out = Averages(pack, rows[1]), {}
     with tempfile.TemporaryDirectory() as folder:
         job = TrainingJob(Path(folder), pack, model, "auto", epochs=epochs, seed=seed)

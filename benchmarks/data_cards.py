@@ -36,7 +36,8 @@ def gap(pack: Pack, records: Records) -> list[str]:
 
     The better one is chosen on validation; figures of another version of the data are ignored.
     """
-    card, best = pack.card, {}
+    card = pack.card
+    best: dict[str, dict[str, Any]] = {}
     for key, row in records.rows.items():
         modality = pack.modalities.get(row["modality"]) if row["data"] == card.name else None
         files = [] if modality is None else [modality.file, card.index_file]

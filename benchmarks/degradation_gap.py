@@ -43,7 +43,7 @@ def measure(name: str, source: Path, folder: Path) -> list[str]:
     cells = [name, about[0].removeprefix("degraded view: ").split(" ")[0], f"{score(pack, kind.rich):.2f}"]
     cells.append(f"{score(pack, kind.poor):.2f} at {about[1].split(',')[0].split(';')[0]}")
     for severity in SEVERITIES:
-        made = kind(severity=severity, **options).prepare(source, folder / f"severity{severity}")
+        made = kind(**(options | {"severity": severity})).prepare(source, folder / f"severity{severity}")
         cells.append(f"{score(made, kind.poor):.2f}")
     return cells
 

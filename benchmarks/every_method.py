@@ -28,16 +28,16 @@ def attempt(data: str, method: str, epochs: int, out: Path) -> dict[str, object]
     record = out / "every_method" / f"{method}.json"
     if record.exists():
         return read_json(record)
-    trainer = TrainerConfig(progress="none", logger="none")
+    trainer = TrainerConfig(progress="none")
     experiment = Experiment(RunConfig(data, out, methods=method, seeds=1, epochs=epochs, trainer=trainer))
     start = time.perf_counter()
     try:
-        experiment.run()
+        results = experiment.run()
     except CmkdError as error:
         found: dict[str, object] = {"error": str(error)}
     else:
-        result = read_json(experiment.student_folder(method, 0) / "result.json")
-        found = {"validation_accuracy": result["validation_accuracy"], "seconds": time.perf_counter() - start}
+        accuracy = next(r["validation_accuracy"] for r in results["students"] if r["method"] == method)
+        found = {"validation_accuracy": accuracy, "seconds": time.perf_counter() - start}
     write_json(record, found)
     return found
 

@@ -100,7 +100,7 @@ def network(pack: Pack, name: str, rows: Sequence[_Rows], *, seed: int, epochs: 
     train, validation, held = rows
     cut = recut(pack, name, train, validation)
     epochs, batch_size = training_length(len(train), epochs=epochs)
-    trainer = TrainerConfig(batch_size, logger="none", progress="none")
+    trainer = TrainerConfig(batch_size, progress="none")
     torch.manual_seed(seed)
     model = models.build("auto", cut.modality(name), classes=len(cut.classes))
     with tempfile.TemporaryDirectory() as folder:

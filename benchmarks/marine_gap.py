@@ -43,7 +43,7 @@ def main() -> None:
                 epochs=given.epochs,
                 teacher=ModelConfig(checkpoint=teacher),
                 optimizer=OptimizerConfig(learning_rate=1.2e-2),
-                trainer=TrainerConfig(batch_size=32, logger="none"),
+                trainer=TrainerConfig(batch_size=32),
             )
         ).run()
         teacher = teacher or given.runs / f"gap-{gap:g}" / results["teacher"]["checkpoint"]

@@ -77,7 +77,8 @@ def _pixels(x: NDArray[np.float32]) -> NDArray[np.float32]:
     if x[0].size > FEW:
         rows, columns = (np.linspace(0, size, min(SIDE, size) + 1).astype(int)[:-1] for size in x.shape[2:])
         counts = [np.diff([*edges, size]) for edges, size in zip((rows, columns), x.shape[2:], strict=True)]
-        x = np.add.reduceat(np.add.reduceat(x, rows, axis=2), columns, axis=3) / np.outer(*counts)
+        sums = np.add.reduceat(np.add.reduceat(x, rows, axis=2), columns, axis=3)
+        x = (sums / np.outer(*counts)).astype(np.float32)
     return x.reshape(len(x), -1)
 
 
@@ -220,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if identity in records.rows:
                     continue
                 role = {pack.card.rich: "rich", pack.card.poor: "poor"}.get(name, "")
-                row = {"data": pack.card.name, "modality": name, "role": role, "model": kind}
+                row: dict[str, Any] = {"data": pack.card.name, "modality": name, "role": role, "model": kind}
                 row |= {"reference": without_folder(reference)} | measure(pack, name, kind, **settings)
                 records.add(identity, row)
                 print(

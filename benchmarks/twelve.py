@@ -16,10 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cmkd.config import RunConfig, TrainerConfig
+from cmkd.config import RunConfig
 from cmkd.experiment.runner import Experiment
 from cmkd.io import read_json, write_text
-from cmkd.report import write_report
 from records import RESULTS, Records, about, percent, table, without_folder
 
 TRANSFORMED = {
@@ -86,9 +85,7 @@ def main() -> None:
             subprocess.run(
                 [sys.executable, Path(__file__).with_name("simple_baselines.py"), references[name]], check=True
             )
-        trainer = TrainerConfig(logger="none")
-        Experiment(RunConfig(references[name], given.runs / name, seeds=given.seeds, trainer=trainer)).run()
-        write_report(given.runs / name)
+        Experiment(RunConfig(references[name], given.runs / name, seeds=given.seeds)).run()
         write(given, references)
 
 

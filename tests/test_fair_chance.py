@@ -1,26 +1,17 @@
-"""The cross-validation of default encoders: what it holds out, what it never reads, and that it continues."""
+"""The benchmark of default encoders: what it holds out, what it never reads, and that it resumes."""
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
+import fair_chance
 from cmkd.data import Pack
 from cmkd.datasets.presto import Presto
 from cmkd.errors import CmkdError
-
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def fair_chance(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("fair_chance")
 
 
 @pytest.fixture
@@ -28,9 +19,7 @@ def sites(tmp_path: Path) -> Pack:
     return Presto(check=False).prepare(Presto.make_tiny(tmp_path / "source"), tmp_path / "pack")
 
 
-def test_each_pair_is_held_out_once_with_its_whole_group_and_no_test_pair_is_read(
-    sites: Pack, fair_chance: ModuleType
-) -> None:
+def test_each_pair_is_held_out_once_with_its_whole_group_and_no_test_pair_is_read(sites: Pack) -> None:
     cuts = list(fair_chance.folds(sites, "sentinel2"))
     given = np.concatenate([sites.rows(split, labeled=True) for split in ("train", "validation")])
     assert len(cuts) == fair_chance.FOLDS
@@ -41,9 +30,7 @@ def test_each_pair_is_held_out_once_with_its_whole_group_and_no_test_pair_is_rea
         assert sum(len(set(group[part])) for part in parts) == len(set(group[given]))
 
 
-def test_a_cut_standardizes_by_its_own_train_pairs_and_leaves_the_pack_as_it_was(
-    sites: Pack, fair_chance: ModuleType
-) -> None:
+def test_a_cut_standardizes_by_its_own_train_pairs_and_leaves_the_pack_as_it_was(sites: Pack) -> None:
     train, validation, _ = next(fair_chance.folds(sites, "sentinel2"))
     before = sites.index["split"].tolist()
     cut = fair_chance.recut(sites, "sentinel2", train, validation)
@@ -55,15 +42,13 @@ def test_a_cut_standardizes_by_its_own_train_pairs_and_leaves_the_pack_as_it_was
     assert sites.index["split"].tolist() == before
 
 
-def test_too_few_groups_are_one_clear_line(sites: Pack, fair_chance: ModuleType) -> None:
+def test_too_few_groups_are_one_clear_line(sites: Pack) -> None:
     sites.index["group"] = np.where(np.arange(len(sites)) % 2, "one", "two")
     with pytest.raises(CmkdError, match="2 groups; 5 folds need as many"):
         next(fair_chance.folds(sites, "sentinel2"))
 
 
-def test_a_figure_is_measured_once_and_the_table_says_what_it_is(
-    sites: Pack, tmp_path: Path, fair_chance: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_figure_is_measured_once(sites: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "results" / "fair_chance.json"
     monkeypatch.setattr(fair_chance, "FOLDS", 2)
     arguments = [str(sites.path), "--modality", "sentinel2", "--epochs", "1", "--trees", "5", "--out", str(out)]
@@ -71,12 +56,12 @@ def test_a_figure_is_measured_once_and_the_table_says_what_it_is(
     (row,) = json.loads(out.read_text())["rows"].values()
     assert set(row["folds"]) == set(fair_chance.MODELS) and all(len(found) == 2 for found in row["folds"].values())
     assert f"| `{row['reference']}` | sentinel2 |" in out.with_suffix(".md").read_text()
-    monkeypatch.setattr(fair_chance, "network", lambda *_, **__: pytest.fail("it was measured before"))
+    monkeypatch.setattr(fair_chance, "network", lambda *_, **__: pytest.fail("measured again"))
     fair_chance.main(arguments)
 
 
 def test_a_packs_own_split_is_one_fold_without_an_interval(
-    sites: Pack, tmp_path: Path, fair_chance: ModuleType, monkeypatch: pytest.MonkeyPatch
+    sites: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ((train, validation, held),) = fair_chance.own_split(sites, "sentinel2")
     for rows, split in ((train, "train"), (validation, "validation"), (held, "test")):
