@@ -26,12 +26,12 @@ AGREED = 0.9
 class _Column:
     """Measures and faults of one modality, by pair."""
 
-    measures: list[Measures | None]
+    measures: dict[int, Measures] = field(default_factory=dict)
     faults: dict[int, tuple[str, str]] = field(default_factory=dict)  # row -> kind, message
 
     def sound(self) -> list[int]:
         """Return the rows that have a sample without a fault so far."""
-        return [row for row, found in enumerate(self.measures) if found is not None and row not in self.faults]
+        return [row for row in self.measures if row not in self.faults]
 
     def values(self, name: str, rows: Sequence[int]) -> NDArray[np.float64]:
         return np.array([getattr(self.measures[row], name) for row in rows], dtype=np.float64)
@@ -94,7 +94,7 @@ def _measure(
     source: Source, progress: Callable[[int, int], None] | None
 ) -> tuple[dict[str, _Column], dict[tuple[str, str], dict[int, Offset]]]:
     total = len(source.ids)
-    columns = {name: _Column([None] * total) for name in source.modalities}
+    columns = {name: _Column() for name in source.modalities}
     bound = [(group[0], other) for group in source.co_registered for other in group[1:]]
     offsets: dict[tuple[str, str], dict[int, Offset]] = {pair: {} for pair in bound}
     for row in range(total):
@@ -134,25 +134,19 @@ def _swaps(source: Source, columns: dict[str, _Column], notes: list[str]) -> lis
     """Mark samples of an unusual form, and return the pairs whose two files are swapped."""
     usual = {}
     for name, column in columns.items():
-        forms = Counter(_form(m) for m in column.measures if m is not None)
-        if forms:
-            usual[name] = forms.most_common(1)[0][0]
+        if column.measures:
+            usual[name] = Counter(map(_form, column.measures.values())).most_common(1)[0][0]
     pairs = []
     for first, second in combinations(usual, 2):
-        both = [r for r in columns[first].sound() if columns[second].measures[r] and r not in columns[second].faults]
+        both = sorted(set(columns[first].sound()) & set(columns[second].sound()))
+        forms = {row: (_form(columns[first].measures[row]), _form(columns[second].measures[row])) for row in both}
         if usual[first] != usual[second]:
-            turned = [
-                row
-                for row in both
-                if _seen(columns[first], row) == usual[second] and _seen(columns[second], row) == usual[first]
-            ]
+            turned = [row for row in both if forms[row] == (usual[second], usual[first])]
             message = f"{first} has the usual form of {second}, and {second} that of {first}"
         else:
-            same = [row for row in both if _seen(columns[first], row) == _seen(columns[second], row) == usual[first]]
-            turned, message = (
-                _by_content(columns, first, second, same, notes),
-                "both images look like the other sensor's",
-            )
+            same = [row for row in both if forms[row] == (usual[first], usual[first])]
+            turned = _by_content(columns, first, second, same, notes)
+            message = "both images look like the other sensor's"
         for row in turned:
             pairs.append((row, f"{first}+{second}", message))
             columns[first].faults[row] = columns[second].faults[row] = ("swapped", message)
@@ -161,13 +155,8 @@ def _swaps(source: Source, columns: dict[str, _Column], notes: list[str]) -> lis
     return pairs
 
 
-def _seen(column: _Column, row: int) -> tuple[int, int, str] | None:
-    found = column.measures[row]
-    return None if found is None else _form(found)
-
-
 def _by_content(columns: dict[str, _Column], first: str, second: str, rows: list[int], notes: list[str]) -> list[int]:
-    looks = [[columns[name].measures[row].character for row in rows] for name in (first, second)]  # type: ignore[union-attr]
+    looks = [[columns[name].measures[row].character for row in rows] for name in (first, second)]
     if not rows or not looks[0][0].size or not looks[1][0].size:
         return []
     found = swapped(np.stack(looks[0]), np.stack(looks[1]))
@@ -178,17 +167,15 @@ def _by_content(columns: dict[str, _Column], first: str, second: str, rows: list
 
 
 def _judge_form(column: _Column, usual: tuple[int, int, str]) -> None:
-    shapes = Counter(m.shape for m in column.measures if m is not None)
+    shapes = Counter(found.shape for found in column.measures.values())
     (shape, count), total = shapes.most_common(1)[0], shapes.total()
+    fixed = count >= AGREED * total
+    size = "x".join(map(str, shape)) if fixed else f"{usual[1]} channels"
     for row in column.sound():
         found = column.measures[row]
-        assert found is not None
-        fixed = count >= AGREED * total
         if _form(found) != usual or (fixed and found.shape != shape):
-            size = "x".join(map(str, shape)) if fixed else f"{usual[1]} channels"
-            column.faults[row] = (
-                "wrong_shape", f"{'x'.join(map(str, found.shape))} {found.dtype}, usual is {size} {usual[2]}"
-            )  # fmt: skip
+            message = f"{'x'.join(map(str, found.shape))} {found.dtype}, usual is {size} {usual[2]}"
+            column.faults[row] = ("wrong_shape", message)
 
 
 def _judge_values(column: _Column) -> dict[str, float]:
@@ -203,7 +190,6 @@ def _judge_values(column: _Column) -> dict[str, float]:
     low = most_share(column.values("low", filled), LEAST_CLIPPED)
     for row in rows:
         found = column.measures[row]
-        assert found is not None
         if not found.spread > blank:
             column.faults[row] = ("blank", f"its values spread by {found.spread:.3g}, blank is {blank:.3g} or less")
         elif end := _clipped_end(found, high, low):
@@ -229,17 +215,14 @@ def _clipped_end(found: Measures, high: float, low: float) -> tuple[str, float, 
 
 def _duplicates(source: Source, name: str, column: _Column, limits: dict[str, float], notes: list[str]) -> list[Fault]:
     rows = column.sound()
-    digests = [found.digest if (found := column.measures[row]) is not None else "" for row in rows]
-    exact = exact_duplicates(digests)
+    exact = exact_duplicates([column.measures[row].digest for row in rows])
     again = {duplicate.later for duplicate in exact}
-    once = [place for place in range(len(rows)) if place not in again]
-    pictures = [
-        place for place in once if (found := column.measures[rows[place]]) is not None and found.descriptor.any()
-    ]
+    looks = [column.measures[row].descriptor for row in rows]
+    pictures = [place for place in range(len(rows)) if place not in again and looks[place].any()]
     near: list[Duplicate] = []
     if len(pictures) >= 3:
-        looks = np.stack([column.measures[rows[place]].descriptor for place in pictures])  # type: ignore[union-attr]
-        alike, limits["likeness"] = near_duplicates(looks, [source.groups[rows[place]] for place in pictures])
+        groups = [source.groups[rows[place]] for place in pictures]
+        alike, limits["likeness"] = near_duplicates(np.stack([looks[place] for place in pictures]), groups)
         near = [Duplicate(pictures[later], pictures[earlier], likeness) for later, earlier, likeness in alike]
         if len(pictures) < FEWEST:
             notes.append(f"{name}: {len(pictures)} images are too few to set limits; only plain faults are reported")
@@ -248,8 +231,8 @@ def _duplicates(source: Source, name: str, column: _Column, limits: dict[str, fl
         for later, earlier, likeness in duplicates:
             row, other = rows[later], rows[earlier]
             where = f"in the {source.splits[other]} split" if source.splits[other] else "in the data"
-            alike = "the same values as" if kind == "exact_duplicate" else f"likeness {likeness:.3f} to"
-            faults.append(_fault(source, row, kind, name, f"{alike} {source.ids[other]} {where}", other))
+            what = "the same values as" if kind == "exact_duplicate" else f"likeness {likeness:.3f} to"
+            faults.append(_fault(source, row, kind, name, f"{what} {source.ids[other]} {where}", other))
     return faults
 
 
