@@ -17,8 +17,8 @@ import pytest
 
 from cmkd.datasets.formats.archive import Archive, unpacked
 from cmkd.datasets.formats.containers import FREE_BYTES
-from cmkd.datasets.formats.fsdd_recordings import recordings
 from cmkd.datasets.formats.idx import Idx, idx_bytes, read_idx
+from cmkd.datasets.fsdd import SpokenDigit, recordings
 from cmkd.errors import CmkdError
 from cmkd.io import checksum
 
@@ -208,16 +208,21 @@ def test_recordings(tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("0_theo_10", "0_theo_9", "1_lucas_0"):
         wavfile.write(folder / f"{name}.wav", 8000, np.full(50, 16384, np.int16))
-    found = list(recordings(tmp_path))
+
+    def read() -> list[SpokenDigit]:
+        with Archive(tmp_path, address=ADDRESS) as archive:
+            return list(recordings(archive))
+
+    found = read()
     assert [r.id for r in found] == ["0_theo_9", "0_theo_10", "1_lucas_0"]
     assert found[0].samples.tolist() == [0.5] * 50
     wavfile.write(folder / "2_theo_0.wav", 44100, np.zeros(50, np.int16))
     with pytest.raises(CmkdError, match="has 44100 Hz"):
-        list(recordings(tmp_path))
+        read()
     wavfile.write(folder / "2_theo_0.wav", 8000, np.zeros(50, np.int16))
     (folder / "2_theo_0.wav").write_bytes((folder / "2_theo_0.wav").read_bytes()[:-10])
-    with pytest.raises(CmkdError, match=r"2_theo_0.wav in .* is (truncated|damaged)"):
-        list(recordings(tmp_path))
+    with pytest.raises(CmkdError, match=r"2_theo_0.wav in .* expected a whole recording"):
+        read()
     (folder / "2_theo_0.wav").write_bytes(b"RIFF")
-    with pytest.raises(CmkdError, match=r"2_theo_0.wav in .* is damaged"):
-        list(recordings(tmp_path))
+    with pytest.raises(CmkdError, match=r"2_theo_0.wav in .* is truncated or damaged"):
+        read()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cmkd.datasets import open_data
-from cmkd.datasets.base import Source
+from cmkd.datasets.formats.fetch import PublishedFile
 from cmkd.datasets.formats.fetch import fetch, verify
 from cmkd.datasets.mnist import Mnist
 from cmkd.errors import CmkdError
@@ -68,7 +68,7 @@ def server() -> Iterator[Server]:
 
 def source(server: Server, content: bytes = CONTENT) -> Source:
     address = f"http://127.0.0.1:{server.server_address[1]}/file.bin"
-    return Source("file.bin", address, hashlib.sha256(content).hexdigest())
+    return PublishedFile("file.bin", address, hashlib.sha256(content).hexdigest())
 
 
 def test_a_file_is_fetched_once(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +113,7 @@ def test_unreachable_and_missing(server: Server, tmp_path: Path) -> None:
     server.files = {}
     with pytest.raises(CmkdError, match=r"cannot download http.*HTTPError"):
         fetch([source(server)], tmp_path)
-    nobody = Source("file.bin", "http://127.0.0.1:9/file.bin", "0" * 64)
+    nobody = PublishedFile("file.bin", "http://127.0.0.1:9/file.bin", "0" * 64)
     with pytest.raises(
         CmkdError, match=r"cannot download http://127.0.0.1:9/file.bin .* put it at .*file.bin"
     ) as caught:
@@ -127,7 +127,7 @@ def test_open_data_fetches_what_it_lacks(server: Server, tmp_path: Path, monkeyp
     server.files = {path.name: path.read_bytes() for path in folder.iterdir()}
     address = f"http://127.0.0.1:{server.server_address[1]}"
     sources = tuple(
-        Source(name, f"{address}/{name}", hashlib.sha256(content).hexdigest()) for name, content in server.files.items()
+        PublishedFile(name, f"{address}/{name}", hashlib.sha256(content).hexdigest()) for name, content in server.files.items()
     )
     monkeypatch.setattr(Mnist, "sources", sources)
     monkeypatch.setenv("CMKD_CACHE", str(tmp_path / "cache"))
@@ -143,12 +143,12 @@ def test_open_data_fetches_what_it_lacks(server: Server, tmp_path: Path, monkeyp
 def test_a_copy_that_was_packed_again_is_known(tmp_path: Path) -> None:
     path = tmp_path / "file.gz"
     path.write_bytes(gzip.compress(CONTENT, 1))
-    known = Source("file.gz", "https://example.org", "0" * 64, unpacked=hashlib.sha256(CONTENT).hexdigest())
+    known = PublishedFile("file.gz", "https://example.org", "0" * 64, unpacked=hashlib.sha256(CONTENT).hexdigest())
     verify(path, known)
     path.write_bytes(gzip.compress(CONTENT + b"x", 1))
     with pytest.raises(CmkdError, match="is not the published file"):
         verify(path, known)
     path.write_bytes(CONTENT)
-    verify(path, Source("file.gz", "https://example.org", md5=hashlib.md5(CONTENT).hexdigest()))
+    verify(path, PublishedFile("file.gz", "https://example.org", md5=hashlib.md5(CONTENT).hexdigest()))
     with pytest.raises(CmkdError, match="is not the published file"):
-        verify(path, Source("file.gz", "https://example.org", md5="0" * 32))
+        verify(path, PublishedFile("file.gz", "https://example.org", md5="0" * 32))

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from cmkd.datasets.degradations import PerImage
-from cmkd.datasets.formats.fsdd_recordings import RATE
-from cmkd.datasets.fsdd import BANDS, FRAMES, SAMPLES, Fsdd, channel, leveled, mel_bands, spectrogram
+from cmkd.datasets.fsdd import BANDS, FRAMES, RATE, SAMPLES, Fsdd, channel, leveled, mel_bands, spectrogram
 from cmkd.errors import CmkdError
 
 REAL = Path(os.environ.get("CMKD_DATA") or Path(__file__).parents[3] / "shared" / "data") / "fsdd"

@@ -86,7 +86,7 @@ def test_source_behind_a_colon_and_in_the_environment(tmp_path: Path, monkeypatc
         ("digits(", "cannot read 'digits\\('"),
         ("mars(protocol=people):x", "must be 'person' or 'time', got 'people'"),
         ("mars:no/such/place", "no/such/place, where the files of mars should be, does not exist: get it from https"),
-        ("mars", "mars needs its files: get https.*as in mars:PATH"),
+        ("mars", "mars needs its files: download https.* pass their folder: --data mars:PATH"),
         ("no/such/folder", "no/such/folder does not exist: give a data set"),
     ],
 )

@@ -61,7 +61,7 @@ def published(name: str, source: Path) -> tuple[str, np.ndarray, int]:
             label = gzip.decompress((source / "t10k-labels-idx1-ubyte.gz").read_bytes())[8 + 7]
             return "test00007", np.frombuffer(content[16 + 7 * 784 : 16 + 8 * 784], np.uint8).reshape(1, 28, 28), label
         case "cifar10":
-            record = member(source / "cifar-10-binary.tar.gz", "cifar-10-batches-bin/data_batch_2.bin")[5 * 3073 :]
+            record = member(source / "cifar-10-binary.tar.gz", "cifar-10-binary/data_batch_2.bin")[5 * 3073 :]
             return "train00045", record[1:3073].reshape(3, 32, 32), int(record[0])
         case "cifar100":
             record = member(source / "cifar-100-binary.tar.gz", "cifar-100-binary/test.bin")[33 * 3074 :]
@@ -197,7 +197,7 @@ DAMAGED: list[tuple[str, Callable[[Path], Path], str]] = [
     ("mnist", remove(TEST), "t10k-images-idx3-ubyte.gz does not exist"),
     ("mnist", swap(TRAIN, "train-labels-idx1-ubyte.gz"), "1 axes where 3 are expected: another file under this name"),
     ("mnist", swap(TRAIN, TEST), "200 labels for the 50 images of train-images-idx3-ubyte.gz"),
-    ("mnist", lambda source: source / TRAIN, "is no folder with train-images"),
+    ("mnist", lambda source: source / TRAIN, "is not a folder with train-images"),
     ("cifar10", cut("cifar-10-binary.tar.gz", 0.5), "is truncated or no archive"),
     (
         "cifar10",
@@ -219,7 +219,7 @@ DAMAGED: list[tuple[str, Callable[[Path], Path], str]] = [
     ("svhn", cut("test_32x32.mat", 0.7), "test_32x32.mat is truncated or damaged"),
     ("svhn", bad_labels, "holds labels 2 to 11, expected 1 to 10"),
     ("eurosat", cut("EuroSAT_RGB.zip", 0.5), "is truncated or no archive"),
-    ("eurosat", bad_picture("cut"), "River_99.jpg in .* is damaged"),
+    ("eurosat", bad_picture("cut"), "River_99.jpg in .* is truncated or damaged"),
     ("eurosat", bad_picture("large"), "has 65 x 64 pixels, expected 64 x 64"),
 ]
 

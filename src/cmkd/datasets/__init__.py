@@ -2,7 +2,7 @@
 
 from cmkd.datasets.base import DATASETS as DATASETS
 from cmkd.datasets.base import DataSet as DataSet
-from cmkd.datasets.base import Source as Source
+from cmkd.datasets.formats.fetch import PublishedFile as PublishedFile
 from cmkd.datasets.open import cache_folder as cache_folder
 from cmkd.datasets.open import open_data as open_data
 from cmkd.datasets.open import prepare as prepare

@@ -2,42 +2,65 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cmkd.data.manifest.build import Progress
+from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackWriter
+from cmkd.datasets.formats.archive import Archive
+from cmkd.datasets.formats.fetch import PublishedFile
 from cmkd.errors import CmkdError
 from cmkd.registry import Registry
 from cmkd.types import Modality
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
-class Source:
-    """One file a data set is made from.
+class Listing:
+    """All pairs of a data set in order, listed before their values are read.
 
     Args:
-        name: its file name inside the source folder.
-        url: where its publisher offers it.
-        sha256: its checksum, empty where the publisher changes it or it is not known.
-        md5: another one, where the publisher states no sha256.
-        unpacked: sha256 of what a ``.gz`` unpacks to, so that a copy that was packed again is known to be the same.
+        ids: one per pair, as are the following.
+        labels: class positions.
+        splits: ``train``, ``validation`` or ``test``.
+        record: how the split was made; `DataSet.write` adds the counts.
+        values: yields the values of consecutive pairs in blocks of any length, modality name -> ``(pairs, ...)``.
+        groups: names of what must not cross splits; empty where a pair stands alone.
+        present: modality name -> ``(pairs,)`` bool; by default every modality is there.
     """
 
-    name: str
-    url: str
-    sha256: str = ""
-    md5: str = ""
-    unpacked: str = ""
+    ids: Sequence[str]
+    labels: Sequence[int] | NDArray[np.integer[Any]]
+    splits: Sequence[str]
+    record: Mapping[str, Any]
+    values: Iterable[Mapping[str, NDArray[Any]]]
+    groups: Sequence[str] | None = None
+    present: Mapping[str, NDArray[np.bool_]] | None = None
 
-    @property
-    def fetchable(self) -> bool:
-        """Whether it can be downloaded: only what can then be checked is."""
-        return bool(self.sha256 or self.md5)
+
+def read_pairs(
+    pairs: Sequence[T], readers: Mapping[str, Callable[[T], NDArray[Any]]], *, block: int = 256
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the values of a `Listing` in blocks.
+
+    Args:
+        pairs: whatever tells the readers which files to read.
+        readers: modality name -> function that returns the values of one pair.
+        block: pairs held in memory at a time.
+    """
+    for start in range(0, len(pairs), block):
+        part = pairs[start : start + block]
+        yield {name: np.stack([read(pair) for pair in part]) for name, read in readers.items()}
 
 
 class DataSet(ABC):
@@ -46,29 +69,29 @@ class DataSet(ABC):
     name: ClassVar[str]
     """The name on the command line."""
     title: ClassVar[str]
-    """What it is, in a line."""
+    """One line that describes it."""
     rich: ClassVar[str]
-    """The teacher's modality unless told otherwise."""
+    """The teacher's modality by default."""
     poor: ClassVar[str]
-    """The student's modality unless told otherwise."""
+    """The student's modality by default."""
     license: ClassVar[str]
     citation: ClassVar[str]
-    sources: ClassVar[tuple[Source, ...]] = ()
-    """Empty for a data set that ships with a dependency or is simulated."""
+    sources: ClassVar[tuple[PublishedFile, ...]] = ()
+    """The published files; empty for a data set that ships with a dependency or is simulated."""
     tiny: ClassVar[Mapping[str, object]] = {}
-    """Options that make a small pack, for tests, where `make_tiny` alone does not."""
+    """Options that tests need beside `make_tiny` to prepare a small pack."""
     progress: Progress | None = None
-    """Told of pairs written by data sets that take long; set on the object before `prepare`."""
+    """Called with the pairs written and all pairs; set it before `prepare`."""
     revision: ClassVar[int] = 1
-    """Raised whenever `prepare` begins to write other values; packs made before are then left in the cache unread."""
+    """Increase when the output of `prepare` changes; older cached packs are then ignored."""
     mirror: ClassVar[bool] = False
     """Whether a mirrored image is as good a sample of its class: of a ship it is, of a letter it is not."""
     cropped: ClassVar[bool] = False
-    """Whether each image is cropped to what it shows, so that large shifts would cut it."""
+    """Whether each image is cropped to its object, so that large shifts would cut it."""
     unsound: ClassVar[str] = ""
-    """What is known to be unsound about it as a benchmark; goes into the pack's notes and so onto its data card."""
+    """What is known to be unsound about it as a benchmark; on its pack's card."""
     group: ClassVar[str] = ""
-    """What a group of its pairs is, such as ``a person``; empty where it has none."""
+    """What a group of its pairs is, such as ``a person``; empty if it has none."""
 
     def writer(
         self,
@@ -81,37 +104,101 @@ class DataSet(ABC):
         notes: str = "",
         sources: Sequence[str] | None = None,
     ) -> PackWriter:
-        """Return a writer of a pack that says of itself what this class says; arguments as in `PackWriter`."""
-        return PackWriter(
-            destination,
-            name=self.name,
-            classes=classes,
-            modalities=modalities,
-            title=self.title,
-            rich=self.rich,
-            poor=self.poor,
-            co_registered=co_registered,
-            mirror=self.mirror,
-            cropped=self.cropped,
-            license=self.license,
-            citation=self.citation,
-            sources=[item.url for item in self.sources] if sources is None else sources,
-            split=split,
-            notes=" ".join(part for part in (notes, self.unsound) if part),
-        )
+        """Return a writer of a pack that says of itself what `info` does; arguments as in `PackWriter`."""
+        changes = {} if sources is None else {"sources": sources}
+        info = self.info(co_registered=co_registered, **changes)
+        return PackWriter(destination, info, classes=classes, modalities=modalities, split=split, notes=notes)
+
+    @classmethod
+    def info(cls, **changes: Any) -> CardInfo:  # noqa: ANN401  # any field of `CardInfo`
+        """Return what the class says of itself, for the card of its pack; its docstring is the description."""
+        said = {field.name: getattr(cls, field.name) for field in fields(CardInfo) if hasattr(cls, field.name)}
+        paragraphs = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
+        said["description"] = "\n\n".join(part for part in paragraphs if not part.startswith(("Args:", "Raises:")))
+        return CardInfo(**(said | {"sources": dict.fromkeys(file.url for file in cls.sources)} | changes))
 
     def source_folder(self, source: Path | None) -> Path:
-        """Return where the published files are.
+        """Return the folder or file with the published files.
 
         Raises:
-            CmkdError: none is given or it does not exist; the line says where they are published.
+            CmkdError: it is not given or does not exist; the line says where the files are published.
         """
-        address = self.sources[0].url
+        addresses = " and ".join(dict.fromkeys(file.url for file in self.sources))
         if source is None:
-            raise CmkdError(f"{self.name} needs its files: get {address} and give their place, as in {self.name}:PATH")
+            raise CmkdError(
+                f"{self.name} needs its files: download {addresses} and pass their folder: --data {self.name}:PATH"
+            )
         if not source.exists():
-            raise CmkdError(f"{source} does not exist: get the files of {self.name} from {address}")
+            raise CmkdError(f"{source} does not exist: get the files of {self.name} from {addresses}")
         return source
+
+    def opened(self, source: Path | None, *, packed: bool = False) -> Archive:
+        """Open the published files as an archive.
+
+        Args:
+            source: folder or file with the published files.
+            packed: whether to open the published archive itself if `source` is the folder that holds it.
+
+        Raises:
+            CmkdError: as `source_folder`, or the archive is not safe to read.
+        """
+        place = self.source_folder(source)
+        file = place / self.sources[0].name
+        return Archive(file if packed and file.is_file() else place, address=self.sources[0].url)
+
+    def at_least_one(self, **options: int) -> None:
+        """Refuse options below 1.
+
+        Raises:
+            CmkdError: names the option.
+        """
+        for option, value in options.items():
+            if value < 1:
+                raise CmkdError(f"{option} {value} of {self.name} must be at least 1")
+
+    def write(
+        self,
+        destination: Path,
+        listing: Listing,
+        modalities: Sequence[Modality],
+        *,
+        classes: Sequence[str],
+        co_registered: bool = False,
+        notes: str = "",
+        sources: Sequence[str] | None = None,
+    ) -> Pack:
+        """Write the pack block by block.
+
+        Args:
+            destination: folder of the pack.
+            listing: its pairs.
+            modalities: their kinds, shapes and dtypes.
+            classes: names; a label is a position in them.
+            co_registered: whether all modalities share a pixel grid.
+            notes: anything a reader must know.
+            sources: addresses of the published files; by default those of `sources`.
+        """
+        counts = {split: sum(given == split for given in listing.splits) for split in SPLITS}
+        groups = [[modality.name for modality in modalities]] if co_registered else []
+        with self.writer(
+            destination, classes=classes, modalities=modalities, split={**listing.record, "counts": counts},
+            co_registered=groups, notes=notes, sources=sources,
+        ) as writer:  # fmt: skip
+            start, total = 0, len(listing.ids)
+            for values in listing.values:
+                part = slice(start, start + len(next(iter(values.values()))))
+                writer.add(
+                    listing.ids[part],
+                    listing.labels[part],
+                    listing.splits[part],
+                    listing.groups[part] if listing.groups is not None else None,
+                    values,
+                    {name: there[part] for name, there in listing.present.items()} if listing.present else None,
+                )
+                start = min(part.stop, total)
+                if self.progress is not None:
+                    self.progress(start, total)
+        return Pack.open(destination)
 
     @abstractmethod
     def prepare(self, source: Path | None, destination: Path) -> Pack:
@@ -119,16 +206,23 @@ class DataSet(ABC):
 
         Args:
             source: folder or file with the published files in their own layout; None to use what a dependency ships.
-            destination: folder of the pack to make; it appears whole or not at all.
+            destination: folder of the pack; it appears whole or not at all.
 
         Raises:
             CmkdError: a source file is missing, truncated or has the wrong checksum; the line names it and its address.
         """
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def make_tiny(folder: Path) -> Path | None:
-        """Write a tiny source in the publisher's layout below `folder` for tests; None where `prepare` needs none."""
+    def make_tiny(cls, folder: Path) -> Path | None:
+        """Write a tiny synthetic source in the publisher's layout for tests, and return what `prepare` reads.
+
+        Args:
+            folder: does not exist yet.
+
+        Returns:
+            The folder or a file in it; None if `prepare` reads nothing.
+        """
 
 
 DATASETS: Registry[DataSet] = Registry(

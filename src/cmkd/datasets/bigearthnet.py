@@ -1,4 +1,4 @@
-"""BigEarthNet: Sentinel-2 patches over Europe beside Sentinel-1, with land covers of CORINE."""
+"""BigEarthNet: Sentinel-2 and Sentinel-1 patches over Europe with CORINE land cover."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from cmkd.data.pack.pack import Pack
 from cmkd.data.split import assign_splits
-from cmkd.datasets.base import DataSet, Source
+from cmkd.datasets.base import DataSet, Listing, read_pairs
 from cmkd.datasets.formats.archive import Archive
-from cmkd.datasets.formats.rasters import raster, stacked
+from cmkd.datasets.formats.fetch import PublishedFile
+from cmkd.datasets.formats.rasters import raster, stacked, write_tiff
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
 ADDRESS = "https://bigearth.net"
 OPTICAL = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 RADAR = ("VV", "VH")
-CHUNK = 256
 CLASSES = {
     "artificial surfaces": (
         "urban fabric|industrial or commercial|road and rail|port areas|airports|mineral extraction|dump sites"
@@ -38,27 +38,23 @@ CLASSES = {
     "wetlands": "marshes|peatbogs|salines|intertidal",
     "water bodies": "water courses|water bodies|coastal lagoons|estuaries|sea and ocean",
 }
-"""The five classes of CORINE's first level, and what the names of its third level contain."""
+"""Class of CORINE's first level -> pattern of the names of its third level."""
 _RADAR_NAME = re.compile(r"(?:^|/)((S1[AB]_IW_GRDH_1SDV_\d{8}T\d{6})_(\d\d[A-Z]{3})_\d+_\d+)_labels_metadata\.json$")
 
 
 class BigEarthNet(DataSet):
-    """Patches of 1.2 km over ten countries of Europe: Sentinel-2 (rich) and Sentinel-1 (poor), BigEarthNet-MM v1.0.
+    """Patches of 1.2 km over ten European countries: Sentinel-2 (rich) and Sentinel-1 (poor), BigEarthNet-MM v1.0.
 
-    ``sentinel2`` is an image of 12 bands (B01 to B12 without B10) as reflectance times 10,000, ``sentinel1`` one of VV
-    and VH in dB; all bands are brought to one grid of `size` pixels from 120, 60 or 20. The published labels are sets
-    of CORINE's third level; here a patch is kept if all of its labels are in one class of the first level, which is its
-    class. Splits are drawn by Sentinel-2 tile (100 km), the test split of the publishers by patch is not used.
+    ``sentinel2`` is an image of 12 bands (B01 to B12 without B10), reflectance times 10,000; ``sentinel1`` is an image
+    of VV and VH in dB. All bands are resized to one grid of `size` pixels from 120, 60 or 20. The published labels are
+    sets of CORINE's third level; a patch is kept if all its labels belong to one class of the first level, which
+    becomes its class. Splits are drawn by Sentinel-2 tile (100 km); the publishers' test split, by patch, is not used.
 
-    The layout is a folder for each patch, ``BigEarthNet-S1-v1.0/S1A_.../``, with ``S1A_..._VV.tif`` and
-    ``S1A_..._labels_metadata.json``, which names the Sentinel-2 patch. Checked against six published pairs, otherwise
-    unverified against the real files.
+    Layout (tested on six published pairs): a folder for each patch, ``BigEarthNet-S1-v1.0/S1A_.../``, with
+    ``S1A_..._VV.tif`` and ``S1A_..._labels_metadata.json``, which names the Sentinel-2 patch.
 
     Args:
         size: pixels along a patch.
-
-    Raises:
-        CmkdError: the size is not positive.
     """
 
     name = "bigearthnet"
@@ -72,80 +68,51 @@ class BigEarthNet(DataSet):
   Beg{\\"u}m and Markl, Volker}, journal={IEEE Geoscience and Remote Sensing Magazine}, volume={9},
   number={3}, year={2021}}"""
     sources = (
-        Source("BigEarthNet-S2-v1.0.tar.gz", ADDRESS),
-        Source("BigEarthNet-S1-v1.0.tar.gz", ADDRESS),
+        PublishedFile("BigEarthNet-S2-v1.0.tar.gz", ADDRESS),
+        PublishedFile("BigEarthNet-S1-v1.0.tar.gz", ADDRESS),
     )
     mirror = True
     group = "a tile of Sentinel-2"
     unsound = (
-        "Patches of mixed land cover are left out, so the task is easier than the published one. CORINE is of 2018 and "
-        "was drawn from optical images. Patches under seasonal snow, cloud and shadow are not left out."
+        "Patches of mixed land cover are left out, so the task is easier than the published one. CORINE dates from "
+        "2018 and was drawn from optical images. Patches under seasonal snow, cloud and shadow are kept."
     )
 
     def __init__(self, *, size: int = 60) -> None:
-        if size < 1:
-            raise CmkdError(f"size {size} of bigearthnet must be at least 1")
+        self.at_least_one(size=size)
         self.size = size
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack.
-
-        Args:
-            source: the folder with the two unpacked folders of patches.
-            destination: folder of the pack to make.
-
-        Raises:
-            CmkdError: a file is missing or damaged, or no patch has one class.
-        """
-        with Archive(self.source_folder(source), address=ADDRESS) as archive:
+        """Write the pack from the folder with the two unpacked folders of patches."""
+        with self.opened(source) as archive:
             homes = {name.rsplit("/", 2)[-2]: name.rsplit("/", 1)[0] for name in archive.sizes if "/" in name}
             patches = _patches(archive)
             if not patches:
                 raise CmkdError(f"{source} holds no Sentinel-1 patches with a single class: get {ADDRESS}")
-            labels = [label for _, _, _, label in patches]
-            groups = [tile for _, _, tile, _ in patches]
+            ids, _, groups, labels = map(list, zip(*patches, strict=True))
             splits, record = assign_splits(labels, groups)
             record["method"] += ", by Sentinel-2 tile"
-            modalities = [
-                Modality(self.rich, "image", (len(OPTICAL), self.size, self.size), "float32"),
-                Modality(self.poor, "image", (len(RADAR), self.size, self.size), "float32"),
-            ]
-            with self.writer(
+
+            def image(patch: str, bands: tuple[str, ...]) -> NDArray[np.float32]:
+                home = homes.get(patch, patch)
+                return stacked([raster(archive, f"{home}/{patch}_{band}.tif", 1) for band in bands], self.size)
+
+            readers = {self.rich: lambda pair: image(pair[1], OPTICAL), self.poor: lambda pair: image(pair[0], RADAR)}
+            values = read_pairs(patches, readers)
+            return self.write(
                 destination,
+                Listing(ids, labels, splits, record, values, groups),
+                [
+                    Modality(self.rich, "image", (len(OPTICAL), self.size, self.size), "float32"),
+                    Modality(self.poor, "image", (len(RADAR), self.size, self.size), "float32"),
+                ],
                 classes=list(CLASSES),
-                modalities=modalities,
-                split=record,
-                co_registered=[(self.rich, self.poor)],
-            ) as writer:
-                for start in range(0, len(patches), CHUNK):
-                    part = slice(start, start + CHUNK)
-                    writer.add(
-                        [radar for radar, _, _, _ in patches[part]],
-                        labels[part],
-                        splits[part],
-                        groups[part],
-                        {
-                            self.rich: np.stack(
-                                [self._bands(archive, homes, o, OPTICAL) for _, o, _, _ in patches[part]]
-                            ),
-                            self.poor: np.stack(
-                                [self._bands(archive, homes, r, RADAR) for r, _, _, _ in patches[part]]
-                            ),
-                        },
-                    )
-        return Pack.open(destination)
+                co_registered=True,
+            )
 
-    def _bands(
-        self, archive: Archive, homes: dict[str, str], patch: str, bands: tuple[str, ...]
-    ) -> NDArray[np.float32]:
-        home = homes.get(patch, patch)
-        return stacked([raster(archive, f"{home}/{patch}_{band}.tif", 1) for band in bands], self.size)
-
-    @staticmethod
-    def make_tiny(folder: Path) -> Path | None:
-        """Write 24 made-up pairs of six tiles in the publisher's layout, and return the folder."""
-        import tifffile
-
+    @classmethod
+    def make_tiny(cls, folder: Path) -> Path | None:
+        """Write 24 synthetic pairs of six tiles."""
         generator = np.random.default_rng(0)
         names = ("Discontinuous urban fabric", "Pastures", "Mixed forest", "Peatbogs")
         for number in range(24):
@@ -155,14 +122,12 @@ class BigEarthNet(DataSet):
             label = number // 6
             about: dict[str, Any] = {"labels": [names[label]]}
             for patch, bands, home in ((radar, RADAR, "BigEarthNet-S1-v1.0"), (optical, OPTICAL, "BigEarthNet-v1.0")):
-                (folder / home / patch).mkdir(parents=True)
                 for band in bands:
                     side = {"B01": 4, "B09": 4}.get(band, 24 if band in ("B02", "B03", "B04", "B08", *RADAR) else 12)
                     values = generator.normal(300 + 300 * label, 50, (side, side)).astype(np.uint16)
                     radar_values = generator.normal(-8 - 3 * label, 2, (side, side)).astype(np.float32)
-                    tifffile.imwrite(
-                        folder / home / patch / f"{patch}_{band}.tif", radar_values if band in RADAR else values
-                    )
+                    path = folder / home / patch / f"{patch}_{band}.tif"
+                    write_tiff(path, radar_values if band in RADAR else values)
                 more = {"corresponding_s2_patch": optical} if patch == radar else {}
                 (folder / home / patch / f"{patch}_labels_metadata.json").write_text(json.dumps(about | more))
         return folder
@@ -175,21 +140,19 @@ def _patches(archive: Archive) -> list[tuple[str, str, str, int]]:
         match = _RADAR_NAME.search(name)
         if match is None:
             continue
-        try:
-            about = json.loads(archive.read(name))
+        with archive.decoding(name) as file:
+            about = json.load(file)
             label, optical = first_level(about["labels"]), str(about["corresponding_s2_patch"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise CmkdError(f"{name} in {archive.place} is damaged: get it again from {ADDRESS}") from error
         if label is not None:
             found.append((match[1], optical, match[3], label))
     return found
 
 
 def first_level(names: list[str]) -> int | None:
-    """Return the position in `CLASSES` that all of the land covers share, None where they do not.
+    """Return the position in `CLASSES` that all of the land covers share, or None.
 
     Raises:
-        KeyError: for a name that is not of CORINE.
+        KeyError: a name is unknown to CORINE.
 
     Example:
         >>> first_level(["Pastures", "Non-irrigated arable land"]), first_level(["Pastures", "Peatbogs"])

@@ -1,4 +1,4 @@
-"""CREMA-D: acted emotions, heard and seen."""
+"""CREMA-D: acted emotions, sound and face."""
 
 from __future__ import annotations
 
@@ -6,41 +6,39 @@ import re
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cmkd.data.pack.pack import Pack
 from cmkd.data.split import assign_splits
-from cmkd.datasets.base import DataSet, Source
-from cmkd.datasets.formats.archive import Archive
-from cmkd.datasets.formats.frames import frames_of, jpeg_bytes, picture
+from cmkd.datasets.base import DataSet, Listing, read_pairs
+from cmkd.datasets.formats.fetch import PublishedFile
+from cmkd.datasets.formats.pictures import frames_of, jpeg_bytes, rgb, square
 from cmkd.datasets.formats.sound import log_mel, mel_bank, read_wav, wav_bytes
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
 ADDRESS = "https://github.com/CheyneyComputerScience/CREMA-D"
 CLASSES = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
-BANDS, FRAMES, CHUNK = 64, 128, 256
+BANDS, FRAMES = 64, 128
 _NAME = re.compile(rf"(?:^|/)((\d{{4}})_[A-Z]{{3}}_({'|'.join(CLASSES)})_[A-Z]{{2}})\.wav$")
 
 
 class CremaD(DataSet):
     """7,442 clips of 91 actors who say a sentence with one of six emotions: sound (rich) and face (poor).
 
-    ``sound`` is a series ``(128, 64)``: a log-mel spectrogram in dB, stretched to 128 time steps (see
-    `cmkd.datasets.formats.sound.log_mel`). ``face`` is the clip's middle frame ``(3, size, size)``, one still image: what moves is
-    lost on purpose, so that it is the poorer view. Splits are drawn by actor. Clips without sound or frames are left
-    out. The label is the emotion the actor was asked for.
+    ``sound`` is a series ``(128, 64)``: a log-mel spectrogram in dB, stretched to 128 time steps
+    (`cmkd.datasets.formats.sound.log_mel`). ``face`` is the clip's middle frame ``(3, size, size)``: a single still
+    image, without motion, to be the poorer view. The label is the emotion the actor was asked for. Splits are drawn by
+    actor. Clips without sound or frames are left out.
 
-    Videos are not decoded here: take their frames out first, for each clip with
+    Videos are not decoded here. Extract the frames of each clip first:
     ``ffmpeg -i VideoFlash/CLIP.flv -vf fps=2 frames/CLIP/%04d.jpg``.
 
-    Layout unverified against the real files: ``AudioWAV/1001_IEO_ANG_HI.wav`` (actor, sentence, emotion, level) as
+    Layout (tested on synthetic files only): ``AudioWAV/1001_IEO_ANG_HI.wav`` (actor, sentence, emotion, level) as
     published, and ``frames/1001_IEO_ANG_HI/*.jpg`` beside it.
 
     Args:
         size: pixels along a frame.
-
-    Raises:
-        CmkdError: the size is not positive.
     """
 
     name = "crema_d"
@@ -51,69 +49,57 @@ class CremaD(DataSet):
     citation = """@article{cao2014crema, title={CREMA-D: Crowd-Sourced Emotional Multimodal Actors Dataset}, author={
   Cao, Houwei and Cooper, David G. and Keutmann, Michael K. and Gur, Ruben C. and Nenkova, Ani and Verma, Ragini},
   journal={IEEE Transactions on Affective Computing}, volume={5}, number={4}, pages={377--390}, year={2014}}"""
-    sources = (Source("CREMA-D", ADDRESS),)
+    sources = (PublishedFile("CREMA-D", ADDRESS),)
+    revision = 2
     mirror = True
     group = "an actor"
-    unsound = "The emotions are acted; raters agree with the intended emotion far less often than a label suggests."
+    unsound = "The emotions are acted; raters often disagree with the intended emotion, which is the label."
 
     def __init__(self, *, size: int = 64) -> None:
-        if size < 1:
-            raise CmkdError(f"size {size} of crema_d must be at least 1")
+        self.at_least_one(size=size)
         self.size = size
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack, in chunks.
-
-        Args:
-            source: the publishers' repository with the folder ``frames`` in it.
-            destination: folder of the pack to make.
-
-        Raises:
-            CmkdError: a file is missing or damaged.
-        """
-        with Archive(self.source_folder(source), address=ADDRESS) as archive:
+        """Write the pack from the publishers' repository with the folder ``frames`` in it."""
+        with self.opened(source) as archive:
             frames = frames_of(archive)
-            clips = [(match, name) for name in archive.sizes if (match := _NAME.search(name)) and match[1] in frames]
+            clips = [
+                match
+                for name in archive.sizes
+                if (match := _NAME.search(name)) and match[1] in frames and read_wav(archive, name)[1].any()
+            ]
             if not clips:
                 raise CmkdError(
-                    f"{source} holds no recordings AudioWAV/*.wav with frames/CLIP/*.jpg: get the files from "
-                    f"{ADDRESS} and take the frames out: ffmpeg -i VideoFlash/CLIP.flv -vf fps=2 frames/CLIP/%04d.jpg"
+                    f"{source} holds no recordings AudioWAV/*.wav with frames/CLIP/*.jpg: get the files from {ADDRESS} "
+                    "and extract the frames: ffmpeg -i VideoFlash/CLIP.flv -vf fps=2 frames/CLIP/%04d.jpg"
                 )
-            labels = [list(CLASSES).index(match[3]) for match, _ in clips]
-            groups = [f"actor{match[2]}" for match, _ in clips]
+            labels = [list(CLASSES).index(match[3]) for match in clips]
+            groups = [f"actor{match[2]}" for match in clips]
             splits, record = assign_splits(labels, groups)
             record["method"] += ", by actor"
-            modalities = [
-                Modality(self.rich, "series", (FRAMES, BANDS), "float32"),
-                Modality(self.poor, "image", (3, self.size, self.size), "uint8"),
-            ]
-            with self.writer(
-                destination, classes=list(CLASSES.values()), modalities=modalities, split=record
-            ) as writer:
-                for start in range(0, len(clips), CHUNK):
-                    sounds, faces, kept = [], [], []
-                    for row in range(start, min(start + CHUNK, len(clips))):
-                        match, name = clips[row]
-                        rate, samples = read_wav(archive.read(name), f"{name} in {archive.place}", ADDRESS)
-                        if not samples.any():
-                            continue
-                        kept.append(row)
-                        sounds.append(log_mel(samples, rate, mel_bank(rate, BANDS), FRAMES))
-                        files = frames[match[1]]
-                        faces.append(picture(archive, files[len(files) // 2], self.size))
-                    if kept:
-                        writer.add(
-                            [clips[row][0][1] for row in kept],
-                            [labels[row] for row in kept],
-                            [splits[row] for row in kept],
-                            [groups[row] for row in kept],
-                            {self.rich: np.stack(sounds), self.poor: np.stack(faces)},
-                        )
-        return Pack.open(destination)
 
-    @staticmethod
-    def make_tiny(folder: Path) -> Path | None:
-        """Write a made-up clip of each emotion for five actors in the publishers' layout, and return the folder."""
+            def sound(clip: re.Match[str]) -> NDArray[np.float32]:
+                rate, samples = read_wav(archive, clip.string)
+                return log_mel(samples, rate, mel_bank(rate, BANDS), FRAMES)
+
+            def face(clip: re.Match[str]) -> NDArray[np.uint8]:
+                files = frames[clip[1]]
+                return square(rgb(archive, files[len(files) // 2]), self.size)
+
+            values = read_pairs(clips, {self.rich: sound, self.poor: face})
+            return self.write(
+                destination,
+                Listing([match[1] for match in clips], labels, splits, record, values, groups),
+                [
+                    Modality(self.rich, "series", (FRAMES, BANDS), "float32"),
+                    Modality(self.poor, "image", (3, self.size, self.size), "uint8"),
+                ],
+                classes=list(CLASSES.values()),
+            )
+
+    @classmethod
+    def make_tiny(cls, folder: Path) -> Path | None:
+        """Write a synthetic clip of each emotion for five actors."""
         generator = np.random.default_rng(0)
         (folder / "AudioWAV").mkdir(parents=True)
         for actor in range(1001, 1006):
@@ -124,6 +110,8 @@ class CremaD(DataSet):
                 (folder / "AudioWAV" / f"{clip}.wav").write_bytes(wav_bytes(tone + noise, 16000))
                 (folder / "frames" / clip).mkdir(parents=True)
                 for number in (1, 2):
-                    values = generator.integers(20 * label, 20 * label + 60, (36, 48, 3), dtype=np.uint8)
+                    values = generator.integers(20 * label, 20 * label + 60, (36, 48, 3), dtype=np.uint8).transpose(
+                        2, 0, 1
+                    )
                     (folder / "frames" / clip / f"{number:04d}.jpg").write_bytes(jpeg_bytes(values))
         return folder

@@ -1,4 +1,4 @@
-"""Handwritten digits beside a degraded view of themselves: small, real, and shipped with scikit-learn."""
+"""Handwritten digits beside a degraded view of each: small, real, and shipped with scikit-learn."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.pack.pack import Pack
-from cmkd.datasets.base import DataSet
+from cmkd.datasets.base import DataSet, Listing
 from cmkd.datasets.degradations import check_severity, speckle
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
 LEVELS = 16.0
-"""The digits' gray levels run from 0 to this."""
+"""Greatest gray level of the digits."""
 SPLIT_SEED = 0
 
 
@@ -26,12 +26,12 @@ class Digits(DataSet):
     blurred, then multiplied with speckle, then given noise (`cmkd.datasets.degradations.speckle`).
 
     Args:
-        severity: of the degradation, 0 to 1. At 0.5 a random forest's validation accuracy falls from 0.98 to 0.79
+        severity: of the degradation, 0 to 1. At 0.5 it lowers a random forest's validation accuracy from 0.98 to 0.79
             (``benchmarks/simple_baselines.py``).
         seed: of the speckle and noise.
 
     Raises:
-        CmkdError: if the severity is outside 0 to 1.
+        CmkdError: the severity is outside 0 to 1.
     """
 
     name = "digits"
@@ -44,17 +44,13 @@ class Digits(DataSet):
   doi={10.24432/C50P49}}"""
     cropped = True
     revision = 3
-    unsound = "What scikit-learn ships does not say who wrote a digit, so a writer may be in two splits."
+    unsound = "scikit-learn's files do not say who wrote a digit, so a writer may be in two splits."
 
     def __init__(self, *, severity: float = 0.5, seed: int = 0) -> None:
         self.severity, self.seed = check_severity(severity), int(seed)
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack; `source` is not needed and must be None.
-
-        Raises:
-            CmkdError: if a source is given.
-        """
+        """Write the pack; `source` must be None."""
         from sklearn.datasets import load_digits
 
         if source is not None:
@@ -64,34 +60,24 @@ class Digits(DataSet):
         generator = np.random.default_rng(self.seed)
         poor = speckle(images, severity=self.severity, generator=generator, full_scale=LEVELS, outside="constant")
         splits = _fixed_split(labels)
-        modalities = [
-            Modality("optical", "image", (1, 8, 8), "uint8"),
-            Modality("degraded", "image", (1, 8, 8), "float32"),
-        ]
-        with self.writer(
+        return self.write(
             destination,
-            classes=[str(digit) for digit in range(10)],
-            modalities=modalities,
-            co_registered=[("optical", "degraded")],
-            sources=["https://archive.ics.uci.edu/dataset/80"],
-            split={
-                "method": "stratified 60/20/20, fixed",
-                "seed": SPLIT_SEED,
-                "counts": {name: int((splits == name).sum()) for name in ("train", "validation", "test")},
-            },
-            notes=f"degraded view: blur, speckle and noise of severity {self.severity}, seed {self.seed}.",
-        ) as writer:
-            writer.add(
+            Listing(
                 [f"digit{number:04d}" for number in range(len(labels))],
                 labels,
                 splits.tolist(),
-                None,
-                {"optical": images[:, None].astype(np.uint8), "degraded": poor[:, None]},
-            )
-        return Pack.open(destination)
+                {"method": "stratified 60/20/20, fixed", "seed": SPLIT_SEED},
+                [{"optical": images[:, None].astype(np.uint8), "degraded": poor[:, None]}],
+            ),
+            [Modality("optical", "image", (1, 8, 8), "uint8"), Modality("degraded", "image", (1, 8, 8), "float32")],
+            classes=[str(digit) for digit in range(10)],
+            co_registered=True,
+            notes=f"degraded view: blur, speckle and noise of severity {self.severity}, seed {self.seed}.",
+            sources=["https://archive.ics.uci.edu/dataset/80"],
+        )
 
-    @staticmethod
-    def make_tiny(folder: Path) -> Path | None:
+    @classmethod
+    def make_tiny(cls, folder: Path) -> Path | None:
         """Return None: the digits ship with scikit-learn."""
         return None
 

@@ -2,154 +2,172 @@
 
 from __future__ import annotations
 
-import io
+import re
 import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.pack.pack import Pack
-from cmkd.data.pack.writer import PackWriter
-from cmkd.datasets.base import DataSet
+from cmkd.datasets.base import DataSet, Listing
 from cmkd.datasets.degradations import PerImage, Randomness, check_severity, image_key
-from cmkd.datasets.formats.fsdd_recordings import (
-    ADDRESS,
-    CITATION,
-    LICENSE,
-    RATE,
-    SOURCE,
-    SPEAKERS,
-    Recording,
-    count,
-    recordings,
-)
+from cmkd.datasets.formats.archive import Archive
+from cmkd.datasets.formats.fetch import PublishedFile
+from cmkd.datasets.formats.sound import mel_bank, read_wav, wav_bytes
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
+RATE = 8000
+"""Samples per second."""
+SPEAKERS = {
+    **dict.fromkeys(("george", "jackson", "lucas", "nicolas"), "train"),
+    "theo": "validation",
+    "yweweler": "test",
+}
+"""Speaker -> split, in alphabetical order."""
+ADDRESS = "https://github.com/Jakobovski/free-spoken-digit-dataset"
+_NAME = re.compile(r"(?:^|/)(\d)_([a-z]+)_(\d+)\.wav$")
 SAMPLES = 6400
-"""Samples of a recording that are kept, 0.8 s; 98 % of the recordings are shorter."""
+"""Samples of a recording that are kept (0.8 s); 98 % of the recordings are shorter."""
 WINDOW, HOP = 256, 100
-"""Samples of a frame (32 ms), and from one to the next (12.5 ms)."""
-BANDS, FRAMES = 40, SAMPLES // HOP
+"""Samples of a frame (32 ms), and between the starts of frames (12.5 ms)."""
+BANDS, FRAMES, BLOCK = 40, SAMPLES // HOP, 256
 RANGE = 80.0
 """Decibels below the loudest possible value that are kept."""
 LOW = 300.0
-"""Lower edge of the channel in Hz, as a telephone's."""
+"""Lower edge of the channel in Hz, as of a telephone."""
 HIGH = (3400.0, 700.0)
 """Upper edge of the channel in Hz, at severity 0 and 1."""
 SIGNAL_TO_NOISE = (40.0, -5.0)
-"""Power of the speech over that of the noise in the channel in dB, at severity 0 and 1."""
-VALIDATION, TEST = "theo", "yweweler"
+"""Ratio of speech to noise power in the channel in dB, at severity 0 and 1."""
+
+
+@dataclass(frozen=True)
+class SpokenDigit:
+    """One recording.
+
+    Args:
+        digit: 0 to 9.
+        speaker: first name, as in the file name.
+        number: of the take, from 0.
+        samples: ``(samples,)`` float32 from -1 to 1, `RATE` per second.
+    """
+
+    digit: int
+    speaker: str
+    number: int
+    samples: NDArray[np.float32]
+
+    @property
+    def id(self) -> str:
+        """File name without its suffix."""
+        return f"{self.digit}_{self.speaker}_{self.number}"
+
+
+def recordings(archive: Archive) -> Iterator[SpokenDigit]:
+    """Yield the recordings sorted by digit, speaker and take.
+
+    Raises:
+        CmkdError: there are none, one is damaged or has another rate, or a speaker is unknown.
+    """
+    found = [match for name in archive.sizes if (match := _NAME.search(name))]
+    if not found:
+        raise CmkdError(
+            f"{archive.place} holds no recordings such as recordings/7_jackson_3.wav: get it from {ADDRESS}"
+        )
+    for match in sorted(found, key=lambda match: (match[1], match[2], int(match[3]))):
+        if match[2] not in SPEAKERS:
+            raise archive.error(match.string, f"is by {match[2]}, who is not in the supported release")
+        rate, samples = read_wav(archive, match.string)
+        if rate != RATE:
+            raise archive.error(match.string, f"has {rate} Hz, expected {RATE} Hz")
+        yield SpokenDigit(int(match[1]), match[2], int(match[3]), samples)
 
 
 class Fsdd(DataSet):
-    """3,000 spoken digits of six people: the clean spectrogram, and the one a narrow and noisy channel leaves.
+    """3,000 spoken digits of six people: the clean spectrogram, and that of a narrow and noisy channel.
 
-    Both views are images of the logarithm of the power in 40 mel bands (HTK's formula, 0 to 4 kHz) and 64 frames of
-    12.5 ms: one channel of 40 x 64, in dB below full scale from -80 to 0, high bands on top. A recording is brought to
-    one level (root mean square 0.1), cut to 0.8 s, and filled with zeros behind its end.
+    Both views are images ``(1, 40, 64)``: the logarithm of the power in 40 mel bands (HTK's formula, 0 to 4 kHz, high
+    bands on top) and 64 frames of 12.5 ms, in dB relative to full scale, -80 to 0. A recording is normalized to a root
+    mean square of 0.1, cut to 0.8 s, and padded with zeros.
 
-    The poor view is made from the sound, as a radio or an intercom would: a band-pass filter from 300 Hz to an upper
-    edge that falls from 3400 to 700 Hz with the severity, then white noise within 0 to 4 kHz; the ratio of speech to
-    noise falls from 40 to -5 dB. The spectrogram is taken after that.
+    The poor view imitates a radio or an intercom: the sound passes a band-pass filter from 300 Hz to an upper edge that
+    falls from 3400 to 700 Hz with the severity; then white noise within 0 to 4 kHz is added, with a ratio of speech to
+    noise that falls from 40 to -5 dB. The spectrogram is taken after that.
 
-    Splits are by speaker, fixed by the alphabet: the last of the six is the test, the one before it validation. With
-    four people to train on and one to test on, scores say more about that one voice than about voices.
+    Splits are by speaker, in alphabetical order: four for train, one for validation, one for test.
 
     Args:
-        severity: of the channel, 0 to 1. At the default a random forest's validation accuracy falls from 0.79 to 0.56
+        severity: of the channel, 0 to 1. The default lowers a random forest's validation accuracy from 0.79 to 0.56
             (``benchmarks/degradation_gap.py``).
         seed: of the noise.
 
     Raises:
-        CmkdError: if the severity is outside 0 to 1.
+        CmkdError: the severity is outside 0 to 1.
     """
 
     name = "fsdd"
     title = "Spoken digits: clean spectrogram beside that of a narrow, noisy channel, by speaker"
     rich = "clean"
     poor = "channel"
-    license = LICENSE
-    citation = CITATION
-    sources = (SOURCE,)
+    license = "CC BY-SA 4.0 (Free Spoken Digit Dataset)"
+    citation = """@misc{jackson2016fsdd, author={Jackson, Zohar and Souza, C{\'e}sar and Flaks, Jason and Pan, Yuxin and
+  Nicolas, Hereman and Thite, Adhish}, title={Free Spoken Digit Dataset}, year={2016}, doi={10.5281/zenodo.1342401}}"""
+    sources = (PublishedFile("free-spoken-digit-dataset.zip", f"{ADDRESS}/tree/26eb9aa"),)
     group = "a speaker"
-    unsound = "Four speakers in train and one in test: scores say more about that one voice than about voices."
+    unsound = "Four speakers in train and one in test: accuracies say more about that one voice than about voices."
 
     def __init__(self, *, severity: float = 0.7, seed: int = 0) -> None:
         self.severity, self.seed = check_severity(severity), int(seed)
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack.
-
-        Args:
-            source: the published repository, its zip, or the folder that holds ``free-spoken-digit-dataset.zip``.
-            destination: folder of the pack to make.
-
-        Raises:
-            CmkdError: there are no recordings, one is damaged, or a speaker is unknown.
-        """
-        if source is None:
-            raise CmkdError(f"fsdd needs its files: get {ADDRESS} and give their place, as in fsdd:PATH")
-        counts = dict.fromkeys(("train", "validation", "test"), 0)
+        """Write the pack from the published repository, its zip, or the folder that holds the zip."""
+        with self.opened(source, packed=True) as archive:
+            digits = list(recordings(archive))
         shape = (1, BANDS, FRAMES)
-        with self.writer(
+        return self.write(
             destination,
+            Listing(
+                [digit.id for digit in digits],
+                [digit.digit for digit in digits],
+                [SPEAKERS[digit.speaker] for digit in digits],
+                {"method": "by speaker: theo validation, yweweler test", "seed": "none"},
+                self._views(digits),
+                [digit.speaker for digit in digits],
+            ),
+            [Modality(self.rich, "image", shape, "float32"), Modality(self.poor, "image", shape, "float32")],
             classes=[str(digit) for digit in range(10)],
-            modalities=[Modality(self.rich, "image", shape, "float32"), Modality(self.poor, "image", shape, "float32")],
-            co_registered=[(self.rich, self.poor)],
-            split={"method": f"by speaker: {VALIDATION} validation, {TEST} test", "seed": "none", "counts": counts},
+            co_registered=True,
             notes=f"channel of severity {self.severity}, noise seed {self.seed}.",
-        ) as writer:
-            every = count(source)
-            for _, group in groupby(recordings(source), key=lambda recording: recording.digit):
-                self._write(writer, list(group), counts)
-                if self.progress is not None:
-                    self.progress(sum(counts.values()), every)
-        return Pack.open(destination)
-
-    def _write(self, writer: PackWriter, group: list[Recording], counts: dict[str, int]) -> None:
-        unknown = sorted({recording.speaker for recording in group} - set(SPEAKERS))
-        if unknown:
-            raise CmkdError(f"speaker {unknown[0]} is not in the release that fsdd reads: get {SOURCE.url}")
-        splits = [{VALIDATION: "validation", TEST: "test"}.get(r.speaker, "train") for r in group]
-        for split in splits:
-            counts[split] += 1
-        sound = np.stack([leveled(recording.samples) for recording in group])
-        generator = PerImage(self.seed, [image_key(recording.id) for recording in group])
-        views = {
-            self.rich: spectrogram(sound),
-            self.poor: spectrogram(channel(sound, severity=self.severity, generator=generator)),
-        }
-        writer.add(
-            [recording.id for recording in group],
-            [recording.digit for recording in group],
-            splits,
-            [recording.speaker for recording in group],
-            views,
         )
 
-    @staticmethod
-    def make_tiny(folder: Path) -> Path | None:
-        """Write two made-up recordings of each digit and speaker in the publisher's layout, zipped."""
-        from scipy.io import wavfile
+    def _views(self, digits: list[SpokenDigit]) -> Iterator[dict[str, NDArray[np.float32]]]:
+        for start in range(0, len(digits), BLOCK):
+            part = digits[start : start + BLOCK]
+            sound = np.stack([leveled(digit.samples) for digit in part])
+            generator = PerImage(self.seed, [image_key(digit.id) for digit in part])
+            narrow = channel(sound, severity=self.severity, generator=generator)
+            yield {self.rich: spectrogram(sound), self.poor: spectrogram(narrow)}
 
+    @classmethod
+    def make_tiny(cls, folder: Path) -> Path | None:
+        """Write two synthetic recordings of each digit and speaker, zipped."""
         folder.mkdir(parents=True)
         generator = np.random.default_rng(0)
-        with zipfile.ZipFile(folder / SOURCE.name, "w") as archive:
+        with zipfile.ZipFile(folder / cls.sources[0].name, "w") as archive:
             for name in (f"{d}_{speaker}_{take}" for d in range(10) for speaker in SPEAKERS for take in range(2)):
                 time = np.arange(generator.integers(1500, 4000)) / RATE
                 tone = np.sin(2 * np.pi * (400 + 250 * int(name[0])) * time) + 0.05 * generator.normal(size=len(time))
-                content = io.BytesIO()
-                wavfile.write(content, RATE, (8000 * tone).astype(np.int16))
-                archive.writestr(f"recordings/{name}.wav", content.getvalue())
+                archive.writestr(f"recordings/{name}.wav", wav_bytes(tone / 4, RATE))
         return folder
 
 
 def leveled(samples: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return `SAMPLES` samples at a root mean square of 0.1, taken before they were cut or filled with zeros."""
+    """Normalize a recording to a root mean square of 0.1, then cut or pad it to `SAMPLES` samples."""
     level = np.sqrt(np.mean(np.square(samples, dtype=np.float64)))
     kept = np.zeros(SAMPLES)
     kept[: len(samples)] = samples[:SAMPLES] * (0.1 / max(level, 1e-6))
@@ -157,10 +175,10 @@ def leveled(samples: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def channel(sound: NDArray[np.float64], *, severity: float, generator: Randomness) -> NDArray[np.float64]:
-    """Return what a narrow and noisy channel leaves of `sound`.
+    """Pass `sound` through a narrow and noisy channel.
 
     Args:
-        sound: ``(n, samples)``, `RATE` a second, of root mean square 0.1 where there is speech.
+        sound: ``(n, samples)``, `RATE` per second, with a root mean square of 0.1 during speech.
         severity: 0 to 1; see `HIGH` and `SIGNAL_TO_NOISE`.
         generator: source of the noise.
     """
@@ -174,10 +192,10 @@ def channel(sound: NDArray[np.float64], *, severity: float, generator: Randomnes
 
 
 def spectrogram(sound: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return ``(n, 1, BANDS, FRAMES)`` dB below full scale, -`RANGE` to 0, of ``(n, SAMPLES)`` sound.
+    """Return the spectrogram ``(n, 1, BANDS, FRAMES)`` of ``(n, SAMPLES)`` sound in dB, -`RANGE` to 0.
 
-    Frames are centered on multiples of `HOP`, with silence beyond the ends. A sine of
-    amplitude 1 is 0 dB in its bin; a band is the weighted mean of its bins' power.
+    Frames are centered on multiples of `HOP`, with silence beyond the ends. A sine of amplitude 1 is 0 dB in its bin; a
+    band is the weighted mean of its bins' power.
     """
     padded = np.pad(sound, ((0, 0), (WINDOW // 2, WINDOW // 2)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, axis=-1)[:, : FRAMES * HOP : HOP]
@@ -189,15 +207,11 @@ def spectrogram(sound: NDArray[np.float64]) -> NDArray[np.float32]:
 
 @cache
 def mel_bands() -> NDArray[np.float64]:
-    """Return the triangles ``(BANDS, WINDOW // 2 + 1)`` of the mel scale, 0 to 4 kHz, each of sum 1."""
-    top = 2595.0 * np.log10(1.0 + RATE / 2 / 700.0)
-    corners = 700.0 * (10.0 ** (np.linspace(0.0, top, BANDS + 2) / 2595.0) - 1.0)
-    bins = np.fft.rfftfreq(WINDOW, 1.0 / RATE)
-    rising = (bins - corners[:-2, None]) / np.diff(corners)[:-1, None]
-    falling = (corners[2:, None] - bins) / np.diff(corners)[1:, None]
-    triangles = np.minimum(rising, falling).clip(0.0)
-    # at low pitch a band may fall between two bins of the transform: it takes the nearest
+    """Return the filters ``(BANDS, WINDOW // 2 + 1)`` of `mel_bank` from 0 to 4 kHz, each of sum 1."""
+    triangles, bins = mel_bank(RATE, BANDS, lowest=0.0), np.fft.rfftfreq(WINDOW, 1.0 / RATE)
+    centers = 700.0 * (10.0 ** (np.linspace(0.0, np.log10(1.0 + RATE / 2 / 700.0), BANDS + 2)[1:-1]) - 1.0)
+    # a low band may fall between two bins of the transform: it takes the nearest
     for band in np.flatnonzero(triangles.sum(1) == 0):
-        triangles[band, np.abs(bins - corners[band + 1]).argmin()] = 1.0
+        triangles[band, np.abs(bins - centers[band]).argmin()] = 1.0
     bands: NDArray[np.float64] = triangles / triangles.sum(1, keepdims=True)
     return bands

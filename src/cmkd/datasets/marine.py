@@ -59,7 +59,7 @@ class Marine(DataSet):
             raise CmkdError(f"{self.name} is simulated: leave the source out")
         return write_pack(self.recipe, Path(destination), self.info())
 
-    @staticmethod
-    def make_tiny(folder: Path) -> Path | None:
+    @classmethod
+    def make_tiny(cls, folder: Path) -> Path | None:
         """Return None: nothing is read."""
         return None

@@ -1,4 +1,4 @@
-"""NYU Depth v2: color and depth of indoor scenes, with the kind of room."""
+"""NYU Depth v2: color and depth of indoor scenes by kind of room."""
 
 from __future__ import annotations
 
@@ -10,49 +10,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.pack.pack import Pack
-from cmkd.data.pack.writer import PackWriter
 from cmkd.data.split import assign_splits
-from cmkd.datasets.base import DataSet, Source
-from cmkd.datasets.formats.frames import square
-from cmkd.errors import CmkdError
+from cmkd.datasets.base import DataSet, Listing, read_pairs
+from cmkd.datasets.formats.archive import damage
+from cmkd.datasets.formats.fetch import PublishedFile
+from cmkd.datasets.formats.matlab import open_hdf5, read_mat
+from cmkd.datasets.formats.pictures import square
 from cmkd.types import Modality
 
 ADDRESS = "https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html"
 LABELED, SPLITS = "nyu_depth_v2_labeled.mat", "splits.mat"
 ROOMS = (
-    *(
-        "bathroom",
-        "bedroom",
-        "bookstore",
-        "classroom",
-        "dining_room",
-        "home_office",
-        "kitchen",
-        "living_room",
-        "office",
-    ),
+    *("bathroom", "bedroom", "bookstore", "classroom", "dining_room", "home_office", "kitchen", "living_room"),
+    "office",
     "other",
 )
-"""The nine commonest kinds of room, as the field uses them; the other kinds are one class."""
-CHUNK = 64
+"""The nine most frequent kinds of room, as is usual; the others are one class."""
 
 
 class NyuDepth(DataSet):
     """1,449 pairs of color (rich) and Kinect depth (poor) in ten kinds of room.
 
-    ``image`` is an image ``(3, size, size)`` and ``depth`` one of meters ``(1, size, size)``, as filled in by the
-    publishers; both are the middle square of the view, on one grid. Test is the publishers' split of 654; train pairs
-    of a room that is also in test are left out. Validation is drawn from the rest, whole rooms at a time.
+    ``image`` is an image ``(3, size, size)``; ``depth`` is an image ``(1, size, size)`` in meters, with holes filled by
+    the publishers. Both show the middle square of the view on one grid. Test is the publishers' split of 654; train
+    pairs of a room that is also in test are left out. Validation is drawn from the rest, whole rooms at a time.
 
-    Layout unverified against the real files: ``nyu_depth_v2_labeled.mat`` (MATLAB 7.3) with ``images`` ``(n, 3, width,
+    Layout (tested on synthetic files only): ``nyu_depth_v2_labeled.mat`` (MATLAB 7.3) with ``images`` ``(n, 3, width,
     height)``, ``depths`` ``(n, width, height)``, ``sceneTypes`` and ``scenes`` as references to texts; and
     ``splits.mat`` with ``trainNdxs`` and ``testNdxs``, from 1.
 
     Args:
         size: pixels along a view.
-
-    Raises:
-        CmkdError: the size is not positive.
     """
 
     name = "nyu_depth"
@@ -63,85 +51,46 @@ class NyuDepth(DataSet):
     citation = """@inproceedings{silberman2012indoor, title={Indoor Segmentation and Support Inference from RGBD
   Images}, author={Silberman, Nathan and Hoiem, Derek and Kohli, Pushmeet and Fergus, Rob}, booktitle={European
   Conference on Computer Vision}, year={2012}}"""
-    sources = (Source(LABELED, ADDRESS), Source(SPLITS, ADDRESS))
+    sources = (PublishedFile(LABELED, ADDRESS), PublishedFile(SPLITS, ADDRESS))
     mirror = True
     group = "a room"
-    unsound = (
-        "Small: some kinds of room have a few dozen views of a handful of rooms, so single rooms move the accuracy."
-    )
+    unsound = "Some kinds of room have only a few dozen views of a handful of rooms, so single rooms move the accuracy."
 
     def __init__(self, *, size: int = 64) -> None:
-        if size < 1:
-            raise CmkdError(f"size {size} of nyu_depth must be at least 1")
+        self.at_least_one(size=size)
         self.size = size
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack, in chunks.
-
-        Args:
-            source: the folder with the two files.
-            destination: folder of the pack to make.
-
-        Raises:
-            CmkdError: a file is missing or damaged.
-        """
-        import h5py
-
+        """Write the pack from the folder with the two files."""
         folder = self.source_folder(source)
-        path = folder / LABELED
-        held = _test_rows(folder / SPLITS)
-        if not path.is_file():
-            raise CmkdError(f"{path} does not exist: get it from {ADDRESS}")
-        modalities = [
-            Modality(self.rich, "image", (3, self.size, self.size), "uint8"),
-            Modality(self.poor, "image", (1, self.size, self.size), "float32"),
-        ]
-        try:
-            with h5py.File(path, "r") as file:
-                kinds, scenes = _texts(file, "sceneTypes"), _texts(file, "scenes")
-                labels = np.array([ROOMS.index(kind) if kind in ROOMS else len(ROOMS) - 1 for kind in kinds])
-                rows, splits, record = _divide(labels, scenes, held)
-                with self.writer(
-                    destination,
-                    classes=ROOMS,
-                    modalities=modalities,
-                    split=record,
-                    co_registered=[(self.rich, self.poor)],
-                ) as writer:
-                    self._write(writer, file, rows, labels, splits, scenes)
-        except CmkdError:
-            raise
-        except (OSError, KeyError, ValueError, IndexError) as error:
-            raise CmkdError(f"{path} is truncated or damaged: get it again from {ADDRESS}") from error
-        return Pack.open(destination)
-
-    def _write(
-        self,
-        writer: PackWriter,
-        file: Any,  # noqa: ANN401  # h5py has no types
-        rows: NDArray[np.int64],
-        labels: NDArray[np.int64],
-        splits: list[str],
-        scenes: list[str],
-    ) -> None:
-        for start in range(0, len(rows), CHUNK):
-            part = rows[start : start + CHUNK]
-            views = [np.swapaxes(file["images"][row], 1, 2) for row in part]
-            depths = [file["depths"][row].T[None].astype(np.float32) for row in part]
-            writer.add(
-                [f"view{row + 1:04d}" for row in part],
-                labels[part],
-                splits[start : start + CHUNK],
-                [scenes[row] for row in part],
+        with damage(str(folder / SPLITS), ADDRESS, (Exception,)):
+            held = read_mat(folder / SPLITS, "testNdxs")[0].ravel().astype(np.int64) - 1
+        with damage(str(folder / LABELED), ADDRESS, (Exception,)), open_hdf5(folder / LABELED) as file:
+            kinds, scenes = _texts(file, "sceneTypes"), _texts(file, "scenes")
+            labels = np.array([ROOMS.index(kind) if kind in ROOMS else len(ROOMS) - 1 for kind in kinds])
+            rows, splits, record = _divide(labels, scenes, held)
+            values = read_pairs(
+                rows,
                 {
-                    self.rich: np.stack([square(view, self.size) for view in views]),
-                    self.poor: np.stack([square(depth, self.size) for depth in depths]),
+                    self.rich: lambda row: square(np.swapaxes(file["images"][row], 1, 2), self.size),
+                    self.poor: lambda row: square(file["depths"][row].T[None].astype(np.float32), self.size),
                 },
             )
+            ids, groups = [f"view{row + 1:04d}" for row in rows], [scenes[row] for row in rows]
+            return self.write(
+                destination,
+                Listing(ids, labels[rows], splits, record, values, groups),
+                [
+                    Modality(self.rich, "image", (3, self.size, self.size), "uint8"),
+                    Modality(self.poor, "image", (1, self.size, self.size), "float32"),
+                ],
+                classes=ROOMS,
+                co_registered=True,
+            )
 
-    @staticmethod
-    def make_tiny(folder: Path) -> Path | None:
-        """Write four made-up views of 30 rooms in the publishers' layout, one room in both splits."""
+    @classmethod
+    def make_tiny(cls, folder: Path) -> Path | None:
+        """Write four synthetic views of 30 rooms, one room in both splits."""
         import h5py
         from scipy.io import savemat
 
@@ -166,18 +115,6 @@ class NyuDepth(DataSet):
         return folder
 
 
-def _test_rows(path: Path) -> NDArray[np.int64]:
-    from scipy.io import loadmat
-
-    if not path.is_file():
-        raise CmkdError(f"{path} does not exist: get it from {ADDRESS}")
-    try:
-        rows: NDArray[np.int64] = loadmat(str(path))["testNdxs"].ravel().astype(np.int64) - 1
-    except Exception as error:  # scipy raises whatever it meets in damaged bytes
-        raise CmkdError(f"{path} is truncated or damaged: get it again from {ADDRESS}") from error
-    return rows
-
-
 def _texts(file: Any, name: str) -> list[str]:  # noqa: ANN401  # h5py has no types
     def letters(reference: object) -> Iterator[str]:
         return (chr(code) for code in np.asarray(file[reference]).ravel())
@@ -187,7 +124,7 @@ def _texts(file: Any, name: str) -> list[str]:  # noqa: ANN401  # h5py has no ty
 
 def _divide(
     labels: NDArray[np.int64], scenes: list[str], held: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], list[str], dict[str, Any]]:
+) -> tuple[list[int], list[str], dict[str, Any]]:
     """Return the rows that are kept, their splits, and the record."""
     test = np.zeros(len(labels), dtype=bool)
     test[held] = True
@@ -196,4 +133,4 @@ def _divide(
     given = ["test" if test[row] else "" for row in rows]
     splits, record = assign_splits(labels[rows], [scenes[row] for row in rows], given, fractions=(0.8, 0.2, 0.2))
     record["method"] = f"test: the publishers'; {record['method']}, by room"
-    return rows, splits, record
+    return rows.tolist(), splits, record

@@ -1,8 +1,7 @@
-"""Presto's pixel series: three months of Sentinel-2 beside Sentinel-1, with a land cover for each month."""
+"""Presto's pixel series: three months of Sentinel-2 and Sentinel-1 with land cover."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,20 +11,20 @@ from numpy.typing import NDArray
 
 from cmkd.data.pack.pack import Pack
 from cmkd.data.split import assign_splits
-from cmkd.datasets.base import DataSet, Source
+from cmkd.datasets.base import DataSet, Listing
 from cmkd.datasets.formats.archive import Archive
-from cmkd.datasets.formats.fetch import verify_present
+from cmkd.datasets.formats.fetch import PublishedFile, verify_present
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
 ADDRESS = "https://github.com/nasaharvest/presto/tree/13173d0/data/fuel_moisture"
 CLASSES = {0: "water", 1: "trees", 2: "grass", 4: "crops", 5: "shrub and scrub", 6: "built", 7: "bare"}
-"""Codes of Dynamic World that are kept, and their names; 3 (flooded vegetation) and 8 (snow and ice) are too rare."""
+"""Dynamic World code -> class; 3 (flooded vegetation) and 8 (snow and ice) are too rare."""
 MONTHS, BANDS = 3, 18
 RADAR, OPTICAL = [0, 1], [*range(2, 12), 17]
 """Columns of the array: VV, VH in dB; B2 to B8, B8A, B11, B12 as reflectance times 10,000, and NDVI."""
 FLOOR_DB = -40.0
-"""No land or water scatters less; the file goes down to -49.94, a fill value or a border of the swath."""
+"""Least backscatter of land or water; the file holds values down to -49.94, fill values or swath borders."""
 _RAW = "https://raw.githubusercontent.com/nasaharvest/presto/13173d0/data/fuel_moisture"
 _FILES = {
     "s1_s2_era5_srtm.npy": "588e25049e68cb9c64572649518badab49ae418e130144c3b47a67797507da3e",
@@ -37,14 +36,14 @@ _FILES = {
 
 
 def filled(radar: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Fill missing months from the same series, and say which were measured.
+    """Fill missing months from the same series.
 
     Args:
         radar: ``(n, months, 2)`` in dB.
 
     Returns:
-        ``(n, months, 3)``: the values, a missing month holding the mean of the measured months of its series, and 1
-        where the month was measured, 0 where it was filled; and ``(n,)`` bool, whether any month was measured.
+        ``(n, months, 3)``: the two values, a missing month holding the mean of the measured months of its series, and 1
+        for a measured month, 0 for a filled one; and ``(n,)`` bool, whether any month was measured.
 
     Example:
         >>> values, measured = filled(np.array([[[-10.0, -16.0], [-49.9, -16.0], [-12.0, -18.0]]]))
@@ -60,15 +59,15 @@ def filled(radar: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], NDArr
 class Presto(DataSet):
     """Pixel series of three months over 150 sites in the western United States, published with the Presto encoder.
 
-    ``sentinel2`` is a series ``(3, 11)``: ten bands as reflectance times 10,000, and NDVI. ``sentinel1`` is a series
-    ``(3, 3)``: VV and VH in dB, and 1 where the month was measured. A month with a value below -40 dB counts as missing
-    and is filled with the mean of the series' other months (`filled`). Climate, elevation and slope, also in the file,
-    are left out: they are no sensor's, and they tell the sites apart.
+    ``sentinel2`` is a series ``(3, 11)``: ten bands, reflectance times 10,000, and NDVI. ``sentinel1`` is a series
+    ``(3, 3)``: VV and VH in dB, and 1 for a measured month. A month with a value below -40 dB counts as missing and is
+    filled with the mean of the series' other months (`filled`). Climate, elevation and slope, which are also in the
+    file, are left out: no sensor measured them, and they identify the site.
 
     The label is the Dynamic World class that at least two of the three months agree on; series of three different
-    classes, and of the rare classes flooded vegetation and snow, are left out. Test is the publisher's split, which is
-    by site; no test series is nearer than 3 km to another one. Validation is drawn from the other sites, whole sites
-    at a time and stratified by class. The fuel moisture in ``target.npy`` is not used.
+    classes and of the rare classes (flooded vegetation, snow) are left out. Test is the publisher's split by site; no
+    test series lies within 3 km of another one. Validation is drawn from the other sites, whole sites at a time and
+    stratified by class. The fuel moisture in ``target.npy`` is not used.
 
     Args:
         check: whether the files must have the published checksums.
@@ -82,27 +81,19 @@ class Presto(DataSet):
     citation = """@misc{tseng2023lightweight, title={Lightweight, Pre-trained Transformers for Remote Sensing
   Timeseries}, author={Tseng, Gabriel and Cartuyvels, Ruben and Zvonkov, Ivan and Purohit, Mirali and Rolnick, David
   and Kerner, Hannah}, year={2023}, eprint={2304.14065}, archivePrefix={arXiv}}"""
-    sources = tuple(Source(name, f"{_RAW}/{name}", sha256) for name, sha256 in _FILES.items())
+    sources = tuple(PublishedFile(name, f"{_RAW}/{name}", sha256) for name, sha256 in _FILES.items())
     tiny: ClassVar[Mapping[str, object]] = {"check": False}
     group = "a site"
     unsound = (
-        "The labels come from a model that reads Sentinel-2, so they favor the rich view and are no ground truth; "
-        "a site's pixels resemble each other, so the number of independent samples is nearer the number of sites."
+        "The labels come from a model that reads Sentinel-2, so they favor the rich view and are no ground truth. The "
+        "pixels of a site resemble each other, so there are hardly more independent samples than sites."
     )
 
     def __init__(self, *, check: bool = True) -> None:
         self.check = check
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack.
-
-        Args:
-            source: the folder ``fuel_moisture`` of the publisher's repository, or a zip of it.
-            destination: folder of the pack to make.
-
-        Raises:
-            CmkdError: a file is missing or damaged, or the files do not fit each other.
-        """
+        """Write the pack from the folder ``fuel_moisture`` of the publisher's repository, or a zip of it."""
         place = self.source_folder(source)
         if self.check:
             verify_present(place, self.sources)
@@ -117,24 +108,27 @@ class Presto(DataSet):
         given = ["test" if held else "" for held in test[kept]]
         splits, record = assign_splits(labels, groups, given, fractions=(0.75, 0.25, 0.25))
         record["method"] = f"test: the publisher's sites; {record['method']}"
-        modalities = [
-            Modality(self.rich, "series", (MONTHS, len(OPTICAL)), "float32"),
-            Modality(self.poor, "series", (MONTHS, len(RADAR) + 1), "float32"),
-        ]
-        with self.writer(destination, classes=list(CLASSES.values()), modalities=modalities, split=record) as writer:
-            writer.add(
+        return self.write(
+            destination,
+            Listing(
                 [f"series{row:04d}" for row in kept],
                 labels,
                 splits,
+                record,
+                [{self.rich: series[:, :, OPTICAL][kept].astype(np.float32), self.poor: radar[kept]}],
                 groups,
-                {self.rich: series[:, :, OPTICAL][kept].astype(np.float32), self.poor: radar[kept]},
                 {self.poor: measured[kept]},
-            )
-        return Pack.open(destination)
+            ),
+            [
+                Modality(self.rich, "series", (MONTHS, len(OPTICAL)), "float32"),
+                Modality(self.poor, "series", (MONTHS, len(RADAR) + 1), "float32"),
+            ],
+            classes=list(CLASSES.values()),
+        )
 
-    @staticmethod
-    def make_tiny(folder: Path) -> Path | None:
-        """Write 24 made-up sites of 10 series in the publisher's layout, one month missing, and return the folder."""
+    @classmethod
+    def make_tiny(cls, folder: Path) -> Path | None:
+        """Write 24 synthetic sites of 10 series, one month missing."""
         folder.mkdir(parents=True)
         generator = np.random.default_rng(0)
         sites = np.repeat([f"Site {site}, CA" for site in range(24)], 10)
@@ -154,11 +148,8 @@ def _read(source: Path) -> tuple[NDArray[np.float64], NDArray[np.uint8], NDArray
     found = []
     with Archive(source, address=ADDRESS) as archive:
         for name in _FILES:
-            content = archive.read(archive.ending(name))
-            try:
-                found.append(np.load(io.BytesIO(content), allow_pickle=False))
-            except (ValueError, EOFError, OSError) as error:
-                raise CmkdError(f"{name} in {source} is truncated or damaged: get it again from {ADDRESS}") from error
+            with archive.decoding(archive.ending(name)) as content:
+                found.append(np.load(content, allow_pickle=False))
     rows = len(found[0]) if found[0].ndim else 0
     shapes = [(rows, MONTHS, BANDS), (rows, MONTHS), (rows,), (rows,)]
     for name, array, shape in zip(_FILES, found, shapes, strict=True):

@@ -1,4 +1,4 @@
-"""SEN12MS: Sentinel-2 beside Sentinel-1 patches over the world, with land covers of MODIS."""
+"""SEN12MS: worldwide Sentinel-2 and Sentinel-1 patches with MODIS land cover."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from cmkd.data.pack.pack import Pack
 from cmkd.data.split import assign_splits
-from cmkd.datasets.base import DataSet, Source
+from cmkd.datasets.base import DataSet, Listing, read_pairs
 from cmkd.datasets.formats.archive import Archive
-from cmkd.datasets.formats.rasters import raster, stacked
+from cmkd.datasets.formats.fetch import PublishedFile
+from cmkd.datasets.formats.rasters import raster, stacked, write_tiff
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -31,12 +32,11 @@ CLASSES = {
     "barren": (16,),
     "water": (17,),
 }
-"""The simplified IGBP scheme, and the codes of IGBP that each class takes together."""
+"""Class of the simplified IGBP scheme -> the IGBP codes it merges."""
 BANDS = {"s2": 13, "s1": 2, "lc": 4}
 BROKEN = ("ROIs1868_summer", "146", "202")
-"""A patch whose Sentinel-1 file holds NaN, as the publishers say."""
+"""A patch whose Sentinel-1 file holds NaN, according to the publishers."""
 LEAST_DB = -60.0
-CHUNK = 256
 _NAME = re.compile(r"(?:^|/)(ROIs\d+_[a-z]+)_(s1|s2|lc)_(\d+)_p(\d+)\.tif$")
 
 
@@ -50,21 +50,18 @@ class _Patch:
 
 
 class Sen12Ms(DataSet):
-    """Patches of 2.6 km from 252 scenes over the world and four seasons: Sentinel-2 (rich), Sentinel-1 (poor).
+    """Patches of 2.6 km from 252 scenes worldwide in four seasons: Sentinel-2 (rich), Sentinel-1 (poor).
 
-    ``sentinel2`` is an image of 13 bands as reflectance times 10,000, ``sentinel1`` one of VV and VH in dB, both
-    brought from 256 to `size` pixels. The class is the simplified IGBP class with most pixels in the first layer of the
-    land-cover file (MODIS, 500 m). Where the source holds the publishers' ``test_list.txt``, the scenes in it are test;
-    the other splits are drawn by scene, stratified by class.
+    ``sentinel2`` is an image of 13 bands, reflectance times 10,000; ``sentinel1`` is an image of VV and VH in dB. Both
+    are resized from 256 to `size` pixels. The class is the simplified IGBP class with the most pixels in the first
+    layer of the land-cover file (MODIS, 500 m). If the source holds the publishers' ``test_list.txt``, its scenes are
+    the test split; the other splits are drawn by scene, stratified by class.
 
-    Layout unverified against the real files: ``ROIs1158_spring/s2_1/ROIs1158_spring_s2_1_p30.tif`` and the same with
-    ``s1`` and ``lc``; the list names Sentinel-2 files, a line each.
+    Layout (tested on synthetic files only): ``ROIs1158_spring/s2_1/ROIs1158_spring_s2_1_p30.tif`` and the same with
+    ``s1`` and ``lc``; each line of the list names a Sentinel-2 file.
 
     Args:
         size: pixels along a patch.
-
-    Raises:
-        CmkdError: the size is not positive.
     """
 
     name = "sen12ms"
@@ -75,30 +72,21 @@ class Sen12Ms(DataSet):
     citation = """@inproceedings{schmitt2019sen12ms, title={SEN12MS: A Curated Dataset of Georeferenced Multi-Spectral
   Sentinel-1/2 Imagery for Deep Learning and Data Fusion}, author={Schmitt, Michael and Hughes, Lloyd Haydn and Qiu,
   Chunping and Zhu, Xiao Xiang}, booktitle={ISPRS Annals}, volume={IV-2/W7}, pages={153--160}, year={2019}}"""
-    sources = (Source("ROIs1158_spring_s2.tar.gz", ADDRESS),)
+    sources = (PublishedFile("ROIs1158_spring_s2.tar.gz", ADDRESS),)
     mirror = True
     group = "a scene"
     unsound = (
-        "The land cover is of 500 m and made from MODIS, so labels are coarse and sometimes wrong; patches of a scene "
-        "overlap by half, and scenes of different seasons may lie beside each other."
+        "The land cover comes from MODIS at 500 m, so labels are coarse and sometimes wrong. Patches of a scene "
+        "overlap by half, and scenes of different seasons may be neighbors."
     )
 
     def __init__(self, *, size: int = 64) -> None:
-        if size < 1:
-            raise CmkdError(f"size {size} of sen12ms must be at least 1")
+        self.at_least_one(size=size)
         self.size = size
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack, in chunks.
-
-        Args:
-            source: the folder with the unpacked seasons, ``test_list.txt`` beside them if it is to be used.
-            destination: folder of the pack to make.
-
-        Raises:
-            CmkdError: a layer is missing or damaged.
-        """
-        with Archive(self.source_folder(source), address=ADDRESS) as archive:
+        """Write the pack from the folder with the unpacked seasons and, to use it, ``test_list.txt``."""
+        with self.opened(source) as archive:
             patches = _patches(archive)
             labels = np.array([majority(raster(archive, p.files["lc"], BANDS["lc"])[0]) for p in patches])
             patches = [patch for patch, label in zip(patches, labels, strict=True) if label >= 0]
@@ -108,40 +96,32 @@ class Sen12Ms(DataSet):
             given = ["test" if scene in held else "" for scene in groups]
             splits, record = assign_splits(labels, groups, given if "test" in given else None)
             record["method"] += ", by scene" + ("; test: the publishers' scenes" if "test" in given else "")
-            modalities = [
-                Modality(self.rich, "image", (BANDS["s2"], self.size, self.size), "float32"),
-                Modality(self.poor, "image", (BANDS["s1"], self.size, self.size), "float32"),
-            ]
-            with self.writer(
+
+            def image(patch: _Patch, layer: str) -> NDArray[np.float32]:
+                return stacked([raster(archive, patch.files[layer], BANDS[layer])], self.size)
+
+            values = read_pairs(
+                patches,
+                {
+                    self.rich: lambda patch: image(patch, "s2"),
+                    self.poor: lambda patch: image(patch, "s1").clip(LEAST_DB),
+                },
+            )
+            ids = [f"{patch.scene}_p{patch.number}" for patch in patches]
+            return self.write(
                 destination,
+                Listing(ids, labels, splits, record, values, groups),
+                [
+                    Modality(self.rich, "image", (BANDS["s2"], self.size, self.size), "float32"),
+                    Modality(self.poor, "image", (BANDS["s1"], self.size, self.size), "float32"),
+                ],
                 classes=list(CLASSES),
-                modalities=modalities,
-                split=record,
-                co_registered=[(self.rich, self.poor)],
-            ) as writer:
-                for start in range(0, len(patches), CHUNK):
-                    part = slice(start, start + CHUNK)
-                    writer.add(
-                        [f"{patch.scene}_p{patch.number}" for patch in patches[part]],
-                        labels[part],
-                        splits[part],
-                        groups[part],
-                        {
-                            self.rich: self._images(archive, patches[part], "s2"),
-                            self.poor: self._images(archive, patches[part], "s1").clip(LEAST_DB),
-                        },
-                    )
-        return Pack.open(destination)
+                co_registered=True,
+            )
 
-    def _images(self, archive: Archive, patches: list[_Patch], layer: str) -> NDArray[np.float32]:
-        images = [raster(archive, patch.files[layer], BANDS[layer]) for patch in patches]
-        return np.stack([stacked([image], self.size) for image in images])
-
-    @staticmethod
-    def make_tiny(folder: Path) -> Path | None:
-        """Write 40 made-up patches of eight scenes in the publishers' layout, and return the folder."""
-        import tifffile
-
+    @classmethod
+    def make_tiny(cls, folder: Path) -> Path | None:
+        """Write 40 synthetic patches of eight scenes."""
         generator = np.random.default_rng(0)
         codes = [codes[0] for codes in CLASSES.values()]
         held = []
@@ -154,17 +134,15 @@ class Sen12Ms(DataSet):
                     "lc": np.full((16, 16, 4), code, dtype=np.uint16),
                 }
                 for layer, values in layers.items():
-                    home = folder / "ROIs1158_spring" / f"{layer}_{scene}"
-                    home.mkdir(parents=True, exist_ok=True)
                     name = f"ROIs1158_spring_{layer}_{scene}_p{number}.tif"
-                    tifffile.imwrite(home / name, values, photometric="minisblack", planarconfig="contig")
+                    write_tiff(folder / "ROIs1158_spring" / f"{layer}_{scene}" / name, values)
                 held += [f"ROIs1158_spring_s2_{scene}_p{number}.tif"] if scene > 6 else []
         (folder / "test_list.txt").write_text("\n".join(held) + "\n")
         return folder
 
 
 def majority(cover: NDArray[Any]) -> int:
-    """Return the position in `CLASSES` of the class with most pixels, -1 where no pixel has a class.
+    """Return the position in `CLASSES` of the class with the most pixels, or -1 if no pixel has a class.
 
     Example:
         >>> majority(np.array([[1, 2, 10], [5, 13, 13]])), majority(np.array([[255]]))
@@ -175,7 +153,7 @@ def majority(cover: NDArray[Any]) -> int:
 
 
 def _patches(archive: Archive) -> list[_Patch]:
-    """Return the patches that have all layers, by scene and number."""
+    """Return the patches that have all layers, sorted by scene and number."""
     found: dict[tuple[str, str, str], dict[str, str]] = {}
     for name in archive.sizes:
         match = _NAME.search(name)
@@ -189,12 +167,12 @@ def _patches(archive: Archive) -> list[_Patch]:
 
 
 def _held_out(archive: Archive) -> set[str]:
-    """Return the scenes of the publishers' test list, none where it is not there."""
+    """Return the scenes of the publishers' test list, if there is one."""
     lists = [name for name in archive.sizes if name.rsplit("/", 1)[-1] == "test_list.txt"]
     if not lists:
         return set()
     names = archive.read(lists[0]).decode("utf-8", "replace").split()
     matches = [_NAME.search(name) for name in names]
     if not all(matches):
-        raise CmkdError(f"{lists[0]} in {archive.place} names no Sentinel-2 files: get it from {ADDRESS}")
+        raise archive.error(lists[0], "names no Sentinel-2 files")
     return {f"{match[1]}_{match[3]}" for match in matches if match is not None}

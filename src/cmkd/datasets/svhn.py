@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.datasets.base import Source
-from cmkd.datasets.degradations import Name
-from cmkd.datasets.formats.fetch import find
-from cmkd.datasets.transformed import BLOCK, Images, TransformedImages, tiny_images
+from cmkd.datasets.formats.archive import damage
+from cmkd.datasets.formats.fetch import PublishedFile, find
+from cmkd.datasets.formats.images import BLOCK, Images
+from cmkd.datasets.formats.matlab import read_mat
+from cmkd.datasets.transformed import TransformedImages, tiny_images
 from cmkd.errors import CmkdError
 
 ADDRESS = "http://ufldl.stanford.edu/housenumbers"
@@ -22,19 +22,13 @@ ADDRESS = "http://ufldl.stanford.edu/housenumbers"
 class Svhn(TransformedImages):
     """99,289 digits cropped from photographs of house numbers, 32 x 32 pixels, and a degraded view of each.
 
-    Unverified: the files ``train_32x32.mat`` and ``test_32x32.mat`` were met as made-up ones alone. They are MATLAB
-    files of ``X (32, 32, 3, n)`` and ``y (n, 1)``, where 10 stands for the digit 0; a file is held in memory whole (184
-    MB), as its format asks for. ``extra_32x32.mat`` is not read.
+    Reads ``train_32x32.mat`` and ``test_32x32.mat`` (tested on synthetic files only): MATLAB files of
+    ``X (32, 32, 3, n)`` and ``y (n, 1)``, where 10 stands for the digit 0. A whole file is held in memory (184 MB).
+    ``extra_32x32.mat`` is not read.
 
-    Splits: the published test; validation is a tenth of the published train images by a hash of their number. Digits of
-    one house number may be in train and in validation: the cropped files do not say which belong together.
+    Splits: the published test; validation is a tenth of the published train images by a hash of their number.
 
-    Args:
-        degradation: see `cmkd.datasets.degradations`.
-        severity: of the degradation, 0 to 1. How much the default costs was not measured.
-        seed: of its random numbers.
-        train_pairs: keep so many train pairs, as many of each class; all unless given.
-        check: whether files must have the published checksums.
+    The default degradation is blur of severity 0.6; its effect was not measured.
     """
 
     name = "svhn"
@@ -43,33 +37,22 @@ class Svhn(TransformedImages):
     citation = """@inproceedings{netzer2011reading, title={Reading Digits in Natural Images with Unsupervised Feature
   Learning}, author={Netzer, Yuval and Wang, Tao and Coates, Adam and Bissacco, Alessandro and Wu, Bo and Ng, Andrew
   Y.}, booktitle={NIPS Workshop on Deep Learning and Unsupervised Feature Learning}, year={2011}}"""
+    default = ("blur", 0.6)
     classes = tuple(str(digit) for digit in range(10))
     shape = (3, 32, 32)
-    unsound = "Digits of one house number may be in train and in validation; the crops show parts of their neighbors."
+    unsound = "Digits of one house number may be in train and in validation. The crops show parts of other digits."
     sources = (
-        Source(
+        PublishedFile(
             "train_32x32.mat",
             f"{ADDRESS}/train_32x32.mat",
             "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
         ),
-        Source(
+        PublishedFile(
             "test_32x32.mat",
             f"{ADDRESS}/test_32x32.mat",
             "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
         ),
     )
-    tiny: ClassVar[Mapping[str, object]] = {"check": False}
-
-    def __init__(
-        self,
-        *,
-        degradation: Name = "blur",
-        severity: float = 0.6,
-        seed: int = 0,
-        train_pairs: int | None = None,
-        check: bool = True,
-    ) -> None:
-        super().__init__(degradation=degradation, severity=severity, seed=seed, train_pairs=train_pairs, check=check)
 
     @contextmanager
     def published(self, source: Path) -> Iterator[Sequence[Images]]:
@@ -87,9 +70,9 @@ class Svhn(TransformedImages):
             parts.append(Images(split, [f"{split}{number:05d}" for number in range(len(labels))], labels, read))
         yield parts
 
-    @staticmethod
-    def make_tiny(folder: Path) -> Path | None:
-        """Write 200 train and 50 test images of made-up bars in the publisher's layout, and return the folder."""
+    @classmethod
+    def make_tiny(cls, folder: Path) -> Path | None:
+        """Write 200 train and 50 test images of synthetic bars."""
         from scipy.io import savemat
 
         folder.mkdir(parents=True)
@@ -101,15 +84,11 @@ class Svhn(TransformedImages):
         return folder
 
 
-def _read(path: Path, source: Source) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _read(path: Path, source: PublishedFile) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return ``(32, 32, 3, n)`` and ``(n,)``."""
-    from scipy.io import loadmat
-
-    try:
-        content: dict[str, Any] = loadmat(path, variable_names=["X", "y"])
-        images, labels = content["X"], content["y"].ravel().astype(np.int64)
-    except Exception as error:  # scipy raises nearly anything, its own MatReadError and zlib's among it
-        raise CmkdError(f"{path} is truncated or damaged: get it again from {source.url}") from error
+    with damage(str(path), source.url, (Exception,)):
+        images, labels = read_mat(path, "X", "y")
+        labels = labels.ravel().astype(np.int64)
     if images.dtype != np.uint8 or images.shape != (32, 32, 3, len(labels)) or not len(labels):
         raise CmkdError(
             f"{path} holds images {images.shape} {images.dtype} and {len(labels)} labels, expected (32, 32, 3, n) "

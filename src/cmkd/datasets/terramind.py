@@ -1,18 +1,21 @@
-"""TerraMind's example tiles: Sentinel-2 beside Sentinel-1, cut into patches with a land cover."""
+"""TerraMind's example tiles: Sentinel-2 and Sentinel-1, cut into patches with land cover."""
 
 from __future__ import annotations
 
-import io
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.pack.card import SPLITS
 from cmkd.data.pack.pack import Pack
 from cmkd.data.split import assign_splits
-from cmkd.datasets.base import DataSet, Source
+from cmkd.datasets.base import DataSet, Listing, read_pairs
 from cmkd.datasets.formats.archive import Archive
+from cmkd.datasets.formats.fetch import PublishedFile
+from cmkd.datasets.formats.rasters import raster, write_tiff
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -20,28 +23,23 @@ ADDRESS = "https://github.com/IBM/terramind/tree/8090b5c/examples"
 CLASSES = {1: "water", 2: "trees", 4: "crops", 5: "built area", 7: "snow and ice", 9: "rangeland"}
 """Codes of the land-cover maps that are kept; 3 (flooded vegetation) and 6 (bare ground) fill too few patches."""
 FOLDERS = {"S2L2A": 12, "S1RTC": 2, "LULC": 1}
-"""Folder of each layer, and its bands."""
+"""Folder of a layer -> number of its bands."""
 SIDE, PATCH, BLOCK = 224, 8, 32
-"""Pixels of 10 m along a tile, a patch, and a block that is in one split."""
+"""Pixels of 10 m along a tile, a patch, and a block, which lies in one split."""
 PURITY = 0.8
-"""Least share of a patch's pixels that have its class."""
+"""Least fraction of a patch's pixels that have its class."""
 FRACTIONS, SPLIT_SEED = (0.6, 0.2, 0.2), 0
-_ORDER = ("train", "validation", "test")
 
 
 class Terramind(DataSet):
-    """Patches of 8 x 8 pixels (80 m) from five tiles over the world: Sentinel-2 (rich), Sentinel-1 (poor).
+    """Patches of 8 x 8 pixels (80 m) from five tiles worldwide: Sentinel-2 (rich), Sentinel-1 (poor).
 
-    ``sentinel2`` is an image ``(12, 8, 8)``: the bands of level 2A as reflectance times 10,000. ``sentinel1`` is an
-    image ``(2, 8, 8)``: VV and VH of the terrain-corrected product in dB, as published, in which speckle is additive
-    and a channel's mean and deviation say what they should. Both lie on one grid of 10 m.
+    ``sentinel2`` is an image ``(12, 8, 8)``: the bands of level 2A, reflectance times 10,000. ``sentinel1`` is an image
+    ``(2, 8, 8)``: VV and VH of the terrain-corrected product in dB, as published. Both lie on one grid of 10 m.
 
     A patch is kept if at least 80 % of its pixels have one class of the land-cover map. Splits are drawn by blocks of
-    32 x 32 pixels, stratified by class. A patch that touches a patch of another split, also by a corner, is left out of
-    the earlier of the two (train before validation before test), so that a patch's width, 80 m, lies between splits.
-
-    Raises:
-        CmkdError: a layer is missing or damaged, or the layers do not fit each other.
+    32 x 32 pixels, stratified by class. Where patches of two splits touch, also by a corner, the patch of the earlier
+    split is left out (train before validation before test), so that splits are at least a patch, 80 m, apart.
     """
 
     name = "terramind"
@@ -51,68 +49,54 @@ class Terramind(DataSet):
     license = "Apache-2.0 (examples of IBM/terramind; contains modified Copernicus Sentinel data)"
     citation = """@misc{jakubik2025terramind, title={TerraMind: Large-Scale Generative Multimodality for Earth
   Observation}, author={Jakubik, Johannes and others}, year={2025}, eprint={2504.11171}, archivePrefix={arXiv}}"""
-    sources = (Source("terramind-examples.zip", ADDRESS),)
+    sources = (PublishedFile("terramind-examples.zip", ADDRESS),)
     mirror = True
     group = f"a block of {BLOCK} x {BLOCK} pixels"
     unsound = (
-        "Five tiles: all snow and ice lies in one, nearly all built area in another, and no class in all, so to know "
-        "the tile is to know much of the class, and the figures say nothing about new places. The map was made from "
-        "Sentinel-2, which favors the rich view. Neighboring blocks of a tile resemble each other beyond the margin "
-        "of 80 m."
+        "Five tiles: all snow and ice lies in one, nearly all built area in another, and no class in all. So the tile "
+        "tells much about the class, and accuracies say nothing about new places. The map was made from Sentinel-2, "
+        "which favors the rich view. Neighboring blocks of a tile resemble each other beyond the margin of 80 m."
     )
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack.
+        """Write the pack from the publisher's folder ``examples``, or ``terramind-examples.zip`` or its folder."""
+        with self.opened(source, packed=True) as archive:
+            covers = {name: _majority(_layer(archive, "LULC", name)[0]) for name in _names(archive)}
+            splits, record = _divide(covers)
+            kept = [(name, int(y), int(x)) for name in covers for y, x in np.argwhere(splits[name] != "")]
 
-        Args:
-            source: ``terramind-examples.zip``, the folder it is in, or the publisher's folder ``examples``.
-            destination: folder of the pack to make.
+            @lru_cache(2)  # the two layers of one tile
+            def patches(layer: str, name: str) -> NDArray[np.float32]:
+                return _patches(_layer(archive, layer, name))
 
-        Raises:
-            CmkdError: a layer is missing or damaged, or the layers do not fit each other.
-        """
-        folder = self.source_folder(source)
-        packed = folder / self.sources[0].name
-        with Archive(packed if packed.is_file() else folder, address=ADDRESS) as archive:
-            return self._prepare(archive, destination)
+            values = read_pairs(
+                kept,
+                {
+                    self.rich: lambda place: patches("S2L2A", place[0])[place[1:]],
+                    self.poor: lambda place: patches("S1RTC", place[0])[place[1:]],
+                },
+            )
+            return self.write(
+                destination,
+                Listing(
+                    [f"{name}-row{y:02d}-column{x:02d}" for name, y, x in kept],
+                    np.searchsorted(list(CLASSES), [covers[name][y, x] for name, y, x in kept]),
+                    [str(splits[name][y, x]) for name, y, x in kept],
+                    record,
+                    values,
+                    [_block(*place) for place in kept],
+                ),
+                [
+                    Modality(self.rich, "image", (FOLDERS["S2L2A"], PATCH, PATCH), "float32"),
+                    Modality(self.poor, "image", (FOLDERS["S1RTC"], PATCH, PATCH), "float32"),
+                ],
+                classes=list(CLASSES.values()),
+                co_registered=True,
+            )
 
-    def _prepare(self, archive: Archive, destination: Path) -> Pack:
-        # two passes: the maps of all tiles decide the splits, then one tile is held at a time
-        covers = {name: _majority(_layer(archive, "LULC", name)[0]) for name in _names(archive)}
-        splits, record = _divide(covers)
-        kept = {name: np.argwhere(splits[name] != "") for name in covers}
-        every = np.concatenate([splits[name][splits[name] != ""] for name in covers])
-        record["counts"] = {name: int((every == name).sum()) for name in _ORDER}
-        modalities = [
-            Modality(self.rich, "image", (FOLDERS["S2L2A"], PATCH, PATCH), "float32"),
-            Modality(self.poor, "image", (FOLDERS["S1RTC"], PATCH, PATCH), "float32"),
-        ]
-        with self.writer(
-            destination,
-            classes=list(CLASSES.values()),
-            modalities=modalities,
-            split=record,
-            co_registered=[(self.rich, self.poor)],
-        ) as writer:
-            for name, places in kept.items():
-                row, column = places.T
-                writer.add(
-                    [f"{name}-row{y:02d}-column{x:02d}" for y, x in places],
-                    np.searchsorted(list(CLASSES), covers[name][row, column]),
-                    splits[name][row, column].tolist(),
-                    [_block(name, y, x) for y, x in places],
-                    {
-                        self.rich: _patches(_layer(archive, "S2L2A", name))[row, column],
-                        self.poor: _patches(_layer(archive, "S1RTC", name))[row, column],
-                    },
-                )
-        return Pack.open(destination)
-
-    @staticmethod
-    def make_tiny(folder: Path) -> Path | None:
-        """Write two made-up tiles of full size in the publisher's layout, and return the folder."""
-        import tifffile
-
+    @classmethod
+    def make_tiny(cls, folder: Path) -> Path | None:
+        """Write two synthetic tiles of full size."""
         generator = np.random.default_rng(0)
         codes = np.array([*CLASSES, 3])
         for tile in ("1U_2R_0_0", "3D_4L_1_1"):
@@ -124,9 +108,7 @@ class Terramind(DataSet):
                 "LULC": cover.astype(np.uint8),
             }
             for layer, values in layers.items():
-                (folder / "examples" / layer).mkdir(parents=True, exist_ok=True)
-                path = folder / "examples" / layer / f"{tile}.tif"
-                tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig", compression="zlib")
+                write_tiff(folder / "examples" / layer / f"{tile}.tif", values, compression="zlib")
         return folder
 
 
@@ -139,21 +121,11 @@ def _names(archive: Archive) -> list[str]:
 
 def _layer(archive: Archive, layer: str, name: str) -> NDArray[Any]:
     """Return a layer of a tile, ``(bands, 224, 224)``."""
-    import tifffile
-
-    what, shape = f"{layer}/{name}.tif", (SIDE, SIDE, FOLDERS[layer])
-    content = archive.read(archive.ending(what))
-    try:
-        values = tifffile.imread(io.BytesIO(content))
-    except Exception as error:  # tifffile and its codecs raise whatever they meet in damaged bytes
-        raise CmkdError(f"{what} in {archive.place} is truncated or damaged: get it again from {ADDRESS}") from error
-    values = values[..., None] if values.ndim == 2 else values
-    if values.shape != shape or not np.isfinite(values).all():
-        raise CmkdError(
-            f"{what} in {archive.place} has shape {values.shape}, expected {shape} and finite values: get it from "
-            f"{ADDRESS}"
-        )
-    return np.moveaxis(values, -1, 0)
+    file = archive.ending(f"{layer}/{name}.tif")
+    values = raster(archive, file, FOLDERS[layer])
+    if values.shape[1:] != (SIDE, SIDE):
+        raise archive.error(file, f"has shape {values.shape}, expected {(FOLDERS[layer], SIDE, SIDE)}")
+    return values
 
 
 def _patches(layer: NDArray[Any]) -> NDArray[np.float32]:
@@ -164,7 +136,7 @@ def _patches(layer: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _majority(cover: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the code of each patch, ``(rows, columns)``, 0 where no kept class fills enough of it."""
+    """Return the code of each patch, ``(rows, columns)``, or 0 if no kept class fills enough of it."""
     pixels = _patches(cover[None]).reshape(SIDE // PATCH, SIDE // PATCH, -1)
     codes = np.zeros(pixels.shape[:2], dtype=np.int64)
     for code in CLASSES:
@@ -177,7 +149,7 @@ def _block(name: str, row: int, column: int) -> str:
 
 
 def _divide(covers: dict[str, NDArray[np.int64]]) -> tuple[dict[str, NDArray[np.str_]], dict[str, Any]]:
-    """Return the split of each patch by tile, ``(rows, columns)``, empty where it is left out, and the record."""
+    """Return the split of each patch by tile, ``(rows, columns)``, empty if it is left out, and the record."""
     places = [(name, int(y), int(x)) for name, cover in covers.items() for y, x in np.argwhere(cover)]
     labels = [int(np.searchsorted(list(CLASSES), covers[name][y, x])) for name, y, x in places]
     drawn, record = assign_splits(labels, [_block(*place) for place in places], fractions=FRACTIONS, seed=SPLIT_SEED)
@@ -195,7 +167,7 @@ def _apart(splits: NDArray[np.str_]) -> NDArray[np.str_]:
         >>> _apart(np.array([["train", "train", "test"]])).tolist()
         [['train', '', 'test']]
     """
-    rank = np.select([splits == name for name in _ORDER], [0, 1, 2], -1)
+    rank = np.select([splits == name for name in SPLITS], [0, 1, 2], -1)
     padded = np.pad(rank, 1, constant_values=-1)
     height, width = rank.shape
     around = [padded[y : y + height, x : x + width] for y in range(3) for x in range(3)]

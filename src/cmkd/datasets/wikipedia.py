@@ -1,8 +1,7 @@
-"""Wikipedia's featured articles: the text of a section beside its picture, both as published features."""
+"""Wikipedia's featured articles: the text of a section and its picture, both as published features."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.pack.pack import Pack
-from cmkd.datasets.base import DataSet, Source
+from cmkd.datasets.base import DataSet, Listing
 from cmkd.datasets.formats.archive import Archive
-from cmkd.datasets.formats.fetch import verify_present
+from cmkd.datasets.formats.fetch import PublishedFile, verify_present
+from cmkd.datasets.formats.matlab import read_mat
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -21,9 +21,9 @@ ADDRESS = "https://github.com/ChuanbinZhang/Multi-view-datasets/tree/03ead31"
 _RAW = "https://raw.githubusercontent.com/ChuanbinZhang/Multi-view-datasets/03ead31"
 CLASSES = ("art", "biology", "geography", "history", "literature", "media", "music", "royalty", "sport", "warfare")
 WIDTHS = {"image": 128, "text": 10}
-"""Numbers of each view, in the order in which the files hold them."""
+"""View -> its length, in the order of the files."""
 DIGITS = 8
-"""Decimals in which two rows must agree to be the same."""
+"""Decimals in which equal rows agree."""
 SPLIT_SEED = 0
 _Views = dict[str, NDArray[np.float64]]
 
@@ -31,13 +31,13 @@ _Views = dict[str, NDArray[np.float64]]
 class Wikipedia(DataSet):
     """Ten subjects of Wikipedia's featured articles: text (rich) and the picture beside it (poor).
 
-    ``text`` is a vector of 10: the proportions of the topics of a latent Dirichlet model; ``image`` a vector of 128:
-    the histogram of visual words of SIFT descriptors. Both sum to one. Both come as square roots of the published
-    proportions, which spread small values out (the Hellinger map), so that a network and a linear model see them too.
+    ``text`` is a vector of 10, the topic proportions of a latent Dirichlet model; ``image`` is a vector of 128, the
+    histogram of visual words of SIFT descriptors. Both are square roots of the published proportions, which sum to one:
+    this spreads out small values (the Hellinger map).
 
-    Test is the classic split of 693. The file with all 2,866 rows holds the test rows too: every row that is also in
-    the test file is removed from train, and so is a train row whose picture alone is in the test file or in a
-    validation row (the publisher has ten pictures twice). Validation is a stratified fifth of what remains.
+    Test is the classic split of 693. The file of all 2,866 rows also holds the test rows, which are removed from it.
+    Train rows whose picture is also in a test or validation row are left out (ten pictures are published twice).
+    Validation is a stratified fifth of the rest.
 
     Args:
         check: whether the files must have the published checksums.
@@ -52,12 +52,12 @@ class Wikipedia(DataSet):
   author={Rasiwasia, Nikhil and Costa Pereira, Jose and Coviello, Emanuele and Doyle, Gabriel and Lanckriet, Gert R. G.
   and Levy, Roger and Vasconcelos, Nuno}, booktitle={ACM International Conference on Multimedia}, year={2010}}"""
     sources = (
-        Source(
+        PublishedFile(
             "Wikipedia.mat",
             f"{_RAW}/Wikipedia.mat",
             "6eed8527704611dff921243d86dbec5621312b8c6636086ae3677508b5d3cb03",
         ),
-        Source(
+        PublishedFile(
             "Wikipedia-test.mat",
             f"{_RAW}/Wikipedia-test.mat",
             "c31d313a4e0e2ad699446782ac492119bc57e8b23ce620e4326cafb560870552",
@@ -65,23 +65,15 @@ class Wikipedia(DataSet):
     )
     tiny: ClassVar[Mapping[str, object]] = {"check": False}
     unsound = (
-        "Sections of one article may be in train and in test: the published features do not say which article a row is "
-        "from. Whether the topics of the text and the visual words were fitted on train rows alone is not stated."
+        "Sections of one article may be in train and in test: the articles of the rows are not published. It is not "
+        "stated whether the topics and the visual words were fitted on train rows only."
     )
 
     def __init__(self, *, check: bool = True) -> None:
         self.check = check
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack.
-
-        Args:
-            source: the folder with the two files, or a zip of it.
-            destination: folder of the pack to make.
-
-        Raises:
-            CmkdError: a file is missing or damaged, or the test rows are not in the file of all rows.
-        """
+        """Write the pack from the folder with the two files, or a zip of it."""
         place = self.source_folder(source)
         if self.check:
             verify_present(place, self.sources)
@@ -94,29 +86,22 @@ class Wikipedia(DataSet):
         train, validation = _divide(every["image"], labels, rest, test["image"])
         splits = ["train"] * len(train) + ["validation"] * len(validation) + ["test"] * len(test_labels)
         kept = np.concatenate([train, validation])
-        record = {
-            "method": "test: the classic 693; validation: a stratified fifth of the rest",
-            "seed": SPLIT_SEED,
-            "counts": {name: splits.count(name) for name in ("train", "validation", "test")},
-        }
-        with self.writer(
+        return self.write(
             destination,
-            classes=CLASSES,
-            modalities=[Modality(name, "vector", (WIDTHS[name],), "float32") for name in (self.rich, self.poor)],
-            split=record,
-        ) as writer:
-            writer.add(
+            Listing(
                 [f"row{row:04d}" for row in kept] + [f"test{row:04d}" for row in range(len(test_labels))],
                 np.concatenate([labels[kept], test_labels]),
                 splits,
-                None,
-                {name: np.sqrt(np.concatenate([every[name][kept], test[name]])).astype(np.float32) for name in WIDTHS},
-            )
-        return Pack.open(destination)
+                {"method": "test: the classic 693; validation: a stratified fifth of the rest", "seed": SPLIT_SEED},
+                [{n: np.sqrt(np.concatenate([every[n][kept], test[n]])).astype(np.float32) for n in WIDTHS}],
+            ),
+            [Modality(name, "vector", (WIDTHS[name],), "float32") for name in (self.rich, self.poor)],
+            classes=CLASSES,
+        )
 
-    @staticmethod
-    def make_tiny(folder: Path) -> Path | None:
-        """Write 120 made-up rows, the last 40 of them test, two pictures twice, and return the folder."""
+    @classmethod
+    def make_tiny(cls, folder: Path) -> Path | None:
+        """Write 120 synthetic rows, the last 40 of them test, two pictures twice."""
         from scipy.io import savemat
 
         folder.mkdir(parents=True)
@@ -134,26 +119,18 @@ class Wikipedia(DataSet):
 
 
 def _read(archive: Archive, name: str) -> tuple[_Views, NDArray[np.int64]]:
-    """Return the views by name and the labels, from 0."""
-    from scipy.io import loadmat
-
-    what = f"{name} in {archive.place}"
-    content: Any = io.BytesIO(archive.read(archive.ending(name)))  # the stubs of scipy know paths alone
-    try:
-        table = loadmat(content, variable_names=["X", "y"])
-        cells, labels = list(table["X"].ravel()), table["y"].ravel().astype(np.int64) - 1
-        views = {view: np.asarray(cell, np.float64) for view, cell in zip(WIDTHS, cells, strict=True)}
-    except Exception as error:
-        # scipy raises whatever it meets in damaged bytes: ValueError, TypeError, KeyError, zlib.error, ...
-        raise CmkdError(f"{what} is truncated or damaged: get it again from {ADDRESS}") from error
+    """Return the views by name, and the labels from 0."""
+    file = archive.ending(name)
+    with archive.decoding(file) as content:
+        cells, labels = read_mat(content, "X", "y")
+        labels = labels.ravel().astype(np.int64) - 1
+        views = {view: np.asarray(cell, np.float64) for view, cell in zip(WIDTHS, cells.ravel(), strict=True)}
     for view, values in views.items():
-        if values.shape != (len(labels), WIDTHS[view]) or not (values >= 0).all():
-            raise CmkdError(
-                f"{what}: view {view} has shape {values.shape}, expected {(len(labels), WIDTHS[view])} without "
-                f"negative values: get it from {ADDRESS}"
-            )
+        shape = (len(labels), WIDTHS[view])
+        if values.shape != shape or not (values >= 0).all():
+            raise archive.error(file, f"has a view {view} of shape {values.shape}, expected {shape}, not negative")
     if not np.isin(labels, np.arange(len(CLASSES))).all():
-        raise CmkdError(f"{what} has labels outside 1 to {len(CLASSES)}: get it from {ADDRESS}")
+        raise archive.error(file, f"has labels outside 1 to {len(CLASSES)}")
     return views, labels
 
 

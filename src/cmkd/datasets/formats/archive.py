@@ -1,13 +1,13 @@
-"""Reading published files safely: folders, zip and tar archives are read in place and never unpacked to disk.
+"""Safe reading of published files: folders, zip and tar archives are read in place and never unpacked to disk.
 
-A file from the network is refused, with one line that says where to get it again, when a member's path leaves the
-archive, when a member is a link or a device, when the archive is truncated or damaged, and when it unpacks to far more
-than its size explains.
+An archive is refused, with one line that says where to get it again, if a member's path leaves the archive, if a member
+is a link or a device, if the archive is truncated or damaged, or if it unpacks to far more than its size explains.
 """
 
 from __future__ import annotations
 
 import gzip
+import io
 import lzma
 import re
 import tarfile
@@ -33,23 +33,23 @@ from cmkd.datasets.formats.containers import (
 from cmkd.errors import CmkdError
 
 READ_BYTES = 2**31
-"""The largest file that is read whole."""
+"""Largest file that is read whole."""
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, NotImplementedError)
-"""What the standard library raises for truncated, corrupted and unsupported archives."""
+"""Errors that the standard library raises for truncated, corrupted and unsupported archives."""
 _IGNORED = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|\._)")
 
 
 class Archive:
     """The files below a folder, or inside a zip or tar file, by their relative names; a context manager.
 
-    In archives links are refused; below a folder, which a user has laid out, they are followed.
+    Links in an archive are refused; links below a folder, which the user made, are followed.
 
     Args:
         place: a folder, a ``.zip``, or a ``.tar``, compressed or not.
-        address: where the files are published, for the line an error gives.
+        address: where the files are published, for error messages.
 
     Attributes:
-        sizes: name with forward slashes -> bytes when unpacked, in order of the names.
+        sizes: name with forward slashes -> bytes when unpacked, sorted by name.
 
     Raises:
         CmkdError: the place does not exist, is no archive, is truncated, or is not safe to read.
@@ -82,14 +82,14 @@ class Archive:
         except DAMAGE as error:
             state = "is truncated or no archive (zip, tar): get it again"
             if isinstance(error, PermissionError):
-                state = "cannot be read: mend its permissions, or get it again"
+                state = "cannot be read: fix its permissions, or get it again"
             raise CmkdError(f"{self.place} {state} from {self.address}") from error
 
     def ending(self, suffix: str) -> str:
         """Return the one name that is `suffix` or ends with ``/suffix``.
 
         Raises:
-            CmkdError: there is none, or there are several.
+            CmkdError: no name does, or several do.
         """
         found = [name for name in self.sizes if name == suffix or name.endswith(f"/{suffix}")]
         if len(found) != 1:
@@ -101,17 +101,32 @@ class Archive:
         """Return a file's content.
 
         Raises:
-            CmkdError: there is no such file, it is damaged, or it is too large to be held in memory.
+            CmkdError: the file is missing, damaged, or too large to be held in memory.
         """
         if self.sizes.get(name, 0) > READ_BYTES:
             raise CmkdError(f"{name} in {self.place} has {self.sizes[name]} bytes: too many to be read at once")
         return b"".join(self.blocks(name, BLOCK_BYTES))
 
+    @contextmanager
+    def decoding(self, name: str) -> Iterator[io.BytesIO]:
+        """Open a file for a decoder; whatever the decoder raises becomes one line.
+
+        Raises:
+            CmkdError: as `read`, or the decoder failed.
+        """
+        content = io.BytesIO(self.read(name))
+        with damage(f"{name} in {self.place}", self.address, (Exception,)):  # decoders raise anything on damaged bytes
+            yield content
+
+    def error(self, name: str, problem: str) -> CmkdError:
+        """Build the error for a file whose content is wrong: "NAME in PLACE PROBLEM: get it from ADDRESS"."""
+        return CmkdError(f"{name} in {self.place} {problem}: get it from {self.address}")
+
     def blocks(self, name: str, size: int) -> Iterator[bytes]:
         """Yield a file's content in blocks of `size` bytes, the last one shorter.
 
         Raises:
-            CmkdError: as `read`.
+            CmkdError: the file is missing or damaged.
         """
         if name not in self.sizes:
             raise CmkdError(f"{self.place} lacks {name}: get it from {self.address}")
@@ -140,16 +155,19 @@ class Archive:
 
 
 @contextmanager
-def damage(what: str, address: str) -> Iterator[None]:
-    """Turn what the standard library raises for a damaged file into one line.
+def damage(what: str, address: str, kinds: tuple[type[Exception], ...] = DAMAGE) -> Iterator[None]:
+    """Turn errors raised for a damaged file into one line.
 
     Args:
         what: the file.
         address: where to get it again.
+        kinds: errors that mean damage; by default those of the standard library.
     """
     try:
         yield
-    except DAMAGE as error:
+    except CmkdError:
+        raise
+    except kinds as error:
         if isinstance(error, FileNotFoundError):
             raise CmkdError(f"{what} does not exist: get it from {address}") from error
         if isinstance(error, OSError) and error.errno is not None:
@@ -158,13 +176,13 @@ def damage(what: str, address: str) -> Iterator[None]:
 
 
 def unpacked(path: Path, *, address: str, size: int = BLOCK_BYTES, limit: int | None = None) -> Iterator[bytes]:
-    """Yield the content of a single file in blocks; it is unpacked if it is gzip, by its content and not its name.
+    """Yield the content of a single file in blocks; a gzip file is known by its content and unpacked.
 
     Args:
         path: the file.
         address: where to get it, for errors.
-        size: bytes of a block, all but the last.
-        limit: bytes it may unpack to; `RATIO` times its size and `FREE_BYTES` unless given.
+        size: bytes of a block; the last one may be shorter.
+        limit: bytes it may unpack to; by default `RATIO` times its size plus `FREE_BYTES`.
 
     Raises:
         CmkdError: it does not exist, is truncated or damaged, or unpacks to more than the limit.

@@ -1,4 +1,4 @@
-"""What is inside a folder, a zip and a tar file, listed once and refused where it is not safe to read."""
+"""The content of a folder, zip or tar file: listed once, and refused if it is not safe to read."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import IO, Protocol
 BLOCK_BYTES = 2**20
 """Bytes read at a time."""
 FREE_BYTES = 64 * 2**20
-"""What any archive may unpack to."""
+"""Bytes that any archive may unpack to."""
 RATIO = 200
-"""How many times its own size an archive may unpack to, beyond `FREE_BYTES`; images and sound stay below 10."""
+"""Multiple of its size that an archive may unpack to beyond `FREE_BYTES`; images and sound stay below 10."""
 
 
 class Container(Protocol):
-    """What a folder, a zip and a tar file have in common."""
+    """The interface of a folder, a zip and a tar file."""
 
     sizes: dict[str, int]
 
@@ -28,20 +28,20 @@ class Container(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what is open."""
+        """Close open files."""
         ...
 
 
 class Readable(Protocol):
-    """What can be read in pieces."""
+    """A stream of bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes, none at the end."""
+        """Return up to `size` bytes, or none at the end."""
         ...
 
 
 class UnsafeError(Exception):
-    """What is unsafe about an archive."""
+    """An archive is not safe to read; the message says why."""
 
 
 class FolderContainer:
@@ -61,7 +61,7 @@ class FolderContainer:
 
 
 class ZipContainer:
-    """The files in a zip, which is refused if one is encrypted, a link, outside of it, or far too large."""
+    """The files in a zip; a zip is refused if a member is encrypted, a link, outside the archive, or far too large."""
 
     def __init__(self, place: Path) -> None:
         self._file = zipfile.ZipFile(place)
@@ -95,7 +95,7 @@ class ZipContainer:
 
 
 class TarContainer:
-    """The files in a tar, compressed or not, read through once on opening; refused as a zip is, or if it was cut."""
+    """The files in a tar, compressed or not, read once on opening; it is refused as a zip is, or if it was cut."""
 
     def __init__(self, place: Path) -> None:
         self._file = tarfile.open(place, "r:*")  # noqa: SIM115  # closed by its owner
@@ -117,12 +117,12 @@ class TarContainer:
             else:
                 tally.add(member.name, member.size)
                 members[member.name] = member
-        # tarfile takes an archive that was cut between two members for a whole one
+        # tarfile accepts an archive that was cut between two members
         assert self._file.fileobj is not None
         self._file.fileobj.seek(end)
         if self._file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("no end of archive")
-        for block in whole_blocks(self._file.fileobj, BLOCK_BYTES):  # to the end, where the checksum of the stream is
+        for block in whole_blocks(self._file.fileobj, BLOCK_BYTES):  # up to the checksum at the end of the stream
             tally.spend(len(block))
         return members
 
@@ -138,7 +138,7 @@ class TarContainer:
 
 
 class _Tally:
-    """The members of an archive that have been found safe, and how much they unpack to."""
+    """The safe members of an archive, and how many bytes they may still unpack to."""
 
     def __init__(self, archive_bytes: int) -> None:
         self.sizes: dict[str, int] = {}
@@ -163,7 +163,7 @@ class _Tally:
 
 
 def whole_blocks(file: Readable, size: int) -> Iterator[bytes]:
-    """Yield blocks of exactly `size` bytes, though a stream may give fewer at a time; the last one is what is left."""
+    """Yield blocks of exactly `size` bytes; the last one may be shorter."""
     while True:
         parts, missing = [], size
         while missing and (piece := file.read(min(missing, BLOCK_BYTES))):

@@ -1,4 +1,4 @@
-"""Getting published files: downloaded where they are not there, and compared with the published checksums."""
+"""Published files: download what is missing, and compare checksums."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmkd.datasets.base import Source
 from cmkd.datasets.formats.archive import unpacked
 from cmkd.errors import CmkdError
 from cmkd.io import checksum, locked
@@ -23,19 +23,43 @@ TIMEOUT = (10.0, 60.0)
 BLOCK_BYTES = 2**16
 
 
-def fetch(sources: Sequence[Source], folder: Path) -> Path:
-    """Download the files that `folder` lacks, and return it.
+@dataclass(frozen=True)
+class PublishedFile:
+    """One file a data set is made from.
 
-    A download that was interrupted is taken up where it stopped; a second process waits for the first. A file appears
-    under its name once its checksum is right; pooch sees to that.
+    Args:
+        name: its file name inside the source folder.
+        url: where its publisher offers it.
+        sha256: its checksum; empty if the publisher changes the file or the checksum is not known.
+        md5: another checksum, if the publisher states no sha256.
+        unpacked: sha256 of the unpacked content of a ``.gz``, by which a recompressed copy is recognized.
+    """
+
+    name: str
+    url: str
+    sha256: str = ""
+    md5: str = ""
+    unpacked: str = ""
+
+    @property
+    def fetchable(self) -> bool:
+        """Whether it may be downloaded: only a file with a known checksum is."""
+        return bool(self.sha256 or self.md5)
+
+
+def fetch(sources: Sequence[PublishedFile], folder: Path) -> Path:
+    """Download the files that `folder` lacks, and return the folder.
+
+    An interrupted download is resumed; a second process waits for the first. A file appears under its name only after
+    its checksum matched.
 
     Args:
         sources: the files; all have checksums.
-        folder: where they go; made if need be.
+        folder: destination, created if needed.
 
     Raises:
-        CmkdError: an address cannot be reached, or what it offers has another checksum; the line names the address and
-            the path where a file that was got otherwise is looked for.
+        CmkdError: an address cannot be reached, or offers a file with another checksum; the line names the address and
+            the path where to put the file.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +72,7 @@ def fetch(sources: Sequence[Source], folder: Path) -> Path:
     return folder
 
 
-def _download(source: Source, target: Path) -> None:
+def _download(source: PublishedFile, target: Path) -> None:
     import pooch
     import requests
 
@@ -60,7 +84,7 @@ def _download(source: Source, target: Path) -> None:
     except (requests.RequestException, OSError) as error:
         reason = type(error).__name__ if isinstance(error, requests.RequestException) else error.strerror
         raise CmkdError(f"cannot download {source.url} ({reason}): get it elsewhere and put it at {target}") from error
-    except ValueError as error:  # pooch's word for a wrong checksum
+    except ValueError as error:  # pooch raises it for a wrong checksum
         raise CmkdError(
             f"{source.url} offers another file than was published (its checksum is not {known}): get it elsewhere "
             f"and put it at {target}"
@@ -70,7 +94,7 @@ def _download(source: Source, target: Path) -> None:
 
 
 class _Resumed:
-    """A downloader for pooch that keeps what has arrived beside the target, and goes on from there."""
+    """A downloader for pooch that keeps a partial file beside the target and resumes from it."""
 
     def __init__(self, target: Path) -> None:
         self._part = target.with_name(f".{target.name}.part")
@@ -82,7 +106,7 @@ class _Resumed:
         have = self._part.stat().st_size if self._part.exists() else 0
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code == 416:  # there is nothing behind what has arrived: the checksum decides
+            if response.status_code == 416:  # nothing is left to download: the checksum decides
                 os.replace(self._part, output_file)
                 return
             response.raise_for_status()
@@ -101,7 +125,7 @@ class _Resumed:
 
 @contextmanager
 def _bar(name: str) -> Iterator[Any]:
-    """Give a callback of bytes: a bar on a terminal, a line per tenth elsewhere; both on the error stream."""
+    """Show progress on stderr, as a bar on a terminal and a line per tenth elsewhere; yield a callback of bytes."""
     if not sys.stderr.isatty():
         tenths: set[int] = set()
 
@@ -122,11 +146,11 @@ def _bar(name: str) -> Iterator[Any]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def find(place: Path, source: Source) -> Path:
-    """Return where the file of `source` is: `place` itself, or the file of its name in that folder.
+def find(place: Path, source: PublishedFile) -> Path:
+    """Return the path of the file of `source`: `place` itself, or the file of that name in the folder `place`.
 
     Raises:
-        CmkdError: it is not there.
+        CmkdError: the file does not exist.
     """
     path = place / source.name if place.is_dir() else place
     if not path.is_file():
@@ -135,32 +159,29 @@ def find(place: Path, source: Source) -> Path:
 
 
 def packed_or_folder(source: Path, archive: str) -> Path:
-    """Return what to open: the published archive where it is in the folder `source`, else the one archive that is.
-
-    Otherwise `source` itself, for files that were unpacked.
-    """
+    """Return the published archive if it is in the folder `source`, else its only archive, else `source` itself."""
     if not source.is_dir() or (source / archive).is_file():
         return source / archive if source.is_dir() else source
     others = [path for path in sorted(source.iterdir()) if path.name.endswith((".zip", ".tar", ".tar.gz", ".tgz"))]
     return others[0] if len(others) == 1 else source
 
 
-def verify_present(folder: Path, sources: Sequence[Source]) -> None:
-    """Compare those files with their published checksums that lie in `folder` under their names.
+def verify_present(folder: Path, sources: Sequence[PublishedFile]) -> None:
+    """Compare the files that lie in `folder` under their published names with their checksums.
 
     Raises:
-        CmkdError: one differs.
+        CmkdError: a checksum differs.
     """
     for source in sources:
         if (folder / source.name).is_file():
             verify(folder / source.name, source)
 
 
-def verify(path: Path, source: Source) -> None:
-    """Compare a file with the published checksum, where there is one.
+def verify(path: Path, source: PublishedFile) -> None:
+    """Compare a file with the published checksum, if there is one.
 
     Raises:
-        CmkdError: they differ.
+        CmkdError: the checksum differs.
     """
     if source.sha256 and checksum(path) == source.sha256:
         return

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.datasets.formats.archive import Archive
-from cmkd.datasets.transformed import BLOCK, blocks
-from cmkd.errors import CmkdError
+from cmkd.datasets.formats.images import BLOCK, blocks
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Records:
 
     @property
     def bytes(self) -> int:
-        """Of one record."""
+        """Size of one record."""
         return self.head + int(np.prod(self.shape))
 
     def labels(self, column: int, classes: int) -> NDArray[np.int64]:
@@ -39,25 +41,21 @@ class Records:
 
         Args:
             column: which of the label bytes.
-            classes: how many there are.
+            classes: number of classes.
 
         Raises:
-            CmkdError: a file holds no whole number of records, or a label is none.
+            CmkdError: a file does not consist of whole records, or a label is out of range.
         """
         for name in self.names:
             size = self.archive.sizes[name]
             if size % self.bytes or not size:
-                raise CmkdError(
-                    f"{name} in {self.archive.place} holds {size} bytes, which is no whole number of records of "
-                    f"{self.bytes}: it is truncated or another file; get it again from {self.archive.address}"
+                raise self.archive.error(
+                    name, f"holds {size} bytes, which is no whole number of records of {self.bytes}; truncated?"
                 )
         # a copy of the column: a view of it would keep every block, and so every image, in memory
         found = np.concatenate([block[:, column].astype(np.int64) for block in self._blocks()])
         if found.max() >= classes:
-            raise CmkdError(
-                f"{self.names[0]} in {self.archive.place} holds a label {found.max()}, expected 0 to {classes - 1}: it "
-                f"is another file; get it from {self.archive.address}"
-            )
+            raise self.archive.error(self.names[0], f"holds a label {found.max()}, expected 0 to {classes - 1}")
         return found
 
     def read(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
@@ -69,3 +67,12 @@ class Records:
         for name in self.names:
             for block in self.archive.blocks(name, BLOCK * self.bytes):
                 yield np.frombuffer(block, np.uint8).reshape(-1, self.bytes)
+
+
+def write_tar(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a ``.tar.gz`` with the given contents by name, for fixtures."""
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))

@@ -1,4 +1,4 @@
-"""Sound as series: log-mel spectrograms of recordings."""
+"""Sound: WAV files and log-mel spectrograms."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.errors import CmkdError
+from cmkd.datasets.formats.archive import Archive
 
 WINDOW_SECONDS, HOP_SECONDS = 0.032, 0.010
 LOWEST_HZ, FLOOR_DB = 60.0, -80.0
 
 
-def mel_bank(rate: int, bands: int) -> NDArray[np.float64]:
+def mel_bank(rate: int, bands: int, *, lowest: float = LOWEST_HZ) -> NDArray[np.float64]:
     """Return triangular filters ``(bands, frequencies)``, equally wide on the mel scale of O'Shaughnessy (1987).
 
     Args:
-        rate: samples a second.
-        bands: how many filters, from 60 Hz to half the rate.
+        rate: samples per second.
+        bands: number of filters.
+        lowest: lower edge of the first filter, Hz; the upper edge of the last one is half the rate.
 
     Example:
         >>> mel_bank(8000, 32).shape, bool((mel_bank(8000, 32).sum(1) > 0).all())
         ((32, 129), True)
     """
-    low, high = (2595.0 * np.log10(1.0 + hertz / 700.0) for hertz in (LOWEST_HZ, rate / 2))
+    low, high = (2595.0 * np.log10(1.0 + hertz / 700.0) for hertz in (lowest, rate / 2))
     edges = 700.0 * (10.0 ** (np.linspace(low, high, bands + 2) / 2595.0) - 1.0)
     frequencies = np.fft.rfftfreq(round(WINDOW_SECONDS * rate), 1.0 / rate)
     rising = (frequencies - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
@@ -38,16 +39,16 @@ def mel_bank(rate: int, bands: int) -> NDArray[np.float64]:
 def log_mel(
     samples: NDArray[np.floating[Any]], rate: int, bank: NDArray[np.float64], frames: int
 ) -> NDArray[np.float32]:
-    """Return the log-mel spectrogram of a recording, at one loudness and one length.
+    """Return the log-mel spectrogram of a recording, at a fixed loudness and length.
 
     Args:
-        samples: ``(samples,)``, any number of them.
-        rate: samples a second.
-        bank: of `mel_bank`, for the same rate.
-        frames: time steps; they are interpolated linearly from however many the recording has.
+        samples: ``(samples,)``, of any length.
+        rate: samples per second.
+        bank: from `mel_bank`, for the same rate.
+        frames: time steps, interpolated linearly from those of the recording.
 
     Returns:
-        ``(frames, bands)`` in dB below the loudest cell, `FLOOR_DB` to 0.
+        ``(frames, bands)`` in dB relative to the loudest cell, `FLOOR_DB` to 0.
 
     Example:
         >>> tone = np.sin(2 * np.pi * 1000 * np.arange(4000) / 8000)
@@ -66,34 +67,24 @@ def log_mel(
     return np.stack([np.interp(places, known, row) for row in decibels], 1).astype(np.float32)
 
 
-def read_wav(content: bytes, what: str, address: str) -> tuple[int, NDArray[np.float32]]:
-    """Return the rate and the samples of a 16-bit WAV file, -1 to 1, the mean of its channels.
-
-    Args:
-        content: of the file.
-        what: names it in errors.
-        address: where it is published.
+def read_wav(archive: Archive, name: str) -> tuple[int, NDArray[np.float32]]:
+    """Return the rate and the samples of a 16-bit WAV file, -1 to 1, as the mean of its channels.
 
     Raises:
-        CmkdError: it is damaged or truncated, empty, or not of 16 bits.
+        CmkdError: it is missing, damaged, truncated or empty, or does not have 16 bits.
     """
-    try:
-        with wave.open(io.BytesIO(content)) as file:
-            channels, width, rate, expected, *_ = file.getparams()
-            frames = file.readframes(expected)
-    except (wave.Error, EOFError) as error:
-        raise CmkdError(f"{what} is damaged: get it again from {address}") from error
+    with archive.decoding(name) as content, wave.open(content) as file:
+        channels, width, rate, expected, *_ = file.getparams()
+        frames = file.readframes(expected)
     if width != 2 or not expected or len(frames) != expected * channels * width:
-        raise CmkdError(
-            f"{what} has {8 * width} bits and {len(frames)} bytes for {expected} samples, expected a whole recording "
-            f"of 16 bits: get it again from {address}"
-        )
+        found = f"has {8 * width} bits and {len(frames)} bytes for {expected} samples"
+        raise archive.error(name, f"{found}, expected a whole recording of 16 bits")
     samples = np.frombuffer(frames, "<i2").reshape(-1, channels).mean(1) / 32768.0
     return rate, samples.astype(np.float32)
 
 
 def wav_bytes(samples: NDArray[np.floating[Any]], rate: int) -> bytes:
-    """Return a mono WAV file of 16 bits, for fixtures."""
+    """Return samples from -1 to 1 as a mono 16-bit WAV file, for fixtures."""
     content = io.BytesIO()
     with wave.open(content, "wb") as file:
         file.setparams((1, 2, rate, 0, "NONE", "not compressed"))

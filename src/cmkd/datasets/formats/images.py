@@ -1,0 +1,52 @@
+"""Labeled images of one published part, read in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 256
+"""Images that are read, degraded and written at a time."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labeled images of one published part, in the publisher's order.
+
+    Args:
+        split: ``train`` or ``test`` as published; empty if the publisher gives no split.
+        ids: a name for each image, the same in any packaging.
+        labels: ``(images,)`` class positions.
+        read: for ascending positions, yields blocks ``(some, channels, height, width)`` uint8 of all of them in order.
+    """
+
+    split: str
+    ids: Sequence[str]
+    labels: NDArray[np.int64]
+    read: Callable[[NDArray[np.int64]], Iterator[NDArray[np.uint8]]]
+
+
+def blocks(arrays: Iterator[NDArray[Any]], rows: NDArray[np.int64], size: int = BLOCK) -> Iterator[NDArray[Any]]:
+    """Pick ascending rows out of a stream of arrays, and yield them in blocks of about `size`.
+
+    Args:
+        arrays: ``(some, ...)`` each, together all rows in order; read to the end, so that its own checks are made.
+        rows: ascending positions.
+        size: rows to collect before a block is yielded.
+    """
+    kept: list[NDArray[Any]] = []
+    start = number = 0
+    for array in arrays:
+        end = int(np.searchsorted(rows, start + len(array)))
+        if end > number:
+            kept.append(array[rows[number:end] - start])
+        start, number = start + len(array), end
+        if sum(map(len, kept)) >= size:
+            yield np.concatenate(kept)
+            kept = []
+    if kept:
+        yield np.concatenate(kept)
