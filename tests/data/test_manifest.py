@@ -127,7 +127,7 @@ def test_points_series_and_vectors(tmp_path: Path) -> None:
     }
     assert not pack.batch(np.array([0])).inputs["cloud"][0, 5:].any()
     wavfile.write(folder / "s3.wav", 16000, np.zeros(60, np.int16))
-    with pytest.raises(CmkdError, match="has 16000 samples a second"):
+    with pytest.raises(CmkdError, match="has 16000 samples per second"):
         build(folder, tmp_path / "again", kinds={"cloud": "points"}, sizes={"cloud": (7,), "sound": (40,)})
 
 
@@ -229,7 +229,7 @@ def test_other_bad_input(make_folder: Folder, tmp_path: Path) -> None:
     (folder / "manifest.csv").unlink()
     refused(folder, tmp_path, "has no manifest.csv or manifest.parquet")
     (folder / "manifest.parquet").write_bytes(b"PAR1")
-    refused(folder, tmp_path, "truncated or no parquet file")
+    refused(folder, tmp_path, "truncated or not a Parquet file")
     refused(tmp_path / "nowhere", tmp_path, "nowhere does not exist")
 
 

@@ -188,17 +188,17 @@ def drop(*columns: str) -> Any:  # noqa: ANN401
 @pytest.mark.parametrize(
     ("change", "flags", "says"),
     [
-        (edit("time", 2, "yesterday"), [], "row 3: time 'yesterday' is no date of ISO 8601"),
-        (edit("latitude", 1, "540"), [], "row 2: latitude '540', longitude '10.001' is no place"),
+        (edit("time", 2, "yesterday"), [], "row 3: time 'yesterday' is not a date of ISO 8601"),
+        (edit("latitude", 1, "540"), [], "row 2: latitude '540', longitude '10.001' is not a place"),
         (edit("path", 1, ""), [], "row 2 has no path"),
         (edit("path", 1, "radar/0.png"), [], "id 'radar/0.png' occurs twice"),
         (edit("path", 1, "../radar/0.png"), [], "leaves the folder of .*: write to .* instead"),
         (drop("time"), [], "has no column 'time'"),
-        (drop("latitude"), [], "has a column 'longitude' alone"),
+        (drop("latitude"), [], "has only the column 'longitude'"),
         (drop("latitude", "longitude"), ["--meters", "50"], "has no latitude and longitude, or x and y"),
         (lambda folder: None, ["--meters", "0"], "tolerances must be positive"),
         (lambda folder: None, ["--names", "a"], "gives 1 names for 2 lists"),
-        (lambda folder: None, ["--names", "a,a"], "lists or more with different names"),
+        (lambda folder: None, ["--names", "a,a"], "at least two lists with different names"),
         (lambda folder: None, ["--offset", "3000"], "no capture of optical has a partner within 5 s"),
         (lambda folder: (folder / "manifest.csv").write_text(""), [], "manifest.csv exists"),
     ],
@@ -230,7 +230,7 @@ def test_lists_in_other_units_are_refused(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("path,time,latitude,longitude\nfile.png,2026-01-01T00:00:12.5Z,1,2\n")
     a, b, c = (read_captures(tmp_path / f"{name}.csv") for name in "abc")
     assert a.seconds.tolist() == [12.5]
-    with pytest.raises(CmkdError, match="give places in different ways"):
+    with pytest.raises(CmkdError, match="give places in different units"):
         match(a, b, Gate(1, 10))
     with pytest.raises(CmkdError, match=r"one list has dates and .*a\.csv has seconds"):
         match(a, c, Gate(1))

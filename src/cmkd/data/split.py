@@ -1,4 +1,4 @@
-"""Train, validation and test: given splits are kept, the others are made by class and by group, and recorded."""
+"""Train, validation and test splits: given ones are kept, the others are drawn by class and group, and recorded."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def assign_splits(
 ) -> tuple[list[str], dict[str, Any]]:
     """Return the split of every pair, and a record of how it was made.
 
-    A split that `given` names is complete: nothing is added to a given validation or test split. A split that it does
-    not name is drawn, stratified by class and whole groups at a time, from the pairs without a split; where these are
-    too few, from the train split too. All that is left is train. Pairs without a label follow their group, and are in
-    train where it has none. Every class keeps at least one train pair, where `given` allows it.
+    A validation or test split named in `given` is complete: nothing is added to it. A split not named there is drawn,
+    stratified by class and whole groups at a time, from the pairs without a split and, if these are too few, from the
+    train split. The rest is train. Pairs without a label get the split of their group, else train. Every class keeps
+    at least one train pair if `given` allows it.
 
     Args:
-        labels: ``(pairs,)`` class positions, -1 where unlabeled.
-        groups: what must not cross splits, empty where a pair stands alone; None if all do.
-        given: ``train``, ``validation`` (or ``val``), ``test``, or empty where it is to be made; None if all are.
-        fractions: of train, validation and test, of the pairs that are divided.
-        seed: of the draw.
+        labels: ``(pairs,)`` class positions, -1 for unlabeled pairs.
+        groups: what must not cross splits; empty for a pair on its own, None if all are.
+        given: ``train``, ``validation`` (or ``val``), ``test``, or empty to draw one; None to draw all.
+        fractions: shares of train, validation and test of the pairs to divide.
+        seed: seed of the draw.
 
     Returns:
         The split of each pair, and a record with ``method, seed, fractions, given, made, counts``.

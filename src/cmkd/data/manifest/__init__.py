@@ -1,4 +1,4 @@
-"""A folder with a manifest: its table, the readers of its files, and the pack made from it."""
+"""Folders with a manifest or with folders by class: their table, the readers of their files, and packs made of them."""
 
 from cmkd.data.manifest.build import Progress, append, build
 

@@ -1,4 +1,4 @@
-"""From a folder with a manifest to a pack."""
+"""Packs from a folder with a manifest or with folders by class."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ def build(
         folder: with the manifest, or the folders by class.
         out: folder of the pack to make; it appears whole or not at all.
         seed: of the splits that are not given.
-        allow_unlabeled: keep pairs without a label: they are -1 and take part in distillation alone. They are in the
-            train split, unless their group is elsewhere.
-        kinds: modality -> kind, where it is not the usual one of its files, such as ``{"radar": "points"}``.
-        sizes: modality -> size, where its files differ, such as ``{"optical": (64, 64)}``; see
+        allow_unlabeled: keep pairs without a label, for distillation alone. They are labeled -1 and in the train split,
+            or in that of their group.
+        kinds: modality -> kind, if not the default for its files, such as ``{"radar": "points"}``.
+        sizes: modality -> size, if its files differ, such as ``{"optical": (64, 64)}``; see
             `cmkd.data.manifest.resize`.
         co_registered: groups of image modalities that share a pixel grid.
-        rich: the teacher's modality unless told otherwise.
-        poor: the student's modality unless told otherwise.
+        rich: the teacher's modality by default.
+        poor: the student's modality by default.
         workers: threads that read files.
         progress: called as pairs are written.
 
     Raises:
-        CmkdError: one line that names the file or row that is wrong, and the mend. Nothing half-built remains.
+        CmkdError: names the wrong file or row, and how to fix it. Nothing half-built remains.
     """
     destination = Path(out)
     if destination.exists():
@@ -113,19 +113,19 @@ def append(
 ) -> Pack:
     """Add the pairs of a manifest to a pack as its next version.
 
-    The modalities are the pack's; images are resized to its size, series and points are padded or cut. New classes are
-    added behind the old ones. Rows whose group is in the pack follow it; other rows without a split are train.
+    The modalities are those of the pack: images are resized to its size, series and points are padded or cut. New
+    classes follow the old ones. Rows whose group is in the pack get its split; other rows without a split are train.
 
     Args:
         pack: folder of the pack.
-        folder: with the manifest of the new pairs.
+        folder: with the manifest, or the folders by class, of the new pairs.
         seed: recorded with the split.
         allow_unlabeled: keep pairs without a label.
         workers: threads that read files.
         progress: called as pairs are written.
 
     Raises:
-        CmkdError: as `build`; also where a modality, dtype or number of channels differs. The pack stays as it was.
+        CmkdError: as `build`; also if a modality, dtype or number of channels differs. The pack is then unchanged.
     """
     old = Pack.open(pack)
     table = read_table(Path(folder), allow_unlabeled=allow_unlabeled)
@@ -136,7 +136,7 @@ def append(
     known = dict(zip(old.index["group"].tolist(), old.index["split"].tolist(), strict=True))
     groups = table.groups or [""] * len(table.ids)
     marked = table.splits or [""] * len(table.ids)
-    # a row without a split also follows one of its group that has it; the pack's own groups come first
+    # a row without a split gets that of another row of its group; the pack's own groups take precedence
     known = {group: split for group, split in zip(groups, marked, strict=True) if group and split} | known
     marked = [s or (known[g] if g and g in known else "train") for s, g in zip(marked, groups, strict=True)]
     splits = [ALIASES.get(split, split) for split in marked]
@@ -169,7 +169,7 @@ def _modality(
     size: tuple[int, ...] | None,
     run: Any,  # noqa: ANN401  # map or its like
 ) -> Modality:
-    """Read all headers of a column and return what they agree on."""
+    """Read all headers of a column and return the modality they agree on."""
     rows = [row for row, path in enumerate(table.files[name]) if path is not None]
     if not rows:
         raise CmkdError(f"{table.path}: column '{name}' is empty: remove it")
@@ -195,7 +195,7 @@ def _difference(first: FileHeader, header: FileHeader, size: tuple[int, ...] | N
     if header.dtype != first.dtype:
         return f"{{path}} holds {header.dtype}, {{other}} holds {first.dtype}: convert them to one"
     if header.rate != first.rate:
-        return f"{{path}} has {header.rate} samples a second, {{other}} has {first.rate}: resample them to one"
+        return f"{{path}} has {header.rate} samples per second, {{other}} has {first.rate}: resample them to one"
     if size is None and header.shape != first.shape:
         axes = slice(1, None) if header.kind == "image" else slice(0, -1)
         ours, theirs = ("x".join(map(str, c.shape[axes])) for c in (header, first))

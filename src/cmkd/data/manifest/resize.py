@@ -1,4 +1,4 @@
-"""Bringing arrays of one modality to one size."""
+"""Resizing of a modality's arrays to one size."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from cmkd.errors import CmkdError
 from cmkd.types import Kind
 
 _FREE = {"image": 2, "vector": 0, "series": 1, "points": 1, "point_series": 2}
-"""How many axes of a kind `fit` may change."""
+"""Number of axes that `fit` may change, by kind."""
 
 
 def fitted_shape(kind: Kind, shape: tuple[int, ...], size: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape that `fit` gives.
+    """Return the shape after `fit`.
 
     Args:
-        kind: of the modality.
-        shape: of one pair.
+        kind: the modality's kind.
+        shape: shape of one sample.
         size: image ``(height, width)``, series ``(time,)``, points ``(points,)``, point_series ``(time, points)``.
 
     Raises:
-        CmkdError: if the size has another number of axes, or is not positive.
+        CmkdError: the size has another number of axes, or is not positive.
 
     Example:
         >>> fitted_shape("image", (3, 100, 80), (64, 64))
@@ -36,11 +36,11 @@ def fitted_shape(kind: Kind, shape: tuple[int, ...], size: tuple[int, ...]) -> t
 
 
 def fit(array: NDArray[Any], kind: Kind, size: tuple[int, ...]) -> NDArray[Any]:
-    """Return `array` at another size: images resampled (bilinear, antialiased), the rest padded or cut.
+    """Resample an image (bilinear, antialiased), or pad or cut an array of another kind.
 
     Args:
-        array: one pair's array.
-        kind: of the modality.
+        array: one sample.
+        kind: the modality's kind.
         size: as in `fitted_shape`.
 
     Returns:

@@ -22,12 +22,12 @@ class Table:
 
     Args:
         path: the manifest, or the folder with folders by class.
-        ids: of each pair.
-        labels: class positions, -1 where there is none.
-        classes: the class names, sorted, as numbers where all are.
-        splits: as given, empty where not; None without the column.
-        groups: as given, empty where not; None without the column.
-        files: modality -> file of each pair, None where the cell is empty.
+        ids: one per pair.
+        labels: class positions, -1 for none.
+        classes: class names, sorted, by value if all are numbers.
+        splits: one per pair, empty if not given; None without the column.
+        groups: one per pair, empty for none; None without the column.
+        files: modality -> one file per pair, None for an empty cell.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class Table:
     files: dict[str, list[Path | None]]
 
     def line(self, row: int) -> str:
-        """Name a row as the user finds it: the header is line 1 of a CSV file."""
+        """Return the name of a row, with the header as line 1 of a CSV file."""
         if self.path.is_dir():
             return f"{self.path.name} pair '{self.ids[row]}'"
         return f"{self.path.name} line {row + 2}" if self.path.suffix == ".csv" else f"{self.path.name} row {row + 1}"
@@ -51,7 +51,7 @@ def find_manifest(folder: Path) -> Path | None:
 
 
 def holds_pairs(folder: Path) -> bool:
-    """Whether `read_table` has something to read: a manifest, or folders that may be modalities."""
+    """Whether a folder has a manifest, or folders that may be modalities."""
     return find_manifest(folder) is not None or (
         folder.is_dir() and any(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir())
     )
@@ -63,10 +63,10 @@ def read_table(folder: Path, *, allow_unlabeled: bool = False, allow_missing: bo
     Args:
         folder: with ``manifest.csv`` or ``manifest.parquet``, or as `cmkd.data.manifest.folders.list_folders` reads it.
         allow_unlabeled: keep pairs without a label.
-        allow_missing: keep cells whose file does not exist.
+        allow_missing: accept files that do not exist.
 
     Raises:
-        CmkdError: one line that names what is wrong and where.
+        CmkdError: names the wrong row or folder, and how to fix it.
     """
     path = find_manifest(folder)
     if not holds_pairs(folder):
@@ -115,13 +115,13 @@ def _read_parquet(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise CmkdError(f"{path} is truncated or no parquet file: save it again") from error
+        raise CmkdError(f"{path} is truncated or not a Parquet file: save it again") from error
     columns = [["" if pd.isna(v) else _plain(v) for v in frame[name].tolist()] for name in frame.columns]
     return [str(name) for name in frame.columns], [list(row) for row in zip(*columns, strict=True)]
 
 
 def _plain(value: object) -> str:
-    # a column of whole numbers with gaps arrives as floats
+    # a column of whole numbers with gaps is read as floats
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
@@ -174,7 +174,7 @@ def _labels(table: Table, cells: list[str], allow_unlabeled: bool) -> tuple[list
 def _paths(table: Table, folder: Path, name: str, cells: list[str]) -> list[Path | None]:
     paths: list[Path | None] = []
     for row, cell in enumerate(cells):
-        # lexically, so that links the user placed in the folder may lead where they like
+        # lexically, so that links in the folder may lead anywhere
         if cell and (os.path.isabs(cell) or os.path.normpath(cell).split(os.sep)[0] == ".."):
             raise CmkdError(f"{table.line(row)}, {name}: '{cell}' leaves the folder: give a path relative to {folder}")
         paths.append(folder / cell if cell else None)

@@ -1,4 +1,4 @@
-"""What a pack says about itself: its modalities, classes, statistics, origin and versions."""
+"""The card of a pack: its modalities, classes, statistics, origin and versions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Version:
     """One entry of a pack's history.
 
     Args:
-        version: its number, from 1.
+        version: number of the version, from 1.
         rows: pairs up to and including this version.
         date: when it was committed, ISO 8601 in UTC.
         index_sha256: checksum of its index file.
@@ -37,7 +37,7 @@ class Version:
 
 @dataclass(frozen=True)
 class CardInfo:
-    """What a data set says about itself and no version of its pack changes.
+    """What a data set says about itself, which no version of its pack changes.
 
     Args:
         name: short name.
@@ -86,11 +86,11 @@ class CardInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Card(CardInfo):
-    """What a pack says about itself, for one of its versions: a `CardInfo` and what the version adds.
+    """The card of one version of a pack: a `CardInfo` and what the version adds.
 
     Args:
         version: number of this version, from 1.
-        classes: class names; a label is a position in it.
+        classes: class names; a label is a position in them.
         modalities: by name, with the statistics of this version's train split.
         split: how the split was made: method, seed, counts.
         rows: number of pairs.
@@ -147,9 +147,8 @@ class CardFile:
         return cls(header, versions)
 
     def write(self, folder: Path) -> None:
-        """Replace the card in `folder` atomically; this is what commits a version."""
-        content = {"format": FORMAT, "header": self.header, "versions": self.versions}
-        write_json(folder / "card.json", content)
+        """Replace the card in `folder` atomically, which commits a version."""
+        write_json(folder / "card.json", {"format": FORMAT, "header": self.header, "versions": self.versions})
 
     def card(self, folder: Path, version: int | None = None) -> Card:
         """Return the card of one version, by default the latest.
@@ -187,7 +186,7 @@ class CardFile:
 
 
 def upgraded(said: Mapping[str, Any], number: int, path: Path) -> dict[str, Any]:
-    """Return what a file of format `number` says of a pack in the keys of this release.
+    """Return the content of a card of format `number` with the keys of this release.
 
     Raises:
         CmkdError: a newer release wrote the file.
@@ -212,5 +211,5 @@ def index_name(version: int) -> str:
 
 
 def modality_entry(modality: Modality) -> dict[str, Any]:
-    """Return the part of a modality that no version changes, ready for JSON."""
+    """Return the fields of a modality that no version changes, ready for JSON."""
     return {key: value for key, value in asdict(modality).items() if key in ("kind", "shape", "dtype")}

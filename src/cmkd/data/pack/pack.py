@@ -1,13 +1,13 @@
-"""The pack: paired data as training reads it, one memory-mapped array per modality and an index.
+"""Packs: paired data as training reads it, with one memory-mapped array per modality and an index.
 
 On disk a pack is a folder:
 
-- ``card.json``: what it is, per version (`cmkd.data.pack.card`);
+- ``card.json``: the card of each version (`cmkd.data.pack.card`);
 - ``index-0001.parquet``: one row per pair: id, label, split, group, and ``has_<modality>``;
 - ``<modality>.bin``: the raw array ``(rows, *shape)``, shape and dtype in the card.
 
 It is append-only. A new version adds rows at the end of the arrays and a new index; replacing ``card.json`` commits it.
-Version k is the first rows of the arrays with index k, its own statistics and checksums, so it never changes.
+Version k consists of the first rows of the arrays, index k, and its own statistics and checksums; it never changes.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 class Pack:
     """Paired data on disk, opened by `Pack.open`.
 
-    It can be pickled (a data loader's workers do): only its path and version travel.
+    Pickling, as for the workers of a data loader, carries the path and version only.
 
     Attributes:
         path: the folder.
-        card: what the pack says about itself.
-        labeled: the share of the training pairs that kept their label, see `withhold`.
+        card: the card of the version.
+        label_fraction: fraction of the training pairs whose label is visible, see `withhold`.
         index: one row per pair: ``id`` (str), ``label`` (int64, -1 where unlabeled), ``split``, ``group`` (str, empty
             where there is none), and ``has_<modality>`` (bool).
 
@@ -53,8 +53,8 @@ class Pack:
         (torch.Size([4, 1, 8, 8]), torch.int64)
     """
 
-    def __init__(self, path: Path, card: Card, index: pd.DataFrame, *, labeled: float = 1.0) -> None:
-        self.path, self.card, self.index, self.labeled = path, card, index, labeled
+    def __init__(self, path: Path, card: Card, index: pd.DataFrame, *, label_fraction: float = 1.0) -> None:
+        self.path, self.card, self.index, self.label_fraction = path, card, index, label_fraction
         self._arrays: dict[str, NDArray[Any]] = {}
         self._labels = index["label"].to_numpy(dtype=np.int64)
         self._splits = index["split"].to_numpy(dtype=object)
@@ -65,18 +65,18 @@ class Pack:
         """Open a pack, checking that its files have the size the card states.
 
         Args:
-            path: its folder.
-            version: which version; the latest unless told otherwise.
+            path: the folder.
+            version: its number; by default the latest.
 
         Raises:
-            CmkdError: the folder is no pack, a file is missing, truncated or damaged, or there is no such version.
+            CmkdError: the folder is not a pack, a file is missing, truncated or damaged, or there is no such version.
         """
         folder = Path(path)
         card = CardFile.read(folder).card(folder, version)
         for modality in card.modalities.values():
             file, expected = folder / modality.file, card.rows * modality.row_bytes
             size = file.stat().st_size if file.is_file() else None
-            # a longer file is fine: it holds a newer version, or the tail of an append that was interrupted
+            # a longer file holds a newer version, or the tail of an interrupted append
             if size is None or size < expected:
                 state = "is missing" if size is None else f"is truncated: {size} bytes of {expected}"
                 raise CmkdError(f"{file} {state}; make the pack again")
@@ -90,20 +90,20 @@ class Pack:
         return f"Pack({self.card.name} v{self.card.version}: {len(self)} pairs, {len(self.classes)} classes; {shapes})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.path.absolute(), self.card.version, self.labeled)
+        return _reopen, (self.path.absolute(), self.card.version, self.label_fraction)
 
-    def withhold(self, labeled: float) -> Pack:
-        """Return the same pack in which only a share of the training pairs shows its label; nothing is written.
+    def withhold(self, label_fraction: float) -> Pack:
+        """Return the same pack with the labels of some training pairs hidden; nothing is written.
 
-        Which pairs these are depends on their ids alone, and a smaller share is a subset of a larger one. Validation
-        and test keep all labels.
+        The choice depends on the ids alone, and a smaller fraction is a subset of a larger one. Validation and test
+        keep all labels.
 
         Args:
-            labeled: share of the labeled training pairs of each class that keep their label, above 0 and at most 1;
-                at least one of each class keeps it.
+            label_fraction: fraction of the labeled training pairs of each class that keep their label, above 0 and at
+                most 1; at least one pair per class keeps it.
 
         Raises:
-            CmkdError: a share out of range.
+            CmkdError: the fraction is out of range.
 
         Example:
             >>> import tempfile
@@ -112,20 +112,20 @@ class Pack:
             >>> len(pack.rows("train", labeled=True)), len(pack.rows("train", labeled=False))
             (110, 967)
         """
-        if not 0 < labeled <= 1:
-            raise CmkdError(f"the share of pairs with a label must be above 0 and at most 1, got {labeled}")
-        if labeled == 1:
+        if not 0 < label_fraction <= 1:
+            raise CmkdError(f"the fraction of pairs with a label must be above 0 and at most 1, got {label_fraction}")
+        if label_fraction == 1:
             return self
         labels = self._labels.copy()
         train = self.rows("train", labeled=True)
         names = self.index["id"].iloc[train]
-        places = np.array([hashlib.sha256(f"label {name}".encode()).hexdigest() for name in names])
+        ranks = np.array([hashlib.sha256(f"label {name}".encode()).hexdigest() for name in names])
         for label in np.unique(self._labels[train]):
             own = train[self._labels[train] == label]
-            order = np.argsort(places[self._labels[train] == label], kind="stable")
-            hidden = own[order[max(1, math.ceil(labeled * len(own))) :]]
+            order = np.argsort(ranks[self._labels[train] == label], kind="stable")
+            hidden = own[order[max(1, math.ceil(label_fraction * len(own))) :]]
             labels[hidden] = UNLABELED
-        return Pack(self.path, self.card, self.index.assign(label=labels), labeled=labeled)
+        return Pack(self.path, self.card, self.index.assign(label=labels), label_fraction=label_fraction)
 
     @property
     def modalities(self) -> dict[str, Modality]:
@@ -134,11 +134,11 @@ class Pack:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; a label is a position in it."""
+        """Names of the classes; a label is a position in them."""
         return self.card.classes
 
     def modality(self, name: str) -> Modality:
-        """Return one modality, or raise with the nearest valid name."""
+        """Return one modality; for an unknown name, raise `CmkdError` with the nearest one."""
         if name not in self.card.modalities:
             raise unknown_name("modality", name, self.card.modalities)
         return self.card.modalities[name]
@@ -150,7 +150,7 @@ class Pack:
             mapped = np.memmap(
                 self.path / modality.file, dtype=modality.dtype, mode="r", shape=(self.card.rows, *modality.shape)
             )
-            self._arrays[name] = np.asarray(mapped)  # a plain view: numpy's subclass makes every gather slower
+            self._arrays[name] = np.asarray(mapped)  # a plain view, since gathers from numpy's subclass are slower
         return self._arrays[name]
 
     def rows(self, split: str, *, modalities: Sequence[str] = (), labeled: bool | None = None) -> NDArray[np.int64]:
@@ -174,11 +174,11 @@ class Pack:
         return np.flatnonzero(keep).astype(np.int64)
 
     def batch(self, rows: NDArray[np.integer[Any]] | Tensor, modalities: Sequence[str] | None = None) -> Batch:
-        """Gather pairs: one fancy index per modality, in the stored dtype, on the CPU.
+        """Gather pairs in the stored dtype, on the CPU.
 
         Args:
             rows: ``(batch,)`` positions, in any order, repeats allowed.
-            modalities: which to read; all unless told otherwise.
+            modalities: names to read; by default all.
 
         Raises:
             IndexError: if a position is outside the pack.
@@ -201,10 +201,10 @@ class Pack:
         """Check the pack's files against the card.
 
         Args:
-            deep: also compare the sha256 of every file; otherwise sizes and the index alone.
+            deep: also compare the sha256 of every file, not only sizes and the index.
 
         Raises:
-            CmkdError: names the file that is truncated or changed.
+            CmkdError: a file is truncated or changed.
         """
         again = Pack.open(self.path, self.card.version)
         if not deep:
@@ -216,8 +216,8 @@ class Pack:
                 raise CmkdError(f"{self.path / name} has changed since the pack was made (sha256); make the pack again")
 
 
-def _reopen(path: Path, version: int, labeled: float) -> Pack:
-    return Pack.open(path, version).withhold(labeled)
+def _reopen(path: Path, version: int, label_fraction: float) -> Pack:
+    return Pack.open(path, version).withhold(label_fraction)
 
 
 def _read_index(folder: Path, card: Card) -> pd.DataFrame:
@@ -226,7 +226,7 @@ def _read_index(folder: Path, card: Card) -> pd.DataFrame:
         index = pd.read_parquet(path)
     except FileNotFoundError:
         raise CmkdError(f"{path} is missing; make the pack again") from None
-    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
         raise CmkdError(f"{path} is truncated or damaged; make the pack again") from error
     columns = {"id", "label", "split", "group", *(f"has_{name}" for name in card.modalities)}
     if len(index) != card.rows or not columns <= set(index.columns):

@@ -1,4 +1,4 @@
-"""Per-channel mean and standard deviation of a modality, and its checksum, in one pass over chunks."""
+"""Mean and standard deviation per channel of a modality, and its checksum, in one pass over chunks."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from cmkd.io import CHUNK_BYTES
 from cmkd.types import Modality
 
 BLOCK = 2**18
-"""Values taken in at once: they fit a processor's cache as float64."""
+"""Values merged at once; as float64 they fit a processor's cache."""
 
 
 class ChannelStatistics:
     """Mean and population standard deviation per channel, in float64, without holding the data.
 
-    Chunks are merged by the pairwise update of Chan, Golub and LeVeque (1983), which keeps its digits where the mean is
-    large beside the spread.
+    Chunks are merged by the pairwise update of Chan, Golub and LeVeque (1983), which stays accurate where the mean is
+    large compared with the spread.
 
     Args:
-        modality: says which axis the channels are on, and whether zero rows are padding.
+        modality: gives the axis of the channels, and whether zero rows are padding.
 
     Example:
         >>> statistics = ChannelStatistics(Modality("vector", "vector", (2,), "float32"))
@@ -41,13 +41,13 @@ class ChannelStatistics:
         self._high = np.full(modality.channels, -np.inf)
 
     def update(self, values: NDArray[Any]) -> None:
-        """Take in pairs ``(n, *shape)``."""
+        """Merge pairs ``(n, *shape)``."""
         step = max(1, BLOCK // int(np.prod(self._modality.shape)))
         for start in range(0, len(values), step):
             self._merge(values[start : start + step])
 
     def _merge(self, values: NDArray[Any]) -> None:
-        # channels on axis 1: images keep their layout, since moving axes would cost more than the sums
+        # channels on axis 1; images keep their layout, since moving axes costs more than the sums
         image = self._modality.kind == "image"
         table = values.reshape(
             (len(values), self._modality.channels, -1) if image else (-1, self._modality.channels, 1)
@@ -70,14 +70,14 @@ class ChannelStatistics:
         self._count = total
 
     def result(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return mean and standard deviation; 0 and 1 where nothing was seen, 1 for the deviation of a constant."""
+        """Return mean and standard deviation; 0 and 1 without data, and a deviation of 1 for a constant."""
         deviation = np.sqrt(self._squares / max(self._count, 1))
-        # by range, since rounding leaves a constant channel a deviation of 1e-17 instead of none
+        # by range, since rounding gives a constant channel a deviation of about 1e-17
         deviation[~(self._high > self._low)] = 1.0
         return tuple(self._mean.tolist()), tuple(deviation.tolist())
 
 
-def summarize(
+def statistics_and_checksum(
     path: Path, modality: Modality, use: NDArray[np.bool_]
 ) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], str]:
     """Return statistics over the rows in `use`, and the sha256 of all rows, in one pass over the file."""

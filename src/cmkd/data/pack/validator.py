@@ -1,4 +1,4 @@
-"""What may go into a pack: names that fit each other, and chunks of pairs with nothing wrong in them."""
+"""Checks of what goes into a pack: its names, and chunks of pairs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cmkd.types import UNLABELED, Modality
 
 
 class ChunkValidator:
-    """Checks chunks against what was promised and against all chunks before.
+    """Checks chunks against the declared modalities and against all earlier chunks.
 
     Args:
         classes: class names; a label is a position in them.
         modalities: kinds, shapes and dtypes by name.
-        before: the index of the pairs that are in the pack already.
+        before: index of the pairs already in the pack.
 
     Raises:
         CmkdError: a group of `before` is in two splits.
@@ -44,10 +44,10 @@ class ChunkValidator:
         arrays: Mapping[str, NDArray[Any]],
         present: Mapping[str, NDArray[np.bool_]],
     ) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
-        """Return the chunk's rows of the index and its arrays, absent rows zero; see `PackWriter.add`.
+        """Return the chunk's rows of the index and its arrays, with absent rows zero; arguments as in `PackWriter.add`.
 
         Raises:
-            CmkdError: names the first thing that is wrong; the chunk is then forgotten.
+            CmkdError: the first error of the chunk, which is then ignored.
         """
         masks = self._masks(len(ids), arrays, present)
         table = self._table(ids, labels, splits, groups, masks)
@@ -130,7 +130,7 @@ class ChunkValidator:
 def complete_index(
     before: pd.DataFrame | None, parts: Sequence[pd.DataFrame], modalities: Sequence[str]
 ) -> pd.DataFrame:
-    """Return the index of the version that is to be committed.
+    """Return the index of the version to commit.
 
     Raises:
         CmkdError: nothing was added, or a modality (or the whole split) has no train pair.
@@ -149,11 +149,7 @@ def complete_index(
 
 def _first_repeat(names: Sequence[str]) -> str | None:
     seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
+    return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
 
 
 def check_names(classes: Sequence[str], modalities: Sequence[Modality], info: CardInfo) -> None:

@@ -1,4 +1,4 @@
-"""Writing packs in chunks: a new one appears whole or not at all, an append is committed by one rename."""
+"""Writer of packs in chunks: a new pack appears whole or not at all, and an append is committed by one rename."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.pack.card import CardFile, CardInfo, index_name, modality_entry
 from cmkd.data.pack.pack import Pack
-from cmkd.data.pack.statistics import summarize
+from cmkd.data.pack.statistics import statistics_and_checksum
 from cmkd.data.pack.validator import ChunkValidator, check_names, complete_index
 from cmkd.errors import CmkdError
 from cmkd.io import checksum, lock, remove_stale, sync_folder, temporary_sibling, write_bytes
@@ -24,22 +24,22 @@ from cmkd.types import Modality
 
 
 class PackExistsError(CmkdError):
-    """Something is already where the pack should appear; nothing was overwritten."""
+    """The destination of a pack exists; nothing was overwritten."""
 
 
 class PackWriter:
-    """Writes a pack, or appends to one, in chunks and so in constant memory (the index aside).
+    """Writes a pack, or appends to one, in chunks; only the index is held in memory.
 
-    A context manager: leaving it commits, leaving it by an exception removes everything it wrote. A new pack is built
-    in a hidden sibling folder and renamed. What an append leaves behind when it is killed lies beyond the end of every
-    committed version and is cut off by the next append.
+    As a context manager it commits on leaving, and on an exception removes what it wrote. A new pack is built in a
+    hidden sibling folder and renamed. What a killed append leaves is beyond the end of every committed version, and
+    the next append cuts it off.
 
     Args:
         destination: folder of the pack to make; must not exist.
         info: what the data set says about itself.
         classes: class names; a label is a position in them.
         modalities: kinds, shapes and dtypes; their statistics are filled in on closing.
-        split: how the split was made.
+        split: how the split was made, for the card.
         notes: anything else a reader must know.
 
     Raises:
@@ -93,12 +93,12 @@ class PackWriter:
 
         Args:
             path: folder of the pack.
-            classes: the class names, if new ones come: the old ones in their order, then the new.
-            split: how the split of the new pairs was made; the last version's record unless given.
-            notes: of the new version.
+            classes: class names if there are new ones: the old names in their order, then the new.
+            split: how the split of the new pairs was made; by default the last version's record.
+            notes: notes of the new version.
 
         Raises:
-            CmkdError: it is no pack, another writer holds it, or the old classes changed.
+            CmkdError: it is not a pack, another writer holds it, or the old classes changed.
         """
         latest = Pack.open(path)
         names = latest.classes if classes is None else tuple(classes)
@@ -124,11 +124,11 @@ class PackWriter:
         self._lock = lock(folder)
         if self._lock is None:
             raise CmkdError(f"{folder} is being written by another process: wait for it to end")
-        # under the lock: a writer that has just ended may have committed a version since the pack was opened
+        # under the lock, since another writer may have committed a version after the pack was opened
         self._card = card if card is not None else CardFile.read(folder)
         self._old = Pack.open(folder) if card is None else None
         self._base = len(self._old) if self._old else 0
-        for leftover in folder.glob(".*.tmp"):  # of a writer that was killed; we hold the lock
+        for leftover in folder.glob(".*.tmp"):  # of a killed writer, since this one holds the lock
             leftover.unlink()
         self._files = {}
         for modality in modalities.values():
@@ -153,16 +153,16 @@ class PackWriter:
         """Add a chunk of pairs.
 
         Args:
-            ids: of each pair, unique in the pack.
+            ids: one per pair, unique in the pack.
             labels: positions in the classes, -1 for an unlabeled pair.
             splits: ``train``, ``validation`` or ``test``.
-            groups: what must not cross splits (a vessel, a person), empty or None where there is none.
-            arrays: modality -> ``(pairs, *shape)`` in the modality's dtype; left out where the whole chunk lacks it.
-            present: modality -> ``(pairs,)`` bool; all True unless given. Rows that are absent are stored as zeros.
+            groups: what must not cross splits (a vessel, a person); empty or None for none.
+            arrays: modality -> ``(pairs, *shape)`` in the modality's dtype; no entry if the whole chunk lacks it.
+            present: modality -> ``(pairs,)`` bool; by default all True. Absent rows are stored as zeros.
 
         Raises:
-            CmkdError: sizes, shapes or dtypes differ from what was promised, a value is NaN or infinite, an id repeats,
-                a label or split is unknown, or a group is in two splits. Nothing of the chunk is then kept.
+            CmkdError: sizes, shapes or dtypes differ from those declared, a value is NaN or infinite, an id repeats, a
+                label or split is unknown, or a group is in two splits. The chunk is then ignored.
         """
         count = len(ids)
         table, checked = self._validator.validate(ids, labels, splits, groups, arrays, present or {})
@@ -178,7 +178,7 @@ class PackWriter:
         self._rows += count
 
     def close(self) -> Pack:
-        """Compute the statistics, make everything durable, commit, and return the pack.
+        """Compute the statistics, commit, and return the pack.
 
         Raises:
             CmkdError: nothing was added, or a modality (or the whole split) has no train pair.
@@ -202,7 +202,7 @@ class PackWriter:
             file.flush()
             os.fsync(file.fileno())
             use = (index["split"] == "train").to_numpy() & index[f"has_{name}"].to_numpy()
-            (mean, std), sha256[modality.file] = summarize(self._folder / modality.file, modality, use)
+            (mean, std), sha256[modality.file] = statistics_and_checksum(self._folder / modality.file, modality, use)
             statistics[name] = {"mean": list(mean), "std": list(std)}
         version = len(self._card.versions) + 1
         sha256[index_name(version)] = _write_index(index, self._folder / index_name(version))
@@ -232,13 +232,13 @@ class PackWriter:
         sync_folder(self._destination.parent)
 
     def discard(self) -> None:
-        """Remove everything this writer wrote; a pack that is appended to stays at its last version."""
+        """Remove what this writer wrote; an existing pack stays at its last version."""
         if not self._open:
             return
         if self._old is None:
             shutil.rmtree(self._folder, ignore_errors=True)
         else:
-            # what is on disk decides: an interrupt may come after the card was replaced, and that was the commit
+            # read from disk, since an interrupt may come just after the card was replaced, which committed
             kept = int(CardFile.read(self._folder).versions[-1]["rows"])
             for name, file in self._files.items():
                 file.truncate(kept * self._modalities[name].row_bytes)

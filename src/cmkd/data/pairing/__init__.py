@@ -1,1 +1,1 @@
-"""From lists of captures to a manifest: matching by time and place, with a record of what found no partner."""
+"""Pairing of lists of captures by time and place into a manifest, with a record of unmatched captures."""

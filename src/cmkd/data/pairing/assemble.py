@@ -1,4 +1,4 @@
-"""From paired capture lists to a manifest, and a record of every capture that found no partner."""
+"""Manifests of paired capture lists, with a record of every capture, paired or not."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from cmkd.data.pairing.matching import Gate, Matching, match, nearest
 from cmkd.errors import CmkdError
 from cmkd.io import write_bytes
 
-_RECORD = ("list", "id", "state", "partner", "seconds", "meters", "says")
+_RECORD = ("list", "id", "state", "partner", "seconds", "meters", "note")
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """What became of the captures of all lists.
+    """Result of pairing all lists.
 
     Args:
-        manifest: the file that was written.
-        record: ``<manifest>.pairing.csv`` beside it: a row per capture that was paired or left alone.
-        pairs: rows of the manifest that have two modalities at least.
-        matchings: name of each further list -> how it was paired with the first.
-        unmatched: name of a list -> ids that found no partner.
-        disagreeing: ids of pairs whose lists give different labels; their label is left empty.
+        manifest: file that was written.
+        record: ``<manifest>.pairing.csv`` beside it, with a row per capture.
+        pairs: rows of the manifest with at least two modalities.
+        matchings: name of each further list -> its pairing with the first.
+        unmatched: name of each list -> ids without a partner.
+        disagreeing: ids of pairs whose lists give different labels; their label is empty.
     """
 
     manifest: Path
@@ -49,23 +49,23 @@ def assemble(
     offsets: Sequence[float] | None = None,
     keep_unmatched: bool = False,
 ) -> Assembly:
-    """Pair lists with the first of them, and write a manifest with one column of files per list.
+    """Pair all lists with the first one, and write a manifest with one column of files per list.
 
     Args:
         lists: two or more, with different names.
-        manifest: CSV file to write; must not exist, and must lie in a folder that holds all the files.
+        manifest: CSV file to write; must not exist. Its folder must hold all files.
         gate: tolerances.
-        offsets: seconds by which the clock of each further list is ahead of the first one's; zeros unless given.
-        keep_unmatched: also write captures without a partner, with empty cells for what they lack.
+        offsets: seconds by which the clock of each further list is ahead of the first one's; by default 0.
+        keep_unmatched: also write captures without a partner, with empty cells for missing modalities.
 
     Raises:
-        CmkdError: the manifest exists or lies where paths would leave its folder, no pair was found, or the lists
-            cannot be compared.
+        CmkdError: the manifest exists, files are outside its folder, no pair was found, or the lists cannot be
+            compared.
     """
     first, *others = lists
     names = [captures.name for captures in lists]
     if len(set(names)) < len(names) or len(names) < 2:
-        raise CmkdError(f"two lists or more with different names are needed, got {', '.join(names)}: give --names")
+        raise CmkdError(f"pairing needs at least two lists with different names, got {', '.join(names)}: give --names")
     if manifest.exists():
         raise CmkdError(f"{manifest} exists: remove it or write somewhere else")
     cells = {captures.name: _relative(captures, manifest) for captures in lists}
@@ -77,7 +77,7 @@ def assemble(
         raise CmkdError(
             f"no capture of {first.name} has a partner within {gate.seconds:g} s"
             + (f" and {gate.meters:g} m" if gate.meters else "")
-            + ": make the tolerances larger, or look for an offset of the clocks with --offset auto"
+            + ": use larger tolerances, or estimate the offset of the clocks with --offset auto"
         )
     groups = [
         [(first, row), *((o, partners[o.name][row]) for o in others if row in partners[o.name])] for row in paired
@@ -97,7 +97,7 @@ def assemble(
 
 
 def _relative(captures: Captures, manifest: Path) -> list[str]:
-    """Return the files as a manifest names them: relative to its folder, and inside it."""
+    """Return the paths of the files relative to the manifest's folder."""
     home, start = captures.source.parent.resolve(), manifest.parent.resolve()
     cells = [os.path.relpath(home / file, start) for file in captures.files]
     outside = next((cell for cell in cells if cell.split(os.sep)[0] == ".."), None)
@@ -110,7 +110,7 @@ def _relative(captures: Captures, manifest: Path) -> list[str]:
 def _rows(
     groups: Sequence[Sequence[tuple[Captures, int]]], cells: dict[str, list[str]]
 ) -> tuple[list[dict[str, str]], list[str]]:
-    """Return the manifest's rows, and the ids whose lists disagree on the label."""
+    """Return the manifest's rows, and the ids of pairs with disagreeing labels."""
     rows, disagreeing = [], []
     seen: set[str] = set()
     for members in groups:
@@ -141,12 +141,12 @@ def _record(
 
 
 def _alone(one: Captures, other: Captures, rows: list[int], gate: Gate, offset: float) -> list[list[str]]:
-    """Say of each capture without a partner how far the nearest one is."""
+    """Return a row of the record per capture without a partner, with its nearest capture."""
     lines = []
     for row, (place, late, meters) in zip(rows, nearest(one, other, rows, gate, offset), strict=True):
         within = abs(late) <= gate.seconds and (gate.meters is None or meters <= gate.meters)
-        says = f"the nearest of {other.name} " + ("was taken by another" if within else "is too far")
-        lines.append([one.name, one.ids[row], "unmatched", other.ids[place], f"{late:.3f}", f"{meters:.1f}", says])
+        note = f"the nearest of {other.name} " + ("was taken by another" if within else "is too far")
+        lines.append([one.name, one.ids[row], "unmatched", other.ids[place], f"{late:.3f}", f"{meters:.1f}", note])
     return lines
 
 

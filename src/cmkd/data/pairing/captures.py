@@ -1,4 +1,4 @@
-"""Lists of captures as a sensor's recorder leaves them: a file, a time and a place each."""
+"""Lists of captures as a sensor's recorder writes them: a file, a time and a place per capture."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ EARTH = 6_371_008.8
 
 @dataclass(frozen=True)
 class Captures:
-    """What one sensor recorded.
+    """Captures of one sensor.
 
     Args:
-        name: of the modality.
-        source: the list's file; paths in it are relative to its folder.
-        ids: of each capture, unique.
-        files: path of each capture as the list gives it.
-        seconds: ``(captures,)`` time, s; since 1970 in UTC where the list has dates.
-        place: ``(captures, 2)`` latitude and longitude, degrees, or x and y, m; None where the list has neither.
+        name: name of the modality.
+        source: file of the list; its paths are relative to its folder.
+        ids: one per capture, unique.
+        files: path per capture as in the list.
+        seconds: ``(captures,)`` time, s; since 1970 in UTC if the list has dates.
+        place: ``(captures, 2)`` latitude and longitude, degrees, or x and y, m; None if the list has neither.
         geographic: whether `place` is in degrees.
         dated: whether the times were dates.
-        labels: of each capture, empty where there is none.
-        groups: of each capture, empty where there is none.
+        labels: one per capture, empty for none.
+        groups: one per capture, empty for none.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Captures:
         return len(self.ids)
 
     def points(self) -> NDArray[np.float64]:
-        """Return ``(captures, 3)`` coordinates, m, whose straight distance is at most that over the ground."""
+        """Return ``(captures, 3)`` coordinates, m, whose straight distance never exceeds the distance over ground."""
         if self.place is None:
             return np.zeros((len(self), 3))
         if not self.geographic:
@@ -62,19 +62,18 @@ def read_captures(path: Path, name: str | None = None) -> Captures:
     """Read a list of captures.
 
     Columns: ``path``; ``time`` in ISO 8601 (without a zone: UTC) or in seconds; ``latitude`` and ``longitude`` in
-    degrees, or ``x`` and ``y`` in meters, or none of them; optional ``id`` (the path unless given), ``label`` and
-    ``group``.
+    degrees, or ``x`` and ``y`` in meters, or neither; optional ``id`` (by default the path), ``label`` and ``group``.
 
     Args:
         path: a CSV or Parquet file.
-        name: of the modality; the file's name unless given.
+        name: name of the modality; by default that of the file.
 
     Raises:
         CmkdError: a column is missing, or a cell cannot be read; the line names it.
     """
     modality = name or path.stem.lower()
     if not modality.isidentifier():
-        raise CmkdError(f"'{modality}' is no name for a modality (letters, digits, underscores): give --names")
+        raise CmkdError(f"'{modality}' cannot name a modality (letters, digits, underscores): give --names")
     table = _read(path)
     for column in ("path", "time"):
         if column not in table:
@@ -98,11 +97,11 @@ def read_captures(path: Path, name: str | None = None) -> Captures:
 def ground_distance(
     first: NDArray[np.float64], second: NDArray[np.float64], *, geographic: bool
 ) -> NDArray[np.float64]:
-    """Return the distance, m, between places row by row: along the great circle, or in the plane.
+    """Return the distances, m, between places row by row: along the great circle, or in the plane.
 
     Args:
         first: ``(n, 2)`` latitude and longitude, degrees, or x and y, m.
-        second: ``(n, 2)``, likewise.
+        second: ``(n, 2)``, the same.
         geographic: whether they are in degrees.
 
     Source:
@@ -125,7 +124,7 @@ def ground_distance(
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        # text first, so that an id of 007 stays one
+        # as text, so that an id of 007 keeps its zeros
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
     except FileNotFoundError:
         raise CmkdError(f"{path} does not exist: give a list of captures as CSV or Parquet") from None
@@ -151,8 +150,8 @@ def _seconds(path: Path, column: pd.Series[str]) -> tuple[NDArray[np.float64], b
         numbers = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
     wrong = np.flatnonzero(~np.isfinite(numbers.to_numpy(dtype=np.float64)))
     if len(wrong):
-        wanted = "no date of ISO 8601" if dated else "no number of seconds"
-        raise CmkdError(f"{path} row {wrong[0] + 1}: time '{column.iloc[wrong[0]]}' is {wanted}, as the others are")
+        wanted = "a date of ISO 8601" if dated else "a number of seconds"
+        raise CmkdError(f"{path} row {wrong[0] + 1}: time '{column.iloc[wrong[0]]}' is not {wanted}, as the others are")
     return numbers.to_numpy(dtype=np.float64), dated
 
 
@@ -160,16 +159,17 @@ def _place(path: Path, table: pd.DataFrame) -> tuple[NDArray[np.float64] | None,
     for columns, geographic in ((("latitude", "longitude"), True), (("x", "y"), False)):
         found = [column for column in columns if column in table]
         if len(found) == 1:
-            raise CmkdError(f"{path} has a column '{found[0]}' alone: give {' and '.join(columns)}")
+            raise CmkdError(f"{path} has only the column '{found[0]}': give {' and '.join(columns)}")
         if found:
-            cells = [pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64) for column in columns]
-            place = np.column_stack(cells)
+            place = np.column_stack([pd.to_numeric(table[name], errors="coerce") for name in columns]).astype(
+                np.float64
+            )
             bad = ~np.isfinite(place).all(axis=1)
             if geographic:
                 bad |= (np.abs(place) > (90, 360)).any(axis=1)
             if bad.any():
                 row = int(np.flatnonzero(bad)[0])
-                says = ", ".join(f"{column} '{table[column].iloc[row]}'" for column in columns)
-                raise CmkdError(f"{path} row {row + 1}: {says} is no place: correct it or take the row out")
+                cells = ", ".join(f"{column} '{table[column].iloc[row]}'" for column in columns)
+                raise CmkdError(f"{path} row {row + 1}: {cells} is not a place: correct it or remove the row")
             return place, geographic
     return None, False

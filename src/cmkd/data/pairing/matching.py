@@ -1,4 +1,4 @@
-"""Pairing captures by time and place: one to one, within tolerances, with nothing lost in silence."""
+"""One-to-one pairing of captures by time and place, within tolerances."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from cmkd.data.pairing.captures import Captures, ground_distance
 from cmkd.errors import CmkdError
 
 SEARCH = 3600.0
-"""Seconds to either side within which a clock's offset is looked for."""
+"""Largest offset of a clock that is searched, s."""
 MOST_CANDIDATES = 10_000_000
-"""Candidate pairs beyond which the tolerances are taken for a mistake."""
+"""Number of candidate pairs above which the tolerances are refused."""
 
 
 class Gate(NamedTuple):
-    """What still counts as the same instant and place.
+    """Tolerances in time and place.
 
     Args:
         seconds: largest difference in time.
-        meters: largest distance over the ground; None to pair by time alone.
+        meters: largest distance over ground; None to pair by time alone.
     """
 
     seconds: float
@@ -36,10 +36,10 @@ class Matching:
 
     Args:
         rows: ``(pairs, 2)`` positions in the first and the second list.
-        late: ``(pairs,)`` seconds by which the second is later, after the offset was taken off.
-        meters: ``(pairs,)`` distance over the ground.
-        offset: seconds taken off the second list's times.
-        contested: captures of the first list that had more than one candidate.
+        late: ``(pairs,)`` seconds by which the second is later, after subtracting the offset.
+        meters: ``(pairs,)`` distance over ground.
+        offset: seconds subtracted from the second list's times.
+        contested: number of captures of the first list with more than one candidate.
     """
 
     rows: NDArray[np.int64]
@@ -50,25 +50,25 @@ class Matching:
 
 
 def match(first: Captures, second: Captures, gate: Gate, *, offset: float = 0.0) -> Matching:
-    """Pair two lists one to one: the assignment whose sum of squared misfits is least.
+    """Pair two lists one to one by the assignment with the least sum of misfits.
 
-    A pair's misfit is half the sum of its squared time and distance, each as a part of its tolerance; it is 1 at
-    most, which is also what leaving a capture alone costs. So no capture is paired beyond a tolerance, and as many as
-    can be are paired. The whole of it is solved at once, since a choice of the nearest first can take the partner that
-    another capture needs: of 300 simulated captures 10 s apart with 2.5 s of jitter on both clocks, a tolerance of 9 s
-    and none lost, 4 % of the pairs were wrong instead of 10 %. Where captures are missing and the tolerance is wider
-    than their interval, the order turns (jitter 0.7 s, a fifth missing, 15 s: 13 % instead of 7 %), so choose it below
+    A pair's misfit is half the sum of its squared time and distance, each divided by its tolerance. It is at most 1,
+    which is also the cost of an unpaired capture, so no pair exceeds a tolerance, and as many captures as possible are
+    paired. All pairs are assigned at once, since a greedy choice of the nearest can take the partner that another
+    capture needs: of 300 simulated captures 10 s apart with 2.5 s of jitter on both clocks, a tolerance of 9 s and none
+    lost, 4 % of the pairs were wrong instead of 10 %. If captures are missing and the tolerance is wider than their
+    interval, greedy is better (jitter 0.7 s, a fifth missing, 15 s: 7 % instead of 13 %), so choose a tolerance below
     half the interval; at 5 s both had 0.1 %. Candidates come from a tree over time and place, and the assignment is
-    sparse: memory and time grow with the candidates, not with the product of the lists.
+    sparse: memory and time grow with the number of candidates, not with the product of the lists.
 
     Args:
         first: one list.
-        second: another, whose times are in the same units and whose places are of the same kind.
+        second: another, with times and places in the same units.
         gate: tolerances.
         offset: seconds by which the second list's clock is ahead.
 
     Raises:
-        CmkdError: the lists cannot be compared, a tolerance is not positive, or it lets nearly everything through.
+        CmkdError: the lists cannot be compared, a tolerance is not positive, or it admits too many candidates.
 
     Example:
         >>> import tempfile
@@ -91,11 +91,11 @@ def match(first: Captures, second: Captures, gate: Gate, *, offset: float = 0.0)
 
 
 def estimate_offset(first: Captures, second: Captures, gate: Gate, *, search: float = SEARCH) -> tuple[float, int]:
-    """Return by how many seconds the second list's clock is ahead, and how many captures say so.
+    """Return the seconds by which the second list's clock is ahead, and the number of captures that agree.
 
-    The differences in time of all captures near enough in place are counted in steps of the tolerance; the fullest
-    two steps are where most captures agree, and the median there is the offset. Where places say nothing and captures
-    come at even intervals, every multiple of the interval looks alike: the one nearest zero of equals is returned.
+    The differences in time of all captures within the tolerance in place are counted in steps of the tolerance in time.
+    The offset is the median of the two adjacent steps with the most captures. If places do not help and captures come
+    at even intervals, every multiple of the interval fits equally, and the one nearest zero is returned.
 
     Args:
         first: one list.
@@ -104,7 +104,7 @@ def estimate_offset(first: Captures, second: Captures, gate: Gate, *, search: fl
         search: largest offset, s.
 
     Raises:
-        CmkdError: as `match`; also where no capture is near another within the search.
+        CmkdError: as `match`; also if no captures are within the search of each other.
     """
     _check(first, second, gate)
     rows, late, _ = _candidates(first, second, Gate(search, gate.meters), 0.0)
@@ -117,7 +117,7 @@ def estimate_offset(first: Captures, second: Captures, gate: Gate, *, search: fl
     fullest = np.flatnonzero(sums == sums.max())
     center = centers[fullest[np.abs(centers[fullest]).argmin()]]
     offset = float(center)
-    for _ in range(2):  # the second time around the median, so that the steps' places do not matter
+    for _ in range(2):  # the second time around the median, so that the edges of the steps do not matter
         near = np.abs(late - offset) <= gate.seconds
         offset = float(np.median(late[near]))
     return offset, len(np.unique(rows[np.abs(late - offset) <= gate.seconds, 0]))
@@ -126,10 +126,10 @@ def estimate_offset(first: Captures, second: Captures, gate: Gate, *, search: fl
 def nearest(
     first: Captures, second: Captures, rows: Sequence[int], gate: Gate, offset: float
 ) -> list[tuple[int, float, float]]:
-    """Return for captures of the first list the nearest of the second, by the larger part of a tolerance.
+    """Return the nearest capture of the second list for captures of the first, in units of the tolerances.
 
     Returns:
-        Position in the second list, seconds it is later, and distance in meters, of each.
+        Per capture, position in the second list, seconds it is later, and distance in meters.
     """
     from scipy.spatial import KDTree
 
@@ -149,7 +149,7 @@ def _check(first: Captures, second: Captures, gate: Gate) -> None:
         raise CmkdError(f"tolerances must be positive, got {gate.seconds} s and {gate.meters} m")
     if first.dated != second.dated:
         which = [c.source for c in (first, second) if not c.dated]
-        raise CmkdError(f"one list has dates and {which[0]} has seconds: give both in one way")
+        raise CmkdError(f"one list has dates and {which[0]} has seconds: use one of them in both")
     if gate.meters is None:
         return
     for captures in (first, second):
@@ -157,12 +157,12 @@ def _check(first: Captures, second: Captures, gate: Gate) -> None:
             raise CmkdError(f"{captures.source} has no latitude and longitude, or x and y: leave --meters out")
     if first.geographic != second.geographic:
         raise CmkdError(
-            f"{first.source} and {second.source} give places in different ways: use degrees or meters in both"
+            f"{first.source} and {second.source} give places in different units: use degrees or meters in both"
         )
 
 
 def _scaled(captures: Captures, gate: Gate, offset: float) -> NDArray[np.float64]:
-    """Return ``(captures, 1 or 4)`` coordinates in tolerances."""
+    """Return ``(captures, 1 or 4)`` coordinates in units of the tolerances."""
     time = ((captures.seconds - offset) / gate.seconds)[:, None]
     return time if gate.meters is None else np.column_stack([time, captures.points() / gate.meters])
 
@@ -170,13 +170,13 @@ def _scaled(captures: Captures, gate: Gate, offset: float) -> NDArray[np.float64
 def _candidates(
     first: Captures, second: Captures, gate: Gate, offset: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return all pairs within the gate, the seconds the second is later, and the meters between."""
+    """Return all pairs within the tolerances, the seconds by which the second is later, and the meters between."""
     from scipy.spatial import KDTree
 
     trees = [KDTree(_scaled(captures, gate, at)) for captures, at in ((first, 0.0), (second, offset))]
     slack = 1 + 1e-9
     if (count := trees[0].count_neighbors(trees[1], slack, p=np.inf)) > MOST_CANDIDATES:
-        raise CmkdError(f"{count} pairs are within the tolerances: make --seconds or --meters smaller")
+        raise CmkdError(f"{count} pairs are within the tolerances: use smaller --seconds or --meters")
     found = trees[0].sparse_distance_matrix(trees[1], slack, p=np.inf, output_type="ndarray")
     rows = np.column_stack([found["i"], found["j"]]).astype(np.int64)
     rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
@@ -203,14 +203,14 @@ def _misfit(late: NDArray[np.float64], meters: NDArray[np.float64], gate: Gate) 
 
 
 def _assign(rows: NDArray[np.int64], misfit: NDArray[np.float64], sizes: tuple[int, int]) -> NDArray[np.int64]:
-    """Return which candidates make the assignment of least cost, where a capture left alone costs 1."""
+    """Return the candidates of the assignment of least cost, where an unpaired capture costs 1."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
     if not len(rows):
         return np.zeros(0, np.int64)
     count, others = sizes
-    # each capture of the first list may be left alone with a partner of its own; 1 on all, as a zero would be no edge
+    # each capture of the first list may get a dummy partner; 1 is added to all costs, since a zero would be no edge
     alone = np.arange(count)
     start, end = np.concatenate([rows[:, 0], alone]), np.concatenate([rows[:, 1], others + alone])
     cost = np.concatenate([misfit, np.full(count, 1 + 1e-9)]) + 1
