@@ -14,7 +14,7 @@ def cross_correlation(x: Tensor, y: Tensor, *, eps: float = 1e-5) -> Tensor:
     Args:
         x: ``(n, dim)``, float32 or wider; standardized per channel here, with biased variance.
         y: ``(n, other dim)``.
-        eps: added to the variances; a constant channel has correlation 0 with all.
+        eps: added to the variances; a constant channel has correlation 0 with all others.
 
     Example:
         >>> import torch

@@ -1,7 +1,7 @@
 """Statistics of the global batch: a gather with gradient, and batch-norm over all processes on any device.
 
-Both do nothing in a single process, so methods call them without asking. The numbers agree with one process that holds
-the whole batch; the order of the gathered samples is by rank.
+Both do nothing in a single process, so methods can always call them. The numbers agree with those of one process that
+holds the whole batch; gathered samples are ordered by rank.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Return this process's number among `world_size`."""
+    """Return the number of this process, below `world_size`."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
@@ -49,11 +49,11 @@ class _Gather(torch.autograd.Function):
 def gather(local: Tensor) -> Tensor:
     """Concatenate the tensors of all processes along dimension 0, with gradient.
 
-    Every process that computes the same loss from the gathered tensor and averages its gradients over processes (as
-    DDP does) gets the gradient of that loss in one process. The processes may hold different numbers of rows, or none.
+    If every process computes the same loss from the gathered tensor and gradients are averaged over processes (as DDP
+    does), the result is the gradient of that loss in one process. Processes may hold different numbers of rows or none.
 
     Args:
-        local: ``(rows, ...)``, the same dtype and trailing shape in every process.
+        local: ``(rows, ...)``, with the same dtype and trailing shape in every process.
 
     Returns:
         ``(rows of all processes, ...)`` in the order of ranks; `local` itself in a single process.
@@ -78,9 +78,9 @@ class _Sum(torch.autograd.Function):
 
 
 class GlobalBatchNorm(_BatchNorm):
-    """Batch-norm over the global batch, also on the CPU (torch's ``SyncBatchNorm`` is for GPUs alone).
+    """Batch-norm over the global batch, also on the CPU (torch's ``SyncBatchNorm`` is only for GPUs).
 
-    In one process, and in eval mode, it is torch's batch-norm.
+    In one process, and in eval mode, it equals torch's batch-norm.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -95,7 +95,7 @@ class GlobalBatchNorm(_BatchNorm):
         values = input.float()
         axes = [0, *range(2, values.dim())]
         count = values.new_tensor([values.numel() / values.shape[1]])
-        # two passes, mean first: the one-pass form loses all digits where the mean is large
+        # two passes, mean first: the one-pass form loses all digits if the mean is large
         totals = _Sum.apply(torch.cat([values.sum(axes), count]))  # type: ignore[no-untyped-call]
         mean = totals[:-1] / totals[-1]
         shape = [1, -1] + [1] * (values.dim() - 2)
@@ -116,7 +116,7 @@ class GlobalBatchNorm(_BatchNorm):
 
 
 def synchronize_batch_norm(module: nn.Module) -> nn.Module:
-    """Return `module` with each batch-norm replaced by one over the global batch; parameters and buffers are kept."""
+    """Return `module` with each batch-norm replaced by `GlobalBatchNorm`, which keeps its parameters and buffers."""
     if isinstance(module, _BatchNorm) and not isinstance(module, GlobalBatchNorm):
         made = GlobalBatchNorm(
             module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats

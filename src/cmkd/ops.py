@@ -1,4 +1,4 @@
-"""Tensor mathematics that more than one method or metric needs. Statistics are of float32 or wider."""
+"""Tensor mathematics that several methods or metrics need, in float32 or wider."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Arguments = ParamSpec("Arguments")
 
 
 def in_float32(loss: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
-    """Decorate a loss with matrix products so that autocast does not compute them in half precision.
+    """Decorate a loss with matrix products, so that autocast does not compute them in half precision.
 
-    Autocast casts the operands of a product however wide they are; `at_least_float32` alone does not prevent it.
+    Autocast also casts wide operands of a product; `at_least_float32` alone does not prevent that.
     """
 
     @wraps(loss)
@@ -32,7 +32,7 @@ def in_float32(loss: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]
 
 
 def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return the tensors in float32, or as they are if they are wider: losses are not computed in half precision."""
+    """Return the tensors in float32, or unchanged if wider, so that losses are not computed in half precision."""
     return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
 
 
@@ -78,7 +78,7 @@ def standardize(x: Tensor, *, dim: int = 0, eps: float = 1e-5) -> Tensor:
 
     Args:
         x: any shape.
-        dim: the dimension the statistics run over.
+        dim: dimension over which the statistics are taken.
         eps: added to the variance.
     """
     centered = x - x.mean(dim=dim, keepdim=True)
@@ -116,11 +116,11 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def resize_like(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring maps ``(batch, channels, height, width)`` to the spatial `size` by adaptive average pooling."""
+    """Resize maps ``(batch, channels, height, width)`` to the spatial `size` by adaptive average pooling."""
     return x if tuple(x.shape[2:]) == tuple(size) else F.adaptive_avg_pool2d(x, (int(size[0]), int(size[1])))
 
 
 def match_resolution(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Bring two maps to the smaller height and the smaller width of the two by adaptive average pooling."""
+    """Resize two maps to the smaller height and the smaller width of both by adaptive average pooling."""
     size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
     return resize_like(student, size), resize_like(teacher, size)

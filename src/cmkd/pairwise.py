@@ -13,7 +13,7 @@ from cmkd.errors import CmkdError
 from cmkd.ops import at_least_float32, in_float32, squared_distances
 
 _RESCALE_ABOVE = 30.0
-"""Sums are kept relative to a shift; e^30 above it leaves float32 (e^88) room for the sum over 10^12 pairs."""
+"""Sums are relative to a shift; at e^30 above it, float32 (up to e^88) still holds the sum over 10^12 pairs."""
 
 
 def unit_rows(x: Tensor, *, eps: float = 1e-12) -> Tensor:
@@ -37,17 +37,17 @@ def log_mean_gaussian(points: Tensor, *, t: float = 2.0, block_size: int | None 
     """Logarithm of the mean Gaussian potential over all pairs: ``log mean_{i<j} exp(-t |x_i - x_j|²)``.
 
     Exact. The pairs are visited in blocks of ``block_size x block_size``, each unordered pair once, and the gradient is
-    formed in the same visit, so that memory is O(n dim) and no exponential is computed twice. The sum is shifted as in
-    log-sum-exp: far-away points do not underflow to ``log 0``. It can be differentiated once.
+    computed during the same visit, so that memory is O(n dim) and no exponential is computed twice. The sum is shifted
+    as in log-sum-exp, so that distant points do not underflow to ``log 0``. It can be differentiated once.
 
     Args:
         points: ``(n, dim)``; half precision is widened to float32, also under autocast.
-        t: width of the Gaussian, above 0, per squared distance.
-        block_size: points on a side of a block; by default 256 on a CPU, where a block then stays in the cache, and
-            4096 elsewhere.
+        t: inverse width of the Gaussian, above 0, per squared distance.
+        block_size: points per side of a block; by default 256 on a CPU, where a block then fits the cache, and 4096
+            elsewhere.
 
     Returns:
-        Scalar; 0 with a zero gradient for fewer than two points, which have no pair. NaN in gives NaN out.
+        Scalar; 0 with a zero gradient for fewer than two points, which have no pair. NaN propagates.
 
     Raises:
         CmkdError: if `points` is not a matrix, or `t` or `block_size` is not positive.
@@ -61,30 +61,29 @@ def log_mean_gaussian(points: Tensor, *, t: float = 2.0, block_size: int | None 
     (points,) = at_least_float32(points)
     if points.shape[0] < 2:
         return 0.0 * points.sum()
-    result: Tensor = _LogMeanGaussian.apply(points, float(t), size)  # type: ignore[no-untyped-call]
-    return result
+    return _differentiable(points, *_value_and_gradient(points.detach(), t, size, with_gradient=points.requires_grad))
 
 
 @in_float32
 def gaussian_discrepancy(points: Tensor, reference: Tensor, *, t: float = 2.0, block_size: int | None = None) -> Tensor:
     """Relative squared difference of Gaussian potentials, pair by pair.
 
-    ``sum_{i<j} (k(x_i, x_j) - k(y_i, y_j))² / sum_{i<j} k(y_i, y_j)²``, ``k(a, b) = exp(-t |a - b|²)``: 0 where each
-    pair of points is as near as its pair of the reference, 1 where points are as good as infinitely far apart. Exact,
-    in blocks as `log_mean_gaussian`: memory is O(n (dim + reference dim)). It can be differentiated once.
+    ``sum_{i<j} (k(x_i, x_j) - k(y_i, y_j))² / sum_{i<j} k(y_i, y_j)²``, ``k(a, b) = exp(-t |a - b|²)``: 0 if each pair
+    of points is as close as its pair in the reference, 1 in the limit of points infinitely far apart. Exact, in blocks
+    like `log_mean_gaussian`: memory is O(n (dim + reference dim)). It can be differentiated once.
 
     Args:
         points: ``(n, dim)``; half precision is widened to float32, also under autocast.
-        reference: ``(n, reference dim)``, y; no gradient flows to it.
-        t: width of the Gaussian, above 0, per squared distance.
-        block_size: points on a side of a block, see `log_mean_gaussian`.
+        reference: ``(n, reference dim)``, y; it gets no gradient.
+        t: inverse width of the Gaussian, above 0, per squared distance.
+        block_size: points per side of a block, see `log_mean_gaussian`.
 
     Returns:
-        Scalar; 0 with a zero gradient for fewer than two points. NaN in gives NaN out. If the reference is so spread
-        that its potentials underflow, the sum below the fraction is taken as 1e-12 a pair.
+        Scalar; 0 with a zero gradient for fewer than two points. NaN propagates. The denominator is at least 1e-12 per
+        pair, for a reference so spread that its potentials underflow.
 
     Raises:
-        CmkdError: if one is no matrix, their lengths differ, or `t` or `block_size` is not positive.
+        CmkdError: if one is not a matrix, the lengths differ, or `t` or `block_size` is not positive.
 
     Example:
         >>> x = torch.tensor([[0.0], [1.0], [2.0]])
@@ -98,8 +97,8 @@ def gaussian_discrepancy(points: Tensor, reference: Tensor, *, t: float = 2.0, b
     points, reference = at_least_float32(points, reference)
     if points.shape[0] < 2:
         return 0.0 * points.sum()
-    result: Tensor = _GaussianDiscrepancy.apply(points, reference.detach(), float(t), size)  # type: ignore[no-untyped-call]
-    return result
+    points_only, reference = points.detach(), reference.detach()
+    return _differentiable(points, *_discrepancy(points_only, reference, t, size, with_gradient=points.requires_grad))
 
 
 def _block_size(points: Tensor, t: float, block_size: int | None) -> int:
@@ -119,9 +118,9 @@ def nearest_neighbors(
     Args:
         queries: ``(n, dim)``.
         points: ``(m, dim)``.
-        count: how many, at most m (m - 1 with `skip_self`).
-        skip_self: whether query i is point i, which is then not its own neighbor.
-        block_size: queries at a time; memory is O(block_size m).
+        count: neighbors per query, at most m (m - 1 with `skip_self`).
+        skip_self: whether query i is point i, which is then excluded from its own neighbors.
+        block_size: queries per block; memory is O(block_size m).
 
     Returns:
         Squared distances ``(n, count)``, ascending, and int64 positions ``(n, count)``. A NaN query has NaN distances.
@@ -150,12 +149,11 @@ def nearest_neighbors(
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 
-class _LogMeanGaussian(torch.autograd.Function):
+class _KnownGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, points: Tensor, t: float, block_size: int) -> Tensor:  # noqa: ANN401  # autograd's context
-        value, gradient = _value_and_gradient(points, t, block_size, with_gradient=ctx.needs_input_grad[0])
+    def forward(ctx: Any, points: Tensor, value: Tensor, gradient: Tensor) -> Tensor:  # noqa: ANN401  # untyped context
         ctx.save_for_backward(gradient)
-        return value
+        return value.clone()
 
     @staticmethod
     @once_differentiable
@@ -164,22 +162,16 @@ class _LogMeanGaussian(torch.autograd.Function):
         return outer[0] * gradient, None, None
 
 
-class _GaussianDiscrepancy(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, points: Tensor, reference: Tensor, t: float, block_size: int) -> Tensor:  # noqa: ANN401
-        value, gradient = _discrepancy(points, reference, t, block_size, with_gradient=ctx.needs_input_grad[0])
-        ctx.save_for_backward(gradient)
+def _differentiable(points: Tensor, value: Tensor, gradient: Tensor | None) -> Tensor:
+    """Return `value`, with `gradient` as its gradient with respect to `points`."""
+    if gradient is None:
         return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
-        (gradient,) = ctx.saved_tensors
-        return outer[0] * gradient, None, None, None
+    result: Tensor = _KnownGradient.apply(points, value, gradient)  # type: ignore[no-untyped-call]
+    return result
 
 
 def _blocks(n: int, size: int) -> Iterator[tuple[slice, slice]]:
-    """Yield the blocks on and above the diagonal that hold a pair."""
+    """Yield the blocks on and above the diagonal that contain a pair."""
     for row in range(0, n, size):
         rows = slice(row, min(row + size, n))
         if rows.stop - rows.start > 1:
@@ -190,7 +182,7 @@ def _blocks(n: int, size: int) -> Iterator[tuple[slice, slice]]:
 
 def _factors(points: Tensor, t: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return ``left``, ``right`` with ``left_i . right_j = -t |x_i - x_j|²``, one matrix product, and ``(x, 1)``."""
-    # distances do not change, and their expansion into squares loses fewer digits around the mean
+    # centering does not change distances, and their expansion into squares then loses fewer digits
     x = points - points.mean(0)
     squares, one = -t * x.square().sum(1, keepdim=True), x.new_ones(x.shape[0], 1)
     return torch.cat([2.0 * t * x, squares, one], 1), torch.cat([x, one, squares], 1), torch.cat([x, one], 1)

@@ -114,7 +114,7 @@ def test_bad_input_is_refused_in_one_line() -> None:
     x, y = blobs(20, 3, 1.0)
     broken = x.clone()
     broken[4, 0] = math.nan
-    with pytest.raises(CmkdError, match="1 of 20 samples hold NaN"):
+    with pytest.raises(CmkdError, match="1 of 20 samples contain NaN"):
         describe(broken)
     with pytest.raises(CmkdError, match="at least 2 samples"):
         describe(x[:1])

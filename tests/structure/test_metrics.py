@@ -36,7 +36,7 @@ def data() -> dict[str, Tensor]:
 METRICS: dict[str, tuple[Callable[..., Any], tuple[int, ...], tuple[str, ...]]] = {
     "channels": (metrics.ChannelStructure, (DIM,), ("student",)),
     "scatter": (metrics.ClassScatter, (DIM, CLASSES), ("student", "target")),
-    "uniformity": (metrics.Uniformity, (), ("student",)),
+    "uniformity": (metrics.SphereUniformity, (), ("student",)),
     "similarity": (metrics.Similarity, (DIM, DIM), ("student", "teacher")),
     "similarity of two widths": (metrics.Similarity, (DIM, WIDE), ("student", "wide")),
     "predictions": (metrics.PredictionSimilarity, (), ("student_logits", "teacher_logits", "target")),

@@ -1,4 +1,4 @@
-"""Dimensional structure: independent output channels, uniformly spread intermediate features (Si et al. 2023)."""
+"""Dimensional structure: independent output channels and uniform intermediate features (Si et al. 2023)."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def channel_independence(
     off_diagonal_weight: float = 0.005,
     reference: Literal["teacher", "self", "structure"] = "teacher",
 ) -> Tensor:
-    """Channel-wise independence of output features, by correlations over the batch.
+    """Channel-wise independence of output features, measured by correlations over the batch.
 
-    With hats for channels standardized over the batch (biased variance), D channels and B samples:
+    Hats mark channels standardized over the batch (biased variance); there are D channels and B samples.
 
     - ``teacher``: ``C = t̂ᵀ ŝ / B`` towards the identity,
       ``(1/D) Σ_i (1 - C_ii)² + (off_diagonal_weight / D) Σ_{i≠j} C_ij²``: each student channel is tied to its teacher
       channel and kept independent of the teacher's others.
-    - ``self``: ``C = ŝᵀ ŝ / B``, the off-diagonal part alone: no teacher, the control.
-    - ``structure``: ``(off_diagonal_weight / D) Σ_{i≠j} (C^S_ij - C^T_ij)²`` of the two models' own correlations.
+    - ``self``: ``C = ŝᵀ ŝ / B``, only the off-diagonal part: the control without a teacher.
+    - ``structure``: ``(off_diagonal_weight / D) Σ_{i≠j} (C^S_ij - C^T_ij)²`` of each model's own correlations.
 
     Args:
         student_output: ``(batch, dim)``, after any projection.
         teacher_output: ``(batch, dim)``; not read with ``reference="self"``.
         off_diagonal_weight: factor of every off-diagonal part.
-        reference: what the student's correlations are led to.
+        reference: target of the student's correlations, as above.
 
     Returns:
-        Scalar. A constant channel counts as uncorrelated with all, also with its teacher.
+        Scalar. A constant channel counts as uncorrelated with all others and with its teacher channel.
 
     Raises:
         CmkdError: on different shapes or an unknown reference.
@@ -79,13 +79,13 @@ def channel_independence(
 def map_points(
     feature_map: Tensor, *, points: Literal["pooled", "positions"] = "pooled", pool: int | None = 2
 ) -> Tensor:
-    """Turn maps into vectors.
+    """Turn feature maps into vectors.
 
     Args:
         feature_map: ``(batch, channels, height, width)``.
         points: ``pooled``: one vector per sample, the flattened pooled map; ``positions``: one vector of channels per
             position of the pooled map.
-        pool: positions on a side after adaptive average pooling (never more than the map has); None for no pooling.
+        pool: side of the map after adaptive average pooling, at most that of the map itself; None for no pooling.
 
     Returns:
         ``(batch, channels p p)`` or ``(batch p p, channels)``, at least float32.
@@ -113,35 +113,35 @@ def feature_uniformity(
 ) -> Tensor:
     """Uniform distribution of intermediate features on the hypersphere.
 
-    With ``u`` the vectors, centered if asked, scaled to length one: ``L = log mean_{i<j} exp(-t |u_i - u_j|²)``.
+    ``L = log mean_{i<j} exp(-t |u_i - u_j|²)`` of the vectors ``u``, optionally centered and then scaled to length one.
 
     - ``self`` returns the student's L.
-    - ``teacher`` returns ``max(0, L(student) - L(teacher))``: no more uniform than the teacher, on the whole.
-    - ``pairs`` leads each pair to the teacher's: ``sum_{i<j} (k_S - k_T)² / sum_{i<j} k_T²`` of the potentials
-      ``k = exp(-t |u_i - u_j|²)`` whose mean L is the logarithm of. Where it is 0 the student is as uniform as the
-      teacher, and spread the same way.
+    - ``teacher`` returns ``max(0, L(student) - L(teacher))``: as uniform as the teacher overall, but not more.
+    - ``pairs`` compares the potential of each pair, ``k = exp(-t |u_i - u_j|²)``, with the teacher's:
+      ``sum_{i<j} (k_S - k_T)² / sum_{i<j} k_T²``. At 0 the student is as uniform as the teacher and its features are
+      spread in the same way.
 
     Args:
         student_points: ``(n, dim)``.
-        teacher_points: ``(m, teacher dim)``, with ``pairs`` ``(n, teacher dim)`` of the same samples; not read with
-            ``reference="self"``. No gradient flows to it.
-        t: width of the potential.
-        center: whether to subtract the mean vector first: features after a ReLU share one orthant.
+        teacher_points: ``(m, teacher dim)``; for ``pairs`` ``(n, teacher dim)`` of the same samples; not read with
+            ``reference="self"``. It gets no gradient.
+        t: inverse width of the potential.
+        center: whether to subtract the mean vector first, because features after a ReLU share one orthant.
         reference: as above.
-        eps: the length is ``sqrt(|x|² + eps)``. Centring leaves collapsed features as rounding noise; this keeps their
-            gradient below ``1 / sqrt(eps)``.
+        eps: the length is ``sqrt(|x|² + eps)``. Centering reduces collapsed features to rounding noise; eps keeps
+            their gradient below ``1 / sqrt(eps)``.
 
     Returns:
-        Scalar; 0 where there are fewer than two points. Memory is O(n dim).
+        Scalar; 0 for fewer than two points. Memory is O(n dim).
 
     Raises:
-        CmkdError: on an unknown reference, no teacher where it is the reference, or another number of its points where
-            pairs are compared.
+        CmkdError: if the reference is unknown, or is the teacher and there are no teacher points, or, for ``pairs``, if
+            the numbers of points differ.
 
     Source:
         After Si et al. 2023, arXiv 2306.15977, which names uniform distribution of intermediate features; the form is
-        that of Wang, Isola 2020 (arXiv 2005.10242); both ways in which the teacher leads are ours. Pairs that are
-        matched by a kernel are the idea of Peng et al. 2019 (`cc`) and of Tung and Mori 2019 (`sp`).
+        that of Wang, Isola 2020 (arXiv 2005.10242); both ways to use the teacher are ours. Peng et al. 2019 (`cc`) and
+        Tung and Mori 2019 (`sp`) match pairs by a kernel too.
 
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
@@ -158,7 +158,7 @@ def feature_uniformity(
     if reference == "self":
         return log_mean_gaussian(ours, t=t)
     if teacher_points is None:
-        raise CmkdError("the uniformity of the teacher is the reference: give teacher_points, or reference='self'")
+        raise CmkdError("the reference is the teacher: give teacher_points, or choose reference='self'")
     theirs = on_sphere(teacher_points.detach())
     if reference == "pairs":
         return gaussian_discrepancy(ours, theirs, t=t)
@@ -171,37 +171,35 @@ def _check(kind: str, value: str, known: Sequence[str]) -> None:
 
 
 class DimensionalStructure(Method):
-    """Lead the student to the teacher's dimensional structure, beside softened logits.
+    """Guide the student to the teacher's dimensional structure, in addition to KD.
 
-    ``kd_weight KD + independence_weight L_ind + uniformity_weight L_uni``; a term of weight 0 is left out, with what it
-    needs. Independence is of the class probabilities, or of the embeddings (a trained linear map brings the student to
-    the teacher's width where they differ); uniformity is the mean over the chosen maps. The statistics are those of the
-    global batch.
+    ``kd_weight KD + independence_weight L_ind + uniformity_weight L_uni``; a term of weight 0 is left out, with all it
+    needs. The independence is that of the class probabilities, or of the embeddings (where the widths differ, a trained
+    linear map projects the student). The uniformity is the mean over the chosen feature maps. All statistics are those
+    of the global batch.
 
-    Of the forms that were tried on validation pairs (``docs/ablation.md``) the independence of the class probabilities,
-    led by the teacher, adds most to KD. The uniformity adds little beside the two; it is what is left where the teacher
-    knows other classes and has no probabilities to give: there
-    ``ds(kd_weight=0,independence_weight=0,uniformity_weight=3)`` leads the intermediate features alone, which may help
-    much or harm (+22.6 points on digits, -8.0 on Fashion-MNIST), so keep `none` beside it. The best temperature and
-    weights differ from one set and one network to another; the defaults lie in the middle of them.
+    A teacher that was trained on different classes has no probabilities to compare: choose
+    ``ds(kd_weight=0,independence_weight=0,uniformity_weight=3)``, which guides only the intermediate features. Whether
+    that helps depends on the data, so compare it with `none`. The best temperature and weights also differ between data
+    sets and networks.
 
-    Next of kin: on class probabilities the diagonal of the independence is the relation within classes of DIST (Huang
-    et al. 2022, arXiv 2205.10536; `dist`), there as ``1 - r`` and here as ``(1 - r)²``.
+    Related work: on class probabilities, the diagonal of the independence term is the within-class relation of DIST
+    (Huang et al. 2022, arXiv 2205.10536; `dist`), there as ``1 - r`` and here as ``(1 - r)²``.
 
     Args:
-        kd_weight: factor of the softened logits' KL divergence, beside a cross-entropy of weight 1.
-        temperature: of the softened logits, and of the class probabilities whose channels are independent.
+        kd_weight: factor of the KL divergence of the softened logits; the cross-entropy has weight 1.
+        temperature: softens the logits of KD, and the class probabilities whose channels are made independent.
         independence_weight: factor of the channel-wise independence.
         independence_features: the output features: ``probabilities`` of the classes, or the ``embedding``.
         independence_reference: ``teacher``, ``self`` or ``structure``, see `channel_independence`.
-        off_diagonal_weight: inside the independence.
-        uniformity_weight: factor of the uniform distribution.
+        off_diagonal_weight: factor of the off-diagonal part of the independence.
+        uniformity_weight: factor of the uniformity.
         uniformity_reference: ``pairs``, ``teacher`` (hinge) or ``self``, see `feature_uniformity`.
-        t: width of the Gaussian potential of the uniformity.
-        stages: the maps it takes, shallow to deep; negative counts from the deepest.
+        t: inverse width of the Gaussian potential of the uniformity.
+        stages: the feature maps whose uniformity is used, shallow to deep; a negative one counts from the deepest.
         points: ``pooled`` or ``positions``, see `map_points`.
-        pool: positions on a side of a pooled map; None for no pooling.
-        center: whether the uniformity's vectors are centered.
+        pool: side of the pooled map; None for no pooling.
+        center: whether the uniformity subtracts the mean vector first.
     """
 
     name = "ds"
@@ -261,10 +259,10 @@ class DimensionalStructure(Method):
         self.projection = nn.Linear(student.dim, teacher.dim, bias=False) if projected else nn.Identity()
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the terms ``kd``, ``independence`` and ``uniformity``, each where its weight is not 0."""
+        """Return the terms ``kd``, ``independence`` and ``uniformity`` whose weight is not 0."""
         terms: dict[str, Tensor] = {}
         if self.kd_weight:
-            # gathered, as the other terms are, so that processes with unequal shares agree with one process
+            # gathered like the other terms, so that processes with unequal numbers of pairs agree with one process
             ours, theirs = gather(student.logits), gather(teacher.logits)
             terms["kd"] = self.kd_weight * kd(ours, theirs, temperature=self.temperature)
         if self.independence_weight:

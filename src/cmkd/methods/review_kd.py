@@ -117,6 +117,6 @@ class ReviewKD(Method):
         deeper = None
         for fusion, (s, t) in reversed(list(zip(self.fusions, pairs, strict=True))):
             result, deeper = fusion(s, deeper)
-            fused.insert(0, match_resolution(result, t))
+            fused.append(match_resolution(result, t))
         value = review_kd(*zip(*fused, strict=True))
         return {"review_kd": self.weight * self.warmup(self.warmup_epochs) * value}

@@ -1,8 +1,8 @@
-"""What a feature space looks like: dimensional structure, discriminability, and likeness of two models.
+"""Metrics of feature spaces: dimensional structure, discriminability, and similarity of two models.
 
-`describe` and `compare` are the entry points; the functions behind them take features or their `Moments`. The same
-numbers as torchmetrics, fed batch by batch, are in `cmkd.structure.metrics`, which is slow to import and so not here.
-All statistics are in float64.
+`describe` and `compare` are the entry points; the functions behind them take features or their `Moments`.
+`cmkd.structure.metrics` has the same metrics as torchmetrics, updated batch by batch; it is slow to import and so not
+imported here. All statistics are in float64.
 """
 
 from cmkd.structure.channels import Moments as Moments

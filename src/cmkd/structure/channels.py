@@ -1,4 +1,4 @@
-"""Independence of channels: correlation, spectrum, effective rank. All can be streamed from `Moments`."""
+"""Independence of channels: correlation, spectrum and effective rank, all computed from streamed `Moments`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cmkd.ops import off_diagonal
 from cmkd.structure.features import Pooling, as_vectors
 
 _CONSTANT = 1e-12
-"""A channel whose variance is below this part of its mean square is constant up to rounding."""
+"""A channel whose variance is below this fraction of its mean square is constant up to rounding."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over samples, in float64, from which everything in this file follows.
+    """Float64 sums over samples, from which every metric in this file is computed.
 
-    They add up: the moments of two sets of samples are the sums of their moments.
+    They are additive: the moments of two sets of samples are the sums of their moments.
 
     Args:
         count: number of samples, a scalar.
@@ -34,25 +34,37 @@ class Moments:
 
     @classmethod
     def of(cls, features: Tensor, *, pooling: Pooling = "mean") -> Moments:
-        """Sum over `features` ``(n, dim)`` or maps ``(n, channels, height, width)``; one sample is enough."""
+        """Sum `features` ``(n, dim)`` or maps ``(n, channels, height, width)`` over one sample or more."""
         x = as_vectors(features, pooling=pooling, at_least=1)
         return cls(x.new_tensor(float(x.shape[0])), x.sum(0), x.T @ x)
 
     def covariance(self) -> Tensor:
-        """``(dim, dim)``, biased: divided by the number of samples."""
+        """Return the biased covariance ``(dim, dim)``, divided by the number of samples."""
         mean = self.total / self.count
         return self.products / self.count - mean[:, None] * mean[None, :]
 
     def live(self) -> Tensor:
-        """``(dim,)`` bool: the channels that are not constant over the samples."""
+        """Return ``(dim,)`` bool: which channels are not constant over the samples."""
         return self.covariance().diagonal() > _CONSTANT * self.products.diagonal() / self.count
 
     def correlation(self) -> Tensor:
-        """``(dim, dim)``, with the identity's row and column for a constant channel."""
+        """Return the correlation ``(dim, dim)``; a constant channel has the row and column of the identity."""
         covariance, live = self.covariance(), self.live()
         scale = torch.where(live, covariance.diagonal().clamp(min=1e-300).rsqrt(), 0.0)
         correlation = (covariance * scale[:, None] * scale[None, :]).clamp(-1.0, 1.0)
         return correlation.fill_diagonal_(1.0)
+
+
+def channel_structure(moments: Moments) -> dict[str, float]:
+    """Return the metrics of this file by name."""
+    return {
+        "constant_channels": float((~moments.live()).sum()),
+        "correlation_mean_abs": correlation_mean_abs(moments),
+        "correlation_norm": correlation_norm(moments),
+        "effective_rank": effective_rank(moments),
+        "participation_ratio": participation_ratio(moments),
+        "spectral_decay": spectral_decay(moments),
+    }
 
 
 def channel_correlation(features: Tensor, *, pooling: Pooling = "mean") -> Tensor:
@@ -62,7 +74,7 @@ def channel_correlation(features: Tensor, *, pooling: Pooling = "mean") -> Tenso
 
     Args:
         features: ``(n, dim)``, n at least 2, or maps.
-        pooling: of maps, see `cmkd.structure.features.as_vectors`.
+        pooling: how maps become vectors, see `cmkd.structure.features.as_vectors`.
 
     Raises:
         CmkdError: on fewer than two samples, NaN or infinity.
@@ -104,8 +116,8 @@ def spectrum(moments: Moments) -> Tensor:
 def effective_rank(moments: Moments) -> float:
     """RankMe: ``exp(-Σ p_k log p_k)`` with p the singular values of the features over their sum, between 1 and dim.
 
-    The features are not centered, as in the paper: a large common offset lowers it. Invariant to rotation, to one scale
-    for all, and to duplicating the sample. The paper adds 1e-7 to each p; here 0 log 0 is 0.
+    The features are not centered, as in the paper, so a large common offset lowers it. Invariant to rotation, to one
+    scale for all, and to duplicating the sample. The paper adds 1e-7 to each p; here 0 log 0 is 0.
 
     Source:
         Garrido et al. 2023, arXiv 2210.02885, equation 1.
@@ -118,10 +130,10 @@ def effective_rank(moments: Moments) -> float:
         3.0
     """
     squares = torch.linalg.eigvalsh(moments.products).clamp(min=0.0)
-    # the square root turns rounding of 1e-16 into singular values of 1e-8: cut what is below the matrix's precision
+    # the square root turns rounding errors of 1e-16 into singular values of 1e-8: cut below the matrix's precision
     singular = torch.where(squares > squares.max() * len(squares) * 1e-15, squares, 0.0).sqrt()
     if not float(singular.sum()) > 0.0:
-        raise CmkdError("all features are 0: they have no rank")
+        raise CmkdError("all features are 0, so they have no rank; check the model")
     p = singular / singular.sum()
     return math.exp(float(-torch.xlogy(p, p).sum()))
 
@@ -146,18 +158,18 @@ def participation_ratio(moments: Moments) -> float:
 
 
 def spectral_decay(moments: Moments, *, first: int = 1, last: int | None = None) -> float:
-    """Exponent α of ``λ_k ∝ k^-α``, a least-squares line through the log-log spectrum; larger is fewer directions.
+    """Exponent α of ``λ_k ∝ k^-α``, fitted to the log-log spectrum by least squares; larger means fewer directions.
 
     Invariant to rotation, shift, one scale for all, and to duplicating the sample. A spectrum need not follow a power
-    law: look at it before reading the number.
+    law: look at it before you use the number.
 
     Args:
-        moments: of the features.
+        moments: moments of the features.
         first: first rank of the fit, from 1.
         last: last rank; by default all eigenvalues above 1e-10 of the largest.
 
     Returns:
-        The exponent; NaN where fewer than two eigenvalues are left to fit.
+        The exponent; NaN if fewer than two eigenvalues are left to fit.
 
     Source:
         Stringer et al. 2019, Nature 571; for representations Agrawal et al. 2022 (α-ReQ, NeurIPS).

@@ -1,4 +1,4 @@
-"""One entry point for a feature space, one for a pair of models."""
+"""The two entry points: `describe` for a feature space, `compare` for a pair of models."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import torch
 from torch import Tensor
 
 from cmkd.errors import CmkdError
+from cmkd.ops import check_pair
 from cmkd.structure import channels, discriminability, similarity, sphere
-from cmkd.structure.features import Pooling, as_vectors, check_rows, check_target
+from cmkd.structure.features import Pooling, as_vectors, check_target
 
 DESCRIBED = (
     "correlation_mean_abs", "correlation_norm", "effective_rank", "participation_ratio", "spectral_decay",
     "uniformity", "uniformity_centered", "mean_cosine", "nearest_neighbor_entropy", "tolerance", "fisher_ratio", "nc1",
     "silhouette", "knn_accuracy", "linear_probe_accuracy",
 )  # fmt: skip
-"""The metrics of `describe`, where there is enough to measure them all."""
+"""The metrics of `describe`, if the data suffice for all of them."""
 COMPARED = (
     "linear_cka", "cross_correlation_diagonal", "alignment", "prediction_agreement", "non_target_divergence",
 )  # fmt: skip
-"""The metrics of `compare`: three of features, then two of logits."""
+"""The metrics of `compare`: three for features, then two for logits."""
 
 
 def describe(
@@ -36,14 +37,14 @@ def describe(
 
     Args:
         features: ``(n, dim)``, or maps ``(n, channels, height, width)``.
-        target: ``(n,)`` classes; negative ones are unlabeled and left out of what needs classes.
-        test_features: as `features`, for the two accuracies: fitted on `features`, scored on these. Without them, the
-            accuracies are of 5-fold stratified cross-validation on `features`.
+        target: ``(n,)`` classes; negative ones mark unlabeled samples, which metrics of classes leave out.
+        test_features: like `features`; the two classifiers are fitted on `features` and scored on these. Without them,
+            the accuracies come from 5-fold stratified cross-validation on `features`.
         test_target: ``(m,)``.
-        pooling: of maps: ``mean`` over positions or ``flatten``.
-        t: width of the uniformity's potential.
-        neighbors: of the k-nearest-neighbor accuracy.
-        seed: of the folds and of the silhouette's draw.
+        pooling: how maps become vectors: ``mean`` over positions or ``flatten``.
+        t: inverse width of the potential of the uniformity.
+        neighbors: k of the k-nearest-neighbor accuracy.
+        seed: determines the folds and the samples of the silhouette.
 
     Returns:
         ``samples``, ``dim``, ``constant_channels``; ``correlation_mean_abs``, ``correlation_norm``, ``effective_rank``,
@@ -53,7 +54,7 @@ def describe(
         ``knn_accuracy`` and ``linear_probe_accuracy``. Memory is O(n dim + dim²).
 
     Raises:
-        CmkdError: on fewer than two samples, features that are all 0, NaN or infinity, or shapes that do not fit.
+        CmkdError: on fewer than two samples, features that are all 0, NaN or infinity, or mismatched shapes.
 
     Example:
         >>> x = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
@@ -64,7 +65,7 @@ def describe(
     if (test_features is None) != (test_target is None):
         raise CmkdError("a test set needs both test_features and test_target")
     if test_features is not None and target is None:
-        raise CmkdError("a test set needs the classes of the first set too: give target")
+        raise CmkdError("a test set also needs the classes of the first set: give target")
     x = as_vectors(features, pooling=pooling)
     found = _structure(x, t)
     if target is not None:
@@ -73,7 +74,8 @@ def describe(
         test = None
         if test_features is not None and test_target is not None:
             test = as_vectors(test_features, pooling=pooling, at_least=1), test_target
-            discriminability.check_test_set(x, test[0])
+            if test[0].shape[1] != x.shape[1]:
+                raise CmkdError(f"expected test features of width {x.shape[1]}, got {test[0].shape[1]}")
             kept = test_target >= 0
             test = test[0][kept], test_target[kept]
         found |= _discriminability(x[labeled], target[labeled], test, neighbors, seed)
@@ -81,17 +83,11 @@ def describe(
 
 
 def _structure(x: Tensor, t: float) -> dict[str, float]:
-    moments = channels.Moments.of(x)
     unit = sphere.unit_vectors(x)
     found = {
         "samples": float(x.shape[0]),
         "dim": float(x.shape[1]),
-        "constant_channels": float((~moments.live()).sum()),
-        "correlation_mean_abs": channels.correlation_mean_abs(moments),
-        "correlation_norm": channels.correlation_norm(moments),
-        "effective_rank": channels.effective_rank(moments),
-        "participation_ratio": channels.participation_ratio(moments),
-        "spectral_decay": channels.spectral_decay(moments),
+        **channels.channel_structure(channels.Moments.of(x)),
         "uniformity": sphere.uniformity(unit, t=t),
         "uniformity_centered": sphere.uniformity(sphere.unit_vectors(x, center=True), t=t),
         "mean_cosine": sphere.mean_cosine(unit),
@@ -133,7 +129,7 @@ def compare(
     target: Tensor | None = None,
     pooling: Pooling = "mean",
 ) -> dict[str, float]:
-    """Measure how alike two models' features, and their predictions, are on the same samples.
+    """Measure how similar the features and predictions of two models are on the same samples.
 
     Args:
         student: ``(n, dim)`` features, or maps.
@@ -141,11 +137,11 @@ def compare(
         student_logits: ``(n, classes)``.
         teacher_logits: ``(n, classes)``.
         target: ``(n,)`` classes, negative where unlabeled.
-        pooling: of maps: ``mean`` over positions or ``flatten``.
+        pooling: how maps become vectors: ``mean`` over positions or ``flatten``.
 
     Returns:
-        ``linear_cka``; at equal widths ``cross_correlation_diagonal`` and ``alignment``; with both logits
-        ``prediction_agreement``; with labeled samples too, ``non_target_divergence``.
+        ``linear_cka``; at equal widths also ``cross_correlation_diagonal`` and ``alignment``; with both logits
+        ``prediction_agreement``, and with labeled samples also ``non_target_divergence``.
 
     Raises:
         CmkdError: on different numbers of samples, fewer than two, NaN or infinity.
@@ -162,7 +158,7 @@ def compare(
         found["cross_correlation_diagonal"] = similarity.cross_correlation_diagonal(moments)
         found["alignment"] = sphere.alignment(sphere.unit_vectors(x), sphere.unit_vectors(y))
     if student_logits is not None and teacher_logits is not None:
-        check_rows(x, student_logits)
+        check_pair(x, student_logits)
         found["prediction_agreement"] = similarity.prediction_agreement(student_logits, teacher_logits)
         if target is not None and (target >= 0).any():
             kept = target >= 0

@@ -1,4 +1,4 @@
-"""How well features tell the classes apart."""
+"""Discriminability: how well features separate the classes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from cmkd.errors import CmkdError
-from cmkd.structure.features import check_equal_width, check_target, class_sums
+from cmkd.structure.features import check_target, class_sums
 
-_WORKING_MEMORY = 256  # MiB of distances that scikit-learn holds at a time; its default is 1 GiB
+_WORKING_MEMORY = 256  # MiB of distances that scikit-learn holds at once; its default is 1 GiB
 
 
 def nearest_neighbor_classifier(neighbors: int = 5) -> KNeighborsClassifier:
-    """Return a classifier by the vote of the Euclidean nearest neighbors."""
+    """Return a Euclidean nearest-neighbor classifier."""
     return KNeighborsClassifier(neighbors)
 
 
 def linear_probe(regularization: float = 1.0) -> Pipeline:
-    """Return logistic regression on channels standardized by the train set, of inverse penalty `regularization`."""
+    """Return logistic regression on standardized channels, with `regularization` as its inverse penalty (C)."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=regularization, max_iter=2000))
 
 
@@ -39,7 +39,7 @@ def held_out_accuracy(
 
     Args:
         classifier: such as `linear_probe` or `nearest_neighbor_classifier`.
-        features: ``(n, dim)`` to fit.
+        features: ``(n, dim)``, for fitting.
         target: ``(n,)`` classes.
         test_features: ``(m, dim)``.
         test_target: ``(m,)``.
@@ -59,10 +59,10 @@ def held_out_accuracy(
 def cross_validated_accuracy(
     classifier: KNeighborsClassifier | Pipeline, features: Tensor, target: Tensor, *, folds: int = 5, seed: int = 0
 ) -> float:
-    """Return the mean accuracy of stratified cross-validation, for when there is one set of features alone.
+    """Return the mean accuracy of stratified cross-validation, for use without a test set.
 
-    Samples are dealt to the folds one by one: where several samples come of one scene or person, give a test set to
-    `held_out_accuracy` instead.
+    Samples are assigned to folds individually: if several samples come from one scene or person, use
+    `held_out_accuracy` with a test set instead.
 
     Raises:
         CmkdError: if a class has fewer samples than there are folds.
@@ -80,16 +80,16 @@ def cross_validated_accuracy(
 def silhouette(features: Tensor, target: Tensor, *, sample: int = 5000, seed: int = 0) -> float:
     """Return the mean silhouette of the classes, Euclidean, between -1 and 1.
 
-    Invariant to rotation, shift and one scale for all; not to duplicating the sample.
+    Invariant to rotation, shift and one scale for all, but not to duplicating the sample.
 
     Args:
         features: ``(n, dim)``.
         target: ``(n,)``, at least two classes.
-        sample: above this number of samples, that many are drawn at random: the cost is quadratic.
-        seed: of the draw.
+        sample: at most this many samples, drawn at random, are used, because the cost is quadratic.
+        seed: determines the draw.
 
     Source:
-        Rousseeuw 1987, by scikit-learn.
+        Rousseeuw 1987, as implemented in scikit-learn.
     """
     check_target(features, target)
     kept = torch.arange(features.shape[0])
@@ -101,10 +101,10 @@ def silhouette(features: Tensor, target: Tensor, *, sample: int = 5000, seed: in
 
 
 def scatter_ratios(products: Tensor, sums: Tensor, counts: Tensor) -> tuple[float, float]:
-    """Return Fisher's ratio and NC1 from sums over samples, float64.
+    """Return Fisher's ratio and NC1 from float64 sums over samples.
 
-    With the within-class covariance S_W and the between-class one S_B (class means weighted by their numbers):
-    Fisher's ratio is ``tr S_B / tr S_W``, higher is better told apart; NC1 is ``tr(S_W S_B⁺) / classes``, lower is more
+    S_W is the within-class covariance and S_B the between-class one (class means weighted by class size). Fisher's
+    ratio is ``tr S_B / tr S_W``, higher means better separated; NC1 is ``tr(S_W S_B⁺) / classes``, lower means more
     collapsed. Both are invariant to rotation, shift, one scale for all, and to duplicating the sample.
 
     Args:
@@ -113,13 +113,13 @@ def scatter_ratios(products: Tensor, sums: Tensor, counts: Tensor) -> tuple[floa
         counts: ``(classes,)``; a class without samples is left out.
 
     Returns:
-        The ratio (inf where classes do not vary within) and NC1.
+        The ratio (inf if no class varies within itself) and NC1.
 
     Raises:
         CmkdError: with fewer than two classes.
 
     Source:
-        Fisher 1936; Papyan, Han, Donoho 2020, arXiv 2008.08186 (NC1; there with balanced classes).
+        Fisher 1936; Papyan, Han, Donoho 2020, arXiv 2008.08186 (NC1, for balanced classes).
     """
     sums, counts = sums[counts > 0], counts[counts > 0]
     if len(counts) < 2:
@@ -129,9 +129,9 @@ def scatter_ratios(products: Tensor, sums: Tensor, counts: Tensor) -> tuple[floa
     between = (offsets * counts[:, None]).T @ offsets / n
     within = (products - (means * counts[:, None]).T @ means) / n
     inside = within.diagonal().sum().clamp(min=0.0)
-    # S_B has rank classes - 1 at most: what is below its precision must not be inverted
+    # S_B has rank classes - 1 at most: eigenvalues below its precision must not be inverted
     collapse = (within @ torch.linalg.pinv(between, hermitian=True, rtol=1e-10)).diagonal().sum()
-    # the difference of two sums leaves rounding where all samples of a class coincide
+    # the difference of two sums leaves rounding errors if all samples of a class coincide
     negligible = inside <= 1e-14 * products.diagonal().sum() / n
     ratio = torch.inf if negligible else float(between.diagonal().sum() / inside)
     return ratio, max(float(collapse) / len(counts), 0.0)
@@ -164,12 +164,3 @@ def fisher_and_collapse(features: Tensor, target: Tensor) -> tuple[float, float]
     check_target(features, target)
     sums, counts = class_sums(features, target, int(target.max()) + 1)
     return scatter_ratios(features.T @ features, sums, counts)
-
-
-def check_test_set(features: Tensor, test_features: Tensor) -> None:
-    """Check that train and test features have one width.
-
-    Raises:
-        CmkdError: with the shapes seen.
-    """
-    check_equal_width(features[:1], test_features[:1])

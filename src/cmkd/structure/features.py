@@ -1,4 +1,4 @@
-"""What the metrics read: one finite vector per sample, in float64."""
+"""Inputs of the metrics: one finite float64 vector per sample."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Pooling = Literal["mean", "flatten"]
 
 
 def as_vectors(features: Tensor, *, pooling: Pooling = "mean", at_least: int = 2) -> Tensor:
-    """Return one float64 vector per sample, cut from the graph.
+    """Return one float64 vector per sample, detached from the graph.
 
     Args:
         features: ``(n, dim)``, or maps ``(n, channels, height, width)``.
-        pooling: of maps: ``mean`` over positions, one number per channel, or ``flatten``, every position of every
-            channel a dimension of its own.
-        at_least: the smallest n that makes sense.
+        pooling: how maps become vectors: ``mean`` over positions gives one number per channel, ``flatten`` one number
+            per channel and position.
+        at_least: smallest n that is accepted.
 
     Raises:
         CmkdError: on another shape, fewer samples, NaN or infinity.
@@ -40,7 +40,7 @@ def as_vectors(features: Tensor, *, pooling: Pooling = "mean", at_least: int = 2
         raise CmkdError(f"expected at least {at_least} samples of one dimension or more, got {tuple(x.shape)}")
     if not x.isfinite().all():
         bad = int((~x.isfinite()).any(1).sum())
-        raise CmkdError(f"{bad} of {x.shape[0]} samples hold NaN or infinity: check the model that made them")
+        raise CmkdError(f"{bad} of {x.shape[0]} samples contain NaN or infinity: check the model that produced them")
     return x
 
 
@@ -57,27 +57,7 @@ def check_target(features: Tensor, target: Tensor) -> None:
         )
 
 
-def check_equal_width(student: Tensor, teacher: Tensor) -> None:
-    """Check that two matrices have one shape.
-
-    Raises:
-        CmkdError: with the shapes seen.
-    """
-    if student.shape != teacher.shape:
-        raise CmkdError(f"expected features of one shape, got {tuple(student.shape)} and {tuple(teacher.shape)}")
-
-
-def check_rows(student: Tensor, teacher: Tensor) -> None:
-    """Check that two tensors speak of the same samples.
-
-    Raises:
-        CmkdError: with the numbers of rows.
-    """
-    if student.shape[0] != teacher.shape[0]:
-        raise CmkdError(f"expected the same samples of both models, got {student.shape[0]} and {teacher.shape[0]}")
-
-
 def class_sums(features: Tensor, target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Return the sum of the vectors of each class ``(classes, dim)`` and their numbers ``(classes,)``."""
+    """Return the sum of the vectors of each class ``(classes, dim)`` and the class sizes ``(classes,)``."""
     sums = features.new_zeros(classes, features.shape[1]).index_add_(0, target, features)
     return sums, torch.bincount(target, minlength=classes).to(features.dtype)

@@ -1,6 +1,6 @@
-"""The structure metrics as torchmetrics: fed batch by batch, right over processes, on any device.
+"""The structure metrics as torchmetrics: updated batch by batch, on any device, synchronized over processes.
 
-Their states are float64 sums over samples wherever the metric allows it, so that memory does not grow with the samples.
+If the metric allows it, the states are float64 sums over samples, so that memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torchmetrics.utilities import dim_zero_cat  # noqa: E402
 
 from cmkd.structure import channels, similarity, sphere  # noqa: E402
 from cmkd.structure.discriminability import scatter_ratios  # noqa: E402
-from cmkd.structure.features import Pooling, as_vectors, check_rows, check_target, class_sums  # noqa: E402
+from cmkd.structure.features import Pooling, as_vectors, check_target, class_sums  # noqa: E402
 
 
 def _zeros(*shape: int) -> Tensor:
@@ -24,17 +24,17 @@ def _zeros(*shape: int) -> Tensor:
 
 
 def _unit(features: Tensor) -> Tensor:
-    # one sample is enough for a batch; `unit_vectors` asks for the two that a whole set needs
+    # a batch may hold one sample; `unit_vectors` asks for the two that a whole set needs
     x = as_vectors(features, at_least=1)
     return sphere.unit_vectors(torch.cat([x, x[:1]]))[:-1]
 
 
 class ChannelStructure(Metric):
-    """Correlation and spectrum of channels: the numbers of `cmkd.structure.channels` by name.
+    """Correlation and spectrum of channels: the metrics of `cmkd.structure.channels` by name.
 
     Args:
         dim: number of channels.
-        pooling: of maps.
+        pooling: how maps become vectors.
 
     Example:
         >>> metric = ChannelStructure(2)
@@ -64,24 +64,16 @@ class ChannelStructure(Metric):
         self.products += seen.products
 
     def moments(self) -> channels.Moments:
-        """Return the sums so far, of this process alone."""
+        """Return the sums of this process so far."""
         return channels.Moments(self.count, self.total, self.products)
 
     def compute(self) -> dict[str, float]:
         """Return the metrics by name."""
-        moments = self.moments()
-        return {
-            "constant_channels": float((~moments.live()).sum()),
-            "correlation_mean_abs": channels.correlation_mean_abs(moments),
-            "correlation_norm": channels.correlation_norm(moments),
-            "effective_rank": channels.effective_rank(moments),
-            "participation_ratio": channels.participation_ratio(moments),
-            "spectral_decay": channels.spectral_decay(moments),
-        }
+        return channels.channel_structure(self.moments())
 
 
 class ClassScatter(Metric):
-    """Fisher's ratio and NC1, and mean cosine and tolerance of the unit vectors; unlabeled samples are left out.
+    """Fisher's ratio, NC1, mean cosine and tolerance; unlabeled samples are left out.
 
     Args:
         dim: number of channels.
@@ -138,14 +130,14 @@ class ClassScatter(Metric):
         }
 
 
-class Uniformity(Metric):
-    """Uniformity of all samples on the hypersphere; keeps the vectors, as it is of all their pairs.
+class SphereUniformity(Metric):
+    """Uniformity of all samples on the hypersphere; keeps all vectors, because every pair counts.
 
     Args:
-        t: width of the potential.
+        t: inverse width of the potential.
 
     Example:
-        >>> metric = Uniformity()
+        >>> metric = SphereUniformity()
         >>> metric.update(torch.tensor([[3.0, 0.0]]))
         >>> metric.update(torch.tensor([[0.0, 2.0]]))
         >>> round(float(metric.compute()), 6)
@@ -170,7 +162,7 @@ class Uniformity(Metric):
 
 
 class Similarity(Metric):
-    """Linear CKA, and at equal widths alignment and the cross-correlation's diagonal, of two models.
+    """Linear CKA of two models and, at equal widths, alignment and the diagonal of the cross-correlation.
 
     Args:
         dim: the student's width.
@@ -204,8 +196,7 @@ class Similarity(Metric):
         self.add_state("distance", _zeros(), dist_reduce_fx="sum")
 
     def update(self, student: Tensor, teacher: Tensor) -> None:
-        """Add features ``(n, dim)`` and ``(n, teacher_dim)``, or maps, of the same samples."""
-        check_rows(student, teacher)
+        """Add both models' features ``(n, dim)`` and ``(n, teacher_dim)``, or maps, of the same samples."""
         seen = similarity.CrossMoments.of(student, teacher)
         self.count += seen.student.count
         self.student_total += seen.student.total
@@ -229,7 +220,7 @@ class Similarity(Metric):
 
 
 class PredictionSimilarity(Metric):
-    """Prediction agreement of all samples and non-target divergence of the labeled ones.
+    """Prediction agreement over all samples and non-target divergence over the labeled ones.
 
     Example:
         >>> metric = PredictionSimilarity()
@@ -251,7 +242,7 @@ class PredictionSimilarity(Metric):
             self.add_state(name, _zeros(), dist_reduce_fx="sum")
 
     def update(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> None:
-        """Add logits ``(n, classes)`` of both models with classes ``(n,)``, negative where unlabeled."""
+        """Add logits ``(n, classes)`` of both models with classes ``(n,)``, negative if unlabeled."""
         agreement = similarity.prediction_agreement(student_logits, teacher_logits)
         self.agreed += agreement * len(target)
         self.count += len(target)

@@ -1,4 +1,4 @@
-"""How features lie on the unit hypersphere: uniformity, alignment, tolerance, cosines, nearest-neighbor entropy."""
+"""Distribution of features on the unit hypersphere: uniformity, alignment, tolerance, cosines and entropy."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from scipy.special import digamma
 from torch import Tensor
 
 from cmkd.errors import CmkdError
+from cmkd.ops import check_pair
 from cmkd.pairwise import log_mean_gaussian, nearest_neighbors, unit_rows
-from cmkd.structure.features import Pooling, as_vectors, check_equal_width, check_target, class_sums
+from cmkd.structure.features import Pooling, as_vectors, check_target, class_sums
 
 
 def unit_vectors(features: Tensor, *, pooling: Pooling = "mean", center: bool = False) -> Tensor:
-    """Return the features scaled to length one in float64; a zero vector stays zero.
+    """Return the features as float64 unit vectors; a zero vector stays zero.
 
     Args:
         features: ``(n, dim)`` or maps.
-        pooling: of maps, see `cmkd.structure.features.as_vectors`.
+        pooling: how maps become vectors, see `cmkd.structure.features.as_vectors`.
         center: whether to subtract the mean vector first.
     """
     x = as_vectors(features, pooling=pooling)
     x = x - x.mean(0) if center else x
-    # scaled first, so that unit_rows' epsilon is small beside features of any size
+    # scaled first, so that the epsilon of unit_rows is small for features of any size
     scale = x.abs().amax(1, keepdim=True)
     return unit_rows(x / torch.where(scale > 0, scale, 1.0), eps=1e-300)
 
@@ -31,11 +32,11 @@ def unit_vectors(features: Tensor, *, pooling: Pooling = "mean", center: bool = 
 def uniformity(unit: Tensor, *, t: float = 2.0) -> float:
     """``log mean_{i<j} exp(-t |u_i - u_j|²)``, between -4t and 0; lower is more uniform.
 
-    Invariant to rotation and to permuting samples; duplicating the sample raises it, by coinciding pairs.
+    Invariant to rotation and to permuting samples; duplicating the sample raises it, because it adds coinciding pairs.
 
     Args:
         unit: ``(n, dim)`` unit vectors.
-        t: width of the potential.
+        t: inverse width of the potential.
 
     Source:
         Wang, Isola 2020, arXiv 2005.10242.
@@ -48,7 +49,7 @@ def uniformity(unit: Tensor, *, t: float = 2.0) -> float:
 
 
 def alignment(student_unit: Tensor, teacher_unit: Tensor, *, power: float = 2.0) -> float:
-    """Mean ``|u - v|^power`` over pairs of unit vectors of one width; 0 where they coincide.
+    """Mean ``|u - v|^power`` over pairs of unit vectors of the same width; 0 if they coincide.
 
     Invariant to a common rotation, to permuting pairs and to duplicating the sample.
 
@@ -59,14 +60,14 @@ def alignment(student_unit: Tensor, teacher_unit: Tensor, *, power: float = 2.0)
         >>> alignment(torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0]]))
         4.0
     """
-    check_equal_width(student_unit, teacher_unit)
+    check_pair(student_unit, teacher_unit, same_shape=True)
     return float((student_unit - teacher_unit).norm(dim=1).pow(power).mean())
 
 
 def mean_cosine(unit: Tensor) -> float:
-    """Mean cosine over pairs ``i < j``, from the sum of the vectors, in O(n dim).
+    """Mean cosine over pairs ``i < j``, computed from the sum of the vectors in O(n dim).
 
-    Invariant to rotation and to permuting samples; not to duplicating the sample, which adds pairs of cosine 1.
+    Invariant to rotation and to permuting samples; but not to duplicating the sample, which adds pairs of cosine 1.
 
     Example:
         >>> mean_cosine(torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]))
@@ -79,10 +80,10 @@ def mean_cosine(unit: Tensor) -> float:
 
 
 def tolerance(unit: Tensor, target: Tensor) -> float:
-    """Mean cosine over pairs ``i < j`` of one class; NaN where no class has two samples.
+    """Mean cosine over pairs ``i < j`` of the same class; NaN if no class has two samples.
 
-    Invariant to rotation and to permuting samples. The paper's value is the mean over all pairs of the cosine times
-    "same class"; here the mean is over same-class pairs, so that it does not fall with the number of classes.
+    Invariant to rotation and to permuting samples. The paper takes the mean over all pairs, in which pairs of different
+    classes count as 0; here only pairs of the same class count, so that it does not fall with the number of classes.
 
     Source:
         Wang, Liu 2021, arXiv 2012.09740.
@@ -98,14 +99,15 @@ def tolerance(unit: Tensor, target: Tensor) -> float:
 
 
 def nearest_neighbor_entropy(unit: Tensor, *, neighbor: int = 1) -> float:
-    """Differential entropy in nats by nearest-neighbor distances (Kozachenko-Leonenko), on the hypersphere.
+    """Differential entropy on the hypersphere, in nats, from nearest-neighbor distances (Kozachenko-Leonenko).
 
     ``ψ(n) - ψ(k) + log V_d + (d / n) Σ_i log ε_i``, ``ε_i`` the distance to the k-th neighbor, ``d = dim - 1``, the
     dimension of the hypersphere, and ``V_d`` the volume of the d-dimensional unit ball. Distances are chords, and the
-    ball around a sample is taken as flat: biased where neighbors are far apart, so compare models at one n and one dim
-    alone. Distances below 1e-12 count as 1e-12: duplicates, whose entropy is -inf, give a very low, finite value.
+    ball around a sample is treated as flat. This is biased if neighbors are far apart, so compare only models with the
+    same n and dim. Distances below 1e-12 count as 1e-12, so duplicates, whose entropy is -inf, give a very low, finite
+    value.
 
-    Invariant to rotation and to permuting samples; not to duplicating the sample.
+    Invariant to rotation and to permuting samples, but not to duplicating the sample.
 
     Args:
         unit: ``(n, dim)`` unit vectors, n above `neighbor`, dim at least 2.
@@ -116,7 +118,7 @@ def nearest_neighbor_entropy(unit: Tensor, *, neighbor: int = 1) -> float:
     """
     n, dim = unit.shape
     if dim < 2:
-        raise CmkdError(f"the hypersphere of {dim} dimension has no neighborhoods: give features of 2 or more")
+        raise CmkdError(f"the entropy needs features of at least 2 dimensions, got {dim}")
     squared, _ = nearest_neighbors(unit, unit, count=neighbor, skip_self=True)
     log_distance = 0.5 * squared[:, -1].clamp(min=1e-24).log()
     d = dim - 1
