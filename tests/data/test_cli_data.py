@@ -38,7 +38,7 @@ def test_prepare_build_append_verify(
 ) -> None:
     command.prepare("digits(severity=0.2)", out=tmp_path / "digits")
     command.verify(tmp_path / "digits")
-    assert "version 1, 1797 pairs, all files as they were written" in capsys.readouterr().out
+    assert "version 1, 1797 pairs, all files unchanged" in capsys.readouterr().out
     command.build(
         make_folder(), out=tmp_path / "pack", size="optical=6x6,radar=6x6", kind="radar=image",
         co_registered="optical+radar", rich="optical",

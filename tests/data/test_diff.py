@@ -36,7 +36,7 @@ def test_the_same_content_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixt
     one, two = write(tmp_path / "one"), write(tmp_path / "two")
     assert diff(one, two).same
     command.main(["diff", str(one.path), str(two.path)])
-    assert "hold the same" in capsys.readouterr().out
+    assert "are equal" in capsys.readouterr().out
 
 
 def test_every_kind_of_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The commands of ``cmkd data`` for one's own captures: pair, check, diff, export and import."""
+"""The commands of ``cmkd data`` for one's own data: pair, check, diff, export and import."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from cmkd.types import Kind
 
 
 def check(place: Path, *, out: Path, co_registered: str = "", kind: str = "") -> None:
-    """Look for ten kinds of fault in a folder with a manifest, or a pack; drop nothing.
+    """Find ten kinds of fault in a folder of pairs or a pack; nothing is dropped.
 
-    Writes faults.json and faults.html, one page with thumbnails, into a folder.
+    Writes faults.json and faults.html, a page with thumbnails.
 
     Args:
-        place: folder with a manifest, or a pack.
+        place: a pack, or a folder with a manifest or folders by class.
         out: folder to write to.
-        co_registered: image modalities that share a pixel grid, as in optical+radar; a pack's card knows unless given.
-        kind: how to read a manifest's arrays, as in radar=points.
+        co_registered: image modalities that share a pixel grid, as in optical+radar; by default those on a pack's card.
+        kind: kind of a modality, as in radar=points.
     """
     from cmkd.data.quality import check as look
     from cmkd.data.quality import open_source
@@ -53,10 +53,10 @@ def check(place: Path, *, out: Path, co_registered: str = "", kind: str = "") ->
 
 
 def diff(before: str, after: str, *, json: bool = False) -> None:
-    """Show what differs between two packs, or two versions of one: PACK, or PACK@1 for its first version.
+    """Show the differences between two packs or versions: PACK is the latest version, PACK@1 the first.
 
     Args:
-        before: the first pack, its latest version unless @N follows.
+        before: the first pack.
         after: the second.
         json: print everything as JSON instead of a table.
     """
@@ -85,7 +85,7 @@ def diff(before: str, after: str, *, json: bool = False) -> None:
     ]
     rows.add_row("statistics", str(len(shifts)), joined(shifts, 3))
     show(rows)
-    print(f"\n{found.before} and {found.after} " + ("hold the same" if found.same else "differ"))
+    print(f"\n{found.before} and {found.after} " + ("are equal" if found.same else "differ"))
 
 
 def pair(
@@ -109,12 +109,12 @@ def pair(
         first: list of the sensor that the others are paired with.
         second: list of another sensor.
         seconds: largest difference in time.
-        out: manifest to write, in a folder that holds all files; what found no partner is listed beside it.
-        meters: largest distance over the ground; by time alone unless given.
-        more: further lists, with commas between.
-        names: of the modalities, in the order of the lists, with commas between; the files' names unless given.
-        offset: seconds by which the clocks of the other lists are ahead of the first, or auto to find it out.
-        keep_unmatched: also write captures without a partner; what they lack is left empty.
+        out: manifest to write, in a folder that holds all files; a record of every capture is written beside it.
+        meters: largest distance over ground; by default pairs by time alone.
+        more: further lists, separated by commas.
+        names: names of the modalities in the order of the lists, separated by commas; by default those of the files.
+        offset: seconds by which the clocks of the other lists are ahead of the first, or auto to estimate it.
+        keep_unmatched: also write captures without a partner, with empty cells for missing modalities.
     """
     files, given = [first, second, *map(Path, split_list(more))], split_list(names)
     if given and len(given) != len(files):
@@ -132,7 +132,7 @@ def pair(
 
 
 def _tell(made: Assembly, lists: Sequence[Captures], gate: Gate) -> None:
-    """Print what became of every list."""
+    """Print the result for every list."""
     first, *others = lists
     rows = table("modality", "captures", "paired", "alone", "contested", "late, median s", "95 % within s", "meters")
     rows.add_row(first.name, str(len(first)), str(made.pairs), str(len(made.unmatched[first.name])), *[""] * 4)
@@ -143,22 +143,22 @@ def _tell(made: Assembly, lists: Sequence[Captures], gate: Gate) -> None:
         far = f"{spread(matching.meters)[0]:.1f}" if gate.meters is not None and len(matching.late) else ""
         rows.add_row(other.name, *map(str, numbers), f"{late:+.3f}", f"{within:.3f}", far)
         if abs(late) > 0.25 * gate.seconds:
-            print(f"note: {other.name} is late by {late:+.3g} s in the median: a clock's offset? Try --offset auto")
+            print(f"note: {other.name} is late by {late:+.3g} s in the median; if its clock is off, try --offset auto")
         if matching.contested > 0.1 * len(first):
-            print(f"note: {matching.contested} captures had several candidates: smaller tolerances would be surer")
+            print(f"note: {matching.contested} captures had several candidates: smaller tolerances are safer")
     show(rows)
     if made.disagreeing:
         print(f"note: the lists give different labels, left empty: {joined(made.disagreeing)}")
-    print(f"{made.pairs} pairs in {made.manifest}; every capture's fate in {made.record}")
+    print(f"{made.pairs} pairs in {made.manifest}; a record of every capture in {made.record}")
 
 
 def export(pack: str, *, out: Path, format: Literal["huggingface"] = "huggingface") -> None:
-    """Write a pack as a data set of the Hugging Face hub: Parquet files and a data card.
+    """Export a pack for the Hugging Face hub: Parquet files and a data card.
 
     Args:
-        pack: folder of the pack, its latest version unless @N follows.
+        pack: folder of the pack; @N after it selects a version.
         out: folder to make; must not exist.
-        format: huggingface is the only one.
+        format: only huggingface.
     """
     from cmkd.data.huggingface import export_pack
 
@@ -170,10 +170,10 @@ def export(pack: str, *, out: Path, format: Literal["huggingface"] = "huggingfac
 
 
 def import_data(folder: Path, *, out: Path) -> None:
-    """Make a pack from a folder with a data set in the layout of the Hugging Face hub.
+    """Make a pack from a data set in the layout of the Hugging Face hub.
 
     Args:
-        folder: with Parquet files, as data export writes them or as they were downloaded.
+        folder: with Parquet files, exported or downloaded.
         out: folder of the pack to make; must not exist.
     """
     from cmkd.data.huggingface import import_folder

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def list_data() -> None:
-    """List the data sets known by name."""
+    """List all data sets known by name."""
     listed = table("name", "rich", "poor", "files needed", "what it is", "license")
     for name, kind in DATASETS.items():
         needed = kind.sources[0].url if kind.sources else "none"
@@ -49,10 +49,10 @@ def list_data() -> None:
 
 
 def info(reference: str) -> None:
-    """Show what a data set holds, preparing it first where that is needed; without its files, where they are.
+    """Show a data set, preparing it if needed; if its files are missing, show where to get them.
 
     Args:
-        reference: a data set's name, as in digits(severity=0.3) or mars:FOLDER, a pack, or a folder with a manifest.
+        reference: a data set's name, as in digits(severity=0.3) or mars:FOLDER, a pack, or a folder of pairs.
     """
     kind = without_files(reference)
     if kind is not None:
@@ -72,8 +72,8 @@ def _show_sources(kind: type[DataSet]) -> None:
         facts.add_row("file", f"{source.name} from {source.url}")
     facts.add_row("unsound", kind.unsound or "nothing noted")
     show(facts)
-    how = "downloaded by `cmkd data prepare`, or read" if all(s.fetchable for s in kind.sources) else "read"
-    print(f"its files are not here: they are {how} from a folder given as {kind.name}:FOLDER")
+    how = "`cmkd data prepare` downloads them, or" if all(s.fetchable for s in kind.sources) else "download them and"
+    print(f"its files are missing: {how} pass their folder as {kind.name}:FOLDER")
 
 
 def card(reference: str) -> None:
@@ -88,12 +88,12 @@ def card(reference: str) -> None:
 
 
 def prepare(name: str, *, source: Path | None = None, out: Path | None = None) -> None:
-    """Make the pack of a data set known by name.
+    """Prepare the pack of a data set known by name.
 
     Args:
         name: the data set, with options as in digits(severity=0.3).
-        source: where its published files are; those whose checksums are known are downloaded unless given.
-        out: folder of the pack to make; the cache unless given.
+        source: folder of its published files; by default files with known checksums are downloaded.
+        out: folder of the pack to make; by default in the cache.
     """
     call, place = parse_reference(name)
     with progress() as told:
@@ -114,18 +114,21 @@ def build(
     poor: str | None = None,
     workers: int = 1,
 ) -> None:
-    """Make a pack from a folder with manifest.csv or manifest.parquet.
+    """Make a pack from a folder with a manifest, or with folders by class.
+
+    Without a manifest.csv or manifest.parquet, a pair is optical/CLASS/NAME.png and radar/CLASS/NAME.tif.
 
     Args:
-        folder: with the manifest: columns id, label, optional split and group, and one of file paths per modality.
+        folder: with a manifest (columns id, label, optional split and group, and file paths per modality) or folders by
+            class.
         out: folder of the pack to make; must not exist.
-        seed: of the splits that the manifest does not give.
+        seed: seed of the splits that are not given.
         allow_unlabeled: keep pairs without a label, for distillation alone.
-        size: one size for modalities whose files differ, as in optical=64x64,radar=32x32.
-        kind: how to read a modality's arrays, as in radar=points: image, vector, series, points or point_series.
+        size: size of modalities whose files differ, as in optical=64x64,radar=32x32.
+        kind: kind of a modality, as in radar=points: image, vector, series, points or point_series.
         co_registered: image modalities that share a pixel grid, as in optical+radar; commas between groups.
-        rich: the teacher's modality unless a run says otherwise.
-        poor: the student's modality unless a run says otherwise.
+        rich: the teacher's modality by default.
+        poor: the student's modality by default.
         workers: threads that read files.
     """
     with progress() as report:
@@ -143,15 +146,15 @@ def build(
             progress=report,
         )
     _show(pack)
-    print(f"\nlook for duplicates, blank, clipped and other faulty pairs: cmkd data check {out} --out DIR")
+    print(f"\nto find duplicates, blank, clipped and other faulty pairs: cmkd data check {out} --out DIR")
 
 
 def append(pack: Path, folder: Path, *, seed: int = 0, allow_unlabeled: bool = False, workers: int = 1) -> None:
-    """Add the pairs of a manifest to a pack, as its next version; older versions stay as they are.
+    """Add pairs to a pack as its next version; older versions do not change.
 
     Args:
         pack: folder of the pack.
-        folder: with the manifest of the new pairs.
+        folder: with the manifest, or the folders by class, of the new pairs.
         seed: recorded with the split.
         allow_unlabeled: keep pairs without a label, for distillation alone.
         workers: threads that read files.
@@ -171,7 +174,7 @@ def verify(pack: Path) -> None:
     """
     opened = Pack.open(pack)
     opened.verify()
-    print(f"{pack}: version {opened.card.version}, {len(opened)} pairs, all files as they were written")
+    print(f"{pack}: version {opened.card.version}, {len(opened)} pairs, all files unchanged")
 
 
 def _show(pack: Pack) -> None:

@@ -1,4 +1,4 @@
-"""`cmkd simulate`: make paired data that no one can publish."""
+"""`cmkd simulate`: simulated paired data."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ def simulate(
     name: Literal["marine"], *, pairs: int, out: Path, seed: int = 0, size: int = 64, gap: float = 0.5,
     workers: int | None = None,
 ) -> None:  # fmt: skip
-    """Simulate paired optical and radar images into a pack, with a contact sheet and a card.
+    """Simulate paired optical and radar images as a pack, with a contact sheet and a card.
 
-    A run that was interrupted continues; the bytes do not depend on the number of workers.
+    An interrupted run continues; the bytes do not depend on the number of workers.
 
     Args:
-        name: which simulator.
-        pairs: how many pairs.
+        name: the simulator.
+        pairs: number of pairs.
         out: folder of the pack; must not exist.
-        seed: of vessels, scenes and splits.
+        seed: seed of vessels, scenes and splits.
         size: pixels along a side.
         gap: what the radar lacks, 0 to 1.
-        workers: processes; as many as cores unless given.
+        workers: processes; by default as many as cores.
 
     Raises:
-        CmkdError: for values out of range, or if `out` exists.
+        CmkdError: a value is out of range, or `out` exists.
     """
     from cmkd.datasets.marine import Marine
     from cmkd.simulators.marine.packing import write_pack

@@ -1,4 +1,4 @@
-"""Tables and progress as the commands print them: for eyes on a terminal, line by line elsewhere."""
+"""Tables and progress of the commands: formatted on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def show(*tables: Table) -> None:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Give a progress callback: a bar on a terminal, a line per tenth elsewhere; both on the error stream."""
+    """Yield a progress callback that shows a bar on a terminal and a line per tenth elsewhere, on stderr."""
     if not sys.stderr.isatty():
         tenths: set[int] = set()
 

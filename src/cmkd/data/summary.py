@@ -15,7 +15,7 @@ from cmkd.data.quality.duplicates import digest, exact_duplicates
 
 @dataclass(frozen=True)
 class Summary:
-    """What can be counted in a pack.
+    """Counts of a pack.
 
     Args:
         pairs: split -> labeled pairs that have every modality.
@@ -178,7 +178,7 @@ def _balance(classes: Sequence[str], summary: Summary) -> str:
 
 
 def split_method(record: Mapping[str, Any]) -> str:
-    """Say how a split was made, from a card's record of it."""
+    """Return a sentence on how a split was made, from a card's record of it."""
     text = str(record.get("method", "not recorded"))
     text += f", seed {record['seed']}" if isinstance(record.get("seed"), int) else ""
     if "images" in record:
@@ -190,7 +190,7 @@ def split_method(record: Mapping[str, Any]) -> str:
 
 
 def _groups(pairs: int, summary: Summary, group: str) -> str:
-    """Say what a group is and how many there are, and whether one is in two splits."""
+    """Return a sentence on what a group is, how many there are, and how many are in two splits."""
     if not any(summary.groups.values()):
         return "none"
     found = ", ".join(f"{summary.groups[split]} in {split}" for split in SPLITS)

@@ -1,4 +1,4 @@
-"""Packs as data sets of the Hugging Face hub, and back: plain Parquet files in its layout, without its libraries."""
+"""Export and import of packs in the layout of the Hugging Face hub: plain Parquet files, without its libraries."""
 
 from cmkd.data.huggingface.reading import import_folder
 from cmkd.data.huggingface.writing import export_pack

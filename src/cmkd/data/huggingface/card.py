@@ -1,4 +1,4 @@
-"""The data card as the hub wants it: ``README.md`` with a header."""
+"""The data card with the header that the hub reads: ``README.md``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def readme(pack: Pack, files: Mapping[str, list[str]]) -> str:
 
 
 def _license(text: str) -> dict[str, str]:
-    """Return the hub's identifier where the text is one, else ``other`` with the text."""
+    """Return the hub's identifier if the text is one, else ``other`` with the text."""
     plain = re.sub(r"[\s_]+", "-", text.strip().lower())
     found = next((name for name in _LICENSES if plain in (name, name.removesuffix("-1.0"))), None)
     if found:

@@ -1,4 +1,4 @@
-"""How a modality is kept in a Parquet column: pictures as PNG, everything else as nested lists."""
+"""Parquet columns of modalities: pictures as PNG, everything else as nested lists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def is_picture(modality: Modality) -> bool:
 
 
 def feature(modality: Modality) -> dict[str, Any]:
-    """Return the column's feature, as the hub's library writes it into the schema."""
+    """Return the column's feature, as the hub's library stores it in the schema."""
     if is_picture(modality):
         return {"_type": "Image"}
     if len(modality.shape) == 1:
@@ -43,13 +43,13 @@ def arrow_type(modality: Modality) -> pa.DataType:
 
 
 def to_arrow(modality: Modality, values: NDArray[Any], present: NDArray[np.bool_], ids: list[str]) -> pa.Array:
-    """Return a chunk of a column, null where a pair lacks the modality.
+    """Return a chunk of a column, null if a pair lacks the modality.
 
     Args:
-        modality: what the column holds.
+        modality: the column's modality.
         values: ``(pairs, *shape)``.
         present: ``(pairs,)``.
-        ids: of the pairs; they name the pictures.
+        ids: ids of the pairs, which name the pictures.
     """
     if is_picture(modality):
         cells = [
@@ -70,7 +70,7 @@ def from_arrow(modality: Modality, cell: pa.Scalar, where: str) -> NDArray[Any]:
     """Return one cell as the modality's array.
 
     Raises:
-        CmkdError: it does not have the modality's shape; the line says where.
+        CmkdError: it does not have the modality's shape.
     """
     array = picture(cell.as_py()["bytes"], where) if pa.types.is_struct(cell.type) else _flat(cell)
     size = int(np.prod(modality.shape))
@@ -83,7 +83,7 @@ def picture(content: bytes | None, where: str) -> NDArray[Any]:
     """Decode a picture to ``(channels, height, width)``.
 
     Raises:
-        CmkdError: there are no bytes, or they are no picture; the line says where.
+        CmkdError: there are no bytes, or they are not a picture.
     """
     from PIL import Image
 
@@ -93,15 +93,15 @@ def picture(content: bytes | None, where: str) -> NDArray[Any]:
         with Image.open(io.BytesIO(content)) as image:
             plain = {"1": "L", "LA": "L"}.get(image.mode, "RGB")
             array = np.asarray(image if image.mode in ("L", "RGB", "RGBA", "I;16") else image.convert(plain))
-    except Exception as error:  # decoders raise whatever they like on damaged bytes
-        raise CmkdError(f"{where} is no picture, or is damaged: replace it") from error
+    except Exception as error:  # decoders raise any exception on damaged bytes
+        raise CmkdError(f"{where} is not a picture, or is damaged: replace it") from error
     return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
 
 
 def _png(value: NDArray[Any]) -> bytes:
     from PIL import Image
 
-    # contiguous, since pillow reads memory as it lies
+    # contiguous, since pillow ignores strides
     array = np.ascontiguousarray(value[0] if len(value) == 1 else np.moveaxis(value, 0, -1))
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG")
@@ -110,9 +110,7 @@ def _png(value: NDArray[Any]) -> bytes:
 
 def _flat(cell: pa.Scalar) -> NDArray[Any]:
     values = cell.values
-    while (
-        pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or pa.types.is_fixed_size_list(values.type)
-    ):
+    while pa.types.is_nested(values.type):
         values = values.flatten()
     array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
     return array

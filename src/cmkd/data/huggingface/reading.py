@@ -1,4 +1,4 @@
-"""A data set of the hub, downloaded to a folder, as a pack."""
+"""Packs from a data set of the hub that was downloaded to a folder."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _Row = dict[str, pa.Scalar]
 def import_folder(folder: Path | str, out: Path | str) -> Pack:
     """Make a pack from a folder of Parquet files in the hub's layout.
 
-    A folder of `export_pack` gives the same pack again, byte for byte, but for its history. Of any other data set the
-    columns of embedded pictures become modalities (all of one size), ``label`` must be a class label, and ``id`` and
-    ``group`` are taken where they are there; the split is the beginning of a file's name.
+    A folder written by `export_pack` gives the same pack, byte for byte, except for its history. In any other data set,
+    columns of embedded pictures (all of one size) become modalities, ``label`` must be a class label, and ``id`` and
+    ``group`` are optional; a file's name begins with its split.
 
     Args:
         folder: with ``*.parquet`` in it or in its folder ``data``.
         out: folder of the pack to make; it appears whole or not at all.
 
     Raises:
-        CmkdError: one line that says what is missing or does not fit.
+        CmkdError: something is missing or does not fit.
     """
     home, destination = Path(folder), Path(out)
     if destination.exists():
@@ -55,7 +55,7 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
     except (KeyError, TypeError, AttributeError) as error:
         raise CmkdError(f"{home / DESCRIPTION} is damaged ({error}): export the pack again, or remove it") from error
     step = max(1, min(1024, CHUNK_BYTES // sum(modality.row_bytes for modality in modalities)))
-    # the splits' files are merged by position, so that the pairs come in the order they had
+    # files of all splits are merged by position, so that the pairs keep their order
     streams = [_rows(paths, split) for split, paths in files.items()]
     rows = heapq.merge(*streams, key=lambda row: row[0])
     with PackWriter(destination, info, classes=classes, modalities=modalities, split=split, notes=notes) as writer:
@@ -65,13 +65,13 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
 
 
 def _files(home: Path) -> dict[str, list[Path]]:
-    """Return split -> files in their order."""
+    """Return split -> sorted files."""
     found: dict[str, list[Path]] = {}
     for path in sorted([*home.glob("*.parquet"), *home.glob("data/*.parquet")]):
         start = re.match(r"[a-z]+", path.name.lower())
         split = ALIASES.get(start[0], start[0]) if start else ""
         if split not in SPLITS:
-            raise CmkdError(f"{path} belongs to no split: its name must begin with {', '.join(SPLITS)}")
+            raise CmkdError(f"{path} has no split: its name must begin with {', '.join(SPLITS)}")
         found.setdefault(split, []).append(path)
     if not found:
         raise CmkdError(f"{home} has no Parquet files: give the folder of a data set in the hub's layout")
@@ -81,7 +81,7 @@ def _files(home: Path) -> dict[str, list[Path]]:
 
 
 def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
-    """Return what is known of the data set: from our own description, else from the schema and the first row."""
+    """Return the data set's description, from ``cmkd.json`` or else from the schema and first rows."""
     path = home / DESCRIPTION
     if path.is_file():
         try:
@@ -125,11 +125,11 @@ def _open(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise CmkdError(f"{path} is truncated or no Parquet file: download it again") from error
+        raise CmkdError(f"{path} is truncated or not a Parquet file: download it again") from error
 
 
 def _rows(paths: list[Path], split: str) -> Iterator[tuple[tuple[int, int], _Row]]:
-    """Yield the rows of a split with their place: its position in the pack, else the split and the row in it."""
+    """Yield the rows of a split with their rank: the position in the pack, else the split and the row in it."""
     count = 0
     for path in paths:
         with _open(path) as file:
@@ -137,10 +137,10 @@ def _rows(paths: list[Path], split: str) -> Iterator[tuple[tuple[int, int], _Row
                 columns = {name: batch.column(name) for name in batch.schema.names}
                 for row in range(batch.num_rows):
                     cells = {name: column[row] for name, column in columns.items()} | {"split": pa.scalar(split)}
-                    place = (cells["position"].as_py(), 0) if "position" in cells else (SPLITS.index(split), count)
+                    rank = (cells["position"].as_py(), 0) if "position" in cells else (SPLITS.index(split), count)
                     count += 1
                     cells.setdefault("id", pa.scalar(f"{split}-{count:06d}"))
-                    yield place, cells
+                    yield rank, cells
 
 
 def _add(writer: PackWriter, chunk: list[tuple[tuple[int, int], _Row]], modalities: list[Modality]) -> None:

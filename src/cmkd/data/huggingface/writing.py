@@ -1,4 +1,4 @@
-"""A pack as a folder of Parquet files that the hub and its library read."""
+"""Export of a pack as Parquet files that the hub and its library read."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from cmkd.errors import CmkdError
 from cmkd.io import CHUNK_BYTES, sync_folder, temporary_sibling, write_json
 
 SHARD_BYTES = 400 * 2**20
-"""Bytes of arrays in a file, before compression; the hub asks for files of some hundred megabytes."""
+"""Bytes of arrays per file, before compression; the hub recommends some hundred megabytes."""
 DESCRIPTION = "cmkd.json"
-"""What a pack's card says beyond the columns, so that importing gives the same pack."""
+"""File with the rest of the card, so that importing gives the same pack."""
 
 
 def export_pack(pack: Pack, out: Path | str) -> Path:
     """Write one version of a pack as a data set of the hub: ``data/SPLIT-*.parquet``, ``README.md``, ``cmkd.json``.
 
-    Columns: ``id``, ``label`` (a class label, -1 where unlabeled), ``group``, ``position`` in the pack, and one per
-    modality: pictures as PNG where that loses nothing, arrays as nested lists elsewhere, null where a pair lacks it.
-    Older versions and the history are left behind. Memory is constant.
+    Columns: ``id``, ``label`` (a class label, -1 if unlabeled), ``group``, ``position`` in the pack, and one per
+    modality: PNG if that is lossless, else nested lists, and null if a pair lacks it. Older versions and the history
+    are not exported. Memory is constant.
 
     Args:
-        pack: what to write.
+        pack: the pack.
         out: folder to make; it appears whole or not at all.
 
     Raises:
         CmkdError: the folder exists or cannot be written.
 
     Source:
-        The layout is the hub's documented one for Parquet data sets with several splits; features are in the schema.
-        Read with the library `datasets` 5.2.0, it gives the pack's values.
+        The hub's documented layout of Parquet data sets with several splits, with features in the schema. The library
+        `datasets` 5.2.0 reads the pack's values from it.
 
     Example:
         >>> import tempfile

@@ -161,9 +161,8 @@ def _place(path: Path, table: pd.DataFrame) -> tuple[NDArray[np.float64] | None,
         if len(found) == 1:
             raise CmkdError(f"{path} has only the column '{found[0]}': give {' and '.join(columns)}")
         if found:
-            place = np.column_stack([pd.to_numeric(table[name], errors="coerce") for name in columns]).astype(
-                np.float64
-            )
+            numbers = table[list(columns)].apply(pd.to_numeric, errors="coerce")
+            place = numbers.to_numpy(dtype=np.float64)
             bad = ~np.isfinite(place).all(axis=1)
             if geographic:
                 bad |= (np.abs(place) > (90, 360)).any(axis=1)
