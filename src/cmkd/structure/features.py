@@ -40,7 +40,7 @@ def as_vectors(features: Tensor, *, pooling: Pooling = "mean", at_least: int = 2
         raise CmkdError(f"expected at least {at_least} samples of one dimension or more, got {tuple(x.shape)}")
     if not x.isfinite().all():
         bad = int((~x.isfinite()).any(1).sum())
-        raise CmkdError(f"{bad} of {x.shape[0]} samples contain NaN or infinity: check the model that produced them")
+        raise CmkdError(f"{bad} of {x.shape[0]} samples hold NaN or infinity: check the model that made them")
     return x
 
 
