@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from cmkd.datasets import open_data
-from cmkd.datasets.formats.fetch import PublishedFile
-from cmkd.datasets.formats.fetch import fetch, verify
+from cmkd.datasets.formats.fetch import PublishedFile, fetch, verify
 from cmkd.datasets.mnist import Mnist
 from cmkd.errors import CmkdError
 
@@ -66,7 +65,7 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def source(server: Server, content: bytes = CONTENT) -> Source:
+def source(server: Server, content: bytes = CONTENT) -> PublishedFile:
     address = f"http://127.0.0.1:{server.server_address[1]}/file.bin"
     return PublishedFile("file.bin", address, hashlib.sha256(content).hexdigest())
 
@@ -127,7 +126,8 @@ def test_open_data_fetches_what_it_lacks(server: Server, tmp_path: Path, monkeyp
     server.files = {path.name: path.read_bytes() for path in folder.iterdir()}
     address = f"http://127.0.0.1:{server.server_address[1]}"
     sources = tuple(
-        PublishedFile(name, f"{address}/{name}", hashlib.sha256(content).hexdigest()) for name, content in server.files.items()
+        PublishedFile(name, f"{address}/{name}", hashlib.sha256(content).hexdigest())
+        for name, content in server.files.items()
     )
     monkeypatch.setattr(Mnist, "sources", sources)
     monkeypatch.setenv("CMKD_CACHE", str(tmp_path / "cache"))

@@ -141,7 +141,8 @@ def test_pack_has_scenes_card_and_sheet(tmp_path: Path) -> None:
     assert scenes["label"].tolist() == pack.index["label"].tolist()
     assert {"heading", "range", "grazing", "wind", "sun_elevation", "occluder", "bandwidth", "aperture"} <= set(scenes)
     card = (tmp_path / "pack" / "CARD.md").read_text()
-    assert "What is unreal" in card and "| tugboat | 6 | 6 |" in card
+    assert "No measured data" in card and "| radar resolution, m |" in card
+    assert "| tugboat |" in card and "Made by `cmkd simulate marine --pairs 48" in card
     with Image.open(tmp_path / "pack" / "contact_sheet.png") as sheet:
         assert sheet.size[1] > 500
     assert not list(tmp_path.glob(".pack*"))
@@ -166,7 +167,7 @@ def test_wrong_options_are_refused(options: dict[str, float], words: str) -> Non
 
 def test_missing_embree_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "embreex.rtcore_scene", None)
-    with pytest.raises(CmkdError, match="pip install 'embreex"):
+    with pytest.raises(CmkdError, match=r"the marine simulator needs embreex.*: pip install 'cmkd\[marine\]'"):
         Rays(_box())
 
 

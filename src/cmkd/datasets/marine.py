@@ -18,17 +18,18 @@ from cmkd.simulators.marine.simulate import Recipe
 class Marine(DataSet):
     """Simulated optical and radar chips of 8 kinds of marine target.
 
-    Both sensors look from one place at one instant; the images are not co-registered pixel by pixel (optical is in
-    perspective, radar in slant range and cross-range). 240 vessels a class; splits are by vessel.
+    Both sensors look from one place at one instant. Their images are not co-registered pixel by pixel: the optical
+    image is in perspective, the radar image in slant range and cross-range. Each class has 240 vessels; splits are by
+    vessel.
 
     Args:
-        pairs: how many; the first n of one seed are the same whatever n is.
+        pairs: number of pairs; fewer pairs of a seed are the first of more.
         size: pixels along a side.
         seed: of vessels, scenes and splits.
-        gap: what the radar lacks: 0 sharp and clean, 1 coarse, noisy, single-look, cluttered and defocused.
+        gap: quality of the radar: 0 sharp and clean; 1 coarse, noisy, single-look, cluttered and defocused.
 
     Raises:
-        CmkdError: for values out of range.
+        CmkdError: a value is out of range.
     """
 
     name = "marine"
@@ -44,17 +45,13 @@ class Marine(DataSet):
     unsound = " ".join(UNREAL)
     mirror = True
     revision = VERSION
-    tiny: ClassVar[Mapping[str, object]] = {"pairs": 48}
+    tiny: ClassVar[Mapping[str, object]] = {"pairs": 24, "size": 32}
 
     def __init__(self, *, pairs: int = 2000, size: int = 64, seed: int = 0, gap: float = 0.5) -> None:
         self.recipe = Recipe(pairs, seed, size, gap)
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Simulate the pack; `source` is not needed and must be None.
-
-        Raises:
-            CmkdError: if a source is given or the destination exists.
-        """
+        """Simulate the pack; `source` must be None."""
         if source is not None:
             raise CmkdError(f"{self.name} is simulated: leave the source out")
         return write_pack(self.recipe, Path(destination), self.info())

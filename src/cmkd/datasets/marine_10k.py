@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from cmkd.datasets.marine import Marine
 from cmkd.simulators.marine.scene import VERSION
 
 
 class MarineTenThousand(Marine):
-    """The release of 10,000 pairs, 1,250 a class: `marine` with seed 10, 64 x 64 pixels and gap 0.5.
+    """The release of 10,000 pairs, 1,250 of each class: `marine` with seed 10, 64 x 64 pixels and gap 0.5.
 
     Args:
-        pairs: the first so many of the release.
+        pairs: number of pairs to keep, the first of the release.
     """
 
     name = "marine_10k"
+    tiny: ClassVar[Mapping[str, object]] = {"pairs": 24}
     title = f"{Marine.title}: 10,000 pairs, simulator version {VERSION}"
 
     def __init__(self, *, pairs: int = 10_000) -> None:

@@ -1,1 +1,1 @@
-"""Simulators that make paired data no one can publish."""
+"""Simulators of paired data that cannot be measured or published."""

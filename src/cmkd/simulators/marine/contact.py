@@ -1,4 +1,4 @@
-"""Contact sheets: what the simulator makes, to be looked at."""
+"""Contact sheets of simulated pairs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def contact_sheet(labels: Sequence[int], optical: Array, radar: Array, path: Pat
         optical: ``(n, 3, size, size)`` uint8.
         radar: ``(n, 1, size, size)`` uint8.
         path: of the PNG; it appears whole or not at all.
-        columns: pairs of each class, the first that come.
+        columns: number of pairs of each class, the first ones.
     """
     from PIL import Image, ImageDraw
 

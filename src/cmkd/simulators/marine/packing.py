@@ -1,21 +1,21 @@
-"""Simulated pairs as a pack, with their scenes, a contact sheet and a card."""
+"""A pack of simulated pairs, with their scenes, a contact sheet and a data card."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from cmkd.data.pack.card import CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
+from cmkd.data.summary import markdown
 from cmkd.errors import CmkdError
 from cmkd.simulators.marine.contact import contact_sheet
-from cmkd.simulators.marine.describe import description
+from cmkd.simulators.marine.describe import scene_section
 from cmkd.simulators.marine.scene import VERSION
 from cmkd.simulators.marine.simulate import Chunk, Recipe, discard, generate
 from cmkd.simulators.marine.vessels import CLASSES
@@ -32,14 +32,14 @@ def write_pack(
 ) -> Pack:
     """Simulate pairs into a pack, with ``scene.parquet``, ``contact_sheet.png`` and ``CARD.md`` beside its index.
 
-    Chunks are kept in a hidden sibling of `destination` until the pack is there, so a run that was killed continues.
+    Finished chunks are kept in a hidden sibling of `destination` until the pack is complete, so a killed run resumes.
 
     Args:
-        recipe: what to make.
+        recipe: the parameters of the run.
         destination: folder of the pack; it appears whole or not at all.
         info: what the card says, such as `cmkd.datasets.marine.Marine.info()`.
-        workers: processes; as many as cores unless told otherwise.
-        progress: called with the number of pairs that are ready.
+        workers: processes; by default one per core.
+        progress: called with the number of finished pairs.
 
     Raises:
         CmkdError: the destination exists, the recipe is wrong, or a worker died.
@@ -52,18 +52,16 @@ def write_pack(
         raise CmkdError(f"cannot write to {destination.parent}: {error.strerror or error}") from error
     parts = destination.with_name(f".{destination.name}.chunks")
     stage = parts / "pack"
-    shutil.rmtree(stage, ignore_errors=True)  # of a run that was killed while it put the pack together
+    shutil.rmtree(stage, ignore_errors=True)  # left by a run that was killed while writing the pack
     chunks = generate(recipe, parts, workers=workers, progress=progress)
     try:
         scenes = _write(recipe, chunks, stage, info)
         scenes.to_parquet(stage / "scene.parquet", index=False)
-        (stage / "CARD.md").write_text(description(scenes, recipe))
         pack = Pack.open(stage)
-        first = _first_of_each(scenes["label"].to_numpy(), 10)
-        batch = {name: pack.array(name)[first] for name in ("optical", "radar")}
-        contact_sheet(
-            scenes["label"].to_numpy()[first].tolist(), batch["optical"], batch["radar"], stage / "contact_sheet.png"
-        )
+        (stage / "CARD.md").write_text(markdown(pack, lead=scene_section(scenes, recipe)))
+        first = scenes.groupby("label").head(10).index.to_numpy()
+        labels = scenes["label"][first].tolist()
+        contact_sheet(labels, pack.array("optical")[first], pack.array("radar")[first], stage / "contact_sheet.png")
         stage.rename(destination)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -92,11 +90,3 @@ def _write(recipe: Recipe, chunks: Iterable[Chunk], stage: Path, info: CardInfo)
             )  # fmt: skip
             rows += [{**asdict(s), "group": s.group, "bandwidth": s.bandwidth, "aperture": s.aperture} for s in scenes]
     return pd.DataFrame(rows)
-
-
-def _first_of_each(labels: np.ndarray[tuple[int], np.dtype[np.int64]], count: int) -> list[int]:
-    def rows() -> Iterator[int]:
-        for label in range(len(CLASSES)):
-            yield from np.flatnonzero(labels == label)[:count].tolist()
-
-    return sorted(rows())

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmkd.errors import CmkdError
+from cmkd.errors import needs_extra
 from cmkd.simulators.marine.mesh import Array, Mesh
 
 
 class Rays:
     """An Embree scene of one mesh.
 
-    Embree's scenes are neither shared between processes nor pickled: each worker builds its own.
+    Embree scenes cannot be shared between processes or pickled: each worker builds its own.
 
     Args:
         mesh: in meters.
 
     Raises:
-        CmkdError: if ``embreex`` is missing or does not load on this platform.
+        CmkdError: ``embreex`` is missing or does not load on this platform.
 
     Example:
         >>> from cmkd.simulators.marine.mesh import MeshBuilder, Material
@@ -31,13 +31,9 @@ class Rays:
     """
 
     def __init__(self, mesh: Mesh) -> None:
-        try:
+        with needs_extra("marine", "the marine simulator"):
             from embreex.mesh_construction import TriangleMesh
             from embreex.rtcore_scene import EmbreeScene
-        except ImportError as error:
-            raise CmkdError(
-                f"the marine simulator needs embreex, which does not load here ({error}): pip install 'embreex>=2.17.7'"
-            ) from error
         self._scene = EmbreeScene()
         TriangleMesh(self._scene, np.ascontiguousarray(mesh.triangles, np.float32))
 
@@ -66,7 +62,7 @@ def _float32(*arrays: Array) -> tuple[Array, ...]:
 
 
 def facing(normal: Array, direction: Array) -> Array:
-    """Return the normals ``(n, 3)`` turned towards where the rays come from."""
+    """Return the normals ``(n, 3)`` turned towards the origins of the rays."""
     return np.asarray(np.where(np.einsum("ij,ij->i", normal, direction)[:, None] > 0, -normal, normal))
 
 
