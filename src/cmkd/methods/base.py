@@ -48,7 +48,7 @@ class Method(nn.Module):
     """A distillation method: named, weighted terms from a student's and a teacher's output.
 
     Subclasses take two `Spec`s and keyword-only, typed hyperparameters, keep their projections as submodules, and
-    return their distillation terms alone: the cross-entropy belongs to the objective. They work in any training loop:
+    return only their distillation terms: the cross-entropy belongs to the objective. They work in any training loop:
     add the sum of the terms to the loss, give ``method.parameters()`` to the optimizer, and call the four hooks
     `setup`, `on_train_start`, `on_train_epoch_start` and `on_train_end`, or at least those in `required_hooks`.
     `forward` refuses to run before a required hook.
@@ -75,7 +75,7 @@ class Method(nn.Module):
     uses_teacher: bool = True
     """Whether `forward` reads the teacher's output; where it does not, the teacher is not run."""
     trains_teacher: bool = False
-    """Whether the teacher trains along; its output then arrives attached and its own cross-entropy is added."""
+    """Whether the teacher trains too; its output then arrives attached and its own cross-entropy is added."""
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401  # those of other base classes
         super().__init_subclass__(**options)
@@ -192,9 +192,9 @@ def on_labeled(
     target: Tensor,
     **options: Any,  # noqa: ANN401  # those of the loss
 ) -> Tensor:
-    """Apply a loss that is a mean over samples to the labeled samples alone.
+    """Apply a loss that is a mean over samples to the labeled samples only.
 
-    Processes may hold different numbers of labeled samples: each result is scaled so that their mean over processes is
+    Processes may hold different numbers of labeled samples: each result is scaled so that the mean over processes is
     the mean over all labeled samples.
 
     Args:
@@ -205,7 +205,7 @@ def on_labeled(
         options: keyword arguments of the loss.
 
     Returns:
-        Scalar; a zero with a gradient path to `student` where no sample is labeled.
+        Scalar; a zero with a gradient path to `student` if no sample is labeled.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Methods as written on the command line: one by name, or a weighted sum of several."""
+"""Methods as text on the command line: one by name, or a weighted sum of several."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _NO_OPTIONS: Options = MappingProxyType({})
 class Sum(Method):
     """A weighted sum of methods; their terms keep their names.
 
-    A name that comes up again gets a number: ``kd``, ``kd_2``. The hooks reach every method; it needs what any of them
-    needs.
+    A repeated name gets a number: ``kd``, ``kd_2``. The sum passes every hook on to its methods, and needs and requires
+    what any of them does.
 
     Args:
         student: shapes of the student's output.
         teacher: shapes of the teacher's output.
-        methods: the parts.
-        weights: the factor of each.
+        methods: the methods to add up.
+        weights: factor of each method.
     """
 
     kind = "control"
@@ -46,34 +46,34 @@ class Sum(Method):
         return [method for method in self.methods if isinstance(method, Method)]
 
     def check_hooks(self) -> None:
-        """Let each method refuse by its own name."""
+        """Let each method refuse under its own name."""
         for method in self.parts():
             method.check_hooks()
 
     def setup(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Let every method see both models."""
+        """Pass both models to every method."""
         for method in self.parts():
             method.setup(student, teacher)
 
     def on_train_start(self, dataset_size: int) -> None:
-        """Tell every method the number of training pairs."""
+        """Pass the number of training pairs to every method."""
         for method in self.parts():
             method.on_train_start(dataset_size)
 
     def on_train_epoch_start(self, epoch: int) -> None:
-        """Tell every method the epoch."""
+        """Pass the epoch to every method."""
         for method in self.parts():
             method.on_train_epoch_start(epoch)
 
     def on_train_end(self, student: nn.Module) -> None:
-        """Let every method see the trained student."""
+        """Pass the trained student to every method."""
         for method in self.parts():
             method.on_train_end(student)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms of all methods.
 
-        Where one of them trains the teacher, the others still see it as a constant.
+        If one of them trains the teacher, the teacher's output is still a constant for the others.
         """
         terms: dict[str, Tensor] = {}
         constant = teacher.detach()
@@ -87,20 +87,20 @@ class Sum(Method):
 
 
 def from_expression(text: str, student: Spec, teacher: Spec, defaults: Options = _NO_OPTIONS) -> Method:
-    """Build what a user wrote: a method, or a weighted sum of methods.
+    """Build a method, or a weighted sum of methods, from text.
 
     Args:
         text: such as ``"kd"`` or ``"kd(temperature=2)+0.5*rkd"``.
         student: shapes of the student's output.
         teacher: shapes of the teacher's output.
-        defaults: method -> option -> value, for options that `text` leaves open.
+        defaults: method -> option -> value, for options that `text` does not give.
 
     Returns:
-        The method itself where there is one without a weight, else a `Sum`.
+        The method itself if there is only one, without a weight; else a `Sum`.
 
     Raises:
         CmkdError: unknown name or option (with the nearest valid one), a value of the wrong type, a weight that is not
-            a finite number, or shapes a method cannot work with.
+            a finite number, or shapes that a method cannot work with.
 
     Example:
         >>> spec = Spec(classes=10, dim=64)

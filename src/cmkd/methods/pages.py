@@ -1,4 +1,4 @@
-"""What there is to say about a method, read from its class, signature and docstring."""
+"""The documentation page of a method, read from its class, signature and docstring."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Hyperparameter:
         name: as on the command line.
         type: as annotated.
         default: as written in Python.
-        text: what it is, from the docstring.
+        text: its description in the docstring.
     """
 
     name: str
@@ -36,16 +36,16 @@ class Page:
     """Everything known about one method.
 
     Args:
-        name: on the command line.
+        name: the name on the command line.
         kind: control, logits, features, relations, structure or cross-modal.
-        idea: one line.
-        details: the docstring's other paragraphs.
-        hyperparameters: in the order of the signature.
+        idea: the first line of the docstring.
+        details: the other paragraphs of the docstring.
+        hyperparameters: the options, in the order of the signature.
         needs: what it reads of a batch and of both outputs.
         required_hooks: each hook it may require, and why.
-        trains_teacher: whether the teacher trains along.
-        paper: one line.
-        bibtex: the paper's entry.
+        trains_teacher: whether the teacher trains too.
+        paper: the reference in one line.
+        bibtex: the paper's BibTeX entry.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Page:
             lines += [paragraph, ""]
         lines += [f"- Kind: {self.kind}", f"- Needs: {', '.join(self.needs) or 'nothing'}"]
         lines += [f"- In a loop of your own, call {HOOKS[hook]}: {why}" for hook, why in self.required_hooks.items()]
-        lines += ["- The teacher trains along."] if self.trains_teacher else []
+        lines += ["- The teacher trains too."] if self.trains_teacher else []
         lines += [f"- Paper: {self.paper}"] if self.paper else []
         if self.hyperparameters:
             lines += ["", "| option | type | default | meaning |", "|---|---|---|---|"]
@@ -118,10 +118,10 @@ def pages() -> list[Page]:
 
 
 def write_markdown(folder: Path) -> list[Path]:
-    """Write one Markdown page a method, and ``index.md``; each file appears whole or not at all.
+    """Write one Markdown page per method, and ``index.md``, each atomically.
 
     Args:
-        folder: is made if it is missing.
+        folder: created if it is missing.
 
     Returns:
         The files written, the index first.
@@ -139,13 +139,13 @@ def write_markdown(folder: Path) -> list[Path]:
 
 
 def bibliography(expressions: Iterable[str]) -> str:
-    """Return the BibTeX entries of the methods in these expressions, each once, by key.
+    """Return the BibTeX entries of the methods in these expressions, each once, sorted by key.
 
     Args:
         expressions: as for ``--methods``, such as ``["none", "kd+0.5*rkd"]``.
 
     Raises:
-        CmkdError: unknown name, or text that is no expression.
+        CmkdError: unknown name, or text that is not an expression.
 
     Example:
         >>> print(bibliography(["none", "kd(temperature=2)", "2*kd"]))  # one entry
