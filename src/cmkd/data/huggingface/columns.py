@@ -57,13 +57,13 @@ def to_arrow(modality: Modality, values: NDArray[Any], present: NDArray[np.bool_
             for value, here, name in zip(values, present, ids, strict=True)
         ]
         return pa.array(cells, type=PICTURE)
-    column = pa.array(values.reshape(-1))
-    for axis in range(len(modality.shape), 0, -1):
-        count = int(np.prod(values.shape[:axis]))
-        offsets = pa.array(np.arange(count + 1, dtype=np.int32) * values.shape[axis])
-        mask = pa.array(~present) if axis == 1 else None
-        column = pa.ListArray.from_arrays(offsets, column, mask=mask)
-    return column
+    kept = values[present]  # pyarrow below 25 writes no null that holds values
+    column = pa.array(kept.reshape(-1))
+    for axis in range(len(modality.shape), 1, -1):
+        count = int(np.prod(kept.shape[:axis]))
+        column = pa.ListArray.from_arrays(np.arange(count + 1, dtype=np.int32) * values.shape[axis], column)
+    ends = np.append(0, present.cumsum()).astype(np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(ends), column, mask=pa.array(~present))
 
 
 def from_arrow(modality: Modality, cell: pa.Scalar, where: str) -> NDArray[Any]:
@@ -92,7 +92,7 @@ def picture(content: bytes | None, where: str) -> NDArray[Any]:
     try:
         with Image.open(io.BytesIO(content)) as image:
             plain = {"1": "L", "LA": "L"}.get(image.mode, "RGB")
-            array = np.asarray(image if image.mode in ("L", "RGB", "RGBA", "I;16") else image.convert(plain))
+            array = np.asarray(image if image.mode in ("L", "RGB", "RGBA", "I;16", "I") else image.convert(plain))
     except Exception as error:  # decoders raise any exception on damaged bytes
         raise CmkdError(f"{where} is not a picture, or is damaged: replace it") from error
     return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
