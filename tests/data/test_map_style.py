@@ -105,7 +105,7 @@ def at(place: int, **changes: object) -> Callable[[int, Item], object]:
         (at(7, id="000001"), {}, "id '000001' occurs twice"),
         (at(7, split="held out"), {}, "unknown split 'held out'"),
         (None, {"modalities": ["optical", "rader"]}, "no item has the modality 'rader': its keys are optical, radar"),
-        (None, {"kinds": {"rader": "image"}}, "unknown modality 'rader': did you mean 'radar'"),
+        (None, {"kinds": {"rader": "image"}}, "no item has the modality 'rader': its keys are optical, radar"),
         (None, {"label": "class"}, "no item has a label under 'class': its keys are optical, radar, label"),
         (lambda k, item: (1, 2), {}, "item 0 is a tuple: return a dict"),
         (lambda k, item: {}["x"], {}, "item 0 cannot be read .KeyError: 'x'"),

@@ -13,7 +13,7 @@ from cmkd.data.manifest.build import append as append_manifest
 from cmkd.data.manifest.build import build as build_manifest
 from cmkd.data.pack.card import SPLITS
 from cmkd.data.pack.pack import Pack
-from cmkd.data.summary import markdown, short, split_method, summarize
+from cmkd.data.summary import facts, markdown, short, summarize
 from cmkd.datasets.base import DATASETS, DataSet
 from cmkd.datasets.open import open_data, parse_reference, portable, without_files
 from cmkd.datasets.open import prepare as prepare_data
@@ -64,14 +64,14 @@ def info(reference: str) -> None:
 
 
 def _show_sources(kind: type[DataSet]) -> None:
-    facts = table("data set", f"{kind.name}: {kind.title}")
-    facts.add_row("rich, poor", f"{kind.rich}, {kind.poor}")
-    facts.add_row("license", kind.license or "not stated")
-    facts.add_row("citation", " ".join(kind.citation.split()) or "none")
+    rows = table("data set", f"{kind.name}: {kind.title}")
+    rows.add_row("rich, poor", f"{kind.rich}, {kind.poor}")
+    rows.add_row("license", kind.license or "not stated")
+    rows.add_row("citation", " ".join(kind.citation.split()) or "none")
     for source in kind.sources:
-        facts.add_row("file", f"{source.name} from {source.url}")
-    facts.add_row("unsound", kind.unsound or "nothing noted")
-    show(facts)
+        rows.add_row("file", f"{source.name} from {source.url}")
+    rows.add_row("unsound", kind.unsound or "nothing noted")
+    show(rows)
     how = "`cmkd data prepare` downloads them, or" if all(s.fetchable for s in kind.sources) else "download them and"
     print(f"its files are missing: {how} pass their folder as {kind.name}:FOLDER")
 
@@ -179,33 +179,21 @@ def verify(pack: Path) -> None:
 
 def _show(pack: Pack) -> None:
     card = pack.card
-    facts = table("pack", str(pack.path))
-    facts.add_row("name", f"{card.name}: {card.title}" if card.title else card.name)
-    facts.add_row("version", f"{card.version} of {card.history[-1].date}")
+    rows = table("pack", str(pack.path))
+    rows.add_row("name", f"{card.name}: {card.title}" if card.title else card.name)
     names = ", ".join(pack.classes[:12]) + (", ..." if len(pack.classes) > 12 else "")
-    facts.add_row("classes", f"{len(pack.classes)}: {names}")
-    facts.add_row("split", split_method(card.split))
-    facts.add_row("rich, poor", f"{card.rich or 'not set'}, {card.poor or 'not set'}")
-    facts.add_row("co_registered", "; ".join(", ".join(group) for group in card.co_registered) or "none")
-    summary = summarize(pack)
-    facts.add_row(
-        "balance",
-        f"most frequent train class {summary.imbalance:.3g} times the rarest; always predicting it gives "
-        f"{100 * summary.majority:.1f} % on test",
-    )
-    groups = ", ".join(f"{summary.groups[split]} in {split}" for split in SPLITS)
-    facts.add_row("groups", groups if any(summary.groups.values()) else "none")
-    facts.add_row("unsound", card.unsound or "nothing noted")
-    facts.add_row("notes", card.notes or "none")
-    facts.add_row("license", card.license or "not stated")
-    facts.add_row("citation", " ".join(card.citation.split()) or "none")
+    rows.add_row("classes", f"{len(pack.classes)}: {names}")
+    rows.add_row("rich, poor", f"{card.rich or 'not set'}, {card.poor or 'not set'}")
+    for name, fact in facts(pack).items():
+        rows.add_row(name.lower(), fact)
+    rows.add_row("citation", " ".join(card.citation.split()) or "none")
     sensors = table("modality", "kind", "shape", "type", "mean", "std", *SPLITS)
     for name, modality in pack.modalities.items():
         numbers = [str(len(pack.rows(split, modalities=[name]))) for split in SPLITS]
         shape = " x ".join(map(str, modality.shape))
         sensors.add_row(name, modality.kind, shape, modality.dtype, short(modality.mean), short(modality.std), *numbers)
-    sensors.add_row("all, labeled", "", "", "", "", "", *map(str, summary.pairs.values()))
-    show(facts, sensors)
+    sensors.add_row("all, labeled", "", "", "", "", "", *map(str, summarize(pack).pairs.values()))
+    show(rows, sensors)
 
 
 def _sizes(text: str) -> dict[str, tuple[int, ...]]:

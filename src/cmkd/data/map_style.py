@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from cmkd.data.pack.card import CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import assign_splits
-from cmkd.errors import CmkdError, unknown_name
+from cmkd.errors import CmkdError
 from cmkd.io import CHUNK_BYTES
 from cmkd.types import UNLABELED, Kind, Modality
 
@@ -84,42 +85,38 @@ def from_dataset(
     if destination.exists():
         raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
     keys = {"label": label, "id": id, "split": split, "group": group}
-    survey = _Survey(keys, None if modalities is None else list(modalities), kinds or {})
+    survey = _Survey(keys, modalities, kinds or {})
     for index, item in _items(dataset):
         survey.look(index, item)
+    seen = f"its keys are {', '.join(survey.keys_seen)}"
+    for name in (*(modalities or ()), *(kinds or {})):
+        if name not in survey.found:
+            raise CmkdError(f"no item has the modality '{name}': {seen}")
+    if not survey.found:
+        raise CmkdError(f"no item holds an array, tensor or image: {seen}")
     if all(value is None for value in survey.labels):
-        raise CmkdError(f"no item has a label under '{label}': its keys are {', '.join(survey.keys_seen)}")
+        raise CmkdError(f"no item has a label under '{label}': {seen}")
     known = classes if classes is not None else getattr(dataset, "classes", None)
     names, labels = _classes(survey.labels, known, given=classes is not None)
-    for name in kinds or {}:
-        if name not in survey.found:
-            raise unknown_name("modality", name, survey.found)
-    if missing := next((name for name in modalities or () if name not in survey.found), None):
-        raise CmkdError(f"no item has the modality '{missing}': its keys are {', '.join(survey.keys_seen)}")
-    if not survey.found:
-        raise CmkdError(f"no item holds an array, tensor or image: its keys are {', '.join(survey.keys_seen)}")
-    groups = survey.groups if any(survey.groups) else None
-    splits, record = assign_splits(labels, groups, survey.splits if any(survey.splits) else None, seed=seed)
+    splits, record = assign_splits(labels, survey.groups if any(survey.groups) else None, survey.splits, seed=seed)
     warn_of_empty_classes(labels, names, splits)
     forms = {name: survey.found[name][1] for name in modalities or survey.found}
     sensors = [Modality(name, form.kind, form.shape, form.dtype) for name, form in forms.items()]
     step = max(1, min(1024, CHUNK_BYTES // sum(sensor.row_bytes for sensor in sensors)))
-    about = info or CardInfo(type(dataset).__name__)
+    items, about = _items(dataset), info or CardInfo(type(dataset).__name__)
     with PackWriter(destination, about, classes=names, modalities=sensors, split=record) as writer:
-        chunk: list[dict[str, NDArray[Any] | None]] = []
-        for index, item in _items(dataset):
-            chunk.append({sensor.name: survey.value(index, item, sensor.name) for sensor in sensors})
-            if len(chunk) == step or index + 1 == len(labels):
-                rows = slice(index + 1 - len(chunk), index + 1)
-                arrays = {
-                    s.name: np.stack([np.zeros(s.shape, s.dtype) if (v := c[s.name]) is None else v for c in chunk])
-                    for s in sensors
-                }
-                present = {s.name: np.array([c[s.name] is not None for c in chunk]) for s in sensors}
-                writer.add(survey.ids[rows], labels[rows], splits[rows], groups and groups[rows], arrays, present)
-                chunk = []
-                if progress is not None:
-                    progress(index + 1, len(labels))
+        for start in range(0, len(labels), step):
+            chunk = list(islice(items, step))
+            rows = slice(start, start + len(chunk))
+            arrays, present = {}, {}
+            for sensor in sensors:
+                values = [survey.value(index, item, sensor.name) for index, item in chunk]
+                blank = np.zeros(sensor.shape, sensor.dtype)
+                arrays[sensor.name] = np.stack([blank if value is None else value for value in values])
+                present[sensor.name] = np.array([value is not None for value in values])
+            writer.add(survey.ids[rows], labels[rows], splits[rows], survey.groups[rows], arrays, present)
+            if progress is not None:
+                progress(rows.stop, len(labels))
     return Pack.open(destination)
 
 
@@ -128,7 +125,7 @@ class _Survey:
     """The first look at every item: everything but the values, which may not fit into memory."""
 
     keys: Mapping[str, str]
-    modalities: list[str] | None
+    modalities: Sequence[str] | None
     kinds: Mapping[str, Kind]
     found: dict[str, tuple[int, FileHeader]] = field(default_factory=dict)  # modality -> first item with it, its form
     keys_seen: dict[str, None] = field(default_factory=dict)

@@ -95,34 +95,51 @@ def markdown(pack: Pack, measured: Sequence[str] = (), *, opened: str = "", head
         heading: the first line; by default what opens the data set, else its name.
         lead: a paragraph under the heading.
     """
-    card, summary = pack.card, summarize(pack)
-    about = [heading or f"## {opened.removesuffix(':FOLDER') or card.name}", card.description or card.title, lead]
-    roles = {card.rich: "rich", card.poor: "poor"}
+    card, summary, roles = pack.card, summarize(pack), {pack.card.rich: "rich", pack.card.poor: "poor"}
     sensors = [
-        (
-            m.name,
-            roles.get(m.name, "other"),
-            m.kind,
-            " x ".join(map(str, m.shape)),
-            m.dtype,
-            short(m.mean),
-            short(m.std),
-        )
+        (m.name, roles.get(m.name, "other"), m.kind, _size(m.shape), m.dtype, short(m.mean), short(m.std))
         for m in pack.modalities.values()
     ]
     counts = [(name, *row) for name, row in zip(pack.classes, zip(*summary.counts.values(), strict=True), strict=True)]
     if any(summary.unlabeled.values()):
         counts.append(("(no label)", *summary.unlabeled.values()))
     counts.append(("**all**", *np.sum([row[1:] for row in counts], axis=0)))
-    facts = "\n".join(f"- **{n}**: {fact.rstrip('.')}." for n, fact in _facts(pack, summary, measured, opened).items())
+    where = ", where FOLDER holds the published files" if opened.endswith(":FOLDER") else ""
+    again = ", ".join(f"{name} {leaked(pack, name)}" for name in pack.modalities)
+    others = sum(len(pack.rows(split)) for split in SPLITS[1:])
+    lines = {"Open": f"`--data '{opened}'`{where}"} if opened else {}
+    lines |= facts(pack) | {
+        "Exact duplicates in another split": f"{again} (of {others} pairs of validation and test)",
+        "Gap": " ".join(measured) or "not measured",
+    }
     parts = [
-        *about,
+        heading or f"## {opened.removesuffix(':FOLDER') or card.name}",
+        card.description or card.title,
+        lead,
         _table(("modality", "role", "kind", "shape", "type", "mean", "standard deviation"), sensors),
         _table(("class", *SPLITS), counts),
-        facts,
+        "\n".join(f"- **{name}**: {fact.rstrip('.')}." for name, fact in lines.items()),
         f"```bibtex\n{card.citation}\n```" if card.citation else "",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def facts(pack: Pack) -> dict[str, str]:
+    """Return what can be said of a pack in a line each, by heading."""
+    card, summary = pack.card, summarize(pack)
+    complete = ", ".join(f"{count} in {split}" for split, count in summary.pairs.items())
+    return {
+        "Version": f"{card.version}, {card.rows} pairs",
+        "Balance": _balance(pack.classes, summary),
+        "Split": _split(card.split),
+        "Groups": _groups(len(pack), summary, card.group),
+        **({"Label and every modality": complete} if sum(summary.pairs.values()) < len(pack) else {}),
+        "Co-registered": "; ".join(", ".join(group) for group in card.co_registered) or "none",
+        "Unsound": card.unsound or "nothing noted",
+        "Notes": card.notes or "none",
+        "License": card.license or "not stated",
+        "Sources": ", ".join(card.sources) or "not stated",
+    }
 
 
 def short(values: Sequence[float], most: int = 4) -> str:
@@ -135,33 +152,13 @@ def short(values: Sequence[float], most: int = 4) -> str:
     return " ".join(f"{value:.3g}" for value in values[:most]) + (" ..." if len(values) > most else "")
 
 
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _facts(pack: Pack, summary: Summary, measured: Sequence[str], opened: str) -> dict[str, str]:
-    card = pack.card
-    others = sum(len(pack.rows(split)) for split in SPLITS[1:])
-    again = ", ".join(f"{name} {leaked(pack, name)}" for name in pack.modalities)
-    where = ", where FOLDER holds the published files" if opened.endswith(":FOLDER") else ""
-    complete = ", ".join(f"{count} in {split}" for split, count in summary.pairs.items())
-    facts = {
-        "Open": opened and f"`--data '{opened}'`{where}",
-        "Balance": _balance(pack.classes, summary),
-        "Split": split_method(card.split),
-        "Groups": _groups(len(pack), summary, card.group),
-        "Co-registered": "; ".join(", ".join(group) for group in card.co_registered) or "none",
-        "Label and every modality": complete if sum(summary.pairs.values()) < len(pack) else "",
-        "Exact duplicates in another split": f"{again} (of {others} pairs of validation and test)",
-        "Gap": " ".join(measured) or "not measured",
-        "Unsound": card.unsound or "nothing noted",
-        "Notes": card.notes or "none",
-        "License": card.license or "not stated",
-        "Sources": ", ".join(card.sources) or "not stated",
-        "Version": f"{card.version}, {card.rows} pairs",
-    }
-    return {name: fact for name, fact in facts.items() if fact}
 
 
 def _balance(classes: Sequence[str], summary: Summary) -> str:
@@ -177,7 +174,7 @@ def _balance(classes: Sequence[str], summary: Summary) -> str:
     return text
 
 
-def split_method(record: Mapping[str, Any]) -> str:
+def _split(record: Mapping[str, Any]) -> str:
     """Return a sentence on how a split was made, from a card's record of it."""
     text = str(record.get("method", "not recorded"))
     text += f", seed {record['seed']}" if isinstance(record.get("seed"), int) else ""

@@ -166,14 +166,7 @@ class CardFile:
                 **{key: record[key] for key in ("version", "rows", "split", "notes", "sha256")},
                 classes=tuple(record["classes"]),
                 modalities={
-                    name: Modality(
-                        name,
-                        entry["kind"],
-                        tuple(entry["shape"]),
-                        entry["dtype"],
-                        tuple(record["statistics"][name]["mean"]),
-                        tuple(record["statistics"][name]["std"]),
-                    )
+                    name: Modality.from_dict({"name": name, **entry, **record["statistics"][name]})
                     for name, entry in head["modalities"].items()
                 },
                 history=tuple(

@@ -1,4 +1,4 @@
-"""What differs between two packs, or two versions of one, pair by pair."""
+"""Differences between two packs, or two versions of one, pair by pair."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
 from cmkd.data.pack.pack import Pack
 from cmkd.io import CHUNK_BYTES
-from cmkd.types import UNLABELED
 
 
 class Change(NamedTuple):
-    """A pair's entry that is not what it was."""
+    """A changed entry of a pair."""
 
     id: str
     before: str
@@ -33,20 +32,20 @@ class StatisticsChange(NamedTuple):
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between two packs; pairs are matched by id.
+    """Differences between two packs; pairs are matched by id.
 
     Args:
         before: the first pack and version.
         after: the second.
         pairs: number of pairs in each.
-        added: ids that only the second has.
-        removed: ids that only the first has.
-        relabeled: other class names; an unlabeled pair has none.
-        moved: other splits.
-        regrouped: other groups.
-        changed: modality -> ids whose values differ, or that have the modality in one pack alone.
-        classes: names in one pack alone, with ``-`` or ``+`` before them.
-        modalities: names in one pack alone, or of another kind, shape or type there, likewise.
+        added: ids only in the second.
+        removed: ids only in the first.
+        relabeled: changed class names, empty for unlabeled pairs.
+        moved: changed splits.
+        regrouped: changed groups.
+        changed: modality -> ids whose values differ, or that have the modality in one pack only.
+        classes: names in one pack only, after ``-`` or ``+``.
+        modalities: the same for names, kinds, shapes and types of modalities.
         statistics: channels whose statistics differ.
     """
 
@@ -81,8 +80,8 @@ _CHANGES = ("relabeled", "moved", "regrouped", "statistics")
 def diff(before: Pack, after: Pack) -> Difference:
     """Compare two packs, or two versions of one.
 
-    Pixels are compared by value where kind, shape and type of a modality agree; where they do not, the modality is
-    listed as removed and added, and its pairs are not. Memory is constant, the indices aside.
+    Values are compared if kind, shape and type of a modality agree; otherwise the modality is listed as removed and
+    added, and its values are not compared. Only the indices are held in memory.
 
     Args:
         before: the first.
@@ -96,26 +95,32 @@ def diff(before: Pack, after: Pack) -> Difference:
         >>> diff(pack, pack).same
         True
     """
-    places = {name: row for row, name in enumerate(after.index["id"])}
-    known = set(before.index["id"])
-    rows = [(row, places[name]) for row, name in enumerate(before.index["id"]) if name in places]
-    both = np.array(rows, dtype=np.int64).reshape(-1, 2)
+    old, new = _pairs(before), _pairs(after)
+    ids = old.index[old.index.isin(new.index)]
+    both = old.loc[ids], new.loc[ids]
     ours, theirs = ([f"{name} {_form(pack, name)}" for name in pack.modalities] for pack in (before, after))
     shared = [name for name in before.modalities if f"{name} {_form(before, name)}" in theirs]
     return Difference(
         before=_name(before),
         after=_name(after),
         pairs=(len(before), len(after)),
-        added=[name for name in after.index["id"] if name not in known],
-        removed=[name for name in before.index["id"] if name not in places],
-        relabeled=_changes(_labels(before), _labels(after), before, both),
-        moved=_changes(before.index["split"].to_numpy(), after.index["split"].to_numpy(), before, both),
-        regrouped=_changes(before.index["group"].to_numpy(), after.index["group"].to_numpy(), before, both),
-        changed={name: _changed(before, after, name, both) for name in shared},
+        added=new.index[~new.index.isin(old.index)].tolist(),
+        removed=old.index[~old.index.isin(new.index)].tolist(),
+        relabeled=_changes(*both, "label"),
+        moved=_changes(*both, "split"),
+        regrouped=_changes(*both, "group"),
+        changed={name: _changed(before, after, name, *both) for name in shared},
         classes=_signed(before.classes, after.classes),
         modalities=_signed(ours, theirs),
         statistics=[change for name in shared for change in _statistics(before, after, name)],
     )
+
+
+def _pairs(pack: Pack) -> pd.DataFrame:
+    """Return the index by id, with class names for labels and the row in the pack."""
+    names = np.array([*pack.classes, ""], dtype=object)  # UNLABELED is -1, the last one
+    labels = names[pack.index["label"].to_numpy()]
+    return pack.index.assign(label=labels, row=np.arange(len(pack))).set_index("id")
 
 
 def _name(pack: Pack) -> str:
@@ -131,28 +136,20 @@ def _signed(before: Sequence[str], after: Sequence[str]) -> list[str]:
     return [f"-{name}" for name in before if name not in after] + [f"+{name}" for name in after if name not in before]
 
 
-def _labels(pack: Pack) -> NDArray[np.object_]:
-    names = ["" if label == UNLABELED else pack.classes[label] for label in pack.index["label"]]
-    return np.array(names, dtype=object)
+def _changes(old: pd.DataFrame, new: pd.DataFrame, column: str) -> list[Change]:
+    entries = pd.concat([old[column], new[column]], axis=1)[old[column] != new[column]]
+    return [Change(*map(str, row)) for row in entries.itertuples()]
 
 
-def _changes(before: NDArray[Any], after: NDArray[Any], pack: Pack, both: NDArray[np.int64]) -> list[Change]:
-    old, new = before[both[:, 0]], after[both[:, 1]]
-    ids = pack.index["id"].to_numpy()
-    return [Change(str(ids[both[k, 0]]), str(old[k]), str(new[k])) for k in np.flatnonzero(old != new)]
-
-
-def _changed(before: Pack, after: Pack, name: str, both: NDArray[np.int64]) -> list[str]:
-    first, second = before.array(name), after.array(name)
-    column = f"has_{name}"
-    has = before.index[column].to_numpy(bool)[both[:, 0]], after.index[column].to_numpy(bool)[both[:, 1]]
-    differs = has[0] != has[1]
+def _changed(before: Pack, after: Pack, name: str, old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
+    arrays, rows = (before.array(name), after.array(name)), (old["row"].to_numpy(), new["row"].to_numpy())
+    differs = np.array(old[f"has_{name}"] != new[f"has_{name}"])
     step = max(1, CHUNK_BYTES // before.modalities[name].row_bytes)
-    for start in range(0, len(both), step):
-        part = both[start : start + step]
-        old, new = (array[rows].reshape(len(part), -1) for array, rows in ((first, part[:, 0]), (second, part[:, 1])))
-        differs[start : start + step] |= (old != new).any(axis=1)
-    return [str(name) for name in before.index["id"].to_numpy()[both[differs, 0]]]
+    for start in range(0, len(old), step):
+        part = slice(start, start + step)
+        first, second = (array[chosen[part]] for array, chosen in zip(arrays, rows, strict=True))
+        differs[part] |= (first != second).reshape(len(first), -1).any(axis=1)
+    return [str(name) for name in old.index[differs]]
 
 
 def _statistics(before: Pack, after: Pack, name: str) -> list[StatisticsChange]:

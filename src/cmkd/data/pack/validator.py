@@ -30,10 +30,11 @@ class ChunkValidator:
         self, classes: Sequence[str], modalities: Mapping[str, Modality], before: pd.DataFrame | None = None
     ) -> None:
         self._classes, self._modalities = classes, modalities
-        self._ids: set[str] = set() if before is None else set(before["id"])
+        self._ids: set[str] = set()
         self._group_split: dict[str, str] = {}
         if before is not None:
-            self._check_groups(before["group"].tolist(), before["split"].tolist())
+            self._ids.update(before["id"])
+            self._check_groups(before)
 
     def validate(
         self,
@@ -54,7 +55,7 @@ class ChunkValidator:
         checked = {
             name: self._values(name, np.asarray(array), masks[name], table["id"]) for name, array in arrays.items()
         }
-        self._check_groups(table["group"].tolist(), table["split"].tolist())
+        self._check_groups(table)
         self._ids.update(table["id"])
         return table, checked
 
@@ -116,13 +117,11 @@ class ChunkValidator:
         content["group"] = [""] * len(names) if groups is None else [str(g) for g in groups]
         return pd.DataFrame(content | {f"has_{name}": mask for name, mask in masks.items()})
 
-    def _check_groups(self, groups: Sequence[str], splits: Sequence[str]) -> None:
+    def _check_groups(self, table: pd.DataFrame) -> None:
         pending: dict[str, str] = {}
-        for group, split in zip(groups, splits, strict=True):
-            if not group:
-                continue
+        for group, split in zip(table["group"], table["split"], strict=True):
             known = self._group_split.get(group) or pending.setdefault(group, split)
-            if known != split:
+            if group and known != split:
                 raise CmkdError(f"group '{group}' is in both {known} and {split}: a group must stay in one split")
         self._group_split |= pending
 
@@ -148,8 +147,8 @@ def complete_index(
 
 
 def _first_repeat(names: Sequence[str]) -> str | None:
-    seen: set[str] = set()
-    return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
+    again = pd.Series(names, dtype=object).duplicated()
+    return names[int(again.argmax())] if again.any() else None
 
 
 def check_names(classes: Sequence[str], modalities: Sequence[Modality], info: CardInfo) -> None:
