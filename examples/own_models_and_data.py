@@ -29,7 +29,8 @@ class OpticalNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(batch, classes)`` of images ``(batch, 1, height, width)``."""
-        return self.head(self.second(self.first(x)).mean((2, 3)))
+        logits: Tensor = self.head(self.second(self.first(x)).mean((2, 3)))
+        return logits
 
 
 class RadarNet(nn.Module):
@@ -42,10 +43,11 @@ class RadarNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(batch, classes)`` of images ``(batch, 1, height, width)``."""
-        return self.head(self.body(x))
+        logits: Tensor = self.head(self.body(x))
+        return logits
 
 
-class Pairs(torch.utils.data.Dataset):
+class Pairs(torch.utils.data.Dataset[dict[str, object]]):
     """Pairs as dictionaries: an array per modality, a label, and optionally an id, a split and a group."""
 
     def __init__(self) -> None:
@@ -67,7 +69,7 @@ if __name__ == "__main__":
         out=out,
         methods="none,fitnet",
         seeds=1,
-        epochs=5,
+        epochs=3,
         teacher=cmkd.ModelConfig("optical", cmkd.wrap(OpticalNet(), feature_maps=["first", "second"])),
         student=cmkd.ModelConfig("radar", cmkd.wrap(RadarNet(), classifier="head", feature_maps=["body.0", "body.1"])),
         trainer=cmkd.TrainerConfig(logger="none", progress="none"),

@@ -9,10 +9,11 @@ from cmkd import _torchvision
 
 if TYPE_CHECKING:
     from cmkd.config import AugmentationConfig, ModelConfig, OptimizerConfig, RunConfig, TrainerConfig
-    from cmkd.data.pack.pack import Pack
-    from cmkd.datasets.open import open_data
+    from cmkd.data import Pack
+    from cmkd.datasets import open_data
     from cmkd.errors import CmkdError
-    from cmkd.experiment.runner import Experiment
+    from cmkd.experiment import Experiment
+    from cmkd.models import wrap
     from cmkd.models.checkpoint import load_model
     from cmkd.types import Batch, Modality, Output, Spec
 
@@ -35,6 +36,7 @@ __all__ = [
     "TrainerConfig",
     "load_model",
     "open_data",
+    "wrap",
 ]
 
 # torch alone takes seconds to import, so every name is fetched when it is first used
@@ -47,12 +49,13 @@ _HOMES = {
     "ModelConfig": "config",
     "OptimizerConfig": "config",
     "Output": "types",
-    "Pack": "data.pack",
+    "Pack": "data",
     "RunConfig": "config",
     "Spec": "types",
     "TrainerConfig": "config",
     "load_model": "models.checkpoint",
     "open_data": "datasets",
+    "wrap": "models",
 }
 
 

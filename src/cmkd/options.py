@@ -178,6 +178,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401  # any value of a configuration
             return str(value)
         case None | bool() | int() | float() | str():
             return value
+    value = getattr(value, "module", value)  # of a wrapper, what it wraps
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}:{named.__qualname__}"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from itertools import pairwise
@@ -30,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; those of the process by default.
 
     Returns:
-        0 on success, 2 on bad input (one line says what to mend), 1 on a fault of ours.
+        0 on success, 2 on bad input (one line says what to fix), 130 and 143 after Ctrl-C and SIGTERM, 1 for a bug.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
@@ -39,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] in ("-V", "--version"):
         print(f"cmkd {cmkd.__version__}")
         return 0
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = {n: signal.signal(n, _stop) for n in (signal.SIGINT, signal.SIGTERM) if main_thread}
     try:
         if given[0] not in COMMANDS:
             raise unknown_name("command", given[0], COMMANDS)
@@ -47,15 +52,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CmkdError as error:
         print(f"cmkd: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except Stopped as stop:
         print("cmkd: stopped; the same command continues where it was", file=sys.stderr)
-        return 130
+        return 128 + stop.signal
     except BrokenPipeError:
         return 0
     except Exception as error:
-        print(_fault(error, given), file=sys.stderr)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            print(f"cmkd: error: cannot write {error.filename or 'the results'}: {error.strerror}", file=sys.stderr)
+            return 2
+        print(_bug(error, given), file=sys.stderr)
         return 1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
+
+
+class Stopped(BaseException):
+    """Raised by Ctrl-C and SIGTERM; unlike KeyboardInterrupt, Lightning passes it on.
+
+    Args:
+        signal: the number of the signal.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
+def _stop(number: int, _: object) -> None:
+    raise Stopped(number)
 
 
 def usage() -> str:
@@ -75,12 +102,12 @@ def usage() -> str:
     )
 
 
-def _fault(error: Exception, given: Sequence[str]) -> str:
+def _bug(error: Exception, given: Sequence[str]) -> str:
     """Keep the traceback in the run's folder where there is one, and return the line to print."""
     text = "".join(traceback.format_exception(error))
     folder = next((Path(b) for a, b in pairwise(given) if a == "--out"), None)
-    summary = f"cmkd: fault: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    summary = f"cmkd: bug: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     if folder is not None and folder.is_dir():
         (folder / "error.log").write_text(text, encoding="utf-8")
-        return f"{summary}\ncmkd: this is a fault of ours; please report it with {folder / 'error.log'}"
-    return f"{text}{summary}\ncmkd: this is a fault of ours; please report it with the lines above"
+        return f"{summary}\ncmkd: please report it with {folder / 'error.log'}"
+    return f"{text}{summary}\ncmkd: please report it with the lines above"

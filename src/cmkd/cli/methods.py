@@ -68,5 +68,4 @@ def show(p: Page, console: Console) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Run from a command line."""
-    named = bool(arguments) and not arguments[0].startswith("-")
-    call(methods, ["--name", *arguments] if named else arguments, prog="cmkd methods")
+    call(methods, arguments, prog="cmkd methods")

@@ -11,7 +11,7 @@ from torch import nn
 
 from cmkd import models
 from cmkd.config import ModelConfig, RunConfig, training_length
-from cmkd.data import SPLITS, Pack, PackExistsError
+from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset
 from cmkd.datasets import DATASETS, open_data
 from cmkd.errors import CmkdError
 from cmkd.expression import parse_sum
@@ -111,7 +111,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
     Raises:
         CmkdError: for anything wrong with the configuration or the data, in one line.
     """
-    pack = own_pack(config.data, config)
+    pack = open_pairs(config)
     teacher, student = (_with_modality(getattr(config, role), role, pack) for role in ("teacher", "student"))
     epochs, batch_size = training_length(
         len(pack.rows("train", modalities=(str(student.modality),))),
@@ -137,32 +137,27 @@ def resolve(config: RunConfig) -> ResolvedRun:
     return resolved
 
 
-def own_pack(data: object, config: RunConfig) -> Pack:
-    """Open what a configuration calls its data; an own ``Dataset`` becomes a pack in the run's folder.
+def open_pairs(config: RunConfig) -> Pack:
+    """Open the data of a configuration; an own ``Dataset`` becomes a pack in the run's folder.
 
     Raises:
         CmkdError: there is no such data.
     """
-    if isinstance(data, Pack):
-        return data
+    data = config.data
     if isinstance(data, str) and is_reference(data) and data.partition(":")[0] not in DATASETS:
         data = load_reference(data)
         data = data() if callable(data) else data
-    if isinstance(data, str | Path):
-        return open_data(data, allow_unlabeled=config.allow_unlabeled)
     if isinstance(data, Pack):
         return data
-    from cmkd.data import from_dataset
-
+    if isinstance(data, str | Path):
+        return open_data(data, allow_unlabeled=config.allow_unlabeled)
     place = config.out / OWN_DATA
     try:
         return from_dataset(data, place)
     except PackExistsError:  # of an earlier call, or of another process of this run
         pack = Pack.open(place)
-    if len(pack) != len(data):  # type: ignore[arg-type]  # `from_dataset` has checked that it has a length
-        raise CmkdError(
-            f"'{place}' was made from a data set of {len(pack)} pairs, now {len(data)}; choose another --out"
-        )  # type: ignore[arg-type]
+    if len(pack) != len(data):
+        raise CmkdError(f"'{place}' was made from {len(pack)} pairs, now there are {len(data)}; choose another --out")
     return pack
 
 

@@ -83,15 +83,14 @@ def load_model(path: Path | str, *, module: object = None) -> tuple[Model, dict[
         CmkdError: the file is missing or damaged, its module is not given, or the weights do not fit it.
     """
     about = read_about(Path(path))
-    own, made = about.get("own"), module if "own" in about else about["model"]
-    if own and module is None:
-        raise CmkdError(
-            f"'{path}' holds weights of your own module ({about['model']}); pass it: load_model(path, module=...)"
-        )
-    if own and isinstance(module, nn.Module) and not isinstance(module, Wrapped):
-        made = wrap(module, **own)
     modality, classes = Modality.from_dict(about["modality"]), len(about["classes"])
-    model = models.build(made, modality, classes=classes, size=about["size"])
+    if "own" not in about:
+        model = models.build(about["model"], modality, classes=classes, size=about["size"])
+    elif module is None:
+        raise CmkdError(f"'{path}' holds weights of your own module ({about['model']}): load_model(path, module=...)")
+    else:
+        own = models.own_module(module, modality, classes, about["own"])
+        model = Model(modality, own, classes=classes, size=about["size"])
     with safe_open(path, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
     try:

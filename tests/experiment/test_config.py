@@ -1,0 +1,135 @@
+"""The configuration of a run: one checker for Python, YAML and the command line, and nothing lost on the way."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+
+import pytest
+import yaml
+from torch import nn
+
+from cmkd import ModelConfig, OptimizerConfig, RunConfig, TrainerConfig
+from cmkd.cli.run import parse, usage
+from cmkd.errors import CmkdError
+
+
+def test_saved_is_what_is_loaded(tmp_path: Path) -> None:
+    config = RunConfig(
+        data="digits(severity=0.3)",
+        out=tmp_path / "out",
+        methods=("none", "kd(temperature=2, weight=3)+0.5*ds"),
+        teacher=ModelConfig(size=16, checkpoint=Path("teacher.safetensors")),
+        student=ModelConfig(model="thin_resnet(width=8)", label_fraction=0.25),
+        optimizer=OptimizerConfig(name="sgd", learning_rate=0.1),
+        trainer=TrainerConfig(batch_size=16),
+        method_options={"ds": {"independence_weight": 2.0}},
+    )
+    config.save(tmp_path / "config.yaml")
+    assert RunConfig.load(tmp_path / "config.yaml") == config
+
+
+def test_nested_dictionaries_become_configurations(tmp_path: Path) -> None:
+    config = RunConfig(
+        **yaml.safe_load("{data: digits, out: there, student: {label_fraction: 0.5}, methods: [kd, ds]}")
+    )
+    assert config.student == ModelConfig(label_fraction=0.5) and config.out == Path("there")
+    assert config.expressions == ("kd", "ds")
+
+
+def test_a_configuration_does_not_change() -> None:
+    config = RunConfig(data="digits", out="out")
+    with pytest.raises(FrozenInstanceError):
+        config.seeds = 2  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        config.teacher.size = 2  # type: ignore[misc]
+
+
+def test_a_model_alone_stands_for_its_configuration() -> None:
+    module = nn.Linear(2, 2)
+    assert RunConfig(data="digits", out="out", teacher=module).teacher.model is module
+    assert RunConfig(data="digits", out="out", student="resnet18").student.model == "resnet18"
+
+
+WRONG = [
+    ({"seed": "zero"}, "seed must be a whole number, got 'zero'"),
+    ({"seeds": 0}, "seeds is 0; it must be at least 1"),
+    ({"trainer": {"batch_size": 1}}, "trainer.batch_size is 1; it must be at least 2"),
+    ({"trainer": {"device": 2}}, "unknown option 'trainer.device': did you mean 'trainer.devices'"),
+    ({"trainer": 3}, "trainer must be a group of options"),
+    ({"optimizer": {"name": "adam"}}, "optimizer.name must be 'adamw' or 'sgd', got 'adam'"),
+    ({"optimizer": {"ema": 1.0}}, "optimizer.ema is 1.0"),
+    ({"student": {"label_fraction": 0}}, "student.label_fraction is 0; it must be above 0 and at most 1"),
+    ({"methods": "kd,kd"}, "names one twice"),
+    ({"methods": []}, "methods is empty"),
+    ({"epoch": 3}, "did you mean 'epochs'"),
+]
+
+
+@pytest.mark.parametrize(("values", "says"), WRONG)
+def test_a_wrong_value_is_refused_alike_everywhere(values: dict[str, object], says: str, tmp_path: Path) -> None:
+    base = {"data": "digits", "out": "out"}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(base | values))
+    with pytest.raises(CmkdError) as from_yaml:
+        RunConfig.load(file)
+    assert says in str(from_yaml.value)
+    with pytest.raises(CmkdError) as from_flag:
+        parse(["--config", str(file)])
+    assert str(from_flag.value) == str(from_yaml.value)
+    if "epoch" not in values:  # an unknown keyword is Python's own TypeError
+        with pytest.raises(CmkdError) as from_python:
+            RunConfig(**base | values)  # type: ignore[arg-type]
+        assert str(from_python.value) == str(from_yaml.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("- a list", "holds no options"), ("a: [", "cannot read"), (None, "No such file")]
+)
+def test_a_file_that_is_no_configuration_is_one_line(text: str | None, says: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(CmkdError, match=says) as caught:
+        RunConfig.load(tmp_path / "config.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_flags_come_before_the_file_and_methods_have_their_own_namespace(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("{data: digits, out: there, seeds: 2, teacher: resnet18, method_options: {kd: {weight: 3.0}}}")
+    words = ["--config", str(file), "--seeds=5", "--teacher.size", "32", "--devices", "2"]
+    words += ["--method_options.kd.temperature", "2", "--method_options.mlld.temperatures=[1, 2.5]"]
+    config = parse([*words, "--methods", "kd(temperature=2, weight=3),none"])
+    assert config.seeds == 5 and config.trainer.devices == 2
+    assert config.teacher == ModelConfig(model="resnet18", size=32)
+    assert config.method_options == {"kd": {"weight": 3.0, "temperature": 2.0}, "mlld": {"temperatures": [1.0, 2.5]}}
+    assert config.expressions == ("kd(temperature=2, weight=3)", "none")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--teacher.sise", "3"], "unknown option --teacher.sise: did you mean --teacher.size"),
+        (["--method_options.kb.weight", "3"], "unknown method 'kb': did you mean 'kd'"),
+        (["--method_options.kd.weight"], "needs a value"),
+        (["--seeds"], "expected one argument"),
+        (["stray"], "unexpected argument 'stray'"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(words: list[str], says: str) -> None:
+    with pytest.raises(CmkdError, match=says):
+        parse(["--data", "digits", "--out", "out", *words])
+
+
+def test_help_fits_two_screens_and_knows_every_option() -> None:
+    text = usage()
+    assert text.count("\n") < 80
+    config = RunConfig(data="digits", out="out").to_dict()
+    for name, value in config.items():
+        flags = [f"--{name}.{inner}" for inner in value] if isinstance(value, dict) else [f"--{name}"]
+        assert all(flag.replace("student", "teacher") in text for flag in flags), flags
+
+
+def test_replace_checks_again() -> None:
+    with pytest.raises(CmkdError, match="seeds is 0"):
+        replace(RunConfig(data="digits", out="out"), seeds=0)

@@ -1,0 +1,177 @@
+"""Own modules and own data: trained in Python and by the command, loaded again, refused where they do not fit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+
+import cmkd
+from cmkd import CmkdError, Experiment, ModelConfig, RunConfig, TrainerConfig, load_model, models, wrap
+from cmkd.types import Modality
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+QUIET = TrainerConfig(logger="none", progress="none", batch_size=32)
+
+
+class Own(nn.Module):
+    """A small convolutional classifier."""
+
+    def __init__(self, classes: int = 3, width: int = 4) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).mean((2, 3)))
+
+
+class Pairs:
+    """Ninety pairs of bright and noisy squares."""
+
+    def __len__(self) -> int:
+        return 90
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        generator = np.random.default_rng(index)
+        rich = generator.normal(index % 3, 0.2, (1, 8, 8)).astype(np.float32)
+        poor = (rich + generator.normal(0, 1, rich.shape)).astype(np.float32)
+        split = ("train", "train", "validation", "test")[index // 3 % 4]
+        return {"rich": rich, "poor": poor, "label": index % 3, "split": split}
+
+
+def config(out: Path, **changes: object) -> RunConfig:
+    given: dict[str, object] = {
+        "data": Pairs(), "out": out, "methods": "none,fitnet(stage=-1)", "seeds": 1, "epochs": 1, "trainer": QUIET,
+        "teacher": ModelConfig("rich", wrap(Own(), feature_maps=["body"])),
+        "student": ModelConfig("poor", wrap(Own(width=3), feature_maps=["body.0"])),
+    }  # fmt: skip
+    return RunConfig(**given | changes)  # type: ignore[arg-type]
+
+
+class Count(Callback):
+    """Counts epochs."""
+
+    def __init__(self) -> None:
+        self.epochs = 0
+
+    def on_train_epoch_end(self, *_: object) -> None:
+        self.epochs += 1
+
+
+def test_own_modules_and_data_train_load_and_predict(tmp_path: Path) -> None:
+    asked = config(tmp_path / "out")
+    teacher = {name: value.clone() for name, value in asked.teacher.model.state_dict().items()}
+    first, second = Count(), Count()
+    results = Experiment(asked, (first, second)).run()
+    assert (first.epochs, second.epochs) == (3, 3)
+    assert results["complete"] and (tmp_path / "out" / "report.html").exists()
+    assert asked == config(tmp_path / "out", data=asked.data, teacher=asked.teacher, student=asked.student)
+    for name, value in asked.teacher.model.state_dict().items():  # what the caller holds is not trained
+        torch.testing.assert_close(value, teacher[name], rtol=0, atol=0)
+
+    path = tmp_path / "out" / results["students"][1]["checkpoint"]
+    with pytest.raises(CmkdError, match="holds weights of your own module"):
+        load_model(path)
+    with pytest.raises(CmkdError, match="do not fit"):
+        load_model(path, module=Own(width=5))
+    radar = torch.from_numpy(np.stack([Pairs()[i]["poor"] for i in range(6)]))
+    outputs = []
+    for module in (Own(width=3), wrap(Own(width=3)), lambda classes: Own(classes, width=3)):
+        model, about = load_model(path, module=module)
+        outputs.append(model(radar))
+        assert about["classes"] == ["0", "1", "2"]
+    assert outputs[0].feature_maps[0].shape == (6, 3, 8, 8) and outputs[0].embedding.shape == (6, 3)
+    for output in outputs[1:]:
+        torch.testing.assert_close(output.logits, outputs[0].logits, rtol=0, atol=0)
+
+
+def test_a_run_with_own_modules_resumes_and_other_weights_do_not_enter(tmp_path: Path) -> None:
+    asked = config(tmp_path / "out", methods="none")
+    Experiment(asked).run()
+    more = Experiment(cmkd.RunConfig(**{**vars(asked), "methods": "none,fitnet(stage=-1)"})).run()
+    assert [s["method"] for s in more["students"]] == ["none", "fitnet(stage=-1)"]
+    torch.manual_seed(1)
+    with pytest.raises(CmkdError, match=r"was started with student\.weights="):
+        Experiment(config(tmp_path / "out", teacher=asked.teacher)).run()
+
+
+def test_a_folder_made_from_other_data_is_not_entered(tmp_path: Path) -> None:
+    class Fewer(Pairs):
+        def __len__(self) -> int:
+            return 60
+
+    Experiment(config(tmp_path / "out", methods="none")).run()
+    with pytest.raises(CmkdError, match="made from 90 pairs, now there are 60"):
+        Experiment(config(tmp_path / "out", data=Fewer())).run()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"teacher": ModelConfig("rich", Own(classes=4))}, "tells 4 classes apart and the data have 3"),
+        ({"teacher": ModelConfig("rich", nn.Flatten())}, "no nn.Linear"),
+        ({"teacher": ModelConfig("rich", nn.Sequential(nn.Flatten(), nn.Linear(9, 3)))}, "does not run on an input"),
+        ({"teacher": ModelConfig("rich", 5)}, "a model must be a name"),
+        ({"teacher": ModelConfig("rich", lambda: 3)}, "a model must be a name"),
+        ({"teacher": Own()}, "which modality does the teacher see"),
+        ({"teacher": ModelConfig("rich", "no_module:Net")}, "cannot import 'no_module'"),
+        ({"teacher": ModelConfig("rich", "torch.nn:Linera")}, "did you mean 'Linear'"),
+        ({"data": 5}, "data"),
+        ({"data": "no_module:Pairs"}, "cannot import 'no_module'"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(changes: dict[str, object], says: str, tmp_path: Path) -> None:
+    with pytest.raises(CmkdError, match=says) as caught:
+        Experiment(config(tmp_path / "out", **changes)).run()
+    assert "\n" not in str(caught.value)
+
+
+def test_layers_are_named_or_refused() -> None:
+    x = torch.zeros(2, 1, 8, 8)
+    with pytest.raises(CmkdError, match="unknown layer of Own 'bodi'"):
+        wrap(Own(), feature_maps=["bodi"])
+    with pytest.raises(CmkdError, match="must return logits"):
+        wrap(Own(), classifier="body.0")(x)
+    unused = Own()
+    unused.spare = nn.Linear(2, 2)
+    with pytest.raises(CmkdError, match="layer 'spare' of Own did not run"):
+        wrap(unused)(x)
+    output = wrap(unused, classifier="head", feature_maps=["body.0", "body"])(x)
+    assert [m.shape for m in output.feature_maps] == [(2, 4, 8, 8)] * 2
+    assert not unused.head._forward_pre_hooks  # hooks live for one call
+
+
+def test_an_own_module_sees_standardized_inputs() -> None:
+    seen = []
+
+    class Look(Own):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x)
+            return super().forward(x)
+
+    modality = Modality("rich", "image", (1, 8, 8), "uint8", (10.0,), (2.0,))
+    model = models.build(Look(), modality, classes=3)
+    model(torch.full((2, 1, 8, 8), 14, dtype=torch.uint8))
+    torch.testing.assert_close(seen[-1], torch.full((2, 1, 8, 8), 2.0))
+
+
+def test_the_example_runs_and_so_does_its_command(tmp_path: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "own_models_and_data.py", str(tmp_path / "python")]
+    done = subprocess.run(command, cwd=EXAMPLES, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "test accuracy" in done.stdout, done.stderr
+    text = (EXAMPLES / "own_models_and_data.py").read_text()
+    words = text.split("    cmkd ")[1].split('"""')[0].split()
+    words[words.index("runs/own")] = str(tmp_path / "command")
+    words[words.index("--epochs") + 1] = "1"
+    command = [sys.executable, "-m", "cmkd", *words]
+    done = subprocess.run(command, cwd=EXAMPLES, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and (tmp_path / "command" / "report.html").exists(), done.stderr
