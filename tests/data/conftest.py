@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+
+from cmkd.data import Pack
+from cmkd.datasets import DATASETS
+from cmkd.datasets.open import default_source
 
 Edit = Callable[[list[dict[str, str]]], object]
 
@@ -43,5 +48,31 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
             edit(rows)
         write_manifest(folder, rows)
         return folder
+
+    return make
+
+
+@pytest.fixture
+def published() -> Callable[[str], Path]:
+    """Return a function that finds the real files of a data set, or skips the test."""
+
+    def find(name: str) -> Path:
+        source = default_source(name)
+        if source is None:
+            pytest.skip(f"the files of {name} are not in $CMKD_DATA")
+        return source
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Pack]]:
+    """Return a function that makes the tiny source of a data set and its pack, once; tests must not change them."""
+
+    @cache
+    def make(name: str) -> tuple[Path, Pack]:
+        kind, folder = DATASETS.find(name), tmp_path_factory.mktemp(name)
+        source = kind.make_tiny(folder / "source")
+        return source or folder, kind(**kind.tiny).prepare(source, folder / "pack")
 
     return make

@@ -184,8 +184,8 @@ def test_idx_in_blocks(tmp_path: Path, packed: bool) -> None:
             "unpacks to more than 98 bytes",
         ),
         (idx_bytes(np.zeros((9, 0, 3), np.uint8)), "is empty"),
-        (b"", "no IDX file"),
-        (b"<html>not found</html>", "no IDX file"),
+        (b"", "not an IDX file"),
+        (b"<html>not found</html>", "not an IDX file"),
     ],
 )
 def test_bad_idx(tmp_path: Path, content: bytes, says: str) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +15,19 @@ from cmkd.data import Pack
 from cmkd.datasets import DATASETS
 from cmkd.errors import CmkdError
 
-
-def prepared(name: str, folder: Path) -> Pack:
-    kind = DATASETS.find(name)
-    return kind(**kind.tiny).prepare(kind.make_tiny(folder / "source"), folder / "pack")
+Made = Callable[[str], tuple[Path, Pack]]
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_promises(name: str, tmp_path: Path) -> None:
-    kind, pack = DATASETS.find(name), prepared(name, tmp_path)
+def test_promises(name: str, made: Made, tmp_path: Path) -> None:
+    kind, (source, pack) = DATASETS.find(name), made(name)
     pack.verify()
     card = pack.card
     assert (card.name, card.rich, card.poor) == (kind.name, kind.rich, kind.poor)
     assert card.license
     assert card.citation.startswith("@")
     assert card.split["method"]
+    assert card.split["counts"] == {split: len(pack.rows(split)) for split in ("train", "validation", "test")}
     for split in ("train", "validation", "test"):
         assert len(pack.rows(split, modalities=[kind.rich, kind.poor], labeled=True)), split
     labels = pack.index["label"].to_numpy()
@@ -33,26 +35,51 @@ def test_promises(name: str, tmp_path: Path) -> None:
     assert set(labels[pack.rows("test", labeled=True)].tolist()) <= train
     groups = pack.index[pack.index["group"] != ""]
     assert groups.empty or groups.groupby("group")["split"].nunique().max() == 1
-    for modality in pack.modalities.values():
-        assert np.isfinite([*modality.mean, *modality.std]).all()
-        assert min(modality.std) > 0
+    check_statistics(pack)
     batch = pack.batch(pack.rows("train")[:3])
     assert all(value.any() for value in batch.inputs.values())
+    again = kind(**kind.tiny).prepare(source if kind.sources else None, tmp_path / "again")
+    assert again.card.sha256 == card.sha256
+    assert again.card.modalities == card.modalities
+
+
+def check_statistics(pack: Pack) -> None:
+    """Compare the card's statistics with those of the train split over all values, in float64."""
+    train = pack.rows("train")
+    for name, modality in pack.modalities.items():
+        assert np.isfinite([*modality.mean, *modality.std]).all()
+        assert min(modality.std) > 0
+        if modality.kind in ("image", "vector", "series"):
+            rows = train[pack.index[f"has_{name}"].to_numpy()[train]]
+            values = pack.array(name)[rows].astype(np.float64)
+            axes = (0, 2, 3) if modality.kind == "image" else tuple(range(values.ndim - 1))
+            np.testing.assert_allclose(modality.mean, values.mean(axes), rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(modality.std, values.std(axes), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_prepared_twice_is_the_same(name: str, tmp_path: Path) -> None:
-    first, second = (prepared(name, tmp_path / part) for part in "ab")
-    assert first.card.sha256 == second.card.sha256
-    assert first.card.modalities == second.card.modalities
-
-
-@pytest.mark.parametrize("name", [name for name, kind in DATASETS.items() if kind.sources])
 def test_missing_source_names_the_address(name: str, tmp_path: Path) -> None:
-    for source in (None, tmp_path / "nowhere"):
+    kind = DATASETS.find(name)
+    for source in (None, tmp_path / "nowhere") if kind.sources else ():
         with pytest.raises(CmkdError, match=r"https?://") as caught:
-            DATASETS.find(name)().prepare(source, tmp_path / "pack")
+            kind().prepare(source, tmp_path / "pack")
         assert "\n" not in str(caught.value)
+
+
+def test_finding_a_data_set_imports_no_other_and_no_optional_package() -> None:
+    script = (
+        "import sys; from cmkd.datasets import DATASETS; DATASETS.find('digits'); heavy = {'h5py', 'sklearn', 'PIL', "
+        "'scipy', 'imagecodecs', 'embreex', 'tifffile', 'requests', 'lightning', 'cmkd.datasets.mnist'}; "
+        "assert not heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, env=os.environ | {"PYTHONPATH": "src"})
+
+
+def test_a_missing_package_is_one_line_that_names_the_extra(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, pack = made("so2sat")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(CmkdError, match=r"reading HDF5 files needs h5py.*: pip install 'cmkd\[hdf5\]'"):
+        DATASETS.find("so2sat")().prepare(source, pack.path.parent / "another")
 
 
 def test_unknown_name() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ from cmkd.datasets.degradations import PerImage
 from cmkd.datasets.fsdd import BANDS, FRAMES, RATE, SAMPLES, Fsdd, channel, leveled, mel_bands, spectrogram
 from cmkd.errors import CmkdError
 
-REAL = Path(os.environ.get("CMKD_DATA") or Path(__file__).parents[3] / "shared" / "data") / "fsdd"
 TIME = np.arange(SAMPLES) / RATE
 
 
@@ -77,9 +76,8 @@ def test_severity_is_checked() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not REAL.is_dir(), reason="fsdd is not in $CMKD_DATA or ../shared/data")
-def test_published_recordings(tmp_path: Path) -> None:
-    pack = Fsdd().prepare(REAL, tmp_path / "pack")
+def test_published_recordings(published: Callable[[str], Path], tmp_path: Path) -> None:
+    pack = Fsdd().prepare(published("fsdd"), tmp_path / "pack")
     assert pack.card.split["counts"] == {"train": 2000, "validation": 500, "test": 500}
     assert pack.index.groupby("split")["label"].value_counts().unstack().nunique(axis=1).tolist() == [1, 1, 1]
     clean = pack.array("clean")

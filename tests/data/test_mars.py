@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import zipfile
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,10 +16,6 @@ import pytest
 from cmkd.data import Pack
 from cmkd.datasets.mars import Mars
 from cmkd.errors import CmkdError
-
-ROOT = Path(os.environ.get("CMKD_DATA") or Path(__file__).parents[3] / "shared" / "data")
-REAL = ROOT / "mars" / "MARS-synced.zip"
-real = pytest.mark.skipif(not REAL.is_file(), reason="MARS-synced.zip is not in $CMKD_DATA/mars or ../shared/data/mars")
 
 
 @pytest.fixture
@@ -62,19 +58,6 @@ def test_the_last_recording_of_person_4_is_movement_10(tiny: Path, tmp_path: Pat
         found[published] = set(pack.index["label"][of])
         assert set(pack.index["label"][pack.index["id"].str.startswith("person3-movement9-")]) == {8}
     assert found == {False: {9}, True: {8}}
-
-
-@real
-def test_that_recording_moves_the_right_side_as_movement_10_does(tmp_path: Path) -> None:
-    pack = Mars(published_labels=True).prepare(REAL, tmp_path / "pack")
-    joints = pack.array("kinect").reshape(-1, 10, 3, 25)
-    left, right = (joints[..., ankle].std(axis=1).mean(axis=1) for ankle in (14, 18))
-    recording = pack.index["id"].str.rpartition("-")[0]
-    moves_left = {
-        name: bool(left[recording == name].mean() > right[recording == name].mean()) for name in set(recording)
-    }
-    assert [moves_left[f"person{p}-movement9"] for p in (1, 2, 3, 4)] == [True, True, True, False]
-    assert not any(moves_left[f"person{p}-movement10"] for p in (1, 2, 3))
 
 
 def test_strongest_points_are_kept(tiny: Path, tmp_path: Path) -> None:
@@ -153,7 +136,10 @@ def remove(file: str) -> object:
     ("damage", "says"),
     [
         (damage_zip, "is truncated or no archive .*: get it again from https"),
-        (cut("subject2/radar_data4.mat", 0.5), r"radar_data4.mat in .* is truncated or damaged: get it again from https"),
+        (
+            cut("subject2/radar_data4.mat", 0.5),
+            r"radar_data4.mat in .* is truncated or damaged: get it again from https",
+        ),
         (cut("subject3/timesplit/kinect_data_test.csv", 0.5), r"kinect_data_test.csv in .* (frames where|no table)"),
         (remove("subject4/radar_data9.mat"), r"lacks wooutlier/subject4/radar_data9.mat"),
         (remove("subject1/timesplit/kinect_data_test.csv"), r"lacks wooutlier/subject1/timesplit/kinect_data_test.csv"),
@@ -187,10 +173,15 @@ def test_options_are_checked(options: dict[str, object]) -> None:
         Mars(**options)  # type: ignore[arg-type]
 
 
-@real
-def test_published_files(tmp_path: Path) -> None:
-    """Every frame of the source once: windows of one frame, official parts."""
-    pack = Mars(protocol="time", window=1, stride=1, points=8).prepare(REAL, tmp_path / "pack")
+@pytest.mark.slow
+def test_published_files(published: Callable[[str], Path], tmp_path: Path) -> None:
+    real = published("mars")
+    every_frame_is_there_once(Mars(protocol="time", window=1, stride=1, points=8).prepare(real, tmp_path / "time"))
+    last_recording_moves_the_right_side(Mars(published_labels=True).prepare(real, tmp_path / "labels"))
+    both_sensors_tell_the_movements_of_a_new_person(Mars().prepare(real, tmp_path / "person"))
+
+
+def every_frame_is_there_once(pack: Pack) -> None:
     assert len(pack) == 32936
     assert pack.card.split["counts"] == {"train": 16944, "validation": 8020, "test": 7972}
     table = starts(pack)
@@ -198,12 +189,20 @@ def test_published_files(tmp_path: Path) -> None:
     assert set(table.loc[table["recording"] == "person4-movement9", "label"]) == {9}
 
 
-@real
-@pytest.mark.slow
-def test_both_sensors_tell_the_movements_of_a_new_person(tmp_path: Path) -> None:
+def last_recording_moves_the_right_side(pack: Pack) -> None:
+    joints = pack.array("kinect").reshape(-1, 10, 3, 25)
+    left, right = (joints[..., ankle].std(axis=1).mean(axis=1) for ankle in (14, 18))
+    recording = pack.index["id"].str.rpartition("-")[0]
+    moves_left = {
+        name: bool(left[recording == name].mean() > right[recording == name].mean()) for name in set(recording)
+    }
+    assert [moves_left[f"person{p}-movement9"] for p in (1, 2, 3, 4)] == [True, True, True, False]
+    assert not any(moves_left[f"person{p}-movement10"] for p in (1, 2, 3))
+
+
+def both_sensors_tell_the_movements_of_a_new_person(pack: Pack) -> None:
     from sklearn.ensemble import RandomForestClassifier
 
-    pack = Mars().prepare(REAL, tmp_path / "pack")
     radar = pack.array("radar")
     seen = radar.any(-1, keepdims=True)
     mean = radar.sum(2) / seen.sum(2).clip(1)

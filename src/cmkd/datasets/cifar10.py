@@ -57,9 +57,7 @@ class CifarImages(TransformedImages):
             labels = np.arange(count, dtype=np.uint8) % len(cls.classes)
             images = tiny_images(generator, labels, cls.shape).reshape(count, -1)
             heads = [labels // 5, labels][-cls.head :]
-            content[f"{home}/{file}"] = np.column_stack(
-                [*heads, images]
-            ).tobytes()
+            content[f"{home}/{file}"] = np.column_stack([*heads, images]).tobytes()
         write_tar(folder / cls.sources[0].name, content)
         return folder
 

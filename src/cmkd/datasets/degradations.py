@@ -1,9 +1,9 @@
-"""What a poorer sensor sees of an image: named, seeded degradations with a severity from 0 to 1.
+"""Degradations that imitate a poorer sensor: named, seeded, with a severity from 0 to 1.
 
 Each is a pure function of images, severity and randomness. Images are ``(n, channels, height, width)`` intensities from
-0 (black) to 1 (white). Lengths are stated as fractions of the image's height, so that one severity means the same at
-28 and at 64 pixels. With `PerImage` the random numbers of an image depend on the seed and the image alone, not on its
-neighbors, so the result is the same in whatever chunks and subsets images are degraded.
+0 (black) to 1 (white). Lengths are fractions of the image's height, so a severity means the same at 28 and at 64
+pixels. With `PerImage` the random numbers of an image depend on the seed and the image alone, so the result is the same
+in any chunks and subsets.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ LOOKS = 0.5
 NOISE = 0.15
 """Standard deviation of the receiver noise over the full range of intensities, at severity 1."""
 PHOTONS = 1e4
-"""Photons that a white pixel collects at severity 0; one remains at severity 1."""
+"""Photons that a white pixel collects at severity 0; at severity 1 it collects one."""
 READ_NOISE = 1.0
 """Standard deviation of the read-out noise in electrons."""
 FLOOR = (-80.0, -20.0)
 """Noise floor of a spectrogram at severity 0 and 1, in dB below a white image's constant part."""
 EDGE = (0.01, 0.13)
-"""Change of intensity from pixel to pixel that makes a stroke, at severity 0 and 1."""
+"""Least change of intensity per pixel that makes a stroke, at severity 0 and 1."""
 LOST, FALSE = 0.4, 0.05
-"""Share of strokes that are lost, and of empty pixels that carry a stroke, at severity 1."""
+"""Fraction of strokes that are lost, and of empty pixels with a false stroke, at severity 1."""
 COARSE = 0.75
-"""Share of the rows and columns of pixels that is given up at severity 1."""
+"""Fraction of the rows and columns of pixels that is dropped at severity 1."""
 
 Values = NDArray[np.floating[Any]]
 Name = Literal["speckle", "blur", "sketch", "low_light", "spectrogram", "few_bits"]
 
 
 class PerImage:
-    """Random numbers that depend on a seed and on an image's key alone; draws as `numpy.random.Generator` does.
+    """Random numbers that depend on a seed and an image's key alone, drawn as from `numpy.random.Generator`.
 
     Args:
         seed: of the data set.
-        keys: one number per image, such as `image_key` gives.
+        keys: one number per image, such as from `image_key`.
 
     Raises:
         CmkdError: the seed is negative.
@@ -84,7 +84,7 @@ Randomness = np.random.Generator | PerImage
 
 
 def image_key(name: str) -> int:
-    """Return a number of 64 bits for an image's name, the same on every machine.
+    """Hash an image's name to 64 bits, the same on every machine.
 
     Example:
         >>> image_key("train00001") == image_key("train00001") != image_key("train00002")
@@ -94,7 +94,7 @@ def image_key(name: str) -> int:
 
 
 def gray(images: Values) -> Values:
-    """Return ``(n, 1, height, width)``: the luma of three channels (ITU-R BT.601), or the one channel there is."""
+    """Return the luma ``(n, 1, height, width)`` of three channels (ITU-R BT.601), or a single channel as it is."""
     if images.shape[1] == 1:
         return images
     return np.tensordot(images, np.array([0.299, 0.587, 0.114]), axes=(1, 0))[:, None]
@@ -108,7 +108,7 @@ def speckle(
     full_scale: float = 1.0,
     outside: Literal["nearest", "constant"] = "nearest",
 ) -> NDArray[np.float32]:
-    """Return what a small coherent sensor (radar, sonar) sees: blurred, speckled, with receiver noise.
+    """Imitate a small coherent sensor (radar, sonar): blur, speckle and receiver noise.
 
     ``gamma * (psf convolved with image) + noise``: a Gaussian point spread function of ``BLUR * severity`` heights;
     multiplicative speckle, gamma-distributed with mean 1 and variance ``1/looks``, ``looks = LOOKS / severity²`` (the
@@ -142,13 +142,13 @@ def speckle(
 
 
 def _amplitude(images: Values, severity: float, generator: Randomness) -> Values:
-    """Return the amplitude that a radar records in 8 bits: twice the amplitude of white is full scale."""
+    """Return the amplitude that a radar records; full scale is twice the amplitude of white."""
     intensity = speckle(gray(images), severity=severity, generator=generator)
     return np.sqrt(np.maximum(intensity, 0.0)) / 2.0
 
 
 def _blur(images: Values, severity: float, generator: Randomness) -> Values:
-    """Defocus: a Gaussian point spread function of ``BLUR * severity`` heights; colors stay."""
+    """Defocus with a Gaussian point spread function of ``BLUR * severity`` heights; colors are kept."""
     from scipy.ndimage import gaussian_filter
 
     width = BLUR * images.shape[-2] * severity
@@ -157,16 +157,16 @@ def _blur(images: Values, severity: float, generator: Randomness) -> Values:
 
 
 def _sketch(images: Values, severity: float, generator: Randomness) -> Values:
-    """Draw strokes of 1 where the intensity changes by more than a threshold, and 0 elsewhere.
+    """Draw strokes (1) where the intensity changes by more than a threshold, on 0.
 
-    The slope is Sobel's, in intensity per pixel; the threshold runs from ``EDGE[0]`` to ``EDGE[1]``. Each pixel of a
-    stroke is lost with the probability ``LOST * severity``; every other one shows a false stroke with ``FALSE *
-    severity``. Color, shading and the strength of edges are gone at any severity.
+    The slope is Sobel's, in intensity per pixel; the threshold runs from ``EDGE[0]`` to ``EDGE[1]``. A stroke's pixel is
+    lost with the probability ``LOST * severity``; any other pixel gets a false stroke with ``FALSE * severity``. Color,
+    shading and the strength of edges are lost at any severity.
     """
     from scipy.ndimage import correlate1d
 
     values = gray(images)
-    # not scipy's sobel, which smooths along every other axis, images and channels too
+    # not scipy's sobel, which also smooths along images and channels
     across, down = (
         correlate1d(
             correlate1d(values, [-0.5, 0.0, 0.5], along, mode="nearest"), [0.25, 0.5, 0.25], other, mode="nearest"
@@ -182,8 +182,8 @@ def _sketch(images: Values, severity: float, generator: Randomness) -> Values:
 def _low_light(images: Values, severity: float, generator: Randomness) -> Values:
     """Count few photons, in gray: Poisson-distributed counts with read-out noise.
 
-    White gives ``PHOTONS ** (1 - severity)`` photons. Full scale is white and five standard deviations; what lies
-    outside is clipped, as by a converter.
+    White gives ``PHOTONS ** (1 - severity)`` photons. Full scale is white plus five standard deviations; values
+    outside are clipped, as by a converter.
     """
     white: float = PHOTONS ** (1.0 - severity)
     counts = generator.poisson(gray(images) * white)
@@ -193,11 +193,11 @@ def _low_light(images: Values, severity: float, generator: Randomness) -> Values
 
 
 def _spectrogram(images: Values, severity: float, generator: Randomness) -> Values:
-    """Show the power spectrum of every column, as a receiver that measures no phase does: frequency over position.
+    """Show the power spectrum of every column, as a receiver without phase does: frequency over position.
 
     Rows are frequencies from 0 (top) to half a cycle per pixel, each shown twice to keep the height; the value is dB
     from -80 (0) to 0 (1), where 0 dB is a white column. Noise of a floor from ``FLOOR[0]`` to ``FLOOR[1]`` dB is added
-    to the power (exponentially distributed, as a noise periodogram is). Where a thing is along a column is lost.
+    to the power (exponentially distributed, as a noise periodogram is). The position along a column is lost.
     """
     values = gray(images)
     height = values.shape[-2]
@@ -210,10 +210,10 @@ def _spectrogram(images: Values, severity: float, generator: Randomness) -> Valu
 
 
 def _few_bits(images: Values, severity: float, generator: Randomness) -> Values:
-    """Send few pixels of few bits, in gray, as over a slow link: averaged to a coarser grid, dithered and rounded.
+    """Send few gray pixels of few bits, as over a slow link: average to a coarser grid, dither and round.
 
     The grid has ``1 - COARSE * severity`` of the rows and columns, at least two; a pixel has ``8 - 7 * severity`` bits,
-    rounded. The dither is uniform over one step. The result is shown at the old size.
+    rounded. The dither is uniform over one step. The result has the original size.
     """
     import torch
     import torch.nn.functional as F
@@ -223,8 +223,8 @@ def _few_bits(images: Values, severity: float, generator: Randomness) -> Values:
     averaged = F.interpolate(torch.from_numpy(np.ascontiguousarray(gray(images))), size=size, mode="area").numpy()
     top = 2 ** round(8 - 7 * severity) - 1
     sent = np.floor(averaged * top + generator.random(averaged.shape)).clip(0, top) / top
-    # torch says which pixel is nearest and numpy takes it: torch's aligned memory, of the size of a block, would leave
-    # holes between what a pack's writer keeps, and the process would grow with every block
+    # torch computes the nearest pixels and numpy copies them: block-sized tensors would fragment the memory beside
+    # what a pack's writer keeps, and the process would grow with every block
     places = np.arange(size[0] * size[1], dtype=np.float64).reshape(1, 1, *size)
     nearest = F.interpolate(torch.from_numpy(places), size=[height, width], mode="nearest").numpy().astype(np.int64)
     shown: Values = sent.reshape(*sent.shape[:2], -1)[..., nearest[0, 0]]
@@ -236,10 +236,10 @@ class Degradation:
     """One entry of `DEGRADATIONS`.
 
     Args:
-        apply: the function of images, severity and randomness; values outside 0 to 1 are clipped by its recorder.
-        title: what it stands for.
+        apply: the function of images, severity and randomness; `degrade` clips values outside 0 to 1.
+        title: what it imitates.
         gray: whether colors are lost.
-        co_registered: whether a pixel still shows the place it showed.
+        co_registered: whether a pixel still shows the same place.
     """
 
     apply: Callable[[Values, float, Randomness], Values]
@@ -259,23 +259,23 @@ DEGRADATIONS: Mapping[str, Degradation] = {
 
 
 def check_severity(severity: float) -> float:
-    """Return the severity, or raise where it is outside 0 to 1."""
+    """Return the severity, or raise if it is outside 0 to 1."""
     if not 0.0 <= severity <= 1.0:
         raise CmkdError(f"severity {severity} is outside 0 to 1")
     return float(severity)
 
 
 def degrade(images: NDArray[np.uint8], name: str, *, severity: float, generator: Randomness) -> NDArray[np.uint8]:
-    """Return what the poorer sensor records of `images`, in 8 bits.
+    """Return the 8-bit recording of `images` by the poorer sensor.
 
     Args:
         images: ``(n, channels, height, width)`` of one or three channels, 0 black to 255 white.
-        name: of `DEGRADATIONS`.
+        name: a name in `DEGRADATIONS`.
         severity: 0 (mildest) to 1.
         generator: source of randomness.
 
     Returns:
-        ``(n, channels or 1, height, width)``: 255 is the recorder's full scale, beyond which it is clipped.
+        ``(n, channels or 1, height, width)``: 255 is full scale, beyond which values are clipped.
 
     Raises:
         CmkdError: an unknown name, or a severity outside 0 to 1.

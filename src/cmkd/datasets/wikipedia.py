@@ -53,9 +53,7 @@ class Wikipedia(DataSet):
   and Levy, Roger and Vasconcelos, Nuno}, booktitle={ACM International Conference on Multimedia}, year={2010}}"""
     sources = (
         PublishedFile(
-            "Wikipedia.mat",
-            f"{_RAW}/Wikipedia.mat",
-            "6eed8527704611dff921243d86dbec5621312b8c6636086ae3677508b5d3cb03",
+            "Wikipedia.mat", f"{_RAW}/Wikipedia.mat", "6eed8527704611dff921243d86dbec5621312b8c6636086ae3677508b5d3cb03"
         ),
         PublishedFile(
             "Wikipedia-test.mat",

@@ -1,4 +1,4 @@
-"""The IDX format of MNIST and its kin: a header of big-endian sizes, then the values; packed with gzip or not."""
+"""The IDX format of MNIST: a header of big-endian sizes, then the values; packed with gzip or not."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: "
 
 
 class Idx:
-    """One IDX file, read in blocks and so in constant memory.
+    """One IDX file, read in blocks in constant memory.
 
     Args:
         path: the file, gzip or plain.
-        axes: how many it must have: 1 for labels, 3 for gray images. It tells swapped files apart.
+        axes: expected number of axes: 1 for labels, 3 for gray images. It detects swapped files.
         address: where it is published, for errors.
 
     Attributes:
-        shape: of the whole array.
-        dtype: of a value.
+        shape: shape of the whole array.
+        dtype: type of a value.
 
     Raises:
-        CmkdError: it is missing, damaged, no IDX file, or has another number of axes.
+        CmkdError: it is missing, damaged, not an IDX file, or has another number of axes.
 
     Source:
         The layout is described on the page of MNIST (LeCun, Cortes and Burges).
@@ -42,7 +42,7 @@ class Idx:
         head = next(stream, b"")
         stream.close()  # type: ignore[attr-defined]  # a generator
         if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _TYPES:
-            raise CmkdError(f"{path} is no IDX file: get it again from {address}")
+            raise CmkdError(f"{path} is not an IDX file: get it again from {address}")
         if head[3] != axes or len(head) < 4 + 4 * axes:
             raise CmkdError(
                 f"{path} has {head[3]} axes where {axes} are expected: another file under this name? "
@@ -92,7 +92,7 @@ def read_idx(path: Path, *, axes: int, address: str) -> NDArray[Any]:
 
     Args:
         path: the file, gzip or plain.
-        axes: how many it must have.
+        axes: expected number of axes.
         address: where it is published, for errors.
 
     Raises:

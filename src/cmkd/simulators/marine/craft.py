@@ -1,4 +1,4 @@
-"""Families of small craft, fishing boats, yachts and tugs, and of offshore platforms."""
+"""Families of small craft (fishing boats, yachts, tugs) and of offshore platforms."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ DECKS = ((0.30, 0.10, 0.07), (0.12, 0.26, 0.16), (0.28, 0.29, 0.30), (0.20, 0.22
 
 
 def pick(rng: np.random.Generator, colors: tuple[tuple[float, float, float], ...]) -> Array:
-    """Draw one of `colors` and weather it."""
+    """Draw one of `colors` and vary its brightness."""
     return np.clip(np.array(colors[rng.integers(len(colors))]) * rng.uniform(0.75, 1.25, 3), 0.02, 0.85)
 
 
@@ -49,15 +49,15 @@ def hull(
         length: over all, m.
         beam: greatest breadth, m.
         freeboard: height of the deck amidships, m.
-        color: of the sides.
+        color: color of the sides.
         deck: color of the deck.
-        sheer: rise of the deck at the bow, as a part of the freeboard.
-        bow: part of the length over which the bow narrows.
-        stern: breadth of the transom as a part of the beam.
+        sheer: rise of the deck at the bow, as a fraction of the freeboard.
+        bow: fraction of the length over which the bow narrows.
+        stern: breadth of the transom as a fraction of the beam.
         flare: how much narrower the waterline is than the deck at the bow.
-        rake: overhang of the stem as a part of the length.
-        material: of the sides.
-        deck_material: of the deck.
+        rake: overhang of the stem as a fraction of the length.
+        material: material of the sides.
+        deck_material: material of the deck.
     """
     t = np.concatenate([np.linspace(0, 1 - bow, 5), np.linspace(1 - bow, 1, 8)[1:]])
     toward_bow = np.clip((t - 1 + bow) / bow, 0, 1)

@@ -1,4 +1,4 @@
-"""Triangle meshes with a color and a material per face, and the primitives that vessels are composed of."""
+"""Triangle meshes with a color and a material per face, and the primitives that vessels are built from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 
 class Material(IntEnum):
-    """What a face is made of: it fixes gloss and texture in the optical image and the coefficients in the radar one."""
+    """Material of a face: it sets gloss and texture in the optical image and the radar coefficients."""
 
     STEEL = 0
     DECK = 1
@@ -47,7 +47,7 @@ class Mesh:
 
     @property
     def normals(self) -> Array:
-        """``(n, 3)`` float32 unit normals, outward where a face's corners run counter-clockwise seen from outside."""
+        """``(n, 3)`` float32 unit normals, outward if a face's corners run counter-clockwise seen from outside."""
         first, second, third = (self.triangles[:, i] for i in range(3))
         cross = np.cross(second - first, third - first)
         length = np.linalg.norm(cross, axis=1, keepdims=True)
@@ -104,7 +104,7 @@ class MeshBuilder:
         self._materials: list[Array] = []
 
     def mesh(self) -> Mesh:
-        """Return everything added so far, without faces of no area."""
+        """Return everything added so far, without degenerate faces."""
         triangles = np.concatenate(self._triangles).astype(np.float32)
         color = np.concatenate(self._colors).astype(np.float32)
         material = np.concatenate(self._materials)
@@ -128,13 +128,13 @@ class MeshBuilder:
         *,
         taper: tuple[float, float] = (1.0, 1.0),
     ) -> None:
-        """Add boxes with their edges along the axes.
+        """Add boxes with edges along the axes.
 
         Args:
             center: ``(n, 3)`` m.
-            size: ``(n, 3)`` m, whole lengths of the edges.
+            size: ``(n, 3)`` m, lengths of the edges.
             color: one for all, or ``(n, 3)``.
-            material: of all faces.
+            material: material of all faces.
             taper: ratio of the upper rectangle to the lower one along x and y; below 1 the walls lean inwards.
         """
         centers, sizes = np.asarray(center, float), np.asarray(size, float)

@@ -33,7 +33,7 @@ class _Light:
     horizon: Array
 
     def sky(self, up: Array) -> Array:
-        """Radiance ``(n, 3)`` of the sky at sines of elevation `up` ``(n,)``."""
+        """Return the radiance ``(n, 3)`` of the sky at sines of elevation `up` ``(n,)``."""
         mix = (1 - np.clip(up, 0, 1))[:, None] ** 3
         return np.asarray(self.zenith * (1 - mix) + self.horizon * mix)
 
@@ -104,7 +104,7 @@ def _shade(
 
 
 def _wake(scene: Scene, length: float, beam: float, point: Array) -> Array:
-    """Return the cover of foam 0..1 ``(n,)`` that a moving hull leaves: a turbulent strip and bow waves."""
+    """Return the foam cover 0..1 ``(n,)`` behind a moving hull: a turbulent strip and bow waves."""
     c, s = math.cos(scene.heading), math.sin(scene.heading)
     dx, dy = point[:, 0] - scene.shift_x, point[:, 1] - scene.shift_y
     astern, side = -(dx * c + dy * s) - 0.45 * length, np.abs(-dx * s + dy * c)
@@ -171,9 +171,9 @@ def render(scene: Scene, mesh: Mesh, rays: Rays, size: int, rng: np.random.Gener
     """Make the optical chip.
 
     Args:
-        scene: of the pair.
+        scene: parameters of the pair.
         mesh: target and objects, in place.
-        rays: of `mesh`.
+        rays: ray queries against `mesh`.
         size: pixels along a side.
         rng: source of the sea's phases and of noise.
 
@@ -213,7 +213,7 @@ def _expose(scene: Scene, radiance: Array, size: int, rng: np.random.Generator) 
     image = image * (0.22 / max(float(np.median(image)), 1e-6))
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     image = image + noise * np.sqrt(scene.noise**2 + 0.015 * scene.noise * np.maximum(image, 0))
-    # Automatic contrast, as cameras for surveillance apply: haze then costs noise rather than contrast.
+    # Automatic contrast, as in surveillance cameras: haze then adds noise instead of lowering the contrast.
     low, high = np.percentile(image.mean(2), (1.0, 99.5))
     image = (image - 0.9 * low) * min(0.6 / max(high - 0.9 * low, 1e-6), 5.0) * 2**scene.exposure
     image = np.clip(image, 0, 1)

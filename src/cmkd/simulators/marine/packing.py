@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cmkd.data.pack.card import CardInfo
+from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.summary import markdown
@@ -72,13 +72,13 @@ def write_pack(
 def _write(recipe: Recipe, chunks: Iterable[Chunk], stage: Path, info: CardInfo) -> pd.DataFrame:
     shape = (recipe.size, recipe.size)
     modalities = [Modality("optical", "image", (3, *shape), "uint8"), Modality("radar", "image", (1, *shape), "uint8")]
-    rows: list[dict[str, object]] = []
+    counts, rows = dict.fromkeys(SPLITS, 0), list[dict[str, object]]()
     with PackWriter(
         stage,
         info,
         classes=CLASSES,
         modalities=modalities,
-        split={"method": "by vessel, 70/15/15 of each 20 vessels of a class", "seed": recipe.seed},
+        split={"method": "by vessel, 70/15/15 of each 20 vessels of a class", "seed": recipe.seed, "counts": counts},
         notes=f"simulator version {VERSION}, pairs {recipe.pairs}, seed {recipe.seed}, size {recipe.size}, "
         f"gap {recipe.gap}.",
     ) as writer:
@@ -88,5 +88,7 @@ def _write(recipe: Recipe, chunks: Iterable[Chunk], stage: Path, info: CardInfo)
                 [f"marine-{recipe.seed}-{s.pair:06d}" for s in scenes], [s.label for s in scenes],
                 [s.split for s in scenes], [s.group for s in scenes], {"optical": chunk.optical, "radar": chunk.radar},
             )  # fmt: skip
+            for scene in scenes:
+                counts[scene.split] += 1
             rows += [{**asdict(s), "group": s.group, "bandwidth": s.bandwidth, "aperture": s.aperture} for s in scenes]
     return pd.DataFrame(rows)

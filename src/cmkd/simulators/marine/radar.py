@@ -23,12 +23,12 @@ _REFERENCE_RANGE = 3000.0  # m, at which `Scene.snr_db` holds
 
 
 def window(frequency: Array, resolution: float, *, taper: float) -> Array:
-    """Weight of the band, 0 outside ``|f| ≤ 1/(2 resolution)``: ``taper + (1 - taper) cos²`` (0.08 is Hamming, 1 flat).
+    """Return the band's weight, ``taper + (1 - taper) cos²`` within ``|f| ≤ 1/(2 resolution)``, 0 outside.
 
     Args:
         frequency: spatial, cycles/m.
         resolution: c/(2B) in range, λ/(2 Δθ) in cross-range, m.
-        taper: value at the band's edge.
+        taper: weight at the band's edge: 0.08 gives a Hamming window, 1 a flat one.
     """
     inside = np.abs(frequency) <= 0.5 / resolution * (1 + 1e-9)
     return np.where(inside, taper + (1 - taper) * np.cos(np.pi * frequency * resolution) ** 2, 0.0)
@@ -53,7 +53,7 @@ class Former:
     defocus: float = 0.0
 
     def spectrum(self, scatterers: Scatterers) -> Array:
-        """Return the scatterers' spectrum on the oversampled grid, complex64; outside the chip none count."""
+        """Return the spectrum of the scatterers inside the chip on the oversampled grid, complex64."""
         fine = self.size * _OVERSAMPLING
         place = [np.floor((p / self.swath + 0.5) * fine).astype(int) for p in (scatterers.range, scatterers.cross)]
         inside = np.all([(p >= 0) & (p < fine) for p in place], axis=0)
@@ -64,9 +64,9 @@ class Former:
         return np.asarray(fft.fft2(grid.reshape(fine, fine).astype(np.complex64)))
 
     def look(self, spectrum: Array, number: int = 0) -> Array:
-        """Return one look ``(size, size)`` complex: band `number` of cross-range, each one aperture further on.
+        """Return look `number`, ``(size, size)`` complex, from its own band of cross-range frequencies.
 
-        A scatterer of cross-section σ on a pixel's center has amplitude √σ there.
+        A scatterer of cross-section σ at a pixel's center has amplitude √σ there.
         """
         size, fine = self.size, spectrum.shape[0]
         frequency = fft.fftfreq(size, self.swath / size)
@@ -81,7 +81,7 @@ class Former:
         return np.asarray(fft.ifft2(band * weight * gain))
 
     def speckle(self, noise: Array) -> Array:
-        """Band-limit white complex noise ``(size, size)``; its mean power is kept."""
+        """Band-limit white complex noise ``(size, size)``, keeping its mean power."""
         frequency = fft.fftfreq(self.size, self.swath / self.size)
         weight = np.outer(*[window(frequency, self.resolution, taper=self.taper)] * 2)
         weight *= self.size / np.linalg.norm(weight)
@@ -89,7 +89,7 @@ class Former:
 
 
 def noise_section(scene: Scene) -> float:
-    """Cross-section in m² that equals the thermal noise of a pixel, by the radar equation.
+    """Return the cross-section in m² that equals the thermal noise of a pixel, by the radar equation.
 
     Received power falls as ``σ / R⁴``. `Scene.snr_db` is the ratio for a resolution cell full of a surface of 1 m² per
     m² at 3 km after compression, so its negative is the noise-equivalent reflectivity of SAR modes.
@@ -117,7 +117,7 @@ def clutter_power(scene: Scene, former: Former, noise: Array) -> Array:
     pixel = former.swath / former.size
     crest = 2 * math.pi * scene.wind**2 / (sea.GRAVITY * 0.77)  # wavelength at the Pierson-Moskowitz peak
     along = abs(math.cos(scene.wind_direction)) * math.cos(psi)
-    # The compound model takes the texture as constant over a cell, so it is no finer than the resolution.
+    # The compound model assumes a constant texture within a cell, so it is no finer than the resolution.
     lengths = [max(crest / part, 1.5 * scene.resolution) / pixel for part in (8, 4)]
     texture = sea.gamma_texture(
         sea.correlated_gaussian(noise, lengths[0], lengths[1], max(crest * max(along, 0.2) / pixel, 3.0)), shape
@@ -129,9 +129,9 @@ def image(scene: Scene, mesh: Mesh, rays: Rays, size: int, rng: np.random.Genera
     """Make the radar chip.
 
     Args:
-        scene: of the pair.
+        scene: parameters of the pair.
         mesh: target and objects, in place.
-        rays: of `mesh`.
+        rays: ray queries against `mesh`.
         size: pixels along a side.
         rng: source of phases, clutter and noise.
 

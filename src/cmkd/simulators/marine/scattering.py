@@ -1,7 +1,7 @@
-"""What a target sends back to the radar: shooting and bouncing rays with physical optics at every bounce.
+"""Radar returns of a target: shooting and bouncing rays with physical optics at every bounce.
 
-A plane wave travels along `look`. A grid of ray tubes is shot; each bounces off mesh and sea, and at every bounce
-physical optics gives what the illuminated patch sends back, its integral over a flat patch in closed form.
+A plane wave travels along `look` as a grid of ray tubes, which bounce off mesh and sea. At every bounce physical optics
+gives the return of the illuminated patch, whose integral over a flat patch has a closed form.
 
 Source:
     Ling, Chou and Lee 1989, Shooting and bouncing rays (IEEE T-AP 37).
@@ -19,9 +19,9 @@ from cmkd.simulators.marine.mesh import Array, Material, Mesh
 from cmkd.simulators.marine.rays import Rays, facing, mirrored
 
 BOUNCES = 3
-"""Reflections that are followed."""
+"""Reflections to follow."""
 SEA_COHERENCE = 0.3
-"""Side of the patches over which the sea is flat to a part of an X-band wavelength, m: our estimate."""
+"""Side of the patches over which the sea is flat within a fraction of an X-band wavelength, m; an estimate."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Surface:
 
     Args:
         reflection: of the field at specular reflection, (materials, 2) for HH and VV.
-        coherence: side of the patches over which a plate is flat to a part of the wavelength, m: larger plates reflect
-            with the lobe of such a patch, and patches add with random phases. Infinite for ideal plates.
-        diffuse: cross-section per projected area of what the mesh leaves out (fittings, rails, welds), natural units.
+        coherence: side of the patches over which a plate is flat within a fraction of the wavelength, m: larger plates
+            reflect with the lobe of such a patch, and patches add with random phases. Infinite for ideal plates.
+        diffuse: cross-section per projected area of details that the mesh leaves out (fittings, rails, welds), linear.
     """
 
     reflection: Array
@@ -41,13 +41,13 @@ class Surface:
 
     @classmethod
     def ideal(cls) -> Surface:
-        """Perfectly conducting, flat, bare: for tests against canonical cross-sections."""
+        """Return perfectly conducting, flat and bare surfaces, for tests against canonical cross-sections."""
         count = len(Material)
         return cls(np.ones((count, 2)), np.full(count, np.inf), np.zeros(count))
 
     @classmethod
     def marine(cls) -> Surface:
-        """Our estimates for the marine materials; steel is a conductor, the rest are set by kind, not measured."""
+        """Return estimates for the marine materials: steel is a conductor; nothing is measured."""
         rows = {
             Material.STEEL: (0.95, 0.95, 0.30, 0.05), Material.DECK: (0.9, 0.9, 0.25, 0.12),
             Material.CABIN: (0.9, 0.9, 0.25, 0.10), Material.CONTAINER: (0.95, 0.9, 0.20, 0.10),
@@ -61,13 +61,13 @@ class Surface:
 
 @dataclass(frozen=True)
 class Scatterers:
-    """Complex returns: what the target sends back, each with its place in the image.
+    """Complex returns of a target, each with its position in the image.
 
     Args:
-        amplitude: ``(n,)`` complex, root of cross-section in m, phase of the two-way path included.
+        amplitude: ``(n,)`` complex, root of the cross-section in m with the phase of the two-way path.
         range: ``(n,)`` slant range from the scene's center, m.
         cross: ``(n,)`` cross-range, m.
-        bounces: ``(n,)`` how many reflections.
+        bounces: ``(n,)`` number of reflections.
     """
 
     amplitude: Array
@@ -113,15 +113,15 @@ def shoot(
     polarization: sea.Polarization = "VV", wind: float | None = None, tilt: float = 0.0,
     bounds: tuple[Array, Array] | None = None, bounces: int = BOUNCES, rng: np.random.Generator,
 ) -> Scatterers:  # fmt: skip
-    """Trace ray tubes and collect what comes back.
+    """Trace ray tubes and collect their returns.
 
     Each bounce adds ``k/√π · d·l · Γ · sinc(k l g_u/2) sinc(k l g_v/2) · exp(-jkL)`` with L the path from the
     wave front to the patch and back, g its gradient over the tube, d the tube's side, and l the lesser of d and the
-    material's coherence length. It counts only where nothing lies between patch and radar.
+    material's coherence length. It counts only if nothing lies between patch and radar.
 
     Args:
         mesh: target, in place.
-        rays: of `mesh`.
+        rays: ray queries against `mesh`.
         look: unit vector from radar to target.
         wavelength: m.
         count: about how many tubes.
@@ -129,8 +129,8 @@ def shoot(
         polarization: HH or VV.
         wind: m/s over the sea; None for free space.
         tilt: radians, see `Scene`.
-        bounds: what to cover; all of the mesh above the sea unless told otherwise.
-        bounces: at most so many reflections, at least 1.
+        bounds: corners of the box to cover; by default all of the mesh above the sea.
+        bounces: greatest number of reflections, at least 1.
         rng: source of jitter and random phases.
     """
     low, high = mesh.bounds if bounds is None else bounds
@@ -160,7 +160,7 @@ def shoot(
 
 @dataclass
 class _Tubes:
-    """Ray tubes on their way: each field has a row per tube."""
+    """The state of ray tubes: each field has a row per tube."""
 
     point: Array
     direction: Array
@@ -247,7 +247,7 @@ class _Tracer:
 
     def returns(self, tubes: _Tubes, face: Array, side: float, start: float, bounce: int, across: Array,
                 tilt: float) -> Scatterers:  # fmt: skip
-        """Physical optics at the present hits, as seen from the radar."""
+        """Return the physical-optics returns of the current hits, as seen from the radar."""
         # The sea's own single-bounce return is the clutter model's; here it only closes paths with the target.
         use = np.flatnonzero((face >= 0) | (bounce > 1))
         use = use[~self.rays.blocked(tubes.point[use], np.broadcast_to(-self.look, (len(use), 3)))]

@@ -1,4 +1,4 @@
-"""Everything that is drawn for one pair, recorded, and the dial of the gap between the sensors."""
+"""The parameters drawn for one pair, and the dial of the gap between the sensors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cmkd.simulators.marine.sea import LIGHT, Polarization, significant_height
 from cmkd.simulators.marine.vessels import CLASSES, vessel
 
 VERSION = 1
-"""Of the simulator's output: raised by any change that alters a byte of a pair."""
+"""Version of the simulator's output: increase it with any change that alters a byte of a pair."""
 
 VESSELS_PER_CLASS = 240
-"""Distinct individuals of each class; pairs beyond that show known vessels in new scenes."""
+"""Distinct individuals of each class; further pairs show the same vessels in new scenes."""
 
 # Of every 20 vessels 14 train, 3 validate, 3 test; the order is shuffled per seed and class.
 _SPLITS = ("train",) * 14 + ("validation",) * 3 + ("test",) * 3
@@ -24,7 +24,7 @@ _SPLITS = ("train",) * 14 + ("validation",) * 3 + ("test",) * 3
 
 @dataclass(frozen=True)
 class Gap:
-    """What makes the radar hard, at one setting of the dial. Every value moves monotonically and continuously.
+    """The radar's quality at one setting of the dial. Every value is monotonic and continuous in the dial.
 
     Args:
         resolution: width of the radar's resolution cell in pixels of its chip.
@@ -46,7 +46,7 @@ class Gap:
         """Return the setting for `gap` from 0 (radar at its best) to 1.
 
         Raises:
-            CmkdError: outside 0 to 1.
+            CmkdError: `gap` is outside 0 to 1.
 
         Example:
             >>> Gap.dial(0.0).look_weight, Gap.dial(1.0).look_weight
@@ -89,9 +89,9 @@ class Scene:
         exposure: error of the automatic exposure, stops.
         optical_swath: width of the optical chip at the target, m.
         blur: standard deviation of the lens blur, pixels.
-        noise: read noise as a part of full scale.
+        noise: read noise as a fraction of full scale.
         clutter_objects: buoys, boats and rocks in the scene.
-        occluder: height of a breakwater between sensor and target as a part of the target's; 0 for none.
+        occluder: height of a breakwater between sensor and target as a fraction of the target's; 0 for none.
         radar_swath: width of the radar chip in range and cross-range, m.
         frequency: GHz.
         polarization: HH or VV.
@@ -140,17 +140,17 @@ class Scene:
 
     @property
     def group(self) -> str:
-        """Name of the individual: never across splits."""
+        """Name of the individual vessel, which is in one split only."""
         return f"{CLASSES[self.label].replace(' ', '-')}-{self.vessel:03d}"
 
     @property
     def wavelength(self) -> float:
-        """Of the radar, m."""
+        """Wavelength of the radar, m."""
         return LIGHT / (self.frequency * 1e9)
 
     @property
     def bandwidth(self) -> float:
-        """Of the radar, Hz: ``c / (2 resolution)``."""
+        """Bandwidth of the radar, Hz: ``c / (2 resolution)``."""
         return LIGHT / (2 * self.resolution)
 
     @property
@@ -166,7 +166,7 @@ class Scene:
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:
-    """Return the random stream of `key`: independent of all others, and of who draws it."""
+    """Return the random stream of `key`, independent of all others."""
     return np.random.default_rng(np.random.SeedSequence((seed, VERSION, *key)))
 
 
@@ -193,7 +193,7 @@ def sample(seed: int, pair: int, *, size: int, gap: float) -> tuple[Scene, Mesh]
         gap: 0 to 1.
 
     Returns:
-        The scene, and the mesh of target and other objects, waves' motion applied.
+        The scene, and the mesh of target and other objects, moved by the waves.
     """
     dial = Gap.dial(gap)
     label, number = pair % len(CLASSES), pair // len(CLASSES) % VESSELS_PER_CLASS

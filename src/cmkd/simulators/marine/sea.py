@@ -1,4 +1,4 @@
-"""The sea: its wave spectrum and surface, and what radar clutter does on it.
+"""The sea: its wave spectrum, its surface and its radar clutter.
 
 One state of the sea (wind speed) drives both sensors: slopes and glint of the optical image, mean reflectivity, texture
 and roughness of the radar image.
@@ -27,7 +27,7 @@ _NRL = {"HH": (-73.0, 20.78, 7.351, 25.65, 0.00540), "VV": (-50.79, 25.93, 0.709
 
 
 def significant_height(wind: float) -> float:
-    """Significant wave height of a fully developed sea: ``0.21 U² / g`` (Pierson and Moskowitz 1964).
+    """Return the significant wave height of a fully developed sea: ``0.21 U² / g`` (Pierson and Moskowitz 1964).
 
     Args:
         wind: U, speed 19.5 m above the sea, m/s.
@@ -43,7 +43,7 @@ def significant_height(wind: float) -> float:
 
 
 def sea_state(wind: float) -> float:
-    """Continuous Douglas sea state 0..7 of a fully developed sea under `wind` m/s.
+    """Return the continuous Douglas sea state 0..7 of a fully developed sea under `wind` m/s.
 
     Interpolated so that state s ends at its upper wave height in the WMO table (0.1, 0.5, 1.25, 2.5, 4, 6, 9 m).
 
@@ -55,7 +55,7 @@ def sea_state(wind: float) -> float:
 
 
 def pierson_moskowitz(wavenumber: Array, wind: float) -> Array:
-    """Omnidirectional height spectrum ``S(k) = α/(2k³) exp(-β g²/(k² U⁴))``, α = 0.0081, β = 0.74.
+    """Return the omnidirectional height spectrum ``S(k) = α/(2k³) exp(-β g²/(k² U⁴))``, α = 0.0081, β = 0.74.
 
     Args:
         wavenumber: k > 0, rad/m.
@@ -73,7 +73,7 @@ def pierson_moskowitz(wavenumber: Array, wind: float) -> Array:
 
 
 def slope_variance(wind: float) -> float:
-    """Total mean square slope of a clean sea, ``0.003 + 0.00512 U`` (Cox and Munk 1954), U in m/s at 12.5 m."""
+    """Return the mean square slope of a clean sea, ``0.003 + 0.00512 U`` (Cox and Munk 1954), U in m/s at 12.5 m."""
     return 0.003 + 0.00512 * wind
 
 
@@ -111,7 +111,7 @@ def surface(
 
 
 def nrl_reflectivity(state: float, grazing: float | Array, frequency: float, polarization: Polarization) -> Array:
-    """Mean sea reflectivity σ⁰ of the NRL model.
+    """Return the mean sea reflectivity σ⁰ of the NRL model.
 
     Args:
         state: Douglas sea state, 0 to 6.
@@ -123,7 +123,7 @@ def nrl_reflectivity(state: float, grazing: float | Array, frequency: float, pol
         dB relative to 1 m² per m². Arguments outside the fitted range are clipped to it.
 
     Raises:
-        CmkdError: for another polarization.
+        CmkdError: the polarization is unknown.
 
     Source:
         Gregers-Hansen and Mital 2012, An improved empirical model for radar sea clutter reflectivity,
@@ -143,16 +143,16 @@ def nrl_reflectivity(state: float, grazing: float | Array, frequency: float, pol
 
 
 def k_shape(grazing: float, cell_area: float, swell: float, polarization: Polarization) -> float:
-    """Shape ν of the K-distribution: ``log10 ν = 2/3 log10 φ + 5/8 log10 A - k_pol - cos(2θ)/3``.
+    """Return the shape ν of the K-distribution: ``log10 ν = 2/3 log10 φ + 5/8 log10 A - k_pol - cos(2θ)/3``.
 
     Args:
-        grazing: φ, degrees; the fit is of 0.1 to 10 and is extrapolated above (ν grows: clutter tends to Rayleigh).
+        grazing: φ, degrees; the fit covers 0.1 to 10 and is extrapolated above (ν grows: clutter tends to Rayleigh).
         cell_area: A, area of a resolution cell on the sea, m².
         swell: θ, angle between the look direction and the swell, radians.
         polarization: k_pol is 1.39 for VV and 2.09 for HH.
 
     Returns:
-        ν, kept within 0.1 to 50.
+        ν, clipped to 0.1 to 50.
 
     Source:
         Ward, Tough and Watts, Sea Clutter: Scattering, the K Distribution and Radar Performance, IET 2013 (Watts-Ward
@@ -184,7 +184,7 @@ def gamma_texture(gaussian: Array, shape: float) -> Array:
         >>> round(float(field.mean()), 1), round(float(field.var()), 1)
         (1.0, 0.5)
     """
-    # A table of the quantile function: gammaincinv of each pixel would take longer than the whole image.
+    # A table of the quantile function: gammaincinv for each pixel would take longer than the whole image.
     nodes = np.linspace(-5.0, 5.0, 401)
     quantiles = special.gammaincinv(shape, special.ndtr(nodes)) / shape
     return np.asarray(np.interp(gaussian, nodes, quantiles))
@@ -214,7 +214,7 @@ def correlated_gaussian(noise: Array, length_range: float, length_cross: float, 
 
 
 def permittivity(frequency: float) -> complex:
-    """Relative permittivity of sea water of 20 °C and 35 psu at `frequency` GHz, by one Debye relaxation.
+    """Return the relative permittivity of sea water of 20 °C and 35 psu at `frequency` GHz, by one Debye relaxation.
 
     Source:
         The form of Klein and Swift 1977, with ε_s = 69, ε_∞ = 4.9, τ = 9.2 ps, σ = 4.8 S/m.
@@ -229,10 +229,10 @@ def permittivity(frequency: float) -> complex:
 
 
 def fresnel(cosine: Array, relative: complex) -> tuple[Array, Array]:
-    """Reflection coefficients of the field at a flat half space.
+    """Return the reflection coefficients of the field at a flat half space.
 
     Args:
-        cosine: of the angle of incidence, from the normal.
+        cosine: cosine of the angle of incidence, from the normal.
         relative: permittivity of the half space.
 
     Returns:
@@ -244,11 +244,11 @@ def fresnel(cosine: Array, relative: complex) -> tuple[Array, Array]:
 
 
 def coherent_loss(height: float, cosine: Array, wavelength: float) -> Array:
-    """Factor on the field reflected by a rough surface: ``exp(-2g²) I₀(2g²)``, ``g = 2π h cosθ / λ``.
+    """Return the factor on the field reflected by a rough surface: ``exp(-2g²) I₀(2g²)``, ``g = 2π h cosθ / λ``.
 
     Args:
         height: standard deviation of the height within the patch, m.
-        cosine: of the angle of incidence.
+        cosine: cosine of the angle of incidence.
         wavelength: m.
 
     Source:

@@ -1,4 +1,4 @@
-"""Pairs made in parallel, in chunks on disk: the bytes depend on seed and pair alone, and a killed run continues."""
+"""Pairs made in parallel, in chunks on disk: the bytes depend on seed and pair alone, and a killed run resumes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from cmkd.simulators.marine.scene import VERSION, Gap, Scene, sample
 
 @dataclass(frozen=True)
 class Pair:
-    """One target seen by both sensors at the same instant from the same place.
+    """One target seen by both sensors at one instant from one place.
 
     Args:
-        scene: all that was drawn.
-        optical: ``(3, size, size)`` uint8, sRGB, perspective, up is up.
+        scene: its parameters.
+        optical: ``(3, size, size)`` uint8, sRGB, perspective, upright.
         radar: ``(1, size, size)`` uint8, log-amplitude, rows slant range from near to far, columns cross-range.
         decibel: ``(size, size)`` float32, the same before quantization, dB of 1 m².
         complex: ``(size, size)`` complex64, the first look, m.
@@ -52,7 +52,7 @@ def make_pair(pair: int, *, seed: int = 0, size: int = 64, gap: float = 0.5) -> 
         gap: 0 (radar at its best) to 1.
 
     Raises:
-        CmkdError: for a gap outside 0 to 1, or where Embree does not load.
+        CmkdError: the gap is outside 0 to 1, or Embree does not load.
 
     Example:
         >>> made = make_pair(3, size=32)
@@ -69,17 +69,17 @@ def make_pair(pair: int, *, seed: int = 0, size: int = 64, gap: float = 0.5) -> 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What fixes the bytes of a simulated data set.
+    """The parameters that determine the bytes of a simulated data set.
 
     Args:
-        pairs: how many.
+        pairs: number of pairs.
         seed: not negative.
         size: pixels along a side, 16 to 512.
         gap: 0 to 1.
-        chunk: pairs per file on disk and per task of a worker; the pairs do not depend on it.
+        chunk: pairs per file on disk and per job of a worker; the pairs do not depend on it.
 
     Raises:
-        CmkdError: for values outside those ranges.
+        CmkdError: a value is out of range.
     """
 
     pairs: int
@@ -105,7 +105,7 @@ class Recipe:
         return -(-self.pairs // self.chunk)
 
     def members(self, chunk: int) -> range:
-        """Return the pairs of a chunk."""
+        """Return the numbers of the pairs in a chunk."""
         return range(chunk * self.chunk, min((chunk + 1) * self.chunk, self.pairs))
 
 
@@ -129,11 +129,11 @@ def generate(
     """Make all pairs and yield them in order, one chunk in memory at a time.
 
     Args:
-        recipe: what to make.
-        folder: for the chunk files; finished ones found there are used again, so an interrupted run continues. A folder
-            made by another recipe is refused. Remove it when the chunks have been consumed.
-        workers: processes; as many as cores unless told otherwise, and one for a single chunk.
-        progress: called with the number of pairs that are ready, whenever it grows.
+        recipe: the parameters of the run.
+        folder: destination of the chunk files. Finished ones are reused, so an interrupted run resumes; a folder of
+            another recipe is refused. Remove it when the chunks have been consumed.
+        workers: processes; by default one per core, and one for a single chunk.
+        progress: called with the number of finished pairs, whenever it grows.
 
     Raises:
         CmkdError: the folder holds chunks of another recipe, or a worker died.
@@ -155,7 +155,7 @@ def generate(
 
 
 def _claim(recipe: Recipe, folder: Path) -> None:
-    """Mark `folder` as this recipe's, or refuse one that is another's."""
+    """Record the recipe in `folder`, or refuse a folder of another recipe."""
     mark, content = folder / "recipe.json", json.dumps({**asdict(recipe), "version": VERSION}, sort_keys=True)
     folder.mkdir(parents=True, exist_ok=True)
     if not mark.is_file():
@@ -194,7 +194,7 @@ def _made(recipe: Recipe, folder: Path, missing: list[int], workers: int) -> Ite
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent is killed: it would wait for work for ever."""
+    """End this worker when its parent is killed; it would wait for work forever."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -208,7 +208,7 @@ def _end_with_parent() -> None:
 def _make_chunk(recipe: Recipe, folder: Path, chunk: int) -> int:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
-    # the workers share the cores already, and one BLAS thread gives the same sums everywhere
+    # the workers already use all cores, and one BLAS thread gives the same sums everywhere
     with threadpool_limits(1):
         pairs = [make_pair(p, seed=recipe.seed, size=recipe.size, gap=recipe.gap) for p in recipe.members(chunk)]
     scenes = json.dumps([asdict(p.scene) for p in pairs]).encode()
@@ -234,5 +234,5 @@ def _file(folder: Path, chunk: int) -> Path:
 
 
 def discard(folder: Path) -> None:
-    """Remove the chunk files below `folder` when their pairs are safe elsewhere."""
+    """Remove the chunk files in `folder` after their pairs were stored elsewhere."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,6 @@
-"""Eight families of marine targets: each individual is a set of dimensions and fittings drawn from its family.
+"""Eight families of marine targets: the dimensions and fittings of each individual are drawn from its family.
 
-Only what stands above the calm waterline is modeled (hulls end 1.5 m below it). Dimensions follow the usual ratios of
-each type; no mesh copies a real vessel.
+Hulls end 1.5 m below the calm waterline. Dimensions follow the usual ratios of each type; no mesh copies a real vessel.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def vessel(name: str, rng: np.random.Generator) -> Mesh:
         Its mesh: bow along x, calm waterline at z = 0.
 
     Raises:
-        CmkdError: for an unknown class.
+        CmkdError: the class is unknown.
 
     Example:
         >>> mesh = vessel("tugboat", np.random.default_rng(0))
