@@ -22,9 +22,11 @@ def test_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_loop_of_ones_own() -> None:
-    student = torch.nn.Linear(5, 64)
+    student, teacher = torch.nn.Linear(5, 64), torch.nn.Linear(5, 128)
     features = student(torch.randn(6, 5))
     made = {
+        "student": student,
+        "teacher": teacher,
         "student_features": features,
         "student_logits": features[:, :10],
         "student_map": torch.randn(6, 64, 8, 8, requires_grad=True),
