@@ -13,8 +13,8 @@ FLOORS: list[set[str]] = [
     {"config", "correlation", "ops", "pairwise"},
     {"methods", "structure", "models", "data", "datasets", "simulators", "inference"},
     {"evaluation", "training"},
-    {"experiment"},
     {"analysis", "report"},
+    {"experiment"},
     {"cli"},
     {"__main__"},
 ]
