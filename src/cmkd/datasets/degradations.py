@@ -159,9 +159,9 @@ def _blur(images: Values, severity: float, generator: Randomness) -> Values:
 def _sketch(images: Values, severity: float, generator: Randomness) -> Values:
     """Draw strokes (1) where the intensity changes by more than a threshold, on 0.
 
-    The slope is Sobel's, in intensity per pixel; the threshold runs from ``EDGE[0]`` to ``EDGE[1]``. A stroke's pixel is
-    lost with the probability ``LOST * severity``; any other pixel gets a false stroke with ``FALSE * severity``. Color,
-    shading and the strength of edges are lost at any severity.
+    The slope is Sobel's, in intensity per pixel; the threshold runs from ``EDGE[0]`` to ``EDGE[1]``. A pixel of a
+    stroke is lost with the probability ``LOST * severity``; any other gets a false stroke with ``FALSE * severity``.
+    Color, shading and the strength of edges are lost at any severity.
     """
     from scipy.ndimage import correlate1d
 

@@ -1,4 +1,4 @@
-"""From what a user writes after ``--data`` to a pack: a path, a data set's name, or a folder with a manifest."""
+"""Open what a user writes after ``--data``: a pack, a data set's name, or a folder of pairs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cmkd.options import check
 from cmkd.types import Kind
 
 PREPARATION = 1
-"""Raised whenever packs prepared by an older release should be made again."""
+"""Increase when all packs must be prepared again; older cached packs are then ignored."""
 
 
 def open_data(
@@ -39,17 +39,17 @@ def open_data(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Pack:
-    """Open paired data, preparing it first where that is needed.
+    """Open paired data; prepare it first if needed.
 
     A prepared pack is kept in the cache (``CMKD_CACHE``, else the user's cache folder) under a key of everything it
     depends on: the data set's options or the manifest and its files, their sizes and times, and the format.
 
     Args:
         reference: one of: the folder of a pack; a folder with ``manifest.csv`` or ``manifest.parquet``; a data set's
-            name, such as ``digits`` or ``digits(severity=0.3)``, with the place of its files behind a colon where it
-            needs them: ``mars:downloads/mars``. A bare name is a data set; write ``./digits`` for a folder. Without a
-            place, ``$CMKD_DATA/<name>`` is looked in.
-        version: of a pack; the latest unless told otherwise.
+            name, such as ``digits`` or ``digits(severity=0.3)``, followed by a colon and the path of its files if it
+            needs them: ``mars:downloads/mars``; by default the path is ``$CMKD_DATA/<name>``. A bare name is a data
+            set; write ``./digits`` for a folder.
+        version: of a pack; by default the latest.
         allow_unlabeled: of a manifest, as are the following; see `cmkd.data.manifest.build.build`.
         seed: of the splits that are not given.
         kinds: modality -> kind.
@@ -101,11 +101,11 @@ def prepare(
 ) -> Pack:
     """Prepare a data set known by name, or find it in the cache.
 
-    Published files that are not there and whose checksums are known are downloaded into the cache first.
+    Missing published files are downloaded into the cache first if their checksums are known.
 
     Args:
         call: its name and options.
-        source: where its published files are.
+        source: path of its published files.
         out: folder of the pack to make instead of the cache; must not exist.
         progress: called as pairs are written.
 
@@ -144,7 +144,7 @@ def cache_folder() -> Path:
 
 
 def default_source(name: str) -> Path | None:
-    """Return where the files of a data set are looked for unless told: ``$CMKD_DATA/<name>``, if it exists.
+    """Return the default path of a data set's files, ``$CMKD_DATA/<name>``, if it exists.
 
     Hyphens may stand for the underscores of the name.
     """
@@ -156,7 +156,7 @@ def default_source(name: str) -> Path | None:
 
 
 def without_files(reference: str) -> type[DataSet] | None:
-    """Return the data set that this names, if it needs published files and has none here; nothing is downloaded."""
+    """Return the data set named by `reference` if it needs published files that are missing; nothing is downloaded."""
     named = _named(reference)
     if named is None or named[1] is not None or default_source(named[0].name) is not None:
         return None
@@ -168,7 +168,7 @@ def parse_reference(text: str) -> tuple[Call, Path | None]:
     """Split ``name(options):source`` into a call and the source.
 
     Raises:
-        CmkdError: if it is anything else.
+        CmkdError: `text` has another form.
 
     Example:
         >>> parse_reference("mars(protocol=time):data/mars")
@@ -194,7 +194,7 @@ def portable(reference: str) -> str:
 
 
 def _named(text: str) -> tuple[Call, Path | None] | None:
-    """Return the data set that `text` names, or None where it must be a path."""
+    """Return the data set that `text` names, or None if it must be a path."""
     match = re.match(r"\w+", text)
     if match is None:
         return None
@@ -229,7 +229,7 @@ def _cached(name: str, key: Mapping[str, Any], make: Callable[[Path], Pack]) -> 
             _retire(folder)
     try:
         return make(folder)
-    except PackExistsError:  # another process was faster, with the same content
+    except PackExistsError:  # another process wrote the same content first
         return Pack.open(folder)
 
 
