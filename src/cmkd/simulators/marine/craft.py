@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmkd.simulators.marine import fittings
-from cmkd.simulators.marine.fittings import BLACK, DECK, GLASS, GRAY, ORANGE, RUST, STEEL, WHITE, WOOD, YELLOW
-from cmkd.simulators.marine.mesh import Material, MeshBuilder
+from cmkd.simulators.marine.fittings import (
+    BLACK,
+    DECK,
+    DECKS,
+    GLASS,
+    GRAY,
+    HULLS,
+    ORANGE,
+    RUST,
+    STEEL,
+    WHITE,
+    WOOD,
+    YELLOW,
+    VesselBuilder,
+    pick,
+    square,
+)
+from cmkd.simulators.marine.mesh import Material
 
 
-def fishing_boat(builder: MeshBuilder, rng: np.random.Generator) -> None:
+def fishing_boat(builder: VesselBuilder, rng: np.random.Generator) -> None:
     """Add a fishing boat of 11 to 45 m: high sheer, wheelhouse, mast, gantry and gear on deck."""
     length = float(rng.uniform(11, 45))
     beam, freeboard = length / rng.uniform(3.0, 4.0), 0.9 + length * rng.uniform(0.03, 0.055)
-    hull = fittings.pick(rng, (*fittings.HULLS, (0.10, 0.35, 0.55), (0.55, 0.10, 0.06)))
+    hull = pick(rng, (*HULLS, (0.10, 0.35, 0.55), (0.55, 0.10, 0.06)))
     plastic = length < 18 and rng.random() < 0.6
-    fittings.hull(
-        builder,
+    builder.hull(
         length,
         beam,
         freeboard,
         hull,
-        fittings.pick(rng, fittings.DECKS),
+        pick(rng, DECKS),
         sheer=rng.uniform(0.7, 1.3),
         bow=0.42,
         stern=0.75,
@@ -31,8 +45,7 @@ def fishing_boat(builder: MeshBuilder, rng: np.random.Generator) -> None:
     )
     forward = rng.random() < 0.5
     place = length * (rng.uniform(0.08, 0.2) if forward else rng.uniform(-0.33, -0.2))
-    top = fittings.tower(
-        builder,
+    top = builder.tower(
         place,
         freeboard,
         length * rng.uniform(0.18, 0.28),
@@ -42,9 +55,7 @@ def fishing_boat(builder: MeshBuilder, rng: np.random.Generator) -> None:
         deck_height=2.4,
         shrink=0.35,
     )
-    fittings.mast(
-        builder, place, top, length * rng.uniform(0.2, 0.35), fittings.pick(rng, (WHITE, YELLOW, ORANGE)), width=0.25
-    )
+    builder.mast(place, top, length * rng.uniform(0.2, 0.35), pick(rng, (WHITE, YELLOW, ORANGE)), width=0.25)
     side, z, high = beam * 0.38, freeboard, freeboard + length * rng.uniform(0.15, 0.25)
     if rng.random() < 0.75:
         x = -length * 0.42 if forward or rng.random() < 0.3 else length * 0.12
@@ -52,7 +63,7 @@ def fishing_boat(builder: MeshBuilder, rng: np.random.Generator) -> None:
             [(x, -side, z), (x, side, z), (x, -side, high)],
             [(x, -side, high), (x, side, high), (x, side, high)],
             0.35,
-            fittings.pick(rng, (WHITE, YELLOW, ORANGE)),
+            pick(rng, (WHITE, YELLOW, ORANGE)),
             STEEL,
         )
     if rng.random() < 0.6:  # outrigger booms
@@ -60,31 +71,28 @@ def fishing_boat(builder: MeshBuilder, rng: np.random.Generator) -> None:
         tips = [(place * 0.3, s * out * np.cos(lift), top + out * np.sin(lift)) for s in (-1, 1)]
         builder.beams([(place * 0.3, 0, freeboard + 1.5)] * 2, tips, 0.22, YELLOW, STEEL)
     drum = -length * 0.3 if forward else length * 0.15
-    builder.cylinder(
-        (drum, -beam * 0.25, z + 0.9), (drum, beam * 0.25, z + 0.9), 0.8, fittings.pick(rng, (ORANGE, RUST)), STEEL
-    )
+    builder.cylinder((drum, -beam * 0.25, z + 0.9), (drum, beam * 0.25, z + 0.9), 0.8, pick(rng, (ORANGE, RUST)), STEEL)
     count = int(rng.integers(2, 8))
     spots = rng.uniform([-length * 0.4, -beam * 0.3], [length * 0.3, beam * 0.3], (count, 2))
     builder.boxes(
         np.column_stack([spots, np.full(count, z + 0.5)]),
         rng.uniform(0.6, 1.5, (count, 3)),
-        fittings.pick(rng, (YELLOW, ORANGE, (0.1, 0.3, 0.5))),
+        pick(rng, (YELLOW, ORANGE, (0.1, 0.3, 0.5))),
         Material.PLASTIC,
     )
 
 
-def sailing_yacht(builder: MeshBuilder, rng: np.random.Generator) -> None:
+def sailing_yacht(builder: VesselBuilder, rng: np.random.Generator) -> None:
     """Add a sailing yacht of 8 to 40 m, most with sails set."""
     length = float(np.exp(rng.uniform(np.log(8), np.log(40))))
     beam, freeboard = length / rng.uniform(3.2, 4.4), 0.5 + length * rng.uniform(0.035, 0.06)
-    hull = WHITE if rng.random() < 0.6 else fittings.pick(rng, fittings.HULLS)
-    fittings.hull(
-        builder,
+    hull = WHITE if rng.random() < 0.6 else pick(rng, HULLS)
+    builder.hull(
         length,
         beam,
         freeboard,
         hull,
-        fittings.pick(rng, (WHITE, WOOD)),
+        pick(rng, (WHITE, WOOD)),
         sheer=0.25,
         bow=0.55,
         stern=0.6,
@@ -104,10 +112,7 @@ def sailing_yacht(builder: MeshBuilder, rng: np.random.Generator) -> None:
     masts = [(rng.uniform(0.05, 0.14) * length, length * rng.uniform(1.15, 1.4))]
     if length > 18 and rng.random() < 0.4:
         masts.append((-0.3 * length, masts[0][1] * rng.uniform(0.55, 0.9)))
-    set_sails, cloth = (
-        rng.random() < 0.8,
-        WHITE if rng.random() < 0.8 else fittings.pick(rng, (RUST, BLACK, (0.1, 0.2, 0.45))),
-    )
+    set_sails, cloth = (rng.random() < 0.8, WHITE if rng.random() < 0.8 else pick(rng, (RUST, BLACK, (0.1, 0.2, 0.45))))
     swing = rng.uniform(-0.5, 0.5)
     for x, height in masts:
         z = freeboard + height
@@ -139,37 +144,28 @@ def sailing_yacht(builder: MeshBuilder, rng: np.random.Generator) -> None:
         )
 
 
-def tugboat(builder: MeshBuilder, rng: np.random.Generator) -> None:
+def tugboat(builder: VesselBuilder, rng: np.random.Generator) -> None:
     """Add a tug of 18 to 42 m: broad, high wheelhouse with windows all round, low after deck, fenders."""
     length = float(rng.uniform(18, 42))
     beam, freeboard = length / rng.uniform(2.5, 3.2), 0.8 + length * rng.uniform(0.025, 0.045)
-    hull = fittings.pick(rng, (*fittings.HULLS, (0.4, 0.06, 0.04)))
-    fittings.hull(
-        builder,
+    hull = pick(rng, (*HULLS, (0.4, 0.06, 0.04)))
+    builder.hull(
         length,
         beam,
         freeboard,
         hull,
-        fittings.pick(rng, fittings.DECKS),
+        pick(rng, DECKS),
         sheer=rng.uniform(0.7, 1.1),
         bow=0.4,
         stern=0.85,
         flare=0.2,
         rake=0.03,
     )
-    house = fittings.pick(rng, (WHITE, WHITE, YELLOW, ORANGE, (0.5, 0.4, 0.25)))
+    house = pick(rng, (WHITE, WHITE, YELLOW, ORANGE, (0.5, 0.4, 0.25)))
     place = length * rng.uniform(0.05, 0.16)
     storeys = 1 if length < 24 else 2
-    base = fittings.tower(
-        builder,
-        place,
-        freeboard,
-        length * rng.uniform(0.32, 0.45),
-        beam * 0.62,
-        storeys,
-        house,
-        deck_height=2.5,
-        shrink=0.3,
+    base = builder.tower(
+        place, freeboard, length * rng.uniform(0.32, 0.45), beam * 0.62, storeys, house, deck_height=2.5, shrink=0.3
     )
     wheel = length * rng.uniform(0.14, 0.2)
     builder.boxes([(place + wheel * 0.2, 0, base + 0.7)], [(wheel, wheel, 1.4)], house, STEEL)
@@ -177,8 +173,8 @@ def tugboat(builder: MeshBuilder, rng: np.random.Generator) -> None:
         [(place + wheel * 0.2, 0, base + 2.0)], [(wheel, wheel, 1.3)], (0.04, 0.06, 0.08), GLASS, taper=(1.1, 1.1)
     )
     builder.boxes([(place + wheel * 0.2, 0, base + 2.8)], [(wheel * 1.15, wheel * 1.15, 0.3)], house, STEEL)
-    fittings.mast(builder, place, base + 2.9, length * rng.uniform(0.14, 0.25), house, width=0.25)
-    funnel = fittings.pick(rng, (*fittings.HULLS, ORANGE))
+    builder.mast(place, base + 2.9, length * rng.uniform(0.14, 0.25), house, width=0.25)
+    funnel = pick(rng, (*HULLS, ORANGE))
     for side in (-1, 1):
         x = place - length * 0.17
         builder.cylinder(
@@ -190,10 +186,7 @@ def tugboat(builder: MeshBuilder, rng: np.random.Generator) -> None:
             sides=8,
         )
     builder.boxes(
-        [(-length * 0.22, 0, freeboard + 0.7)],
-        [(length * 0.09, beam * 0.3, 1.4)],
-        fittings.pick(rng, (BLACK, RUST)),
-        STEEL,
+        [(-length * 0.22, 0, freeboard + 0.7)], [(length * 0.09, beam * 0.3, 1.4)], pick(rng, (BLACK, RUST)), STEEL
     )
     z, half = freeboard * 0.85, beam * 0.5
     builder.beams(
@@ -214,15 +207,15 @@ def tugboat(builder: MeshBuilder, rng: np.random.Generator) -> None:
         )
 
 
-def offshore_platform(builder: MeshBuilder, rng: np.random.Generator) -> None:
+def offshore_platform(builder: VesselBuilder, rng: np.random.Generator) -> None:
     """Add a platform of 30 to 100 m on a braced jacket or columns, with derrick, modules, crane, flare and helideck."""
     side = float(rng.uniform(30, 100))
     across, air = side * rng.uniform(0.6, 1.0), rng.uniform(12, 24)
-    thick, paint = rng.uniform(5, 12), fittings.pick(rng, (YELLOW, GRAY, ORANGE, (0.45, 0.42, 0.36)))
+    thick, paint = rng.uniform(5, 12), pick(rng, (YELLOW, GRAY, ORANGE, (0.45, 0.42, 0.36)))
     corner = np.array([[-side, -across], [side, -across], [side, across], [-side, across]]) * 0.4
     if rng.random() < 0.6:
         foot = np.column_stack([corner * 1.12, np.full(4, -2.0)])
-        fittings.lattice(builder, foot, np.column_stack([corner, np.full(4, air)]), 2, rng.uniform(1.2, 2.2), paint)
+        builder.lattice(foot, np.column_stack([corner, np.full(4, air)]), 2, rng.uniform(1.2, 2.2), paint)
     else:
         for x, y in corner:
             builder.cylinder((x, y, -2), (x, y, air), side * rng.uniform(0.06, 0.1), paint, STEEL)
@@ -230,31 +223,21 @@ def offshore_platform(builder: MeshBuilder, rng: np.random.Generator) -> None:
     top, count = air + thick, int(rng.integers(5, 14))
     spots = rng.uniform([-side * 0.42, -across * 0.42], [side * 0.42, across * 0.42], (count, 2))
     size = rng.uniform([side * 0.08, side * 0.08, 3], [side * 0.25, side * 0.2, 10], (count, 3))
-    shades = np.stack([fittings.pick(rng, (GRAY, WHITE, YELLOW, RUST, (0.2, 0.3, 0.35))) for _ in range(count)])
+    shades = np.stack([pick(rng, (GRAY, WHITE, YELLOW, RUST, (0.2, 0.3, 0.35))) for _ in range(count)])
     builder.boxes(np.column_stack([spots, top + size[:, 2] / 2]), size, shades, STEEL)
     quarters = -side * 0.4
-    fittings.tower(builder, quarters, top, side * 0.18, across * 0.5, int(rng.integers(2, 6)), WHITE)
+    builder.tower(quarters, top, side * 0.18, across * 0.5, int(rng.integers(2, 6)), WHITE)
     if rng.random() < 0.8:
         x, y = rng.uniform(-0.15, 0.25) * side, rng.uniform(-0.2, 0.2) * across
         base, high = side * rng.uniform(0.06, 0.1), top + side * rng.uniform(0.5, 0.9)
-        fittings.lattice(
-            builder,
-            fittings.square(x, y, top, base),
-            fittings.square(x, y, high, base * 0.3),
-            6,
-            0.5,
-            fittings.pick(rng, (WHITE, RUST, GRAY)),
-        )
+        builder.lattice(square(x, y, top, base), square(x, y, high, base * 0.3), 6, 0.5, pick(rng, (WHITE, RUST, GRAY)))
     for y in (-across * 0.45, across * 0.45)[: int(rng.integers(1, 3))]:
-        fittings.crane(
-            builder, (side * rng.uniform(-0.2, 0.4), y, top), 10, side * 0.4, rng.uniform(0, 6.28), YELLOW, width=1.2
-        )
+        builder.crane((side * rng.uniform(-0.2, 0.4), y, top), 10, side * 0.4, rng.uniform(0, 6.28), YELLOW, width=1.2)
     if rng.random() < 0.6:
         reach = side * rng.uniform(0.4, 0.7)
         angle = rng.uniform(-0.6, 0.6)
         tip = np.array([side * 0.5 + reach * 0.8 * np.cos(angle), reach * 0.8 * np.sin(angle), top + reach * 0.55])
-        fittings.lattice(
-            builder,
+        builder.lattice(
             np.array([[side * 0.5, s, top + h] for s, h in ((-2, 0), (2, 0), (0, 3))]),
             tip + np.zeros((3, 1)),
             5,

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmkd.simulators.marine import fittings
-from cmkd.simulators.marine.fittings import CABIN, GRAY, ORANGE, STEEL, WHITE, YELLOW
-from cmkd.simulators.marine.mesh import Array, Material, MeshBuilder
+from cmkd.simulators.marine.fittings import (
+    CABIN,
+    DECKS,
+    GRAY,
+    HULLS,
+    ORANGE,
+    STEEL,
+    WHITE,
+    YELLOW,
+    VesselBuilder,
+    pick,
+    square,
+)
+from cmkd.simulators.marine.mesh import Array, Material
 
 _CONTAINERS = np.array(
     [
@@ -21,24 +32,19 @@ _CONTAINERS = np.array(
 )
 
 
-def container_ship(builder: MeshBuilder, rng: np.random.Generator) -> None:
+def container_ship(builder: VesselBuilder, rng: np.random.Generator) -> None:
     """Add a container ship of 90 to 360 m with bays of stacked boxes."""
     length = float(np.exp(rng.uniform(np.log(90), np.log(360))))
     beam, freeboard = length / rng.uniform(6.0, 7.4), 3 + length * rng.uniform(0.02, 0.035)
-    hull, deck = fittings.pick(rng, fittings.HULLS), fittings.pick(rng, fittings.DECKS)
-    fittings.hull(builder, length, beam, freeboard, hull, deck, sheer=0.35, bow=0.24, flare=0.5)
+    hull, deck = pick(rng, HULLS), pick(rng, DECKS)
+    builder.hull(length, beam, freeboard, hull, deck, sheer=0.35, bow=0.24, flare=0.5)
     bridge = length * (rng.uniform(-0.42, -0.3) if rng.random() < 0.7 else rng.uniform(0.12, 0.28))
     decks = int(np.clip(4 + length / 50 + rng.integers(-1, 2), 4, 10))
     tower_length = max(9.0, length * 0.045)
-    top = fittings.tower(builder, bridge, freeboard, tower_length, beam * 0.85, decks, WHITE, wings=beam)
-    fittings.mast(builder, bridge, top, 6 + length * 0.02, WHITE)
+    top = builder.tower(bridge, freeboard, tower_length, beam * 0.85, decks, WHITE, wings=beam)
+    builder.mast(bridge, top, 6 + length * 0.02, WHITE)
     funnel = bridge if bridge < 0 else -length * 0.33
-    builder.boxes(
-        [(funnel - tower_length, 0, freeboard + decks * 1.5)],
-        [(6, 6, decks * 3.0)],
-        fittings.pick(rng, fittings.HULLS),
-        STEEL,
-    )
+    builder.boxes([(funnel - tower_length, 0, freeboard + decks * 1.5)], [(6, 6, decks * 3.0)], pick(rng, HULLS), STEEL)
     pitch = 14.0 if length > 150 else 7.5
     bays = np.arange(-length * 0.44, length * 0.36, pitch)
     blocked = (np.abs(bays - bridge) < pitch * 0.5 + tower_length) | (np.abs(bays - funnel + tower_length) < pitch)
@@ -56,38 +62,20 @@ def container_ship(builder: MeshBuilder, rng: np.random.Generator) -> None:
     builder.boxes(center, size, _CONTAINERS[rng.integers(len(_CONTAINERS), size=len(height))], Material.CONTAINER)
     if length < 190 and rng.random() < 0.5:
         for place in (-0.1, 0.15):
-            fittings.crane(
-                builder, (place * length, beam * 0.45, freeboard), 16, length * 0.13, rng.uniform(-0.3, 0.3), YELLOW
-            )
+            builder.crane((place * length, beam * 0.45, freeboard), 16, length * 0.13, rng.uniform(-0.3, 0.3), YELLOW)
 
 
-def tanker(builder: MeshBuilder, rng: np.random.Generator) -> None:
+def tanker(builder: VesselBuilder, rng: np.random.Generator) -> None:
     """Add a tanker of 80 to 330 m: bare deck with pipes and manifold, deckhouse aft; some carry gas domes."""
     length = float(np.exp(rng.uniform(np.log(80), np.log(330))))
     beam, freeboard = length / rng.uniform(5.4, 6.6), 2 + length * rng.uniform(0.012, 0.04)
-    deck = fittings.pick(rng, fittings.DECKS)
-    fittings.hull(
-        builder,
-        length,
-        beam,
-        freeboard,
-        fittings.pick(rng, fittings.HULLS),
-        deck,
-        sheer=0.3,
-        bow=0.16,
-        flare=0.2,
-        rake=0.02,
-    )
+    deck = pick(rng, DECKS)
+    builder.hull(length, beam, freeboard, pick(rng, HULLS), deck, sheer=0.3, bow=0.16, flare=0.2, rake=0.02)
     aft, decks = -length * rng.uniform(0.36, 0.42), int(np.clip(3 + length / 70 + rng.integers(0, 2), 4, 8))
-    top = fittings.tower(
-        builder, aft, freeboard, length * 0.07 + 4, beam * rng.uniform(0.6, 0.85), decks, WHITE, wings=beam
-    )
-    fittings.mast(builder, aft, top, 8, WHITE)
+    top = builder.tower(aft, freeboard, length * 0.07 + 4, beam * rng.uniform(0.6, 0.85), decks, WHITE, wings=beam)
+    builder.mast(aft, top, 8, WHITE)
     builder.boxes(
-        [(aft - length * 0.055 - 3, 0, freeboard + decks * 1.5)],
-        [(6, 5, decks * 3.2)],
-        fittings.pick(rng, fittings.HULLS),
-        STEEL,
+        [(aft - length * 0.055 - 3, 0, freeboard + decks * 1.5)], [(6, 5, decks * 3.2)], pick(rng, HULLS), STEEL
     )
     pipes = (np.arange(5) - 2) * beam * 0.04
     start = np.column_stack([np.full(5, aft + length * 0.07), pipes, np.full(5, freeboard + 1.6)])
@@ -99,8 +87,8 @@ def tanker(builder: MeshBuilder, rng: np.random.Generator) -> None:
         deck,
         STEEL,
     )
-    fittings.crane(builder, (2.0, beam * 0.12, freeboard), 9, length * 0.06 + 6, rng.uniform(0, 3), YELLOW)
-    fittings.mast(builder, length * 0.44, freeboard, 9, WHITE)
+    builder.crane((2.0, beam * 0.12, freeboard), 9, length * 0.06 + 6, rng.uniform(0, 3), YELLOW)
+    builder.mast(length * 0.44, freeboard, 9, WHITE)
     if rng.random() < 0.25:
         radius = beam * 0.33
         for place in np.linspace(-0.2, 0.3, int(rng.integers(3, 5))):
@@ -120,40 +108,37 @@ def tanker(builder: MeshBuilder, rng: np.random.Generator) -> None:
         builder.boxes(center, [(2.5, 2.5, 1.6)] * len(center), deck, STEEL)
 
 
-def ferry(builder: MeshBuilder, rng: np.random.Generator) -> None:
+def ferry(builder: VesselBuilder, rng: np.random.Generator) -> None:
     """Add a ferry of 50 to 215 m: a house of several decks over most of its length, funnels and lifeboats."""
     length = float(np.exp(rng.uniform(np.log(50), np.log(215))))
     beam, freeboard = length / rng.uniform(5.2, 7.0), 3 + length * rng.uniform(0.02, 0.04)
     double_ended = length < 110 and rng.random() < 0.4
-    fittings.hull(
-        builder,
+    builder.hull(
         length,
         beam,
         freeboard,
-        WHITE if rng.random() < 0.4 else fittings.pick(rng, fittings.HULLS),
-        fittings.pick(rng, fittings.DECKS),
+        WHITE if rng.random() < 0.4 else pick(rng, HULLS),
+        pick(rng, DECKS),
         sheer=0.25,
         bow=0.2 if double_ended else 0.28,
         stern=0.5 if double_ended else 0.92,
         flare=0.4,
     )
-    white = fittings.pick(rng, (WHITE, WHITE, (0.7, 0.65, 0.5)))
+    white = pick(rng, (WHITE, WHITE, (0.7, 0.65, 0.5)))
     decks, house = int(np.clip(2 + length / 35 + rng.integers(-1, 2), 2, 8)), rng.uniform(0.62, 0.8)
     shift = 0.0 if double_ended else -length * (0.45 - house / 2) * rng.uniform(0.4, 1)
-    top = fittings.tower(
-        builder, shift, freeboard, length * house, beam * 0.96, decks, white, shrink=rng.uniform(0.1, 0.35)
-    )
+    top = builder.tower(shift, freeboard, length * house, beam * 0.96, decks, white, shrink=rng.uniform(0.1, 0.35))
     bridges = (-1, 1) if double_ended else (1,)
     for side in bridges:
         x = shift + side * length * house * 0.3
         builder.boxes([(x, 0, top + 1.2)], [(length * 0.06 + 3, beam * rng.uniform(0.7, 1.02), 2.6)], white, CABIN)
-    fittings.mast(builder, shift + length * house * 0.2, top, 5 + length * 0.03, white)
+    builder.mast(shift + length * house * 0.2, top, 5 + length * 0.03, white)
     funnel, pair = shift - length * house * rng.uniform(0.1, 0.35), rng.random() < 0.4
     for y in (-beam * 0.3, beam * 0.3) if pair else (0.0,):
         builder.boxes(
             [(funnel, y, top + 2 + length * 0.02)],
             [(length * 0.045 + 2, beam * (0.15 if pair else 0.3), 4 + length * 0.04)],
-            fittings.pick(rng, fittings.HULLS),
+            pick(rng, HULLS),
             STEEL,
             taper=(0.8, 0.9),
         )
@@ -165,14 +150,12 @@ def ferry(builder: MeshBuilder, rng: np.random.Generator) -> None:
         builder.boxes([(-length * 0.5, 0, freeboard * 0.9)], [(1, beam * 0.6, freeboard * 0.9)], GRAY, STEEL)
 
 
-def frigate(builder: MeshBuilder, rng: np.random.Generator) -> None:
+def frigate(builder: VesselBuilder, rng: np.random.Generator) -> None:
     """Add a frigate of 85 to 155 m: slim gray hull, leaning walls, gun, masts, hangar and flight deck."""
     length = float(rng.uniform(85, 155))
     beam, freeboard = length / rng.uniform(7.8, 9.2), length * rng.uniform(0.035, 0.048)
     gray: Array = np.array(GRAY) * rng.uniform(0.7, 1.4)
-    fittings.hull(
-        builder, length, beam, freeboard, gray, gray * 0.75, sheer=0.55, bow=0.5, stern=0.8, flare=0.55, rake=0.06
-    )
+    builder.hull(length, beam, freeboard, gray, gray * 0.75, sheer=0.55, bow=0.5, stern=0.8, flare=0.55, rake=0.06)
     lean = rng.uniform(0.72, 0.95)
 
     def block(x: float, along: float, across: float, base: float, height: float) -> None:
@@ -195,15 +178,10 @@ def frigate(builder: MeshBuilder, rng: np.random.Generator) -> None:
             [(x, 0, bridge_top + high * 0.4)], [(beam * 0.4, beam * 0.4, high)], gray, STEEL, taper=(0.4, 0.4)
         )
     else:
-        fittings.lattice(
-            builder,
-            fittings.square(x, 0, bridge_top - storey, beam * 0.2),
-            fittings.square(x, 0, bridge_top + high, beam * 0.05),
-            5,
-            0.25,
-            gray,
+        builder.lattice(
+            square(x, 0, bridge_top - storey, beam * 0.2), square(x, 0, bridge_top + high, beam * 0.05), 5, 0.25, gray
         )
-    fittings.mast(builder, x, bridge_top + high * 0.6, high * 0.6, gray, width=0.3)
+    builder.mast(x, bridge_top + high * 0.6, high * 0.6, gray, width=0.3)
     builder.boxes(
         [(-rng.uniform(0.02, 0.08) * length, 0, freeboard + storey * 1.7)],
         [(beam * 0.5, beam * 0.45, storey * 3.2)],

@@ -11,10 +11,11 @@ import numpy as np
 
 from cmkd.errors import unknown_name
 from cmkd.simulators.marine.craft import fishing_boat, offshore_platform, sailing_yacht, tugboat
-from cmkd.simulators.marine.mesh import Mesh, MeshBuilder
+from cmkd.simulators.marine.fittings import VesselBuilder
+from cmkd.simulators.marine.mesh import Mesh
 from cmkd.simulators.marine.ships import container_ship, ferry, frigate, tanker
 
-Family = Callable[[MeshBuilder, np.random.Generator], None]
+Family = Callable[[VesselBuilder, np.random.Generator], None]
 
 FAMILIES: dict[str, Family] = {
     "container ship": container_ship,
@@ -53,6 +54,6 @@ def vessel(name: str, rng: np.random.Generator) -> Mesh:
     """
     if name not in FAMILIES:
         raise unknown_name("marine class", name, FAMILIES)
-    builder = MeshBuilder()
+    builder = VesselBuilder()
     FAMILIES[name](builder, rng)
     return builder.mesh()
