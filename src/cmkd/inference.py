@@ -15,16 +15,16 @@ from cmkd.types import Output
 def outputs(
     model: Model, pack: Pack, rows: np.ndarray, *, batch_size: int = 512, device: torch.device | str = "cpu"
 ) -> Iterator[Output]:
-    """Yield the outputs of a model in eval mode, a batch at a time, in the order of `rows`.
+    """Yield the outputs of a model in eval mode, batch by batch, in the order of `rows`.
 
     The model is moved to `device` and left in eval mode there.
 
     Args:
         model: reads its own modality of each pair.
         pack: the pairs.
-        rows: ``(n,)`` positions in the pack.
-        batch_size: pairs at a time.
-        device: where the model runs and where the outputs are.
+        rows: positions in the pack, ``(n,)`` int64.
+        batch_size: pairs per batch.
+        device: the device of the model and of the outputs.
     """
     model = model.to(device).eval()
     name = model.modality.name

@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, commit and hardware."""
+"""Versions, commit and hardware that results depend on."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import cmkd
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what the numbers depend on."""
+    """Return the versions of Python, cmkd and the libraries that results depend on."""
     names = ("torch", "lightning", "timm", "numpy", "scikit-learn")
     return {"cmkd": cmkd.__version__, "python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def commit() -> str | None:
-    """Return the commit of the source tree this runs from, with ``-dirty`` where it has changes; None outside git."""
+    """Return the commit of the source tree, with ``-dirty`` if it has changes; None outside git."""
     here = Path(__file__).parent
     if not (here.parent.parent / ".git").exists():
         return None
@@ -33,6 +33,6 @@ def commit() -> str | None:
 
 
 def hardware() -> dict[str, Any]:
-    """Return processor, its threads as torch uses them, and GPUs."""
+    """Return the machine type, its cores, the number of threads that torch uses, and the GPUs."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpus": gpus}

@@ -170,7 +170,7 @@ def test_other_data_are_refused(run: Path, tmp_path: Path, capsys: pytest.Captur
     out = ("--out", tmp_path / "out")
     teacher = run / "teacher" / "best.safetensors"
     for name, modality, classes, side, says in (
-        ("classes", "optical", 3, 8, "knows the classes 0, 1, 2, 3, ... (10) and the data have 0, 1, 2"),
+        ("classes", "optical", 3, 8, "was trained on the classes 0, 1, 2, 3, ... (10) and the data have 0, 1, 2"),
         ("modality", "radar", 10, 8, "unknown modality 'optical'"),
         ("shape", "optical", 10, 9, "of shape (1, 8, 8), the data have (1, 9, 9)"),
     ):

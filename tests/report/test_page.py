@@ -71,13 +71,13 @@ def test_the_page_shows_tables_figures_and_verdicts(run: Path) -> None:
     assert "This run is incomplete." in page and "10 training labels for the students and 20 for the teacher" in page
     assert "<td>+10.5</td>" in page and "<td>30 %</td>" in page  # 0.105 of the 0.35 from 0.55 to 0.9
     assert page.count("data:image/svg+xml") == 5  # accuracy, curves, three confusion matrices
-    assert "n = 2 seeds): significantly better" in page and "http" not in page
+    assert "n = 2 seeds), significantly better" in page and "http" not in page
 
 
 def test_a_verdict_is_significant_only_where_the_interval_excludes_zero() -> None:
     row = {"method": "kd", "gain": 0.01, "gain_n": 2}
     assert verdict({**row, "gain_interval": [-0.01, 0.03]}).endswith(
-        "(95 % CI -1.0 to +3.0, n = 2 seeds): not significant"
+        "(95 % CI -1.0 to +3.0, n = 2 seeds), not significant"
     )
     assert verdict({**row, "gain_interval": [-0.03, -0.01]}).endswith("significantly worse")
     assert "more seeds" in verdict({**row, "gain_interval": None})

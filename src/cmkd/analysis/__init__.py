@@ -1,4 +1,4 @@
-"""What trained models' features look like: `find` the models, `analyze` them on a split of a data set."""
+"""Structure of trained models' features: `find` the models, then `analyze` them on a split of a data set."""
 
 from cmkd.analysis.measure import Analysis as Analysis
 from cmkd.analysis.measure import analyze as analyze

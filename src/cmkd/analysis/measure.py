@@ -1,4 +1,4 @@
-"""What trained models' features look like, stage by stage: streams a split and measures it, as strict JSON."""
+"""Measure the structure of trained models' features at every stage, on a split, as strict JSON."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ _REASONS = {
 
 @dataclass
 class Analysis:
-    """What `analyze` found.
+    """Results of `analyze`.
 
     Args:
-        summary: what ``structure.json`` holds.
+        summary: content of ``structure.json``.
         features: label -> stage -> ``(pairs, channels)``.
         target: ``(pairs,)``, -1 where unlabeled.
-        classes: names.
+        classes: names of the classes.
     """
 
     summary: dict[str, Any]
@@ -63,16 +63,16 @@ class Analysis:
 def stage_features(
     model: Model, pack: Pack, rows: NDArray[np.int64], *, batch_size: int = 256, device: str = "cpu"
 ) -> Features:
-    """Return the features of every stage of a model in eval mode, batch by batch.
+    """Return the features of every stage of a model in eval mode.
 
-    Maps are averaged over their positions as they come, so memory is that of one batch of maps and
+    Feature maps are averaged over positions batch by batch, so memory is that of one batch of maps and
     ``(pairs, channels)`` of each stage.
 
     Args:
-        model: what to look into.
+        model: the model to measure.
         pack: the pairs.
-        rows: ``(pairs,)`` positions in it.
-        batch_size: pairs at a time.
+        rows: positions in the pack, ``(pairs,)`` int64.
+        batch_size: pairs per batch.
         device: where the model runs.
 
     Returns:
@@ -89,9 +89,9 @@ def stage_features(
 def measured(
     function: Callable[..., Mapping[str, float]], names: Sequence[str], *arguments: object, **options: object
 ) -> dict[str, Any]:
-    """Call `structure.describe` or `structure.compare`, and return ``metrics`` that strict JSON can hold.
+    """Call `structure.describe` or `structure.compare`, and return ``metrics`` for strict JSON.
 
-    What is not a finite number, or not measured, is None, and ``reasons`` says why.
+    A metric that is not finite or not measured is None, and ``reasons`` says why.
 
     Example:
         >>> found = measured(structure.describe, structure.DESCRIBED, torch.ones(4, 2))
@@ -104,7 +104,7 @@ def measured(
     why = ""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the probe's solver: its accuracy says what there is to say
+            warnings.simplefilter("ignore")  # convergence of the linear probe; its accuracy is reported
             found = dict(function(*arguments, **options))
     except CmkdError as error:
         found, why = {}, str(error)
@@ -130,16 +130,16 @@ def analyze(
     """Measure every stage of models on the same pairs.
 
     Args:
-        subjects: see `cmkd.analysis.find`.
+        subjects: the models, as `cmkd.analysis.find` returns them.
         pack: the data they were trained on, or other data of the same classes and modalities.
-        split: whose pairs.
-        pairs: the most of them, drawn at random.
-        seed: of the draw.
+        split: the split whose pairs are measured.
+        pairs: largest number of pairs, chosen at random.
+        seed: of the choice.
         device: where the models run.
 
     Raises:
-        CmkdError: a model of other classes that is no teacher from outside its run, or of a modality that the data lack
-            or hold in another shape; fewer than two pairs.
+        CmkdError: a model has other classes (except a teacher from outside its run), or a modality that the data do not
+            have or have in another shape; or there are fewer than two pairs.
     """
     if pairs < 2:
         raise CmkdError(f"--pairs is {pairs}; it must be at least 2")
@@ -174,8 +174,8 @@ def _checked(subject: Subject, pack: Pack) -> Model:
     model.spec = replace(model.spec, class_names=tuple(about["classes"]))
     if model.spec.class_names != pack.classes and not subject.from_elsewhere:
         raise CmkdError(
-            f"'{subject.path}' knows the classes {_list(about['classes'])} and the data have {_list(pack.classes)}; "
-            "give the data it was trained on"
+            f"'{subject.path}' was trained on the classes {_list(about['classes'])} and the data have "
+            f"{_list(pack.classes)}; give the data it was trained on"
         )
     name = model.modality.name
     if name not in pack.modalities:
@@ -199,7 +199,7 @@ def _describe(
     target: Tensor,
     classes: tuple[str, ...],
 ) -> dict[str, Any]:
-    own, guide = features[subject.label], teacher_of(subject, subjects)
+    own, teacher = features[subject.label], teacher_of(subject, subjects)
     stages = {name: _stage(torch.from_numpy(values), target) for name, values in own.items()}
     kept = target >= 0
     right = (torch.from_numpy(own[LOGITS]).argmax(1) == target)[kept].double().mean()
@@ -207,14 +207,12 @@ def _describe(
     found: dict[str, Any] = {
         "label": subject.label, "checkpoint": str(subject.path), "role": subject.role or None,
         "method": subject.method or None, "seed": subject.seed, "modality": models[subject.label].modality.name,
-        "accuracy": float(right) if judged else None, "stages": stages, "teacher": guide.label if guide else None,
+        "accuracy": float(right) if judged else None, "stages": stages, "teacher": teacher.label if teacher else None,
     }  # fmt: skip
-    if guide is not None:
-        found["likeness"] = {
-            name: _likeness(own, features[guide.label], name, target, models[guide.label].spec.class_names == classes)
-            for name in own
-            if name in features[guide.label]
-        }
+    if teacher is not None:
+        theirs, same_classes = features[teacher.label], models[teacher.label].spec.class_names == classes
+        shared = [name for name in own if name in theirs]
+        found["likeness"] = {name: _likeness(own, theirs, name, target, same_classes) for name in shared}
     return found
 
 

@@ -1,4 +1,4 @@
-"""The models that an analysis looks into: found in runs' folders and checkpoint files, and named."""
+"""The models of an analysis, found in folders of runs and checkpoint files, with a label each."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Subject:
     """One model to analyze.
 
     Args:
-        label: what figures and tables call it, unlike that of any other.
+        label: unique name in figures and tables.
         path: of its checkpoint.
-        role: ``teacher``, ``student``, or empty where its checkpoint does not say.
-        method: that distilled it; empty for a teacher.
-        seed: of its training; None where it is not known.
-        run: folder of its run; None for a checkpoint by itself.
+        role: ``teacher``, ``student``, or empty if unknown.
+        method: its distillation method; empty for a teacher.
+        seed: of its training; None if unknown.
+        run: folder of its run; None for a checkpoint file.
     """
 
     label: str
@@ -33,19 +33,19 @@ class Subject:
 
     @property
     def from_elsewhere(self) -> bool:
-        """Whether it is a run's teacher that the run did not train: it may know other classes."""
+        """Whether it is a teacher that its run did not train; it may have other classes."""
         home = None if self.run is None else self.run.resolve()
         return self.role == "teacher" and home is not None and not self.path.resolve().is_relative_to(home)
 
 
 def find(places: Sequence[Path]) -> list[Subject]:
-    """Find the models in runs' folders and checkpoint files, each once.
+    """Find the models in folders of runs and in checkpoint files, each once.
 
     Args:
-        places: folders with ``results.json``, of which teacher and students are taken, or ``.safetensors`` files.
+        places: folders of runs (their teacher and students), or ``.safetensors`` files.
 
     Raises:
-        CmkdError: a folder that is no run or has no model yet, or a checkpoint that is missing or damaged.
+        CmkdError: a folder is not a run or has no model yet, or a checkpoint is missing or damaged.
     """
     found: dict[Path, Subject] = {}
     for place in places:
@@ -99,7 +99,7 @@ def _named(subject: Subject, *, several: bool) -> Subject:
 
 
 def teacher_of(subject: Subject, subjects: Sequence[Subject]) -> Subject | None:
-    """Return the teacher of a student: that of its run, else the only one there is."""
+    """Return the teacher of a student: that of its run, or else the only teacher."""
     if subject.role == "teacher":
         return None
     teachers = [other for other in subjects if other.role == "teacher"]

@@ -89,7 +89,7 @@ def curves_figure(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     for axes in (left, right):
         axes.set_xlabel("epoch")
         plain(axes)
-    left.legend(frameon=False, fontsize=8, loc="lower right")
+    left.legend(frameon=False, fontsize=8)
     figure.tight_layout()
     return figure
 

@@ -50,14 +50,14 @@ def verdict(row: Mapping[str, Any]) -> str:
 
     Example:
         >>> verdict({"method": "kd", "gain": 0.02, "gain_n": 3, "gain_interval": [0.011, 0.029]})
-        'kd changes test accuracy by +2.0 points (95 % CI +1.1 to +2.9, n = 3 seeds): significantly better'
+        'kd: +2.0 points over the student alone (95 % CI +1.1 to +2.9, n = 3 seeds), significantly better'
     """
-    said = f"{row['method']} changes test accuracy by {100 * row['gain']:+.1f} points"
+    said = f"{row['method']}: {100 * row['gain']:+.1f} points over the student alone"
     if row["gain_interval"] is None:
-        return f"{said} on one seed: run more seeds to get a confidence interval."
+        return f"{said} on one seed; run more seeds to get a confidence interval"
     low, high = row["gain_interval"]
     found = "significantly better" if low > 0 else "significantly worse" if high < 0 else "not significant"
-    return f"{said} (95 % CI {100 * low:+.1f} to {100 * high:+.1f}, n = {row['gain_n']} seeds): {found}"
+    return f"{said} (95 % CI {100 * low:+.1f} to {100 * high:+.1f}, n = {row['gain_n']} seeds), {found}"
 
 
 def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Augmentation of a batch on its device, as a function of (seed, index, view) alone.
 
-Every random number is a hash of the seed, the pair's index, the view and its own counter, so a run can be repeated,
-continued in mid-epoch on any number of processes, and its teacher's outputs kept.
+Every random number is a hash of the seed, the pair's index, the view and a counter. So a run can be repeated, and
+resumed within an epoch on any number of processes, and a teacher's outputs can be cached.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from cmkd.types import Batch, Modality
 
 
 def hashed_uniform(index: Tensor, count: int, *, seed: int, view: int, stream: int = 0) -> Tensor:
-    """Return uniform numbers in [0, 1) that depend on nothing but the arguments.
+    """Return uniform numbers in [0, 1) that depend on the arguments alone.
 
     Args:
         index: ``(batch,)`` int64.
-        count: numbers for each index.
+        count: numbers per index.
         seed: of the run.
         view: such as the epoch.
         stream: numbers of different streams are independent.
@@ -66,7 +66,7 @@ def augment(
     view: int,
     co_registered: Sequence[Sequence[str]] = (),
 ) -> Batch:
-    """Return the batch with its inputs changed at random: images as the type they have, all else as float32.
+    """Return the batch with randomly changed inputs; images keep their dtype, other inputs become float32.
 
     Args:
         batch: stored values of any dtype.
@@ -106,7 +106,7 @@ def _image(
     draw = hashed_uniform(index, 5, seed=seed, view=view, stream=stream)
     turn, zoom, right, down, mirror = (2.0 * draw - 1.0).T[..., None, None]
     height, width = value.shape[2:]
-    # where each pixel comes from: rows and columns from the center, which broadcast to (batch, height, width)
+    # the source of each pixel: rows and columns from the center, which broadcast to (batch, height, width)
     y = torch.arange(height, device=value.device).view(1, -1, 1) - (height - 1) / 2
     x = torch.arange(width, device=value.device).view(1, 1, -1) - (width - 1) / 2
     if strengths.flip:
@@ -118,17 +118,17 @@ def _image(
     size = 1.0 + zoom * strengths.scale
     rows, columns = size * rows, size * columns
     if strengths.shift:
-        # whole pixels, and the nearest: between pixels their mean has less noise (speckle) than images have in use
+        # whole pixels: interpolation would average noise (speckle) away, and images in use have it
         moved = [
             (way * max(strengths.shift * side, 1.0)).round() for way, side in zip((down, right), coarsest, strict=True)
         ]
         rows, columns = rows + moved[0] * (height / coarsest[0]), columns + moved[1] * (width / coarsest[1])
-    # the border is repeated: a black edge would tell the network which samples were moved
+    # the border is repeated: a black edge would show the network which samples were shifted
     rows, columns = (
         (place + (side - 1) / 2).round().clamp(0, side - 1).long() for place, side in ((rows, height), (columns, width))
     )
     place = (rows * width + columns).view(len(index), 1, -1).expand(-1, value.shape[1], -1)
-    source = value.float() if value.dtype == torch.uint16 else value  # which torch does not gather
+    source = value.float() if value.dtype == torch.uint16 else value  # torch cannot gather uint16
     return source.flatten(2).gather(2, place).view(value.shape)
 
 
@@ -154,7 +154,7 @@ def _values(
         count = values[0].numel()
         half = -(-count // 2)
         uniform = hashed_uniform(index, 2 * half, seed=seed, view=view, stream=stream + 2000)
-        radius = (-2.0 * (1.0 - uniform[:, :half]).log()).sqrt()  # Box and Muller 1958: two normals from two uniforms
+        radius = (-2.0 * (1.0 - uniform[:, :half]).log()).sqrt()  # Box and Muller 1958
         angle = 2.0 * torch.pi * uniform[:, half:]
         normal = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :count]
         changed = changed + strengths.noise * std * normal.view(values.shape)
@@ -169,7 +169,7 @@ def _values(
 
 
 def _hold(values: Tensor, dropped: Tensor) -> Tensor:
-    """Return series in which a dropped step repeats the one before: a jump to the mean would be a motion of its own.
+    """Return series in which a dropped step repeats the previous one; a jump to the mean would look like motion.
 
     Args:
         values: ``(batch, time, features)``.

@@ -1,4 +1,4 @@
-"""Batches of a pack in an order that is a function of (seed, epoch), divided over processes, and resumable."""
+"""Batches of a pack in an order that depends on (seed, epoch) alone; divided over processes, and resumable."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from cmkd.types import Batch
 
 
 class PairLoader:
-    """Iterate over the batches of one epoch, which `set_epoch` chooses.
+    """Iterate over the batches of one epoch; `set_epoch` selects it.
 
     Args:
-        pack: where the pairs are.
+        pack: the pairs.
         rows: positions in the pack, ``(n,)`` int64.
         modalities: the inputs to read.
         batch_size: pairs a step, over all processes together.
-        shuffle: a new order each epoch, and no incomplete last batch (a training loader); else every row
-            once, in order.
+        shuffle: for training: a new order each epoch, and no incomplete last batch. Otherwise every row once, in order.
         seed: of the order.
-        rank: this process's number.
+        rank: number of this process.
         world: number of processes; each reads every `world`-th row of a batch.
-        pairs: how many pairs an epoch has, where some rows come more than once in it; all rows once by default. For a
-            training loader.
+        pairs: number of pairs in a training epoch; by default all rows once. More repeat rows, equally often.
+
+    Raises:
+        CmkdError: the batch size is not a multiple of the number of processes.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class PairLoader:
         return max(1, count)
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch, from 0."""
+        """Select an epoch, from 0, and start at its first batch."""
         self.epoch, self._position = epoch, 0
 
     def order(self, epoch: int) -> np.ndarray:
@@ -88,9 +89,9 @@ class PairLoader:
         return batch
 
     def state_dict(self) -> dict[str, int]:
-        """Return where the next batch is."""
+        """Return the position of the next batch."""
         return {"epoch": self.epoch, "position": self._position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue there."""
+        """Resume at the saved batch."""
         self.epoch, self._position = state["epoch"], state["position"]

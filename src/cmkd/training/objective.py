@@ -1,4 +1,4 @@
-"""What a student minimizes: cross-entropy on its labels, and a method's terms on pairs."""
+"""The loss of a model: cross-entropy on labels, and the terms of a distillation method on pairs."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Objective(nn.Module):
             return self.method.forward(output, teacher_output, batch)
         paired = batch.present[self.model.modality.name] & batch.present[self.teacher.modality.name]
         fewest = paired.sum()
-        if world_size() > 1:  # all or none: a process that skips a collective would leave the others waiting
+        if world_size() > 1:  # all or none: a process that skips a collective operation would block the others
             dist.all_reduce(fewest, dist.ReduceOp.MIN)
         if int(fewest) == 0:
             unused = [output.embedding.sum(), *(p.sum() for p in self.method.parameters() if p.requires_grad)]
@@ -91,7 +91,7 @@ class Objective(nn.Module):
         return self.method.forward(output.select(paired), teacher_output.select(paired), batch.select(paired))
 
     def _cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Mean over the labeled pairs of the global batch: scaled so that DDP's average is that mean."""
+        """Return the mean over the labeled pairs of the global batch, scaled so that DDP's average is that mean."""
         total = F.cross_entropy(
             logits.float(), batch.target, ignore_index=-1, reduction="sum", label_smoothing=self.label_smoothing
         )
