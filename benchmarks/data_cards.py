@@ -88,8 +88,9 @@ def main() -> None:
     for reference in given.data:
         pack = open_data(reference)
         opened = portable(reference)
-        cards[opened or pack.card.name] = markdown(pack, gap(pack, records), opened=opened)
-        print(f"{opened or pack.card.name}: {len(pack)} pairs", flush=True)
+        name = opened.removesuffix(":FOLDER") or pack.card.name
+        cards[name] = markdown(pack, gap(pack, records), opened=opened)
+        print(f"{name}: {len(pack)} pairs", flush=True)
     write_text(given.out, "\n".join([HEAD, *(cards[name] for name in sorted(cards))]))
 
 

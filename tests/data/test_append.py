@@ -67,7 +67,7 @@ def test_a_vessel_cannot_be_moved_to_another_split(make_folder: Folder, tmp_path
 CRASHING = """
 import os, signal, sys
 from pathlib import Path
-import cmkd.data.manifest.build
+from cmkd.data import append
 
 real = {name: getattr(os, name) for name in ("fsync", "replace", "open")}
 folder, more, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -87,7 +87,7 @@ def crash_at(step):
         return call
     for name in real:
         setattr(os, name, dying(name))
-    cmkd.data.manifest.build.append(folder / str(step), more)
+    append(folder / str(step), more)
     os._exit(0)
 
 for step in range(1, count + 1):  # children of a parent that has started no thread yet

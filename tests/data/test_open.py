@@ -57,7 +57,7 @@ def test_manifest_is_built_once(make_folder: Callable[..., Path], cache: Path) -
     assert open_data(folder).classes == ("cargo", "ferry")
 
 
-def test_damaged_cache_is_mended() -> None:
+def test_a_damaged_cache_is_made_again() -> None:
     pack = open_data("digits")
     (pack.path / "optical.bin").write_bytes(b"short")
     again = open_data("digits")
@@ -90,7 +90,7 @@ def test_source_behind_a_colon_and_in_the_environment(tmp_path: Path, monkeypatc
         ("no/such/folder", "no/such/folder does not exist: give a data set"),
     ],
 )
-def test_errors_name_the_mend(reference: str, says: str) -> None:
+def test_errors_name_the_fix(reference: str, says: str) -> None:
     with pytest.raises(CmkdError, match=says) as caught:
         open_data(reference)
     assert "\n" not in str(caught.value)
