@@ -13,6 +13,8 @@ from cmkd.methods import METHODS, Method, create
 from cmkd.methods.c2kd import C2KD, c2kd
 from cmkd.methods.crd import CRD
 from cmkd.methods.kd import kd
+from cmkd.methods.mst_distill import mst_distill
+from cmkd.methods.ofa import ofa
 from cmkd.methods.review_kd import ReviewKD, review_kd
 from cmkd.methods.vid import vid
 from cmkd.methods.vkd import VKD
@@ -168,6 +170,19 @@ def test_crd_agrees_with_a_loop_over_anchors_and_blends_its_memories() -> None:
         torch.testing.assert_close(terms[f"crd_{side}"], 2.0 * loss / 8)
         blended = F.normalize(0.9 * memories[side][batch.index] + 0.1 * now[side])
         torch.testing.assert_close(getattr(method, f"{side}_memory")[batch.index], blended.detach())
+    assert method.steps == 1 and method.draw(torch.device("cpu")).tolist() != drawn
+
+
+def test_crd_keeps_a_running_mean_of_its_normalizers() -> None:
+    torch.manual_seed(0)
+    method = CRD(NARROW, WIDE, dim=5, negatives=16)
+    method.on_train_start(32)
+    anchors, negatives = (F.normalize(torch.randn(6, 5)) for _ in range(2))
+    first = method.normalizer(0, anchors, negatives)
+    method.steps += 1
+    means = [(x @ negatives.T / 0.07).exp().mean() for x in (anchors, -anchors)]
+    torch.testing.assert_close(first, means[0].log())
+    torch.testing.assert_close(method.normalizer(0, -anchors, negatives), (0.9 * means[0] + 0.1 * means[1]).log())
 
 
 def test_ctkd_works_against_the_student_more_from_epoch_to_epoch() -> None:
@@ -231,6 +246,7 @@ def test_mfh_sums_the_saliency_over_its_epochs_and_then_keeps_it() -> None:
         seen.append(method.saliency.clone())
     assert (seen[0] > 0).all() and (seen[1] > seen[0]).all()
     assert torch.equal(seen[1], seen[2]) and torch.equal(seen[2], seen[3])
+    assert method.steps == 2  # each has a permutation of its own
 
 
 def test_mgd_masks_the_share_it_says() -> None:
@@ -248,6 +264,49 @@ def test_srrl_compares_what_the_teachers_classifier_makes_of_both() -> None:
     torch.testing.assert_close(terms["srrl_features"], 2.0 * F.mse_loss(projected, teacher.embedding))
     wanted = 3.0 * F.mse_loss(teacher_model.classifier(projected), teacher.logits)
     torch.testing.assert_close(terms["srrl_regression"], wanted)
+    torch.testing.assert_close(
+        gradients(terms["srrl_regression"], student.embedding), gradients(wanted, student.embedding)
+    )
+
+
+def test_second_terms() -> None:
+    torch.manual_seed(0)
+    student, teacher, batch = output(NARROW, 8, 0), output(WIDE, 8, 1).detach(), a_batch(8, 4)
+    models = TinyModel(NARROW), TinyModel(WIDE)
+    labels = create("hallucination", NARROW, WIDE, temperature=3.0, label_weight=2.0)(student, teacher, batch)
+    soft = (teacher.logits / 3.0).softmax(1)
+    wanted = -2.0 * (soft * student.logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(labels["hallucination_labels"], wanted)
+    shared = create("fd_cmkd", NARROW, WIDE, classifier_weight=2.0)
+    shared.setup(*models)
+    found = shared(student, teacher, batch)["fd_cmkd_classifier"]
+    wanted = 2.0 * F.cross_entropy(models[1].classifier(shared.projection(student.embedding)), batch.target)
+    torch.testing.assert_close(found, wanted)
+    exits = create("ofa", NARROW, WIDE, weight=2.0, temperature=3.0)
+    heads = zip(exits.exits, student.feature_maps, strict=True)
+    each = [ofa(head(x.mean((2, 3))), teacher.logits, batch.target, temperature=3.0) for head, x in heads]
+    torch.testing.assert_close(exits(student, teacher, batch)["ofa_exits"], 2.0 * sum(each))
+    structure = create("ds", NARROW, WIDE, kd_weight=2.0, temperature=3.0)(student, teacher, batch)
+    torch.testing.assert_close(structure["kd"], 2.0 * kd(student.logits, teacher.logits, temperature=3.0))
+
+
+def test_mst_distill_mixes_masked_views_of_the_teacher() -> None:
+    torch.manual_seed(0)
+    method = create("mst_distill", NARROW, WIDE, views=3, temperature=2.0, teacher_weight=3.0, weight=2.0)
+    teacher_model = TinyModel(WIDE)
+    method.setup(TinyModel(NARROW), teacher_model)
+    student, teacher, batch = output(NARROW, 8, 0), output(WIDE, 8, 1).detach(), a_batch(8, 4)
+    terms = method(student, teacher, batch)
+    views = [teacher_model.classifier(teacher.embedding / (1.0 + (-gate).exp())) for gate in method.gates]
+    share = method.router(teacher.embedding).softmax(1)
+    mixed = sum(share[:, k, None] * view.softmax(1) for k, view in enumerate(views))
+    routed = -mixed[torch.arange(8), batch.target].log().mean()
+    agreement = sum(kd(view, student.logits, temperature=2.0) for view in views) / 3
+    torch.testing.assert_close(terms["mst_distill_views"], 3.0 * (routed + agreement))
+    torch.testing.assert_close(terms["mst_distill_balance"], 3.0 * (share.mean(0) * (3 * share.mean(0)).log()).sum())
+    torch.testing.assert_close(
+        terms["mst_distill"], 2.0 * mst_distill(student.logits, torch.stack(views, 1), share, temperature=2.0)
+    )
 
 
 @pytest.mark.parametrize("name", ["dkd", "review_kd"])
