@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,3 +93,10 @@ def test_info_without_files_says_where_they_are(
     command.main(["info", "stl10"])
     told = capsys.readouterr().out
     assert "stl10_binary.tar.gz" in told and "stl10:FOLDER" in told and "coates2011" in told
+
+
+def test_info_imports_no_slow_library() -> None:
+    command.info("digits")  # prepares it, which needs scikit-learn
+    program = "import sys; from cmkd.cli import data; data.info('digits'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert {"torch", "sklearn", "scipy", "lightning", "timm", "matplotlib"}.isdisjoint(done.stdout.split())
