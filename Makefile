@@ -1,24 +1,30 @@
-# Two commands for everyone: `make demo` and `make test`. Each makes what it needs.
+# Two commands for everyone: `make demo` and `make test`. Each installs what it needs into .venv.
 PYTHON ?= python3.11
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 DEMO ?= demo
 
-.PHONY: demo test test-all check clean
+.PHONY: demo test test-all test-wheel check clean
 
-# Ships and radar from physics. The teacher has the labels of its optical images; of the radar images the students see
-# one label in ten, and all pairs.
+# Simulated ships: the teacher sees the labels of all optical images, the students those of one radar image in ten.
 demo: $(VENV)/.installed
 	$(BIN)/cmkd run --data marine --methods none,kd,ds --seeds 3 --epochs 30 --teacher.size 48 --student.size 48 \
-		--student.labeled 0.1 --out $(DEMO)
+		--student.label_fraction 0.1 --out $(DEMO)
 	@echo
 	@echo "Open $(DEMO)/report.html in a browser."
 
+# The fast suite.
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n auto -m "not slow and not gpu"
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n auto -m "not gpu"
+
+# Builds the wheel, installs it into fresh environments with and without extras, and runs it there.
+test-wheel: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q tests/test_packaging.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
@@ -28,14 +34,14 @@ check: $(VENV)/.installed-dev
 clean:
 	rm -rf $(VENV) $(DEMO)
 
-# constraints.txt holds the versions the suite was run with. torch is asked for first and alone, so that an index that
-# offers a build for the CPU can give it; its pinned companions are then satisfied by it.
-$(VENV)/.installed: pyproject.toml constraints.txt
+# torch is installed first and alone, so that an index that has a CPU build can provide it; the packages that pin torch
+# then accept it.
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(INSTALL) torch
+	$(INSTALL) --editable ".[marine]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(INSTALL) --editable ".[dev]"
 	@touch $@
