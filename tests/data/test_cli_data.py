@@ -48,7 +48,7 @@ def test_prepare_build_append_verify(
     captured = capsys.readouterr()
     assert "3 x 6 x 6" in captured.out
     assert "optical, radar" in captured.out
-    assert "reading 24 of 24 pairs" in captured.err
+    assert "reading: 24 of 24 pairs" in captured.err
     more = make_folder(lambda rows: [row.update(id=row["id"] + "b", group="") for row in rows], name="more")
     command.append(tmp_path / "pack", more)
     command.verify(tmp_path / "pack")

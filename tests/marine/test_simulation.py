@@ -242,6 +242,6 @@ def test_command_prints_plain_lines_off_a_terminal(tmp_path: Path, capsys: pytes
     from cmkd.cli.simulate import simulate
 
     simulate("marine", pairs=3, out=tmp_path / "pack", size=16, workers=1)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "3 of 3 pairs" and lines[1].startswith("3 pairs in ")
+    said = capsys.readouterr()
+    assert said.err == "simulating: 3 of 3 pairs\n" and said.out.startswith("3 pairs in ")
     assert (tmp_path / "pack" / "contact_sheet.png").is_file()

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from cmkd.cli.tables import progress, show, table
+from cmkd.cli.tables import show, table
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pairing.assemble import Assembly, assemble, spread
 from cmkd.data.pairing.captures import Captures, read_captures
 from cmkd.data.pairing.matching import Gate, estimate_offset
 from cmkd.errors import CmkdError
 from cmkd.expression import split_list
+from cmkd.progress import shown
 from cmkd.types import Kind
 
 
@@ -32,7 +33,7 @@ def check(place: Path, *, out: Path, co_registered: str = "", kind: str = "") ->
     from cmkd.report.faults import write_faults_page
 
     source = open_source(place, kinds=read_kinds(kind), co_registered=read_groups(co_registered))
-    with progress() as report:
+    with shown("reading") as report:
         found = look(source, progress=report)
     try:
         out.mkdir(parents=True, exist_ok=True)

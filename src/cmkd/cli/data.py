@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cmkd.cli.capture import check, diff, export, import_data, pair, read_groups, read_kinds, read_pairs
 from cmkd.cli.parsing import choose
-from cmkd.cli.tables import progress, show, table
+from cmkd.cli.tables import show, table
 from cmkd.data.manifest.build import append as append_manifest
 from cmkd.data.manifest.build import build as build_manifest
 from cmkd.data.pack.card import SPLITS
@@ -18,6 +18,7 @@ from cmkd.datasets.base import DATASETS, DataSet
 from cmkd.datasets.open import open_data, parse_reference, portable, without_files
 from cmkd.datasets.open import prepare as prepare_data
 from cmkd.errors import CmkdError
+from cmkd.progress import shown
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -58,7 +59,7 @@ def info(reference: str) -> None:
     if kind is not None:
         _show_sources(kind)
         return
-    with progress() as report:
+    with shown("reading") as report:
         pack = open_data(reference, progress=report)
     _show(pack)
 
@@ -82,7 +83,7 @@ def card(reference: str) -> None:
     Args:
         reference: as in `cmkd data info`.
     """
-    with progress() as told:
+    with shown("reading") as told:
         pack = open_data(reference, progress=told)
     print(markdown(pack, opened=portable(reference)), end="")
 
@@ -96,7 +97,7 @@ def prepare(name: str, *, source: Path | None = None, out: Path | None = None) -
         out: folder of the pack to make; by default in the cache.
     """
     call, place = parse_reference(name)
-    with progress() as told:
+    with shown("reading") as told:
         pack = prepare_data(call, source if source is not None else place, out=out, progress=told)
     _show(pack)
 
@@ -131,7 +132,7 @@ def build(
         poor: the student's modality by default.
         workers: threads that read files.
     """
-    with progress() as report:
+    with shown("reading") as report:
         pack = build_manifest(
             folder,
             out,
@@ -159,7 +160,7 @@ def append(pack: Path, folder: Path, *, seed: int = 0, allow_unlabeled: bool = F
         allow_unlabeled: keep pairs without a label, for distillation alone.
         workers: threads that read files.
     """
-    with progress() as report:
+    with shown("reading") as report:
         made = append_manifest(
             pack, folder, seed=seed, allow_unlabeled=allow_unlabeled, workers=workers, progress=report
         )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from cmkd.cli.parsing import call
+from cmkd.progress import shown
 
 
 def simulate(
@@ -35,26 +35,13 @@ def simulate(
     from cmkd.simulators.marine.packing import write_pack
     from cmkd.simulators.marine.simulate import Recipe
 
-    recipe, info, console, start = Recipe(pairs, seed, size, gap), Marine.info(), Console(), time.perf_counter()
-    if console.is_terminal:
-        columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task(name, total=pairs)
-            write_pack(recipe, out, info, workers=workers, progress=lambda ready: bar.update(task, completed=ready))
-    else:
-        write_pack(
-            recipe,
-            out,
-            Marine.info(),
-            workers=workers,
-            progress=lambda ready: print(f"{ready} of {pairs} pairs", flush=True),
-        )
+    recipe, start = Recipe(pairs, seed, size, gap), time.perf_counter()
+    with shown("simulating") as progress:
+        write_pack(recipe, out, Marine.info(), workers=workers, progress=progress)
     elapsed = time.perf_counter() - start
     print(f"{pairs} pairs in {elapsed:.1f} s; pack {out}, contact sheet {out / 'contact_sheet.png'}")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run from a command line."""
-    from cmkd.cli.parsing import call
-
     call(simulate, arguments, prog="cmkd simulate")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.data.manifest.build import Progress, warn_of_empty_classes
+from cmkd.data.manifest.build import warn_of_empty_classes
 from cmkd.data.manifest.readers import FileHeader, as_kind, picture_array
 from cmkd.data.pack.card import CardInfo
 from cmkd.data.pack.pack import Pack
@@ -19,6 +19,7 @@ from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import assign_splits
 from cmkd.errors import CmkdError
 from cmkd.io import CHUNK_BYTES
+from cmkd.progress import Progress
 from cmkd.types import UNLABELED, Kind, Modality
 
 

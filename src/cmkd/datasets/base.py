@@ -12,13 +12,13 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.data.manifest.build import Progress
 from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackWriter
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.fetch import PublishedFile
 from cmkd.errors import CmkdError
+from cmkd.progress import Progress
 from cmkd.registry import Registry
 from cmkd.types import Modality
 

@@ -54,7 +54,7 @@ class Marine(DataSet):
         """Simulate the pack; `source` must be None."""
         if source is not None:
             raise CmkdError(f"{self.name} is simulated: leave the source out")
-        return write_pack(self.recipe, Path(destination), self.info())
+        return write_pack(self.recipe, Path(destination), self.info(), progress=self.progress)
 
     @classmethod
     def make_tiny(cls, folder: Path) -> Path | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cmkd.data.manifest.build import Progress, build
+from cmkd.data.manifest.build import build
 from cmkd.data.manifest.table import holds_pairs, read_table
 from cmkd.data.pack.card import FORMAT
 from cmkd.data.pack.pack import Pack
@@ -21,6 +21,7 @@ from cmkd.errors import CmkdError, unknown_name
 from cmkd.expression import Call, parse_call
 from cmkd.io import checksum, temporary_sibling
 from cmkd.options import check
+from cmkd.progress import Progress
 from cmkd.types import Kind
 
 PREPARATION = 1

@@ -21,6 +21,7 @@ from cmkd.methods.combine import from_expression
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
 from cmkd.options import check, plain
+from cmkd.progress import shown
 from cmkd.registry import is_reference, load_reference
 
 NOT_SETTINGS = ("out", "methods", "seeds", "preset", "data")
@@ -150,7 +151,8 @@ def open_pairs(config: RunConfig) -> Pack:
     if isinstance(data, Pack):
         return data
     if isinstance(data, str | Path):
-        return open_data(data, allow_unlabeled=config.allow_unlabeled)
+        with shown("preparing data") as progress:
+            return open_data(data, allow_unlabeled=config.allow_unlabeled, progress=progress)
     place = config.out / OWN_DATA
     try:
         return from_dataset(data, place)

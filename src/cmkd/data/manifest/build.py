@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -22,10 +22,8 @@ from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import ALIASES, assign_splits
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.io import CHUNK_BYTES
+from cmkd.progress import Progress
 from cmkd.types import UNLABELED, Kind, Modality
-
-Progress = Callable[[int, int], None]
-"""Called with the number of pairs written and the number of all pairs."""
 
 
 def build(

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from cmkd.datasets.formats.archive import unpacked
 from cmkd.errors import CmkdError
 from cmkd.io import checksum, locked
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from cmkd.progress import shown
 
 TIMEOUT = (10.0, 60.0)
 """Seconds to wait for a connection and for the next bytes."""
@@ -113,37 +108,17 @@ class _Resumed:
             if response.status_code != 206:
                 have = 0
             length = int(response.headers.get("Content-Length", 0))
-            with self._part.open("ab" if have else "wb") as file, _bar(Path(url).name) as tell:
+            with (
+                self._part.open("ab" if have else "wb") as file,
+                shown(f"downloading {Path(url).name}", "bytes") as tell,
+            ):
                 for block in response.iter_content(BLOCK_BYTES):
                     file.write(block)
-                    tell(file.tell(), have + length or None)
+                    tell(file.tell(), have + length)
                 arrived = file.tell()
         if length and arrived < have + length:
             raise requests.ConnectionError("the connection ended early")
         os.replace(self._part, output_file)
-
-
-@contextmanager
-def _bar(name: str) -> Iterator[Any]:
-    """Show progress on stderr, as a bar on a terminal and a line per tenth elsewhere; yield a callback of bytes."""
-    if not sys.stderr.isatty():
-        tenths: set[int] = set()
-
-        def line(done: int, total: int | None) -> None:
-            if total and (tenth := 10 * done // total) not in tenths:
-                tenths.add(tenth)
-                print(f"downloading {name}: {done} of {total} bytes", file=sys.stderr, flush=True)
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    bar: Progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    with bar:
-        task = bar.add_task(f"downloading {name}", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def find(place: Path, source: PublishedFile) -> Path:

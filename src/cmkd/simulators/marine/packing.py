@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.summary import markdown
 from cmkd.errors import CmkdError
+from cmkd.progress import Progress
 from cmkd.simulators.marine.contact import contact_sheet
 from cmkd.simulators.marine.describe import scene_section
 from cmkd.simulators.marine.scene import VERSION
@@ -28,7 +29,7 @@ def write_pack(
     info: CardInfo,
     *,
     workers: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Pack:
     """Simulate pairs into a pack, with ``scene.parquet``, ``contact_sheet.png`` and ``CARD.md`` beside its index.
 
@@ -39,7 +40,7 @@ def write_pack(
         destination: folder of the pack; it appears whole or not at all.
         info: what the card says, such as `cmkd.datasets.marine.Marine.info()`.
         workers: processes; by default one per core.
-        progress: called with the number of finished pairs.
+        progress: called with the number of finished pairs and of all pairs.
 
     Raises:
         CmkdError: the destination exists, the recipe is wrong, or a worker died.

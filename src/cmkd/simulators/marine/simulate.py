@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -17,6 +17,7 @@ import numpy as np
 
 from cmkd.errors import CmkdError
 from cmkd.io import atomic, write_bytes
+from cmkd.progress import Progress
 from cmkd.simulators.marine import optical, radar
 from cmkd.simulators.marine.mesh import Array
 from cmkd.simulators.marine.rays import Rays
@@ -124,7 +125,7 @@ def available_workers() -> int:
 
 
 def generate(
-    recipe: Recipe, folder: Path, *, workers: int | None = None, progress: Callable[[int], None] | None = None
+    recipe: Recipe, folder: Path, *, workers: int | None = None, progress: Progress | None = None
 ) -> Iterator[Chunk]:
     """Make all pairs and yield them in order, one chunk in memory at a time.
 
@@ -133,7 +134,7 @@ def generate(
         folder: destination of the chunk files. Finished ones are reused, so an interrupted run resumes; a folder of
             another recipe is refused. Remove it when the chunks have been consumed.
         workers: processes; by default one per core, and one for a single chunk.
-        progress: called with the number of finished pairs, whenever it grows.
+        progress: called with the number of finished pairs and of all pairs.
 
     Raises:
         CmkdError: the folder holds chunks of another recipe, or a worker died.
@@ -145,11 +146,11 @@ def generate(
     missing = [c for c in range(recipe.chunks) if not _file(folder, c).is_file()]
     ready = sum(len(recipe.members(c)) for c in range(recipe.chunks)) - sum(len(recipe.members(c)) for c in missing)
     if progress and ready:
-        progress(ready)
+        progress(ready, recipe.pairs)
     for chunk in _made(recipe, folder, missing, count):
         ready += len(recipe.members(chunk))
         if progress:
-            progress(ready)
+            progress(ready, recipe.pairs)
     for chunk in range(recipe.chunks):
         yield _read(_file(folder, chunk))
 
