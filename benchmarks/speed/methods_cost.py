@@ -67,7 +67,7 @@ def saved_bytes(step: Callable[[], Tensor], parameters: list[Tensor]) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         loss = step()
-    torch.autograd.backward(loss)
+    loss.backward()
     return sum(kept.values())
 
 
@@ -104,13 +104,13 @@ def measure(names: list[str], rounds: int, size: int, side: int) -> list[dict[st
         method.on_train_start(PAIRS)
         method.on_train_epoch_start(0)
         steps[name] = make_step(method, student, teacher, images, batch)
-        torch.autograd.backward(steps[name]())  # warm-up
+        steps[name]().backward()  # warm-up
         memory[name] = saved_bytes(steps[name], [*student.parameters(), *method.parameters()])
     times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name, step in steps.items():
             start = time.perf_counter()
-            torch.autograd.backward(step())
+            step().backward()
             times[name].append(time.perf_counter() - start)
     base_time, base_memory = statistics.median(times["none"]), memory["none"]
     return [

@@ -53,13 +53,13 @@ def register_missing_ops() -> bool:
 
     for library in Path(spec.origin).parent.glob("_C*.so"):
         try:
-            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
+            torch.ops.load_library(str(library))
         except OSError:
             continue
         return False
-    fragment = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    fragment = torch.library.Library("torchvision", "FRAGMENT")
     for name, schema in _SCHEMAS.items():
         if not hasattr(torch.ops.torchvision, name):
-            fragment.define(schema)  # type: ignore[no-untyped-call]
+            fragment.define(schema)
     _kept.append(fragment)
     return True

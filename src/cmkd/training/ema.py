@@ -51,7 +51,7 @@ class ModelEma(nn.Module):
         mine, theirs = self.model.state_dict(), source.state_dict()
         floating = [name for name, value in mine.items() if value.is_floating_point()]
         decay = min(self.decay, (1 + step) / (self.warmup + step))
-        blend = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        blend = get_ema_multi_avg_fn(decay)
         blend([mine[name] for name in floating], [theirs[name] for name in floating], step)
         for name in mine.keys() - set(floating):
             mine[name].copy_(theirs[name])

@@ -30,12 +30,18 @@ def launch(train: Callable[..., None], module: nn.Module, *arguments: object, de
         train(module, *arguments)
         return
     for value in (module, *arguments):
-        _check_pickles(value, devices)
+        try:
+            pickle.dumps(value)
+        except Exception as error:  # whatever `__reduce__` and `__getstate__` of a user's object raise
+            raise CmkdError(
+                f"cannot send {type(value).__name__} to {devices} processes ({error}); define its classes and functions "
+                "at the top of a module, or use one device"
+            ) from error
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     try:
-        spawn(_process, (port, train, module, arguments), nprocs=devices)  # type: ignore[no-untyped-call]
+        spawn(_process, (port, train, module, arguments), nprocs=devices)
     except ProcessRaisedException as error:
         marked = [line for line in str(error).splitlines() if line.startswith("cmkd.errors.CmkdError: ")]
         if not marked:
@@ -61,21 +67,3 @@ def _follow_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-class _Nowhere:
-    """A file that forgets what is written to it."""
-
-    def write(self, data: object) -> int:
-        return memoryview(data).nbytes  # type: ignore[arg-type]
-
-
-def _check_pickles(value: object, devices: int) -> None:
-    """Refuse before any process starts what none of them could receive."""
-    try:
-        pickle.Pickler(_Nowhere(), protocol=pickle.HIGHEST_PROTOCOL).dump(value)
-    except Exception as error:  # whatever `__reduce__` and `__getstate__` of a user's object raise
-        raise CmkdError(
-            f"cannot send {type(value).__name__} to {devices} processes ({error}); define its classes and functions at "
-            "the top of a module, or use one device"
-        ) from error
