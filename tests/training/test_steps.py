@@ -136,6 +136,7 @@ def test_momentum_is_nesterovs(tmp_path: Path, digits: Pack) -> None:
         built(job(tmp_path, digits), name="sgd", momentum=0.7).configure_optimizers()["optimizer"].param_groups
     )
     assert group["momentum"] == 0.7 and group["nesterov"]
+    assert group["initial_lr"] == pytest.approx(0.1 * 256 / 128)
 
 
 def test_labels_are_smoothed_as_asked(tmp_path: Path, digits: Pack) -> None:

@@ -61,9 +61,7 @@ def accuracy_figure(teacher: float | None, rows: Mapping[str, Sequence[float]]) 
         axes.axvline(100 * teacher, color="#666666", linestyle="--", linewidth=1.2)
         axes.text(100 * teacher, -0.75, " teacher ", ha="right", va="center", color="#555555", fontsize=9)
     axes.set_yticks(range(len(rows)), list(rows))
-    axes.set_ylim(len(rows) - 0.4, -1.1)
-    axes.set_xlabel("test accuracy (%)")
-    plain(axes)
+    plain(axes, ylim=(len(rows) - 0.4, -1.1), xlabel="test accuracy (%)")
     return figure
 
 
@@ -77,18 +75,15 @@ def curves_figure(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     left, right = figure.subplots(1, 2)
     for place, (name, tables) in enumerate(histories.items()):
         color = "#888888" if name == "teacher" else COLORS[(place - 1) % len(COLORS)]
+        style = "--" if name == "teacher" else "-"
         for axes, column, factor in ((left, "validation_accuracy", 100.0), (right, "train_cross_entropy", 1.0)):
             values = factor * pd.concat([t.set_index("epoch")[column] for t in tables], axis=1)
             epochs = values.index + 1
-            style = "--" if name == "teacher" else "-"
             axes.plot(epochs, values.mean(axis=1), style, color=color, label=name, linewidth=1.6)
             if len(tables) > 1:
                 axes.fill_between(epochs, values.min(axis=1), values.max(axis=1), color=color, alpha=0.15, linewidth=0)
-    left.set_ylabel("validation accuracy (%)")
-    right.set_ylabel("training cross-entropy")
-    for axes in (left, right):
-        axes.set_xlabel("epoch")
-        plain(axes)
+    plain(left, xlabel="epoch", ylabel="validation accuracy (%)")
+    plain(right, xlabel="epoch", ylabel="training cross-entropy")
     left.legend(frameon=False, fontsize=8)
     figure.tight_layout()
     return figure
@@ -115,8 +110,7 @@ def confusion_figure(target: NDArray[np.int64], predicted: NDArray[np.int64], cl
     if len(classes) <= 25:
         axes.set_xticks(range(len(classes)), list(classes), rotation=60, ha="right", fontsize=8)
         axes.set_yticks(range(len(classes)), list(classes), fontsize=8)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    axes.set(xlabel="predicted", ylabel="true")
     return figure
 
 
@@ -137,8 +131,7 @@ def samples_figure(
         for column in range(columns):
             axes = grid[row, column]
             _draw(axes, np.asarray(values[column]), modalities[name])
-            axes.set_xticks([])
-            axes.set_yticks([])
+            axes.set(xticks=[], yticks=[])
             if row == 0:
                 axes.set_title(labels[column], fontsize=8)
         grid[row, 0].set_ylabel(name, fontsize=9)
@@ -168,8 +161,9 @@ def _draw(axes: Axes, sample: NDArray[np.generic], modality: Modality) -> None:
         axes.bar(np.arange(len(values)), values, color=COLORS[1])
 
 
-def plain(axes: Axes) -> None:
-    """Remove the upper and right border and add a grid."""
+def plain(axes: Axes, **properties: object) -> None:
+    """Set properties such as ``xlabel``, remove the upper and right border, and add a grid."""
+    axes.set(**properties)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -76,8 +76,7 @@ def correlation_figure(correlations: Mapping[str, Array]) -> Figure:
         image = axes.imshow(correlation[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
         others = np.abs(correlation[~np.eye(len(correlation), dtype=bool)])
         axes.set_title(f"{name}\nmean |r| off the diagonal {others.mean() if others.size else 0:.2f}", fontsize=10)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
         axes.set_xlabel(f"{len(correlation)} channels, clustered", fontsize=9)
     figure.colorbar(image, ax=list(grid), label="correlation", shrink=0.85)
     return figure
@@ -100,10 +99,8 @@ def spectrum_figure(spectra: Mapping[str, Array]) -> Figure:
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("rank of the eigenvalue")
-    axes.set_ylabel("fraction of the variance")
     axes.legend(frameon=False, fontsize=9)
-    plain(axes)
+    plain(axes, xlabel="rank of the eigenvalue", ylabel="fraction of the variance")
     return figure
 
 
@@ -139,19 +136,14 @@ def hypersphere_figure(features: Mapping[str, Array], *, seed: int = 0) -> Figur
         disc, bars = above[column], below[column]
         disc.imshow(densities[column], origin="lower", extent=(-_EDGE, _EDGE) * 2, cmap="Blues", vmin=0, vmax=highest)
         disc.set_title(name, fontsize=10)
-        disc.set_xticks([])
-        disc.set_yticks([])
+        disc.set(xticks=[], yticks=[])
         angles = np.degrees(np.arctan2(points[column][:, 1], points[column][:, 0]))
-        # with these weights, bars of height 1 are the uniform distribution
-        bars.hist(
-            angles, bins=np.linspace(-180, 180, 37), weights=np.full(len(angles), 36 / len(angles)), color=COLORS[1]
-        )
+        uniform = np.full(len(angles), 36 / len(angles))  # bars of height 1 are the uniform distribution
+        bars.hist(angles, bins=np.linspace(-180, 180, 37), weights=uniform, color=COLORS[1])
         bars.axhline(1, color="#555555", linewidth=1, linestyle="--")
-        bars.set_xticks([-180, -90, 0, 90, 180])
-        bars.set_xlim(-180, 180)
         bars.set_xlabel("angle (degrees)", fontsize=9)
         bars.tick_params(labelsize=8)
-        plain(bars)
+        plain(bars, xticks=[-180, -90, 0, 90, 180], xlim=(-180, 180))
     below[0].set_ylabel("samples,\nuniform = 1", fontsize=9)
     return figure
 
@@ -201,18 +193,10 @@ def tsne_figure(
             color, marker = COLORS[number % len(COLORS)], _MARKERS[(number // len(COLORS)) % len(_MARKERS)]
             axes.scatter(*placed[own].T, s=9, c=color, marker=marker, alpha=0.75, linewidths=0, label=label)
         axes.set_title(name, fontsize=10)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside right center",
-        frameon=False,
-        fontsize=8,
-        markerscale=2,
-        ncols=1 + len(labels) // 20,
-    )
+    style = {"frameon": False, "fontsize": 8, "markerscale": 2, "ncols": 1 + len(labels) // 20}
+    figure.legend(handles, labels, loc="outside right center", **style)
     return figure
 
 
@@ -243,8 +227,6 @@ def relation_figure(
         color, marker = COLORS[place % len(COLORS)], _MARKERS[place % len(_MARKERS)]
         axes.scatter(x[own], y[own], s=34, c=color, marker=marker, alpha=0.8, linewidths=0, label=group)
     axes.set_title(f"Spearman's rho = {rho:.2f}, 95 % interval {low:.2f} to {high:.2f}, n = {len(x)}", fontsize=10)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
     axes.legend(frameon=False, fontsize=8)
-    plain(axes)
+    plain(axes, xlabel=x_label, ylabel=y_label)
     return figure

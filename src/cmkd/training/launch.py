@@ -34,8 +34,8 @@ def launch(train: Callable[..., None], module: nn.Module, *arguments: object, de
             pickle.dumps(value)
         except Exception as error:  # whatever `__reduce__` and `__getstate__` of a user's object raise
             raise CmkdError(
-                f"cannot send {type(value).__name__} to {devices} processes ({error}); define its classes and functions "
-                "at the top of a module, or use one device"
+                f"cannot send {type(value).__name__} to {devices} processes ({error}); define its classes and "
+                "functions at the top of a module, or use one device"
             ) from error
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
