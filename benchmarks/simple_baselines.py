@@ -41,7 +41,7 @@ FOREST_LEAVES, PENALTIES = (1, 4), (0.001, 0.01, 0.1, 1.0)
 CHUNK = 4096
 
 
-def features(values: NDArray[Any], modality: Modality) -> NDArray[np.float32]:
+def features(values: NDArray[Any], modality: Modality) -> NDArray[np.floating]:
     """Return generic features of samples ``(n, *shape)`` of any kind.
 
     - image: the pixels (averaged to 16 x 16 where they are many); mean, deviation and quantiles of each channel;
@@ -52,7 +52,7 @@ def features(values: NDArray[Any], modality: Modality) -> NDArray[np.float32]:
       number; for a series of point sets, the same over all its points, and mean, deviation and number of each frame.
 
     Returns:
-        ``(n, features)`` float32.
+        ``(n, features)``, float64 for averaged images and float32 otherwise.
     """
     x = values.astype(np.float32)
     match modality.kind:
@@ -73,12 +73,12 @@ def features(values: NDArray[Any], modality: Modality) -> NDArray[np.float32]:
     return np.concatenate([_cloud(x.reshape(len(x), -1, x.shape[-1])), *frames], 1)
 
 
-def _pixels(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _pixels(x: NDArray[np.float32]) -> NDArray[np.floating]:
     if x[0].size > FEW:
         rows, columns = (np.linspace(0, size, min(SIDE, size) + 1).astype(int)[:-1] for size in x.shape[2:])
         counts = [np.diff([*edges, size]) for edges, size in zip((rows, columns), x.shape[2:], strict=True)]
         sums = np.add.reduceat(np.add.reduceat(x, rows, axis=2), columns, axis=3)
-        x = (sums / np.outer(*counts)).astype(np.float32)
+        return (sums / np.outer(*counts)).reshape(len(x), -1)
     return x.reshape(len(x), -1)
 
 
@@ -103,7 +103,7 @@ def _cloud(x: NDArray[np.float32], *, quantiles: bool = True) -> NDArray[np.floa
     return np.concatenate(parts, 1).astype(np.float32)
 
 
-def feature_table(pack: Pack, name: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def feature_table(pack: Pack, name: str, rows: NDArray[np.int64]) -> NDArray[np.floating]:
     """Return the features of one modality of the given pairs, read in chunks."""
     modality, array = pack.modality(name), pack.array(name)
     parts = [features(array[rows[start : start + CHUNK]], modality) for start in range(0, len(rows), CHUNK)]
