@@ -45,6 +45,7 @@ def through_teacher(method: SimKD, student: TinyModel, teacher: TinyModel, x: to
 
 def test_simkd_classifies_through_the_teacher_while_it_trains() -> None:
     method, student, teacher = simkd_pair()
+    assert not any(p.requires_grad for p in [*student.classifier.parameters(), *method.teacher_classifier.parameters()])
     optimizer = torch.optim.SGD([p for p in [*student.parameters(), *method.parameters()] if p.requires_grad], lr=0.1)
     x = torch.randn(5, 3)
     for _ in range(3):
@@ -66,6 +67,7 @@ def test_simkd_leaves_an_ordinary_student() -> None:
         method.projector.weight.add_(1.0)  # the last optimizer step, after the last forward pass
     method.on_train_end(student)
     assert set(student.state_dict()) == keys and type(student.classifier) is nn.Linear
+    assert all(p.requires_grad for p in student.parameters())
     rebuilt = TinyModel(NARROW)
     rebuilt.load_state_dict(student.state_dict())
     torch.testing.assert_close(rebuilt(x).logits, through_teacher(method, student, teacher, x))
