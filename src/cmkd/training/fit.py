@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -108,6 +109,7 @@ def _logger(job: TrainingJob, settings: TrainerConfig) -> Logger | bool:
         case "tensorboard":
             return loggers.TensorBoardLogger(job.folder, name="", version="tensorboard")
         case "mlflow":
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # mlflow 3 asks whether a folder may hold the logs
             return loggers.MLFlowLogger("cmkd", run_name=job.title, tracking_uri=f"file:{job.folder / 'mlflow'}")
         case "wandb":
             return loggers.WandbLogger(name=job.title, save_dir=job.folder, project="cmkd")
