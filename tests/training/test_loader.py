@@ -15,7 +15,7 @@ def indices(loader: PairLoader) -> list[int]:
     return torch.cat([batch.index for batch in loader]).tolist()
 
 
-def test_an_epoch_is_a_permutation_that_its_number_fixes(digits: Pack) -> None:
+def test_an_epoch_is_a_permutation_that_seed_and_number_fix(digits: Pack) -> None:
     rows = digits.rows("train")
     loader = PairLoader(digits, rows, ["degraded"], batch_size=100, shuffle=True, seed=3)
     first = indices(loader)
@@ -25,6 +25,8 @@ def test_an_epoch_is_a_permutation_that_its_number_fixes(digits: Pack) -> None:
     assert indices(loader) != first
     loader.set_epoch(0)
     assert indices(loader) == first
+    other = PairLoader(digits, rows, ["degraded"], batch_size=100, shuffle=True, seed=4)
+    assert indices(other) != first
 
 
 def test_a_loader_continues_where_another_was(digits: Pack) -> None:
