@@ -125,6 +125,8 @@ def test_c2kd_exchanges_constants() -> None:
     student, teacher, batch = output(NARROW, 8, 0), output(WIDE, 8, 1), a_batch(8, 4)
     terms = method(student, teacher, batch)
     ours, theirs = method.student_proxy(student.embedding), method.teacher_proxy(teacher.embedding)
+    mirrored = method.student_proxy(-student.embedding) + ours - 2.0 * method.student_proxy(torch.zeros(1, NARROW.dim))
+    assert mirrored.abs().max() > 1e-3, "a proxy must not be linear"
     cross = [
         2.0 * c2kd(a, b.detach(), batch.target, threshold=-2.0, temperature=3.0)
         for a, b in ((ours, theirs), (theirs, ours))
