@@ -10,13 +10,13 @@ import pytest
 
 import fair_chance
 from cmkd.data import Pack
-from cmkd.datasets.presto import Presto
 from cmkd.errors import CmkdError
+from data.tiny import tiny_pack, tiny_source
 
 
 @pytest.fixture
 def sites(tmp_path: Path) -> Pack:
-    return Presto(check=False).prepare(Presto.make_tiny(tmp_path / "source"), tmp_path / "pack")
+    return tiny_pack("presto", tiny_source("presto", tmp_path / "source"), tmp_path / "pack")
 
 
 def test_each_pair_is_held_out_once_with_its_whole_group_and_no_test_pair_is_read(sites: Pack) -> None:

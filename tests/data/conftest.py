@@ -13,8 +13,8 @@ import tifffile
 from PIL import Image
 
 from cmkd.data import Pack
-from cmkd.datasets import DATASETS
 from cmkd.datasets.open import default_source
+from data.tiny import TINY, tiny_pack, tiny_source
 
 Edit = Callable[[list[dict[str, str]]], object]
 
@@ -71,8 +71,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path
 
     @cache
     def make(name: str) -> tuple[Path, Pack]:
-        kind, folder = DATASETS.find(name), tmp_path_factory.mktemp(name)
-        source = kind.make_tiny(folder / "source")
-        return source or folder, kind(**kind.tiny).prepare(source, folder / "pack")
+        folder = tmp_path_factory.mktemp(name)
+        source = tiny_source(name, folder / "source") if TINY[name].write else None
+        return source or folder, tiny_pack(name, source, folder / "pack")
 
     return make

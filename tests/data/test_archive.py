@@ -17,10 +17,11 @@ import pytest
 
 from cmkd.datasets.formats.archive import Archive, unpacked
 from cmkd.datasets.formats.containers import FREE_BYTES
-from cmkd.datasets.formats.idx import Idx, idx_bytes, read_idx
+from cmkd.datasets.formats.idx import Idx, read_idx
 from cmkd.datasets.fsdd import SpokenDigit, recordings
 from cmkd.errors import CmkdError
 from cmkd.io import checksum
+from data.tiny.files import idx_bytes
 
 ADDRESS = "https://example.org/data"
 CONTENT = {f"top/part{i}.bin": np.random.default_rng(i).bytes(3000) for i in range(3)}

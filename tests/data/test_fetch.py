@@ -15,6 +15,7 @@ from cmkd.datasets import open_data
 from cmkd.datasets.formats.fetch import PublishedFile, fetch, verify
 from cmkd.datasets.mnist import Mnist
 from cmkd.errors import CmkdError
+from data.tiny import tiny_source
 
 CONTENT = bytes(range(256)) * 2000
 
@@ -121,8 +122,7 @@ def test_unreachable_and_missing(server: Server, tmp_path: Path) -> None:
 
 
 def test_open_data_fetches_what_it_lacks(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Mnist.make_tiny(tmp_path / "published")
-    assert folder is not None
+    folder = tiny_source("mnist", tmp_path / "published")
     server.files = {path.name: path.read_bytes() for path in folder.iterdir()}
     address = f"http://127.0.0.1:{server.server_address[1]}"
     sources = tuple(

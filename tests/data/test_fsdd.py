@@ -11,6 +11,7 @@ import pytest
 from cmkd.datasets.degradations import PerImage
 from cmkd.datasets.fsdd import BANDS, FRAMES, RATE, SAMPLES, Fsdd, channel, leveled, mel_bands, spectrogram
 from cmkd.errors import CmkdError
+from data.tiny import tiny_source
 
 TIME = np.arange(SAMPLES) / RATE
 
@@ -20,7 +21,7 @@ def sine(hertz: float, amplitude: float = 0.1 * np.sqrt(2)) -> np.ndarray:
 
 
 def test_speakers_stay_apart(tmp_path: Path) -> None:
-    pack = Fsdd().prepare(Fsdd.make_tiny(tmp_path / "source"), tmp_path / "pack")
+    pack = Fsdd().prepare(tiny_source("fsdd", tmp_path / "source"), tmp_path / "pack")
     speakers = pack.index.groupby("split")["group"].unique().apply(sorted).to_dict()
     assert speakers == {
         "train": ["george", "jackson", "lucas", "nicolas"], "validation": ["theo"], "test": ["yweweler"],

@@ -17,8 +17,10 @@ from cmkd.datasets import DATASETS
 from cmkd.datasets.bigearthnet import CLASSES, first_level
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.pictures import square
-from cmkd.datasets.formats.sound import read_wav, wav_bytes
+from cmkd.datasets.formats.sound import read_wav
 from cmkd.errors import CmkdError
+from data.tiny import tiny_source
+from data.tiny.files import wav_bytes
 
 Made = Callable[[str], tuple[Path, Pack]]
 ADDRESS = "https://example.org"
@@ -27,8 +29,7 @@ ADDRESS = "https://example.org"
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
     def make(name: str) -> tuple[Path, Pack]:
-        source = DATASETS.find(name).make_tiny(tmp_path / "source")
-        assert source is not None
+        source = tiny_source(name, tmp_path / "source")
         return source, DATASETS.find(name)().prepare(source, tmp_path / "pack")
 
     return make
@@ -135,8 +136,7 @@ def test_an_empty_folder_is_refused(name: str, tmp_path: Path) -> None:
     "name", ["so2sat", "sen12ms", "eurosat_sar", "bigearthnet", "crema_d", "nyu_depth", "sun_rgbd"]
 )
 def test_truncated_files_are_named(name: str, tmp_path: Path) -> None:
-    source = DATASETS.find(name).make_tiny(tmp_path / "source")
-    assert source is not None
+    source = tiny_source(name, tmp_path / "source")
     kinds = {
         path.suffix: path
         for path in sorted(source.rglob("*.*"))

@@ -16,11 +16,12 @@ import pytest
 from cmkd.data import Pack
 from cmkd.datasets.mars import Mars
 from cmkd.errors import CmkdError
+from data.tiny import tiny_source
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    folder = Mars.make_tiny(tmp_path / "source")
+    folder = tiny_source("mars", tmp_path / "source")
     assert folder is not None
     return folder
 

@@ -12,8 +12,8 @@ import pytest
 
 from cmkd.data import Pack, build
 from cmkd.datasets import open_data
-from cmkd.datasets.mars import Mars
 from cmkd.errors import CmkdError
+from data.tiny import tiny_source
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def test_a_damaged_cache_is_made_again() -> None:
 
 
 def test_source_behind_a_colon_and_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = Mars.make_tiny(tmp_path / "data" / "mars")
+    source = tiny_source("mars", tmp_path / "data" / "mars")
     named = open_data(f"mars(window=5):{source}")
     assert named.modalities["kinect"].shape == (5, 75)
     monkeypatch.setenv("CMKD_DATA", str(tmp_path / "data"))

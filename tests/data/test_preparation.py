@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmkd.datasets import DATASETS
+from data.tiny import tiny_source
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")]
 CHILD = """
@@ -45,7 +45,7 @@ def photographs(folder: Path, count: int) -> None:
 
 def patches(folder: Path, count: int) -> None:
     """Write SEN12MS's files for `count` patches of eight scenes: the tiny ones, many times over."""
-    DATASETS.find("sen12ms").make_tiny(folder)
+    tiny_source("sen12ms", folder)
     for path in sorted(folder.rglob("*_p*.tif")):
         stem, _, number = path.stem.rpartition("_p")
         for copy in range(1, count // 40):
@@ -63,7 +63,7 @@ def test_memory_does_not_grow_with_the_images(
     name: str, options: str, write: Callable[[Path, int], None], count: int, tmp_path: Path
 ) -> None:
     """The peak may grow by the index and a signature of each image, which is a fraction of what was added."""
-    small = DATASETS.find(name).make_tiny(tmp_path / "small")
+    small = tiny_source(name, tmp_path / "small")
     peaks, sizes = [], []
     for times in (1, 4):
         write(tmp_path / f"source{times}", times * count)

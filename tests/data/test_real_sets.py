@@ -17,6 +17,7 @@ from cmkd.datasets import DATASETS
 from cmkd.datasets.presto import filled
 from cmkd.datasets.terramind import PATCH, SIDE
 from cmkd.errors import CmkdError
+from data.tiny import tiny_pack, tiny_source
 
 Made = Callable[[str], tuple[Path, Pack]]
 Published = Callable[[str], Path]
@@ -68,14 +69,13 @@ def test_wikipedia_has_no_test_row_or_picture_in_train(made: Made) -> None:
 
 
 def test_wikipedia_needs_the_test_rows_in_all_rows(tmp_path: Path) -> None:
-    other = DATASETS.find("wikipedia").make_tiny(tmp_path / "other")
-    assert other is not None
+    other = tiny_source("wikipedia", tmp_path / "other")
     swapped = tmp_path / "swapped"
     swapped.mkdir()
     shutil.copy(other / "Wikipedia.mat", swapped / "Wikipedia-test.mat")
     shutil.copy(other / "Wikipedia-test.mat", swapped / "Wikipedia.mat")
     with pytest.raises(CmkdError, match=r"the test rows are not all in Wikipedia.mat"):
-        DATASETS.find("wikipedia")(**DATASETS.find("wikipedia").tiny).prepare(swapped, tmp_path / "pack")
+        tiny_pack("wikipedia", swapped, tmp_path / "pack")
 
 
 def test_terramind_leaves_a_margin_between_splits(made: Made) -> None:
@@ -120,23 +120,19 @@ def test_numerals_that_are_alike_stay_together(made: Made) -> None:
 def test_a_zip_is_as_good_as_a_folder(name: str, made: Made, tmp_path: Path) -> None:
     source, pack = made(name)
     packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", source))
-    assert (
-        DATASETS.find(name)(**DATASETS.find(name).tiny).prepare(packed, tmp_path / "again").card.sha256
-        == pack.card.sha256
-    )
+    assert tiny_pack(name, packed, tmp_path / "again").card.sha256 == pack.card.sha256
 
 
 @pytest.mark.parametrize("name", ["presto", "wikipedia", "terramind", "spoken_digits", "multiple_features"])
 def test_truncated_and_missing_files_are_named(name: str, tmp_path: Path) -> None:
     """Cut, then remove, each file that the loader reads; nothing half-made may be left."""
-    source = DATASETS.find(name).make_tiny(tmp_path / "source")
-    assert source is not None
+    source = tiny_source(name, tmp_path / "source")
     files = sorted(path for path in source.rglob("*") if path.is_file())
     for path in files[:1] + files[-1:]:
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 3])
         with pytest.raises(CmkdError, match=r"https?://") as caught:
-            DATASETS.find(name)(**DATASETS.find(name).tiny).prepare(source, tmp_path / "pack")
+            tiny_pack(name, source, tmp_path / "pack")
         assert "\n" not in str(caught.value)
         assert path.stem.partition(".")[0] in str(caught.value)
         path.write_bytes(content)
@@ -145,7 +141,7 @@ def test_truncated_and_missing_files_are_named(name: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["presto", "wikipedia", "spoken_digits"])
 def test_files_with_another_checksum_are_refused(name: str, tmp_path: Path) -> None:
-    source = DATASETS.find(name).make_tiny(tmp_path / "source")
+    source = tiny_source(name, tmp_path / "source")
     with pytest.raises(CmkdError, match=r"is not the published file .* get it again from https?://"):
         DATASETS.find(name)().prepare(source, tmp_path / "pack")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]

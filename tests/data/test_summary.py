@@ -12,6 +12,7 @@ from cmkd.cli import data as command
 from cmkd.data import CardInfo, Modality, Pack, PackWriter
 from cmkd.data.summary import leaked, markdown, summarize
 from cmkd.datasets.mnist import Mnist
+from data.tiny import tiny_source
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -63,7 +64,7 @@ def test_markdown(pack: Pack) -> None:
 
 
 def test_a_card_says_what_was_cut_and_left_out(tmp_path: Path) -> None:
-    source = Mnist.make_tiny(tmp_path / "source")
+    source = tiny_source("mnist", tmp_path / "source")
     text = markdown(
         Mnist(train_pairs=40, check=False).prepare(source, tmp_path / "pack"), opened="mnist(train_pairs=40):FOLDER"
     )

@@ -19,23 +19,17 @@ from scipy.io import loadmat, savemat
 from cmkd.data import Pack
 from cmkd.datasets import DATASETS
 from cmkd.datasets.formats.archive import Archive
-from cmkd.datasets.formats.idx import idx_bytes, read_idx
+from cmkd.datasets.formats.idx import read_idx
 from cmkd.datasets.formats.records import Records
 from cmkd.datasets.mnist import Mnist
 from cmkd.datasets.transformed import TransformedImages
 from cmkd.errors import CmkdError
+from data.tiny import tiny_source
+from data.tiny.files import idx_bytes
 
 NAMES = [name for name, kind in DATASETS.items() if issubclass(kind, TransformedImages)]
 TRAIN, TEST = "train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"
-
-
 Made = Callable[[str], tuple[Path, Pack]]
-
-
-def tiny(name: str, folder: Path) -> Path:
-    source = DATASETS.find(name).make_tiny(folder)
-    assert source is not None
-    return source
 
 
 def prepared(name: str, source: Path, out: Path, **options: object) -> Pack:
@@ -216,7 +210,7 @@ DAMAGED: list[tuple[str, Callable[[Path], Path], str]] = [
 
 @pytest.mark.parametrize(("name", "damage", "says"), DAMAGED, ids=[f"{n}-{i}" for i, (n, _, _) in enumerate(DAMAGED)])
 def test_damaged_files_are_refused(name: str, damage: Callable[[Path], Path], says: str, tmp_path: Path) -> None:
-    source = damage(tiny(name, tmp_path / "source"))
+    source = damage(tiny_source(name, tmp_path / "source"))
     with pytest.raises(CmkdError, match=says) as caught:
         prepared(name, source, tmp_path / "out" / "pack")
     assert "\n" not in str(caught.value)
@@ -225,7 +219,7 @@ def test_damaged_files_are_refused(name: str, damage: Callable[[Path], Path], sa
 
 
 def test_copies_of_test_images_are_left_out(tmp_path: Path) -> None:
-    source = tiny("mnist", tmp_path / "source")
+    source = tiny_source("mnist", tmp_path / "source")
     before = prepared("mnist", source, tmp_path / "before")
     images, tests = (read_idx(source / file, axes=3, address="").copy() for file in (TRAIN, TEST))
     train, validation = (before.index["id"][before.rows(split)].tolist() for split in ("train", "validation"))
@@ -241,7 +235,7 @@ def test_copies_of_test_images_are_left_out(tmp_path: Path) -> None:
 
 
 def test_folders_and_other_archives_are_read(tmp_path: Path) -> None:
-    source = tiny("eurosat", tmp_path / "source")
+    source = tiny_source("eurosat", tmp_path / "source")
     packed = prepared("eurosat", source, tmp_path / "packed")
     with zipfile.ZipFile(source / "EuroSAT_RGB.zip") as file:
         file.extractall(tmp_path / "folder")
@@ -253,7 +247,7 @@ def test_folders_and_other_archives_are_read(tmp_path: Path) -> None:
         source, tmp_path / "renamed"
     )  # nothing is known of this file: no checksum
     assert "read from part.zip (sha256 " in renamed.card.notes
-    plain = tiny("mnist", tmp_path / "plain")
+    plain = tiny_source("mnist", tmp_path / "plain")
     expected = prepared("mnist", plain, tmp_path / "mnist").card.sha256
     for path in plain.glob("*.gz"):
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
@@ -297,7 +291,7 @@ def test_progress_ends_at_the_number_of_pairs(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     data_set = Mnist(check=False)
     data_set.progress = lambda done, total: told.append((done, total))
-    pack = data_set.prepare(tiny("mnist", tmp_path / "source"), tmp_path / "pack")
+    pack = data_set.prepare(tiny_source("mnist", tmp_path / "source"), tmp_path / "pack")
     assert told[-1] == (len(pack), len(pack))
 
 

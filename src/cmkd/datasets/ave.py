@@ -13,8 +13,8 @@ from cmkd.data.pack.pack import Pack
 from cmkd.datasets.base import DataSet, Listing, read_pairs
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.fetch import PublishedFile
-from cmkd.datasets.formats.pictures import frames_of, jpeg_bytes, rgb, square
-from cmkd.datasets.formats.sound import log_mel, mel_bank, read_wav, wav_bytes
+from cmkd.datasets.formats.pictures import frames_of, rgb, square
+from cmkd.datasets.formats.sound import log_mel, mel_bank, read_wav
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -108,27 +108,6 @@ class Ave(DataSet):
                 ],
                 classes=classes,
             )
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write 24 synthetic videos, one of them in two lists."""
-        generator = np.random.default_rng(0)
-        (folder / "audio").mkdir(parents=True)
-        lines: dict[str, list[str]] = {split: [] for split in LISTS}
-        for number in range(24):
-            video, label = f"video{number:02d}", number % 4
-            tone = 0.3 * np.sin(2 * np.pi * (300 + 300 * label) * np.arange(48000) / 8000)
-            (folder / "audio" / f"{video}.wav").write_bytes(wav_bytes(tone + generator.normal(0, 0.01, 48000), 8000))
-            (folder / "frames" / video).mkdir(parents=True)
-            for second in range(1, 5):
-                values = generator.integers(40 * label, 40 * label + 60, (36, 48, 3), dtype=np.uint8).transpose(2, 0, 1)
-                (folder / "frames" / video / f"{second:04d}.jpg").write_bytes(jpeg_bytes(values))
-            split = "train" if number < 16 else "validation" if number < 20 else "test"
-            lines[split].append(f"Category {label}&{video}&good&1&4")
-        lines["train"].append(lines["test"][0])
-        for split, name in LISTS.items():
-            (folder / name).write_text("\n".join(lines[split]) + "\n")
-        return folder
 
 
 def _chosen(listed: Mapping[str, list[_Event]], whole: Collection[str]) -> list[tuple[str, int, _Event]]:

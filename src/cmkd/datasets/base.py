@@ -78,8 +78,6 @@ class DataSet(ABC):
     citation: ClassVar[str]
     sources: ClassVar[tuple[PublishedFile, ...]] = ()
     """The published files; empty for a data set that ships with a dependency or is simulated."""
-    tiny: ClassVar[Mapping[str, object]] = {}
-    """Options that tests need beside `make_tiny` to prepare a small pack."""
     progress: Progress | None = None
     """Called with the pairs written and all pairs; set it before `prepare`."""
     revision: ClassVar[int] = 1
@@ -210,18 +208,6 @@ class DataSet(ABC):
 
         Raises:
             CmkdError: a source file is missing, truncated or has the wrong checksum; the line names it and its address.
-        """
-
-    @classmethod
-    @abstractmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write a tiny synthetic source in the publisher's layout for tests, and return what `prepare` reads.
-
-        Args:
-            folder: does not exist yet.
-
-        Returns:
-            The folder or a file in it; None if `prepare` reads nothing.
         """
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from cmkd.data.split import assign_splits
 from cmkd.datasets.base import DataSet, Listing, read_pairs
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.fetch import PublishedFile
-from cmkd.datasets.formats.rasters import raster, stacked, write_tiff
+from cmkd.datasets.formats.rasters import raster, stacked
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -109,28 +108,6 @@ class BigEarthNet(DataSet):
                 classes=list(CLASSES),
                 co_registered=True,
             )
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write 24 synthetic pairs of six tiles."""
-        generator = np.random.default_rng(0)
-        names = ("Discontinuous urban fabric", "Pastures", "Mixed forest", "Peatbogs")
-        for number in range(24):
-            tile, place = f"3{number % 6}UUP", f"{number}_{number + 40}"
-            radar = f"S1A_IW_GRDH_1SDV_20170613T165043_{tile}_{place}"
-            optical = f"S2A_MSIL2A_20170613T101031_{place}"
-            label = number // 6
-            about: dict[str, Any] = {"labels": [names[label]]}
-            for patch, bands, home in ((radar, RADAR, "BigEarthNet-S1-v1.0"), (optical, OPTICAL, "BigEarthNet-v1.0")):
-                for band in bands:
-                    side = {"B01": 4, "B09": 4}.get(band, 24 if band in ("B02", "B03", "B04", "B08", *RADAR) else 12)
-                    values = generator.normal(300 + 300 * label, 50, (side, side)).astype(np.uint16)
-                    radar_values = generator.normal(-8 - 3 * label, 2, (side, side)).astype(np.float32)
-                    path = folder / home / patch / f"{patch}_{band}.tif"
-                    write_tiff(path, radar_values if band in RADAR else values)
-                more = {"corresponding_s2_patch": optical} if patch == radar else {}
-                (folder / home / patch / f"{patch}_labels_metadata.json").write_text(json.dumps(about | more))
-        return folder
 
 
 def _patches(archive: Archive) -> list[tuple[str, str, str, int]]:

@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.class_folders import class_folders
 from cmkd.datasets.formats.fetch import PublishedFile, packed_or_folder
 from cmkd.datasets.formats.images import Images
-from cmkd.datasets.formats.records import Records, write_tar
-from cmkd.datasets.transformed import TransformedImages, tiny_images
+from cmkd.datasets.formats.records import Records
+from cmkd.datasets.transformed import TransformedImages
 
 
 class CifarImages(TransformedImages):
@@ -45,21 +43,6 @@ class CifarImages(TransformedImages):
         records = Records(archive, names, self.head, self.shape)
         labels = records.labels(self.head - 1, len(self.classes))
         return Images(split, [f"{split}{number:05d}" for number in range(len(labels))], labels, records.read)
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write four train records and a test record of each class per file, of synthetic bars, packed."""
-        folder.mkdir(parents=True)
-        generator = np.random.default_rng(0)
-        content, home = {}, cls.sources[0].name.removesuffix(".tar.gz")
-        for split, file in ((split, file) for split, files in cls.files.items() for file in files):
-            count = len(cls.classes) * (4 if split == "train" else 1)
-            labels = np.arange(count, dtype=np.uint8) % len(cls.classes)
-            images = tiny_images(generator, labels, cls.shape).reshape(count, -1)
-            heads = [labels // 5, labels][-cls.head :]
-            content[f"{home}/{file}"] = np.column_stack([*heads, images]).tobytes()
-        write_tar(folder / cls.sources[0].name, content)
-        return folder
 
 
 class Cifar10(CifarImages):

@@ -12,8 +12,8 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.split import assign_splits
 from cmkd.datasets.base import DataSet, Listing, read_pairs
 from cmkd.datasets.formats.fetch import PublishedFile
-from cmkd.datasets.formats.pictures import frames_of, jpeg_bytes, rgb, square
-from cmkd.datasets.formats.sound import log_mel, mel_bank, read_wav, wav_bytes
+from cmkd.datasets.formats.pictures import frames_of, rgb, square
+from cmkd.datasets.formats.sound import log_mel, mel_bank, read_wav
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -96,22 +96,3 @@ class CremaD(DataSet):
                 ],
                 classes=list(CLASSES.values()),
             )
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write a synthetic clip of each emotion for five actors."""
-        generator = np.random.default_rng(0)
-        (folder / "AudioWAV").mkdir(parents=True)
-        for actor in range(1001, 1006):
-            for label, code in enumerate(CLASSES):
-                clip = f"{actor}_IEO_{code}_XX"
-                tone = 0.3 * np.sin(2 * np.pi * (200 + 200 * label) * np.arange(8000) / 16000)
-                noise = generator.normal(0, 0.01, 8000)
-                (folder / "AudioWAV" / f"{clip}.wav").write_bytes(wav_bytes(tone + noise, 16000))
-                (folder / "frames" / clip).mkdir(parents=True)
-                for number in (1, 2):
-                    values = generator.integers(20 * label, 20 * label + 60, (36, 48, 3), dtype=np.uint8).transpose(
-                        2, 0, 1
-                    )
-                    (folder / "frames" / clip / f"{number:04d}.jpg").write_bytes(jpeg_bytes(values))
-        return folder

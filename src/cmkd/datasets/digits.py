@@ -76,11 +76,6 @@ class Digits(DataSet):
             sources=["https://archive.ics.uci.edu/dataset/80"],
         )
 
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Return None: the digits ship with scikit-learn."""
-        return None
-
 
 def _fixed_split(labels: NDArray[np.integer[Any]]) -> NDArray[np.str_]:
     from sklearn.model_selection import train_test_split

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
 
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.class_folders import class_folders
 from cmkd.datasets.formats.fetch import PublishedFile, packed_or_folder
 from cmkd.datasets.formats.images import Images
-from cmkd.datasets.formats.pictures import jpeg_bytes
-from cmkd.datasets.transformed import TransformedImages, tiny_images
+from cmkd.datasets.transformed import TransformedImages
 
 ADDRESS = "https://zenodo.org/records/7711810/files/EuroSAT_RGB.zip"
 
@@ -59,15 +55,3 @@ class Eurosat(TransformedImages):
         """Open the JPEG files by class."""
         with Archive(packed_or_folder(source, self.sources[0].name), address=ADDRESS) as archive:
             yield [class_folders(archive, self.classes, self.shape)]
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write 20 synthetic images of each class, zipped."""
-        folder.mkdir(parents=True)
-        labels = np.repeat(np.arange(10), 20)
-        images = tiny_images(np.random.default_rng(0), labels, Eurosat.shape)
-        with zipfile.ZipFile(folder / Eurosat.sources[0].name, "w") as archive:
-            for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-                name = Eurosat.classes[label]
-                archive.writestr(f"EuroSAT_RGB/{name}/{name}_{number % 20 + 1}.jpg", jpeg_bytes(image))
-        return folder

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cmkd.data.pack.pack import Pack
 from cmkd.data.split import assign_splits
 from cmkd.datasets.base import DataSet, Listing, read_pairs
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.fetch import PublishedFile
-from cmkd.datasets.formats.rasters import raster, write_tiff
+from cmkd.datasets.formats.rasters import raster
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -87,20 +85,6 @@ class EuroSatSar(DataSet):
                 classes=CLASSES,
                 co_registered=True,
             )
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write five synthetic patches of each class."""
-        generator = np.random.default_rng(0)
-        for label, name in enumerate(CLASSES):
-            for home, bands in (("EuroSAT_MS", OPTICAL), ("EuroSAT-SAR", RADAR)):
-                for number in range(1, 6):
-                    values: NDArray[Any] = generator.normal(1000 + 100 * label, 50, (SIDE, SIDE, bands)).astype(
-                        np.uint16
-                    )
-                    decibels = generator.normal(-10 - label, 2, (SIDE, SIDE, bands)).astype(np.float32)
-                    write_tiff(folder / home / name / f"{name}_{number}.tif", values if bands == OPTICAL else decibels)
-        return folder
 
 
 def _files(archive: Archive) -> tuple[dict[str, str], dict[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +16,7 @@ from cmkd.datasets.base import DataSet, Listing
 from cmkd.datasets.degradations import PerImage, Randomness, check_severity, image_key
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.fetch import PublishedFile
-from cmkd.datasets.formats.sound import mel_bank, read_wav, wav_bytes
+from cmkd.datasets.formats.sound import mel_bank, read_wav
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -152,18 +151,6 @@ class Fsdd(DataSet):
             generator = PerImage(self.seed, [image_key(digit.id) for digit in part])
             narrow = channel(sound, severity=self.severity, generator=generator)
             yield {self.rich: spectrogram(sound), self.poor: spectrogram(narrow)}
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write two synthetic recordings of each digit and speaker, zipped."""
-        folder.mkdir(parents=True)
-        generator = np.random.default_rng(0)
-        with zipfile.ZipFile(folder / cls.sources[0].name, "w") as archive:
-            for name in (f"{d}_{speaker}_{take}" for d in range(10) for speaker in SPEAKERS for take in range(2)):
-                time = np.arange(generator.integers(1500, 4000)) / RATE
-                tone = np.sin(2 * np.pi * (400 + 250 * int(name[0])) * time) + 0.05 * generator.normal(size=len(time))
-                archive.writestr(f"recordings/{name}.wav", wav_bytes(tone / 4, RATE))
-        return folder
 
 
 def leveled(samples: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 from cmkd.data import Pack
 from cmkd.datasets.base import DataSet
@@ -45,7 +43,6 @@ class Marine(DataSet):
     unsound = " ".join(UNREAL)
     mirror = True
     revision = VERSION
-    tiny: ClassVar[Mapping[str, object]] = {"pairs": 24, "size": 32}
 
     def __init__(self, *, pairs: int = 2000, size: int = 64, seed: int = 0, gap: float = 0.5) -> None:
         self.recipe = Recipe(pairs, seed, size, gap)
@@ -55,8 +52,3 @@ class Marine(DataSet):
         if source is not None:
             raise CmkdError(f"{self.name} is simulated: leave the source out")
         return write_pack(self.recipe, Path(destination), self.info(), progress=self.progress)
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Return None: nothing is read."""
-        return None

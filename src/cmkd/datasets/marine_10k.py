@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from cmkd.datasets.marine import Marine
 from cmkd.simulators.marine.scene import VERSION
 
@@ -17,7 +14,6 @@ class MarineTenThousand(Marine):
     """
 
     name = "marine_10k"
-    tiny: ClassVar[Mapping[str, object]] = {"pairs": 24}
     title = f"{Marine.title}: 10,000 pairs, simulator version {VERSION}"
 
     def __init__(self, *, pairs: int = 10_000) -> None:

@@ -186,29 +186,6 @@ class Mars(DataSet):
         mistaken = (recording.person, recording.movement) == (4, 9) and not self.published_labels
         return (10 if mistaken else recording.movement) - 1
 
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write 40 synthetic frames per movement, with the same gaps as the published files."""
-        import h5py
-
-        generator = np.random.default_rng(0)
-        for person in PEOPLE:
-            home = folder / "synced_data" / "wooutlier" / f"subject{person}"
-            (home / "timesplit").mkdir(parents=True)
-            parts: dict[str, list[NDArray[np.float64]]] = {part: [] for part in PARTS.values()}
-            for movement in MOVEMENTS[: 9 if person == 4 else 10]:
-                skeleton = generator.normal(0, 0.05, (40, 3 * JOINTS)) + np.linspace(0, movement, 3 * JOINTS)
-                for part, size, end in zip(PARTS.values(), _sizes(40), np.cumsum(_sizes(40)), strict=True):
-                    parts[part].append(skeleton[end - size : end])
-                with h5py.File(home / f"radar_data{movement}.mat", "w") as file:
-                    file["radar_data_cropped"] = _tiny_radar(generator, movement)
-            for part in PARTS.values():
-                if (person, part) != (1, "train"):
-                    columns = [f"Joint{joint}_{axis}" for axis in "XYZ" for joint in range(JOINTS)]
-                    table = pd.DataFrame(np.concatenate(parts[part]), columns=columns)
-                    table.to_csv(home / "timesplit" / f"kinect_data_{part}.csv", index=False)
-        return folder
-
 
 def _from_the_front(kinect: NDArray[np.float32]) -> NDArray[np.float32]:
     """Move a window ``(time, 75)`` in meters to the spine base, and rotate the hips to lie along x.
@@ -300,10 +277,3 @@ def _sizes(frames: int) -> tuple[int, int, int]:
     """
     train, validate = math.ceil(0.6 * frames), math.ceil(0.2 * frames)
     return train, validate, frames - train - validate
-
-
-def _tiny_radar(generator: np.random.Generator, movement: int) -> NDArray[np.float64]:
-    frames = np.repeat(np.arange(100, 140), generator.integers(1, 9, 40))
-    values = generator.normal(movement, 1.0, (8, len(frames)))
-    values[0] = frames
-    return values

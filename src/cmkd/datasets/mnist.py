@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.datasets.formats.fetch import PublishedFile
-from cmkd.datasets.formats.idx import Idx, idx_bytes, read_idx
+from cmkd.datasets.formats.idx import Idx, read_idx
 from cmkd.datasets.formats.images import BLOCK, Images, blocks
-from cmkd.datasets.transformed import TransformedImages, tiny_images
+from cmkd.datasets.transformed import TransformedImages
 from cmkd.errors import CmkdError
 
 PARTS = {"train": "train", "test": "t10k"}
@@ -80,18 +79,6 @@ class IdxImages(TransformedImages):
 
             parts.append(Images(split, [f"{split}{number:05d}" for number in range(len(labels))], labels, read))
         yield parts
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write 200 train and 50 test images of synthetic bars."""
-        folder.mkdir(parents=True)
-        generator = np.random.default_rng(0)
-        for part, count in (("train", 200), ("t10k", 50)):
-            labels = np.arange(count, dtype=np.uint8) % 10
-            images = tiny_images(generator, labels, (1, 28, 28))[:, 0]
-            for kind, values in (("images-idx3", images), ("labels-idx1", labels)):
-                (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx_bytes(values), 1))
-        return folder
 
 
 class Mnist(IdxImages):

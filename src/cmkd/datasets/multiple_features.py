@@ -76,19 +76,6 @@ class MultipleFeatures(DataSet):
             classes=[str(digit) for digit in range(10)],
         )
 
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write 60 synthetic numerals as tables with a header."""
-        folder.mkdir(parents=True)
-        generator = np.random.default_rng(0)
-        labels = np.repeat(np.arange(10), 6)
-        for short, width in VIEWS.values():
-            values = (labels[:, None] + generator.integers(0, 3, (60, width))) % 7
-            rows = [",".join(map(str, [*row, label])) for row, label in zip(values, labels, strict=True)]
-            header = ",".join(map(str, range(width + 1)))
-            (folder / f"mfeat-{short}.csv").write_text("\n".join([header, *rows]) + "\n")
-        return folder
-
 
 def _alike(moments: NDArray[np.float64]) -> list[str]:
     """Name the group of each row: rows that agree within `ALIKE` are a group, all others stand alone.

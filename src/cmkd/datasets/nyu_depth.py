@@ -88,32 +88,6 @@ class NyuDepth(DataSet):
                 co_registered=True,
             )
 
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write four synthetic views of 30 rooms, one room in both splits."""
-        import h5py
-        from scipy.io import savemat
-
-        folder.mkdir(parents=True)
-        generator = np.random.default_rng(0)
-        kinds = np.repeat([*ROOMS[:-1], "cafe"] * 3, 4)
-        rooms = np.repeat(np.arange(30), 4)
-        level = np.repeat(np.tile(np.arange(10), 3), 4)[:, None, None]
-        with h5py.File(folder / LABELED, "w") as file:
-            views = generator.integers(0, 60, (120, 3, 32, 24)) + 15 * level[..., None]
-            file["images"] = views.astype(np.uint8)
-            file["depths"] = (generator.uniform(1, 2, (120, 32, 24)) + 0.3 * level).astype(np.float32)
-            for name, texts in (("sceneTypes", kinds), ("scenes", [f"room_{room:04d}" for room in rooms])):
-                references = [
-                    file.create_dataset(f"#refs#/{name}{k}", data=np.array([[ord(c)] for c in text], np.uint16)).ref
-                    for k, text in enumerate(texts)
-                ]
-                file.create_dataset(name, data=np.array([references], dtype=h5py.ref_dtype), dtype=h5py.ref_dtype)
-        test = np.concatenate([np.arange(82, 121), [80]])[:, None]  # room 20 lies across the boundary
-        train = np.setdiff1d(np.arange(1, 121), test)[:, None]
-        savemat(folder / SPLITS, {"trainNdxs": train, "testNdxs": test})
-        return folder
-
 
 def _texts(file: Any, name: str) -> list[str]:  # noqa: ANN401  # h5py has no types
     def letters(reference: object) -> Iterator[str]:

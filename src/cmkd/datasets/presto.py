@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +81,6 @@ class Presto(DataSet):
   Timeseries}, author={Tseng, Gabriel and Cartuyvels, Ruben and Zvonkov, Ivan and Purohit, Mirali and Rolnick, David
   and Kerner, Hannah}, year={2023}, eprint={2304.14065}, archivePrefix={arXiv}}"""
     sources = tuple(PublishedFile(name, f"{_RAW}/{name}", sha256) for name, sha256 in _FILES.items())
-    tiny: ClassVar[Mapping[str, object]] = {"check": False}
     group = "a site"
     unsound = (
         "The labels come from a model that reads Sentinel-2, so they favor the rich view and are no ground truth. The "
@@ -125,23 +123,6 @@ class Presto(DataSet):
             ],
             classes=list(CLASSES.values()),
         )
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write 24 synthetic sites of 10 series, one month missing."""
-        folder.mkdir(parents=True)
-        generator = np.random.default_rng(0)
-        sites = np.repeat([f"Site {site}, CA" for site in range(24)], 10)
-        cover = generator.choice(list(CLASSES), len(sites))
-        series = generator.normal(1000, 200, (len(sites), MONTHS, BANDS)) + 300 * cover[:, None, None]
-        series[:, :, RADAR] = generator.normal(-12, 2, (len(sites), MONTHS, 2)) - 0.5 * cover[:, None, None]
-        series[3, 1, 1] = -49.945
-        months = np.repeat(cover[:, None], MONTHS, 1).astype(np.uint8)
-        months[::7, 0] = 3
-        contents = (series, months, (np.arange(len(sites)) % 240 >= 160).astype(np.int64), sites)
-        for name, content in zip(_FILES, contents, strict=True):
-            np.save(folder / name, content)
-        return folder
 
 
 def _read(source: Path) -> tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.bool_], NDArray[np.str_]]:

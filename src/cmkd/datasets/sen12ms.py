@@ -15,7 +15,7 @@ from cmkd.data.split import assign_splits
 from cmkd.datasets.base import DataSet, Listing, read_pairs
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.fetch import PublishedFile
-from cmkd.datasets.formats.rasters import raster, stacked, write_tiff
+from cmkd.datasets.formats.rasters import raster, stacked
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -118,27 +118,6 @@ class Sen12Ms(DataSet):
                 classes=list(CLASSES),
                 co_registered=True,
             )
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write 40 synthetic patches of eight scenes."""
-        generator = np.random.default_rng(0)
-        codes = [codes[0] for codes in CLASSES.values()]
-        held = []
-        for scene in range(1, 9):
-            for number in range(5):
-                code = codes[(scene % 2 + 2 * number) % 10]
-                layers: dict[str, NDArray[Any]] = {
-                    "s2": generator.normal(1000 + 50 * code, 50, (16, 16, 13)).astype(np.uint16),
-                    "s1": generator.normal(-10 - code / 4, 2, (16, 16, 2)).astype(np.float32),
-                    "lc": np.full((16, 16, 4), code, dtype=np.uint16),
-                }
-                for layer, values in layers.items():
-                    name = f"ROIs1158_spring_{layer}_{scene}_p{number}.tif"
-                    write_tiff(folder / "ROIs1158_spring" / f"{layer}_{scene}" / name, values)
-                held += [f"ROIs1158_spring_s2_{scene}_p{number}.tif"] if scene > 6 else []
-        (folder / "test_list.txt").write_text("\n".join(held) + "\n")
-        return folder
 
 
 def majority(cover: NDArray[Any]) -> int:

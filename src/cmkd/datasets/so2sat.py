@@ -85,22 +85,6 @@ class So2Sat(DataSet):
             co_registered=True,
         )
 
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write 34 synthetic patches for each split."""
-        import h5py
-
-        folder.mkdir(parents=True)
-        generator = np.random.default_rng(0)
-        labels = np.arange(34) % 17
-        for name in FILES.values():
-            with h5py.File(folder / name, "w") as file:
-                level = 1 + labels[:, None, None, None] / 17
-                file["sen1"] = generator.normal(0, 0.1, (34, SIDE, SIDE, RADAR)) * level
-                file["sen2"] = generator.uniform(0, 0.1, (34, SIDE, SIDE, OPTICAL)) * level
-                file["label"] = np.eye(17)[labels]
-        return folder
-
 
 def backscatter(values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Convert the eight published channels ``(n, height, width, 8)`` to five in dB, ``(n, 5, height, width)``.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +12,7 @@ from cmkd.datasets.base import DataSet, Listing
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.fetch import verify_present
 from cmkd.datasets.formats.images import BLOCK, blocks
-from cmkd.datasets.formats.sound import log_mel, mel_bank, wav_bytes
+from cmkd.datasets.formats.sound import log_mel, mel_bank
 from cmkd.datasets.fsdd import ADDRESS, RATE, SPEAKERS, Fsdd, recordings
 from cmkd.datasets.mnist import PARTS, Mnist, idx_part
 from cmkd.errors import CmkdError
@@ -49,7 +47,6 @@ class SpokenDigits(DataSet):
 @article{{lecun1998gradient, title={{Gradient-based Learning Applied to Document Recognition}}, author={{LeCun, Yann and
   Bottou, L{{\\'e}}on and Bengio, Yoshua and Haffner, Patrick}}, journal={{Proceedings of the IEEE}}, year={{1998}}}}"""
     sources = (*Fsdd.sources, *Mnist.sources)
-    tiny: ClassVar[Mapping[str, object]] = {"check": False}
     group = "a speaker"
     cropped = Mnist.cropped
     revision = 2
@@ -89,28 +86,6 @@ class SpokenDigits(DataSet):
             ],
             classes=[str(digit) for digit in range(10)],
         )
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write two synthetic takes of each digit and speaker, and an image for each."""
-        import gzip
-
-        from cmkd.datasets.formats.idx import idx_bytes
-
-        generator = np.random.default_rng(0)
-        (folder / "fsdd" / "recordings").mkdir(parents=True)
-        (folder / "mnist").mkdir()
-        for name in (f"{d}_{speaker}_{take}" for d in range(10) for speaker in SPEAKERS for take in range(2)):
-            time = np.arange(generator.integers(1500, 4000)) / RATE
-            tone = 0.3 * np.sin(2 * np.pi * (200 + 150 * int(name[0])) * time) + generator.normal(0, 0.02, len(time))
-            (folder / "fsdd" / "recordings" / f"{name}.wav").write_bytes(wav_bytes(tone, RATE))
-        for stem, each in (("train", 10), ("t10k", 2)):
-            labels = np.tile(np.arange(10, dtype=np.uint8), each)
-            images = generator.integers(0, 40, (len(labels), SIDE, SIDE)) + 20 * labels[:, None, None]
-            for kind, values in (("images-idx3", images), ("labels-idx1", labels)):
-                packed = gzip.compress(idx_bytes(values.astype(np.uint8)), mtime=0)
-                (folder / "mnist" / f"{stem}-{kind}-ubyte.gz").write_bytes(packed)
-        return folder
 
 
 def _images(folder: Path, labels: NDArray[np.int64], splits: NDArray[np.str_]) -> NDArray[np.uint8]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.fetch import PublishedFile, packed_or_folder
 from cmkd.datasets.formats.images import Images
-from cmkd.datasets.formats.records import Records, write_tar
-from cmkd.datasets.transformed import TransformedImages, tiny_images
+from cmkd.datasets.formats.records import Records
+from cmkd.datasets.transformed import TransformedImages
 
 ADDRESS = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
 
@@ -64,18 +64,3 @@ class Stl10(TransformedImages):
             yield from (np.ascontiguousarray(block.swapaxes(2, 3)) for block in records.read(rows))
 
         return Images(split, [f"{split}{number:04d}" for number in range(len(labels))], labels, read)
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write 60 train and 20 test images of synthetic bars."""
-        folder.mkdir(parents=True)
-        generator = np.random.default_rng(0)
-        content = {}
-        for split, count in (("train", 60), ("test", 20)):
-            labels = np.arange(count, dtype=np.uint8) % 10
-            content[f"stl10_binary/{split}_X.bin"] = (
-                tiny_images(generator, labels, Stl10.shape).swapaxes(2, 3).tobytes()
-            )
-            content[f"stl10_binary/{split}_y.bin"] = (labels + 1).tobytes()
-        write_tar(folder / Stl10.sources[0].name, content)
-        return folder

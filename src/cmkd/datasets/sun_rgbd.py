@@ -14,7 +14,7 @@ from cmkd.datasets.base import DataSet, Listing, read_pairs
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.fetch import PublishedFile
 from cmkd.datasets.formats.matlab import read_mat
-from cmkd.datasets.formats.pictures import jpeg_bytes, rgb, square
+from cmkd.datasets.formats.pictures import rgb, square
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -99,31 +99,6 @@ class SunRgbd(DataSet):
                 classes=SCENES,
                 co_registered=True,
             )
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write six synthetic views of four kinds of scene."""
-        from PIL import Image
-        from scipy.io import savemat
-
-        generator = np.random.default_rng(0)
-        test = []
-        for number in range(24):
-            label = number % 4
-            home = folder / "SUNRGBD" / "kv1" / "NYUdata" / f"NYU{number:04d}"
-            (home / "image").mkdir(parents=True)
-            (home / "depth_bfx").mkdir()
-            (home / "scene.txt").write_text(SCENES[label])
-            values = generator.integers(40 * label, 40 * label + 60, (24, 32, 3), dtype=np.uint8).transpose(2, 0, 1)
-            (home / "image" / f"NYU{number:04d}.jpg").write_bytes(jpeg_bytes(values))
-            millimeters = (generator.uniform(1000, 1500, (24, 32)) + 500 * label).astype(np.uint16)
-            rotated = (millimeters << 3) | (millimeters >> 13)
-            Image.fromarray(rotated).save(home / "depth_bfx" / f"NYU{number:04d}.png")
-            test += [f"/n/fs/sun3d/data/SUNRGBD/kv1/NYUdata/{home.name}"] if number >= 16 else []
-        cells = np.empty((1, len(test)), dtype=object)
-        cells[0] = test
-        savemat(folder / "allsplit.mat", {"alltest": cells, "alltrain": cells[:, :0]})
-        return folder
 
 
 def _views(archive: Archive) -> list[_View]:

@@ -13,7 +13,7 @@ from cmkd.datasets.formats.archive import damage
 from cmkd.datasets.formats.fetch import PublishedFile, find
 from cmkd.datasets.formats.images import BLOCK, Images
 from cmkd.datasets.formats.matlab import read_mat
-from cmkd.datasets.transformed import TransformedImages, tiny_images
+from cmkd.datasets.transformed import TransformedImages
 from cmkd.errors import CmkdError
 
 ADDRESS = "http://ufldl.stanford.edu/housenumbers"
@@ -69,19 +69,6 @@ class Svhn(TransformedImages):
 
             parts.append(Images(split, [f"{split}{number:05d}" for number in range(len(labels))], labels, read))
         yield parts
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write 200 train and 50 test images of synthetic bars."""
-        from scipy.io import savemat
-
-        folder.mkdir(parents=True)
-        generator = np.random.default_rng(0)
-        for file, count in zip(Svhn.sources, (200, 50), strict=True):
-            labels = (np.arange(count) % 10).astype(np.uint8)
-            images = tiny_images(generator, labels, Svhn.shape).transpose(2, 3, 1, 0)
-            savemat(folder / file.name, {"X": images, "y": np.where(labels == 0, 10, labels)[:, None]})
-        return folder
 
 
 def _read(path: Path, source: PublishedFile) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -15,7 +15,7 @@ from cmkd.data.split import assign_splits
 from cmkd.datasets.base import DataSet, Listing, read_pairs
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.fetch import PublishedFile
-from cmkd.datasets.formats.rasters import raster, write_tiff
+from cmkd.datasets.formats.rasters import raster
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -93,23 +93,6 @@ class Terramind(DataSet):
                 classes=list(CLASSES.values()),
                 co_registered=True,
             )
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write two synthetic tiles of full size."""
-        generator = np.random.default_rng(0)
-        codes = np.array([*CLASSES, 3])
-        for tile in ("1U_2R_0_0", "3D_4L_1_1"):
-            cover = np.kron(generator.choice(codes, (SIDE // 16, SIDE // 16)), np.ones((16, 16), np.uint8))
-            cover[generator.random((SIDE, SIDE)) < 0.05] = 6
-            layers: dict[str, NDArray[Any]] = {
-                "S2L2A": (1000 + 200 * cover[..., None] + generator.normal(0, 100, (SIDE, SIDE, 12))).astype(np.int16),
-                "S1RTC": generator.normal(-12, 3, (SIDE, SIDE, 2)) - cover[..., None],
-                "LULC": cover.astype(np.uint8),
-            }
-            for layer, values in layers.items():
-                write_tiff(folder / "examples" / layer / f"{tile}.tif", values, compression="zlib")
-        return folder
 
 
 def _names(archive: Archive) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
@@ -58,7 +58,6 @@ class TransformedImages(DataSet):
     """The degradation and severity that are used by default."""
     shares: ClassVar[tuple[float, float]] = (0.1, 0.0)
     """Fractions of validation, and of test if the publisher gives none."""
-    tiny: ClassVar[Mapping[str, object]] = {"check": False}
 
     def __init__(
         self,
@@ -224,12 +223,3 @@ def place(name: str) -> float:
         0.688
     """
     return int.from_bytes(hashlib.sha256(f"split {name}".encode()).digest()[:6], "big") / 2**48
-
-
-def tiny_images(generator: np.random.Generator, labels: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return synthetic images for fixtures: a bright bar over noise, whose position tells the class."""
-    images = generator.integers(0, 80, (len(labels), *shape), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        top = int(label) * shape[1] // (int(labels.max()) + 1)
-        image[:, top : top + max(2, shape[1] // 8)] += 150
-    return images

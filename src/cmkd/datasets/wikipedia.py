@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +60,6 @@ class Wikipedia(DataSet):
             "c31d313a4e0e2ad699446782ac492119bc57e8b23ce620e4326cafb560870552",
         ),
     )
-    tiny: ClassVar[Mapping[str, object]] = {"check": False}
     unsound = (
         "Sections of one article may be in train and in test: the articles of the rows are not published. It is not "
         "stated whether the topics and the visual words were fitted on train rows only."
@@ -96,24 +94,6 @@ class Wikipedia(DataSet):
             [Modality(name, "vector", (WIDTHS[name],), "float32") for name in (self.rich, self.poor)],
             classes=CLASSES,
         )
-
-    @classmethod
-    def make_tiny(cls, folder: Path) -> Path | None:
-        """Write 120 synthetic rows, the last 40 of them test, two pictures twice."""
-        from scipy.io import savemat
-
-        folder.mkdir(parents=True)
-        generator = np.random.default_rng(0)
-        labels = np.tile(np.arange(1, 11, dtype=np.uint8), 12)[:, None]
-        text = generator.dirichlet(np.full(10, 0.3), 120) + np.eye(10)[labels[:, 0] - 1]
-        image = generator.dirichlet(np.full(128, 0.3), 120)
-        image[100], image[20] = image[10], image[0]  # a train picture again in test, and one twice in train
-        views = [image, text / text.sum(1, keepdims=True)]
-        for name, rows in (("Wikipedia.mat", slice(None)), ("Wikipedia-test.mat", slice(80, None))):
-            cells = np.empty((2, 1), dtype=object)
-            cells[0, 0], cells[1, 0] = views[0][rows], views[1][rows]
-            savemat(folder / name, {"X": cells, "y": labels[rows]})
-        return folder
 
 
 def _read(archive: Archive, name: str) -> tuple[_Views, NDArray[np.int64]]:

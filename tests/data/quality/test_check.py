@@ -14,7 +14,7 @@ from cmkd.cli import data as command
 from cmkd.data import CardInfo, Modality, Pack, PackWriter, build
 from cmkd.data.quality import KINDS, FaultReport, FolderSource, PackSource, check, open_source
 from cmkd.errors import CmkdError
-from quality.planting import Captures, make, plant
+from data.quality.planting import Captures, make, plant
 
 ROOT = Path(os.environ.get("CMKD_DATA", ""))
 EUROSAT = ROOT / "eurosat" / "EuroSAT-subset.zip"

@@ -88,7 +88,7 @@ class Idx:
 
 
 def read_idx(path: Path, *, axes: int, address: str) -> NDArray[Any]:
-    """Return the whole array of an IDX file.
+    r"""Return the whole array of an IDX file.
 
     Args:
         path: the file, gzip or plain.
@@ -101,14 +101,9 @@ def read_idx(path: Path, *, axes: int, address: str) -> NDArray[Any]:
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "labels-idx1-ubyte"
-        >>> _ = path.write_bytes(idx_bytes(np.array([7, 2, 1], np.uint8)))
+        >>> _ = path.write_bytes(b"\0\0\x08\x01\0\0\0\x03\x07\x02\x01")
         >>> read_idx(path, axes=1, address="https://example.org")
         array([7, 2, 1], dtype=uint8)
     """
     file = Idx(path, axes=axes, address=address)
     return np.concatenate([np.empty((0, *file.shape[1:]), file.dtype.newbyteorder("=")), *file.blocks(4096)])
-
-
-def idx_bytes(values: NDArray[np.uint8]) -> bytes:
-    """Return `values` in the IDX format, for fixtures."""
-    return struct.pack(f">HBB{values.ndim}I", 0, 0x08, values.ndim, *values.shape) + values.tobytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from typing import Any
 
@@ -56,12 +55,3 @@ def square(values: NDArray[Any], size: int) -> NDArray[Any]:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return fit(values[:, top : top + side, left : left + side], "image", (size, size))
-
-
-def jpeg_bytes(values: NDArray[np.uint8]) -> bytes:
-    """Return ``(3, height, width)`` as a JPEG file, for fixtures."""
-    from PIL import Image
-
-    content = io.BytesIO()
-    Image.fromarray(values.transpose(1, 2, 0)).save(content, "JPEG", quality=90)
-    return content.getvalue()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,11 +54,3 @@ def decibels(power: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """
     scaled: NDArray[np.float32] = (10.0 * np.log10(np.maximum(power, LEAST_POWER))).astype(np.float32)
     return scaled
-
-
-def write_tiff(path: Path, values: NDArray[Any], *, compression: str | None = None) -> None:
-    """Write ``(height, width)`` or ``(height, width, bands)`` as a TIFF file, for fixtures; the folder is created."""
-    import tifffile
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig", compression=compression)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,12 +64,3 @@ class Records:
         for name in self.names:
             for block in self.archive.blocks(name, BLOCK * self.bytes):
                 yield np.frombuffer(block, np.uint8).reshape(-1, self.bytes)
-
-
-def write_tar(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write a ``.tar.gz`` with the given contents by name, for fixtures."""
-    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))

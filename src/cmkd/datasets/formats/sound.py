@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import wave
 from typing import Any
 
@@ -81,12 +80,3 @@ def read_wav(archive: Archive, name: str) -> tuple[int, NDArray[np.float32]]:
         raise archive.error(name, f"{found}, expected a whole recording of 16 bits")
     samples = np.frombuffer(frames, "<i2").reshape(-1, channels).mean(1) / 32768.0
     return rate, samples.astype(np.float32)
-
-
-def wav_bytes(samples: NDArray[np.floating[Any]], rate: int) -> bytes:
-    """Return samples from -1 to 1 as a mono 16-bit WAV file, for fixtures."""
-    content = io.BytesIO()
-    with wave.open(content, "wb") as file:
-        file.setparams((1, 2, rate, 0, "NONE", "not compressed"))
-        file.writeframes((samples * 32767).astype("<i2").tobytes())
-    return content.getvalue()

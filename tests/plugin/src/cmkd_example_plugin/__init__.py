@@ -75,11 +75,6 @@ class TwoMoons(DataSet):
             writer.add(ids, labels, splits, None, {"clear": clear, "noisy": noisy})
         return Pack.open(destination)
 
-    @staticmethod
-    def make_tiny(folder: Path) -> Path | None:
-        """Return None: nothing is read."""
-        return None
-
 
 class LinearEncoder(nn.Module):
     """One linear layer and a rectifier, for vectors.

@@ -1,0 +1,1 @@
+"""Checks of paired data and of the data sets known by name."""
