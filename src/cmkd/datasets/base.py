@@ -91,22 +91,6 @@ class DataSet(ABC):
     group: ClassVar[str] = ""
     """What a group of its pairs is, such as ``a person``; empty if it has none."""
 
-    def writer(
-        self,
-        destination: Path,
-        *,
-        classes: Sequence[str],
-        modalities: Sequence[Modality],
-        split: Mapping[str, Any],
-        co_registered: Sequence[Sequence[str]] = (),
-        notes: str = "",
-        sources: Sequence[str] | None = None,
-    ) -> PackWriter:
-        """Return a writer of a pack that says of itself what `info` does; arguments as in `PackWriter`."""
-        changes = {} if sources is None else {"sources": sources}
-        info = self.info(co_registered=co_registered, **changes)
-        return PackWriter(destination, info, classes=classes, modalities=modalities, split=split, notes=notes)
-
     @classmethod
     def info(cls, **changes: Any) -> CardInfo:  # noqa: ANN401  # any field of `CardInfo`
         """Return what the class says of itself, for the card of its pack; its docstring is the description."""
@@ -178,10 +162,9 @@ class DataSet(ABC):
         """
         counts = {split: sum(given == split for given in listing.splits) for split in SPLITS}
         groups = [[modality.name for modality in modalities]] if co_registered else []
-        with self.writer(
-            destination, classes=classes, modalities=modalities, split={**listing.record, "counts": counts},
-            co_registered=groups, notes=notes, sources=sources,
-        ) as writer:  # fmt: skip
+        info = self.info(co_registered=groups, **({} if sources is None else {"sources": sources}))
+        split = {**listing.record, "counts": counts}
+        with PackWriter(destination, info, classes=classes, modalities=modalities, split=split, notes=notes) as writer:
             start, total = 0, len(listing.ids)
             for values in listing.values:
                 part = slice(start, start + len(next(iter(values.values()))))

@@ -233,19 +233,13 @@ def _few_bits(images: Values, severity: float, generator: Randomness) -> Values:
 
 @dataclass(frozen=True)
 class Degradation:
-    """One entry of `DEGRADATIONS`.
+    """One entry of `DEGRADATIONS`."""
 
-    Args:
-        apply: the function of images, severity and randomness; `degrade` clips values outside 0 to 1.
-        title: what it imitates.
-        gray: whether colors are lost.
-        co_registered: whether a pixel still shows the same place.
-    """
-
+    # the function of images, severity and randomness; `degrade` clips values outside 0 to 1
     apply: Callable[[Values, float, Randomness], Values]
-    title: str
-    gray: bool = True
-    co_registered: bool = True
+    title: str  # what it imitates
+    gray: bool = True  # whether colors are lost
+    co_registered: bool = True  # whether a pixel still shows the same place
 
 
 DEGRADATIONS: Mapping[str, Degradation] = {

@@ -10,6 +10,7 @@ import numpy as np
 from cmkd.data.pack.pack import Pack
 from cmkd.data.split import assign_splits
 from cmkd.datasets.base import DataSet, Listing, read_pairs
+from cmkd.datasets.eurosat import Eurosat
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.fetch import PublishedFile
 from cmkd.datasets.formats.rasters import raster
@@ -18,10 +19,7 @@ from cmkd.types import Modality
 
 OPTICAL_ADDRESS = "https://zenodo.org/records/7711810"
 RADAR_ADDRESS = "https://huggingface.co/datasets/wangyi111/EuroSAT-SAR"
-CLASSES = (
-    *("AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial"),
-    *("Pasture", "PermanentCrop", "Residential", "River", "SeaLake"),
-)
+CLASSES = Eurosat.classes
 SIDE, OPTICAL, RADAR = 64, 13, 2
 FRACTIONS, SPLIT_SEED = (0.6, 0.2, 0.2), 0
 _NAME = re.compile(rf"(?:^|/)(({'|'.join(CLASSES)})_\d+)\.tif$")
@@ -43,12 +41,10 @@ class EuroSatSar(DataSet):
     rich = "sentinel2"
     poor = "sentinel1"
     license = "MIT (EuroSAT); CC BY 4.0 (EuroSAT-SAR), as its page states"
-    citation = """@article{helber2019eurosat, title={EuroSAT: A Novel Dataset and Deep Learning Benchmark for Land Use
-  and Land Cover Classification}, author={Helber, Patrick and Bischke, Benjamin and Dengel, Andreas and Borth, Damian},
-  journal={IEEE Journal of Selected Topics in Applied Earth Observations and Remote Sensing}, year={2019}}
-@article{wang2024feature, title={Feature Guided Masked Autoencoder for Self-Supervised Learning in Remote Sensing},
-  author={Wang, Yi and others}, journal={IEEE Journal of Selected Topics in Applied Earth Observations and Remote
-  Sensing}, year={2024}, doi={10.1109/JSTARS.2024.3493237}}"""
+    citation = f"""{Eurosat.citation}
+@article{{wang2024feature, title={{Feature Guided Masked Autoencoder for Self-Supervised Learning in Remote Sensing}},
+  author={{Wang, Yi and others}}, journal={{IEEE Journal of Selected Topics in Applied Earth Observations and Remote
+  Sensing}}, year={{2024}}, doi={{10.1109/JSTARS.2024.3493237}}}}"""
     sources = (PublishedFile("EuroSAT_MS.zip", OPTICAL_ADDRESS), PublishedFile("EuroSAT-SAR.zip", RADAR_ADDRESS))
     mirror = True
     unsound = (

@@ -47,19 +47,12 @@ SIGNAL_TO_NOISE = (40.0, -5.0)
 
 @dataclass(frozen=True)
 class SpokenDigit:
-    """One recording.
+    """One recording."""
 
-    Args:
-        digit: 0 to 9.
-        speaker: first name, as in the file name.
-        number: of the take, from 0.
-        samples: ``(samples,)`` float32 from -1 to 1, `RATE` per second.
-    """
-
-    digit: int
-    speaker: str
-    number: int
-    samples: NDArray[np.float32]
+    digit: int  # 0 to 9
+    speaker: str  # first name, as in the file name
+    number: int  # of the take, from 0
+    samples: NDArray[np.float32]  # ``(samples,)`` float32 from -1 to 1, `RATE` per second
 
     @property
     def id(self) -> str:

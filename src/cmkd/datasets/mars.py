@@ -34,21 +34,13 @@ Protocol = Literal["person", "time"]
 
 @dataclass(frozen=True)
 class MovementRecording:
-    """The frames of one person doing one movement that both sensors have, in order of time.
+    """The frames of one person doing one movement that both sensors have, in order of time."""
 
-    Args:
-        person: 1 to 4.
-        movement: 1 to 10, as the file name says.
-        kinect: ``(frames, 75)`` meters: x of 25 joints, then y, then z, as in the source.
-        radar: ``(frames, points, 5)``, padded with zeros.
-        parts: official part of each frame: 0 train, 1 validate, 2 test.
-    """
-
-    person: int
-    movement: int
-    kinect: NDArray[np.float32]
-    radar: NDArray[np.float32]
-    parts: NDArray[np.int64]
+    person: int  # 1 to 4
+    movement: int  # 1 to 10, as the file name says
+    kinect: NDArray[np.float32]  # ``(frames, 75)`` meters: x of 25 joints, then y, then z, as in the source
+    radar: NDArray[np.float32]  # ``(frames, points, 5)``, padded with zeros
+    parts: NDArray[np.int64]  # official part of each frame: 0 train, 1 validate, 2 test
 
 
 class Mars(DataSet):

@@ -12,7 +12,7 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.split import assign_splits
 from cmkd.datasets.base import DataSet, Listing
 from cmkd.datasets.formats.archive import Archive
-from cmkd.datasets.formats.fetch import PublishedFile, verify_present
+from cmkd.datasets.formats.fetch import published, verify_present
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -24,7 +24,6 @@ RADAR, OPTICAL = [0, 1], [*range(2, 12), 17]
 """Columns of the array: VV, VH in dB; B2 to B8, B8A, B11, B12 as reflectance times 10,000, and NDVI."""
 FLOOR_DB = -40.0
 """Least backscatter of land or water; the file holds values down to -49.94, fill values or swath borders."""
-_RAW = "https://raw.githubusercontent.com/nasaharvest/presto/13173d0/data/fuel_moisture"
 _FILES = {
     "s1_s2_era5_srtm.npy": "588e25049e68cb9c64572649518badab49ae418e130144c3b47a67797507da3e",
     "dynamic_world.npy": "c00df7de035980c570b3f3af30f98025c2c7349e37abe54864148d5819b8d677",
@@ -80,7 +79,7 @@ class Presto(DataSet):
     citation = """@misc{tseng2023lightweight, title={Lightweight, Pre-trained Transformers for Remote Sensing
   Timeseries}, author={Tseng, Gabriel and Cartuyvels, Ruben and Zvonkov, Ivan and Purohit, Mirali and Rolnick, David
   and Kerner, Hannah}, year={2023}, eprint={2304.14065}, archivePrefix={arXiv}}"""
-    sources = tuple(PublishedFile(name, f"{_RAW}/{name}", sha256) for name, sha256 in _FILES.items())
+    sources = published("https://raw.githubusercontent.com/nasaharvest/presto/13173d0/data/fuel_moisture", _FILES)
     group = "a site"
     unsound = (
         "The labels come from a model that reads Sentinel-2, so they favor the rich view and are no ground truth. The "

@@ -42,10 +42,8 @@ class SpokenDigits(DataSet):
     title = "Written digits (MNIST) beside spoken ones (FSDD), paired by class, by speaker"
     rich = "image"
     poor = "sound"
-    license = f"{Fsdd.license}; CC BY-SA 3.0 (MNIST)"
-    citation = f"""{Fsdd.citation}
-@article{{lecun1998gradient, title={{Gradient-based Learning Applied to Document Recognition}}, author={{LeCun, Yann and
-  Bottou, L{{\\'e}}on and Bengio, Yoshua and Haffner, Patrick}}, journal={{Proceedings of the IEEE}}, year={{1998}}}}"""
+    license = f"{Fsdd.license}; {Mnist.license} (MNIST)"
+    citation = f"{Fsdd.citation}\n{Mnist.citation}"
     sources = (*Fsdd.sources, *Mnist.sources)
     group = "a speaker"
     cropped = Mnist.cropped

@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.datasets.formats.archive import damage
-from cmkd.datasets.formats.fetch import PublishedFile, find
+from cmkd.datasets.formats.fetch import PublishedFile, find, published
 from cmkd.datasets.formats.images import BLOCK, Images
 from cmkd.datasets.formats.matlab import read_mat
 from cmkd.datasets.transformed import TransformedImages
 from cmkd.errors import CmkdError
-
-ADDRESS = "http://ufldl.stanford.edu/housenumbers"
 
 
 class Svhn(TransformedImages):
@@ -41,17 +39,12 @@ class Svhn(TransformedImages):
     classes = tuple(str(digit) for digit in range(10))
     shape = (3, 32, 32)
     unsound = "Digits of one house number may be in train and in validation. The crops show parts of other digits."
-    sources = (
-        PublishedFile(
-            "train_32x32.mat",
-            f"{ADDRESS}/train_32x32.mat",
-            "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
-        ),
-        PublishedFile(
-            "test_32x32.mat",
-            f"{ADDRESS}/test_32x32.mat",
-            "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
-        ),
+    sources = published(
+        "http://ufldl.stanford.edu/housenumbers",
+        {
+            "train_32x32.mat": "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
+            "test_32x32.mat": "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
+        },
     )
 
     @contextmanager

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from cmkd.data.pack.pack import Pack
 from cmkd.datasets.base import DataSet, Listing
 from cmkd.datasets.formats.archive import Archive
-from cmkd.datasets.formats.fetch import PublishedFile, verify_present
+from cmkd.datasets.formats.fetch import published, verify_present
 from cmkd.datasets.formats.matlab import read_mat
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
 ADDRESS = "https://github.com/ChuanbinZhang/Multi-view-datasets/tree/03ead31"
-_RAW = "https://raw.githubusercontent.com/ChuanbinZhang/Multi-view-datasets/03ead31"
 CLASSES = ("art", "biology", "geography", "history", "literature", "media", "music", "royalty", "sport", "warfare")
 WIDTHS = {"image": 128, "text": 10}
 """View -> its length, in the order of the files."""
@@ -50,15 +49,12 @@ class Wikipedia(DataSet):
     citation = """@inproceedings{rasiwasia2010new, title={A New Approach to Cross-Modal Multimedia Retrieval},
   author={Rasiwasia, Nikhil and Costa Pereira, Jose and Coviello, Emanuele and Doyle, Gabriel and Lanckriet, Gert R. G.
   and Levy, Roger and Vasconcelos, Nuno}, booktitle={ACM International Conference on Multimedia}, year={2010}}"""
-    sources = (
-        PublishedFile(
-            "Wikipedia.mat", f"{_RAW}/Wikipedia.mat", "6eed8527704611dff921243d86dbec5621312b8c6636086ae3677508b5d3cb03"
-        ),
-        PublishedFile(
-            "Wikipedia-test.mat",
-            f"{_RAW}/Wikipedia-test.mat",
-            "c31d313a4e0e2ad699446782ac492119bc57e8b23ce620e4326cafb560870552",
-        ),
+    sources = published(
+        "https://raw.githubusercontent.com/ChuanbinZhang/Multi-view-datasets/03ead31",
+        {
+            "Wikipedia.mat": "6eed8527704611dff921243d86dbec5621312b8c6636086ae3677508b5d3cb03",
+            "Wikipedia-test.mat": "c31d313a4e0e2ad699446782ac492119bc57e8b23ce620e4326cafb560870552",
+        },
     )
     unsound = (
         "Sections of one article may be in train and in test: the articles of the rows are not published. It is not "

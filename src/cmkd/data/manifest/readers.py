@@ -31,19 +31,12 @@ _WAV = threading.Lock()  # scipy warns, and the filters of warnings are global t
 
 @dataclass(frozen=True)
 class FileHeader:
-    """What a file holds, as far as its header says.
+    """What a file holds, as far as its header says."""
 
-    Args:
-        kind: how to read the array.
-        shape: of the array, in the order that `Modality` fixes for the kind.
-        dtype: as it will be stored.
-        rate: samples per second of a recording, 0 elsewhere.
-    """
-
-    kind: Kind
-    shape: tuple[int, ...]
-    dtype: str
-    rate: int = 0
+    kind: Kind  # how to read the array
+    shape: tuple[int, ...]  # of the array, in the order that `Modality` fixes for the kind
+    dtype: str  # as it will be stored
+    rate: int = 0  # samples per second of a recording, 0 elsewhere
 
 
 def inspect(path: Path, kind: Kind | None = None) -> FileHeader:

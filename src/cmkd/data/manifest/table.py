@@ -18,25 +18,15 @@ _KNOWN = ("id", "label", "split", "group")
 
 @dataclass(frozen=True)
 class Table:
-    """A checked table of pairs.
+    """A checked table of pairs."""
 
-    Args:
-        path: the manifest, or the folder with folders by class.
-        ids: one per pair.
-        labels: class positions, -1 for none.
-        classes: class names, sorted, by value if all are numbers.
-        splits: one per pair, empty if not given; None without the column.
-        groups: one per pair, empty for none; None without the column.
-        files: modality -> one file per pair, None for an empty cell.
-    """
-
-    path: Path
-    ids: list[str]
-    labels: list[int]
-    classes: list[str]
-    splits: list[str] | None
-    groups: list[str] | None
-    files: dict[str, list[Path | None]]
+    path: Path  # the manifest, or the folder with folders by class
+    ids: list[str]  # one per pair
+    labels: list[int]  # class positions, -1 for none
+    classes: list[str]  # class names, sorted, by value if all are numbers
+    splits: list[str] | None  # one per pair, empty if not given; None without the column
+    groups: list[str] | None  # one per pair, empty for none; None without the column
+    files: dict[str, list[Path | None]]  # modality -> one file per pair, None for an empty cell
 
     def line(self, row: int) -> str:
         """Return the name of a row, with the header as line 1 of a CSV file."""

@@ -116,14 +116,10 @@ class Card(CardInfo):
 
 @dataclass
 class CardFile:
-    """``card.json``: what all versions share, and one record per version.
+    """``card.json``: what all versions share, and one record per version."""
 
-    Args:
-        header: the fields of `CardInfo`, and kind, shape and dtype of the modalities, ready for JSON.
-        versions: one record per version: ``version, rows, date, classes, split, notes, statistics, sha256``.
-    """
-
-    header: dict[str, Any]
+    header: dict[str, Any]  # the fields of `CardInfo`, and kind, shape and dtype of the modalities, ready for JSON
+    # one record per version: ``version, rows, date, classes, split, notes, statistics, sha256``
     versions: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod

@@ -22,23 +22,14 @@ _RECORD = ("list", "id", "state", "partner", "seconds", "meters", "note")
 
 @dataclass(frozen=True)
 class Assembly:
-    """Result of pairing all lists.
+    """Result of pairing all lists."""
 
-    Args:
-        manifest: file that was written.
-        record: ``<manifest>.pairing.csv`` beside it, with a row per capture.
-        pairs: rows of the manifest with at least two modalities.
-        matchings: name of each further list -> its pairing with the first.
-        unmatched: name of each list -> ids without a partner.
-        disagreeing: ids of pairs whose lists give different labels; their label is empty.
-    """
-
-    manifest: Path
-    record: Path
-    pairs: int
-    matchings: dict[str, Matching]
-    unmatched: dict[str, list[str]]
-    disagreeing: list[str]
+    manifest: Path  # file that was written
+    record: Path  # ``<manifest>.pairing.csv`` beside it, with a row per capture
+    pairs: int  # rows of the manifest with at least two modalities
+    matchings: dict[str, Matching]  # name of each further list -> its pairing with the first
+    unmatched: dict[str, list[str]]  # name of each list -> ids without a partner
+    disagreeing: list[str]  # ids of pairs whose lists give different labels; their label is empty
 
 
 def assemble(

@@ -17,31 +17,19 @@ EARTH = 6_371_008.8
 
 @dataclass(frozen=True)
 class Captures:
-    """Captures of one sensor.
+    """Captures of one sensor."""
 
-    Args:
-        name: name of the modality.
-        source: file of the list; its paths are relative to its folder.
-        ids: one per capture, unique.
-        files: path per capture as in the list.
-        seconds: ``(captures,)`` time, s; since 1970 in UTC if the list has dates.
-        place: ``(captures, 2)`` latitude and longitude, degrees, or x and y, m; None if the list has neither.
-        geographic: whether `place` is in degrees.
-        dated: whether the times were dates.
-        labels: one per capture, empty for none.
-        groups: one per capture, empty for none.
-    """
-
-    name: str
-    source: Path
-    ids: list[str]
-    files: list[str]
-    seconds: NDArray[np.float64]
+    name: str  # name of the modality
+    source: Path  # file of the list; its paths are relative to its folder
+    ids: list[str]  # one per capture, unique
+    files: list[str]  # path per capture as in the list
+    seconds: NDArray[np.float64]  # ``(captures,)`` time, s; since 1970 in UTC if the list has dates
+    # ``(captures, 2)`` latitude and longitude, degrees, or x and y, m; None if the list has neither
     place: NDArray[np.float64] | None
-    geographic: bool
-    dated: bool
-    labels: list[str]
-    groups: list[str]
+    geographic: bool  # whether `place` is in degrees
+    dated: bool  # whether the times were dates
+    labels: list[str]  # one per capture, empty for none
+    groups: list[str]  # one per capture, empty for none
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -32,21 +32,13 @@ class Gate(NamedTuple):
 
 @dataclass(frozen=True)
 class Matching:
-    """Captures of one list paired with those of another.
+    """Captures of one list paired with those of another."""
 
-    Args:
-        rows: ``(pairs, 2)`` positions in the first and the second list.
-        late: ``(pairs,)`` seconds by which the second is later, after subtracting the offset.
-        meters: ``(pairs,)`` distance over ground.
-        offset: seconds subtracted from the second list's times.
-        contested: number of captures of the first list with more than one candidate.
-    """
-
-    rows: NDArray[np.int64]
-    late: NDArray[np.float64]
-    meters: NDArray[np.float64]
-    offset: float
-    contested: int
+    rows: NDArray[np.int64]  # ``(pairs, 2)`` positions in the first and the second list
+    late: NDArray[np.float64]  # ``(pairs,)`` seconds by which the second is later, after subtracting the offset
+    meters: NDArray[np.float64]  # ``(pairs,)`` distance over ground
+    offset: float  # seconds subtracted from the second list's times
+    contested: int  # number of captures of the first list with more than one candidate
 
 
 def match(first: Captures, second: Captures, gate: Gate, *, offset: float = 0.0) -> Matching:

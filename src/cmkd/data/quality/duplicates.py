@@ -110,19 +110,12 @@ def _scaled(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class ImageRows:
-    """Images, and a signature of each under 1 kB that tells most of them apart.
+    """Images, and a signature of each under 1 kB that tells most of them apart."""
 
-    Args:
-        read: yields images by row.
-        rows: ascending.
-        grid: ``(images, cells)`` means of a coarse grid over all channels, about the middle gray.
-        contrast: ``(images,)`` standard deviation within a channel.
-    """
-
-    read: Reader
-    rows: NDArray[np.int64]
-    grid: NDArray[np.float32]
-    contrast: NDArray[np.float32]
+    read: Reader  # yields images by row
+    rows: NDArray[np.int64]  # ascending
+    grid: NDArray[np.float32]  # ``(images, cells)`` means of a coarse grid over all channels, about the middle gray
+    contrast: NDArray[np.float32]  # ``(images,)`` standard deviation within a channel
 
     @classmethod
     def of(cls, read: Reader, rows: NDArray[np.int64]) -> ImageRows:

@@ -21,32 +21,21 @@ FREQUENCIES = 16
 
 @dataclass(frozen=True)
 class Measures:
-    """Measures of one sample.
+    """Measures of one sample."""
 
-    Args:
-        shape: of the array.
-        dtype: of the array.
-        digest: sha256 of shape, type and values.
-        finite: fraction of the values that are neither NaN nor infinite.
-        spread: root mean square over channels of the standard deviation in space (in time, over points); a vector's
-            numbers are one channel.
-        high: fraction of the values within `EDGE` of the highest one.
-        low: fraction of the values within `EDGE` of the lowest one.
-        tail: fraction of an image's rows, from the last one up, that are constant in every channel; else 0.
-        descriptor: low cosine frequencies of a small gray image, mean 0 and deviation 1; empty for other kinds.
-        character: numbers by which one sensor's images differ from another's; empty for other kinds.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    digest: str
-    finite: float
+    shape: tuple[int, ...]  # of the array
+    dtype: str  # of the array
+    digest: str  # sha256 of shape, type and values
+    finite: float  # fraction of the values that are neither NaN nor infinite
+    # root mean square over channels of the standard deviation in space (in time, over points); a vector's numbers are
+    # one channel
     spread: float
-    high: float
-    low: float
-    tail: float
+    high: float  # fraction of the values within `EDGE` of the highest one
+    low: float  # fraction of the values within `EDGE` of the lowest one
+    tail: float  # fraction of an image's rows, from the last one up, that are constant in every channel; else 0
+    # low cosine frequencies of a small gray image, mean 0 and deviation 1; empty for other kinds
     descriptor: NDArray[np.float32]
-    character: NDArray[np.float32]
+    character: NDArray[np.float32]  # numbers by which one sensor's images differ from another's; empty for other kinds
 
 
 def measure(array: NDArray[Any], kind: Kind) -> Measures:

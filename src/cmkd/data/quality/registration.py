@@ -20,23 +20,14 @@ LEAD = 4.0
 
 
 class Offset(NamedTuple):
-    """Peak of the mutual information of two images.
+    """Peak of the mutual information of two images."""
 
-    Args:
-        down: pixels of the original images by which the second one is lower.
-        right: pixels by which it is further right.
-        peak: its value divided by the highest one with the second image mirrored.
-        lead: its value less that of the best shift near zero, in standard deviations of the mirrored surfaces.
-        step: pixels of the original images per step of the search.
-        rim: whether it is at the largest shift tried, so that the surface has no peak.
-    """
-
-    down: int
-    right: int
-    peak: float
-    lead: float
-    step: int
-    rim: bool
+    down: int  # pixels of the original images by which the second one is lower
+    right: int  # pixels by which it is further right
+    peak: float  # its value divided by the highest one with the second image mirrored
+    lead: float  # its value less that of the best shift near zero, in standard deviations of the mirrored surfaces
+    step: int  # pixels of the original images per step of the search
+    rim: bool  # whether it is at the largest shift tried, so that the surface has no peak
 
     @property
     def decided(self) -> bool:

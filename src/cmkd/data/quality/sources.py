@@ -31,19 +31,12 @@ _STARTS: Mapping[str, tuple[bytes, ...]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One sample as it was found.
+    """One sample as it was found."""
 
-    Args:
-        array: its content; None if it could not be read.
-        kind: meaning of the axes.
-        fault: ``unreadable`` or ``truncated`` if it could not be read, else empty.
-        message: why it could not be read.
-    """
-
-    array: NDArray[Any] | None = None
-    kind: Kind = "image"
-    fault: str = ""
-    message: str = ""
+    array: NDArray[Any] | None = None  # its content; None if it could not be read
+    kind: Kind = "image"  # meaning of the axes
+    fault: str = ""  # ``unreadable`` or ``truncated`` if it could not be read, else empty
+    message: str = ""  # why it could not be read
 
 
 class Source(ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,11 @@ class PublishedFile:
     def fetchable(self) -> bool:
         """Whether it may be downloaded: only a file with a known checksum is."""
         return bool(self.sha256 or self.md5)
+
+
+def published(address: str, checksums: Mapping[str, str]) -> tuple[PublishedFile, ...]:
+    """Describe files below `address` by their names and sha256."""
+    return tuple(PublishedFile(name, f"{address}/{name}", sha256) for name, sha256 in checksums.items())
 
 
 def fetch(sources: Sequence[PublishedFile], folder: Path) -> Path:

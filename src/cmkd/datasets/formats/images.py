@@ -15,18 +15,12 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class Images:
-    """Labeled images of one published part, in the publisher's order.
+    """Labeled images of one published part, in the publisher's order."""
 
-    Args:
-        split: ``train`` or ``test`` as published; empty if the publisher gives no split.
-        ids: a name for each image, the same in any packaging.
-        labels: ``(images,)`` class positions.
-        read: for ascending positions, yields blocks ``(some, channels, height, width)`` uint8 of all of them in order.
-    """
-
-    split: str
-    ids: Sequence[str]
-    labels: NDArray[np.int64]
+    split: str  # ``train`` or ``test`` as published; empty if the publisher gives no split
+    ids: Sequence[str]  # a name for each image, the same in any packaging
+    labels: NDArray[np.int64]  # ``(images,)`` class positions
+    # for ascending positions, yields blocks ``(some, channels, height, width)`` uint8 of all of them in order
     read: Callable[[NDArray[np.int64]], Iterator[NDArray[np.uint8]]]
 
 

@@ -14,19 +14,12 @@ from cmkd.datasets.formats.images import BLOCK, blocks
 
 @dataclass(frozen=True)
 class Records:
-    """Files of records that belong together, read in blocks.
+    """Files of records that belong together, read in blocks."""
 
-    Args:
-        archive: an open archive or folder.
-        names: the files in it, in order.
-        head: label bytes before an image.
-        shape: ``(channels, height, width)`` of an image.
-    """
-
-    archive: Archive
-    names: Sequence[str]
-    head: int
-    shape: tuple[int, int, int]
+    archive: Archive  # an open archive or folder
+    names: Sequence[str]  # the files in it, in order
+    head: int  # label bytes before an image
+    shape: tuple[int, int, int]  # ``(channels, height, width)`` of an image
 
     @property
     def bytes(self) -> int:

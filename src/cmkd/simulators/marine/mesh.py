@@ -30,17 +30,11 @@ class Material(IntEnum):
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles in meters; axes x forward, y to port, z up, and the calm sea is z = 0.
+    """Triangles in meters; axes x forward, y to port, z up, and the calm sea is z = 0."""
 
-    Args:
-        triangles: ``(n, 3, 3)`` float32, corners of each face.
-        color: ``(n, 3)`` float32, linear reflectance 0..1.
-        material: ``(n,)`` uint8 of `Material`.
-    """
-
-    triangles: Array
-    color: Array
-    material: Array
+    triangles: Array  # ``(n, 3, 3)`` float32, corners of each face
+    color: Array  # ``(n, 3)`` float32, linear reflectance 0..1
+    material: Array  # ``(n,)`` uint8 of `Material`
 
     def __len__(self) -> int:
         return int(self.triangles.shape[0])

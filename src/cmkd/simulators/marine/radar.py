@@ -36,21 +36,13 @@ def window(frequency: Array, resolution: float, *, taper: float) -> Array:
 
 @dataclass(frozen=True)
 class Former:
-    """Forms an image of `size` pixels over `swath` m at `resolution` m, in both directions.
+    """Forms an image of `size` pixels over `swath` m at `resolution` m, in both directions."""
 
-    Args:
-        size: pixels along a side.
-        swath: m.
-        resolution: m, at least a pixel: ``swath / size``.
-        taper: of the window, see `window`.
-        defocus: quadratic phase at the ends of the aperture, rad.
-    """
-
-    size: int
-    swath: float
-    resolution: float
-    taper: float = 0.08
-    defocus: float = 0.0
+    size: int  # pixels along a side
+    swath: float  # m
+    resolution: float  # m, at least a pixel: ``swath / size``
+    taper: float = 0.08  # of the window, see `window`
+    defocus: float = 0.0  # quadratic phase at the ends of the aperture, rad
 
     def spectrum(self, scatterers: Scatterers) -> Array:
         """Return the spectrum of the scatterers inside the chip on the oversampled grid, complex64."""

@@ -26,17 +26,13 @@ SEA_COHERENCE = 0.3
 
 @dataclass(frozen=True)
 class Surface:
-    """Radar properties of the materials, each an array indexed by `Material`.
+    """Radar properties of the materials, each an array indexed by `Material`."""
 
-    Args:
-        reflection: of the field at specular reflection, (materials, 2) for HH and VV.
-        coherence: side of the patches over which a plate is flat within a fraction of the wavelength, m: larger plates
-            reflect with the lobe of such a patch, and patches add with random phases. Infinite for ideal plates.
-        diffuse: cross-section per projected area of details that the mesh leaves out (fittings, rails, welds), linear.
-    """
-
-    reflection: Array
+    reflection: Array  # of the field at specular reflection, (materials, 2) for HH and VV
+    # side of the patches over which a plate is flat within a fraction of the wavelength, m: larger plates reflect with
+    # the lobe of such a patch, and patches add with random phases. Infinite for ideal plates
     coherence: Array
+    # cross-section per projected area of details that the mesh leaves out (fittings, rails, welds), linear
     diffuse: Array
 
     @classmethod
@@ -61,19 +57,12 @@ class Surface:
 
 @dataclass(frozen=True)
 class Scatterers:
-    """Complex returns of a target, each with its position in the image.
+    """Complex returns of a target, each with its position in the image."""
 
-    Args:
-        amplitude: ``(n,)`` complex, root of the cross-section in m with the phase of the two-way path.
-        range: ``(n,)`` slant range from the scene's center, m.
-        cross: ``(n,)`` cross-range, m.
-        bounces: ``(n,)`` number of reflections.
-    """
-
-    amplitude: Array
-    range: Array
-    cross: Array
-    bounces: Array
+    amplitude: Array  # ``(n,)`` complex, root of the cross-section in m with the phase of the two-way path
+    range: Array  # ``(n,)`` slant range from the scene's center, m
+    cross: Array  # ``(n,)`` cross-range, m
+    bounces: Array  # ``(n,)`` number of reflections
 
 
 def tubes(look: Array, bounds: tuple[Array, Array], count: int, rng: np.random.Generator, *,

@@ -24,22 +24,14 @@ _SPLITS = ("train",) * 14 + ("validation",) * 3 + ("test",) * 3
 
 @dataclass(frozen=True)
 class Gap:
-    """The radar's quality at one setting of the dial. Every value is monotonic and continuous in the dial.
+    """The radar's quality at one setting of the dial. Every value is monotonic and continuous in the dial."""
 
-    Args:
-        resolution: width of the radar's resolution cell in pixels of its chip.
-        snr_db: signal-to-noise ratio of a resolution cell full of a surface of 1 m² per m² at 3 km, dB.
-        look_weight: weight of each of three further looks beside the first; the effective number of looks is
-            ``(1 + 3w)² / (1 + 3w²)``.
-        clutter_db: mean of the sea clutter relative to the NRL model, dB.
-        defocus: greatest quadratic phase error at the ends of the aperture, rad.
-    """
-
-    resolution: float
-    snr_db: float
+    resolution: float  # width of the radar's resolution cell in pixels of its chip
+    snr_db: float  # signal-to-noise ratio of a resolution cell full of a surface of 1 m² per m² at 3 km, dB
+    # weight of each of three further looks beside the first; the effective number of looks is ``(1 + 3w)² / (1 + 3w²)``
     look_weight: float
-    clutter_db: float
-    defocus: float
+    clutter_db: float  # mean of the sea clutter relative to the NRL model, dB
+    defocus: float  # greatest quadratic phase error at the ends of the aperture, rad
 
     @classmethod
     def dial(cls, gap: float) -> Gap:
@@ -64,79 +56,42 @@ class Gap:
 
 @dataclass(frozen=True)
 class Scene:
-    """All parameters of one pair. The sensors look along x from ``(-range cos ψ, 0, range sin ψ)``; the sea is z = 0.
+    """Parameters of one pair. The sensors look along x from ``(-range cos ψ, 0, range sin ψ)``; the sea is z = 0."""
 
-    Args:
-        pair: its number.
-        label: class number.
-        vessel: which individual of the class.
-        split: train, validation or test, by vessel.
-        heading: of the bow, radians from the look direction.
-        roll: radians.
-        pitch: radians.
-        heave: m.
-        speed: m/s; sets the wake.
-        shift_x: of the vessel from the center of the chip along the look direction, m.
-        shift_y: the same across, m.
-        range: from sensor to center, m.
-        grazing: look angle ψ above the horizon, degrees.
-        wind: m/s.
-        wind_direction: where it blows to, radians from the look direction.
-        sun_elevation: degrees.
-        sun_azimuth: radians from the look direction; 0 is a sun behind the target.
-        cloud: cover, 0 to 1.
-        visibility: meteorological, m.
-        exposure: error of the automatic exposure, stops.
-        optical_swath: width of the optical chip at the target, m.
-        blur: standard deviation of the lens blur, pixels.
-        noise: read noise as a fraction of full scale.
-        clutter_objects: buoys, boats and rocks in the scene.
-        occluder: height of a breakwater between sensor and target as a fraction of the target's; 0 for none.
-        radar_swath: width of the radar chip in range and cross-range, m.
-        frequency: GHz.
-        polarization: HH or VV.
-        resolution: of the radar in both directions, m.
-        snr_db: see `Gap`.
-        look_weight: see `Gap`.
-        clutter_db: see `Gap`.
-        defocus: quadratic phase error at the ends of the aperture, rad.
-        tilt: of the axis of rotation, radians: height shows in cross-range as ``z tan(tilt)``.
-    """
-
-    pair: int
-    label: int
-    vessel: int
-    split: str
-    heading: float
-    roll: float
-    pitch: float
-    heave: float
-    speed: float
-    shift_x: float
-    shift_y: float
-    range: float
-    grazing: float
-    wind: float
-    wind_direction: float
-    sun_elevation: float
-    sun_azimuth: float
-    cloud: float
-    visibility: float
-    exposure: float
-    optical_swath: float
-    blur: float
-    noise: float
-    clutter_objects: int
-    occluder: float
-    radar_swath: float
-    frequency: float
-    polarization: Polarization
-    resolution: float
-    snr_db: float
-    look_weight: float
-    clutter_db: float
-    defocus: float
-    tilt: float
+    pair: int  # its number
+    label: int  # class number
+    vessel: int  # which individual of the class
+    split: str  # train, validation or test, by vessel
+    heading: float  # of the bow, radians from the look direction
+    roll: float  # radians
+    pitch: float  # radians
+    heave: float  # m
+    speed: float  # m/s; sets the wake
+    shift_x: float  # of the vessel from the center of the chip along the look direction, m
+    shift_y: float  # the same across, m
+    range: float  # from sensor to center, m
+    grazing: float  # look angle ψ above the horizon, degrees
+    wind: float  # m/s
+    wind_direction: float  # where it blows to, radians from the look direction
+    sun_elevation: float  # degrees
+    sun_azimuth: float  # radians from the look direction; 0 is a sun behind the target
+    cloud: float  # cover, 0 to 1
+    visibility: float  # meteorological, m
+    exposure: float  # error of the automatic exposure, stops
+    optical_swath: float  # width of the optical chip at the target, m
+    blur: float  # standard deviation of the lens blur, pixels
+    noise: float  # read noise as a fraction of full scale
+    clutter_objects: int  # buoys, boats and rocks in the scene
+    occluder: float  # height of a breakwater between sensor and target as a fraction of the target's; 0 for none
+    radar_swath: float  # width of the radar chip in range and cross-range, m
+    frequency: float  # GHz
+    polarization: Polarization  # HH or VV
+    resolution: float  # of the radar in both directions, m
+    snr_db: float  # see `Gap`
+    look_weight: float  # see `Gap`
+    clutter_db: float  # see `Gap`
+    defocus: float  # quadratic phase error at the ends of the aperture, rad
+    tilt: float  # of the axis of rotation, radians: height shows in cross-range as ``z tan(tilt)``
 
     @property
     def group(self) -> str:

@@ -10,7 +10,7 @@ from sklearn.datasets import make_moons
 from torch import Tensor, nn
 
 from cmkd.data import Pack
-from cmkd.datasets import DataSet
+from cmkd.datasets import DataSet, Listing
 from cmkd.methods import Method
 from cmkd.types import Batch, Modality, Output, Spec
 
@@ -65,15 +65,13 @@ class TwoMoons(DataSet):
         clear = clear.astype(np.float32)
         noisy = clear + np.random.default_rng(0).normal(0, 0.4, clear.shape).astype(np.float32)
         names = ("train", "train", "train", "validation", "test")
-        with self.writer(
+        ids, splits = [f"point{k}" for k in range(self.pairs)], [names[k % 5] for k in range(self.pairs)]
+        return self.write(
             destination,
+            Listing(ids, labels, splits, {"method": "by position"}, [{"clear": clear, "noisy": noisy}]),
+            [Modality(name, "vector", (2,), "float32") for name in ("clear", "noisy")],
             classes=["upper", "lower"],
-            modalities=[Modality(name, "vector", (2,), "float32") for name in ("clear", "noisy")],
-            split={"method": "by position"},
-        ) as writer:
-            ids, splits = [f"point{k}" for k in range(self.pairs)], [names[k % 5] for k in range(self.pairs)]
-            writer.add(ids, labels, splits, None, {"clear": clear, "noisy": noisy})
-        return Pack.open(destination)
+        )
 
 
 class LinearEncoder(nn.Module):
