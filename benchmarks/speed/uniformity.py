@@ -5,6 +5,7 @@ python benchmarks/speed/uniformity.py
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import statistics
@@ -23,7 +24,7 @@ from cmkd.pairwise import log_mean_gaussian
 from cmkd.provenance import commit
 
 RESULT = Path(__file__).parents[1] / "results" / "uniformity.md"
-DIM, REPEATS = 64, 15
+DIM = 64
 
 
 def pdist_form(x: Tensor) -> Tensor:
@@ -52,11 +53,11 @@ def points(n: int) -> Tensor:
     return F.normalize(drawn).requires_grad_()
 
 
-def seconds(n: int) -> dict[str, list[float]]:
+def seconds(n: int, repeats: int) -> dict[str, list[float]]:
     """Time forward and backward of each form; the forms take turns, so that a disturbance affects all of them."""
     x = points(n)
     times: dict[str, list[float]] = {name: [] for name in FORMS}
-    for repeat in range(REPEATS + 1):
+    for repeat in range(repeats + 1):
         for name, form in FORMS.items():
             x.grad = None
             start = time.perf_counter()
@@ -69,7 +70,7 @@ def seconds(n: int) -> dict[str, list[float]]:
 def extra_memory(name: str, n: int) -> float:
     """Measure a form's extra peak resident memory in MiB, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, __file__, "--memory", name, str(n)], capture_output=True, text=True, check=True
+        [sys.executable, __file__, "--memory", name, "--points", str(n)], capture_output=True, text=True, check=True
     )
     return float(done.stdout) / 1024
 
@@ -91,6 +92,16 @@ def report_memory(name: str, n: int) -> None:
 
 def main() -> None:
     """Measure and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--points", type=int, nargs="+", default=[512, 2048, 4096], help="for all three forms")
+    parser.add_argument("--many", type=int, nargs="*", default=[16384, 65536], help="for the blockwise form alone")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--memory", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.memory:
+        report_memory(given.memory, given.points[0])
+        return
     lines = [
         "# Blockwise uniformity",
         "",
@@ -98,31 +109,28 @@ def main() -> None:
         f"{torch.get_num_threads()} thread(s), {platform.machine()}, {os.cpu_count()} logical cores, CPU only: "
         "the CUDA path was not measured.",
         "",
-        f"Forward and backward, {DIM} dimensions, float32; median of {REPEATS} runs in turn after a warm-up, "
-        "with quartiles; extra peak resident memory in a process of its own.",
+        f"Forward and backward, {DIM} dimensions, float32; median of {given.repeats} runs in turn after a warm-up, "
+        "with quartiles; additional peak resident memory, each in its own process.",
         "",
-        "| points | form | ms (quartiles) | time / blockwise | extra MiB |",
+        "| points | form | ms (quartiles) | time / blockwise | additional MiB |",
         "|---|---|---|---|---|",
     ]
-    for n in (512, 2048, 4096):
-        times = seconds(n)
+    for n in given.points:
+        times = seconds(n, given.repeats)
         for name, values in times.items():
             low, middle, high = (1e3 * q for q in statistics.quantiles(values, n=4))
             ratio = middle / (1e3 * statistics.median(times["blockwise"]))
             memory = extra_memory(name, n)
             lines.append(f"| {n} | {name} | {middle:.1f} ({low:.1f} to {high:.1f}) | {ratio:.2f} | {memory:.0f} |")
-    for n in (16384, 65536):
+    for n in given.many:
         x = points(n)
         start = time.perf_counter()
         log_mean_gaussian(x).backward()
         took = 1e3 * (time.perf_counter() - start)
         lines.append(f"| {n} | blockwise | {took:.0f} (one run) | 1 | {extra_memory('blockwise', n):.0f} |")
-    write_text(RESULT, "\n".join(lines) + "\n")
+    write_text(given.out, "\n".join(lines) + "\n")
     print(*lines, sep="\n")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--memory"]:
-        report_memory(sys.argv[2], int(sys.argv[3]))
-    else:
-        main()
+    main()
