@@ -23,7 +23,7 @@ class Stopped(Exception):
 
 
 def train(folder: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> None:
-    """Train a student with dropout, a method with a projection, and an average; stop after a number of saved states."""
+    """Train with a projection, a warm-up, random directions and an average; stop after a number of saved states."""
     saved, save = [0], keep.CheckpointCallback._save
 
     def counting(self: keep.CheckpointCallback, trainer: object) -> None:
@@ -35,7 +35,7 @@ def train(folder: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, stop_after:
     torch.manual_seed(0)
     teacher = models.build("thin_resnet(width=8)", pack.modalities["optical"], classes=10).eval()
     student = models.build("thin_resnet(width=4)", pack.modalities["degraded"], classes=10)
-    method = from_expression("fitnet+dkd(warmup_epochs=3)", student.spec, teacher.spec)
+    method = from_expression("fitnet+dkd(warmup_epochs=3)+sliced_wasserstein", student.spec, teacher.spec)
     job = TrainingJob(folder, pack, student, "thin_resnet(width=4)", EPOCHS, 0, teacher=teacher, method=method)
     settings = TrainerConfig(batch_size=256, checkpoint_seconds=0.0, accelerator="cpu", logger="none", progress="none")
     with monkeypatch.context() as patched:

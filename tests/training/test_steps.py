@@ -29,12 +29,13 @@ NO_AUGMENTATION = AugmentationConfig(flip=False, shift=0.0, rotate=0.0, scale=0.
 
 
 class Recorder(Callback):
-    """Keeps each step's learning rates, pairs and weights."""
+    """Keeps each step's learning rates, pairs, weights and a random number."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
         self.pairs: list[list[int]] = []
         self.weights: list[Tensor] = []
+        self.random: list[float] = []
         self.average: Tensor | None = None
 
     def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
@@ -46,6 +47,7 @@ class Recorder(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, *_: object) -> None:  # noqa: ANN401
         self.weights.append(weights(module.objective.model))
+        self.random.append(float(torch.rand(())))
         self.average = weights(module.average.model) if module.average else None
 
 
@@ -97,6 +99,16 @@ def test_each_epoch_has_an_order_of_its_own_over_the_training_pairs(tmp_path: Pa
     expected = [loader.order(epoch)[: STEPS * 256] for epoch in (0, 1)]
     assert order == np.concatenate(expected).tolist()
     assert not np.array_equal(*expected) and set(order) <= set(digits.rows("train"))
+
+
+def test_random_numbers_of_a_step_depend_on_seed_and_step_alone(tmp_path: Path, digits: Pack) -> None:
+    found = []
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        made = job(tmp_path / folder, digits, epochs=1)
+        made.seed = seed
+        torch.rand(len(found))  # the generator is in another state when each training starts
+        found.append(recorded(made, OptimizerConfig()).random)
+    assert found[0] == found[1] and len({*found[0], *found[2]}) == 2 * STEPS
 
 
 def test_each_epoch_is_a_view_of_its_own(tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
