@@ -105,7 +105,7 @@ class VesselBuilder(MeshBuilder):
         self.boxes(center, size, color, CABIN, taper=(taper, taper))
         top = base + decks * deck_height
         if wings:
-            self.boxes([(x + length * 0.2, 0, top - deck_height * 0.5)], [(length * 0.35, wings, 1.2)], color, STEEL)
+            self.boxes([(x + length * 0.2, 0, top - deck_height * 0.5)], [(length * 0.35, wings, 1.2)], color)
         return top
 
     def mast(self, x: float, base: float, height: float, color: Color, *, width: float = 0.4) -> None:
@@ -115,7 +115,6 @@ class VesselBuilder(MeshBuilder):
             [(x, 0, base + height), (x, height * 0.22, base + height * 0.7), (x, height * 0.12, base + height * 0.45)],
             width,
             color,
-            STEEL,
         )
 
     def lattice(self, foot: Array, head: Array, levels: int, width: float, color: Color) -> None:
@@ -130,7 +129,6 @@ class VesselBuilder(MeshBuilder):
             np.concatenate([e.reshape(-1, 3) for e in ends]),
             width,
             color,
-            STEEL,
         )
 
     def crane(
@@ -145,7 +143,7 @@ class VesselBuilder(MeshBuilder):
     ) -> None:
         """Add a deck crane: a pedestal, and a jib of `reach` m pointing along `angle` (radians from forward)."""
         x, y, z = foot
-        self.cylinder(foot, (x, y, z + height), width, color, STEEL, sides=8)
+        self.cylinder(foot, (x, y, z + height), width, color, sides=8)
         tip = (x + reach * 0.8 * np.cos(angle), y + reach * 0.8 * np.sin(angle), z + height + reach * 0.5)
-        self.beams([(x, y, z + height)], [tip], width * 0.8, color, STEEL)
-        self.boxes([(x, y, z + height)], [(width * 3, width * 3, width * 2.5)], color, STEEL)
+        self.beams([(x, y, z + height)], [tip], width * 0.8, color)
+        self.boxes([(x, y, z + height)], [(width * 3, width * 3, width * 2.5)], color)

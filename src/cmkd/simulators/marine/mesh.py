@@ -86,7 +86,7 @@ class MeshBuilder:
 
     Example:
         >>> builder = MeshBuilder()
-        >>> builder.boxes([(0, 0, 1)], [(2, 2, 2)], (0.5, 0.5, 0.5), Material.STEEL)
+        >>> builder.boxes([(0, 0, 1)], [(2, 2, 2)], (0.5, 0.5, 0.5))
         >>> mesh = builder.mesh()
         >>> len(mesh), [float(v) for v in mesh.bounds[1]]
         (12, [1.0, 1.0, 2.0])
@@ -118,7 +118,7 @@ class MeshBuilder:
         center: Sequence[Sequence[float]] | Array,
         size: Sequence[Sequence[float]] | Array,
         color: Color,
-        material: Material,
+        material: Material = Material.STEEL,
         *,
         taper: tuple[float, float] = (1.0, 1.0),
     ) -> None:
@@ -143,7 +143,7 @@ class MeshBuilder:
 
     def beams(
         self, start: Sequence[Sequence[float]] | Array, end: Sequence[Sequence[float]] | Array, width: float,
-        color: Color, material: Material,
+        color: Color, material: Material = Material.STEEL,
     ) -> None:  # fmt: skip
         """Add square beams of `width` m from `start` to `end`, both ``(n, 3)``: masts, booms and lattices."""
         starts, ends = np.asarray(start, float), np.asarray(end, float)
@@ -158,7 +158,8 @@ class MeshBuilder:
         self.add(vertices[:, _BOX_FACES].reshape(-1, 3, 3), color, material)
 
     def cylinder(
-        self, start: Sequence[float], end: Sequence[float], radius: float, color: Color, material: Material,
+        self, start: Sequence[float], end: Sequence[float], radius: float, color: Color,
+        material: Material = Material.STEEL,
         *, top_radius: float | None = None, sides: int = 10,
     ) -> None:  # fmt: skip
         """Add a cylinder, or a cone frustum with `top_radius`, with a cap at `end`."""

@@ -207,9 +207,7 @@ def _other_objects(scene: Scene, length: float, height: float, rng: np.random.Ge
         scale = length * rng.uniform(0.02, 0.07)
         kind = rng.integers(3) if scale < 2.5 else rng.integers(1, 3)  # no buoy is taller than 7.5 m
         if kind == 0:
-            builder.cylinder(
-                (x, y, -1), (x, y, 3 * scale), 0.7 * scale, (0.6, 0.1, 0.05), Material.STEEL, top_radius=0.2 * scale
-            )
+            builder.cylinder((x, y, -1), (x, y, 3 * scale), 0.7 * scale, (0.6, 0.1, 0.05), top_radius=0.2 * scale)
         elif kind == 1:
             builder.boxes([(x, y, 0.3 * scale), (x, y, scale)],
                           [(4 * scale, 1.5 * scale, scale), (scale, scale, scale)],

@@ -10,7 +10,6 @@ from cmkd.simulators.marine.fittings import (
     GRAY,
     HULLS,
     ORANGE,
-    STEEL,
     WHITE,
     YELLOW,
     VesselBuilder,
@@ -44,7 +43,7 @@ def container_ship(builder: VesselBuilder, rng: np.random.Generator) -> None:
     top = builder.tower(bridge, freeboard, tower_length, beam * 0.85, decks, WHITE, wings=beam)
     builder.mast(bridge, top, 6 + length * 0.02, WHITE)
     funnel = bridge if bridge < 0 else -length * 0.33
-    builder.boxes([(funnel - tower_length, 0, freeboard + decks * 1.5)], [(6, 6, decks * 3.0)], pick(rng, HULLS), STEEL)
+    builder.boxes([(funnel - tower_length, 0, freeboard + decks * 1.5)], [(6, 6, decks * 3.0)], pick(rng, HULLS))
     pitch = 14.0 if length > 150 else 7.5
     bays = np.arange(-length * 0.44, length * 0.36, pitch)
     blocked = (np.abs(bays - bridge) < pitch * 0.5 + tower_length) | (np.abs(bays - funnel + tower_length) < pitch)
@@ -74,18 +73,15 @@ def tanker(builder: VesselBuilder, rng: np.random.Generator) -> None:
     aft, decks = -length * rng.uniform(0.36, 0.42), int(np.clip(3 + length / 70 + rng.integers(0, 2), 4, 8))
     top = builder.tower(aft, freeboard, length * 0.07 + 4, beam * rng.uniform(0.6, 0.85), decks, WHITE, wings=beam)
     builder.mast(aft, top, 8, WHITE)
-    builder.boxes(
-        [(aft - length * 0.055 - 3, 0, freeboard + decks * 1.5)], [(6, 5, decks * 3.2)], pick(rng, HULLS), STEEL
-    )
+    builder.boxes([(aft - length * 0.055 - 3, 0, freeboard + decks * 1.5)], [(6, 5, decks * 3.2)], pick(rng, HULLS))
     pipes = (np.arange(5) - 2) * beam * 0.04
     start = np.column_stack([np.full(5, aft + length * 0.07), pipes, np.full(5, freeboard + 1.6)])
-    builder.beams(start, start + np.array([length * 0.68, 0, 0]), 0.7, deck, STEEL)
+    builder.beams(start, start + np.array([length * 0.68, 0, 0]), 0.7, deck)
     builder.beams(
         [(x, -beam * 0.42, freeboard + 2) for x in (-3, 0, 3)],
         [(x, beam * 0.42, freeboard + 2) for x in (-3, 0, 3)],
         0.9,
         deck,
-        STEEL,
     )
     builder.crane((2.0, beam * 0.12, freeboard), 9, length * 0.06 + 6, rng.uniform(0, 3), YELLOW)
     builder.mast(length * 0.44, freeboard, 9, WHITE)
@@ -99,13 +95,12 @@ def tanker(builder: VesselBuilder, rng: np.random.Generator) -> None:
                     (place * length, 0, freeboard + high),
                     radius * np.cos(level * 0.5),
                     WHITE,
-                    STEEL,
                     top_radius=radius * np.cos((level + 1) * 0.5),
                 )
     else:
         hatches = np.linspace(-0.22, 0.36, 7) * length
         center = [(x, side * beam * 0.27, freeboard + 0.8) for x in hatches for side in (-1, 1)]
-        builder.boxes(center, [(2.5, 2.5, 1.6)] * len(center), deck, STEEL)
+        builder.boxes(center, [(2.5, 2.5, 1.6)] * len(center), deck)
 
 
 def ferry(builder: VesselBuilder, rng: np.random.Generator) -> None:
@@ -139,7 +134,6 @@ def ferry(builder: VesselBuilder, rng: np.random.Generator) -> None:
             [(funnel, y, top + 2 + length * 0.02)],
             [(length * 0.045 + 2, beam * (0.15 if pair else 0.3), 4 + length * 0.04)],
             pick(rng, HULLS),
-            STEEL,
             taper=(0.8, 0.9),
         )
     boats = int(length // 30)
@@ -147,7 +141,7 @@ def ferry(builder: VesselBuilder, rng: np.random.Generator) -> None:
         for y in (-beam * 0.47, beam * 0.47):
             builder.cylinder((x - 3.5, y, top - 4.5), (x + 3.5, y, top - 4.5), 1.5, ORANGE, Material.PLASTIC, sides=6)
     if not double_ended:
-        builder.boxes([(-length * 0.5, 0, freeboard * 0.9)], [(1, beam * 0.6, freeboard * 0.9)], GRAY, STEEL)
+        builder.boxes([(-length * 0.5, 0, freeboard * 0.9)], [(1, beam * 0.6, freeboard * 0.9)], GRAY)
 
 
 def frigate(builder: VesselBuilder, rng: np.random.Generator) -> None:
@@ -160,11 +154,7 @@ def frigate(builder: VesselBuilder, rng: np.random.Generator) -> None:
 
     def block(x: float, along: float, across: float, base: float, height: float) -> None:
         builder.boxes(
-            [(x * length, 0, base + height / 2)],
-            [(along * length, across * beam, height)],
-            gray,
-            STEEL,
-            taper=(lean, lean),
+            [(x * length, 0, base + height / 2)], [(along * length, across * beam, height)], gray, taper=(lean, lean)
         )
 
     storey = length * 0.024
@@ -174,9 +164,7 @@ def frigate(builder: VesselBuilder, rng: np.random.Generator) -> None:
     bridge_top = freeboard + storey * 3.3
     x, high = rng.uniform(0.06, 0.11) * length, length * rng.uniform(0.11, 0.16)
     if rng.random() < 0.5:
-        builder.boxes(
-            [(x, 0, bridge_top + high * 0.4)], [(beam * 0.4, beam * 0.4, high)], gray, STEEL, taper=(0.4, 0.4)
-        )
+        builder.boxes([(x, 0, bridge_top + high * 0.4)], [(beam * 0.4, beam * 0.4, high)], gray, taper=(0.4, 0.4))
     else:
         builder.lattice(
             square(x, 0, bridge_top - storey, beam * 0.2), square(x, 0, bridge_top + high, beam * 0.05), 5, 0.25, gray
@@ -186,20 +174,18 @@ def frigate(builder: VesselBuilder, rng: np.random.Generator) -> None:
         [(-rng.uniform(0.02, 0.08) * length, 0, freeboard + storey * 1.7)],
         [(beam * 0.5, beam * 0.45, storey * 3.2)],
         gray * 0.7,
-        STEEL,
         taper=(0.7, 0.7),
     )
     gun = length * rng.uniform(0.29, 0.34)
-    builder.boxes([(gun, 0, freeboard * 1.12 + 1.5)], [(4.5, 3.2, 3.0)], gray, STEEL, taper=(0.6, 0.7))
-    builder.beams([(gun + 1, 0, freeboard * 1.12 + 1.8)], [(gun + 7, 0, freeboard * 1.12 + 2.8)], 0.3, gray, STEEL)
+    builder.boxes([(gun, 0, freeboard * 1.12 + 1.5)], [(4.5, 3.2, 3.0)], gray, taper=(0.6, 0.7))
+    builder.beams([(gun + 1, 0, freeboard * 1.12 + 1.8)], [(gun + 7, 0, freeboard * 1.12 + 2.8)], 0.3, gray)
     for place in (bridge_top, freeboard + storey * 2.2):
         builder.cylinder(
             (x if place == bridge_top else -0.15 * length, 0, place),
             (x if place == bridge_top else -0.15 * length, 0, place + 2.5),
             1.5,
             WHITE,
-            STEEL,
             top_radius=0.7,
         )
     if rng.random() < 0.5:
-        builder.beams([(-0.1 * length, 0, freeboard)], [(-0.1 * length, 0, bridge_top + high * 0.6)], 0.8, gray, STEEL)
+        builder.beams([(-0.1 * length, 0, freeboard)], [(-0.1 * length, 0, bridge_top + high * 0.6)], 0.8, gray)
