@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -13,7 +14,10 @@ from cmkd import methods, models
 from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
+from cmkd.models.checkpoint import read_about
+from cmkd.training.checkpointing import CheckpointCallback
 from cmkd.training.fit import TrainingJob, fit
+from cmkd.training.module import DistillationModule
 
 
 def job(folder: Path, pack: Pack, method: str = "kd", epochs: int = 2) -> TrainingJob:
@@ -42,8 +46,6 @@ def test_bf16_trains(tmp_path: Path, digits: Pack) -> None:
 
 
 def test_the_learning_rate_is_the_encoders_unless_given(tmp_path: Path, digits: Pack) -> None:
-    from cmkd.training.module import DistillationModule
-
     def peak(model: str, **options: object) -> float:
         student = models.build(model, digits.modalities["degraded"], classes=10)
         made = TrainingJob(tmp_path, digits, student, model, 1, 0)
@@ -62,12 +64,17 @@ def test_the_log_has_every_term(tmp_path: Path, digits: Pack) -> None:
 
 
 def test_the_model_kept_is_the_best_on_validation(tmp_path: Path, digits: Pack) -> None:
-    from cmkd.models.checkpoint import read_about
-
-    fit(job(tmp_path, digits, epochs=6), OptimizerConfig(), AugmentationConfig(), settings())
-    history = pd.read_csv(tmp_path / "history.csv")
-    best = history.sort_values(["validation_accuracy", "validation_loss"], ascending=[False, True]).iloc[0]
-    assert read_about(tmp_path / "best.safetensors")["epoch"] == best["epoch"]
+    made = job(tmp_path, digits, epochs=4)
+    module = DistillationModule(made, OptimizerConfig(), AugmentationConfig(), batch_size=256)
+    trainer = SimpleNamespace(is_global_zero=True, save_checkpoint=lambda path: None)
+    keep, kept = CheckpointCallback(made, 0.0), []
+    trainer.strategy = SimpleNamespace(broadcast=lambda value: value)
+    for epoch, (accuracy, loss) in enumerate([(0.5, 1.0), (0.8, 2.0), (0.8, 1.5), (0.8, 1.5), (0.7, 0.1)]):
+        row = {"epoch": float(epoch), "train_loss": 1.0, "validation_accuracy": accuracy, "validation_loss": loss}
+        module.history.append(row)
+        keep.on_train_epoch_end(trainer, module)  # type: ignore[arg-type]
+        kept.append(read_about(tmp_path / "best.safetensors")["epoch"])
+    assert kept == [0, 1, 2, 2, 2]  # ties go to the lower loss, then to the earlier epoch
 
 
 @pytest.mark.slow
