@@ -155,12 +155,9 @@ def leveled(samples: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def channel(sound: NDArray[np.float64], *, severity: float, generator: Randomness) -> NDArray[np.float64]:
-    """Pass `sound` through a narrow and noisy channel.
+    """Pass sound ``(n, samples)`` through a narrow and noisy channel, as `HIGH` and `SIGNAL_TO_NOISE` say.
 
-    Args:
-        sound: ``(n, samples)``, `RATE` per second, with a root mean square of 0.1 during speech.
-        severity: 0 to 1; see `HIGH` and `SIGNAL_TO_NOISE`.
-        generator: source of the noise.
+    The sound has `RATE` samples per second and a root mean square of 0.1 during speech.
     """
     from scipy.signal import butter, sosfiltfilt
 

@@ -198,11 +198,7 @@ def _from_the_front(kinect: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def recordings(archive: Archive, points: int) -> Iterator[MovementRecording]:
-    """Read the recordings that both sensors have, by person and movement.
-
-    Args:
-        archive: holds a folder ``wooutlier`` somewhere.
-        points: points per radar frame.
+    """Read the recordings that both sensors have, by person and movement, with `points` points per radar frame.
 
     Raises:
         CmkdError: a file is missing or damaged, or the frames of the two sensors do not match.

@@ -27,13 +27,7 @@ def idx_files(address: str, *checksums: str) -> tuple[PublishedFile, ...]:
 
 
 def idx_part(folder: Path, part: str, *, address: str, classes: int = 10) -> tuple[Idx, NDArray[np.int64]]:
-    """Open the images and read the labels of one part in MNIST's layout, packed or unpacked.
-
-    Args:
-        folder: with the four files.
-        part: ``train`` or ``t10k``.
-        address: where the files are published, for errors.
-        classes: number of classes.
+    """Open the images and read the labels of one part, ``train`` or ``t10k``, in MNIST's layout, packed or unpacked.
 
     Returns:
         Images ``(n, height, width)`` to be read in blocks, and labels ``(n,)``.

@@ -81,9 +81,6 @@ class TransformedImages(DataSet):
     def published(self, source: Path) -> AbstractContextManager[Sequence[Images]]:
         """Open the published files for the duration of the context.
 
-        Args:
-            source: folder or file.
-
         Raises:
             CmkdError: a file is missing, damaged or another than expected.
         """

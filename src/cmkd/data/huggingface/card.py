@@ -25,12 +25,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 
 def readme(pack: Pack, files: Mapping[str, list[str]]) -> str:
-    """Return ``README.md``: the header that the hub reads, then the data card.
-
-    Args:
-        pack: what was exported.
-        files: split -> names of its files.
-    """
+    """Return ``README.md``: the header that the hub reads, with the files of each split, then the data card."""
     card = pack.card
     paths = [{"split": split, "path": f"data/{split}-*"} for split in SPLITS if split in files]
     header = {

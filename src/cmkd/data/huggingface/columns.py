@@ -43,14 +43,7 @@ def arrow_type(modality: Modality) -> pa.DataType:
 
 
 def to_arrow(modality: Modality, values: NDArray[Any], present: NDArray[np.bool_], ids: list[str]) -> pa.Array:
-    """Return a chunk of a column, null if a pair lacks the modality.
-
-    Args:
-        modality: the column's modality.
-        values: ``(pairs, *shape)``.
-        present: ``(pairs,)``.
-        ids: ids of the pairs, which name the pictures.
-    """
+    """Return a chunk ``(pairs, *shape)`` of a column, null where absent; `ids` name the pictures."""
     if is_picture(modality):
         cells = [
             {"bytes": _png(value), "path": f"{name}.png"} if here else None

@@ -36,15 +36,9 @@ def fitted_shape(kind: Kind, shape: tuple[int, ...], size: tuple[int, ...]) -> t
 
 
 def fit(array: NDArray[Any], kind: Kind, size: tuple[int, ...]) -> NDArray[Any]:
-    """Resample an image (bilinear, antialiased), or pad or cut an array of another kind.
+    """Resample an image (bilinear, antialiased), or pad or cut an array of another kind; the dtype is kept.
 
-    Args:
-        array: one sample.
-        kind: the modality's kind.
-        size: as in `fitted_shape`.
-
-    Returns:
-        The array in its own dtype; integers are rounded.
+    The size is that of `fitted_shape`; integers are rounded.
 
     Example:
         >>> fit(np.ones((2, 3)), "series", (4,)).sum(axis=1)

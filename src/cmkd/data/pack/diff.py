@@ -83,10 +83,6 @@ def diff(before: Pack, after: Pack) -> Difference:
     Values are compared if kind, shape and type of a modality agree; otherwise the modality is listed as removed and
     added, and its values are not compared. Only the indices are held in memory.
 
-    Args:
-        before: the first.
-        after: the second.
-
     Example:
         >>> import tempfile
         >>> from pathlib import Path

@@ -15,12 +15,7 @@ from cmkd.types import UNLABELED, Modality
 
 
 class ChunkValidator:
-    """Checks chunks against the declared modalities and against all earlier chunks.
-
-    Args:
-        classes: class names; a label is a position in them.
-        modalities: kinds, shapes and dtypes by name.
-        before: index of the pairs already in the pack.
+    """Checks chunks against the declared classes and modalities, and against all earlier chunks and those of `before`.
 
     Raises:
         CmkdError: a group of `before` is in two splits.

@@ -85,12 +85,9 @@ def read_captures(path: Path, name: str | None = None) -> Captures:
 def ground_distance(
     first: NDArray[np.float64], second: NDArray[np.float64], *, geographic: bool
 ) -> NDArray[np.float64]:
-    """Return the distances, m, between places row by row: along the great circle, or in the plane.
+    """Return the distances, m, between places ``(n, 2)`` row by row.
 
-    Args:
-        first: ``(n, 2)`` latitude and longitude, degrees, or x and y, m.
-        second: ``(n, 2)``, the same.
-        geographic: whether they are in degrees.
+    Latitudes and longitudes in degrees are compared along the great circle, x and y in m in the plane.
 
     Source:
         The haversine formula on a sphere of radius `EARTH`, within 0.6 % of the ellipsoid.

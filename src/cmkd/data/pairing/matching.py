@@ -85,15 +85,10 @@ def match(first: Captures, second: Captures, gate: Gate, *, offset: float = 0.0)
 def estimate_offset(first: Captures, second: Captures, gate: Gate, *, search: float = SEARCH) -> tuple[float, int]:
     """Return the seconds by which the second list's clock is ahead, and the number of captures that agree.
 
-    The differences in time of all captures within the tolerance in place are counted in steps of the tolerance in time.
-    The offset is the median of the two adjacent steps with the most captures. If places do not help and captures come
-    at even intervals, every multiple of the interval fits equally, and the one nearest zero is returned.
-
-    Args:
-        first: one list.
-        second: another.
-        gate: tolerances; the one in time is the step.
-        search: largest offset, s.
+    The differences in time of all captures within the tolerance in place are counted in steps of the tolerance in time,
+    up to `search` seconds. The offset is the median of the two adjacent steps with the most captures. If places do not
+    help and captures come at even intervals, every multiple of the interval fits equally, and the one nearest zero is
+    returned.
 
     Raises:
         CmkdError: as `match`; also if no captures are within the search of each other.

@@ -41,10 +41,7 @@ def digest(array: NDArray[Any]) -> str:
 
 
 def exact_duplicates(digests: Sequence[str]) -> list[Duplicate]:
-    """Return every sample whose content occurred before, with the first one that has it.
-
-    Args:
-        digests: one per sample; empty for one to leave out.
+    """Return every sample whose content occurred before, with the first that has it; empty digests are left out.
 
     Example:
         >>> exact_duplicates(["a", "b", "a", "", ""])

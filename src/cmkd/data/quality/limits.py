@@ -36,12 +36,9 @@ def robust(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def least_spread(spreads: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the spreads below which a sample is low in contrast, and blank.
+    """Return the spreads below which a sample is low in contrast, and blank, from those of all samples of a modality.
 
     The logarithm of the spread is compared, since sensors differ in units and scenes by factors.
-
-    Args:
-        spreads: of all samples of a modality.
     """
     positive = spreads[spreads > 0]
     if len(positive) < FEWEST:

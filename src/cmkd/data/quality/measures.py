@@ -39,11 +39,7 @@ class Measures:
 
 
 def measure(array: NDArray[Any], kind: Kind) -> Measures:
-    """Measure a sample.
-
-    Args:
-        array: shaped as `kind` requires.
-        kind: meaning of the axes.
+    """Measure a sample, whose axes `kind` names.
 
     Example:
         >>> flat = measure(np.full((3, 8, 8), 7, np.uint8), "image")

@@ -153,13 +153,7 @@ class Archive:
 
 @contextmanager
 def damage(what: str, address: str, kinds: tuple[type[Exception], ...] = DAMAGE) -> Iterator[None]:
-    """Turn errors raised for a damaged file into one line.
-
-    Args:
-        what: the file.
-        address: where to get it again.
-        kinds: errors that mean damage; by default those of the standard library.
-    """
+    """Turn errors raised for a damaged file into one line that says where to get it again."""
     try:
         yield
     except CmkdError:

@@ -88,15 +88,7 @@ class Idx:
 
 
 def read_idx(path: Path, *, axes: int, address: str) -> NDArray[Any]:
-    r"""Return the whole array of an IDX file.
-
-    Args:
-        path: the file, gzip or plain.
-        axes: expected number of axes.
-        address: where it is published, for errors.
-
-    Raises:
-        CmkdError: as `Idx`.
+    r"""Return the whole array of an IDX file; arguments and errors as for `Idx`.
 
     Example:
         >>> import tempfile

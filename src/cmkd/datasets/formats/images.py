@@ -27,10 +27,7 @@ class Images:
 def blocks(arrays: Iterator[NDArray[Any]], rows: NDArray[np.int64], size: int = BLOCK) -> Iterator[NDArray[Any]]:
     """Pick ascending rows out of a stream of arrays, and yield them in blocks of about `size`.
 
-    Args:
-        arrays: ``(some, ...)`` each, together all rows in order; read to the end, so that its own checks are made.
-        rows: ascending positions.
-        size: rows to collect before a block is yielded.
+    The arrays ``(some, ...)`` hold all rows in order. They are read to the end, so that their own checks are made.
     """
     kept: list[NDArray[Any]] = []
     start = number = 0

@@ -15,12 +15,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def rgb(archive: Archive, name: str, *, shape: tuple[int, int, int] | None = None) -> NDArray[np.uint8]:
-    """Return an image as ``(3, height, width)``.
-
-    Args:
-        archive: where it is.
-        name: of the file.
-        shape: the expected shape; other images are refused before their pixels are decoded.
+    """Return an image as ``(3, height, width)``; if `shape` is given, another is refused before its pixels are decoded.
 
     Raises:
         CmkdError: the image is missing, damaged, or has another size.

@@ -18,10 +18,7 @@ LEAST_POWER = 1e-6
 def raster(archive: Archive, name: str, bands: int) -> NDArray[Any]:
     """Return the image of a TIFF file as ``(bands, height, width)`` in the file's own type.
 
-    Args:
-        archive: where it is.
-        name: of the file.
-        bands: how many it must have, along its first or its last axis.
+    The file may have its `bands` along its first or its last axis.
 
     Raises:
         CmkdError: it is missing or damaged, has other bands, or holds NaN or infinite values.

@@ -29,12 +29,8 @@ class Records:
     def labels(self, column: int, classes: int) -> NDArray[np.int64]:
         """Return one label byte of every record.
 
-        Args:
-            column: which of the label bytes.
-            classes: number of classes.
-
         Raises:
-            CmkdError: a file does not consist of whole records, or a label is out of range.
+            CmkdError: a file does not consist of whole records, or a label is not below `classes`.
         """
         for name in self.names:
             size = self.archive.sizes[name]

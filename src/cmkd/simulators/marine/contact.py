@@ -15,14 +15,14 @@ _GAP = 3  # pixels between cells
 
 
 def contact_sheet(labels: Sequence[int], optical: Array, radar: Array, path: Path, *, columns: int = 10) -> None:
-    """Write a PNG with two rows per class: optical above radar, a column per pair.
+    """Write a PNG with two rows per class: optical above radar, a column for each of the first pairs of the class.
 
     Args:
         labels: ``(n,)`` class numbers.
         optical: ``(n, 3, size, size)`` uint8.
         radar: ``(n, 1, size, size)`` uint8.
-        path: of the PNG; it appears whole or not at all.
-        columns: number of pairs of each class, the first ones.
+        path: path of the PNG; it appears whole or not at all.
+        columns: greatest number of pairs per class.
     """
     from PIL import Image, ImageDraw
 

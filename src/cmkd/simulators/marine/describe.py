@@ -32,12 +32,7 @@ _SHOWN = {
 
 
 def scene_section(scenes: pd.DataFrame, recipe: Recipe) -> str:
-    """Return the distribution of the scenes' parameters as Markdown.
-
-    Args:
-        scenes: a row per pair with the fields of `Scene`.
-        recipe: the parameters of the run.
-    """
+    """Return the distribution of the scenes' parameters as Markdown; `scenes` has a row per pair."""
     dial = Gap.dial(recipe.gap)
     lines = [
         f"Made by `cmkd simulate marine --pairs {recipe.pairs} --seed {recipe.seed} --size {recipe.size} --gap "

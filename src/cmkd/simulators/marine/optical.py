@@ -168,18 +168,7 @@ def _quantile(part: float) -> float:
 
 
 def render(scene: Scene, mesh: Mesh, rays: Rays, size: int, rng: np.random.Generator) -> Array:
-    """Make the optical chip.
-
-    Args:
-        scene: parameters of the pair.
-        mesh: target and objects, in place.
-        rays: ray queries against `mesh`.
-        size: pixels along a side.
-        rng: source of the sea's phases and of noise.
-
-    Returns:
-        ``(3, size, size)`` uint8, sRGB.
-    """
+    """Make the optical chip ``(3, size, size)`` uint8, sRGB, of `mesh`: target and other objects, in place."""
     fine, light = size * _SAMPLES, _light(scene)
     camera = -scene.look * scene.range
     aim = np.array([scene.shift_x, scene.shift_y, 0.0]) * 0.6 + [0, 0, 0.08 * scene.optical_swath]

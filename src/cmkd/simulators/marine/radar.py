@@ -118,14 +118,7 @@ def clutter_power(scene: Scene, former: Former, noise: Array) -> Array:
 
 
 def image(scene: Scene, mesh: Mesh, rays: Rays, size: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Make the radar chip.
-
-    Args:
-        scene: parameters of the pair.
-        mesh: target and objects, in place.
-        rays: ray queries against `mesh`.
-        size: pixels along a side.
-        rng: source of phases, clutter and noise.
+    """Make the radar chip of `mesh`: target and other objects, in place.
 
     Returns:
         The mean intensity of the looks, ``(size, size)`` float32 in dB of 1 m², first axis slant range away from the

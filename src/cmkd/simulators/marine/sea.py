@@ -27,13 +27,9 @@ _NRL = {"HH": (-73.0, 20.78, 7.351, 25.65, 0.00540), "VV": (-50.79, 25.93, 0.709
 
 
 def significant_height(wind: float) -> float:
-    """Return the significant wave height of a fully developed sea: ``0.21 U² / g`` (Pierson and Moskowitz 1964).
+    """Return the significant wave height of a fully developed sea, m: ``0.21 U² / g`` (Pierson and Moskowitz 1964).
 
-    Args:
-        wind: U, speed 19.5 m above the sea, m/s.
-
-    Returns:
-        Meters.
+    U is the wind's speed 19.5 m above the sea, m/s.
 
     Example:
         >>> round(significant_height(10.0), 2)
@@ -55,14 +51,9 @@ def sea_state(wind: float) -> float:
 
 
 def pierson_moskowitz(wavenumber: Array, wind: float) -> Array:
-    """Return the omnidirectional height spectrum ``S(k) = α/(2k³) exp(-β g²/(k² U⁴))``, α = 0.0081, β = 0.74.
+    """Return the omnidirectional height spectrum, m³: ``S(k) = α/(2k³) exp(-β g²/(k² U⁴))``, α = 0.0081, β = 0.74.
 
-    Args:
-        wavenumber: k > 0, rad/m.
-        wind: U, m/s.
-
-    Returns:
-        m³; its integral over k is the variance of the height.
+    The wavenumber k is in rad/m, the wind U in m/s; the integral over k is the variance of the height.
 
     Source:
         Pierson and Moskowitz 1964, with ω² = g k. Gravity waves alone: capillary roughness enters through the slope
@@ -172,10 +163,6 @@ def k_shape(grazing: float, cell_area: float, swell: float, polarization: Polari
 def gamma_texture(gaussian: Array, shape: float) -> Array:
     """Map a standard Gaussian field to a gamma field of mean 1 and shape ν, point by point.
 
-    Args:
-        gaussian: any shape, each value standard normal.
-        shape: ν.
-
     Source:
         The memoryless non-linear transform of Tough and Ward 1999.
 
@@ -191,13 +178,13 @@ def gamma_texture(gaussian: Array, shape: float) -> Array:
 
 
 def correlated_gaussian(noise: Array, length_range: float, length_cross: float, crest: float) -> Array:
-    """Color white noise to a Gaussian correlation, lightly modulated along the dominant waves.
+    """Color white noise ``(n, n)`` to a Gaussian correlation, lightly modulated along the dominant waves.
 
     Args:
-        noise: ``(n, n)`` standard normal.
-        length_range: correlation length along the first axis, in samples.
-        length_cross: the same along the second.
-        crest: wavelength of the dominant waves along the first axis, in samples; adds a band of that period.
+        noise: standard normal.
+        length_range: correlation length along the first axis, samples.
+        length_cross: correlation length along the second axis, samples.
+        crest: wavelength of the dominant waves along the first axis, samples; adds a band of that period.
 
     Returns:
         ``(n, n)`` standard normal, correlated (variance 1 over the ensemble).
@@ -229,14 +216,9 @@ def permittivity(frequency: float) -> complex:
 
 
 def fresnel(cosine: Array, relative: complex) -> tuple[Array, Array]:
-    """Return the reflection coefficients of the field at a flat half space.
+    """Return the complex reflection coefficients, horizontal and vertical, of the field at a flat half space.
 
-    Args:
-        cosine: cosine of the angle of incidence, from the normal.
-        relative: permittivity of the half space.
-
-    Returns:
-        Horizontal (perpendicular) and vertical (parallel) coefficients, complex.
+    `cosine` is that of the angle of incidence from the normal, `relative` the permittivity of the half space.
     """
     c = np.clip(cosine, 1e-4, 1.0)
     root = np.sqrt(relative - (1 - c**2))
@@ -246,10 +228,7 @@ def fresnel(cosine: Array, relative: complex) -> tuple[Array, Array]:
 def coherent_loss(height: float, cosine: Array, wavelength: float) -> Array:
     """Return the factor on the field reflected by a rough surface: ``exp(-2g²) I₀(2g²)``, ``g = 2π h cosθ / λ``.
 
-    Args:
-        height: standard deviation of the height within the patch, m.
-        cosine: cosine of the angle of incidence.
-        wavelength: m.
+    The standard deviation h of the height within the patch and the wavelength λ are in m; θ is the angle of incidence.
 
     Source:
         Miller, Brown and Vegh 1984 (the form of Ament 1953 with the Bessel term).
