@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from cmkd.data import CardInfo, from_dataset
-from cmkd.data import map_style as module
+from cmkd.data.pack import writer
 from cmkd.errors import CmkdError
 
 Item = dict[str, Any]
@@ -43,7 +43,7 @@ class Ships(Dataset[Item]):
 
 
 def test_values_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK_BYTES", 4000)  # several chunks
+    monkeypatch.setattr(writer, "CHUNK_BYTES", 4000)  # several chunks
     ships, told = Ships(lambda k, item: item.update(radar=None) if k % 4 == 3 else None), []
     pack = from_dataset(ships, tmp_path / "pack", progress=lambda done, total: told.append((done, total)))
     assert (pack.card.name, pack.classes, ships.read) == ("Ships", ("0", "1", "2"), 80)

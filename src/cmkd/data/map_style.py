@@ -18,7 +18,6 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import assign_splits
 from cmkd.errors import CmkdError
-from cmkd.io import CHUNK_BYTES
 from cmkd.progress import Progress
 from cmkd.types import UNLABELED, Kind, Modality
 
@@ -103,19 +102,13 @@ def from_dataset(
     warn_of_empty_classes(labels, names, splits)
     forms = {name: survey.found[name][1] for name in modalities or survey.found}
     sensors = [Modality(name, form.kind, form.shape, form.dtype) for name, form in forms.items()]
-    step = max(1, min(1024, CHUNK_BYTES // sum(sensor.row_bytes for sensor in sensors)))
     items, about = _items(dataset), info or CardInfo(type(dataset).__name__)
     with PackWriter(destination, about, classes=names, modalities=sensors, split=record) as writer:
-        for start in range(0, len(labels), step):
-            chunk = list(islice(items, step))
+        for start in range(0, len(labels), writer.pairs_per_chunk):
+            chunk = list(islice(items, writer.pairs_per_chunk))
             rows = slice(start, start + len(chunk))
-            arrays, present = {}, {}
-            for sensor in sensors:
-                values = [survey.value(index, item, sensor.name) for index, item in chunk]
-                blank = np.zeros(sensor.shape, sensor.dtype)
-                arrays[sensor.name] = np.stack([blank if value is None else value for value in values])
-                present[sensor.name] = np.array([value is not None for value in values])
-            writer.add(survey.ids[rows], labels[rows], splits[rows], survey.groups[rows], arrays, present)
+            samples = {name: [survey.value(index, item, name) for index, item in chunk] for name in forms}
+            writer.add_samples(survey.ids[rows], labels[rows], splits[rows], survey.groups[rows], samples)
             if progress is not None:
                 progress(rows.stop, len(labels))
     return Pack.open(destination)

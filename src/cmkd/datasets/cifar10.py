@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.class_folders import class_folders
-from cmkd.datasets.formats.fetch import packed_or_folder, published
+from cmkd.datasets.formats.fetch import packed_or_folder, published_files
 from cmkd.datasets.formats.images import Images
 from cmkd.datasets.formats.records import Records
 from cmkd.datasets.transformed import TransformedImages
@@ -72,7 +72,7 @@ class Cifar10(CifarImages):
         "About 3 % of the test images have a near-duplicate in train that was edited or taken again (Barz and Denzler "
         "2020); they are left as published."
     )
-    sources = published(
+    sources = published_files(
         "https://www.cs.toronto.edu/~kriz",
         {"cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from cmkd.datasets.cifar10 import CifarImages
-from cmkd.datasets.formats.fetch import published
+from cmkd.datasets.formats.fetch import published_files
 
 NAMES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
@@ -41,7 +41,7 @@ class Cifar100(CifarImages):
         "About 10 % of the test images have a near-duplicate in train that was edited or taken again (Barz and Denzler "
         "2020); they are left as published."
     )
-    sources = published(
+    sources = published_files(
         "https://www.cs.toronto.edu/~kriz",
         {"cifar-100-binary.tar.gz": "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"},
     )

@@ -12,7 +12,7 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.split import assign_splits
 from cmkd.datasets.base import DataSet, Listing
 from cmkd.datasets.formats.archive import Archive
-from cmkd.datasets.formats.fetch import published, verify_present
+from cmkd.datasets.formats.fetch import published_files, verify_present
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -79,7 +79,7 @@ class Presto(DataSet):
     citation = """@misc{tseng2023lightweight, title={Lightweight, Pre-trained Transformers for Remote Sensing
   Timeseries}, author={Tseng, Gabriel and Cartuyvels, Ruben and Zvonkov, Ivan and Purohit, Mirali and Rolnick, David
   and Kerner, Hannah}, year={2023}, eprint={2304.14065}, archivePrefix={arXiv}}"""
-    sources = published("https://raw.githubusercontent.com/nasaharvest/presto/13173d0/data/fuel_moisture", _FILES)
+    sources = published_files("https://raw.githubusercontent.com/nasaharvest/presto/13173d0/data/fuel_moisture", _FILES)
     group = "a site"
     unsound = (
         "The labels come from a model that reads Sentinel-2, so they favor the rich view and are no ground truth. The "

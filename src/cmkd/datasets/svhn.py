@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.datasets.formats.archive import damage
-from cmkd.datasets.formats.fetch import PublishedFile, find, published
+from cmkd.datasets.formats.fetch import PublishedFile, find, published_files
 from cmkd.datasets.formats.images import BLOCK, Images
 from cmkd.datasets.formats.matlab import read_mat
 from cmkd.datasets.transformed import TransformedImages
@@ -39,7 +39,7 @@ class Svhn(TransformedImages):
     classes = tuple(str(digit) for digit in range(10))
     shape = (3, 32, 32)
     unsound = "Digits of one house number may be in train and in validation. The crops show parts of other digits."
-    sources = published(
+    sources = published_files(
         "http://ufldl.stanford.edu/housenumbers",
         {
             "train_32x32.mat": "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cmkd.data.pack.pack import Pack
 from cmkd.datasets.base import DataSet, Listing
 from cmkd.datasets.formats.archive import Archive
-from cmkd.datasets.formats.fetch import published, verify_present
+from cmkd.datasets.formats.fetch import published_files, verify_present
 from cmkd.datasets.formats.matlab import read_mat
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
@@ -49,7 +49,7 @@ class Wikipedia(DataSet):
     citation = """@inproceedings{rasiwasia2010new, title={A New Approach to Cross-Modal Multimedia Retrieval},
   author={Rasiwasia, Nikhil and Costa Pereira, Jose and Coviello, Emanuele and Doyle, Gabriel and Lanckriet, Gert R. G.
   and Levy, Roger and Vasconcelos, Nuno}, booktitle={ACM International Conference on Multimedia}, year={2010}}"""
-    sources = published(
+    sources = published_files(
         "https://raw.githubusercontent.com/ChuanbinZhang/Multi-view-datasets/03ead31",
         {
             "Wikipedia.mat": "6eed8527704611dff921243d86dbec5621312b8c6636086ae3677508b5d3cb03",

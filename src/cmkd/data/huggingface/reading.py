@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,7 +20,7 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import ALIASES
 from cmkd.errors import CmkdError
-from cmkd.io import CHUNK_BYTES, read_json
+from cmkd.io import read_json
 from cmkd.types import UNLABELED, Modality
 
 _Row = dict[str, pa.Scalar]
@@ -54,12 +53,11 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise CmkdError(f"{home / DESCRIPTION} is damaged ({error}): export the pack again, or remove it") from error
-    step = max(1, min(1024, CHUNK_BYTES // sum(modality.row_bytes for modality in modalities)))
     # files of all splits are merged by position, so that the pairs keep their order
     streams = [_rows(paths, split) for split, paths in files.items()]
     rows = heapq.merge(*streams, key=lambda row: row[0])
     with PackWriter(destination, info, classes=classes, modalities=modalities, split=split, notes=notes) as writer:
-        while chunk := list(islice(rows, step)):
+        while chunk := list(islice(rows, writer.pairs_per_chunk)):
             _add(writer, chunk, modalities)
     return Pack.open(destination)
 
@@ -151,13 +149,11 @@ def _add(writer: PackWriter, chunk: list[tuple[tuple[int, int], _Row]], modaliti
     ids = [str(row["id"].as_py()) for row in rows]
     labels = [UNLABELED if (value := row["label"].as_py()) is None else int(value) for row in rows]
     groups = [str(row["group"].as_py() or "") if "group" in row else "" for row in rows]
-    arrays, present = {}, {}
-    for modality in modalities:
-        here = np.array([row[modality.name].is_valid for row in rows])
-        blank = np.zeros(modality.shape, modality.dtype)
-        cells = [
-            from_arrow(modality, row[modality.name], f"{modality.name} of {name}") if has else blank
-            for row, name, has in zip(rows, ids, here, strict=True)
+    samples = {
+        m.name: [
+            from_arrow(m, row[m.name], f"{m.name} of {name}") if row[m.name].is_valid else None
+            for row, name in zip(rows, ids, strict=True)
         ]
-        arrays[modality.name], present[modality.name] = np.stack(cells), here
-    writer.add(ids, labels, [row["split"].as_py() for row in rows], groups, arrays, present)
+        for m in modalities
+    }
+    writer.add_samples(ids, labels, [row["split"].as_py() for row in rows], groups, samples)

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.readers import FileHeader, inspect, read
@@ -21,7 +20,6 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import ALIASES, assign_splits
 from cmkd.errors import CmkdError, unknown_name
-from cmkd.io import CHUNK_BYTES
 from cmkd.progress import Progress
 from cmkd.types import UNLABELED, Kind, Modality
 
@@ -210,24 +208,19 @@ def _fill(
     progress: Progress | None,
 ) -> None:
     total = len(table.ids)
-    step = max(1, min(1024, CHUNK_BYTES // sum(modality.row_bytes for modality in modalities)))
-    for start in range(0, total, step):
-        chunk = slice(start, min(start + step, total))
-        arrays: dict[str, NDArray[Any]] = {}
-        present: dict[str, NDArray[np.bool_]] = {}
-        for modality in modalities:
-            paths = table.files.get(modality.name, [None] * total)[chunk]
-            arrays[modality.name] = np.stack(list(run(partial(_load, modality), paths)))
-            present[modality.name] = np.array([path is not None for path in paths])
+    for start in range(0, total, writer.pairs_per_chunk):
+        chunk = slice(start, min(start + writer.pairs_per_chunk, total))
+        files = {m.name: table.files.get(m.name, [None] * total)[chunk] for m in modalities}
+        samples = {m.name: list(run(partial(_load, m), files[m.name])) for m in modalities}
         groups = table.groups[chunk] if table.groups is not None else None
-        writer.add(table.ids[chunk], table.labels[chunk], splits[chunk], groups, arrays, present)
+        writer.add_samples(table.ids[chunk], table.labels[chunk], splits[chunk], groups, samples)
         if progress is not None:
             progress(chunk.stop, total)
 
 
-def _load(modality: Modality, path: Path | None) -> NDArray[Any]:
+def _load(modality: Modality, path: Path | None) -> NDArray[Any] | None:
     if path is None:
-        return np.zeros(modality.shape, dtype=modality.dtype)
+        return None
     array = read(path, modality.kind)
     if array.shape != modality.shape:
         axes = modality.shape[1:] if modality.kind == "image" else modality.shape[:-1]

@@ -46,7 +46,25 @@ class ChunkValidator:
             CmkdError: the first error of the chunk, which is then ignored.
         """
         masks = self._masks(len(ids), arrays, present)
-        table = self._table(ids, labels, splits, groups, masks)
+        columns = {"labels": labels, "splits": splits, "groups": ids if groups is None else groups}
+        for what, values in columns.items():
+            if len(values) != len(ids):
+                raise CmkdError(f"expected as many {what} as ids, got {len(values)} and {len(ids)}")
+        names, targets = [str(i) for i in ids], np.asarray(labels, dtype=np.int64)
+        repeated = next((name for name in names if name in self._ids), None) or _first_repeat(names)
+        if repeated is not None:
+            raise CmkdError(f"id '{repeated}' occurs twice: ids must be unique in a pack")
+        wrong = np.flatnonzero((targets < UNLABELED) | (targets >= len(self._classes)))
+        if len(wrong):
+            raise CmkdError(
+                f"label {targets[wrong[0]]} of pair '{names[wrong[0]]}' is outside the {len(self._classes)} classes"
+            )
+        unknown = next((s for s in splits if s not in SPLITS), None)
+        if unknown is not None:
+            raise CmkdError(f"unknown split '{unknown}': use {', '.join(SPLITS)}")
+        content: dict[str, Any] = {"id": names, "label": targets, "split": [str(s) for s in splits]}
+        content["group"] = [""] * len(names) if groups is None else [str(g) for g in groups]
+        table = pd.DataFrame(content | {f"has_{name}": mask for name, mask in masks.items()})
         checked = {
             name: self._values(name, np.asarray(array), masks[name], table["id"]) for name, array in arrays.items()
         }
@@ -83,34 +101,6 @@ class ChunkValidator:
                 f"modality '{name}' of pair '{ids.iloc[bad]}' holds NaN or infinite values: fill or drop them"
             )
         return np.ascontiguousarray(array, dtype=np.dtype(modality.dtype))
-
-    def _table(
-        self,
-        ids: Sequence[str],
-        labels: Sequence[int] | NDArray[np.integer[Any]],
-        splits: Sequence[str],
-        groups: Sequence[str] | None,
-        masks: Mapping[str, NDArray[np.bool_]],
-    ) -> pd.DataFrame:
-        columns = {"labels": labels, "splits": splits, "groups": ids if groups is None else groups}
-        for what, values in columns.items():
-            if len(values) != len(ids):
-                raise CmkdError(f"expected as many {what} as ids, got {len(values)} and {len(ids)}")
-        names, targets = [str(i) for i in ids], np.asarray(labels, dtype=np.int64)
-        repeated = next((name for name in names if name in self._ids), None) or _first_repeat(names)
-        if repeated is not None:
-            raise CmkdError(f"id '{repeated}' occurs twice: ids must be unique in a pack")
-        wrong = np.flatnonzero((targets < UNLABELED) | (targets >= len(self._classes)))
-        if len(wrong):
-            raise CmkdError(
-                f"label {targets[wrong[0]]} of pair '{names[wrong[0]]}' is outside the {len(self._classes)} classes"
-            )
-        unknown = next((s for s in splits if s not in SPLITS), None)
-        if unknown is not None:
-            raise CmkdError(f"unknown split '{unknown}': use {', '.join(SPLITS)}")
-        content: dict[str, Any] = {"id": names, "label": targets, "split": [str(s) for s in splits]}
-        content["group"] = [""] * len(names) if groups is None else [str(g) for g in groups]
-        return pd.DataFrame(content | {f"has_{name}": mask for name, mask in masks.items()})
 
     def _check_groups(self, table: pd.DataFrame) -> None:
         pending: dict[str, str] = {}

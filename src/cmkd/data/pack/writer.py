@@ -18,7 +18,7 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.statistics import statistics_and_checksum
 from cmkd.data.pack.validator import ChunkValidator, check_names, complete_index
 from cmkd.errors import CmkdError
-from cmkd.io import checksum, lock, remove_stale, sync_folder, temporary_sibling, write_bytes
+from cmkd.io import CHUNK_BYTES, checksum, lock, remove_stale, sync_folder, temporary_sibling, write_bytes
 from cmkd.types import Modality
 
 
@@ -175,6 +175,27 @@ class PackWriter:
             raise CmkdError(f"cannot write {self._folder}: {error.strerror or error}") from error
         self._parts.append(table)
         self._rows += count
+
+    def add_samples(
+        self,
+        ids: Sequence[str],
+        labels: Sequence[int],
+        splits: Sequence[str],
+        groups: Sequence[str] | None,
+        samples: Mapping[str, Sequence[NDArray[Any] | None]],
+    ) -> None:
+        """Add a chunk of pairs as `add` does, from one array per sample, None where a pair lacks the modality."""
+        arrays, present = {}, {}
+        for name, values in samples.items():
+            blank = np.zeros(self._modalities[name].shape, self._modalities[name].dtype)
+            arrays[name] = np.stack([blank if value is None else value for value in values])
+            present[name] = np.array([value is not None for value in values])
+        self.add(ids, labels, splits, groups, arrays, present)
+
+    @property
+    def pairs_per_chunk(self) -> int:
+        """Number of pairs to add at a time, so that a chunk takes little memory."""
+        return max(1, min(1024, CHUNK_BYTES // sum(modality.row_bytes for modality in self._modalities.values())))
 
     def close(self) -> Pack:
         """Compute the statistics, commit, and return the pack.

@@ -42,7 +42,7 @@ class PublishedFile:
         return bool(self.sha256 or self.md5)
 
 
-def published(address: str, checksums: Mapping[str, str]) -> tuple[PublishedFile, ...]:
+def published_files(address: str, checksums: Mapping[str, str]) -> tuple[PublishedFile, ...]:
     """Describe files below `address` by their names and sha256."""
     return tuple(PublishedFile(name, f"{address}/{name}", sha256) for name, sha256 in checksums.items())
 

@@ -10,7 +10,7 @@ Source:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -164,7 +164,7 @@ class _Tubes:
     def after(self) -> _Tubes:
         """Return the tubes with their reflected directions."""
         assert self.outgoing is not None
-        return _Tubes(self.point, self.outgoing, self.path, self.weight, self.du, self.dv, self.gradient, self.entry)
+        return replace(self, direction=self.outgoing, outgoing=None)
 
     def at(self, rows: Array) -> _Tubes:
         """Return some of the tubes."""
