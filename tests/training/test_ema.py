@@ -73,6 +73,7 @@ def test_methods_that_touch_the_student_leave_a_model_that_predicts_as_it_did(
     job = TrainingJob(tmp_path, digits, student, "thin_resnet(width=4)", 4, 0, teacher=teacher, method=made)
     settings = TrainerConfig(batch_size=128, accelerator="cpu", logger="none", progress="none")
     best = fit(job, OptimizerConfig(ema=0.9), AugmentationConfig(), settings)
+    assert not student.classifier._forward_pre_hooks  # `on_train_end` was called
     rows = job.rows("validation")
     kept, _ = load_model(best)
     found = scores(predict(kept, digits, rows), digits.index["label"].to_numpy()[rows])

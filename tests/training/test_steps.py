@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -123,6 +125,19 @@ def test_each_epoch_is_a_view_of_its_own(tmp_path: Path, digits: Pack, monkeypat
     made.seed = 3
     recorded(made, OptimizerConfig())
     assert views == [(3, 0)] * STEPS + [(3, 1)] * STEPS
+    assert made.method is not None and made.method.epoch == 1
+
+
+def test_the_training_accuracy_is_that_of_labeled_pairs(tmp_path: Path, digits: Pack) -> None:
+    made = job(tmp_path, digits.withhold(0.4), epochs=1)
+    made.allow_unlabeled = True
+    model, right, labels = copy.deepcopy(made.model), 0, 0
+    for batch in made.loader("train", 256):
+        right += int((model(batch.inputs["degraded"]).logits.argmax(1) == batch.target).sum())
+        labels += int(batch.labeled.sum())
+    recorded(made, OptimizerConfig(learning_rate=0.0))
+    assert 0 < labels < 600
+    assert pd.read_csv(tmp_path / "history.csv")["train_accuracy"].item() == pytest.approx(right / labels)
 
 
 def test_gradients_are_clipped(tmp_path: Path, digits: Pack) -> None:
