@@ -76,7 +76,7 @@ def write_analysis(analysis: Analysis, folder: Path, *, draw: bool = True, sampl
 _METRICS = {
     "correlation_mean_abs": "mean |r|", "effective_rank": "effective rank",
     "participation_ratio": "participation ratio",
-    "spectral_decay": "spectral decay", _UNIFORMITY: "uniformity",
+    "spectral_decay": "spectral decay", _UNIFORMITY: "raw uniformity",
     "uniformity_centered": "centered uniformity",
     "fisher_ratio": "Fisher ratio", "nc1": "NC1", "silhouette": "silhouette", "knn_accuracy": "5-NN (%)",
     "linear_probe_accuracy": "probe (%)",
