@@ -57,7 +57,7 @@ def test_the_oldest_releases_are_the_lower_bounds() -> None:
     assert pinned.keys() == {distribution(requirement) for requirement in bounds}
     for requirement in bounds:
         name, bound = requirement.split(">=")
-        assert [int(n) for n in pinned[name].split(".")][: bound.count(".") + 1] == [int(n) for n in bound.split(".")]
+        assert f"{pinned[name]}.".startswith(f"{bound}.")
 
 
 @pytest.fixture(scope="module")

@@ -201,7 +201,9 @@ def _assign(rows: NDArray[np.int64], misfit: NDArray[np.float64], sizes: tuple[i
     alone = np.arange(count)
     start, end = np.concatenate([rows[:, 0], alone]), np.concatenate([rows[:, 1], others + alone])
     cost = np.concatenate([misfit, np.full(count, 1 + 1e-9)]) + 1
-    chosen = min_weight_full_bipartite_matching(csr_array((cost, (start, end)), shape=(count, others + count)))
+    # scipy below 1.15 reads 32-bit indices alone
+    graph = csr_array((cost, (start.astype(np.int32), end.astype(np.int32))), shape=(count, others + count))
+    chosen = min_weight_full_bipartite_matching(graph)
     partner = np.empty(count, np.int64)
     partner[chosen[0]] = chosen[1]
     return np.flatnonzero(partner[rows[:, 0]] == rows[:, 1])
