@@ -83,11 +83,13 @@ def statistics_and_checksum(
     """Return statistics over the rows in `use`, and the sha256 of all rows, in one pass over the file."""
     statistics, digest = ChannelStatistics(modality), hashlib.sha256()
     step = max(1, CHUNK_BYTES // modality.row_bytes)
+    # one buffer for all chunks: reading the next one beside the last would double the peak of memory
+    buffer = np.empty(min(step, len(use)) * modality.row_bytes, np.uint8)
     with path.open("rb") as file:
         for start in range(0, len(use), step):
             kept = use[start : start + step]
-            piece = file.read(len(kept) * modality.row_bytes)
-            digest.update(piece)
-            values = np.frombuffer(piece, dtype=modality.dtype).reshape(-1, *modality.shape)
-            statistics.update(values[kept])
+            piece = buffer[: len(kept) * modality.row_bytes]
+            file.readinto(piece.data)
+            digest.update(piece.data)
+            statistics.update(piece.view(modality.dtype).reshape(-1, *modality.shape)[kept])
     return statistics.result(), digest.hexdigest()
