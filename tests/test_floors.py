@@ -9,7 +9,18 @@ import cmkd
 
 ROOT = Path(cmkd.__file__).parent
 FLOORS: list[set[str]] = [
-    {"_torchvision", "errors", "expression", "io", "options", "progress", "registry", "types", "provenance", "distributed"},
+    {
+        "_torchvision",
+        "distributed",
+        "errors",
+        "expression",
+        "io",
+        "options",
+        "progress",
+        "provenance",
+        "registry",
+        "types",
+    },
     {"config", "correlation", "ops", "pairwise"},
     {"methods", "structure", "models", "data", "datasets", "simulators", "inference"},
     {"evaluation", "training"},

@@ -18,8 +18,10 @@ try:
 except ImportError:  # pragma: no cover  # Windows has no advisory locks, so two writers are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
-CHUNK_BYTES = 32 * 2**20
-"""Bytes read at a time where a whole file is read."""
+CHUNK_BYTES = 8 * 2**20
+"""Bytes of a chunk of pairs, where a data set is read or written in chunks."""
+PIECE_BYTES = 2**20
+"""Bytes read at a time in a pass over a whole file."""
 STALE_SECONDS = 60.0
 """Age from which an unlocked temporary folder counts as left behind by a killed process."""
 
@@ -89,10 +91,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def pieces(path: Path, length: int | None = None) -> Iterator[bytes]:
-    """Read a file, or its first `length` bytes, in pieces of at most `CHUNK_BYTES`."""
+    """Read a file, or its first `length` bytes, in pieces of at most `PIECE_BYTES`."""
     with path.open("rb") as file:
         remaining = path.stat().st_size if length is None else length
-        while remaining > 0 and (piece := file.read(min(CHUNK_BYTES, remaining))):
+        while remaining > 0 and (piece := file.read(min(PIECE_BYTES, remaining))):
             remaining -= len(piece)
             yield piece
 

@@ -49,7 +49,7 @@ class Listing:
 
 
 def read_pairs(
-    pairs: Sequence[T], readers: Mapping[str, Callable[[T], NDArray[Any]]], *, block: int = 256
+    pairs: Sequence[T], readers: Mapping[str, Callable[[T], NDArray[Any]]], *, block: int = 32
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield the values of a `Listing` in blocks.
 

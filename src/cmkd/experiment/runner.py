@@ -131,7 +131,10 @@ class Experiment:
         """Load the teacher from its file, so that every student meets the same one, whatever ran before."""
         if run.config.teacher.checkpoint is not None:
             return run.build("teacher")
-        return load_model(self.folder.teacher / "best.safetensors", module=run.config.teacher.model)[0]
+        teacher, _ = load_model(self.folder.teacher / "best.safetensors", module=run.config.teacher.model)
+        if run.config.teacher.frozen:  # of a method that trains its teacher too
+            teacher.encoder.requires_grad_(False)
+        return teacher
 
     def _fit(self, run: ResolvedRun, job: TrainingJob, about: dict[str, Any]) -> None:
         config = run.config

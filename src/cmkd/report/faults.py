@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, select_autoescape
 from numpy.typing import NDArray
 
 from cmkd.data.quality import KINDS, Fault, FaultReport
 from cmkd.data.quality.sources import Source
 from cmkd.io import write_text
+from cmkd.report.html import render
 
 SIDE = 112
 """Longer side of a thumbnail, pixels."""
@@ -41,11 +41,7 @@ def write_faults_page(report: FaultReport, source: Source, path: Path) -> None:
         cards = [_card(fault, source, place, scales) for fault in faults[:SHOWN]]
         if faults:
             sections.append({"kind": kind, "meaning": meaning, "cards": cards, "more": len(faults) - len(cards)})
-    environment = Environment(loader=PackageLoader("cmkd.report"), autoescape=select_autoescape(), trim_blocks=True)
-    page = environment.get_template("faults.html").render(
-        report=report, summary=report.summary(), sections=sections, kinds=KINDS
-    )
-    write_text(path, page)
+    write_text(path, render("faults.html", report=report, summary=report.summary(), sections=sections, kinds=KINDS))
 
 
 def _card(fault: Fault, source: Source, place: Mapping[str, int], scales: Mapping[str, _Scale]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.io import CHUNK_BYTES
+from cmkd.io import PIECE_BYTES
 from cmkd.types import Modality
 
 BLOCK = 2**18
@@ -82,14 +82,11 @@ def statistics_and_checksum(
 ) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], str]:
     """Return statistics over the rows in `use`, and the sha256 of all rows, in one pass over the file."""
     statistics, digest = ChannelStatistics(modality), hashlib.sha256()
-    step = max(1, CHUNK_BYTES // modality.row_bytes)
-    # one buffer for all chunks: reading the next one beside the last would double the peak of memory
-    buffer = np.empty(min(step, len(use)) * modality.row_bytes, np.uint8)
+    step = max(1, PIECE_BYTES // modality.row_bytes)
     with path.open("rb") as file:
         for start in range(0, len(use), step):
             kept = use[start : start + step]
-            piece = buffer[: len(kept) * modality.row_bytes]
-            file.readinto(piece.data)
-            digest.update(piece.data)
-            statistics.update(piece.view(modality.dtype).reshape(-1, *modality.shape)[kept])
+            piece = file.read(len(kept) * modality.row_bytes)
+            digest.update(piece)
+            statistics.update(np.frombuffer(piece, modality.dtype).reshape(-1, *modality.shape)[kept])
     return statistics.result(), digest.hexdigest()

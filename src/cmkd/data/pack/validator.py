@@ -69,7 +69,7 @@ class ChunkValidator:
             name: self._values(name, np.asarray(array), masks[name], table["id"]) for name, array in arrays.items()
         }
         self._check_groups(table)
-        self._ids.update(table["id"])
+        self._ids.update(names)
         return table, checked
 
     def _masks(
