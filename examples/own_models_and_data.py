@@ -21,7 +21,7 @@ import cmkd
 class OpticalNet(nn.Module):
     """Any module from float32 inputs to logits will do; cmkd standardizes the inputs before it."""
 
-    def __init__(self, classes: int = 10) -> None:
+    def __init__(self, classes: int = 4) -> None:
         super().__init__()
         self.first = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
         self.second = nn.Sequential(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU())
@@ -36,7 +36,7 @@ class OpticalNet(nn.Module):
 class RadarNet(nn.Module):
     """The student: smaller, and of another shape."""
 
-    def __init__(self, classes: int = 10) -> None:
+    def __init__(self, classes: int = 4) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
         self.head = nn.Linear(32, classes)
@@ -51,7 +51,7 @@ class Pairs(torch.utils.data.Dataset[dict[str, object]]):
     """Pairs as dictionaries: an array per modality, a label, and optionally an id, a split and a group."""
 
     def __init__(self) -> None:
-        images, self.labels = load_digits(return_X_y=True)
+        images, self.labels = load_digits(n_class=4, return_X_y=True)
         self.optical = images.reshape(-1, 1, 8, 8).astype(np.float32)
         self.radar = self.optical * np.random.default_rng(0).gamma(2.0, 0.5, self.optical.shape).astype(np.float32)
 

@@ -30,3 +30,9 @@ def digits(cache: Path) -> Pack:
     from cmkd.datasets.open import open_data
 
     return open_data("digits")
+
+
+@pytest.fixture
+def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs write no page: drawing takes more time than a short training."""
+    monkeypatch.setattr("cmkd.experiment.runner.write_report", lambda folder: None)

@@ -43,9 +43,15 @@ def test_method_data_set_and_encoder_of_a_plugin_are_used_like_ours(installed: P
 
 
 def test_a_plugin_is_listed_and_described(installed: Path, tmp_path: Path) -> None:
-    assert "Turn the student's embedding" in cmkd(installed, tmp_path, "methods", "cosine_hint")
-    assert "two_moons" in cmkd(installed, tmp_path, "data", "list")
-    assert "did you mean 'pairs'" in cmkd(installed, tmp_path, "data", "info", "two_moons(pair=3)", code=2)
+    code = (
+        f"import sys; sys.path.insert(0, {str(installed)!r})\n"
+        "from cmkd.cli import main\n"
+        "for words in (['methods', 'cosine_hint'], ['data', 'list'], ['data', 'info', 'two_moons(pair=3)']):\n"
+        "    print(main(words))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert "Turn the student's embedding" in done.stdout and "\ntwo_moons " in done.stdout, done.stderr
+    assert "did you mean 'pairs'" in done.stderr and done.stdout.endswith("2\n")
 
 
 def test_two_of_one_name_are_refused_when_asked_for(installed: Path, tmp_path: Path) -> None:

@@ -27,11 +27,9 @@ def start(out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
-def test_students_do_not_depend_on_their_order_nor_on_a_resume(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("without_page")
+def test_students_do_not_depend_on_their_order_nor_on_a_resume(tmp_path: Path, cache: Path) -> None:
     """One of the two methods trains its teacher."""
-    monkeypatch.setattr("cmkd.experiment.runner.write_report", lambda folder: None)  # drawing takes the most time
 
     def run(folder: str, methods: str) -> dict[str, bytes]:
         torch.rand(7)  # the next process would be in another state

@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from cmkd.cli import main
+from cmkd.data import Pack
 
 QUICK = ["--epochs", "2", "--seeds", "2", "--trainer.progress", "none", "--trainer.logger", "none"]
 SMALL = ["--teacher.model", "thin_resnet(width=4)", "--student.model", "thin_resnet(width=4)"]
@@ -65,6 +66,7 @@ def test_the_page_needs_nothing_beside_it(finished: Path) -> None:
     assert "kd(temperature=2)" in page and "95 % CI" in page
 
 
+@pytest.mark.usefixtures("without_page")
 def test_the_configuration_can_be_read_back(finished: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((finished / "config.yaml").read_text())
     assert config["epochs"] == 2 and config["student"]["modality"] == "degraded"
@@ -76,6 +78,7 @@ def test_the_configuration_can_be_read_back(finished: Path, tmp_path: Path) -> N
     assert first == again
 
 
+@pytest.mark.usefixtures("without_page")
 def test_again_repeats_nothing_and_more_is_added(finished: Path) -> None:
     stamps = {p: p.stat().st_mtime_ns for p in finished.rglob("*.safetensors")}
     assert run("--data", "digits", "--methods", "none,kd(temperature=2),fitnet", "--out", finished) == 0
@@ -116,7 +119,7 @@ def test_another_setting_does_not_enter_the_folder(
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+    tmp_path: Path, digits: Pack, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
     assert main(["run", *arguments, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
@@ -124,6 +127,7 @@ def test_bad_input_is_one_line_and_exit_code_two(
     assert error.startswith("cmkd: error: ") and error.count("\n") == 1 and "Traceback" not in error
 
 
+@pytest.mark.usefixtures("without_page")
 def test_a_teacher_can_be_reused(finished: Path, tmp_path: Path) -> None:
     teacher = finished / "teacher" / "best.safetensors"
     assert run("--data", "digits", "--methods", "kd", "--teacher.checkpoint", teacher, "--out", tmp_path / "out") == 0
@@ -174,6 +178,7 @@ def test_a_folder_of_pairs_just_works(folder: Path) -> None:
     assert (folder / "out" / "report.html").exists()
 
 
+@pytest.mark.usefixtures("without_page")
 def test_pairs_without_a_label_need_a_flag(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = pd.read_csv(folder / "manifest.csv", dtype=object)
     table["split"] = np.resize(["train", "train", "train", "validation", "test"], len(table))
@@ -215,7 +220,8 @@ def test_a_teacher_may_know_other_classes(
     results = json.loads((tmp_path / "second" / "results.json").read_text())
     assert results["teacher"]["test_accuracy"] is None and results["teacher"]["classes"] == ["0", "1", "2"]
     assert "<td>other classes</td>" in (tmp_path / "second" / "report.html").read_text()
-    assert main(["analyze", str(tmp_path / "second"), "--data", str(folder), "--out", str(tmp_path / "analysis")]) == 0
+    analyze = ["analyze", str(tmp_path / "second"), "--data", str(folder), "--figures", "false"]
+    assert main([*analyze, "--out", str(tmp_path / "analysis")]) == 0
     found = {m["role"]: m for m in json.loads((tmp_path / "analysis" / "structure.json").read_text())["models"]}
     assert found["teacher"]["accuracy"] is None and found["student"]["accuracy"] is not None
     likeness = found["student"]["likeness"]["embedding"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 import cmkd
 from cmkd import CmkdError, Experiment, ModelConfig, RunConfig, TrainerConfig, load_model, models, wrap
+from cmkd.cli import main
 from cmkd.types import Modality
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -93,6 +93,7 @@ def test_own_modules_and_data_train_load_and_predict(tmp_path: Path) -> None:
         torch.testing.assert_close(output.logits, outputs[0].logits, rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("without_page")
 def test_a_run_with_own_modules_resumes_and_other_weights_do_not_enter(tmp_path: Path) -> None:
     asked = config(tmp_path / "out", methods="none")
     Experiment(asked).run()
@@ -103,6 +104,7 @@ def test_a_run_with_own_modules_resumes_and_other_weights_do_not_enter(tmp_path:
         Experiment(config(tmp_path / "out", teacher=asked.teacher)).run()
 
 
+@pytest.mark.usefixtures("without_page")
 def test_a_folder_made_from_other_data_is_not_entered(tmp_path: Path) -> None:
     class Fewer(Pairs):
         def __len__(self) -> int:
@@ -163,15 +165,15 @@ def test_an_own_module_sees_standardized_inputs() -> None:
     torch.testing.assert_close(seen[-1], torch.full((2, 1, 8, 8), 2.0))
 
 
-def test_the_example_runs_and_so_does_its_command(tmp_path: Path) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "own_models_and_data.py", str(tmp_path / "python")]
-    done = subprocess.run(command, cwd=EXAMPLES, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "test accuracy" in done.stdout, done.stderr
-    text = (EXAMPLES / "own_models_and_data.py").read_text()
-    words = text.split("    cmkd ")[1].split('"""')[0].split()
+def test_the_example_runs_and_so_does_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(EXAMPLES)
+    monkeypatch.setattr(sys, "argv", ["own_models_and_data.py", str(tmp_path / "python")])
+    runpy.run_path("own_models_and_data.py", run_name="__main__")
+    assert "test accuracy" in capsys.readouterr().out
+    words = Path("own_models_and_data.py").read_text().split("    cmkd ")[1].split('"""')[0].split()
     words[words.index("runs/own")] = str(tmp_path / "command")
     words[words.index("--epochs") + 1] = "1"
-    command = [sys.executable, "-m", "cmkd", *words]
-    done = subprocess.run(command, cwd=EXAMPLES, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and (tmp_path / "command" / "report.html").exists(), done.stderr
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])  # as in the command's own process
+    assert main(words) == 0 and (tmp_path / "command" / "report.html").exists()

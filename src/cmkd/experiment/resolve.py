@@ -112,6 +112,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
     Raises:
         CmkdError: for anything wrong with the configuration or the data, in one line.
     """
+    _check_methods(config)  # before the data: preparing them can take long
     pack = open_pairs(config)
     teacher, student = (_with_modality(getattr(config, role), role, pack) for role in ("teacher", "student"))
     epochs, batch_size = training_length(
@@ -120,8 +121,6 @@ def resolve(config: RunConfig) -> ResolvedRun:
         epochs=config.epochs,
         batch_size=config.trainer.batch_size,
     )
-    for name, options in config.method_options.items():
-        check(name, METHODS.find(name), options)
     resolved = ResolvedRun(
         replace(
             config,
@@ -136,6 +135,12 @@ def resolve(config: RunConfig) -> ResolvedRun:
     )
     _check(resolved)
     return resolved
+
+
+def _check_methods(config: RunConfig) -> None:
+    calls = [call for expression in config.expressions for call in parse_sum(expression)]
+    for name, options in (*config.method_options.items(), *((call.name, call.options) for call in calls)):
+        check(name, METHODS.find(name), options)
 
 
 def open_pairs(config: RunConfig) -> Pack:
