@@ -17,10 +17,10 @@ demo: $(VENV)/.installed
 
 # The fast suite.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -n auto -m "not slow and not gpu"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not gpu"
 
 test-all: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -n auto -m "not gpu"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not gpu"
 
 # Builds the wheel, installs it into fresh environments with and without extras, and runs it there.
 test-wheel: $(VENV)/.installed-dev

@@ -35,28 +35,29 @@ class Network(nn.Module):
         return Output(self.classifier(embedding), embedding)
 
 
-torch.manual_seed(0)
-target, index = torch.arange(64) % 2, torch.arange(64)
-rich = torch.randn(64, 8) + 2.0 * target[:, None]
-poor = rich[:, :2] + torch.randn(64, 2)
-teacher, student = Network(8, 16), Network(2, 4)  # in practice, a trained teacher
-specs = Spec(classes=2, dim=4), Spec(classes=2, dim=16)
-parts = [CosineHint(*specs), create("srrl", *specs), create("dkd", *specs, warmup_epochs=5)]
-method = Sum(*specs, parts, weights=[1.0, 0.5, 1.0])
-optimizer = torch.optim.Adam([*student.parameters(), *method.parameters()], lr=0.02)
-method.setup(student, teacher)  # srrl copies the teacher's classifier
-method.on_train_start(dataset_size=len(target))
-for epoch in range(21):
-    method.on_train_epoch_start(epoch)  # the weight of dkd warms up
-    for rows in torch.randperm(64).split(16):
-        with torch.no_grad():
-            teacher_output = teacher(rich[rows])
-        output = student(poor[rows])
-        terms = method(output, teacher_output, Batch({}, target[rows], index[rows]))
-        loss = F.cross_entropy(output.logits, target[rows]) + torch.stack(list(terms.values())).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    if epoch % 10 == 0:
-        print(f"epoch {epoch}: loss {loss.item():.3f}, cosine_hint {terms['cosine_hint'].item():.3f}")
-method.on_train_end(student)
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    target, index = torch.arange(64) % 2, torch.arange(64)
+    rich = torch.randn(64, 8) + 2.0 * target[:, None]
+    poor = rich[:, :2] + torch.randn(64, 2)
+    teacher, student = Network(8, 16), Network(2, 4)  # in practice, a trained teacher
+    specs = Spec(classes=2, dim=4), Spec(classes=2, dim=16)
+    parts = [CosineHint(*specs), create("srrl", *specs), create("dkd", *specs, warmup_epochs=5)]
+    method = Sum(*specs, parts, weights=[1.0, 0.5, 1.0])
+    optimizer = torch.optim.Adam([*student.parameters(), *method.parameters()], lr=0.02)
+    method.setup(student, teacher)  # srrl copies the teacher's classifier
+    method.on_train_start(dataset_size=len(target))
+    for epoch in range(21):
+        method.on_train_epoch_start(epoch)  # the weight of dkd warms up
+        for rows in torch.randperm(64).split(16):
+            with torch.no_grad():
+                teacher_output = teacher(rich[rows])
+            output = student(poor[rows])
+            terms = method(output, teacher_output, Batch({}, target[rows], index[rows]))
+            loss = F.cross_entropy(output.logits, target[rows]) + torch.stack(list(terms.values())).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        if epoch % 10 == 0:
+            print(f"epoch {epoch}: loss {loss.item():.3f}, cosine_hint {terms['cosine_hint'].item():.3f}")
+    method.on_train_end(student)

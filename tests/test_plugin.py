@@ -23,35 +23,30 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def cmkd(installed: Path, cwd: Path, *arguments: str, code: int = 0) -> str:
-    environment = os.environ | {"PYTHONPATH": str(installed)}
-    command = [sys.executable, "-m", "cmkd", *arguments]
-    done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == code, done.stderr
-    return done.stdout + done.stderr
-
-
 def test_method_data_set_and_encoder_of_a_plugin_are_used_like_ours(installed: Path, tmp_path: Path) -> None:
-    cmkd(
-        installed, tmp_path, "run", "--data", "two_moons(pairs=100)", "--methods", "none,kd+0.5*cosine_hint,trainer",
-        "--seeds", "1", "--epochs", "1", "--out", "out", "--trainer.logger", "none",
-        "--teacher.model", "linear(width=8)", "--method_options.trainer.weight", "2", "--trainer.batch_size", "16",
-    )  # fmt: skip
+    command = (
+        "run --data two_moons(pairs=100) --methods none,kd+0.5*cosine_hint,trainer --seeds 1 --epochs 1 --out out "
+        "--teacher.model linear(width=8) --method_options.trainer.weight 2 --trainer.batch_size 16"
+    )
+    done = python(
+        installed,
+        tmp_path,
+        "from cmkd.cli import main\n"
+        f"for words in ({command!r}, 'methods cosine_hint', 'data list', 'data info two_moons(pair=3)'):\n"
+        "    print(main(words.split()))",
+    )
+    assert "Turn the student's embedding" in done.stdout and "\ntwo_moons " in done.stdout, done.stderr
+    assert "did you mean 'pairs'" in done.stderr and done.stdout.endswith("2\n")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["complete"] and results["data"]["pairs"] == {"train": 60, "validation": 20, "test": 20}
     assert [s["method"] for s in results["students"]] == ["none", "kd+0.5*cosine_hint", "trainer"]
 
 
-def test_a_plugin_is_listed_and_described(installed: Path, tmp_path: Path) -> None:
-    code = (
-        f"import sys; sys.path.insert(0, {str(installed)!r})\n"
-        "from cmkd.cli import main\n"
-        "for words in (['methods', 'cosine_hint'], ['data', 'list'], ['data', 'info', 'two_moons(pair=3)']):\n"
-        "    print(main(words))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert "Turn the student's embedding" in done.stdout and "\ntwo_moons " in done.stdout, done.stderr
-    assert "did you mean 'pairs'" in done.stderr and done.stdout.endswith("2\n")
+def python(installed: Path, cwd: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process that sees the installed package."""
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_two_of_one_name_are_refused_when_asked_for(installed: Path, tmp_path: Path) -> None:
@@ -60,14 +55,14 @@ def test_two_of_one_name_are_refused_when_asked_for(installed: Path, tmp_path: P
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
     (other / "entry_points.txt").write_text("[cmkd.encoders]\nlinear = elsewhere:Linear\nmlp = elsewhere:MLP\n")
     code = (
-        f"import sys; sys.path[:0] = [{str(installed)!r}, {str(tmp_path)!r}]\n"
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "from cmkd.models import ENCODERS\n"
         "print(ENCODERS['series_net'].__name__)\n"
         "for name in ('linear', 'mlp'):\n"
         "    try: ENCODERS.find(name)\n"
         "    except ValueError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = python(installed, tmp_path, code)
     lines = done.stdout.splitlines()
     assert lines[0] == "SeriesEncoder", done.stderr
     assert "cmkd_example_plugin:LinearEncoder and elsewhere:Linear" in lines[1]
