@@ -20,7 +20,7 @@ SMALL = ["--teacher.model", "thin_resnet(width=4)", "--student.model", "thin_res
 
 
 def run(*arguments: object) -> int:
-    return main(["run", *map(str, arguments), *QUICK, *SMALL])
+    return main(["run", *QUICK, *SMALL, *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def edit(folder: Path, row: int, column: str, value: object) -> None:
     table.to_csv(folder / "manifest.csv", index=False)
 
 
-ROLES = ["--teacher.modality", "optical", "--student.modality", "radar"]
+ROLES = ["--teacher.modality", "optical", "--student.modality", "radar", "--seeds", "1", "--epochs", "1"]
 
 
 def test_a_folder_of_pairs_just_works(folder: Path) -> None:
@@ -192,7 +192,8 @@ def test_pairs_without_a_label_need_a_flag(folder: Path, capsys: pytest.CaptureF
 
 def test_labels_can_be_withheld_from_training_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "few"
-    assert run("--data", "digits", "--student.label_fraction", 0.1, "--methods", "none,kd", "--out", out) == 0
+    few = ["--student.label_fraction", 0.1, "--seeds", "1"]
+    assert run("--data", "digits", *few, "--methods", "none,kd", "--out", out) == 0
     assert "students see 110 of 1077 labels" in " ".join(capsys.readouterr().out.split())
     assert "110 training labels for the students and 1077 for the teacher" in (out / "report.html").read_text()
     steps = {p.parent.parent.name: pd.read_csv(p)["step"].iloc[-1] for p in out.glob("students/*/seed-0/history.csv")}
