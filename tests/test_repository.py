@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MACHINE = re.compile(
-    r"\.\./shared|/home/\w|/Users/\w|C:\\Users|(?<![\w.])/work/|pypi\.org|pythonhosted\.org|anaconda\.org"
-)
+MACHINE = re.compile(r"/home/\w|/Users/\w|C:\\Users|(?<![\w.])/(work|root|tmp)/|--(extra-)?index-url")
 BRITISH = re.compile(
     r"(optimis|normalis|standardis|initialis|regularis|generalis|summaris|visualis|serialis|colour|grey|licence"
     r"|labelled|modell(ed|ing)|metres?$|centre|behaviour|neighbour)",

@@ -1,4 +1,4 @@
-"""The dispatcher: exit codes, and what happens to a fault of ours."""
+"""The dispatcher: exit codes, and what happens to a bug."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert f"cmkd {command}" in capsys.readouterr().out
 
 
-def test_a_fault_of_ours_keeps_its_traceback(
+def test_a_bug_keeps_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import cmkd.cli.run
@@ -54,3 +54,22 @@ def test_a_fault_of_ours_keeps_its_traceback(
 def test_importing_the_package_does_not_import_torch() -> None:
     code = "import sys, cmkd, cmkd.cli; cmkd.cli.usage(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    words = ["run", "--data", "digits", "--methods", "none", "--out", str(tmp_path / "file" / "out")]
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith("cmkd: error: cannot write ")
+
+
+def test_signals_end_with_their_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import os
+    import signal
+
+    import cmkd.cli.report
+
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        monkeypatch.setattr(cmkd.cli.report, "main", lambda _, number=number: os.kill(os.getpid(), number))
+        assert main(["report", "x"]) == code
+        assert capsys.readouterr().err == "cmkd: stopped; the same command continues where it was\n"
