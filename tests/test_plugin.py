@@ -31,7 +31,9 @@ def test_method_data_set_and_encoder_of_a_plugin_are_used_like_ours(installed: P
     done = python(
         installed,
         tmp_path,
+        "import cmkd.experiment.runner\n"
         "from cmkd.cli import main\n"
+        "cmkd.experiment.runner.write_report = lambda folder: None  # drawing takes most of the time\n"
         f"for words in ({command!r}, 'methods cosine_hint', 'data list', 'data info two_moons(pair=3)'):\n"
         "    print(main(words.split()))",
     )

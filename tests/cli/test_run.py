@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from cmkd.cli import main
 from cmkd.data import Pack
 
-QUICK = ["--epochs", "2", "--seeds", "2", "--trainer.progress", "none", "--trainer.logger", "none"]
+QUICK = ["--epochs", "1", "--seeds", "2", "--trainer.progress", "none", "--trainer.logger", "none"]
 SMALL = ["--teacher.model", "thin_resnet(width=4)", "--student.model", "thin_resnet(width=4)"]
 
 
@@ -69,7 +69,7 @@ def test_the_page_needs_nothing_beside_it(finished: Path) -> None:
 @pytest.mark.usefixtures("without_page")
 def test_the_configuration_can_be_read_back(finished: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((finished / "config.yaml").read_text())
-    assert config["epochs"] == 2 and config["student"]["modality"] == "degraded"
+    assert config["epochs"] == 1 and config["student"]["modality"] == "degraded"
     # what was left open is written as it was chosen: few pairs, cropped images of digits
     assert config["trainer"]["batch_size"] == 32 and config["augmentation"]["shift"] == 0.05
     assert config["augmentation"]["flip"] is False
@@ -168,7 +168,7 @@ def edit(folder: Path, row: int, column: str, value: object) -> None:
     table.to_csv(folder / "manifest.csv", index=False)
 
 
-ROLES = ["--teacher.modality", "optical", "--student.modality", "radar", "--seeds", "1", "--epochs", "1"]
+ROLES = ["--teacher.modality", "optical", "--student.modality", "radar", "--seeds", "1"]
 
 
 def test_a_folder_of_pairs_just_works(folder: Path) -> None:
