@@ -171,11 +171,12 @@ def edit(folder: Path, row: int, column: str, value: object) -> None:
 ROLES = ["--teacher.modality", "optical", "--student.modality", "radar", "--seeds", "1"]
 
 
-def test_a_folder_of_pairs_just_works(folder: Path) -> None:
+def test_a_folder_of_pairs_just_works(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(folder, 5, "radar", None)
     edit(folder, 6, "optical", None)
     assert run("--data", folder, *ROLES, "--methods", "none,kd", "--out", folder / "out") == 0
     assert (folder / "out" / "report.html").exists()
+    assert "students see" not in capsys.readouterr().out  # a missing image is no hidden label
 
 
 @pytest.mark.usefixtures("without_page")

@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Path:
             "rich": "optical",
             "poor": "radar",
             "pairs": {"train": 20, "validation": 4, "test": 4},
-            "visible_labels": {"teacher": 20, "student": 10},
+            "labels": {"teacher": {"visible": 20, "all": 20}, "student": {"visible": 10, "all": 20}},
         },
         "epochs": 2,
         "complete": False,

@@ -149,10 +149,10 @@ def _long(argument: str) -> str:
 def table(results: dict[str, Any]) -> Table:
     """Return the table of a run: teacher, then methods with mean, spread, n and the gain over ``none``."""
     data = results["data"]
-    labels, pairs = data["visible_labels"]["student"], data["pairs"]
+    labels, pairs = data["labels"]["student"], data["pairs"]
     made = Table(
         title=f"{data['name']}: test accuracy in % ({pairs['test']} pairs), {results['epochs']} epochs"
-        + (f", students see {labels} of {pairs['train']} labels" if labels < pairs["train"] else "")
+        + (f", students see {labels['visible']} of {labels['all']} labels" if labels["visible"] < labels["all"] else "")
     )
     for column in ("model", "sees"):
         made.add_column(column)

@@ -120,7 +120,7 @@ class RunFolder:
                 "rich": run.rich,
                 "poor": run.poor,
                 "pairs": {split: len(run.pack.rows(split)) for split in SPLITS},
-                "visible_labels": run.visible_labels,
+                "labels": run.labels,
             },
             "epochs": run.config.epochs,
             "complete": asked <= {(r["method"], r["seed"]) for r in students},

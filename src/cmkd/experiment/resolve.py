@@ -56,12 +56,14 @@ class ResolvedRun:
         return str(self.config.student.modality)
 
     @property
-    def visible_labels(self) -> dict[str, int]:
-        """``teacher`` and ``student`` -> number of training pairs whose label is visible to it."""
+    def labels(self) -> dict[str, dict[str, int]]:
+        """``teacher`` and ``student`` -> ``visible`` and ``all``: labeled training pairs that have its modality."""
         sees = {"teacher": self.rich, "student": self.poor}
-        return {
-            role: len(pack.rows("train", modalities=(sees[role],), labeled=True)) for role, pack in self.packs.items()
-        }
+
+        def count(pack: Pack, role: str) -> int:
+            return len(pack.rows("train", modalities=(sees[role],), labeled=True))
+
+        return {role: {"visible": count(p, role), "all": count(self.pack, role)} for role, p in self.packs.items()}
 
     def settings(self) -> dict[str, Any]:
         """Return everything that the numbers depend on, ready for JSON; one folder holds one such setting."""
