@@ -216,11 +216,11 @@ def from_text(text: str, hint: object) -> Any:  # noqa: ANN401  # of the type th
     return text
 
 
-def documented(function: Callable[..., object]) -> tuple[str, dict[str, str]]:
-    """Return the first paragraph of a docstring and the text of each of its arguments, a line each.
+def documented(function: Callable[..., object]) -> tuple[list[str], dict[str, str]]:
+    """Return the paragraphs of a docstring before its arguments, and the text of each argument, a line each.
 
     Example:
-        >>> documented(fits)[0]
+        >>> documented(fits)[0][0]
         'Return whether a value is of an annotated type: numbers, text, choices, sequences and unions of these.'
         >>> documented(build)[1]["cls"]
         'the dataclass.'
@@ -228,7 +228,8 @@ def documented(function: Callable[..., object]) -> tuple[str, dict[str, str]]:
     head, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")
     arguments = re.split(r"\n(?=\S)", rest, maxsplit=1)[0]
     found = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", arguments, flags=re.MULTILINE)
-    return " ".join(head.split("\n\n")[0].split()), {name: " ".join(text.split()) for name, text in found}
+    paragraphs = [" ".join(p.split()) for p in head.split("\n\n") if p.strip()] or [""]
+    return paragraphs, {name: " ".join(text.split()) for name, text in found}
 
 
 def _hints(function: object) -> dict[str, Any]:

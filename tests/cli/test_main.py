@@ -60,7 +60,7 @@ def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys
     (tmp_path / "file").write_text("not a folder")
     words = ["run", "--data", "digits", "--methods", "none", "--out", str(tmp_path / "file" / "out")]
     assert main(words) == 2
-    assert capsys.readouterr().err.startswith("cmkd: error: cannot write ")
+    assert capsys.readouterr().err.startswith("cmkd: error: cannot read or write ")
 
 
 def test_signals_end_with_their_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,8 +24,8 @@ COMMANDS = {
     "simulate": "make a data set of simulated pairs",
 }
 """Command -> what it does in a line; its code is the module of the same name in this package."""
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
-"""Operating system errors that a user can fix: a full disk, a folder that is a file or may not be written."""
+FIXABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
+"""Operating system errors that a user can fix: a full disk, a folder that is a file or is not accessible."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            print(f"cmkd: error: cannot write {error.filename or 'the results'}: {error.strerror}", file=sys.stderr)
+        if isinstance(error, OSError) and error.errno in FIXABLE:
+            print(f"cmkd: error: cannot read or write {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
             return 2
         print(_bug(error, given), file=sys.stderr)
         return 1

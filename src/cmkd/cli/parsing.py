@@ -46,7 +46,7 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
         arguments: the words after the command.
         prog: the command as users type it.
     """
-    summary, texts = documented(function)
+    (summary, *_), texts = documented(function)
     parser, hints = Parser(prog, summary), get_type_hints(function)
     parameters = inspect.signature(function).parameters
     for name, parameter in parameters.items():
@@ -93,7 +93,7 @@ def choose(functions: Mapping[str, Callable[..., object]], arguments: Sequence[s
     """Call the function that the first argument names, with the others."""
     if not arguments or arguments[0] in ("-h", "--help"):
         width = max(map(len, functions))
-        lines = [f"  {name:{width}}  {documented(f)[0]}" for name, f in functions.items()]
+        lines = [f"  {name:{width}}  {documented(f)[0][0]}" for name, f in functions.items()]
         print("\n".join([f"usage: {prog} COMMAND [OPTIONS]", "", *lines]))
         if not arguments:
             raise CmkdError(f"{prog} needs a command: {', '.join(functions)}")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cmkd.expression import parse_sum
 from cmkd.io import write_text
-from cmkd.methods.base import HOOKS, METHODS, Method
-from cmkd.options import parameters
+from cmkd.methods.base import HOOKS, METHODS
+from cmkd.options import documented, parameters
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def page(name: str) -> Page:
         [('temperature', '2.0'), ('weight', '4.0')]
     """
     method = METHODS.find(name)
-    idea, details, texts = _docstring(method)
+    (idea, *details), texts = documented(method)
     options = tuple(
         Hyperparameter(option, _type(parameter.annotation), repr(parameter.default), texts.get(option, ""))
         for option, parameter in parameters(method).items()
@@ -102,7 +101,7 @@ def page(name: str) -> Page:
         name,
         method.kind,
         idea,
-        details,
+        tuple(details),
         options,
         method.needs,
         method.required_hooks,
@@ -159,12 +158,3 @@ def bibliography(expressions: Iterable[str]) -> str:
 def _type(annotation: object) -> str:
     """Return an annotation as written; without postponed evaluation (a plug-in) it is the type itself."""
     return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-
-
-def _docstring(method: type[Method]) -> tuple[str, tuple[str, ...], dict[str, str]]:
-    """Return the first line, the other paragraphs and the text of each argument."""
-    head, _, rest = inspect.cleandoc(method.__doc__ or "").partition("\nArgs:\n")
-    paragraphs = [" ".join(p.split()) for p in head.split("\n\n") if p.strip()] or [""]
-    arguments = re.split(r"\n(?=\S)", rest, maxsplit=1)[0]
-    found = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", arguments, flags=re.MULTILINE)
-    return paragraphs[0], tuple(paragraphs[1:]), {name: " ".join(text.split()) for name, text in found}
