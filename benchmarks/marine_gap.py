@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cmkd.config import ModelConfig, OptimizerConfig, RunConfig, TrainerConfig
+from cmkd.config import OptimizerConfig, RunConfig, TeacherConfig, TrainerConfig
 from cmkd.experiment.runner import Experiment
 from cmkd.io import write_text
 from cmkd.simulators.marine.scene import VERSION
@@ -41,7 +41,7 @@ def main() -> None:
                 methods="none",
                 seeds=given.seeds,
                 epochs=given.epochs,
-                teacher=ModelConfig(checkpoint=teacher),
+                teacher=TeacherConfig(checkpoint=teacher),
                 optimizer=OptimizerConfig(learning_rate=1.2e-2),
                 trainer=TrainerConfig(batch_size=32),
             )

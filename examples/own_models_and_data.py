@@ -70,7 +70,7 @@ if __name__ == "__main__":
         methods="none,fitnet",
         seeds=1,
         epochs=3,
-        teacher=cmkd.ModelConfig("optical", cmkd.wrap(OpticalNet(), feature_maps=["first", "second"])),
+        teacher=cmkd.TeacherConfig("optical", cmkd.wrap(OpticalNet(), feature_maps=["first", "second"])),
         student=cmkd.ModelConfig("radar", cmkd.wrap(RadarNet(), classifier="head", feature_maps=["body.0", "body.1"])),
         trainer=cmkd.TrainerConfig(logger="none", progress="none"),
     )

@@ -77,7 +77,7 @@ def measure(pack: Pack, batch_size: int, rounds: int) -> dict[str, list[float]]:
         return [layers[name](value) for name, value in batch.inputs.items()]
 
     def augmented(batch: Batch) -> object:
-        return standardize(augment(batch, pack.modalities, strengths, seed=0, view=0, co_registered=co_registered))
+        return standardize(augment(batch, pack.modalities, strengths, seed=0, co_registered=co_registered))
 
     ways: dict[str, Callable[[int], float]] = {
         "loader": lambda n: epoch(pack, batch_size, n, len),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cmkd import _torchvision
 
 if TYPE_CHECKING:
-    from cmkd.config import AugmentationConfig, ModelConfig, OptimizerConfig, RunConfig, TrainerConfig
+    from cmkd.config import AugmentationConfig, ModelConfig, OptimizerConfig, RunConfig, TeacherConfig, TrainerConfig
     from cmkd.data import Pack
     from cmkd.datasets import open_data
     from cmkd.errors import CmkdError
@@ -33,6 +33,7 @@ __all__ = [
     "Pack",
     "RunConfig",
     "Spec",
+    "TeacherConfig",
     "TrainerConfig",
     "load_model",
     "open_data",
@@ -52,6 +53,7 @@ _HOMES = {
     "Pack": "data",
     "RunConfig": "config",
     "Spec": "types",
+    "TeacherConfig": "config",
     "TrainerConfig": "config",
     "load_model": "models.checkpoint",
     "open_data": "datasets",

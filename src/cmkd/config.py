@@ -45,8 +45,27 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class TeacherConfig(ModelConfig):
+    """The teacher, and how its outputs reach the students.
+
+    The outputs on the training pairs are computed once and kept on disk for all students, seeds and runs. Methods of
+    logits and embeddings read one record a pair, averaged over `views` augmented views, while the student sees new
+    views in each pass. Methods that compare feature maps place by place read the record of the view that the student
+    sees: students then see `views` views of each pair in turn.
+
+    Args:
+        views: augmented views of each pair; by default 16, or as many as there are passes over the pairs. 0 runs the
+            teacher in each step instead, on a new view in each pass.
+        outputs: a file with logits and embeddings of a teacher that is not run here (`cmkd.training.teacher_outputs`).
+    """
+
+    views: int | None = None
+    outputs: Path | None = None
+
+
+@dataclass(frozen=True)
 class OptimizerConfig:
-    """Optimizer and schedule: linear warm-up, then a cosine to zero.
+    """Optimizer and schedule: linear warm-up, a constant rate, then a linear cooldown (`cmkd.training.schedule`).
 
     Args:
         name: AdamW, or SGD with Nesterov momentum.
@@ -117,6 +136,7 @@ class TrainerConfig:
         devices: number of devices on each node.
         num_nodes: nodes of a cluster; start the same command on each (torchrun or SLURM).
         checkpoint_seconds: time between full states; a killed run trains at most this long again.
+        cache_gb: largest size of the cache of teachers' outputs on disk; the least recently used go first.
         deterministic: refuse operations without a deterministic form (CPU runs are repeatable without it).
         logger: a logger beside history.csv, from the extra of its name.
         progress: auto shows bars on a terminal and plain lines elsewhere; none is silent.
@@ -128,6 +148,7 @@ class TrainerConfig:
     devices: int = 1
     num_nodes: int = 1
     checkpoint_seconds: float = 60.0
+    cache_gb: float = 10.0
     deterministic: bool = False
     logger: Literal["none", "tensorboard", "mlflow", "wandb"] = "none"
     progress: Literal["auto", "none"] = "auto"
@@ -145,8 +166,10 @@ class RunConfig:
         methods: methods by comma; options and sums as in ``kd(temperature=2)+0.5*ds``.
         seeds: students for each method.
         seed: first of the seeds, and the teacher's.
-        epochs: passes over the training pairs; by default the preset's.
-        preset: quick (20 epochs, at least 1,000 steps) or full (100 epochs, at least 5,000 steps).
+        epochs: largest number of passes over the training pairs (parts of 500 steps where a pass is longer); by default
+            the preset's number of steps.
+        preset: quick (at most 2,000 steps) or full (at most 16,000). A training ends earlier where validation has
+            leveled off.
         allow_unlabeled: use pairs without a label for the distillation terms.
         teacher: the model on the rich modality.
         student: the model on the poor modality.
@@ -177,7 +200,7 @@ class RunConfig:
     epochs: int | None = None
     preset: Literal["quick", "full"] = "quick"
     allow_unlabeled: bool = False
-    teacher: ModelConfig = field(default_factory=ModelConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -185,10 +208,10 @@ class RunConfig:
     method_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for role in ("teacher", "student"):
+        for role, kind in (("teacher", TeacherConfig), ("student", ModelConfig)):
             given = getattr(self, role)
             if not isinstance(given, ModelConfig | Mapping):  # a model by itself
-                object.__setattr__(self, role, ModelConfig(model=given))
+                object.__setattr__(self, role, kind(model=given))
         for name, value in options.checked(type(self), {f.name: getattr(self, f.name) for f in fields(self)}).items():
             object.__setattr__(self, name, value)
         self._check_ranges()
@@ -197,6 +220,7 @@ class RunConfig:
         for name, value, least in (
             ("seeds", self.seeds, 1),
             ("epochs", self.epochs, 1),
+            ("teacher.views", self.teacher.views, 0),
             ("trainer.batch_size", self.trainer.batch_size, 2),
             ("trainer.devices", self.trainer.devices, 1),
             ("trainer.num_nodes", self.trainer.num_nodes, 1),
@@ -256,34 +280,37 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-PRESETS = {"quick": (20, 1000), "full": (100, 5000)}
-"""Preset -> epochs, and the least number of steps: a small data set is passed over more often, in smaller batches."""
+PRESETS = {"quick": 2_000, "full": 16_000}
+"""Preset -> the largest number of steps."""
 BATCHES = (128, 64, 32)
 """Batch sizes to choose from, the usual first. Small ones make more steps of the same passes, which is what training on
 few pairs lacks; the smallest still leaves the correlations and similarities that methods estimate from a batch."""
+EPOCH_STEPS = 500
+"""Largest number of steps in an epoch: validation is then measured often enough, however large the data set."""
 
 
 def training_length(
     pairs: int, preset: str = "quick", *, epochs: int | None = None, batch_size: int | None = None
 ) -> tuple[int, int]:
-    """Return the epochs and the batch size of a training; what is given is kept.
+    """Return the largest number of epochs and the batch size of a training; what is given is kept.
 
-    The batch is a function of pairs and preset alone: not of the epochs asked for, nor of the number of devices, so
-    that a shorter run is the same training cut short, and more devices give what one gives.
+    An epoch is a pass over the pairs, or `EPOCH_STEPS` steps where a pass is longer. The batch is a function of the
+    number of pairs alone: not of the epochs asked for, nor of the number of devices, so that a shorter run is the same
+    training cut short, and more devices give what one gives.
 
     Args:
         pairs: that the students train on.
         preset: one of `PRESETS`.
-        epochs: passes over the pairs, if chosen.
+        epochs: largest number of epochs, if chosen.
         batch_size: pairs a step, if chosen.
 
     Example:
         >>> training_length(50_000), training_length(2000), training_length(200)
-        ((20, 128), (20, 32), (167, 32))
+        ((6, 128), (33, 32), (334, 32))
         >>> training_length(2000, "full"), training_length(2000, epochs=2), training_length(2000, batch_size=128)
-        ((100, 32), (2, 32), (67, 128))
+        ((259, 32), (2, 32), (134, 128))
     """
-    usual, steps = PRESETS[preset]
     if batch_size is None:
-        batch_size = next((size for size in BATCHES if usual * (pairs // size) >= steps), BATCHES[-1])
-    return epochs or max(usual, math.ceil(steps / max(1, pairs // batch_size))), batch_size
+        batch_size = next((size for size in BATCHES if pairs // size >= 50), BATCHES[-1])
+    steps = min(EPOCH_STEPS, max(1, pairs // batch_size))
+    return epochs or math.ceil(PRESETS[preset] / steps), batch_size

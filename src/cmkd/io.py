@@ -117,12 +117,13 @@ def checksum(content: Path | Iterable[bytes], *, algorithm: str = "sha256", leng
     return digest.hexdigest()
 
 
-def lock(path: Path, *, wait: bool = False) -> int | None:
+def lock(path: Path, *, wait: bool = False, shared: bool = False) -> int | None:
     """Lock a folder or file until the returned descriptor is closed or the process ends.
 
     Args:
         path: an existing folder, or a file that is created if it is missing.
         wait: wait for the lock instead of returning None.
+        shared: let others hold a shared lock of it too.
 
     Returns:
         A descriptor; -1 where the file system has no locks; None if another process holds the lock.
@@ -132,7 +133,7 @@ def lock(path: Path, *, wait: bool = False) -> int | None:
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
     descriptor = os.open(path, flags)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(descriptor)
         return None
@@ -143,9 +144,9 @@ def lock(path: Path, *, wait: bool = False) -> int | None:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
+def locked(path: Path, *, wait: bool = False, shared: bool = False) -> Iterator[bool]:
     """Hold the lock of `lock` in a block; yields False, without it, if another process holds it."""
-    descriptor = lock(path, wait=wait)
+    descriptor = lock(path, wait=wait, shared=shared)
     try:
         yield descriptor is not None
     finally:
@@ -163,3 +164,11 @@ def remove_stale(destination: Path) -> None:
                         shutil.rmtree(folder, ignore_errors=True)
         except OSError:
             continue
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: ``CMKD_CACHE``, or ``cmkd`` in the user's cache folder."""
+    if os.environ.get("CMKD_CACHE"):
+        return Path(os.environ["CMKD_CACHE"]).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
+    return Path(home).expanduser() / "cmkd"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +29,8 @@ class Batch:
         target: ``(batch,)`` int64 class of each pair, `UNLABELED` (-1) where it has none.
         index: ``(batch,)`` int64 position of each pair in its data set.
         present: modality name -> ``(batch,)`` bool, whether the pair has that modality.
+        view: ``(batch,)`` int64, which augmented view of each pair this is; 0 by default.
+        teacher: the teacher's outputs, where they were computed before (`cmkd.training.teacher_cache`).
 
     Example:
         >>> import torch
@@ -41,6 +43,8 @@ class Batch:
     target: Tensor
     index: Tensor
     present: Mapping[str, Tensor] = None  # type: ignore[assignment]  # filled below; never None afterwards
+    view: Tensor = None  # type: ignore[assignment]  # filled below; never None afterwards
+    teacher: Output | None = None
 
     def __post_init__(self) -> None:
         if self.present is None:
@@ -48,6 +52,8 @@ class Batch:
 
             everywhere = torch.ones_like(self.target, dtype=torch.bool)
             object.__setattr__(self, "present", dict.fromkeys(self.inputs, everywhere))
+        if self.view is None:
+            object.__setattr__(self, "view", self.index.new_zeros(len(self)))
 
     def __len__(self) -> int:
         return int(self.target.shape[0])
@@ -57,36 +63,28 @@ class Batch:
         """``(batch,)`` bool: which pairs have a label."""
         return self.target != UNLABELED
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the batch with `function` applied to every tensor."""
+        return Batch(
+            {name: function(value) for name, value in self.inputs.items()},
+            function(self.target),
+            function(self.index),
+            {name: function(value) for name, value in self.present.items()},
+            function(self.view),
+            None if self.teacher is None else self.teacher.map(function),
+        )
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """Return the batch with every tensor on `device`."""
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=non_blocking)
-
-        return Batch(
-            {name: move(value) for name, value in self.inputs.items()},
-            move(self.target),
-            move(self.index),
-            {name: move(value) for name, value in self.present.items()},
-        )
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory, from which copies to a GPU overlap with its work."""
-        return Batch(
-            {name: value.pin_memory() for name, value in self.inputs.items()},
-            self.target.pin_memory(),
-            self.index.pin_memory(),
-            {name: value.pin_memory() for name, value in self.present.items()},
-        )
+        return self.map(lambda tensor: tensor.pin_memory())
 
     def select(self, rows: Tensor) -> Batch:
         """Return the pairs at `rows`, a bool mask or int64 positions ``(n,)``."""
-        return Batch(
-            {name: value[rows] for name, value in self.inputs.items()},
-            self.target[rows],
-            self.index[rows],
-            {name: value[rows] for name, value in self.present.items()},
-        )
+        return self.map(lambda tensor: tensor[rows])
 
 
 @dataclass(frozen=True)
@@ -104,13 +102,17 @@ class Output:
     embedding: Tensor
     feature_maps: tuple[Tensor, ...] = ()
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> Output:
+        """Return the output with `function` applied to every tensor."""
+        return Output(function(self.logits), function(self.embedding), tuple(function(m) for m in self.feature_maps))
+
     def detach(self) -> Output:
         """Return the same values cut from the graph."""
-        return Output(self.logits.detach(), self.embedding.detach(), tuple(m.detach() for m in self.feature_maps))
+        return self.map(lambda tensor: tensor.detach())
 
     def select(self, rows: Tensor) -> Output:
         """Return the samples at `rows`, a bool mask or int64 positions ``(n,)``."""
-        return Output(self.logits[rows], self.embedding[rows], tuple(m[rows] for m in self.feature_maps))
+        return self.map(lambda tensor: tensor[rows])
 
     def spec(self) -> Spec:
         """Describe this output."""

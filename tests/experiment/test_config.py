@@ -9,7 +9,7 @@ import pytest
 import yaml
 from torch import nn
 
-from cmkd import ModelConfig, OptimizerConfig, RunConfig, TrainerConfig
+from cmkd import ModelConfig, OptimizerConfig, RunConfig, TeacherConfig, TrainerConfig
 from cmkd.cli.run import parse, usage
 from cmkd.errors import CmkdError
 
@@ -19,7 +19,7 @@ def test_saved_is_what_is_loaded(tmp_path: Path) -> None:
         data="digits(severity=0.3)",
         out=tmp_path / "out",
         methods=("none", "kd(temperature=2, weight=3)+0.5*ds"),
-        teacher=ModelConfig(size=16, checkpoint=Path("teacher.safetensors")),
+        teacher=TeacherConfig(size=16, checkpoint=Path("teacher.safetensors")),
         student=ModelConfig(model="thin_resnet(width=8)", label_fraction=0.25),
         optimizer=OptimizerConfig(name="sgd", learning_rate=0.1),
         trainer=TrainerConfig(batch_size=16),
@@ -101,7 +101,7 @@ def test_flags_come_before_the_file_and_methods_have_their_own_namespace(tmp_pat
     words += ["--method_options.kd.temperature", "2", "--method_options.mlld.temperatures=[1, 2.5]"]
     config = parse([*words, "--methods", "kd(temperature=2, weight=3),none"])
     assert config.seeds == 5 and config.trainer.devices == 2
-    assert config.teacher == ModelConfig(model="resnet18", size=32)
+    assert config.teacher == TeacherConfig(model="resnet18", size=32)
     assert config.method_options == {"kd": {"weight": 3.0, "temperature": 2.0}, "mlld": {"temperatures": [1.0, 2.5]}}
     assert config.expressions == ("kd(temperature=2, weight=3)", "none")
 

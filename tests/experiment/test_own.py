@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 import cmkd
-from cmkd import CmkdError, Experiment, ModelConfig, RunConfig, TrainerConfig, load_model, models, wrap
+from cmkd import CmkdError, Experiment, ModelConfig, RunConfig, TeacherConfig, TrainerConfig, load_model, models, wrap
 from cmkd.cli import main
 from cmkd.types import Modality
 
@@ -50,7 +50,7 @@ class Pairs:
 def config(out: Path, **changes: object) -> RunConfig:
     given: dict[str, object] = {
         "data": Pairs(), "out": out, "methods": "none,fitnet(stage=-1)", "seeds": 1, "epochs": 1, "trainer": QUIET,
-        "teacher": ModelConfig("rich", wrap(Own(), feature_maps=["body"])),
+        "teacher": TeacherConfig("rich", wrap(Own(), feature_maps=["body"])),
         "student": ModelConfig("poor", wrap(Own(width=3), feature_maps=["body.0"])),
     }  # fmt: skip
     return RunConfig(**given | changes)  # type: ignore[arg-type]
@@ -118,14 +118,14 @@ def test_a_folder_made_from_other_data_is_not_entered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"teacher": ModelConfig("rich", Own(classes=4))}, "tells 4 classes apart and the data have 3"),
-        ({"teacher": ModelConfig("rich", nn.Flatten())}, "no nn.Linear"),
-        ({"teacher": ModelConfig("rich", nn.Sequential(nn.Flatten(), nn.Linear(9, 3)))}, "does not run on an input"),
-        ({"teacher": ModelConfig("rich", 5)}, "a model must be a name"),
-        ({"teacher": ModelConfig("rich", lambda: 3)}, "a model must be a name"),
+        ({"teacher": TeacherConfig("rich", Own(classes=4))}, "tells 4 classes apart and the data have 3"),
+        ({"teacher": TeacherConfig("rich", nn.Flatten())}, "no nn.Linear"),
+        ({"teacher": TeacherConfig("rich", nn.Sequential(nn.Flatten(), nn.Linear(9, 3)))}, "does not run on an input"),
+        ({"teacher": TeacherConfig("rich", 5)}, "a model must be a name"),
+        ({"teacher": TeacherConfig("rich", lambda: 3)}, "a model must be a name"),
         ({"teacher": Own()}, "which modality does the teacher see"),
-        ({"teacher": ModelConfig("rich", "no_module:Net")}, "cannot import 'no_module'"),
-        ({"teacher": ModelConfig("rich", "torch.nn:Linera")}, "did you mean 'Linear'"),
+        ({"teacher": TeacherConfig("rich", "no_module:Net")}, "cannot import 'no_module'"),
+        ({"teacher": TeacherConfig("rich", "torch.nn:Linera")}, "did you mean 'Linear'"),
         ({"data": 5}, "data"),
         ({"data": "no_module:Pairs"}, "cannot import 'no_module'"),
     ],

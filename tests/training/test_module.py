@@ -66,7 +66,7 @@ def test_the_log_has_every_term(tmp_path: Path, digits: Pack) -> None:
 def test_the_model_kept_is_the_best_on_validation(tmp_path: Path, digits: Pack) -> None:
     made = job(tmp_path, digits, epochs=4)
     module = DistillationModule(made, OptimizerConfig(), AugmentationConfig(), batch_size=256)
-    trainer = SimpleNamespace(is_global_zero=True, save_checkpoint=lambda path: None)
+    trainer = SimpleNamespace(is_global_zero=True, should_stop=False, save_checkpoint=lambda path: None)
     keep, kept = CheckpointCallback(made, 0.0), []
     trainer.strategy = SimpleNamespace(broadcast=lambda value: value)
     for epoch, (accuracy, loss) in enumerate([(0.5, 1.0), (0.8, 2.0), (0.8, 1.5), (0.8, 1.5), (0.7, 0.1)]):

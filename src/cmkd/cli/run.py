@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cmkd.cli.parsing import Parser, metavar
-from cmkd.config import ModelConfig, RunConfig, read_yaml
+from cmkd.config import ModelConfig, RunConfig, TeacherConfig, read_yaml
 from cmkd.errors import CmkdError
 from cmkd.options import build, documented, fits, from_text, parameters
 
@@ -108,13 +108,16 @@ def usage() -> str:
     ]
     for field in fields(RunConfig):
         hint = get_type_hints(RunConfig)[field.name]
-        if is_dataclass(hint) and isinstance(hint, type) and hint is not ModelConfig:
+        if is_dataclass(hint) and isinstance(hint, type) and not issubclass(hint, ModelConfig):
             lines += ["", f"{field.name}: {documented(RunConfig)[1][field.name]}", *_help(hint, f"{field.name}.")]
         elif field.name == "teacher":
             lines += [
                 "",
                 "teacher and student: each of these flags, with --student. too",
                 *_help(ModelConfig, "teacher."),
+                "",
+                "of the teacher alone",
+                *_help(TeacherConfig, "teacher.", without=ModelConfig),
             ]
     lines += [
         "",
@@ -126,11 +129,12 @@ def usage() -> str:
     return "\n".join(lines)
 
 
-def _help(cls: type[Any], prefix: str = "") -> list[str]:
+def _help(cls: type[Any], prefix: str = "", *, without: type[Any] | None = None) -> list[str]:
     """Return a line for each plain field: its flag, and its documentation up to the first full stop."""
     texts, hints, lines = documented(cls)[1], get_type_hints(cls), []
+    known = {field.name for field in fields(without)} if without else {"method_options"}
     for field in fields(cls):
-        if is_dataclass(hints[field.name]) or field.name == "method_options":
+        if is_dataclass(hints[field.name]) or field.name in known:
             continue
         said = texts[field.name].split(". ")[0].removesuffix(".").replace("``", "")
         if field.default not in (MISSING, None) and fits(field.default, hints[field.name]):

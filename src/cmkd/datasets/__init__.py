@@ -5,6 +5,5 @@ from cmkd.datasets.base import DataSet as DataSet
 from cmkd.datasets.base import Listing as Listing
 from cmkd.datasets.base import read_pairs as read_pairs
 from cmkd.datasets.formats.fetch import PublishedFile as PublishedFile
-from cmkd.datasets.open import cache_folder as cache_folder
 from cmkd.datasets.open import open_data as open_data
 from cmkd.datasets.open import prepare as prepare

@@ -19,7 +19,7 @@ from cmkd.datasets.base import DATASETS, DataSet
 from cmkd.datasets.formats.fetch import fetch
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.expression import Call, parse_call
-from cmkd.io import checksum, temporary_sibling
+from cmkd.io import cache_folder, checksum, temporary_sibling
 from cmkd.options import check
 from cmkd.progress import Progress
 from cmkd.types import Kind
@@ -134,14 +134,6 @@ def prepare(
         "source": _stats(place) if place is not None else None,
     }
     return _cached(call.name, key, lambda destination: data_set.prepare(place, destination))
-
-
-def cache_folder() -> Path:
-    """Return the folder of prepared packs: ``CMKD_CACHE``, or ``cmkd`` in the user's cache folder."""
-    if os.environ.get("CMKD_CACHE"):
-        return Path(os.environ["CMKD_CACHE"]).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
-    return Path(home).expanduser() / "cmkd"
 
 
 def default_source(name: str) -> Path | None:

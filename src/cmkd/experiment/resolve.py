@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from cmkd import models
-from cmkd.config import ModelConfig, RunConfig, training_length
+from cmkd.config import EPOCH_STEPS, ModelConfig, RunConfig, training_length
 from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset
 from cmkd.datasets import DATASETS, open_data
 from cmkd.errors import CmkdError
@@ -23,10 +24,15 @@ from cmkd.models.checkpoint import load_model
 from cmkd.options import check, plain
 from cmkd.progress import shown
 from cmkd.registry import is_reference, load_reference
+from cmkd.training.teacher_outputs import OutputsFile
 
+Config = TypeVar("Config", bound=ModelConfig)
 NOT_SETTINGS = ("out", "methods", "seeds", "preset", "data")
 """Options that may change between two calls on one folder; the pack behind `data` may not."""
-NOT_SETTINGS_TRAINER = ("devices", "num_nodes", "accelerator", "checkpoint_seconds", "logger", "progress")
+NOT_SETTINGS_TRAINER = ("devices", "num_nodes", "accelerator", "checkpoint_seconds", "cache_gb", "logger", "progress")
+VIEWS = 16
+"""Views of each pair that the teacher sees by default, at most: as in our first trial, where one averaged record a pair
+was as good as an answer to each view (docs/performance.md)."""
 OWN_DATA = "data"
 """Folder of a run that holds the pack made from an own ``Dataset``."""
 
@@ -117,12 +123,13 @@ def resolve(config: RunConfig) -> ResolvedRun:
     _check_methods(config)  # before the data: preparing them can take long
     pack = open_pairs(config)
     teacher, student = (_with_modality(getattr(config, role), role, pack) for role in ("teacher", "student"))
+    pairs = len(pack.rows("train", modalities=(str(student.modality),)))
     epochs, batch_size = training_length(
-        len(pack.rows("train", modalities=(str(student.modality),))),
-        config.preset,
-        epochs=config.epochs,
-        batch_size=config.trainer.batch_size,
+        pairs, config.preset, epochs=config.epochs, batch_size=config.trainer.batch_size
     )
+    if teacher.views is None:
+        passes = math.ceil(epochs * min(1.0, EPOCH_STEPS * batch_size / pairs)) if pairs else 1
+        teacher = replace(teacher, views=min(VIEWS, passes))
     resolved = ResolvedRun(
         replace(
             config,
@@ -170,7 +177,7 @@ def open_pairs(config: RunConfig) -> Pack:
     return pack
 
 
-def _with_modality(config: ModelConfig, role: str, pack: Pack) -> ModelConfig:
+def _with_modality(config: Config, role: str, pack: Pack) -> Config:
     name = config.modality or (pack.card.rich if role == "teacher" else pack.card.poor)
     if name is None:
         names = ", ".join(pack.modalities)
@@ -185,9 +192,13 @@ def _check(run: ResolvedRun) -> None:
                 raise CmkdError(f"no labeled {split} pair has the modality '{name}'; check the split column")
     if not len(run.pack.rows("train", modalities=(run.rich, run.poor))):
         raise CmkdError(f"no training pair has both '{run.rich}' and '{run.poor}': there is nothing to distill from")
-    student, teacher = run.build("student").spec, run.build("teacher").spec
+    student = run.build("student").spec
+    outputs = run.config.teacher.outputs
+    teacher = run.build("teacher").spec if outputs is None else OutputsFile.read(outputs, run.pack).spec(run.pack)
     for expression in run.config.expressions:
-        from_expression(expression, student, teacher, run.config.method_options)
+        method = from_expression(expression, student, teacher, run.config.method_options)
+        if outputs is not None:
+            method.check_outputs_suffice()
 
 
 def first_difference(old: object, new: object, path: str = "") -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import torch
 import torch.distributed as dist
 
@@ -16,6 +17,7 @@ from cmkd.distributed import rank, world_size
 from cmkd.evaluation import prediction_table, scores
 from cmkd.experiment.folder import RESULT, RunFolder
 from cmkd.experiment.resolve import ResolvedRun, resolve
+from cmkd.experiment.teaching import Teaching, run_device
 from cmkd.inference import predict
 from cmkd.io import atomic, write_json
 from cmkd.methods.combine import from_expression
@@ -25,6 +27,7 @@ from cmkd.options import plain
 from cmkd.report import write_report
 from cmkd.training.fit import fit
 from cmkd.training.job import TrainingJob
+from cmkd.training.teacher_outputs import OutputsFile
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -69,6 +72,7 @@ class Experiment:
                 self.folder.record(run)
             self._teacher(run)
             self._write(run, leader)
+            self._fill(run)
             for seed in range(run.config.seed, run.config.seed + run.config.seeds):
                 for expression in run.config.expressions:
                     self._student(run, expression, seed)
@@ -86,6 +90,9 @@ class Experiment:
         if (folder / RESULT).exists():
             return
         about: dict[str, Any] = {"modality": run.rich, "seed": config.seed, "method": None}
+        if config.teacher.outputs is not None:
+            self._evaluate_outputs(run, folder, config.teacher.outputs, about | {"seed": None})
+            return
         if config.teacher.checkpoint is not None:
             self._evaluate(run, folder, run.build("teacher"), config.teacher.checkpoint, about | {"seed": None})
             return
@@ -107,11 +114,12 @@ class Experiment:
         config, folder = run.config, self.folder.student(expression, seed)
         if (folder / RESULT).exists():
             return
-        teacher = self._trained_teacher(run)
+        teaching = Teaching.of(run, self.folder.teacher / "best.safetensors")
         torch.manual_seed(seed)
         student = run.build("student")
-        method = from_expression(expression, student.spec, teacher.spec, config.method_options)
-        method.setup(student, teacher)
+        method = from_expression(expression, student.spec, teaching.spec, config.method_options)
+        teaching.setup(method, student)
+        answers = teaching.answers(method)
         job = TrainingJob(
             folder,
             run.packs["student"],
@@ -119,7 +127,10 @@ class Experiment:
             plain(config.student.model),
             epochs=int(config.epochs or 0),
             seed=seed,
-            teacher=teacher,
+            teacher=teaching.model if answers is None else None,
+            answers=answers,
+            views=teaching.views(method),
+            view_seed=config.seed,
             method=method,
             allow_unlabeled=config.allow_unlabeled or config.student.label_fraction < 1,
             about={"role": "student", "method": expression},
@@ -127,20 +138,37 @@ class Experiment:
         )
         self._fit(run, job, {"modality": run.poor, "seed": seed, "method": expression})
 
-    def _trained_teacher(self, run: ResolvedRun) -> Model:
-        """Load the teacher from its file, so that every student meets the same one, whatever ran before."""
-        if run.config.teacher.checkpoint is not None:
-            return run.build("teacher")
-        teacher, _ = load_model(self.folder.teacher / "best.safetensors", module=run.config.teacher.model)
-        if run.config.teacher.frozen:  # of a method that trains its teacher too
-            teacher.encoder.requires_grad_(False)
-        return teacher
+    def _fill(self, run: ResolvedRun) -> None:
+        """Compute what the students that are still to be trained read of the teacher."""
+        config = run.config
+        seeds = range(config.seed, config.seed + config.seeds)
+        missing = [
+            expression
+            for expression in config.expressions
+            if not all((self.folder.student(expression, seed) / RESULT).exists() for seed in seeds)
+        ]
+        if missing:
+            teaching = Teaching.of(run, self.folder.teacher / "best.safetensors")
+            student = run.build("student").spec
+            teaching.fill(from_expression(e, student, teaching.spec, config.method_options) for e in missing)
 
     def _fit(self, run: ResolvedRun, job: TrainingJob, about: dict[str, Any]) -> None:
         config = run.config
         path = fit(job, config.optimizer, config.augmentation, config.trainer, callbacks=self.callbacks)
+        last = pd.read_csv(job.folder / "history.csv").iloc[-1]
+        about |= {"steps": int(last["step"]), "converged": bool(last["leveled"])}
         model, _ = load_model(path, module=job.model.encoder)
         self._evaluate(run, job.folder, model, path, about)
+
+    def _evaluate_outputs(self, run: ResolvedRun, folder: Path, path: Path, about: dict[str, Any]) -> None:
+        """Score a file of outputs, on the splits that it covers."""
+        outputs, result = OutputsFile.read(path, run.pack), about | {"checkpoint": None, "outputs": str(path)}
+        for split in ("validation", "test"):
+            rows = run.pack.rows(split, modalities=(run.rich,), labeled=True)
+            logits, labels = outputs.at(rows), run.pack.index["label"].to_numpy()[rows]
+            measured = {"accuracy": None} if logits is None else scores(logits, labels)
+            result |= {f"{split}_{name}": value for name, value in measured.items()} | {f"{split}_pairs": len(rows)}
+        write_json(folder / RESULT, result)
 
     def _evaluate(self, run: ResolvedRun, folder: Path, model: Model, path: Path, about: dict[str, Any]) -> None:
         """Test a model; ``result.json`` is written last, as it says done."""
@@ -156,7 +184,7 @@ class Experiment:
             unknown = dict.fromkeys(("validation_accuracy", "test_accuracy"))
             write_json(folder / RESULT, result | {"classes": list(model.spec.class_names)} | unknown)
             return
-        device = "cuda" if self.config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+        device = run_device(self.config.trainer.accelerator)
         for split in ("validation", "test"):
             rows = run.pack.rows(split, modalities=(model.modality.name,), labeled=True)
             logits = predict(model, run.pack, rows, device=device)

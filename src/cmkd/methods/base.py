@@ -58,6 +58,10 @@ class Method(nn.Module):
     Args:
         student: shapes of the student's output.
         teacher: shapes of the teacher's output.
+
+    Attributes:
+        teacher_maps: the teacher's feature maps that `forward` reads, by stage, and the height and width to which they
+            may be average-pooled before, None for the whole map. By default all, if it needs feature maps.
     """
 
     name: str = "method"
@@ -86,8 +90,19 @@ class Method(nn.Module):
     def __init__(self, student: Spec, teacher: Spec) -> None:
         super().__init__()
         self.student_spec, self.teacher_spec = student, teacher
+        self.teacher_maps: Mapping[int, tuple[int, int] | None] = {}
+        if "feature_maps" in self.needs:
+            self.teacher_maps = dict.fromkeys(range(len(teacher.map_shapes)))
         self.epoch = 0
         self._hooks_called: set[str] = set()
+
+    @property
+    def same_view(self) -> bool:
+        """Whether the teacher must see the view that the student sees, as where maps are compared place by place.
+
+        Otherwise its outputs may be averaged over several views of a pair.
+        """
+        return bool(self.teacher_maps)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms by name, scalars, for one batch of pairs that have both modalities."""
@@ -115,6 +130,16 @@ class Method(nn.Module):
         for hook, reason in self.required_hooks.items():
             if hook not in self._hooks_called and hook != "on_train_end":
                 raise CmkdError(f"{self.name}: call method.{HOOKS[hook]}; {reason}")
+
+    def check_outputs_suffice(self) -> None:
+        """Refuse to work from a teacher's outputs alone, where the method needs its model.
+
+        Raises:
+            CmkdError: with what it needs the model for.
+        """
+        reason = "it trains the teacher too" if self.trains_teacher else self.required_hooks.get("setup")
+        if reason:
+            raise CmkdError(f"{self.name} needs the teacher's model, not only its outputs: {reason}")
 
     def warmup(self, epochs: int) -> float:
         """Return a factor that rises linearly to 1 over the first `epochs` epochs; 1 throughout for 0."""
@@ -144,6 +169,11 @@ class Method(nn.Module):
         """
         self.require_maps(max(stage + 1, -stage))
         return self.student_spec.map_shapes[stage][0], self.teacher_spec.map_shapes[stage][0]
+
+    def smaller_size(self, stage: int) -> tuple[int, int]:
+        """Return the smaller height and the smaller width of a stage's two maps, as `match_resolution` resizes to."""
+        (_, *ours), (_, *theirs) = self.student_spec.map_shapes[stage], self.teacher_spec.map_shapes[stage]
+        return min(ours[0], theirs[0]), min(ours[1], theirs[1])
 
     def require_maps(self, count: int = 1) -> None:
         """Refuse specs with fewer than `count` feature maps on either side."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from torch import Tensor, nn
@@ -40,10 +40,16 @@ class Sum(Method):
         self.required_hooks = {hook: why for method in methods for hook, why in method.required_hooks.items()}
         self.uses_teacher = any(method.uses_teacher for method in methods)
         self.trains_teacher = any(method.trains_teacher for method in methods)
+        self.teacher_maps = union_of_maps(methods)
 
     def parts(self) -> list[Method]:
         """Return the methods, in order."""
         return [method for method in self.methods if isinstance(method, Method)]
+
+    @property
+    def same_view(self) -> bool:
+        """Whether one of the methods needs the view that the student sees."""
+        return any(method.same_view for method in self.parts())
 
     def check_hooks(self) -> None:
         """Let each method refuse under its own name."""
@@ -84,6 +90,19 @@ class Sum(Method):
                     key, count = f"{name}_{count}", count + 1
                 terms[key] = weight * term
         return terms
+
+
+def union_of_maps(methods: Iterable[Method]) -> dict[int, tuple[int, int] | None]:
+    """Return the teacher's maps that any of the methods reads, by stage from the shallowest.
+
+    A map that two of them want in different sizes is kept whole.
+    """
+    found: dict[int, tuple[int, int] | None] = {}
+    for method in methods:
+        for stage, size in method.teacher_maps.items():
+            stage %= len(method.teacher_spec.map_shapes)
+            found[stage] = size if found.get(stage, size) == size else None
+    return dict(sorted(found.items()))
 
 
 def from_expression(text: str, student: Spec, teacher: Spec, defaults: Options = _NO_OPTIONS) -> Method:

@@ -249,6 +249,7 @@ class DimensionalStructure(Method):
                 raise CmkdError(f"{self.name}: needs at least one stage and a pool of 1 or more, got {stages}, {pool}")
             for stage in stages:
                 self.require_stage(stage)
+        self.teacher_maps = {stage: self._pooled(stage, pool) for stage in stages} if uniformity_weight else {}
         self.kd_weight, self.temperature = kd_weight, temperature
         self.independence_weight, self.independence_reference = independence_weight, independence_reference
         self.independence_features = independence_features
@@ -257,6 +258,15 @@ class DimensionalStructure(Method):
         self.t, self.stages, self.points, self.pool, self.center = t, tuple(stages), points, pool, center
         projected = led and embeds and student.dim != teacher.dim
         self.projection = nn.Linear(student.dim, teacher.dim, bias=False) if projected else nn.Identity()
+
+    def _pooled(self, stage: int, pool: int | None) -> tuple[int, int] | None:
+        _, height, width = self.teacher_spec.map_shapes[stage]
+        return None if pool is None else (min(pool, height), min(pool, width))
+
+    @property
+    def same_view(self) -> bool:
+        """Whether positions are compared; a pooled map is a vector per pair, which views may share."""
+        return bool(self.teacher_maps) and self.points == "positions"
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms ``kd``, ``independence`` and ``uniformity`` whose weight is not 0."""

@@ -54,6 +54,7 @@ class FitNet(Method):
     def __init__(self, student: Spec, teacher: Spec, *, stage: int = -2, weight: float = 1.0) -> None:
         super().__init__(student, teacher)
         ours, theirs = self.require_stage(stage)
+        self.teacher_maps = {stage: self.smaller_size(stage)}
         self.stage, self.weight = stage, weight
         self.projection = nn.Conv2d(ours, theirs, 1, bias=False)
 

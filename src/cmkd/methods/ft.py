@@ -69,6 +69,7 @@ class FT(Method):
         super().__init__(student, teacher)
         ours, theirs = self.require_stage(stage)
         self.require_positive(ratio=ratio)
+        self.teacher_maps = {stage: self.smaller_size(stage)}
         self.stage, self.weight = stage, weight
         factor = max(round(ratio * theirs), 1)
         self.translator = _two_convolutions(ours, factor)

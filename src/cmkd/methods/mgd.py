@@ -61,6 +61,7 @@ class MGD(Method):
         ours, theirs = self.require_stage(stage)
         if not 0.0 <= masked < 1.0:
             raise CmkdError(f"mgd: masked must be from 0 to below 1, got {masked}")
+        self.teacher_maps = {stage: self.smaller_size(stage)}
         self.stage, self.masked, self.weight = stage, masked, weight
         self.projection = nn.Conv2d(ours, theirs, 1)
         self.generation = nn.Sequential(

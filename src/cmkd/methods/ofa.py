@@ -79,6 +79,7 @@ class OFA(Method):
         weight: float = 1.0,
     ) -> None:
         super().__init__(student, teacher)
+        self.teacher_maps = {}  # the exits read the student's maps alone
         self.require_same_classes()
         self.require_positive(gamma=gamma, temperature=temperature)
         self.gamma, self.temperature, self.weight = gamma, temperature, weight

@@ -67,6 +67,7 @@ class OFD(Method):
     def __init__(self, student: Spec, teacher: Spec, *, stage: int = -1, weight: float = 1e-3) -> None:
         super().__init__(student, teacher)
         ours, theirs = self.require_stage(stage)
+        self.teacher_maps = {stage: self.smaller_size(stage)}
         self.stage, self.weight = stage, weight
         self.projection = nn.Conv2d(ours, theirs, 1)
         self.register_buffer("negative_sum", torch.zeros(theirs))

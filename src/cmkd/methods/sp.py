@@ -55,6 +55,7 @@ class SP(Method):
     def __init__(self, student: Spec, teacher: Spec, *, stage: int = -1, weight: float = 300.0) -> None:
         super().__init__(student, teacher)
         self.require_stage(stage)
+        self.teacher_maps = {stage: None}
         self.stage, self.weight = stage, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:

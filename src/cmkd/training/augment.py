@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,14 +17,14 @@ from cmkd.config import AugmentationConfig
 from cmkd.types import Batch, Modality
 
 
-def hashed_uniform(index: Tensor, count: int, *, seed: int, view: int, stream: int = 0) -> Tensor:
+def hashed_uniform(index: Tensor, count: int, *, seed: int, view: Tensor | int, stream: int = 0) -> Tensor:
     """Return uniform numbers in [0, 1) that depend on the arguments alone.
 
     Args:
         index: ``(batch,)`` int64.
         count: numbers per index.
         seed: of the run.
-        view: such as the epoch.
+        view: which view, an integer or ``(batch,)`` int64.
         stream: numbers of different streams are independent.
 
     Returns:
@@ -35,7 +36,9 @@ def hashed_uniform(index: Tensor, count: int, *, seed: int, view: int, stream: i
         >>> bool((a[1] == b[0]).all())
         True
     """
-    key = _mix(torch.tensor(_signed(((seed * 1_000_003 + view) * 1_000_003 + stream) * 1_000_003), device=index.device))
+    views = torch.as_tensor(view, dtype=torch.int64, device=index.device).expand(len(index))
+    # int64 wraps around, as the products of unbounded integers below 2^64 do
+    key = _mix(((_signed(seed * 1_000_003) + views) * 1_000_003 + stream) * 1_000_003)[:, None]
     counter = torch.arange(count, device=index.device, dtype=torch.int64) * _signed(0xD1B54A32D192ED03)
     x = _mix((index[:, None] * _signed(0x9E3779B97F4A7C15) + counter) ^ key)
     return _shift(x, 40).float() / 2**24
@@ -63,18 +66,16 @@ def augment(
     strengths: AugmentationConfig,
     *,
     seed: int,
-    view: int,
     co_registered: Sequence[Sequence[str]] = (),
 ) -> Batch:
     """Return the batch with randomly changed inputs; images keep their dtype, other inputs become float32.
 
     Args:
-        batch: stored values of any dtype.
+        batch: stored values of any dtype; `Batch.view` selects the view of each pair.
         modalities: descriptions of the inputs and of the modalities co-registered with them; images are shifted by
             whole pixels of the coarsest of these.
         strengths: resolved; all zero and false leaves the values as they are.
         seed: of the run.
-        view: such as the epoch.
         co_registered: groups of modalities that share a pixel grid and so get the same geometry.
     """
     stream = {name: 1 + min(i for i, g in enumerate(co_registered) if name in g) for g in co_registered for name in g}
@@ -85,10 +86,10 @@ def augment(
         if modality.kind == "image":
             sizes = [size for other, size in images.items() if other == name or stream.get(other, 0) == own]
             coarsest = min(sizes, key=math.prod)
-            inputs[name] = _image(value, batch.index, strengths, coarsest, seed=seed, view=view, stream=own)
+            inputs[name] = _image(value, batch.index, strengths, coarsest, seed=seed, view=batch.view, stream=own)
         else:
-            inputs[name] = _values(value, modality, batch.index, strengths, seed=seed, view=view, stream=own)
-    return Batch(inputs, batch.target, batch.index, batch.present)
+            inputs[name] = _values(value, modality, batch.index, strengths, seed=seed, view=batch.view, stream=own)
+    return replace(batch, inputs=inputs)
 
 
 def _image(
@@ -98,7 +99,7 @@ def _image(
     coarsest: Sequence[int],
     *,
     seed: int,
-    view: int,
+    view: Tensor,
     stream: int,
 ) -> Tensor:
     if not (strengths.flip or strengths.shift or strengths.rotate or strengths.scale):
@@ -139,7 +140,7 @@ def _values(
     strengths: AugmentationConfig,
     *,
     seed: int,
-    view: int,
+    view: Tensor,
     stream: int,
 ) -> Tensor:
     if not (strengths.scale or strengths.noise or strengths.drop):

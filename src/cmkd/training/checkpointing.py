@@ -52,11 +52,11 @@ class CheckpointCallback(Checkpoint):
                 extra = {**(job.about or {}), "seed": job.seed, "epoch": int(row["epoch"])}
                 path = job.folder / "best.safetensors"
                 save_model(path, pl_module.model, name=job.name, classes=job.pack.classes, extra=extra)
-            if self.lines and (done == job.epochs or done % max(1, job.epochs // 10) == 0):
-                accuracy = f"validation {100 * row['validation_accuracy']:.1f} %"
-                print(f"{job.title}: epoch {done}/{job.epochs}, loss {row['train_loss']:.3f}, {accuracy}", flush=True)
+            if self.lines and (trainer.should_stop or done % max(1, job.epochs // 10) == 0):
+                measured = f"loss {row['train_loss']:.3f}, validation {100 * row['validation_accuracy']:.1f} %"
+                print(f"{job.title}: epoch {done} of at most {job.epochs}, {measured}", flush=True)
         # what is lost is trained again, to the same weights, so short epochs need not each wait for the disk
-        if done == job.epochs or self._due(trainer):
+        if trainer.should_stop or self._due(trainer):
             self._save(trainer)
 
     def _due(self, trainer: Trainer) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 WARMUP = 3
@@ -40,6 +41,7 @@ class ModelEma(nn.Module):
         super().__init__()
         self.decay, self.warmup = decay, warmup
         self.model = copy.deepcopy(source).requires_grad_(False)
+        self._tensors: tuple[list[Tensor], ...] | None = None
 
     def update(self, source: nn.Module, step: int) -> None:
         """Average the weights after a step.
@@ -48,10 +50,21 @@ class ModelEma(nn.Module):
             source: the model that took the step.
             step: its number, from 0.
         """
-        mine, theirs = self.model.state_dict(), source.state_dict()
-        floating = [name for name, value in mine.items() if value.is_floating_point()]
+        if self._tensors is None:  # collected once, at the first step: models are on their device by then
+            self._tensors = _aligned(self.model, source)
+        mine, theirs, counters, sources = self._tensors
         decay = min(self.decay, (1 + step) / (self.warmup + step))
-        blend = get_ema_multi_avg_fn(decay)
-        blend([mine[name] for name in floating], [theirs[name] for name in floating], step)
-        for name in mine.keys() - set(floating):
-            mine[name].copy_(theirs[name])
+        get_ema_multi_avg_fn(decay)(mine, theirs, step)
+        for counter, value in zip(counters, sources, strict=True):
+            counter.copy_(value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_tensors": None}  # those of another process are others
+
+
+def _aligned(average: nn.Module, source: nn.Module) -> tuple[list[Tensor], ...]:
+    """Return the floating-point tensors of both models, then the integer ones."""
+    mine, theirs = average.state_dict(), source.state_dict()
+    floating = [name for name, value in mine.items() if value.is_floating_point()]
+    others = [name for name in mine if name not in set(floating)]
+    return tuple([state[name] for name in names] for names in (floating, others) for state in (mine, theirs))

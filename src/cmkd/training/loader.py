@@ -1,31 +1,42 @@
-"""Batches of a pack in an order that depends on (seed, epoch) alone; divided over processes, and resumable."""
+"""Batches of a pack in an order that depends on (seed, step) alone; divided over processes, and resumable."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
+from cmkd.training.teacher_cache import Answers
 from cmkd.types import Batch
 
 
 class PairLoader:
     """Iterate over the batches of one epoch; `set_epoch` selects it.
 
+    Training draws from one stream: all rows in random order, then all rows in another, and so on. Each time a row comes
+    again it is another view of the pair, so no two samples of a training are the same. Epochs are consecutive parts of
+    the stream.
+
     Args:
         pack: the pairs.
         rows: positions in the pack, ``(n,)`` int64.
         modalities: the inputs to read.
         batch_size: pairs a step, over all processes together.
-        shuffle: for training: a new order each epoch, and no incomplete last batch. Otherwise every row once, in order.
+        shuffle: for training: the stream above. Otherwise every row once, in order.
         seed: of the order.
         rank: number of this process.
         world: number of processes; each reads every `world`-th row of a batch.
-        pairs: number of pairs in a training epoch; by default all rows once. More repeat rows, equally often.
+        pairs: number of pairs in a training epoch; by default that of the rows.
+        views: number of different views of a pair, after which the first comes again; 0 for no end.
+        answers: the teacher's outputs, delivered as `Batch.teacher`; pairs without them count as lacking the teacher's
+            modality.
 
     Raises:
         CmkdError: the batch size is not a multiple of the number of processes.
@@ -43,6 +54,8 @@ class PairLoader:
         rank: int = 0,
         world: int = 1,
         pairs: int | None = None,
+        views: int = 0,
+        answers: Answers | None = None,
     ) -> None:
         if batch_size % world:
             raise CmkdError(
@@ -52,7 +65,9 @@ class PairLoader:
         self.pairs = len(rows) if pairs is None else pairs
         self.batch_size = min(batch_size, self.pairs // world * world) if shuffle else batch_size
         self.shuffle, self.seed, self.rank, self.world = shuffle, seed, rank, world
+        self.views, self.answers = views, answers
         self.epoch, self._position = 0, 0
+        self._permuted = lru_cache(2)(self._permutation)  # a batch may cover the end of one and the start of another
 
     def __len__(self) -> int:
         count = self.pairs // self.batch_size if self.shuffle else -(-len(self.rows) // self.batch_size)
@@ -62,28 +77,36 @@ class PairLoader:
         """Select an epoch, from 0, and start at its first batch."""
         self.epoch, self._position = epoch, 0
 
-    def order(self, epoch: int) -> np.ndarray:
-        """Return the rows in the order of an epoch."""
+    def order(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows of a step of the current epoch, over all processes, and the view of each."""
         if not self.shuffle:
-            return self.rows
-        generator = np.random.default_rng([self.seed, epoch])
-        rounds = -(-self.pairs // len(self.rows))
-        return np.concatenate([generator.permutation(self.rows) for _ in range(rounds)])[: max(self.pairs, 1)]
+            rows = self.rows[step * self.batch_size : (step + 1) * self.batch_size]
+            return rows, np.zeros_like(rows)
+        first = (self.epoch * len(self) + step) * self.batch_size
+        round_, place = np.divmod(np.arange(first, first + self.batch_size), len(self.rows))
+        rows = np.concatenate([self._permuted(int(r))[place[round_ == r]] for r in np.unique(round_)])
+        return rows, round_ % self.views if self.views else round_
+
+    def _permutation(self, round_: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.seed, round_]).permutation(self.rows)
 
     def __iter__(self) -> Iterator[Batch]:
-        order, start = self.order(self.epoch), self._position
+        start = self._position
         with ThreadPoolExecutor(1) as reader:
-            ahead: Future[Batch] = reader.submit(self._read, order, start)
+            ahead: Future[Batch] = reader.submit(self._read, start)
             for step in range(start, len(self)):
                 batch = ahead.result()
                 if step + 1 < len(self):
-                    ahead = reader.submit(self._read, order, step + 1)
+                    ahead = reader.submit(self._read, step + 1)
                 self._position = (step + 1) % len(self)
                 yield batch
 
-    def _read(self, order: np.ndarray, step: int) -> Batch:
-        rows = order[step * self.batch_size : (step + 1) * self.batch_size][self.rank :: self.world]
-        batch = self.pack.batch(rows, self.modalities)
+    def _read(self, step: int) -> Batch:
+        rows, views = (values[self.rank :: self.world] for values in self.order(step))
+        batch = replace(self.pack.batch(rows, self.modalities), view=torch.from_numpy(views))
+        if self.answers is not None:
+            known, teacher = self.answers.read(rows, views)
+            batch = replace(batch, teacher=teacher, present={**batch.present, self.answers.modality: known})
         if torch.cuda.is_available():
             batch = batch.pin_memory()
         return batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from cmkd.training.ema import ModelEma
 from cmkd.training.job import TrainingJob
 from cmkd.training.loader import PairLoader
 from cmkd.training.objective import Objective
+from cmkd.training.schedule import PlateauSchedule
 from cmkd.types import Batch
 
 CHECK_EVERY = 50  # steps between finiteness checks; each synchronizes the GPU
@@ -40,16 +42,19 @@ class DistillationModule(LightningModule):
     ) -> None:
         super().__init__()
         self.job, self.optimizer_config, self.augmentation, self.batch_size = job, optimizer, augmentation, batch_size
-        self.steps = len(self.train_dataloader()) * job.epochs
         self.objective = Objective(
             job.model,
             teacher=job.teacher,
+            teacher_modality=job.teacher_modality,
             method=job.method,
             label_smoothing=optimizer.label_smoothing,
             always_paired=job.always_paired,
         )
         if job.method is not None:
             job.method.on_train_start(len(job.pack))
+        epoch = len(self.train_dataloader())
+        steps = epoch * job.epochs
+        self.schedule = PlateauSchedule(steps, max(1, round(optimizer.warmup * steps)), epoch)
         self.average = ModelEma(job.model, optimizer.ema) if optimizer.ema else None
         self.history: list[dict[str, float]] = []
         self._sums: dict[str, float] = {}
@@ -74,19 +79,18 @@ class DistillationModule(LightningModule):
         if rate is None:
             rate = self.objective.model.learning_rate * (1.0 if config.name == "adamw" else 10.0)
         if config.name == "adamw":
-            built: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=rate * math.sqrt(ratio))
+            built: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=rate * math.sqrt(ratio), fused=self._fused)
         else:
             rate *= ratio
             built = torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=config.momentum > 0)
-        warmup = max(1, round(config.warmup * self.steps))
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, self.steps - warmup))))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(built, factor)
+        schedule = torch.optim.lr_scheduler.LambdaLR(built, self.schedule.factor)
         return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def _fused(self) -> bool:
+        """Whether the optimizer's own kernel may be used; under mixed precision, Lightning refuses to clip with it."""
+        precision = "32-true" if self._trainer is None else self._trainer.precision
+        return self.device.type in ("cpu", "cuda") and precision == "32-true"
 
     def train_dataloader(self) -> PairLoader:
         """Return this process's training batches."""
@@ -106,6 +110,9 @@ class DistillationModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Tell the method the epoch: where a run resumes within an epoch, Lightning skips `on_train_epoch_start`."""
+        self.trainer.should_stop = self.global_step >= self.schedule.stop
+        for optimizer in self.trainer.optimizers:
+            align(optimizer)
         if self.objective.method is not None:
             self.objective.method.on_train_epoch_start(self.current_epoch)
 
@@ -127,13 +134,13 @@ class DistillationModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
+        job = self.job
         batch = augment(
             batch,
-            self.job.pack.modalities,
+            job.pack.modalities,
             self.augmentation,
-            seed=self.job.seed,
-            view=self.current_epoch,
-            co_registered=self.job.pack.card.co_registered,
+            seed=job.view_seed if job.views else job.seed,
+            co_registered=job.pack.card.co_registered,
         )
         output, terms = self.objective(batch)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
@@ -181,18 +188,24 @@ class DistillationModule(LightningModule):
         row["train_accuracy"] = means.pop("right") / max(means.pop("labeled"), 1.0)
         row |= {f"train_{name}": value / steps for name, value in means.items()}
         row |= {"validation_accuracy": right / max(count, 1), "validation_loss": entropy / max(count, 1)}
-        self.history.append(row)
+        accuracies = [past["validation_accuracy"] for past in [*self.history, row]]
+        self.schedule.observe(self.global_step, accuracies)
+        self.history.append(row | {"leveled": float(self.schedule.leveled)})
+        self.trainer.should_stop = self.global_step >= self.schedule.stop
         self._sums = {}
         self.log_dict({k: v for k, v in row.items() if k not in ("epoch", "step")}, sync_dist=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the history and the sums of the epoch so far."""
+        """Save the history, the sums of the epoch so far, and what the schedule has decided."""
         self._settle()
-        checkpoint["cmkd"] = {"history": self.history, "sums": self._sums}
+        checkpoint["cmkd"] = {"history": self.history, "sums": self._sums, "schedule": asdict(self.schedule)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the history and the sums."""
-        self.history, self._sums = checkpoint["cmkd"]["history"], checkpoint["cmkd"]["sums"]
+        """Restore the history, the sums and the schedule."""
+        kept = checkpoint["cmkd"]
+        self.history, self._sums = kept["history"], kept["sums"]
+        for name, value in kept["schedule"].items():
+            setattr(self.schedule, name, value)  # the optimizer's schedule holds on to this object
 
     def _settle(self) -> None:
         """Add the pending steps to the sums, and stop if a loss is not finite."""
@@ -207,3 +220,15 @@ class DistillationModule(LightningModule):
             for name, number in {**numbers, "steps": 1.0}.items():
                 self._sums[name] = self._sums.get(name, 0.0) + number
         self._pending = []
+
+
+def align(optimizer: torch.optim.Optimizer) -> None:
+    """Give each tensor of an optimizer's state the memory layout of its parameter.
+
+    A restored state is contiguous where the parameter may be channels-last, and torch's fused kernel pairs both by
+    their place in memory.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

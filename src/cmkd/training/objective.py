@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.distributed import world_size
+from cmkd.errors import CmkdError
 from cmkd.methods import Method
 from cmkd.models import Model
 from cmkd.types import Batch, Output
 
 
 class Objective(nn.Module):
-    """A model with its cross-entropy and, for a student, a teacher and a method.
+    """A model with its cross-entropy and, for a student, a method and a teacher, or its outputs in each batch.
 
     The teacher given is copied and never changed, so students that share one do not depend on each other. A copy that
     trains along is a submodule; any other is neither saved, nor put in train mode, nor wrapped by DDP. Pairs without a
@@ -24,7 +25,8 @@ class Objective(nn.Module):
 
     Args:
         model: the model to train; put in train mode, except those parts of it that are frozen.
-        teacher: gives the outputs to distill; None for a model that trains alone.
+        teacher: gives the outputs to distill where a batch does not bring them; None for a model that trains alone.
+        teacher_modality: what the outputs in the batches are of, where there is no teacher.
         method: the distillation terms; None for a model that trains alone.
         label_smoothing: of the cross-entropy.
         always_paired: whether every batch has both modalities throughout, which saves a check of the masks.
@@ -35,6 +37,7 @@ class Objective(nn.Module):
         model: Model,
         *,
         teacher: Model | None = None,
+        teacher_modality: str | None = None,
         method: Method | None = None,
         label_smoothing: float = 0.0,
         always_paired: bool = True,
@@ -48,6 +51,7 @@ class Objective(nn.Module):
             self.trained_teacher = train_mode(teacher)
         elif teacher is not None:
             teacher.requires_grad_(False).eval()
+        self.teacher_modality = teacher_modality if teacher is None else teacher.modality.name
         self._teacher = [teacher]  # a list, so that torch does not register it
 
     @property
@@ -64,24 +68,29 @@ class Objective(nn.Module):
         """Return the model's output and the terms by name; their sum is the loss."""
         output = self.model(batch.inputs[self.model.modality.name])
         terms = {"cross_entropy": self._cross_entropy(output.logits, batch)}
-        if self.teacher is None or self.method is None or not self.method.uses_teacher:
+        if self.method is None or not self.method.uses_teacher or self.teacher_modality is None:
             return output, terms | self._without_teacher(output, batch)
+        if batch.teacher is not None:
+            return output, terms | self._distil(output, batch.teacher, batch)
+        if self.teacher is None:
+            raise CmkdError("the batch brings no outputs of the teacher, and there is no teacher to run")
+        values = batch.inputs[self.teacher.modality.name]
         if self.trains_teacher:
-            teacher_output = self.teacher(batch.inputs[self.teacher.modality.name])
+            teacher_output = self.teacher(values)
             terms["teacher_cross_entropy"] = self._cross_entropy(teacher_output.logits, batch)
         else:
             with torch.no_grad():
-                teacher_output = self.teacher(batch.inputs[self.teacher.modality.name]).detach()
+                teacher_output = self.teacher(values).detach()
         return output, terms | self._distil(output, teacher_output, batch)
 
     def _without_teacher(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         return {} if self.method is None else self.method.forward(output, output.detach(), batch)
 
     def _distil(self, output: Output, teacher_output: Output, batch: Batch) -> dict[str, Tensor]:
-        assert self.method is not None and self.teacher is not None
+        assert self.method is not None and self.teacher_modality is not None
         if self.always_paired:
             return self.method.forward(output, teacher_output, batch)
-        paired = batch.present[self.model.modality.name] & batch.present[self.teacher.modality.name]
+        paired = batch.present[self.model.modality.name] & batch.present[self.teacher_modality]
         fewest = paired.sum()
         if world_size() > 1:  # all or none: a process that skips a collective operation would block the others
             dist.all_reduce(fewest, dist.ReduceOp.MIN)

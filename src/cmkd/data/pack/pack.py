@@ -178,7 +178,7 @@ class Pack:
 
         Args:
             rows: ``(batch,)`` positions, in any order, repeats allowed.
-            modalities: names to read; by default all.
+            modalities: names of the inputs to read; by default all. `Batch.present` tells of all modalities.
 
         Raises:
             IndexError: if a position is outside the pack.
@@ -194,7 +194,7 @@ class Pack:
             {name: torch.from_numpy(self.array(name)[positions]) for name in names},
             torch.from_numpy(self._labels[positions]),
             torch.from_numpy(positions.copy()),
-            {name: torch.from_numpy(self._present[name][positions]) for name in names},
+            {name: torch.from_numpy(present[positions]) for name, present in self._present.items()},
         )
 
     def verify(self, *, deep: bool = True) -> None:

@@ -1,0 +1,116 @@
+"""The teacher of a run's students: a trained model, or a file of outputs, and the records they learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cmkd.errors import CmkdError
+from cmkd.experiment.resolve import ResolvedRun
+from cmkd.io import cache_folder
+from cmkd.methods import Method
+from cmkd.methods.combine import union_of_maps
+from cmkd.models import Model
+from cmkd.models.checkpoint import load_model
+from cmkd.progress import shown
+from cmkd.training.teacher_cache import Answers, TeacherCache
+from cmkd.training.teacher_outputs import OutputsFile, Views, of_model
+from cmkd.types import Spec
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What the students learn from.
+
+    Args:
+        run: the resolved run.
+        model: the trained teacher; None where there is a file of its outputs.
+        outputs: that file.
+    """
+
+    run: ResolvedRun
+    model: Model | None = None
+    outputs: OutputsFile | None = None
+
+    @classmethod
+    def of(cls, run: ResolvedRun, checkpoint: Path) -> Teaching:
+        """Load the teacher from its file, so that every student meets the same one, whatever ran before."""
+        config = run.config.teacher
+        if config.outputs is not None:
+            return cls(run, outputs=OutputsFile.read(config.outputs, run.pack))
+        if config.checkpoint is not None:
+            return cls(run, run.build("teacher"))
+        teacher, _ = load_model(checkpoint, module=config.model)
+        if config.frozen:  # of a method that trains its teacher too
+            teacher.encoder.requires_grad_(False)
+        return cls(run, teacher)
+
+    @property
+    def spec(self) -> Spec:
+        """Shapes of its outputs."""
+        if self.outputs is not None:
+            return self.outputs.spec(self.run.pack)
+        assert self.model is not None
+        return self.model.spec
+
+    def setup(self, method: Method, student: Model) -> None:
+        """Let a method read both models; of a file of outputs there is none, and none of its methods needs it."""
+        if self.model is not None:
+            method.setup(student, self.model)
+
+    def fill(self, methods: Iterable[Method]) -> None:
+        """Compute the records that several methods read, in one pass for those that read the same views."""
+        read = [method for method in methods if self._recorded(method)]
+        for same_view in (False, True):
+            alike = [method for method in read if method.same_view == same_view]
+            if alike:
+                self._records(union_of_maps(alike), averaged=not same_view)
+
+    def answers(self, method: Method) -> Answers | None:
+        """Return the records for a method; None where the teacher is to be run in each step.
+
+        Raises:
+            CmkdError: the records do not fit the cache, and running the teacher would not give the same.
+        """
+        if not self._recorded(method):
+            return None
+        answers = self._records(union_of_maps([method]), averaged=not method.same_view)
+        if answers is None and not method.same_view:
+            raise CmkdError(
+                f"the teacher's outputs do not fit a cache of {self.run.config.trainer.cache_gb:g} GB; allow more with "
+                "--trainer.cache_gb, or run the teacher in each step with --teacher.views 0"
+            )
+        return answers
+
+    def views(self, method: Method) -> int:
+        """Return the number of views of each pair that the student sees; 0 for new ones in each pass."""
+        return int(self.run.config.teacher.views or 0) if self._recorded(method) and method.same_view else 0
+
+    def _recorded(self, method: Method) -> bool:
+        if not method.uses_teacher or method.trains_teacher:
+            return False
+        return self.outputs is not None or bool(self.run.config.teacher.views)
+
+    def _records(self, maps: dict[int, tuple[int, int] | None], *, averaged: bool) -> Answers | None:
+        config, pack = self.run.config, self.run.pack
+        if self.outputs is not None:
+            contents, compute = self.outputs.records(pack, self.run.rich)
+        else:
+            assert self.model is not None
+            views = Views(int(config.teacher.views or 0), averaged, config.seed, config.augmentation)
+            contents, compute = of_model(self.model, pack, views, maps, device=run_device(config.trainer.accelerator))
+        with shown("outputs of the teacher", "samples") as progress:
+            return cache(config.trainer.cache_gb).answers(contents, compute, progress=progress)
+
+
+def cache(gigabytes: float) -> TeacherCache:
+    """Return the cache of this user's runs."""
+    return TeacherCache(cache_folder() / "teacher_outputs", int(gigabytes * 1e9))
+
+
+def run_device(accelerator: str) -> str:
+    """Return where models run outside a training."""
+    return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,294 @@
+"""A teacher's outputs on the training pairs: computed once, memory-mapped, and shared by students, seeds and runs.
+
+An entry of the cache is a folder that belongs to one teacher, one set of pairs and one augmentation, all by content:
+
+- ``entry.json``: what it belongs to, and the shape of each array;
+- ``rows.bin``: positions of the pairs in the pack, ascending;
+- ``logits.bin``, ``embedding.bin``, ``map-<stage>.bin``: float32 arrays ``(views, pairs, ...)``;
+- ``done.json``: how many samples are filled; a fill that was killed resumes there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cmkd.io import checksum, lock, locked, read_json, write_json
+from cmkd.progress import Progress
+from cmkd.types import Output
+
+ENTRY, ROWS, DONE = "entry.json", "rows.bin", "done.json"
+FORMAT = 1
+CHUNK = 256
+"""Samples that are computed and written at a time."""
+SECONDS = 2.0
+"""Time after which the samples so far count as filled; a killed fill loses at most these."""
+MapSizes = Mapping[int, tuple[int, int] | None]
+"""Stage of a feature map -> height and width to average-pool it to; None keeps its size."""
+Compute = Callable[[NDArray[np.int64], int], Output]
+"""From positions in the pack and a view to the teacher's output, with the maps that are to be kept, in order."""
+
+
+class Answers:
+    """A teacher's outputs on pairs of a pack, from a filled entry of the cache.
+
+    Pickling carries the path only. An entry that is open is not removed.
+
+    Args:
+        folder: of the entry.
+        stages: the feature maps to read; the others are delivered as empty tensors.
+
+    Attributes:
+        modality: name of the teacher's modality.
+        views: number of views with a record of their own; 1 where the views of a pair were averaged.
+    """
+
+    def __init__(self, folder: Path, stages: tuple[int, ...] = ()) -> None:
+        self.folder, self.stages = folder, stages
+        self._held = lock(_lock_of(folder), shared=True, wait=True)
+        about = read_json(folder / ENTRY)
+        self.modality: str = about["modality"]
+        self.maps: int = about["maps"]
+        self._rows = np.fromfile(folder / ROWS, dtype=np.int64)
+        wanted = ("logits", "embedding", *(f"map-{stage}" for stage in stages))
+        self._arrays = {name: _mapped(folder, name, about["arrays"][name]) for name in wanted}
+        self.views: int = about["arrays"]["logits"][0]
+        os.utime(folder / ENTRY)  # the time of its last use
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Answers, (self.folder, self.stages)
+
+    def __del__(self) -> None:
+        held = getattr(self, "_held", None)
+        if held is not None and held >= 0:
+            os.close(held)
+
+    def known(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of the positions have a record."""
+        place = np.searchsorted(self._rows, rows).clip(max=len(self._rows) - 1)
+        return np.asarray(self._rows[place] == rows)
+
+    def read(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> tuple[Tensor, Output]:
+        """Return which pairs have a record ``(batch,)``, and the records; those of other pairs mean nothing.
+
+        Args:
+            rows: ``(batch,)`` positions in the pack.
+            views: ``(batch,)`` view of each.
+        """
+        place = np.searchsorted(self._rows, rows).clip(max=len(self._rows) - 1)
+        values = {name: torch.from_numpy(array[views % self.views, place]) for name, array in self._arrays.items()}
+        empty = values["logits"].new_zeros(len(rows), 0, 0, 0)
+        maps = tuple(values.get(f"map-{stage}", empty) for stage in range(self.maps))
+        return torch.from_numpy(self.known(rows)), Output(values["logits"], values["embedding"], maps)
+
+
+def _lock_of(folder: Path) -> Path:
+    """Return the file whose lock keeps an entry; beside it, since a removed folder cannot be locked."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def _mapped(folder: Path, name: str, shape: list[int]) -> NDArray[np.float32]:
+    if 0 in shape:
+        return np.zeros(shape, dtype=np.float32)
+    return np.asarray(np.memmap(folder / f"{name}.bin", dtype=np.float32, mode="r", shape=tuple(shape)))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an entry holds, before it is filled.
+
+    Args:
+        key: everything that the values depend on, ready for JSON, apart from the maps.
+        modality: name of the teacher's modality.
+        rows: positions of the pairs in the pack, ``(n,)`` int64, ascending.
+        classes: width of the logits.
+        dim: width of the embedding.
+        stages: number of the teacher's feature maps.
+        maps: shape of each map that is kept, by stage.
+        views: number of records of a pair.
+        averaged: number of views that each record is averaged over.
+    """
+
+    key: Mapping[str, Any]
+    modality: str
+    rows: NDArray[np.int64]
+    classes: int
+    dim: int
+    stages: int
+    maps: Mapping[int, tuple[int, int, int]]
+    views: int
+    averaged: int = 1
+
+    @property
+    def arrays(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each array."""
+        first = (self.views, len(self.rows))
+        shapes = {"logits": (*first, self.classes), "embedding": (*first, self.dim)}
+        return shapes | {f"map-{stage}": (*first, *shape) for stage, shape in self.maps.items()}
+
+    @property
+    def samples(self) -> int:
+        """Number of records."""
+        return self.views * len(self.rows)
+
+    @property
+    def bytes(self) -> int:
+        """Size on disk."""
+        return sum(4 * math.prod(shape) for shape in self.arrays.values())
+
+    @property
+    def base(self) -> str:
+        """Digest of the key: entries that differ in their maps share it."""
+        key = {**self.key, "format": FORMAT, "views": self.views, "averaged": self.averaged}
+        text = json.dumps(key, sort_keys=True)
+        return checksum([text.encode(), self.rows.tobytes()])[:20]
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return f"{self.base}-{checksum([json.dumps(self.arrays).encode()])[:8]}"
+
+
+@dataclass(frozen=True)
+class TeacherCache:
+    """A folder of entries, bounded in size; the least recently used go first.
+
+    Two processes that want one entry at the same time are safe: one fills it while the other waits.
+
+    Args:
+        folder: of the entries.
+        limit: bytes of all entries together.
+    """
+
+    folder: Path
+    limit: int
+
+    def answers(self, contents: Contents, compute: Compute, *, progress: Progress | None = None) -> Answers | None:
+        """Return the records, computed now or before; None if they are larger than the limit.
+
+        Args:
+            contents: what is wanted; an entry that holds more maps serves too.
+            compute: the teacher.
+            progress: called with the number of samples that are done and that of all.
+        """
+        stages = tuple(sorted(contents.maps))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for folder in self._candidates(contents):
+            with locked(_lock_of(folder), shared=True, wait=True):
+                if _samples(folder) == contents.samples:
+                    return Answers(folder, stages)
+        if contents.bytes > self.limit:
+            return None
+        folder = self.folder / contents.name
+        with locked(_lock_of(folder), shared=True, wait=True):
+            folder.mkdir(exist_ok=True)
+            with locked(folder / ".filling", wait=True):
+                if _samples(folder) < contents.samples:
+                    self._make_room(contents, folder)
+                    _fill(folder, contents, compute, progress)
+            return Answers(folder, stages)
+
+    def _candidates(self, contents: Contents) -> Iterator[Path]:
+        """Return entries with the wanted arrays."""
+        for folder in sorted(self.folder.glob(f"{contents.base}-*")):
+            try:
+                arrays = read_json(folder / ENTRY)["arrays"]
+            except (OSError, ValueError, KeyError):
+                continue
+            if all(arrays.get(name) == list(shape) for name, shape in contents.arrays.items()):
+                yield folder
+
+    def _make_room(self, contents: Contents, own: Path) -> None:
+        """Remove the least recently used entries that no process has open, until the new one fits."""
+        used = {folder: _used(folder) for folder in self.folder.iterdir() if folder.is_dir() and folder != own}
+        sizes = {folder: sum(f.stat().st_size for f in folder.glob("*.bin")) for folder in used}
+        excess = sum(sizes.values()) + contents.bytes - self.limit
+        for folder in sorted(used, key=lambda f: used[f]):
+            if excess <= 0:
+                return
+            with locked(_lock_of(folder)) as free:
+                if free:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    excess -= sizes[folder]
+
+
+def _used(folder: Path) -> float:
+    entry = folder / ENTRY
+    return entry.stat().st_mtime if entry.exists() else folder.stat().st_mtime
+
+
+def _samples(folder: Path) -> int:
+    """Return the number of samples that are filled."""
+    try:
+        return int(read_json(folder / DONE)["samples"])
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+def _fill(folder: Path, contents: Contents, compute: Compute, progress: Progress | None) -> None:
+    """Compute what is missing. Arrays are written, not mapped: a full disk is then an error and no crash."""
+    total, done = contents.samples, _samples(folder)
+    if not done:
+        contents.rows.tofile(folder / ROWS)
+        arrays = {name: list(shape) for name, shape in contents.arrays.items()}
+        about = {"modality": contents.modality, "maps": contents.stages, "arrays": arrays, "key": contents.key}
+        write_json(folder / ENTRY, about)
+    with ExitStack() as opened:
+        files = {}
+        for name in contents.arrays:
+            path = folder / f"{name}.bin"
+            path.touch()
+            files[name] = opened.enter_context(path.open("r+b"))
+        saved = time.monotonic()
+        while done < total:
+            view, start = divmod(done, len(contents.rows))
+            rows = contents.rows[start : start + CHUNK]
+            output = _averaged(compute, rows, view, contents.averaged)
+            kept = dict(zip(sorted(contents.maps), output.feature_maps, strict=True))
+            values = {"logits": output.logits, "embedding": output.embedding}
+            values |= {f"map-{stage}": value for stage, value in kept.items()}
+            for name, file in files.items():
+                array = values[name].float().cpu().contiguous().numpy()
+                file.seek(4 * done * math.prod(contents.arrays[name][2:]))
+                file.write(array.tobytes())
+            done += len(rows)
+            if done == total or time.monotonic() - saved > SECONDS:
+                for file in files.values():
+                    file.flush()
+                    os.fsync(file.fileno())
+                write_json(folder / DONE, {"samples": done})
+                saved = time.monotonic()
+            if progress is not None:
+                progress(done, total)
+
+
+def _averaged(compute: Compute, rows: NDArray[np.int64], view: int, count: int) -> Output:
+    """Return the output on one view, or averaged over the first `count`.
+
+    Averaged are class probabilities, embeddings and maps; the logits returned have these probabilities, and the mean
+    of the views' log-partition as theirs, so that the average of equal outputs is that output.
+    """
+    if count == 1:
+        return compute(rows, view)
+    outputs = [compute(rows, k) for k in range(count)]
+    logits = torch.stack([o.logits.float() for o in outputs])
+    partition = logits.logsumexp(2, keepdim=True)
+    mean = (logits - partition).logsumexp(0) - math.log(count) + partition.mean(0)
+    return Output(
+        mean,
+        torch.stack([o.embedding for o in outputs]).mean(0),
+        tuple(torch.stack(maps).mean(0) for maps in zip(*(o.feature_maps for o in outputs), strict=True)),
+    )

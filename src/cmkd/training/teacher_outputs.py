@@ -1,0 +1,195 @@
+"""Where the records of the cache come from: a model that is run on augmented views, or a file of outputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from cmkd.config import AugmentationConfig
+from cmkd.data.pack.pack import Pack
+from cmkd.errors import CmkdError
+from cmkd.io import checksum
+from cmkd.models import Model
+from cmkd.ops import resize_like
+from cmkd.training.augment import augment
+from cmkd.training.teacher_cache import Compute, Contents, MapSizes
+from cmkd.types import Output, Spec
+
+
+@dataclass(frozen=True)
+class Views:
+    """The augmented views of each training pair that a teacher sees.
+
+    Args:
+        number: of views.
+        averaged: keep one record of a pair, the average over its views, instead of one for each view.
+        seed: of the augmentation.
+        augmentation: resolved.
+    """
+
+    number: int
+    averaged: bool
+    seed: int
+    augmentation: AugmentationConfig
+
+
+def of_model(
+    teacher: Model, pack: Pack, views: Views, maps: MapSizes, *, device: torch.device | str = "cpu"
+) -> tuple[Contents, Compute]:
+    """Describe the records of a model on the training pairs that have its modality, and compute them.
+
+    Args:
+        teacher: the model; put in eval mode on `device`.
+        pack: the pairs.
+        views: what the teacher sees.
+        maps: the feature maps to keep, by stage from 0, and the size to pool them to.
+        device: of the forward passes.
+    """
+    name = teacher.modality.name
+    sizes = {stage: (shape[0], *(size or shape[1:])) for stage, (shape, size) in _stages(teacher.spec, maps).items()}
+    key = {
+        "teacher": checksum(value.cpu().numpy().tobytes() for value in teacher.state_dict().values()),
+        "model": [type(teacher.encoder).__name__, teacher.preprocess.size, asdict(teacher.modality)],
+        "torch": torch.__version__,
+        "pack": [pack.card.version, pack.card.sha256[pack.modality(name).file]],
+        "shapes": {m.name: m.shape for m in pack.modalities.values()},
+        "co_registered": pack.card.co_registered,
+        "augmentation": asdict(views.augmentation),
+        "seed": views.seed,
+    }
+    contents = Contents(
+        key=key,
+        modality=name,
+        rows=pack.rows("train", modalities=(name,)),
+        classes=teacher.spec.classes,
+        dim=teacher.spec.dim,
+        stages=len(teacher.spec.map_shapes),
+        maps=sizes,
+        views=1 if views.averaged else views.number,
+        averaged=views.number if views.averaged else 1,
+    )
+
+    def compute(rows: NDArray[np.int64], view: int) -> Output:
+        batch = replace(pack.batch(rows, (name,)), view=torch.full((len(rows),), view, dtype=torch.int64)).to(device)
+        batch = augment(
+            batch, pack.modalities, views.augmentation, seed=views.seed, co_registered=pack.card.co_registered
+        )
+        with torch.inference_mode():
+            output = teacher.to(device).eval()(batch.inputs[name])
+        kept = tuple(resize_like(output.feature_maps[stage], shape[1:]) for stage, shape in sorted(sizes.items()))
+        return Output(output.logits, output.embedding, kept)
+
+    return contents, compute
+
+
+def _stages(spec: Spec, maps: MapSizes) -> dict[int, tuple[tuple[int, int, int], tuple[int, int] | None]]:
+    return {stage % len(spec.map_shapes): (spec.map_shapes[stage], size) for stage, size in maps.items()}
+
+
+@dataclass(frozen=True)
+class OutputsFile:
+    """Outputs of a teacher that is not run here: one that nobody may share, or that is too large.
+
+    A ``.npz`` file holds the arrays ``ids`` (text, those of the pairs), ``logits`` ``(pairs, classes)`` in the order of
+    the data's classes and, if there is one, ``embedding`` ``(pairs, dim)``. A ``.safetensors`` file holds ``logits``
+    and ``embedding``, and the ids as a JSON list in its metadata, under ``ids``. Pairs that are missing take part in
+    the cross-entropy alone.
+
+    Args:
+        path: of the file.
+        rows: positions of its pairs in the pack, ascending.
+        logits: ``(pairs, classes)`` float32.
+        embedding: ``(pairs, dim)`` float32; of width 0 where the file has none.
+    """
+
+    path: Path
+    rows: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+    @classmethod
+    def read(cls, path: Path, pack: Pack) -> OutputsFile:
+        """Read a file and find its pairs.
+
+        Raises:
+            CmkdError: the file is missing or damaged, lacks an array, or does not fit the data.
+        """
+        ids, arrays = _read(path)
+        logits = arrays["logits"]
+        embedding = arrays.get("embedding", np.zeros((len(logits), 0), dtype=np.float32))
+        for name, array in (("logits", logits), ("embedding", embedding)):
+            if array.ndim != 2 or len(array) != len(ids):
+                raise CmkdError(f"'{path}': {name} has shape {array.shape} and there are {len(ids)} ids; one row an id")
+            if not np.isfinite(array).all():
+                raise CmkdError(f"'{path}': {name} holds values that are not finite")
+        if logits.shape[1] != len(pack.classes):
+            raise CmkdError(f"'{path}' has logits of {logits.shape[1]} classes and the data have {len(pack.classes)}")
+        if len(set(ids)) < len(ids):
+            raise CmkdError(f"'{path}' gives an id twice")
+        position = {str(name): row for row, name in enumerate(pack.index["id"])}
+        known = np.array([position.get(name, -1) for name in ids], dtype=np.int64)
+        order = np.argsort(known, kind="stable")[(known < 0).sum() :]
+        if not len(np.intersect1d(known, pack.rows("train"))):
+            example = pack.index["id"].iloc[int(pack.rows("train")[0])]
+            raise CmkdError(f"none of the {len(ids)} ids in '{path}' is that of a training pair, such as '{example}'")
+        return cls(path, known[order], logits[order], embedding[order])
+
+    def spec(self, pack: Pack) -> Spec:
+        """Return the shapes of these outputs."""
+        return Spec(self.logits.shape[1], self.embedding.shape[1], class_names=pack.classes)
+
+    def at(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Return the logits of pairs; None if one is missing."""
+        place = np.searchsorted(self.rows, rows).clip(max=len(self.rows) - 1)
+        return self.logits[place] if (self.rows[place] == rows).all() else None
+
+    def records(self, pack: Pack, modality: str) -> tuple[Contents, Compute]:
+        """Describe the records of the training pairs, and look them up."""
+        contents = Contents(
+            key={"file": checksum(self.path), "pack": [pack.card.version, dict(pack.card.sha256)]},
+            modality=modality,
+            rows=np.intersect1d(self.rows, pack.rows("train")),
+            classes=self.logits.shape[1],
+            dim=self.embedding.shape[1],
+            stages=0,
+            maps={},
+            views=1,
+        )
+
+        def compute(rows: NDArray[np.int64], view: int) -> Output:
+            place = np.searchsorted(self.rows, rows)
+            return Output(torch.from_numpy(self.logits[place]), torch.from_numpy(self.embedding[place]))
+
+        return contents, compute
+
+
+def _read(path: Path) -> tuple[Sequence[str], dict[str, NDArray[np.float32]]]:
+    if not path.is_file():
+        raise CmkdError(f"no file of a teacher's outputs at '{path}'")
+    arrays: dict[str, Any] = {}
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            ids = [str(name) for name in arrays.pop("ids", ())]
+        elif path.suffix == ".safetensors":
+            with safe_open(path, framework="np") as file:
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+                ids = [str(name) for name in json.loads((file.metadata() or {}).get("ids", "[]"))]
+        else:
+            raise CmkdError(f"'{path}' is an unsupported file type; supported: .npz, .safetensors")
+    except (OSError, ValueError, EOFError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise CmkdError(f"'{path}' is no readable file of outputs ({reason})") from error
+    if "logits" not in arrays or not ids:
+        missing = "ids" if "logits" in arrays else "logits"
+        raise CmkdError(f"'{path}' lacks {missing}; it holds {', '.join(arrays) or 'nothing'}")
+    return ids, {name: np.asarray(arrays[name], dtype=np.float32) for name in ("logits", "embedding") if name in arrays}
