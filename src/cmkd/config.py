@@ -74,11 +74,12 @@ class OptimizerConfig:
             package and 0.001 for timm models; ten times as much for sgd.
         weight_decay: decoupled for adamw; not applied to biases and norms.
         momentum: of sgd.
-        warmup: fraction of all steps.
+        warmup: fraction of the largest number of steps, at most 200 steps.
         clip_norm: largest norm of the gradient; 0 for no clipping.
         label_smoothing: of the cross-entropy.
         ema: decay of the moving average of the weights that is evaluated and saved; 0 for none. It is shorter early in
             training (`cmkd.training.ema`).
+        early_stop: end a training where validation has leveled off; otherwise train to the largest number of steps.
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
@@ -89,6 +90,7 @@ class OptimizerConfig:
     clip_norm: float = 5.0
     label_smoothing: float = 0.0
     ema: float = 0.99
+    early_stop: bool = True
 
 
 @dataclass(frozen=True)

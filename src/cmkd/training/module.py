@@ -24,6 +24,7 @@ from cmkd.training.objective import Objective
 from cmkd.training.schedule import PlateauSchedule
 from cmkd.types import Batch
 
+WARMUP = 200  # steps at most: a larger limit does not need a longer warm-up
 CHECK_EVERY = 50  # steps between finiteness checks; each synchronizes the GPU
 
 
@@ -54,7 +55,7 @@ class DistillationModule(LightningModule):
             job.method.on_train_start(len(job.pack))
         epoch = len(self.train_dataloader())
         steps = epoch * job.epochs
-        self.schedule = PlateauSchedule(steps, max(1, round(optimizer.warmup * steps)), epoch)
+        self.schedule = PlateauSchedule(steps, max(1, min(WARMUP, round(optimizer.warmup * steps))), epoch)
         self.average = ModelEma(job.model, optimizer.ema) if optimizer.ema else None
         self.history: list[dict[str, float]] = []
         self._sums: dict[str, float] = {}
@@ -189,7 +190,7 @@ class DistillationModule(LightningModule):
         row |= {f"train_{name}": value / steps for name, value in means.items()}
         row |= {"validation_accuracy": right / max(count, 1), "validation_loss": entropy / max(count, 1)}
         accuracies = [past["validation_accuracy"] for past in [*self.history, row]]
-        self.schedule.observe(self.global_step, accuracies)
+        self.schedule.observe(self.global_step, accuracies, early_stop=self.optimizer_config.early_stop)
         self.history.append(row | {"leveled": float(self.schedule.leveled)})
         self.trainer.should_stop = self.global_step >= self.schedule.stop
         self._sums = {}

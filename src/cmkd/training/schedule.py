@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 TOLERANCE = 0.005
 """Rise of the validation accuracy, between a third of a training and the next, that counts as still rising."""
-LEAST = 0.1
-"""Fraction of the limit that is trained in any case before validation is asked."""
+LEAST = 500
+"""Steps that are trained in any case before validation is asked, or a quarter of the limit where that is less."""
 COOLDOWN = 0.25
 """Steps of the cooldown, as a fraction of the steps before it."""
 
@@ -78,14 +78,17 @@ class PlateauSchedule:
         falling = (self.stop - step) / max(1, self.stop - start)
         return rising * max(0.0, min(1.0, falling))
 
-    def observe(self, step: int, accuracies: Sequence[float]) -> None:
-        """Decide, at the end of an epoch, whether the cooldown starts now.
+    def observe(self, step: int, accuracies: Sequence[float], *, early_stop: bool = True) -> None:
+        """Note, at the end of an epoch, whether validation has leveled off, and if so start the cooldown.
 
         Args:
             step: steps that are done.
             accuracies: validation accuracy after each epoch so far.
+            early_stop: whether the cooldown may start before the latest step for it.
         """
-        if self.cooldown_start is not None or step >= self.latest:
+        if self.cooldown_start is not None or step > self.latest:
             return
-        if step >= max(LEAST * self.limit, self.warmup) and not still_rising(accuracies):
-            self.cooldown_start, self.leveled = step, True
+        if step >= min(LEAST, self.limit // 4) and not still_rising(accuracies):
+            self.leveled = True
+            if early_stop:
+                self.cooldown_start = step
