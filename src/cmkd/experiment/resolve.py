@@ -18,7 +18,7 @@ from cmkd.errors import CmkdError
 from cmkd.expression import parse_sum
 from cmkd.io import checksum
 from cmkd.methods import METHODS
-from cmkd.methods.combine import from_expression
+from cmkd.methods.combine import from_expression, taught_by
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
 from cmkd.options import check, plain
@@ -196,8 +196,9 @@ def _check(run: ResolvedRun) -> None:
     outputs = run.config.teacher.outputs
     teacher = run.build("teacher").spec if outputs is None else OutputsFile.read(outputs, run.pack).spec(run.pack)
     for expression in run.config.expressions:
-        method = from_expression(expression, student, teacher, run.config.method_options)
-        if outputs is not None:
+        own = taught_by(expression)
+        method = from_expression(expression, student, student if own else teacher, run.config.method_options)
+        if outputs is not None and not own:
             method.check_outputs_suffice()
 
 

@@ -20,7 +20,7 @@ from cmkd.experiment.resolve import ResolvedRun, resolve
 from cmkd.experiment.teaching import Teaching, run_device
 from cmkd.inference import predict
 from cmkd.io import atomic, write_json
-from cmkd.methods.combine import from_expression
+from cmkd.methods.combine import from_expression, taught_by
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
 from cmkd.options import plain
@@ -114,7 +114,7 @@ class Experiment:
         config, folder = run.config, self.folder.student(expression, seed)
         if (folder / RESULT).exists():
             return
-        teaching = Teaching.of(run, self.folder.teacher / "best.safetensors")
+        teaching = self._teaching(run, expression, seed)
         torch.manual_seed(seed)
         student = run.build("student")
         method = from_expression(expression, student.spec, teaching.spec, config.method_options)
@@ -138,6 +138,15 @@ class Experiment:
         )
         self._fit(run, job, {"modality": run.poor, "seed": seed, "method": expression})
 
+    def _teaching(self, run: ResolvedRun, expression: str, seed: int) -> Teaching:
+        """Return what a student learns from: the run's teacher, or an earlier student of the same seed."""
+        first = taught_by(expression)
+        if not first:
+            return Teaching.of(run, self.folder.teacher / "best.safetensors")
+        self._student(run, first, seed)
+        model, _ = load_model(self.folder.student(first, seed) / "best.safetensors", module=run.config.student.model)
+        return Teaching(run, model)
+
     def _fill(self, run: ResolvedRun) -> None:
         """Compute what the students that are still to be trained read of the teacher."""
         config = run.config
@@ -145,7 +154,8 @@ class Experiment:
         missing = [
             expression
             for expression in config.expressions
-            if not all((self.folder.student(expression, seed) / RESULT).exists() for seed in seeds)
+            if not taught_by(expression)
+            and not all((self.folder.student(expression, seed) / RESULT).exists() for seed in seeds)
         ]
         if missing:
             teaching = Teaching.of(run, self.folder.teacher / "best.safetensors")

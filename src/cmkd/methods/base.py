@@ -81,6 +81,9 @@ class Method(nn.Module):
     trains_teacher: bool = False
     """Whether the teacher trains too; its output then arrives attached and its own cross-entropy is added."""
 
+    taught_by: str = ""
+    """Name of the method whose student, of the same seed, is the teacher; empty for the run's teacher."""
+
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401  # those of other base classes
         super().__init_subclass__(**options)
         for hook in HOOKS:

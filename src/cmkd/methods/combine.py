@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cmkd.errors import CmkdError
 from cmkd.expression import Call, parse_sum
-from cmkd.methods.base import Method, create
+from cmkd.methods.base import METHODS, Method, create
 from cmkd.types import Batch, Output, Spec
 
 Options = Mapping[str, Mapping[str, object]]
@@ -90,6 +90,19 @@ class Sum(Method):
                     key, count = f"{name}_{count}", count + 1
                 terms[key] = weight * term
         return terms
+
+
+def taught_by(text: str) -> str:
+    """Return the method whose student is the teacher of a method or sum; empty for the run's teacher.
+
+    Raises:
+        CmkdError: the methods of the sum have different teachers.
+    """
+    teachers = {call.name: METHODS.find(call.name).taught_by for call in parse_sum(text)}
+    if len(set(teachers.values())) > 1:
+        own = next(name for name, teacher in teachers.items() if teacher)
+        raise CmkdError(f"'{text}': {own} has a teacher of its own and cannot be added to methods of another teacher")
+    return next(iter(teachers.values()))
 
 
 def union_of_maps(methods: Iterable[Method]) -> dict[int, tuple[int, int] | None]:

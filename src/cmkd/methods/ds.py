@@ -256,6 +256,7 @@ class DimensionalStructure(Method):
         self.off_diagonal_weight = off_diagonal_weight
         self.uniformity_weight, self.uniformity_reference = uniformity_weight, uniformity_reference
         self.t, self.stages, self.points, self.pool, self.center = t, tuple(stages), points, pool, center
+        self.needs = ("logits", *["embedding"] * embeds, *["feature_maps"] * bool(uniformity_weight))
         projected = led and embeds and student.dim != teacher.dim
         self.projection = nn.Linear(student.dim, teacher.dim, bias=False) if projected else nn.Identity()
 
