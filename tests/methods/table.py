@@ -77,7 +77,7 @@ CONTROLS = [
 ]
 
 ON_LOGITS = [
-    Row("self_training", (Case(kd, LOGITS, slow_logits.kd, {"temperature": 1.0}, "self_training"),), same_classes=True),
+    Row("self_training", (Case(kd, LOGITS, slow_logits.kd, {"temperature": 1.0}, "kd"),), same_classes=True),
     Row("kd", (Case(kd, LOGITS, slow_logits.kd, {"temperature": 3.0}, "kd"),), same_classes=True),
     Row(
         "dkd",

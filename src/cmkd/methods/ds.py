@@ -208,7 +208,7 @@ class DimensionalStructure(Method):
     bibtex = """@article{si2023dimensional, title={A Dimensional Structure based Knowledge Distillation Method for
   Cross-Modal Learning}, author={Si, Lingyu and Dong, Hongwei and Qiang, Wenwen and Yu, Junzhi and Zhai, Wenlong and
   Zheng, Changwen and Xu, Fanjiang and Sun, Fuchun}, journal={arXiv:2306.15977}, year={2023}}"""
-    needs = ("logits", "embedding", "feature_maps")
+    needs: tuple[str, ...] = ("logits", "embedding", "feature_maps")
 
     def __init__(
         self,

@@ -38,5 +38,5 @@ class SelfTraining(Method):
         self.temperature, self.weight = temperature, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the term ``self_training``."""
-        return {"self_training": self.weight * kd(student.logits, teacher.logits, temperature=self.temperature)}
+        """Return the term ``kd``, with the earlier student as the teacher."""
+        return {"kd": self.weight * kd(student.logits, teacher.logits, temperature=self.temperature)}
