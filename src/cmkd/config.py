@@ -30,8 +30,7 @@ class ModelConfig:
         pretrained: start from published weights (timm models; needs a network).
         checkpoint: a model saved by cmkd. A teacher is then used as it is and not trained; it may have been trained on
             other classes, for methods of features and relations.
-        label_fraction: fraction of the training pairs of each class whose label is visible. The other pairs take part
-            in the distillation terms alone.
+        label_fraction: this model's own fraction of visible labels; by default what the run says.
         frozen: train the classifier alone and keep the encoder (with `pretrained`: a linear probe).
     """
 
@@ -40,7 +39,7 @@ class ModelConfig:
     size: int | None = None
     pretrained: bool = False
     checkpoint: Path | None = None
-    label_fraction: float = 1.0
+    label_fraction: float | None = None
     frozen: bool = False
 
 
@@ -172,7 +171,9 @@ class RunConfig:
             the preset's number of steps.
         preset: quick (at most 2,000 steps) or full (at most 16,000). A training ends earlier where validation has
             leveled off.
-        allow_unlabeled: use pairs without a label for the distillation terms.
+        label_fraction: fraction of the training pairs of each class whose label teacher and students see. The other
+            pairs take part in the distillation terms alone; validation and test keep all labels.
+        labels: number of labels that they see, instead of a fraction; spread over the classes, at least one each.
         teacher: the model on the rich modality.
         student: the model on the poor modality.
         optimizer: of teacher and students alike.
@@ -201,7 +202,8 @@ class RunConfig:
     seed: int = 0
     epochs: int | None = None
     preset: Literal["quick", "full"] = "quick"
-    allow_unlabeled: bool = False
+    label_fraction: float = 1.0
+    labels: int | None = None
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -223,6 +225,7 @@ class RunConfig:
             ("seeds", self.seeds, 1),
             ("epochs", self.epochs, 1),
             ("teacher.views", self.teacher.views, 0),
+            ("labels", self.labels, 2),
             ("trainer.batch_size", self.trainer.batch_size, 2),
             ("trainer.devices", self.trainer.devices, 1),
             ("trainer.num_nodes", self.trainer.num_nodes, 1),
@@ -231,9 +234,15 @@ class RunConfig:
                 raise CmkdError(f"{name} is {value}; it must be at least {least}")
         if not 0.0 <= self.optimizer.ema < 1.0:
             raise CmkdError(f"optimizer.ema is {self.optimizer.ema}; it must be at least 0 and below 1")
-        for role, model in (("teacher", self.teacher), ("student", self.student)):
-            if not 0.0 < model.label_fraction <= 1.0:
-                raise CmkdError(f"{role}.label_fraction is {model.label_fraction}; it must be above 0 and at most 1")
+        for prefix, fraction in (
+            ("", self.label_fraction),
+            ("teacher.", self.teacher.label_fraction),
+            ("student.", self.student.label_fraction),
+        ):
+            if fraction is not None and not 0.0 < fraction <= 1.0:
+                raise CmkdError(f"{prefix}label_fraction is {fraction}; it must be above 0 and at most 1")
+        if self.labels is not None and self.label_fraction != 1.0:
+            raise CmkdError(f"labels is {self.labels} and label_fraction {self.label_fraction}; give one of them")
         if not self.expressions:
             raise CmkdError("methods is empty; give one or more, such as none,kd,ds")
         if len(set(self.expressions)) < len(self.expressions):

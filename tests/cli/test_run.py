@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -116,6 +119,10 @@ def test_another_setting_does_not_enter_the_folder(
         (["--data", "digits", "--trainer.batch_size", "1"], "must be at least 2"),
         (["--data", "digits", "--optimizer.ema", "1.0"], "optimizer.ema is 1.0; it must be at least 0 and below 1"),
         (["--data", "digits", "--student.model", "point_net"], "reads points"),
+        (["--data", "digits", "--label_fraction", "0"], "label_fraction is 0.0; it must be above 0 and at most 1"),
+        (["--data", "digits", "--labels", "0.1"], "labels must be a whole number or null, got '0.1'"),
+        (["--data", "digits", "--labels", "9"], "labels is 9, fewer than the 10 classes"),
+        (["--data", "digits", "--labels", "2000"], "only 1077 training pairs have a label; give at most 1077"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(
@@ -180,28 +187,75 @@ def test_a_folder_of_pairs_just_works(folder: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.usefixtures("without_page")
-def test_pairs_without_a_label_need_a_flag(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pairs_without_a_label_are_used_and_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = pd.read_csv(folder / "manifest.csv", dtype=object)
     table["split"] = np.resize(["train", "train", "train", "validation", "test"], len(table))
     table.loc[table.index[::5], "label"] = None
     table.to_csv(folder / "manifest.csv", index=False)
-    assert run("--data", folder, *ROLES, "--methods", "kd", "--out", folder / "out") == 2
-    assert "allow_unlabeled" in capsys.readouterr().err
-    flag = ["--allow_unlabeled", "true"]
-    assert run("--data", folder, *ROLES, "--methods", "kd", *flag, "--out", folder / "out") == 0
+    table.loc[table.index[:2], "optical"] = None  # the first lacks its label too, and serves nobody
+    table.to_csv(folder / "manifest.csv", index=False)
+    assert run("--data", folder, *ROLES, "--methods", "kd", "--out", folder / "out") == 0
+    unlabeled = int((table["label"].isna() & (table["split"] == "train")).sum()) - 1
+    assert f"{unlabeled} pairs without a label serve distillation alone" in capsys.readouterr().out
 
 
-def test_labels_can_be_withheld_from_training_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "few"
-    few = ["--student.label_fraction", 0.1, "--seeds", "1"]
-    assert run("--data", "digits", *few, "--methods", "none,kd", "--out", out) == 0
-    assert "students see 110 of 1077 labels" in " ".join(capsys.readouterr().out.split())
-    assert "110 training labels for the students and 1077 for the teacher" in (out / "report.html").read_text()
-    steps = {p.parent.parent.name: pd.read_csv(p)["step"].iloc[-1] for p in out.glob("students/*/seed-0/history.csv")}
-    steps["teacher"] = pd.read_csv(out / "teacher" / "history.csv")["step"].iloc[-1]
-    assert set(steps) == {"none", "kd", "teacher"} and len(set(steps.values())) == 1  # the same training for all
-    assert run("--data", "digits", "--student.label_fraction", 0, "--methods", "none", "--out", tmp_path / "no") == 2
-    assert "above 0 and at most 1" in capsys.readouterr().err
+FEW = "teacher sees 40 of 1077 labels, students see 40 of 1077 labels; 1037 pairs without a label serve distillation"
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, str]:
+    """A run that shows 40 labels, and what it printed."""
+    out, printed = tmp_path_factory.mktemp("runs") / "few", StringIO()
+    few = ["--labels", 40, "--methods", "none,kd,all_labels", "--seeds", 1, "--trainer.progress", "auto"]
+    with redirect_stdout(printed):
+        assert run("--data", "digits", *few, "--out", out) == 0
+    return out, " ".join(printed.getvalue().split())
+
+
+def test_a_run_shows_teacher_and_students_the_same_few_labels(few: tuple[Path, str]) -> None:
+    out, printed = few
+    results = json.loads((out / "results.json").read_text())
+    assert results["data"]["labels"] == {
+        "teacher": {"visible": 40, "all": 1077},
+        "student": {"visible": 40, "all": 1077, "unlabeled": 1037},
+    }
+    assert printed.startswith(FEW) and printed.count(FEW) == 2  # before the trainings, and in the title of the table
+    assert FEW in (out / "report.html").read_text()
+    assert results["teacher"]["labels"] == 40
+    assert {s["method"]: s["labels"] for s in results["students"]} == {"none": 40, "kd": 40, "all_labels": 1077}
+    steps = {pd.read_csv(path)["step"].iloc[-1] for path in out.rglob("history.csv")}
+    assert len(list(out.rglob("history.csv"))) == 4 and len(steps) == 1  # the same training for all
+
+
+def test_the_student_with_all_labels_is_a_control_and_no_gain(few: tuple[Path, str], finished: Path) -> None:
+    out, printed = few
+    rows = {row["method"]: row for row in json.loads((out / "results.json").read_text())["summary"]}
+    assert "gain" in rows["kd"] and "gain" not in rows["all_labels"]
+    assert printed.count("control, sees all labels") == 1
+    page = (out / "report.html").read_text()
+    assert page.count("<td>control, sees all labels</td>") == 1 and "all_labels: " not in page
+    # where nothing is hidden, it is the student alone
+    alone = {s["seed"]: s["test_accuracy"] for s in read_students(finished) if s["method"] == "none"}
+    assert {s["test_accuracy"] for s in read_students(out) if s["method"] == "all_labels"} == {alone[0]}
+
+
+def read_students(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "results.json").read_text())["students"]
+
+
+@pytest.mark.usefixtures("without_page")
+def test_teacher_and_students_may_see_different_labels(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = ["--label_fraction", 0.1, "--methods", "none", "--seeds", 1]
+    assert run("--data", "digits", *own, "--teacher.label_fraction", 1, "--out", tmp_path / "own") == 0
+    said = "teacher sees 1077 of 1077 labels, students see 110 of 1077 labels"
+    assert said in " ".join(capsys.readouterr().out.split())
+    given = ["--teacher.checkpoint", finished / "teacher" / "best.safetensors"]
+    assert run("--data", "digits", *own, *given, "--out", tmp_path / "given") == 0
+    assert "teacher trained elsewhere, students see 110 of 1077" in " ".join(capsys.readouterr().out.split())
+    results = json.loads((tmp_path / "given" / "results.json").read_text())
+    assert results["data"]["labels"]["teacher"]["visible"] is None and results["teacher"]["labels"] is None
 
 
 def test_a_teacher_may_know_other_classes(
@@ -242,7 +296,6 @@ def corrupt(folder: Path) -> None:
         (lambda f: edit(f, 3, "radar", "radar/nowhere.tif"), "nowhere.tif"),
         (corrupt, "7.png"),
         (lambda f: edit(f, 3, "id", "p2"), "p2"),
-        (lambda f: edit(f, 3, "label", None), "p3"),
         (lambda f: edit(f, 3, "radar", "../../secret.tif"), "secret.tif"),
     ],
 )

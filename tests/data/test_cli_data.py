@@ -59,7 +59,7 @@ def test_prepare_build_append_verify(
 
 
 def test_flags_of_the_command_line(make_folder: Callable[..., Path], tmp_path: Path) -> None:
-    flags = ["--size", "optical=6x6", "--allow_unlabeled", "true", "--rich", "optical"]
+    flags = ["--size", "optical=6x6", "--rich", "optical"]
     command.main(["build", str(make_folder()), "--out", str(tmp_path / "pack"), *flags])
     pack = Pack.open(tmp_path / "pack")
     assert pack.modalities["optical"].shape == (3, 6, 6)

@@ -15,6 +15,7 @@ import tifffile
 from PIL import Image
 from scipy.io import wavfile
 
+from cmkd.cli.data import info
 from cmkd.data import Pack, append, build
 from cmkd.errors import CmkdError
 
@@ -67,16 +68,18 @@ def test_missing_modalities_and_given_splits(make_folder: Folder, tmp_path: Path
     assert pack.card.split["method"] == "given"
 
 
-def test_unlabeled_pairs_are_kept_on_request(make_folder: Folder, tmp_path: Path) -> None:
+def test_an_empty_label_is_a_pair_without_one(
+    make_folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def edit(rows: Rows) -> None:
         for row in rows[:4]:
             row["label"] = ""
 
     folder = make_folder(edit)
-    with pytest.raises(CmkdError, match=r"line 2 \(id 'p00'\) has no label, 4 in all.*--allow_unlabeled"):
-        build(folder, tmp_path / "pack")
-    pack = build(folder, tmp_path / "pack", allow_unlabeled=True)
+    pack = build(folder, tmp_path / "pack")
     assert pack.rows("train", labeled=False).tolist() == [0, 1, 2, 3]
+    info(str(pack.path))
+    assert "no label                  4 in train, 0 in validation, 0 in test" in capsys.readouterr().out
 
 
 def test_numeric_labels_sort_as_numbers(make_folder: Folder, tmp_path: Path) -> None:
@@ -162,7 +165,6 @@ def crossing(rows: Rows) -> None:
         (two_missing, r"line 4, radar: .*nowhere.png does not exist \(2 missing in all\)"),
         (set_cell(4, "id", "p01"), "id 'p01' is in manifest.csv line 3 and manifest.csv line 6"),
         (set_cell(4, "id", ""), "line 6 has no id"),
-        (set_cell(2, "label", " "), r"line 4 \(id 'p02'\) has no label, 1 in all"),
         (set_all("label", "ship"), "at least two classes"),
         (crossing, "group 'vessel0' is in both train and test"),
         (set_all("split", "test"), "no pair is in the train split"),

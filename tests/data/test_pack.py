@@ -279,9 +279,46 @@ def test_withheld_labels(digits: Pack) -> None:
     assert set(fewer.rows("train", labeled=True)) <= set(few.rows("train", labeled=True))
     there = pickle.loads(pickle.dumps(few))  # a process of its own sees the same labels
     assert np.array_equal(there.index["label"], few.index["label"]) and not few.index.equals(digits.index)
+    again = pickle.loads(pickle.dumps(few.withhold(0.5)))
+    assert np.array_equal(again.index["label"], few.withhold(0.5).index["label"])
     for share in (0.0, 1.5, float("nan")):
         with pytest.raises(CmkdError, match="above 0 and at most 1"):
             digits.withhold(share)
+
+
+def test_a_number_of_labels_is_spread_over_the_classes(tmp_path: Path) -> None:
+    """Classes of 60, 20 and 2 pairs; every fifth pair lacks radar, except in the rarest class."""
+    labels = [0] * 60 + [1] * 20 + [2] * 2
+    values = np.zeros((82, 1), dtype=np.float32)
+    modalities = [Modality(name, "vector", (1,), "float32") for name in ("optical", "radar")]
+    with PackWriter(tmp_path / "pack", CardInfo("rare"), classes=["a", "b", "c"], modalities=modalities) as writer:
+        lacking = [None if row % 5 == 0 and row < 80 else values[row] for row in range(82)]
+        writer.add_samples(
+            list(map(str, range(82))), labels, ["train"] * 82, None, {"optical": values, "radar": lacking}
+        )
+    pack = Pack.open(tmp_path / "pack")
+    before: set[int] = set()
+    for number in range(3, 83):
+        known = pack.withhold(labels=number).rows("train", labeled=True)
+        assert len(known) == number and before < set(known)  # one more each time, and none is lost
+        before = set(known)
+        counts = np.bincount(pack.index["label"].to_numpy()[known])
+        assert counts.min() >= 1 and np.all(np.abs(counts - number * np.array([60, 20, 2]) / 82) < 2)
+    both = pack.withhold(labels=40)
+    assert len(both.rows("train", modalities=("optical", "radar"), labeled=True)) == 40  # what both models can see
+    assert set(both.rows("train", labeled=True)) < set(pack.withhold(0.6).rows("train", labeled=True))
+    there = pickle.loads(pickle.dumps(both))
+    assert np.array_equal(there.index["label"], both.index["label"])
+
+
+def test_a_number_of_labels_that_cannot_be_kept_is_refused(digits: Pack) -> None:
+    with pytest.raises(CmkdError, match="labels is 9, fewer than the 10 classes; give at least one label a class"):
+        digits.withhold(labels=9)
+    with pytest.raises(CmkdError, match="labels is 1078, but only 1077 training pairs have a label"):
+        digits.withhold(labels=1078)
+    with pytest.raises(CmkdError, match=r"labels is 20 and label_fraction 0\.5; give one of them"):
+        digits.withhold(0.5, labels=20)
+    assert len(digits.withhold(labels=1077).rows("train", labeled=True)) == 1077
 
 
 @pytest.mark.parametrize("file", ["optical.bin", "radar.bin", "index-0001.parquet", "card.json"])

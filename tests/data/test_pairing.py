@@ -150,7 +150,7 @@ def test_unmatched_captures_are_kept_on_request(tmp_path: Path) -> None:
     manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
     assert manifest["optical"].tolist()[-2:] == ["optical/4.png", ""]
     assert manifest["radar"].tolist()[-2:] == ["", "radar/4.png"]
-    pack = build(tmp_path, tmp_path / "pack", allow_unlabeled=True)
+    pack = build(tmp_path, tmp_path / "pack")
     assert (len(pack), pack.index["has_radar"].sum()) == (7, 6)
 
 

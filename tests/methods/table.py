@@ -57,6 +57,7 @@ DIST = {"beta": 0.7, "gamma": 1.3, "temperature": 2.0}
 
 CONTROLS = [
     Row("none"),
+    Row("all_labels"),
     Row("teacher_init"),
     Row(
         "decorrelation",

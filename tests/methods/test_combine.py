@@ -68,6 +68,8 @@ def test_teacher_gets_gradients_only_from_methods_that_train_it() -> None:
 def test_control_in_a_sum_does_not_ask_for_the_teacher() -> None:
     assert not from_expression("2*none", NARROW, WIDE).uses_teacher
     assert from_expression("none+kd", NARROW, WIDE).uses_teacher
+    assert from_expression("all_labels+kd", NARROW, WIDE).sees_all_labels
+    assert not from_expression("none+kd", NARROW, WIDE).sees_all_labels
 
 
 def test_defaults_give_way_to_the_expression() -> None:

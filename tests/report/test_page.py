@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Path:
             "rich": "optical",
             "poor": "radar",
             "pairs": {"train": 20, "validation": 4, "test": 4},
-            "labels": {"teacher": {"visible": 20, "all": 20}, "student": {"visible": 10, "all": 20}},
+            "labels": {"teacher": {"visible": 20, "all": 20}, "student": {"visible": 10, "all": 20, "unlabeled": 10}},
         },
         "epochs": 2,
         "complete": False,
@@ -68,7 +68,7 @@ def fill(folder: Path) -> None:
 def test_the_page_shows_tables_figures_and_verdicts(run: Path) -> None:
     page = write_report(run).read_text()
     assert "ships &lt;tiny&gt;: a teacher on optical, students on radar alone" in page
-    assert "This run is incomplete." in page and "10 training labels for the students and 20 for the teacher" in page
+    assert "This run is incomplete." in page and "teacher sees 20 of 20 labels, students see 10 of 20 labels" in page
     assert "<td>+10.5</td>" in page and "<td>30 %</td>" in page  # 0.105 of the 0.35 from 0.55 to 0.9
     assert page.count("data:image/svg+xml") == 5  # accuracy, curves, three confusion matrices
     assert "n = 2 seeds), significantly better" in page and "http" not in page

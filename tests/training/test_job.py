@@ -1,4 +1,4 @@
-"""Which pairs a training uses, where some have no label."""
+"""Which pairs a training uses, where some have no label or lack a modality."""
 
 from __future__ import annotations
 
@@ -8,46 +8,74 @@ import numpy as np
 import pytest
 
 from cmkd import methods, models
-from cmkd.data.pack.pack import Pack
+from cmkd.data import CardInfo, Modality, Pack, PackWriter
+from cmkd.methods import Method
 from cmkd.training.job import TrainingJob
 
 
 @pytest.fixture
-def sparse(digits: Pack) -> Pack:
-    return digits.withhold(0.3)
+def gaps(tmp_path: Path) -> Pack:
+    """Write pairs of x and y: 0 to 3 have both, 4 and 5 x alone, 6 and 7 y alone; odd ones have no label."""
+    modalities = [Modality(name, "vector", (3,), "float32") for name in ("x", "y")]
+    values = np.arange(33, dtype=np.float32).reshape(11, 3)
+    with PackWriter(tmp_path / "pack", CardInfo("gaps"), classes=["a", "b"], modalities=modalities) as writer:
+        splits = ["train"] * 9 + ["validation", "test"]
+        labels = [0, -1, 1, -1, 0, -1, 1, -1, 1, 0, 0]
+        samples = {
+            "x": [None if row in (6, 7) else values[row] for row in range(11)],
+            "y": [None if row in (4, 5) else values[row] for row in range(11)],
+        }
+        writer.add_samples([str(row) for row in range(11)], labels, splits, None, samples)
+    return Pack.open(tmp_path / "pack")
 
 
-def job(pack: Pack, method: str | None, *, allow_unlabeled: bool) -> TrainingJob:
-    teacher, student = (
-        models.build("thin_resnet(width=4)", pack.modality(m), classes=10) for m in ("optical", "degraded")
-    )
-    made = None if method is None else methods.create(method, student.spec, teacher.spec)
-    return TrainingJob(Path(), pack, student, "", 1, 0, teacher, made, allow_unlabeled=allow_unlabeled)
+class Unpaired(Method):
+    """A term of the student's outputs alone."""
+
+    needs = ("embedding",)
+    uses_teacher = False
 
 
-@pytest.mark.parametrize(("method", "all_pairs"), [("kd", True), ("none", False), (None, False)])
-def test_pairs_without_a_label_are_used_by_methods_alone_and_where_allowed(
-    method: str | None, all_pairs: bool, sparse: Pack
+def job(pack: Pack, method: str | None, pairs: int = 0) -> TrainingJob:
+    rich, poor = pack.modalities.values()
+    encoder = "mlp(width=4)" if rich.kind == "vector" else "thin_resnet(width=4)"
+    teacher, student = (models.build(encoder, m, classes=len(pack.classes)) for m in (rich, poor))
+    if method == "own":
+        made: Method | None = Unpaired(student.spec, teacher.spec)
+    else:
+        made = None if method is None else methods.create(method, student.spec, teacher.spec)
+    return TrainingJob(Path(), pack, student, "", 1, 0, teacher, made, pairs=pairs)
+
+
+@pytest.mark.parametrize(
+    ("method", "rows"),
+    [
+        ("kd", [0, 1, 2, 3, 6, 8]),  # of the pairs without a label, those that have the teacher's modality too
+        ("own", [0, 1, 2, 3, 6, 7, 8]),  # it reads the student's outputs alone
+        ("none", [0, 2, 6, 8]),
+        (None, [0, 2, 6, 8]),  # a model that trains alone, as the teacher does
+    ],
+)
+def test_pairs_without_a_label_are_drawn_where_a_method_can_use_them(
+    method: str | None, rows: list[int], gaps: Pack
 ) -> None:
-    everything, labeled = sparse.rows("train"), sparse.rows("train", labeled=True)
-    assert 0 < len(labeled) < 0.4 * len(everything)
-    strict, free = (job(sparse, method, allow_unlabeled=allowed) for allowed in (False, True))
-    np.testing.assert_array_equal(strict.rows("train"), labeled)
-    np.testing.assert_array_equal(free.rows("train"), everything if all_pairs else labeled)
-    np.testing.assert_array_equal(free.rows("validation"), sparse.rows("validation", labeled=True))
-    assert (strict.pairs, free.pairs) == (len(labeled), len(everything))  # students of all methods make as many steps
+    made = job(gaps, method)
+    assert made.rows("train").tolist() == rows and made.rows("validation").tolist() == [9]
+    assert (made.pairs, made.labels) == (len(rows), 4)
+    assert made.always_paired == (method != "kd")  # pair 6 has a label and lacks the teacher's modality
+    drawn = [int(row) for batch in job(gaps, method, pairs=14).loader("train", 2) for row in batch.index]
+    assert set(drawn) == set(rows) and len(drawn) == 14  # more pairs in an epoch repeat rows
+
+
+def test_hidden_labels_are_those_of_pairs_without_one(digits: Pack) -> None:
+    few = digits.withhold(labels=20)
+    assert len(job(few, "kd").rows("train")) == len(digits.rows("train"))
+    np.testing.assert_array_equal(job(few, "none").rows("train"), few.rows("train", labeled=True))
+    np.testing.assert_array_equal(job(few, "kd").rows("validation"), digits.rows("validation"))
+    assert job(few, "kd").labels == job(few, "none").labels == 20
 
 
 def test_a_batch_holds_what_the_method_reads(digits: Pack) -> None:
-    assert job(digits, "kd", allow_unlabeled=False).modalities == ("degraded", "optical")
-    assert job(digits, "none", allow_unlabeled=False).modalities == ("degraded",)
-    assert job(digits, "kd", allow_unlabeled=False).always_paired
-
-
-def test_a_pair_that_lacks_a_modality_is_noticed(digits: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = digits.rows
-    monkeypatch.setattr(
-        digits, "rows", lambda split, **options: rows(split, **options)[len(options["modalities"]) - 1 :]
-    )
-    assert not job(digits, "kd", allow_unlabeled=False).always_paired
-    assert job(digits, "none", allow_unlabeled=False).always_paired
+    assert job(digits, "kd").modalities == ("degraded", "optical")
+    assert job(digits, "none").modalities == ("degraded",)
+    assert job(digits, "kd").always_paired

@@ -130,7 +130,6 @@ def test_each_epoch_is_a_view_of_its_own(tmp_path: Path, digits: Pack, monkeypat
 
 def test_the_training_accuracy_is_that_of_labeled_pairs(tmp_path: Path, digits: Pack) -> None:
     made = job(tmp_path, digits.withhold(0.4), epochs=1)
-    made.allow_unlabeled = True
     model, right, labels = copy.deepcopy(made.model), 0, 0
     for batch in made.loader("train", 256):
         right += int((model(batch.inputs["degraded"]).logits.argmax(1) == batch.target).sum())

@@ -43,7 +43,7 @@ def analyze(
 
     subjects = find(models)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = measure(subjects, open_data(data, allow_unlabeled=True), split=split, pairs=pairs, seed=seed, device=device)
+    found = measure(subjects, open_data(data), split=split, pairs=pairs, seed=seed, device=device)
     page = write_analysis(found, out, draw=figures, sample=sample, seed=seed)
     print(f"{len(subjects)} models, {found.summary['data']['pairs']} {split} pairs")
     print(f"numbers: {out / 'structure.json'}\nanalysis: {page}")

@@ -107,7 +107,6 @@ def build(
     *,
     out: Path,
     seed: int = 0,
-    allow_unlabeled: bool = False,
     size: str = "",
     kind: str = "",
     co_registered: str = "",
@@ -124,7 +123,6 @@ def build(
             class.
         out: folder of the pack to make; must not exist.
         seed: seed of the splits that are not given.
-        allow_unlabeled: keep pairs without a label, for distillation alone.
         size: size of modalities whose files differ, as in optical=64x64,radar=32x32.
         kind: kind of a modality, as in radar=points: image, vector, series, points or point_series.
         co_registered: image modalities that share a pixel grid, as in optical+radar; commas between groups.
@@ -137,7 +135,6 @@ def build(
             folder,
             out,
             seed=seed,
-            allow_unlabeled=allow_unlabeled,
             kinds=read_kinds(kind),
             sizes=_sizes(size),
             co_registered=read_groups(co_registered),
@@ -150,20 +147,17 @@ def build(
     print(f"\nto find duplicates, blank, clipped and other faulty pairs: cmkd data check {out} --out DIR")
 
 
-def append(pack: Path, folder: Path, *, seed: int = 0, allow_unlabeled: bool = False, workers: int = 1) -> None:
+def append(pack: Path, folder: Path, *, seed: int = 0, workers: int = 1) -> None:
     """Add pairs to a pack as its next version; older versions do not change.
 
     Args:
         pack: folder of the pack.
         folder: with the manifest, or the folders by class, of the new pairs.
         seed: recorded with the split.
-        allow_unlabeled: keep pairs without a label, for distillation alone.
         workers: threads that read files.
     """
     with shown("reading") as report:
-        made = append_manifest(
-            pack, folder, seed=seed, allow_unlabeled=allow_unlabeled, workers=workers, progress=report
-        )
+        made = append_manifest(pack, folder, seed=seed, workers=workers, progress=report)
     _show(made)
 
 

@@ -152,12 +152,11 @@ def _long(argument: str) -> str:
 
 def table(results: dict[str, Any]) -> Table:
     """Return the table of a run: teacher, then methods with mean, spread, n and the gain over ``none``."""
-    data = results["data"]
-    labels, pairs = data["labels"]["student"], data["pairs"]
-    made = Table(
-        title=f"{data['name']}: test accuracy in % ({pairs['test']} pairs), {results['epochs']} epochs"
-        + (f", students see {labels['visible']} of {labels['all']} labels" if labels["visible"] < labels["all"] else "")
-    )
+    from cmkd.report.page import labels_seen
+
+    data, seen = results["data"], labels_seen(results["data"]["labels"])
+    title = f"{data['name']}: test accuracy in % ({data['pairs']['test']} pairs), {results['epochs']} epochs"
+    made = Table(title=f"{title}; {seen}" if seen else title)
     for column in ("model", "sees"):
         made.add_column(column)
     for column in ("mean", "sd", "n", "gain over none, 95 % interval"):
@@ -166,7 +165,9 @@ def table(results: dict[str, Any]) -> Table:
     known = "other classes" if teacher["test_accuracy"] is None else f"{100 * teacher['test_accuracy']:.1f}"
     made.add_row("teacher", data["rich"], known, "", "1", "")
     for row in results["summary"]:
-        gain = "" if "gain" not in row else f"{100 * row['gain']:+.1f}"
+        gain = "control, sees all labels" if row.get("sees_all_labels") else ""
+        if "gain" in row:
+            gain = f"{100 * row['gain']:+.1f}"
         if row.get("gain_interval"):
             gain += f" ({100 * row['gain_interval'][0]:+.1f} to {100 * row['gain_interval'][1]:+.1f})"
         spread = "" if row["sd"] is None else f"{100 * row['sd']:.1f}"

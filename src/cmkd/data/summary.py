@@ -127,13 +127,17 @@ def markdown(pack: Pack, measured: Sequence[str] = (), *, opened: str = "", head
 def facts(pack: Pack) -> dict[str, str]:
     """Return what can be said of a pack in a line each, by heading."""
     card, summary = pack.card, summarize(pack)
-    complete = ", ".join(f"{count} in {split}" for split, count in summary.pairs.items())
+    complete, unlabeled = (
+        ", ".join(f"{count} in {split}" for split, count in counts.items())
+        for counts in (summary.pairs, summary.unlabeled)
+    )
     return {
         "Version": f"{card.version}, {card.rows} pairs",
         "Balance": _balance(pack.classes, summary),
         "Split": _split(card.split),
         "Groups": _groups(len(pack), summary, card.group),
         **({"Label and every modality": complete} if sum(summary.pairs.values()) < len(pack) else {}),
+        **({"No label": unlabeled} if any(summary.unlabeled.values()) else {}),
         "Co-registered": "; ".join(", ".join(group) for group in card.co_registered) or "none",
         "Unsound": card.unsound or "nothing noted",
         "Notes": card.notes or "none",

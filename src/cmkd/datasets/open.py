@@ -32,7 +32,6 @@ def open_data(
     reference: str | Path,
     *,
     version: int | None = None,
-    allow_unlabeled: bool = False,
     seed: int = 0,
     kinds: Mapping[str, Kind] | None = None,
     sizes: Mapping[str, Sequence[int]] | None = None,
@@ -51,8 +50,8 @@ def open_data(
             needs them: ``mars:downloads/mars``; by default the path is ``$CMKD_DATA/<name>``. A bare name is a data
             set; write ``./digits`` for a folder.
         version: of a pack; by default the latest.
-        allow_unlabeled: of a manifest, as are the following; see `cmkd.data.manifest.build.build`.
-        seed: of the splits that are not given.
+        seed: of the splits that are not given. It and the following are of a manifest; see
+            `cmkd.data.manifest.build.build`.
         kinds: modality -> kind.
         sizes: modality -> size.
         co_registered: groups of image modalities that share a pixel grid.
@@ -79,12 +78,11 @@ def open_data(
     if holds_pairs(folder):
         options: dict[str, Any] = {
             "seed": seed,
-            "allow_unlabeled": allow_unlabeled,
             "kinds": dict(kinds or {}),
             "sizes": {name: list(size) for name, size in (sizes or {}).items()},
             "co_registered": [list(group) for group in co_registered],
         }
-        identity = {"folder": str(folder.resolve()), "files": _manifest_stats(folder, allow_unlabeled)}
+        identity = {"folder": str(folder.resolve()), "files": _manifest_stats(folder)}
         return _cached(
             folder.resolve().name,
             options | identity,
@@ -204,8 +202,8 @@ def _stats(place: Path) -> list[tuple[str, int, int]]:
     return [(str(path.resolve()), (s := path.stat()).st_size, s.st_mtime_ns) for path in files if path.is_file()]
 
 
-def _manifest_stats(folder: Path, allow_unlabeled: bool) -> list[Any]:
-    table = read_table(folder, allow_unlabeled=allow_unlabeled)
+def _manifest_stats(folder: Path) -> list[Any]:
+    table = read_table(folder)
     digest = checksum(table.path) if table.path.is_file() else ""
     files = (path for paths in table.files.values() for path in paths if path is not None)
     return [digest, *((str(path), (s := path.stat()).st_size, s.st_mtime_ns) for path in files)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from torch import nn
 
 from cmkd import models
@@ -62,14 +63,30 @@ class ResolvedRun:
         return str(self.config.student.modality)
 
     @property
-    def labels(self) -> dict[str, dict[str, int]]:
-        """``teacher`` and ``student`` -> ``visible`` and ``all``: labeled training pairs that have its modality."""
-        sees = {"teacher": self.rich, "student": self.poor}
+    def labels(self) -> dict[str, dict[str, int | None]]:
+        """Labels of training pairs that each model sees.
 
-        def count(pack: Pack, role: str) -> int:
-            return len(pack.rows("train", modalities=(sees[role],), labeled=True))
+        ``teacher`` and ``student`` -> ``visible`` and ``all``: labeled training pairs that have its modality; for a
+        teacher from a file ``visible`` is None, as it is not known. For the student also ``unlabeled``: pairs
+        that have both modalities and no visible label.
+        """
+        counts: dict[str, dict[str, int | None]] = {}
+        for role, name in (("teacher", self.rich), ("student", self.poor)):
+            packs = {"visible": self.packs[role], "all": self.pack}
+            counts[role] = {k: len(p.rows("train", modalities=(name,), labeled=True)) for k, p in packs.items()}
+        if self.config.teacher.checkpoint is not None or self.config.teacher.outputs is not None:
+            counts["teacher"]["visible"] = None
+        both = self.packs["student"].rows("train", modalities=(self.rich, self.poor), labeled=False)
+        counts["student"]["unlabeled"] = len(both)
+        return counts
 
-        return {role: {"visible": count(p, role), "all": count(self.pack, role)} for role, p in self.packs.items()}
+    def pairs(self, role: str) -> int:
+        """Return the number of training pairs in an epoch of the teacher or of each student.
+
+        It counts the pairs that have the model's modality and either a label, hidden or not, or the other modality too:
+        trainings are equally long, however many labels are visible.
+        """
+        return usable_pairs(self.pack, *((self.rich, self.poor) if role == "teacher" else (self.poor, self.rich)))
 
     def settings(self) -> dict[str, Any]:
         """Return everything that the numbers depend on, ready for JSON; one folder holds one such setting."""
@@ -123,7 +140,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
     _check_methods(config)  # before the data: preparing them can take long
     pack = open_pairs(config)
     teacher, student = (_with_modality(getattr(config, role), role, pack) for role in ("teacher", "student"))
-    pairs = len(pack.rows("train", modalities=(str(student.modality),)))
+    pairs = usable_pairs(pack, str(student.modality), str(teacher.modality))
     epochs, batch_size = training_length(
         pairs, config.preset, epochs=config.epochs, batch_size=config.trainer.batch_size
     )
@@ -140,10 +157,22 @@ def resolve(config: RunConfig) -> ResolvedRun:
             student=student,
         ),
         pack,
-        {"teacher": pack.withhold(teacher.label_fraction), "student": pack.withhold(student.label_fraction)},
+        {role: visible(pack, config, role) for role in ("teacher", "student")},
     )
     _check(resolved)
     return resolved
+
+
+def usable_pairs(pack: Pack, modality: str, other: str) -> int:
+    """Return the number of training pairs that have a modality, and a label or the other modality too."""
+    labeled = pack.rows("train", modalities=(modality,), labeled=True)
+    return len(np.union1d(labeled, pack.rows("train", modalities=(modality, other))))
+
+
+def visible(pack: Pack, config: RunConfig, role: str) -> Pack:
+    """Return the pairs with the labels that the teacher or the students see."""
+    own: float | None = getattr(config, role).label_fraction
+    return pack.withhold(config.label_fraction, labels=config.labels) if own is None else pack.withhold(own)
 
 
 def _check_methods(config: RunConfig) -> None:
@@ -166,7 +195,7 @@ def open_pairs(config: RunConfig) -> Pack:
         return data
     if isinstance(data, str | Path):
         with shown("preparing data") as progress:
-            return open_data(data, allow_unlabeled=config.allow_unlabeled, progress=progress)
+            return open_data(data, progress=progress)
     place = config.out / OWN_DATA
     try:
         return from_dataset(data, place)
@@ -190,6 +219,9 @@ def _check(run: ResolvedRun) -> None:
         for name in (run.rich, run.poor):
             if not len(run.pack.rows(split, modalities=(name,), labeled=True)):
                 raise CmkdError(f"no labeled {split} pair has the modality '{name}'; check the split column")
+    for role, name in (("teacher", run.rich), ("student", run.poor)):
+        if not len(run.packs[role].rows("train", modalities=(name,), labeled=True)):
+            raise CmkdError(f"no training pair with a visible label has the modality '{name}'; show the {role} more")
     if not len(run.pack.rows("train", modalities=(run.rich, run.poor))):
         raise CmkdError(f"no training pair has both '{run.rich}' and '{run.poor}': there is nothing to distill from")
     student = run.build("student").spec

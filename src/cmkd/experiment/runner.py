@@ -25,6 +25,7 @@ from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
 from cmkd.options import plain
 from cmkd.report import write_report
+from cmkd.report.page import labels_seen
 from cmkd.training.fit import fit
 from cmkd.training.job import TrainingJob
 from cmkd.training.teacher_outputs import OutputsFile
@@ -70,6 +71,7 @@ class Experiment:
             run = resolve(self.config)
             if leader:
                 self.folder.record(run)
+                self._tell(run)
             self._teacher(run)
             self._write(run, leader)
             self._fill(run)
@@ -81,6 +83,10 @@ class Experiment:
                 write_report(self.config.out)
             return self.folder.results(run)
 
+    def _tell(self, run: ResolvedRun) -> None:
+        if run.config.trainer.progress == "auto" and (seen := labels_seen(run.labels)):
+            print(seen, flush=True)
+
     def _write(self, run: ResolvedRun, leader: bool) -> None:
         if leader:
             self.folder.write_results(run)
@@ -90,11 +96,12 @@ class Experiment:
         if (folder / RESULT).exists():
             return
         about: dict[str, Any] = {"modality": run.rich, "seed": config.seed, "method": None}
+        elsewhere = about | {"seed": None, "labels": None}
         if config.teacher.outputs is not None:
-            self._evaluate_outputs(run, folder, config.teacher.outputs, about | {"seed": None})
+            self._evaluate_outputs(run, folder, config.teacher.outputs, elsewhere)
             return
         if config.teacher.checkpoint is not None:
-            self._evaluate(run, folder, run.build("teacher"), config.teacher.checkpoint, about | {"seed": None})
+            self._evaluate(run, folder, run.build("teacher"), config.teacher.checkpoint, elsewhere)
             return
         torch.manual_seed(config.seed)
         job = TrainingJob(
@@ -104,7 +111,7 @@ class Experiment:
             plain(config.teacher.model),
             epochs=int(config.epochs or 0),
             seed=config.seed,
-            allow_unlabeled=config.allow_unlabeled or config.teacher.label_fraction < 1,
+            pairs=run.pairs("teacher"),
             about={"role": "teacher"},
             title="teacher",
         )
@@ -122,7 +129,7 @@ class Experiment:
         answers = teaching.answers(method)
         job = TrainingJob(
             folder,
-            run.packs["student"],
+            run.pack if method.sees_all_labels else run.packs["student"],
             student,
             plain(config.student.model),
             epochs=int(config.epochs or 0),
@@ -132,11 +139,12 @@ class Experiment:
             views=teaching.views(method),
             view_seed=config.seed,
             method=method,
-            allow_unlabeled=config.allow_unlabeled or config.student.label_fraction < 1,
+            pairs=run.pairs("student"),
             about={"role": "student", "method": expression},
             title=f"{expression}, seed {seed}",
         )
-        self._fit(run, job, {"modality": run.poor, "seed": seed, "method": expression})
+        about = {"modality": run.poor, "seed": seed, "method": expression, "sees_all_labels": method.sees_all_labels}
+        self._fit(run, job, about)
 
     def _teaching(self, run: ResolvedRun, expression: str, seed: int) -> Teaching:
         """Return what a student learns from: the run's teacher, or an earlier student of the same seed."""
@@ -168,7 +176,7 @@ class Experiment:
         last = pd.read_csv(job.folder / "history.csv").iloc[-1]
         about |= {"steps": int(last["step"]), "converged": bool(last["leveled"])}
         model, _ = load_model(path, module=job.model.encoder)
-        self._evaluate(run, job.folder, model, path, about)
+        self._evaluate(run, job.folder, model, path, about | {"labels": job.labels})
 
     def _evaluate_outputs(self, run: ResolvedRun, folder: Path, path: Path, about: dict[str, Any]) -> None:
         """Score a file of outputs, on the splits that it covers."""

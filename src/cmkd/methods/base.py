@@ -80,6 +80,8 @@ class Method(nn.Module):
     """Whether `forward` reads the teacher's output; where it does not, the teacher is not run."""
     trains_teacher: bool = False
     """Whether the teacher trains too; its output then arrives attached and its own cross-entropy is added."""
+    sees_all_labels: bool = False
+    """Whether its student sees the labels that a run hides: a control, which never counts as a gain."""
 
     taught_by: str = ""
     """Name of the method whose student, of the same seed, is the teacher; empty for the run's teacher."""

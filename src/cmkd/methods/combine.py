@@ -41,6 +41,7 @@ class Sum(Method):
         self.uses_teacher = any(method.uses_teacher for method in methods)
         self.trains_teacher = any(method.trains_teacher for method in methods)
         self.teacher_maps = union_of_maps(methods)
+        self.sees_all_labels = any(method.sees_all_labels for method in methods)
 
     def parts(self) -> list[Method]:
         """Return the methods, in order."""

@@ -35,6 +35,7 @@ def write_report(folder: Path) -> Path:
         results=results,
         summary=summary,
         verdicts=[verdict(row) for row in summary if "gain" in row],
+        seen=labels_seen(results["data"].get("labels", {})),
         figures=_figures(folder, results),
         config=_text(folder / "config.yaml"),
     )
@@ -58,6 +59,31 @@ def verdict(row: Mapping[str, Any]) -> str:
     low, high = row["gain_interval"]
     found = "significantly better" if low > 0 else "significantly worse" if high < 0 else "not significant"
     return f"{said} (95 % CI {100 * low:+.1f} to {100 * high:+.1f}, n = {row['gain_n']} seeds), {found}"
+
+
+def labels_seen(labels: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say how many labels teacher and students see; empty where all see every label of every training pair.
+
+    Args:
+        labels: the entry ``labels`` of the data in ``results.json``.
+
+    Example:
+        >>> few, every = {"visible": 4, "all": 20}, {"visible": 20, "all": 20}
+        >>> labels_seen({"teacher": few, "student": few | {"unlabeled": 16}})
+        'teacher sees 4 of 20 labels, students see 4 of 20 labels; 16 pairs without a label serve distillation alone'
+        >>> labels_seen({"teacher": every, "student": every | {"unlabeled": 0}})
+        ''
+    """
+    if not labels:  # a run of an older version
+        return ""
+    teacher, student, said = labels["teacher"], labels["student"], []
+    if any(one["visible"] not in (None, one["all"]) for one in (teacher, student)):
+        known = f"teacher sees {teacher['visible']} of {teacher['all']} labels"
+        who = "teacher trained elsewhere" if teacher["visible"] is None else known
+        said.append(f"{who}, students see {student['visible']} of {student['all']} labels")
+    if unlabeled := student.get("unlabeled"):
+        said.append(f"{unlabeled} pairs without a label serve distillation alone")
+    return "; ".join(said)
 
 
 def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,8 @@ class TrainingJob:
         seed: of the order of pairs, augmentation and dropout.
         teacher: the trained teacher of a student, to be run in each step; never changed.
         method: the distillation method of a student.
-        allow_unlabeled: let pairs without a label take part in the method's terms.
+        pairs: number of pairs in an epoch; by default those that the training can use. Where there are more, they are
+            repeated equally often.
         about: added to the description in the saved model.
         title: names the training in messages.
         answers: the teacher's outputs, computed before; the teacher is then not run.
@@ -48,35 +49,38 @@ class TrainingJob:
     seed: int
     teacher: Model | None = None
     method: Method | None = None
-    allow_unlabeled: bool = False
+    pairs: int = 0
     about: dict[str, Any] | None = None
     title: str = "training"
     answers: Answers | None = None
     views: int = 0
     view_seed: int = 0
 
+    def __post_init__(self) -> None:
+        self.pairs = self.pairs or len(self.rows("train"))
+
     def rows(self, split: str) -> np.ndarray:
-        """Return the positions of the pairs of `split` that this training uses: those that have its modality.
+        """Return the positions of the pairs of `split` that this training uses.
+
+        They have its modality and a label. A method's terms also use training pairs without a label, where these have
+        what it reads of the teacher.
 
         Raises:
             CmkdError: there is none.
         """
-        distills = self.method is not None and bool(self.method.needs)
-        labeled = None if self.allow_unlabeled and distills and split == "train" else True
         name = self.model.modality.name
-        rows = self.pack.rows(split, modalities=(name,), labeled=labeled)
+        rows = self.pack.rows(split, modalities=(name,), labeled=True)
         if not len(rows):
             raise CmkdError(f"no {split} pair has the modality '{name}' and a label; check the split column")
+        if split == "train" and self.method is not None and self.method.needs:
+            others = self.pack.rows(split, modalities=(name,), labeled=False)
+            rows = np.union1d(rows, others[self._taught(others)] if self.distills else others)
         return rows
 
     @property
-    def pairs(self) -> int:
-        """Number of pairs in an epoch, the same for students of all methods and for the teacher.
-
-        Where unlabeled pairs are allowed, a training that cannot use them repeats labeled ones instead.
-        """
-        labeled = None if self.allow_unlabeled else True
-        return len(self.pack.rows("train", modalities=(self.model.modality.name,), labeled=labeled))
+    def labels(self) -> int:
+        """Number of training pairs whose label it sees."""
+        return len(self.pack.rows("train", modalities=(self.model.modality.name,), labeled=True))
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -100,11 +104,14 @@ class TrainingJob:
 
     @property
     def always_paired(self) -> bool:
-        """Whether every training pair has all of `modalities`."""
-        own = self.pack.rows("train", modalities=(self.model.modality.name,))
-        if self.distills and self.answers is not None:
-            return bool(self.answers.known(own).all())
-        return len(own) == len(self.pack.rows("train", modalities=self.modalities))
+        """Whether every training pair has what the method reads of the teacher."""
+        return not self.distills or bool(self._taught(self.rows("train")).all())
+
+    def _taught(self, rows: np.ndarray) -> np.ndarray:
+        """Return for which training pairs there is an output of the teacher."""
+        if self.answers is not None:
+            return self.answers.known(rows)
+        return np.isin(rows, self.pack.rows("train", modalities=(str(self.teacher_modality),)))
 
     def loader(self, split: str, batch_size: int) -> PairLoader:
         """Return this process's batches of a split; those of ``train`` are shuffled.

@@ -29,7 +29,6 @@ def build(
     out: Path | str,
     *,
     seed: int = 0,
-    allow_unlabeled: bool = False,
     kinds: Mapping[str, Kind] | None = None,
     sizes: Mapping[str, Sequence[int]] | None = None,
     co_registered: Sequence[Sequence[str]] = (),
@@ -42,7 +41,8 @@ def build(
 
     Columns of a manifest: ``id``, ``label``, optional ``split`` (train, validation or val, test; empty cells are
     assigned) and ``group`` (never in two splits), and one per modality with a path relative to the folder: PNG, JPEG,
-    TIFF, GeoTIFF, NPY or WAV. An empty cell is a missing modality. Without a manifest, files named
+    TIFF, GeoTIFF, NPY or WAV. An empty cell is a missing modality. A pair without a label serves distillation alone: it
+    is labeled -1 and in the train split, or in that of its group. Without a manifest, files named
     ``MODALITY/CLASS/NAME.png`` or ``SPLIT/MODALITY/CLASS/NAME.png`` are paired by class and name
     (`cmkd.data.manifest.folders`). Everything that can be checked from the table and from the headers of the files is
     checked before anything is written.
@@ -51,8 +51,6 @@ def build(
         folder: with the manifest, or the folders by class.
         out: folder of the pack to make; it appears whole or not at all.
         seed: of the splits that are not given.
-        allow_unlabeled: keep pairs without a label, for distillation alone. They are labeled -1 and in the train split,
-            or in that of their group.
         kinds: modality -> kind, if not the default for its files, such as ``{"radar": "points"}``.
         sizes: modality -> size, if its files differ, such as ``{"optical": (64, 64)}``; see
             `cmkd.data.manifest.resize`.
@@ -68,7 +66,7 @@ def build(
     destination = Path(out)
     if destination.exists():
         raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
-    table = read_table(Path(folder), allow_unlabeled=allow_unlabeled)
+    table = read_table(Path(folder))
     for name in (*(kinds or {}), *(sizes or {})):
         if name not in table.files:
             raise unknown_name("modality", name, table.files)
@@ -103,7 +101,6 @@ def append(
     folder: Path | str,
     *,
     seed: int = 0,
-    allow_unlabeled: bool = False,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Pack:
@@ -116,7 +113,6 @@ def append(
         pack: folder of the pack.
         folder: with the manifest, or the folders by class, of the new pairs.
         seed: recorded with the split.
-        allow_unlabeled: keep pairs without a label.
         workers: threads that read files.
         progress: called as pairs are written.
 
@@ -124,7 +120,7 @@ def append(
         CmkdError: as `build`; also if a modality, dtype or number of channels differs. The pack is then unchanged.
     """
     old = Pack.open(pack)
-    table = read_table(Path(folder), allow_unlabeled=allow_unlabeled)
+    table = read_table(Path(folder))
     for name in table.files:
         old.modality(name)
     classes = [*old.classes, *(name for name in table.classes if name not in old.classes)]

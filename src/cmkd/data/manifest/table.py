@@ -47,12 +47,11 @@ def holds_pairs(folder: Path) -> bool:
     )
 
 
-def read_table(folder: Path, *, allow_unlabeled: bool = False, allow_missing: bool = False) -> Table:
+def read_table(folder: Path, *, allow_missing: bool = False) -> Table:
     """Read and check the manifest in `folder`, or list its folders by class.
 
     Args:
         folder: with ``manifest.csv`` or ``manifest.parquet``, or as `cmkd.data.manifest.folders.list_folders` reads it.
-        allow_unlabeled: keep pairs without a label.
         allow_missing: accept files that do not exist.
 
     Raises:
@@ -70,7 +69,7 @@ def read_table(folder: Path, *, allow_unlabeled: bool = False, allow_missing: bo
     column = {name: [row[k] for row in rows] for k, name in enumerate(header)}
     draft = Table(path, column["id"], [], [], column.get("split"), column.get("group"), {})
     _check_ids(draft)
-    classes, labels = _labels(draft, column["label"], allow_unlabeled)
+    classes, labels = _labels(draft, column["label"])
     files = {name: _paths(draft, folder, name, column[name]) for name in header if name not in _KNOWN}
     if not any(any(paths) for paths in files.values()):
         raise CmkdError(f"{path} names no file: fill in the columns {', '.join(files)}")
@@ -145,13 +144,7 @@ def _check_ids(table: Table) -> None:
             raise CmkdError(f"id '{name}' is in {table.line(first[name])} and {table.line(row)}: ids must be unique")
 
 
-def _labels(table: Table, cells: list[str], allow_unlabeled: bool) -> tuple[list[str], list[int]]:
-    empty = [row for row, cell in enumerate(cells) if not cell]
-    if empty and not allow_unlabeled:
-        raise CmkdError(
-            f"{table.line(empty[0])} (id '{table.ids[empty[0]]}') has no label, {len(empty)} in all: fill it in, or "
-            "keep such pairs for distillation alone with --allow_unlabeled true"
-        )
+def _labels(table: Table, cells: list[str]) -> tuple[list[str], list[int]]:
     names = sorted(set(cells) - {""})
     if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
         names.sort(key=lambda name: (int(name), name))

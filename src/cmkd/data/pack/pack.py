@@ -13,7 +13,6 @@ Version k consists of the first rows of the arrays, index k, and its own statist
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,16 +29,19 @@ from cmkd.types import UNLABELED, Batch, Modality
 if TYPE_CHECKING:
     from torch import Tensor
 
+Withheld = tuple[float, int | None]
+"""Arguments of `Pack.withhold`: the fraction of labels that are kept, or their number."""
+
 
 class Pack:
     """Paired data on disk, opened by `Pack.open`.
 
-    Pickling, as for the workers of a data loader, carries the path and version only.
+    Pickling, as for the workers of a data loader, carries the path, the version and what is withheld.
 
     Attributes:
         path: the folder.
         card: the card of the version.
-        label_fraction: fraction of the training pairs whose label is visible, see `withhold`.
+        withheld: the calls of `withhold` that led here, as ``(label_fraction, labels)``.
         index: one row per pair: ``id`` (str), ``label`` (int64, -1 where unlabeled), ``split``, ``group`` (str, empty
             where there is none), and ``has_<modality>`` (bool).
 
@@ -53,8 +55,8 @@ class Pack:
         (torch.Size([4, 1, 8, 8]), torch.int64)
     """
 
-    def __init__(self, path: Path, card: Card, index: pd.DataFrame, *, label_fraction: float = 1.0) -> None:
-        self.path, self.card, self.index, self.label_fraction = path, card, index, label_fraction
+    def __init__(self, path: Path, card: Card, index: pd.DataFrame, *, withheld: tuple[Withheld, ...] = ()) -> None:
+        self.path, self.card, self.index, self.withheld = path, card, index, withheld
         self._arrays: dict[str, NDArray[Any]] = {}
         self._labels = index["label"].to_numpy(dtype=np.int64)
         self._splits = index["split"].to_numpy(dtype=object)
@@ -90,20 +92,23 @@ class Pack:
         return f"Pack({self.card.name} v{self.card.version}: {len(self)} pairs, {len(self.classes)} classes; {shapes})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.path.absolute(), self.card.version, self.label_fraction)
+        return _reopen, (self.path.absolute(), self.card.version, self.withheld)
 
-    def withhold(self, label_fraction: float) -> Pack:
+    def withhold(self, label_fraction: float = 1.0, *, labels: int | None = None) -> Pack:
         """Return the same pack with the labels of some training pairs hidden; nothing is written.
 
-        The choice depends on the ids alone, and a smaller fraction is a subset of a larger one. Validation and test
-        keep all labels.
+        Labels are hidden pair by pair, also where pairs share a group. The choice depends on the ids and on which
+        modalities a pair has: pairs with every modality keep their label first, so that teacher and student see the
+        same labels. The labels visible at a smaller fraction or number are a subset of those at a larger one.
+        Validation and test keep all labels.
 
         Args:
             label_fraction: fraction of the labeled training pairs of each class that keep their label, above 0 and at
                 most 1; at least one pair per class keeps it.
+            labels: number of labels to keep instead, spread over the classes in proportion, at least one each.
 
         Raises:
-            CmkdError: the fraction is out of range.
+            CmkdError: the fraction is out of range; fewer labels than classes, more than there are, or both forms.
 
         Example:
             >>> import tempfile
@@ -111,21 +116,41 @@ class Pack:
             >>> pack = Digits().prepare(None, Path(tempfile.mkdtemp()) / "digits").withhold(0.1)
             >>> len(pack.rows("train", labeled=True)), len(pack.rows("train", labeled=False))
             (110, 967)
+            >>> len(pack.withhold(labels=40).rows("train", labeled=True))
+            40
         """
         if not 0 < label_fraction <= 1:
             raise CmkdError(f"the fraction of pairs with a label must be above 0 and at most 1, got {label_fraction}")
-        if label_fraction == 1:
+        if labels is not None and label_fraction != 1:
+            raise CmkdError(f"labels is {labels} and label_fraction {label_fraction}; give one of them")
+        if labels is None and label_fraction == 1:
             return self
-        labels = self._labels.copy()
-        train = self.rows("train", labeled=True)
-        names = self.index["id"].iloc[train]
+        order, place, of_class = self._label_order()
+        if labels is None:
+            hidden = order[place >= label_fraction * of_class]
+        else:
+            _check_number(labels, classes=int((place == 0).sum()), there=len(order))
+            hidden = order[labels:]
+        kept = self._labels.copy()
+        kept[hidden] = UNLABELED
+        withheld = (*self.withheld, (label_fraction, labels))
+        return Pack(self.path, self.card, self.index.assign(label=kept), withheld=withheld)
+
+    def _label_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return the labeled training pairs in the order in which they keep their labels.
+
+        Each comes with its place in its class, and with the size of the class. The first n have a fraction of each
+        class, rounded up: a divisor method, by which no class loses a label where n grows.
+        """
+        rows = self.rows("train", labeled=True)
+        own, names = self._labels[rows], self.index["id"].iloc[rows]
         ranks = np.array([hashlib.sha256(f"label {name}".encode()).hexdigest() for name in names])
-        for label in np.unique(self._labels[train]):
-            own = train[self._labels[train] == label]
-            order = np.argsort(ranks[self._labels[train] == label], kind="stable")
-            hidden = own[order[max(1, math.ceil(label_fraction * len(own))) :]]
-            labels[hidden] = UNLABELED
-        return Pack(self.path, self.card, self.index.assign(label=labels), label_fraction=label_fraction)
+        partial = ~np.all([present[rows] for present in self._present.values()], axis=0)
+        by_class = np.lexsort((ranks, partial, own))
+        _, first, counts = np.unique(own[by_class], return_index=True, return_counts=True)
+        place, of_class = np.arange(len(rows)) - np.repeat(first, counts), np.repeat(counts, counts)
+        order = np.lexsort((ranks[by_class], place / of_class))
+        return rows[by_class][order], place[order], of_class[order]
 
     @property
     def modalities(self) -> dict[str, Modality]:
@@ -216,8 +241,18 @@ class Pack:
                 raise CmkdError(f"{self.path / name} has changed since the pack was made (sha256); make the pack again")
 
 
-def _reopen(path: Path, version: int, label_fraction: float) -> Pack:
-    return Pack.open(path, version).withhold(label_fraction)
+def _reopen(path: Path, version: int, withheld: Sequence[Withheld]) -> Pack:
+    pack = Pack.open(path, version)
+    for label_fraction, labels in withheld:
+        pack = pack.withhold(label_fraction, labels=labels)
+    return pack
+
+
+def _check_number(labels: int, *, classes: int, there: int) -> None:
+    if labels < classes:
+        raise CmkdError(f"labels is {labels}, fewer than the {classes} classes; give at least one label a class")
+    if labels > there:
+        raise CmkdError(f"labels is {labels}, but only {there} training pairs have a label; give at most {there}")
 
 
 def _read_index(folder: Path, card: Card) -> pd.DataFrame:

@@ -83,7 +83,7 @@ class FolderSource(Source):
     def __init__(
         self, folder: Path, *, kinds: Mapping[str, Kind] | None = None, co_registered: Sequence[Sequence[str]] = ()
     ) -> None:
-        table = read_table(folder, allow_unlabeled=True, allow_missing=True)
+        table = read_table(folder, allow_missing=True)
         blank = [""] * len(table.ids)
         self.place, self.ids, self.co_registered = folder, table.ids, _declared(co_registered, list(table.files))
         self.splits = [ALIASES.get(split, split) for split in table.splits or blank]
