@@ -55,10 +55,13 @@ class TeacherConfig(ModelConfig):
     Args:
         views: augmented views of each pair; by default 16, or as many as there are passes over the pairs. 0 runs the
             teacher in each step instead, on a new view in each pass.
+        folds: above 1, each labeled pair is answered by a teacher that did not train on it or its group: one of as many
+            cross-fitted teachers. For methods that read logits alone.
         outputs: a file with logits and embeddings of a teacher that is not run here (`cmkd.training.teacher_outputs`).
     """
 
     views: int | None = None
+    folds: int = 1
     outputs: Path | None = None
 
 
@@ -225,6 +228,7 @@ class RunConfig:
             ("seeds", self.seeds, 1),
             ("epochs", self.epochs, 1),
             ("teacher.views", self.teacher.views, 0),
+            ("teacher.folds", self.teacher.folds, 1),
             ("labels", self.labels, 2),
             ("trainer.batch_size", self.trainer.batch_size, 2),
             ("trainer.devices", self.trainer.devices, 1),

@@ -42,6 +42,10 @@ class RunFolder:
         """Folder of the teacher's files."""
         return self.path / "teacher"
 
+    def folds(self, count: int) -> list[Path]:
+        """Return the folders of the cross-fitted teachers."""
+        return [self.teacher / f"fold-{number}" for number in range(count if count > 1 else 0)]
+
     def student(self, expression: str, seed: int) -> Path:
         """Return the folder of one student's files."""
         return self.path / "students" / re.sub(r"[^\w.=,+*()-]", "_", expression) / f"seed-{seed}"

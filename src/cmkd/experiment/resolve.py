@@ -224,6 +224,11 @@ def _check(run: ResolvedRun) -> None:
             raise CmkdError(f"no training pair with a visible label has the modality '{name}'; show the {role} more")
     if not len(run.pack.rows("train", modalities=(run.rich, run.poor))):
         raise CmkdError(f"no training pair has both '{run.rich}' and '{run.poor}': there is nothing to distill from")
+    if run.config.teacher.folds > 1:
+        given = {"checkpoint": run.config.teacher.checkpoint, "outputs": run.config.teacher.outputs}
+        if any(given.values()) or not run.config.teacher.views:
+            raise CmkdError("teacher.folds trains teachers and keeps their outputs: no checkpoint, outputs or views 0")
+        run.packs["teacher"].folds(run.config.teacher.folds)
     student = run.build("student").spec
     outputs = run.config.teacher.outputs
     teacher = run.build("teacher").spec if outputs is None else OutputsFile.read(outputs, run.pack).spec(run.pack)
@@ -232,6 +237,8 @@ def _check(run: ResolvedRun) -> None:
         method = from_expression(expression, student, student if own else teacher, run.config.method_options)
         if outputs is not None and not own:
             method.check_outputs_suffice()
+        if run.config.teacher.folds > 1 and method.uses_teacher and not own:
+            method.check_logits_suffice()
 
 
 def first_difference(old: object, new: object, path: str = "") -> str | None:

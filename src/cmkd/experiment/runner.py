@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from cmkd.config import RunConfig
+from cmkd.data import Pack
 from cmkd.distributed import rank, world_size
 from cmkd.evaluation import prediction_table, scores
 from cmkd.experiment.folder import RESULT, RunFolder
@@ -73,6 +74,7 @@ class Experiment:
                 self.folder.record(run)
                 self._tell(run)
             self._teacher(run)
+            self._folds(run)
             self._write(run, leader)
             self._fill(run)
             for seed in range(run.config.seed, run.config.seed + run.config.seeds):
@@ -103,17 +105,30 @@ class Experiment:
         if config.teacher.checkpoint is not None:
             self._evaluate(run, folder, run.build("teacher"), config.teacher.checkpoint, elsewhere)
             return
+        self._train_teacher(run, folder, run.packs["teacher"], "teacher", about)
+
+    def _folds(self, run: ResolvedRun) -> None:
+        """Train the cross-fitted teachers, if there are to be any."""
+        folders = self.folder.folds(run.config.teacher.folds)
+        for fold, folder in enumerate(folders):
+            if not (folder / RESULT).exists():
+                about = {"modality": run.rich, "seed": run.config.seed, "method": None, "fold": fold}
+                pack = run.packs["teacher"].without_fold(fold, len(folders))
+                self._train_teacher(run, folder, pack, f"teacher without fold {fold + 1} of {len(folders)}", about)
+
+    def _train_teacher(self, run: ResolvedRun, folder: Path, pack: Pack, title: str, about: dict[str, Any]) -> None:
+        config = run.config
         torch.manual_seed(config.seed)
         job = TrainingJob(
             folder,
-            run.packs["teacher"],
+            pack,
             run.build("teacher"),
             plain(config.teacher.model),
             epochs=int(config.epochs or 0),
             seed=config.seed,
             pairs=run.pairs("teacher"),
             about={"role": "teacher"},
-            title="teacher",
+            title=title,
         )
         self._fit(run, job, about)
 
@@ -150,10 +165,14 @@ class Experiment:
         """Return what a student learns from: the run's teacher, or an earlier student of the same seed."""
         first = taught_by(expression)
         if not first:
-            return Teaching.of(run, self.folder.teacher / "best.safetensors")
+            return self._run_teaching(run)
         self._student(run, first, seed)
         model, _ = load_model(self.folder.student(first, seed) / "best.safetensors", module=run.config.student.model)
         return Teaching(run, model)
+
+    def _run_teaching(self, run: ResolvedRun) -> Teaching:
+        folds = [folder / "best.safetensors" for folder in self.folder.folds(run.config.teacher.folds)]
+        return Teaching.of(run, self.folder.teacher / "best.safetensors", folds)
 
     def _fill(self, run: ResolvedRun) -> None:
         """Compute what the students that are still to be trained read of the teacher."""
@@ -166,7 +185,7 @@ class Experiment:
             and not all((self.folder.student(expression, seed) / RESULT).exists() for seed in seeds)
         ]
         if missing:
-            teaching = Teaching.of(run, self.folder.teacher / "best.safetensors")
+            teaching = self._run_teaching(run)
             student = run.build("student").spec
             teaching.fill(from_expression(e, student, teaching.spec, config.method_options) for e in missing)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from cmkd.methods.combine import union_of_maps
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
 from cmkd.progress import shown
+from cmkd.training.cross_fit import cross_fitted
 from cmkd.training.teacher_cache import Answers, TeacherCache
 from cmkd.training.teacher_outputs import OutputsFile, Views, of_model
 from cmkd.types import Spec
@@ -29,14 +30,16 @@ class Teaching:
         run: the resolved run.
         model: the trained teacher; None where there is a file of its outputs.
         outputs: that file.
+        folds: cross-fitted teachers, which answer in place of the model.
     """
 
     run: ResolvedRun
     model: Model | None = None
     outputs: OutputsFile | None = None
+    folds: tuple[Model, ...] = ()
 
     @classmethod
-    def of(cls, run: ResolvedRun, checkpoint: Path) -> Teaching:
+    def of(cls, run: ResolvedRun, checkpoint: Path, folds: Sequence[Path] = ()) -> Teaching:
         """Load the teacher from its file, so that every student meets the same one, whatever ran before."""
         config = run.config.teacher
         if config.outputs is not None:
@@ -46,7 +49,7 @@ class Teaching:
         teacher, _ = load_model(checkpoint, module=config.model)
         if config.frozen:  # of a method that trains its teacher too
             teacher.encoder.requires_grad_(False)
-        return cls(run, teacher)
+        return cls(run, teacher, folds=tuple(load_model(path, module=config.model)[0] for path in folds))
 
     @property
     def spec(self) -> Spec:
@@ -101,7 +104,11 @@ class Teaching:
         else:
             assert self.model is not None
             views = Views(int(config.teacher.views or 0), averaged, config.seed, config.augmentation)
-            contents, compute = of_model(self.model, pack, views, maps, device=run_device(config.trainer.accelerator))
+            device = run_device(config.trainer.accelerator)
+            if self.folds:
+                contents, compute = cross_fitted(self.folds, self.run.packs["teacher"], views, device=device)
+            else:
+                contents, compute = of_model(self.model, pack, views, maps, device=device)
         with shown("outputs of the teacher", "samples") as progress:
             return cache(config.trainer.cache_gb).answers(contents, compute, progress=progress)
 

@@ -146,6 +146,17 @@ class Method(nn.Module):
         if reason:
             raise CmkdError(f"{self.name} needs the teacher's model, not only its outputs: {reason}")
 
+    def check_logits_suffice(self) -> None:
+        """Refuse to work from the logits of several teachers, where the method reads more than logits.
+
+        Raises:
+            CmkdError: with what it reads.
+        """
+        read = [*["embeddings"] * ("embedding" in self.needs), *["feature maps"] * bool(self.teacher_maps)]
+        if read or self.trains_teacher:
+            reason = "trains the teacher too" if self.trains_teacher else f"reads {' and '.join(read)}"
+            raise CmkdError(f"{self.name} {reason}, and cross-fitted teachers give logits alone; use --teacher.folds 1")
+
     def warmup(self, epochs: int) -> float:
         """Return a factor that rises linearly to 1 over the first `epochs` epochs; 1 throughout for 0."""
         return min((self.epoch + 1) / max(epochs, 1), 1.0)

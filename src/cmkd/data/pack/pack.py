@@ -29,8 +29,8 @@ from cmkd.types import UNLABELED, Batch, Modality
 if TYPE_CHECKING:
     from torch import Tensor
 
-Withheld = tuple[float, int | None]
-"""Arguments of `Pack.withhold`: the fraction of labels that are kept, or their number."""
+Hidden = tuple[str, tuple[Any, ...]]
+"""A method of `Pack` that hides labels, and its arguments."""
 
 
 class Pack:
@@ -41,7 +41,7 @@ class Pack:
     Attributes:
         path: the folder.
         card: the card of the version.
-        withheld: the calls of `withhold` that led here, as ``(label_fraction, labels)``.
+        hidden: the calls that led here from the pack with all labels.
         index: one row per pair: ``id`` (str), ``label`` (int64, -1 where unlabeled), ``split``, ``group`` (str, empty
             where there is none), and ``has_<modality>`` (bool).
 
@@ -55,8 +55,8 @@ class Pack:
         (torch.Size([4, 1, 8, 8]), torch.int64)
     """
 
-    def __init__(self, path: Path, card: Card, index: pd.DataFrame, *, withheld: tuple[Withheld, ...] = ()) -> None:
-        self.path, self.card, self.index, self.withheld = path, card, index, withheld
+    def __init__(self, path: Path, card: Card, index: pd.DataFrame, *, hidden: tuple[Hidden, ...] = ()) -> None:
+        self.path, self.card, self.index, self.hidden = path, card, index, hidden
         self._arrays: dict[str, NDArray[Any]] = {}
         self._labels = index["label"].to_numpy(dtype=np.int64)
         self._splits = index["split"].to_numpy(dtype=object)
@@ -92,9 +92,9 @@ class Pack:
         return f"Pack({self.card.name} v{self.card.version}: {len(self)} pairs, {len(self.classes)} classes; {shapes})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.path.absolute(), self.card.version, self.withheld)
+        return _reopen, (self.path.absolute(), self.card.version, self.hidden)
 
-    def withhold(self, label_fraction: float = 1.0, *, labels: int | None = None) -> Pack:
+    def withhold(self, label_fraction: float = 1.0, labels: int | None = None) -> Pack:
         """Return the same pack with the labels of some training pairs hidden; nothing is written.
 
         Labels are hidden pair by pair, also where pairs share a group. The choice depends on the ids and on which
@@ -131,10 +131,39 @@ class Pack:
         else:
             _check_number(labels, classes=int((place == 0).sum()), there=len(order))
             hidden = order[labels:]
+        return self._hide(hidden, ("withhold", (label_fraction, labels)))
+
+    def _hide(self, rows: NDArray[np.int64], call: Hidden) -> Pack:
         kept = self._labels.copy()
-        kept[hidden] = UNLABELED
-        withheld = (*self.withheld, (label_fraction, labels))
-        return Pack(self.path, self.card, self.index.assign(label=kept), withheld=withheld)
+        kept[rows] = UNLABELED
+        return Pack(self.path, self.card, self.index.assign(label=kept), hidden=(*self.hidden, call))
+
+    def folds(self, count: int) -> NDArray[np.int64]:
+        """Return the fold of every row ``(rows,)``, from 0; -1 where it is no training pair with a visible label.
+
+        Pairs of one group are in one fold. Groups, or pairs without one, are dealt in the order of a hash of their
+        name, so the folds depend on nothing else and differ by one group at most.
+
+        Args:
+            count: number of folds, at least 2.
+
+        Raises:
+            CmkdError: there are fewer groups than folds.
+        """
+        rows = self.rows("train", labeled=True)
+        own = self.index.iloc[rows]
+        names = [f"group {g}" if g else f"pair {i}" for g, i in zip(own["group"], own["id"], strict=True)]
+        order = sorted(set(names), key=lambda name: hashlib.sha256(f"fold {name}".encode()).hexdigest())
+        if not 2 <= count <= len(order):
+            raise CmkdError(f"{count} folds of {len(order)} groups of labeled training pairs; give 2 to {len(order)}")
+        place = {name: position % count for position, name in enumerate(order)}
+        fold = np.full(len(self), -1, dtype=np.int64)
+        fold[rows] = [place[name] for name in names]
+        return fold
+
+    def without_fold(self, fold: int, count: int) -> Pack:
+        """Return the same pack with the labels of one of `count` folds hidden; see `folds`."""
+        return self._hide(np.flatnonzero(self.folds(count) == fold), ("without_fold", (fold, count)))
 
     def _label_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Return the labeled training pairs in the order in which they keep their labels.
@@ -241,10 +270,10 @@ class Pack:
                 raise CmkdError(f"{self.path / name} has changed since the pack was made (sha256); make the pack again")
 
 
-def _reopen(path: Path, version: int, withheld: Sequence[Withheld]) -> Pack:
+def _reopen(path: Path, version: int, hidden: Sequence[Hidden]) -> Pack:
     pack = Pack.open(path, version)
-    for label_fraction, labels in withheld:
-        pack = pack.withhold(label_fraction, labels=labels)
+    for method, arguments in hidden:
+        pack = getattr(pack, method)(*arguments)
     return pack
 
 

@@ -1,0 +1,71 @@
+"""Cross-fitted teachers: which pairs each sees, and which pairs it answers."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cmkd import models
+from cmkd.cli import main
+from cmkd.config import AugmentationConfig
+from cmkd.data.pack.pack import Pack
+from cmkd.errors import CmkdError
+from cmkd.io import read_json
+from cmkd.training.cross_fit import cross_fitted
+from cmkd.training.teacher_outputs import Views
+
+STILL = AugmentationConfig(flip=False, shift=0.0, rotate=0.0, scale=0.0, noise=0.0, drop=0.0)
+
+
+def test_folds_cover_the_labeled_pairs_and_hide_one_at_a_time(digits: Pack) -> None:
+    few = digits.withhold(0.3)
+    fold, labeled = few.folds(3), few.rows("train", labeled=True)
+    assert set(np.flatnonzero(fold >= 0)) == set(labeled)
+    assert np.ptp(np.bincount(fold[labeled])) <= 1
+    for number in range(3):
+        rest = few.without_fold(number, 3)
+        again = pickle.loads(pickle.dumps(rest))
+        for pack in (rest, again):
+            assert set(pack.rows("train", labeled=True)) == set(labeled[fold[labeled] != number])
+    with pytest.raises(CmkdError, match="give 2 to"):
+        few.folds(len(labeled) + 1)
+
+
+def test_a_group_is_in_one_fold(digits: Pack) -> None:
+    grouped = Pack(digits.path, digits.card, digits.index.assign(group=[str(i % 7) for i in range(len(digits))]))
+    fold, rows = grouped.folds(3), grouped.rows("train")
+    assert all(len(set(fold[rows[rows % 7 == group]])) == 1 for group in range(7))
+    assert set(fold[rows]) == {0, 1, 2}
+
+
+def test_each_pair_is_answered_by_the_teacher_that_left_it_out_and_others_by_all(digits: Pack) -> None:
+    few = digits.withhold(0.3)
+    teachers = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        teachers.append(models.build("thin_resnet(width=4)", few.modality("optical"), classes=10).eval())
+    contents, compute = cross_fitted(teachers, few, Views(1, True, 0, STILL))
+    rows, fold = contents.rows[:50], few.folds(2)[contents.rows[:50]]
+    assert set(fold) == {-1, 0, 1}
+    with torch.no_grad():
+        alone = [teacher(few.batch(rows, ["optical"]).inputs["optical"]).logits for teacher in teachers]
+    found = compute(rows, 0).logits
+    for number in range(2):
+        torch.testing.assert_close(found[fold == number], alone[number][fold == number])
+    mean = torch.stack([logits.softmax(1) for logits in alone]).mean(0)
+    torch.testing.assert_close(found[fold < 0].softmax(1), mean[fold < 0])
+
+
+def test_a_run_with_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["run", "--data", "digits", "--seeds", "1", "--epochs", "1", "--teacher.model", "thin_resnet(width=4)"]
+    run += ["--student.model", "thin_resnet(width=4)", "--labels", "200", "--out", str(tmp_path / "run")]
+    run += ["--teacher.folds", "2", "--trainer.progress", "none", "--methods"]
+    assert main([*run, "kd,ds"]) == 2
+    assert "ds reads feature maps, and cross-fitted teachers give logits alone" in capsys.readouterr().err
+    assert main([*run, "kd,ds(uniformity_weight=0)"]) == 0
+    results = [read_json(tmp_path / "run" / "teacher" / f"fold-{fold}" / "result.json") for fold in range(2)]
+    assert [result["labels"] for result in results] == [100, 100]
