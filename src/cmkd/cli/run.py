@@ -152,17 +152,18 @@ def _long(argument: str) -> str:
 
 def table(results: dict[str, Any]) -> Table:
     """Return the table of a run: teacher, then methods with mean, spread, n and the gain over ``none``."""
-    from cmkd.report.page import labels_seen
+    from cmkd.report.page import labels_seen, not_converged
 
     data, seen = results["data"], labels_seen(results["data"]["labels"])
-    title = f"{data['name']}: test accuracy in % ({data['pairs']['test']} pairs), {results['epochs']} epochs"
-    made = Table(title=f"{title}; {seen}" if seen else title)
+    title = f"{data['name']}: test accuracy in % ({data['pairs']['test']} pairs), at most {results['epochs']} epochs"
+    made = Table(title=f"{title}; {seen}" if seen else title, caption=not_converged(results) or None)
     for column in ("model", "sees"):
         made.add_column(column)
     for column in ("mean", "sd", "n", "gain over none, 95 % interval"):
         made.add_column(column, justify="right")
     teacher = results["teacher"]
-    known = "other classes" if teacher["test_accuracy"] is None else f"{100 * teacher['test_accuracy']:.1f}"
+    unknown = "other classes" if "classes" in teacher else "not known"
+    known = unknown if teacher["test_accuracy"] is None else f"{100 * teacher['test_accuracy']:.1f}"
     made.add_row("teacher", data["rich"], known, "", "1", "")
     for row in results["summary"]:
         gain = "control, sees all labels" if row.get("sees_all_labels") else ""

@@ -35,6 +35,7 @@ def write_report(folder: Path) -> Path:
         results=results,
         summary=summary,
         verdicts=[verdict(row) for row in summary if "gain" in row],
+        rising=not_converged(results),
         seen=labels_seen(results["data"].get("labels", {})),
         figures=_figures(folder, results),
         config=_text(folder / "config.yaml"),
@@ -84,6 +85,28 @@ def labels_seen(labels: Mapping[str, Mapping[str, Any]]) -> str:
     if unlabeled := student.get("unlabeled"):
         said.append(f"{unlabeled} pairs without a label serve distillation alone")
     return "; ".join(said)
+
+
+def not_converged(results: Mapping[str, Any]) -> str:
+    """Say which models were still improving when they reached the largest number of steps; empty for none.
+
+    Args:
+        results: what ``results.json`` holds.
+
+    Example:
+        >>> rows = [{"method": "kd", "converged": c} for c in (True, False)]
+        >>> not_converged({"teacher": {"converged": True}, "students": rows})
+        'not converged: validation was still rising for kd (1 of 2); train longer with --preset full or more --epochs'
+    """
+    found: dict[str, list[bool]] = {}
+    for row in ({**results["teacher"], "method": "teacher"}, *results["students"]):
+        if "converged" in row:  # not in a run of an older version, or for a model that was trained elsewhere
+            found.setdefault(row["method"], []).append(row["converged"])
+    rising = [f"{name} ({c.count(False)} of {len(c)})" for name, c in found.items() if not all(c)]
+    if not rising:
+        return ""
+    many = f"{', '.join(rising)}; train longer with --preset full or more --epochs"
+    return f"not converged: validation was still rising for {many}"
 
 
 def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
