@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -26,9 +29,12 @@ def batch(n: int = 6) -> Batch:
     return Batch(inputs, torch.zeros(n, dtype=torch.int64), torch.arange(n) * 7)
 
 
-def changed(given: Batch, strengths: AugmentationConfig = EVERYTHING, *, seed: int = 0, view: int = 0) -> Batch:
+def changed(
+    given: Batch, strengths: AugmentationConfig = EVERYTHING, *, seed: int = 0, view: int | torch.Tensor = 0
+) -> Batch:
     modalities = {m.name: m for m in (OPTICAL, RADAR, CLOUD)}
-    return augment(given, modalities, strengths, seed=seed, view=view, co_registered=[("optical", "radar")])
+    seen = replace(given, view=torch.as_tensor(view).expand(len(given)))
+    return augment(seen, modalities, strengths, seed=seed, co_registered=[("optical", "radar")])
 
 
 def test_numbers_are_uniform_and_independent() -> None:
@@ -58,6 +64,24 @@ def test_a_sample_is_changed_alike_in_any_batch() -> None:
 def test_seed_and_view_change_it() -> None:
     for other in (changed(batch(), seed=1), changed(batch(), view=1)):
         assert all(not torch.equal(v, other.inputs[n]) for n, v in changed(batch()).inputs.items())
+
+
+def test_each_pair_of_a_batch_has_a_view_of_its_own() -> None:
+    mixed = changed(batch(), view=torch.tensor([0, 1, 2, 0, 1, 2]))
+    for view in range(3):
+        for name, value in changed(batch(), view=view).inputs.items():
+            torch.testing.assert_close(mixed.inputs[name][view::3], value[view::3], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("co_registered", [(), [("optical", "radar")]])
+def test_a_modality_is_changed_alike_whatever_else_is_read(co_registered: Sequence[Sequence[str]]) -> None:
+    """A cached teacher's modality is not read for the student, nor the student's for the cache."""
+    given, modalities = batch(), {m.name: m for m in (OPTICAL, RADAR, CLOUD)}
+    whole = augment(given, modalities, EVERYTHING, seed=0, co_registered=co_registered)
+    for name in modalities:
+        alone = replace(given, inputs={name: given.inputs[name]})
+        found = augment(alone, modalities, EVERYTHING, seed=0, co_registered=co_registered)
+        torch.testing.assert_close(found.inputs[name], whole.inputs[name], rtol=0, atol=0)
 
 
 def test_nothing_changes_nothing() -> None:
@@ -103,7 +127,7 @@ def test_noise_has_the_standard_deviation_asked_for() -> None:
     only = AugmentationConfig(flip=False, shift=0.0, rotate=0.0, scale=0.0, noise=0.1, drop=0.0)
     points = torch.ones(3000, 10, 3)
     given = Batch({"cloud": points}, torch.zeros(3000, dtype=torch.int64), torch.arange(3000))
-    difference = augment(given, {"cloud": CLOUD}, only, seed=0, view=0).inputs["cloud"] - points
+    difference = augment(given, {"cloud": CLOUD}, only, seed=0).inputs["cloud"] - points
     assert abs(float(difference.std()) - 0.1 * 2.0) < 0.005
     assert abs(float(difference.mean())) < 0.005
 
@@ -112,7 +136,7 @@ def test_a_dropped_time_step_repeats_the_one_before() -> None:
     only = AugmentationConfig(flip=False, shift=0.0, rotate=0.0, scale=0.0, noise=0.0, drop=0.5)
     series = torch.arange(1.0, 9.0).view(1, 8, 1).expand(50, 8, 2)
     given = Batch({"steps": series}, torch.zeros(50, dtype=torch.int64), torch.arange(50))
-    done = augment(given, {"steps": SERIES}, only, seed=0, view=0).inputs["steps"][..., 0]
+    done = augment(given, {"steps": SERIES}, only, seed=0).inputs["steps"][..., 0]
     jumps = torch.diff(done, dim=1)
     assert bool((done[:, 0] == 1.0).all()) and bool((jumps >= 0).all())  # never the mean, never back in time
     assert bool((jumps == 0).any()) and set(done.flatten().tolist()) <= set(range(1, 9))

@@ -25,6 +25,7 @@ from cmkd.training.ema import WARMUP
 from cmkd.training.fit import TrainingJob, fit
 from cmkd.training.loader import PairLoader
 from cmkd.training.module import DistillationModule
+from cmkd.types import Batch
 
 STEPS = 4  # in an epoch, of 256 pairs each
 NO_AUGMENTATION = AugmentationConfig(flip=False, shift=0.0, rotate=0.0, scale=0.0, noise=0.0, drop=0.0)
@@ -36,6 +37,7 @@ class Recorder(Callback):
     def __init__(self) -> None:
         self.rates: list[float] = []
         self.pairs: list[list[int]] = []
+        self.views: list[list[int]] = []
         self.weights: list[Tensor] = []
         self.random: list[float] = []
         self.average: Tensor | None = None
@@ -46,6 +48,7 @@ class Recorder(Callback):
         (optimizer,) = trainer.optimizers
         self.rates.append(optimizer.param_groups[0]["lr"])
         self.pairs.append(batch.index.tolist())
+        self.views.append(batch.view.tolist())
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, *_: object) -> None:  # noqa: ANN401
         self.weights.append(weights(module.objective.model))
@@ -76,14 +79,15 @@ def built(made: TrainingJob, **optimizer: object) -> DistillationModule:
     return DistillationModule(made, OptimizerConfig(**optimizer), NO_AUGMENTATION, batch_size=256)  # type: ignore[arg-type]
 
 
-def test_rates_rise_linearly_and_fall_as_a_cosine_and_the_average_follows_each_step(
+def test_rates_rise_linearly_stay_and_fall_linearly_and_the_average_follows_each_step(
     tmp_path: Path, digits: Pack
 ) -> None:
-    found = recorded(job(tmp_path, digits), OptimizerConfig(learning_rate=1e-3, warmup=0.25, ema=0.9))
+    steady = OptimizerConfig(learning_rate=1e-3, warmup=0.25, ema=0.9, early_stop=False)
+    found = recorded(job(tmp_path, digits), steady)
     peak = 1e-3 * math.sqrt(256 / 128)
     rising = [peak * (step + 1) / 5 for step in range(5)]
-    falling = [peak * (1 + math.cos(math.pi * step / 15)) / 2 for step in range(15)]
-    assert found.rates == pytest.approx([*rising, *falling])
+    falling = [peak * (20 - step) / 4 for step in range(16, 20)]  # the last fifth
+    assert found.rates == pytest.approx([*rising, *[peak] * 11, *falling])
     average = found.weights[0]
     for step, value in enumerate(found.weights[1:]):
         decay = min(0.9, (1 + step) / (WARMUP + step))
@@ -92,15 +96,21 @@ def test_rates_rise_linearly_and_fall_as_a_cosine_and_the_average_follows_each_s
     torch.testing.assert_close(found.average, average, rtol=1e-5, atol=1e-6)
 
 
-def test_each_epoch_has_an_order_of_its_own_over_the_training_pairs(tmp_path: Path, digits: Pack) -> None:
-    made = job(tmp_path, digits, epochs=2)
+def test_epochs_are_consecutive_parts_of_passes_each_in_an_order_of_its_own(tmp_path: Path, digits: Pack) -> None:
+    made = job(tmp_path, digits, epochs=3)
     made.seed = 3
-    found = recorded(made, OptimizerConfig())
-    loader = PairLoader(digits, digits.rows("train"), made.modalities, batch_size=256, shuffle=True, seed=3)
-    order = [i for step in found.pairs for i in step]
-    expected = [loader.order(epoch)[: STEPS * 256] for epoch in (0, 1)]
-    assert order == np.concatenate(expected).tolist()
-    assert not np.array_equal(*expected) and set(order) <= set(digits.rows("train"))
+    found, rows = recorded(made, OptimizerConfig()), digits.rows("train")
+    order = np.concatenate(found.pairs)
+    assert len(order) == 3 * STEPS * 256 > 2 * len(rows)
+    first, second = order[: len(rows)], order[len(rows) : 2 * len(rows)]
+    np.testing.assert_array_equal(np.sort(first), rows)
+    np.testing.assert_array_equal(np.sort(second), rows)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(np.concatenate(found.views), np.arange(len(order)) // len(rows))  # a view a pass
+    loader = PairLoader(digits, rows, made.modalities, batch_size=256, shuffle=True, seed=3)
+    np.testing.assert_array_equal(
+        np.concatenate([loader.order(step)[0] for step in range(STEPS)]), order[: STEPS * 256]
+    )
 
 
 def test_random_numbers_of_a_step_depend_on_seed_and_step_alone(tmp_path: Path, digits: Pack) -> None:
@@ -113,19 +123,25 @@ def test_random_numbers_of_a_step_depend_on_seed_and_step_alone(tmp_path: Path, 
     assert found[0] == found[1] and len({*found[0], *found[2]}) == 2 * STEPS
 
 
-def test_each_epoch_is_a_view_of_its_own(tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    views: list[tuple[int, int]] = []
+@pytest.mark.parametrize(("views", "seed"), [(0, 3), (1, 7), (2, 7)])
+def test_each_pass_is_a_view_of_its_own_drawn_by_the_seed_and_finite_views_by_theirs(
+    views: int, seed: int, tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[int, list[int]]] = []
 
-    def seen(batch: object, *_: object, seed: int, view: int, **__: object) -> object:
-        views.append((seed, view))
+    def seen(batch: Batch, *_: object, seed: int, **__: object) -> Batch:
+        found.append((seed, batch.view.tolist()))
         return batch
 
     monkeypatch.setattr(training_module, "augment", seen)
-    made = job(tmp_path, digits, epochs=2)
-    made.seed = 3
+    made = job(tmp_path, digits, epochs=3)
+    made.seed, made.views, made.view_seed = 3, views, 7
     recorded(made, OptimizerConfig())
-    assert views == [(3, 0)] * STEPS + [(3, 1)] * STEPS
-    assert made.method is not None and made.method.epoch == 1
+    passes = np.arange(3 * STEPS * 256) // len(digits.rows("train"))
+    assert passes.max() == 2
+    assert [i for _, step in found for i in step] == (passes % views if views else passes).tolist()
+    assert {used for used, _ in found} == {seed}
+    assert made.method is not None and made.method.epoch == 2
 
 
 def test_the_training_accuracy_is_that_of_labeled_pairs(tmp_path: Path, digits: Pack) -> None:

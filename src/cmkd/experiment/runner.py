@@ -160,6 +160,8 @@ class Experiment:
         )
         about = {"modality": run.poor, "seed": seed, "method": expression, "sees_all_labels": method.sees_all_labels}
         self._fit(run, job, about)
+        if answers is not None:
+            answers.close()  # a training leaves cycles of references, and the next student may need the room
 
     def _teaching(self, run: ResolvedRun, expression: str, seed: int) -> Teaching:
         """Return what a student learns from: the run's teacher, or an earlier student of the same seed."""

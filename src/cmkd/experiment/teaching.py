@@ -69,8 +69,9 @@ class Teaching:
         read = [method for method in methods if self._recorded(method)]
         for same_view in (False, True):
             alike = [method for method in read if method.same_view == same_view]
-            if alike:
-                self._records(union_of_maps(alike), averaged=not same_view)
+            if alike and self._records(union_of_maps(alike), averaged=not same_view) is None:
+                for method in alike:  # each needs less; what fits for none is refused before a student is trained
+                    self.answers(method)
 
     def answers(self, method: Method) -> Answers | None:
         """Return the records for a method; None where the teacher is to be run in each step.
@@ -84,7 +85,8 @@ class Teaching:
         if answers is None and not method.same_view:
             raise CmkdError(
                 f"the teacher's outputs do not fit a cache of {self.run.config.trainer.cache_gb:g} GB; allow more with "
-                "--trainer.cache_gb, or run the teacher in each step with --teacher.views 0"
+                "--trainer.cache_gb"
+                + (", or run the teacher in each step with --teacher.views 0" if self.outputs is None else "")
             )
         return answers
 

@@ -72,17 +72,18 @@ def augment(
 
     Args:
         batch: stored values of any dtype; `Batch.view` selects the view of each pair.
-        modalities: descriptions of the inputs and of the modalities co-registered with them; images are shifted by
-            whole pixels of the coarsest of these.
+        modalities: descriptions of all modalities of the data; images are shifted by whole pixels of the coarsest of
+            those co-registered with them.
         strengths: resolved; all zero and false leaves the values as they are.
         seed: of the run.
         co_registered: groups of modalities that share a pixel grid and so get the same geometry.
     """
     stream = {name: 1 + min(i for i, g in enumerate(co_registered) if name in g) for g in co_registered for name in g}
     images = {name: modality.shape[1:] for name, modality in modalities.items() if modality.kind == "image"}
-    inputs = {}
-    for position, (name, value) in enumerate(sorted(batch.inputs.items())):
-        modality, own = modalities[name], stream.get(name, 1000 + position)
+    # by place among all modalities: a batch of cached outputs lacks the teacher's, and its changes must be the same
+    apart, inputs = {name: 1000 + place for place, name in enumerate(sorted(modalities))}, {}
+    for name, value in batch.inputs.items():
+        modality, own = modalities[name], stream.get(name, apart[name])
         if modality.kind == "image":
             sizes = [size for other, size in images.items() if other == name or stream.get(other, 0) == own]
             coarsest = min(sizes, key=math.prod)

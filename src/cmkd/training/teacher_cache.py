@@ -5,7 +5,9 @@ An entry of the cache is a folder that belongs to one teacher, one set of pairs 
 - ``entry.json``: what it belongs to, and the shape of each array;
 - ``rows.bin``: positions of the pairs in the pack, ascending;
 - ``logits.bin``, ``embedding.bin``, ``map-<stage>.bin``: float32 arrays ``(views, pairs, ...)``;
-- ``done.json``: how many samples are filled; a fill that was killed resumes there.
+- ``done.json``: how many samples are filled, and the maps in channels-last order; a fill that was killed resumes there.
+
+Files that are missing, too short or unreadable make an entry empty: it is then filled again.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +28,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cmkd.io import checksum, lock, locked, read_json, write_json
+from cmkd.errors import CmkdError
+from cmkd.io import checksum, lock, locked, read_json, write_bytes, write_json
 from cmkd.progress import Progress
 from cmkd.types import Output
 
 ENTRY, ROWS, DONE = "entry.json", "rows.bin", "done.json"
-FORMAT = 1
+FORMAT = 2
 CHUNK = 256
 """Samples that are computed and written at a time."""
 SECONDS = 2.0
@@ -45,7 +48,7 @@ Compute = Callable[[NDArray[np.int64], int], Output]
 class Answers:
     """A teacher's outputs on pairs of a pack, from a filled entry of the cache.
 
-    Pickling carries the path only. An entry that is open is not removed.
+    Pickling carries the path only. An entry is not removed before `close`.
 
     Args:
         folder: of the entry.
@@ -64,17 +67,28 @@ class Answers:
         self.maps: int = about["maps"]
         self._rows = np.fromfile(folder / ROWS, dtype=np.int64)
         wanted = ("logits", "embedding", *(f"map-{stage}" for stage in stages))
-        self._arrays = {name: _mapped(folder, name, about["arrays"][name]) for name in wanted}
+        # the layout that the teacher gives: another would change the order of sums, and so the last bits of a training
+        self._channels_last = set(read_json(folder / DONE)["channels_last"])
+        self._arrays = {name: self._mapped(name, about["arrays"][name]) for name in wanted}
         self.views: int = about["arrays"]["logits"][0]
         os.utime(folder / ENTRY)  # the time of its last use
+
+    def _mapped(self, name: str, shape: list[int]) -> NDArray[np.float32]:
+        if 0 in shape:
+            return np.zeros(shape, dtype=np.float32)
+        stored = [*shape[:2], *shape[3:], shape[2]] if name in self._channels_last else shape
+        return np.asarray(np.memmap(self.folder / f"{name}.bin", dtype=np.float32, mode="r", shape=tuple(stored)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Answers, (self.folder, self.stages)
 
-    def __del__(self) -> None:
-        held = getattr(self, "_held", None)
+    def close(self) -> None:
+        """Let the entry be removed; nothing is read from it afterwards."""
+        held, self._held = getattr(self, "_held", None), None
         if held is not None and held >= 0:
             os.close(held)
+
+    __del__ = close
 
     def known(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of the positions have a record."""
@@ -90,6 +104,7 @@ class Answers:
         """
         place = np.searchsorted(self._rows, rows).clip(max=len(self._rows) - 1)
         values = {name: torch.from_numpy(array[views % self.views, place]) for name, array in self._arrays.items()}
+        values |= {name: values[name].permute(0, 3, 1, 2) for name in self._channels_last & values.keys()}
         empty = values["logits"].new_zeros(len(rows), 0, 0, 0)
         maps = tuple(values.get(f"map-{stage}", empty) for stage in range(self.maps))
         return torch.from_numpy(self.known(rows)), Output(values["logits"], values["embedding"], maps)
@@ -98,12 +113,6 @@ class Answers:
 def _lock_of(folder: Path) -> Path:
     """Return the file whose lock keeps an entry; beside it, since a removed folder cannot be locked."""
     return folder.with_name(f".{folder.name}.lock")
-
-
-def _mapped(folder: Path, name: str, shape: list[int]) -> NDArray[np.float32]:
-    if 0 in shape:
-        return np.zeros(shape, dtype=np.float32)
-    return np.asarray(np.memmap(folder / f"{name}.bin", dtype=np.float32, mode="r", shape=tuple(shape)))
 
 
 @dataclass(frozen=True)
@@ -186,43 +195,53 @@ class TeacherCache:
         """
         stages = tuple(sorted(contents.maps))
         self.folder.mkdir(parents=True, exist_ok=True)
-        for folder in self._candidates(contents):
+        for folder in sorted(self.folder.glob(f"{contents.base}-*")):
             with locked(_lock_of(folder), shared=True, wait=True):
-                if _samples(folder) == contents.samples:
+                if _state(folder, contents)["samples"] == contents.samples:
                     return Answers(folder, stages)
-        if contents.bytes > self.limit:
-            return None
         folder = self.folder / contents.name
         with locked(_lock_of(folder), shared=True, wait=True):
             folder.mkdir(exist_ok=True)
             with locked(folder / ".filling", wait=True):
-                if _samples(folder) < contents.samples:
-                    self._make_room(contents, folder)
-                    _fill(folder, contents, compute, progress)
+                state = _state(folder, contents)
+                if state["samples"] < contents.samples:
+                    try:
+                        if not self._begin(folder, contents, state):
+                            return None
+                        _fill(folder, contents, state, compute, progress)
+                    except OSError as error:
+                        raise CmkdError(
+                            f"cannot keep the teacher's outputs in '{self.folder}' ({error}); free some space, or set "
+                            "CMKD_CACHE to another folder"
+                        ) from error
             return Answers(folder, stages)
 
-    def _candidates(self, contents: Contents) -> Iterator[Path]:
-        """Return entries with the wanted arrays."""
-        for folder in sorted(self.folder.glob(f"{contents.base}-*")):
-            try:
-                arrays = read_json(folder / ENTRY)["arrays"]
-            except (OSError, ValueError, KeyError):
-                continue
-            if all(arrays.get(name) == list(shape) for name, shape in contents.arrays.items()):
-                yield folder
+    def _begin(self, folder: Path, contents: Contents, state: dict[str, Any]) -> bool:
+        """Make room for an entry and describe it; return False where there is no room."""
+        with locked(self.folder / ".room", wait=True):
+            if not self._make_room(contents, folder):
+                return False
+            if not state["samples"]:
+                (folder / DONE).unlink(missing_ok=True)
+                write_bytes(folder / ROWS, contents.rows.tobytes())
+                arrays = {name: list(shape) for name, shape in contents.arrays.items()}
+                about = {"modality": contents.modality, "maps": contents.stages, "arrays": arrays, "key": contents.key}
+                write_json(folder / ENTRY, about)
+        return True
 
-    def _make_room(self, contents: Contents, own: Path) -> None:
+    def _make_room(self, contents: Contents, own: Path) -> bool:
         """Remove the least recently used entries that no process has open, until the new one fits."""
-        used = {folder: _used(folder) for folder in self.folder.iterdir() if folder.is_dir() and folder != own}
-        sizes = {folder: sum(f.stat().st_size for f in folder.glob("*.bin")) for folder in used}
+        others = [folder for folder in self.folder.iterdir() if folder.is_dir() and folder != own]
+        sizes = {folder: _size(folder) for folder in sorted(others, key=_used)}
         excess = sum(sizes.values()) + contents.bytes - self.limit
-        for folder in sorted(used, key=lambda f: used[f]):
-            if excess <= 0:
-                return
-            with locked(_lock_of(folder)) as free:
-                if free:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    excess -= sizes[folder]
+        if contents.bytes <= self.limit:
+            for folder, size in sizes.items():
+                if excess > 0:
+                    with locked(_lock_of(folder)) as free:
+                        if free:
+                            shutil.rmtree(folder, ignore_errors=True)
+                            excess -= size
+        return excess <= 0
 
 
 def _used(folder: Path) -> float:
@@ -230,22 +249,34 @@ def _used(folder: Path) -> float:
     return entry.stat().st_mtime if entry.exists() else folder.stat().st_mtime
 
 
-def _samples(folder: Path) -> int:
-    """Return the number of samples that are filled."""
+def _size(folder: Path) -> int:
+    """Return the bytes of an entry, those that are still to be filled included."""
     try:
-        return int(read_json(folder / DONE)["samples"])
-    except (OSError, ValueError, KeyError):
-        return 0
+        return sum(4 * math.prod(shape) for shape in read_json(folder / ENTRY)["arrays"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return sum(file.stat().st_size for file in folder.glob("*.bin"))
 
 
-def _fill(folder: Path, contents: Contents, compute: Compute, progress: Progress | None) -> None:
+def _state(folder: Path, contents: Contents) -> dict[str, Any]:
+    """Return what an entry holds of the contents; no samples where it lacks an array or a file is damaged."""
+    try:
+        state, arrays = read_json(folder / DONE), read_json(folder / ENTRY)["arrays"]
+        sizes = {name: 4 * state["samples"] * math.prod(shape[2:]) for name, shape in contents.arrays.items()}
+        if (
+            np.array_equal(np.fromfile(folder / ROWS, dtype=np.int64), contents.rows)
+            and all(arrays[name] == list(shape) for name, shape in contents.arrays.items())
+            and all((folder / f"{name}.bin").stat().st_size >= size for name, size in sizes.items())
+            and set(state["channels_last"]) <= arrays.keys()
+        ):
+            return state
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return {"samples": 0}
+
+
+def _fill(folder: Path, contents: Contents, state: dict[str, Any], compute: Compute, progress: Progress | None) -> None:
     """Compute what is missing. Arrays are written, not mapped: a full disk is then an error and no crash."""
-    total, done = contents.samples, _samples(folder)
-    if not done:
-        contents.rows.tofile(folder / ROWS)
-        arrays = {name: list(shape) for name, shape in contents.arrays.items()}
-        about = {"modality": contents.modality, "maps": contents.stages, "arrays": arrays, "key": contents.key}
-        write_json(folder / ENTRY, about)
+    total, done, last = contents.samples, state["samples"], state.get("channels_last")
     with ExitStack() as opened:
         files = {}
         for name in contents.arrays:
@@ -260,8 +291,10 @@ def _fill(folder: Path, contents: Contents, compute: Compute, progress: Progress
             kept = dict(zip(sorted(contents.maps), output.feature_maps, strict=True))
             values = {"logits": output.logits, "embedding": output.embedding}
             values |= {f"map-{stage}": value for stage, value in kept.items()}
+            last = [name for name, value in values.items() if _is_channels_last(value)] if last is None else last
             for name, file in files.items():
-                array = values[name].float().cpu().contiguous().numpy()
+                value = values[name].permute(0, 2, 3, 1) if name in last else values[name]
+                array = value.float().cpu().contiguous().numpy()
                 file.seek(4 * done * math.prod(contents.arrays[name][2:]))
                 file.write(array.tobytes())
             done += len(rows)
@@ -269,10 +302,17 @@ def _fill(folder: Path, contents: Contents, compute: Compute, progress: Progress
                 for file in files.values():
                     file.flush()
                     os.fsync(file.fileno())
-                write_json(folder / DONE, {"samples": done})
+                write_json(folder / DONE, {"samples": done, "channels_last": last})
                 saved = time.monotonic()
             if progress is not None:
                 progress(done, total)
+
+
+def _is_channels_last(value: Tensor) -> bool:
+    """Return whether the strides are those of channels-last, also where a side is 1 and other orders look alike."""
+    if value.dim() != 4:
+        return False
+    return value.stride() == torch.empty(value.shape, device="meta", memory_format=torch.channels_last).stride()
 
 
 def _averaged(compute: Compute, rows: NDArray[np.int64], view: int, count: int) -> Output:
