@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 TOLERANCE = 0.005
 """Rise of the validation accuracy, between a third of a training and the next, that counts as still rising."""
-LEAST = 500
+LEAST = 1500
 """Steps that are trained in any case before validation is asked, or a quarter of the limit where that is less."""
 COOLDOWN = 0.25
 """Steps of the cooldown, as a fraction of the steps before it."""
