@@ -16,6 +16,7 @@ FLOORS: list[set[str]] = [
         "expression",
         "io",
         "options",
+        "processes",
         "progress",
         "provenance",
         "registry",

@@ -139,6 +139,8 @@ class TrainerConfig:
         accelerator: where to train.
         devices: number of devices on each node.
         num_nodes: nodes of a cluster; start the same command on each (torchrun or SLURM).
+        threads: CPU threads of each training; by default 1 for small models, whose results then do not depend on the
+            number of cores, and for large ones those that torch chooses.
         checkpoint_seconds: time between full states; a killed run trains at most this long again.
         cache_gb: largest size of the cache of teachers' outputs on disk; the least recently used go first.
         deterministic: refuse operations without a deterministic form (CPU runs are repeatable without it).
@@ -151,6 +153,7 @@ class TrainerConfig:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
     num_nodes: int = 1
+    threads: int | None = None
     checkpoint_seconds: float = 60.0
     cache_gb: float = 10.0
     deterministic: bool = False
@@ -170,6 +173,8 @@ class RunConfig:
         methods: methods by comma; options and sums as in ``kd(temperature=2)+0.5*ds``.
         seeds: students for each method.
         seed: first of the seeds, and the teacher's.
+        jobs: students trained at the same time, each in a process of its own; by default as many as the CPU's cores
+            allow, for small models, and 1 on a GPU, which several share if this is set.
         epochs: largest number of passes over the training pairs (parts of 500 steps where a pass is longer); by default
             the preset's number of steps.
         preset: quick (at most 2,000 steps) or full (at most 16,000). A training ends earlier where validation has
@@ -203,6 +208,7 @@ class RunConfig:
     methods: str | tuple[str, ...] = "none,kd,ds"
     seeds: int = 3
     seed: int = 0
+    jobs: int | None = None
     epochs: int | None = None
     preset: Literal["quick", "full"] = "quick"
     label_fraction: float = 1.0
@@ -233,6 +239,8 @@ class RunConfig:
             ("trainer.batch_size", self.trainer.batch_size, 2),
             ("trainer.devices", self.trainer.devices, 1),
             ("trainer.num_nodes", self.trainer.num_nodes, 1),
+            ("trainer.threads", self.trainer.threads, 1),
+            ("jobs", self.jobs, 1),
         ):
             if value is not None and value < least:
                 raise CmkdError(f"{name} is {value}; it must be at least {least}")

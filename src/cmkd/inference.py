@@ -33,6 +33,20 @@ def outputs(
             yield model(pack.batch(rows[start : start + batch_size], (name,)).inputs[name].to(device))
 
 
+def operations(model: Model, pack: Pack) -> int:
+    """Return the number of multiply-adds of convolutions and matrix products in a forward pass on one pair.
+
+    The model is left in eval mode.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    name = model.modality.name
+    inputs = pack.batch(pack.rows("train", modalities=(name,))[:1], (name,)).inputs[name]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(inputs)
+    return int(counter.get_total_flops()) // 2
+
+
 def predict(
     model: Model, pack: Pack, rows: np.ndarray, *, batch_size: int = 512, device: torch.device | str = "cpu"
 ) -> np.ndarray:

@@ -10,6 +10,15 @@ Progress = Callable[[int, int], None]
 """Called with the number of units that are done and the number of all units; 0 for all means that it is unknown."""
 
 
+_left_to_parent = False
+
+
+def leave_to_parent() -> None:
+    """Show nothing from now on: this process works for another one, which has the one display."""
+    global _left_to_parent
+    _left_to_parent = True
+
+
 @contextmanager
 def shown(what: str, unit: str = "pairs") -> Iterator[Progress]:
     """Yield a callback that shows progress.
@@ -18,6 +27,9 @@ def shown(what: str, unit: str = "pairs") -> Iterator[Progress]:
         what: what is done, such as ``"reading"``.
         unit: what is counted; ``bytes`` are shown as kB and MB.
     """
+    if _left_to_parent:
+        yield lambda done, total: None
+        return
     if not sys.stderr.isatty():
         tenths: set[int] = set()
 

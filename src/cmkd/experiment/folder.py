@@ -67,9 +67,16 @@ class RunFolder:
         with locked(self.path / ".lock") as free:
             if not free:
                 raise CmkdError(f"another run is at work in '{self.path}'; wait for it, or choose another --out")
-            for left in self.path.rglob(".*.tmp"):  # half-written files of a process that was killed
-                left.unlink(missing_ok=True)
-            yield
+            try:
+                self._remove_partial_files()
+                yield
+            finally:
+                self._remove_partial_files()
+
+    def _remove_partial_files(self) -> None:
+        """Remove half-written files of processes that were killed: of an earlier run, or this run's own."""
+        for left in self.path.rglob(".*.tmp"):
+            left.unlink(missing_ok=True)
 
     def record(self, run: ResolvedRun) -> None:
         """Write the resolved configuration, where it came from, and a sample pair of each class.

@@ -17,6 +17,7 @@ from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset
 from cmkd.datasets import DATASETS, open_data
 from cmkd.errors import CmkdError
 from cmkd.expression import parse_sum
+from cmkd.inference import operations
 from cmkd.io import checksum
 from cmkd.methods import METHODS
 from cmkd.methods.combine import from_expression, taught_by
@@ -28,9 +29,11 @@ from cmkd.registry import is_reference, load_reference
 from cmkd.training.teacher_outputs import OutputsFile
 
 Config = TypeVar("Config", bound=ModelConfig)
-NOT_SETTINGS = ("out", "methods", "seeds", "preset", "data")
+NOT_SETTINGS = ("out", "methods", "seeds", "jobs", "preset", "data")
 """Options that may change between two calls on one folder; the pack behind `data` may not."""
-NOT_SETTINGS_TRAINER = ("devices", "num_nodes", "accelerator", "checkpoint_seconds", "cache_gb", "logger", "progress")
+NOT_SETTINGS_TRAINER = (
+    *("devices", "num_nodes", "threads", "accelerator", "checkpoint_seconds", "cache_gb", "logger", "progress"),
+)
 VIEWS = 16
 """Views of each pair that the teacher sees by default, at most: as in our first trial, where one averaged record a pair
 was as good as an answer to each view (docs/performance.md)."""
@@ -46,11 +49,13 @@ class ResolvedRun:
         config: the configuration, every default filled in.
         pack: the pairs.
         packs: ``teacher`` and ``student`` -> the pairs with the labels that are visible to it.
+        operations: multiply-adds of the larger of the two models on one pair.
     """
 
     config: RunConfig
     pack: Pack
     packs: Mapping[str, Pack]
+    operations: int = 0
 
     @property
     def rich(self) -> str:
@@ -159,8 +164,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
         pack,
         {role: visible(pack, config, role) for role in ("teacher", "student")},
     )
-    _check(resolved)
-    return resolved
+    return replace(resolved, operations=_check(resolved))
 
 
 def usable_pairs(pack: Pack, modality: str, other: str) -> int:
@@ -214,7 +218,8 @@ def _with_modality(config: Config, role: str, pack: Pack) -> Config:
     return replace(config, modality=pack.modality(name).name)
 
 
-def _check(run: ResolvedRun) -> None:
+def _check(run: ResolvedRun) -> int:
+    """Check that models, methods and data fit together, and return the operations of the larger model."""
     for split in SPLITS:
         for name in (run.rich, run.poor):
             if not len(run.pack.rows(split, modalities=(name,), labeled=True)):
@@ -229,9 +234,10 @@ def _check(run: ResolvedRun) -> None:
         if any(given.values()) or not run.config.teacher.views:
             raise CmkdError("teacher.folds trains teachers and keeps their outputs: no checkpoint, outputs or views 0")
         run.packs["teacher"].folds(run.config.teacher.folds)
-    student = run.build("student").spec
     outputs = run.config.teacher.outputs
-    teacher = run.build("teacher").spec if outputs is None else OutputsFile.read(outputs, run.pack).spec(run.pack)
+    built = [run.build(role) for role in ("student", "teacher") if role == "student" or outputs is None]
+    student = built[0].spec
+    teacher = built[-1].spec if outputs is None else OutputsFile.read(outputs, run.pack).spec(run.pack)
     for expression in run.config.expressions:
         own = taught_by(expression)
         method = from_expression(expression, student, student if own else teacher, run.config.method_options)
@@ -239,6 +245,7 @@ def _check(run: ResolvedRun) -> None:
             method.check_outputs_suffice()
         if run.config.teacher.folds > 1 and method.uses_teacher and not own:
             method.check_logits_suffice()
+    return max(operations(model, run.pack) for model in built)
 
 
 def first_difference(old: object, new: object, path: str = "") -> str | None:

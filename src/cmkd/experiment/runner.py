@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,13 @@ import torch.distributed as dist
 from cmkd.config import RunConfig
 from cmkd.data import Pack
 from cmkd.distributed import rank, world_size
+from cmkd.errors import CmkdError
 from cmkd.evaluation import prediction_table, scores
+from cmkd.experiment import capacity
 from cmkd.experiment.folder import RESULT, RunFolder
 from cmkd.experiment.resolve import ResolvedRun, resolve
 from cmkd.experiment.teaching import Teaching, run_device
+from cmkd.experiment.workers import Student, one_after_another, packed, processes, students
 from cmkd.inference import predict
 from cmkd.io import atomic, write_json
 from cmkd.methods.combine import from_expression, taught_by
@@ -27,8 +32,10 @@ from cmkd.models.checkpoint import load_model
 from cmkd.options import plain
 from cmkd.report import write_report
 from cmkd.report.page import labels_seen
-from cmkd.training.fit import fit
+from cmkd.training.display import TrainingDisplay, style
+from cmkd.training.fit import fit, threads
 from cmkd.training.job import TrainingJob
+from cmkd.training.reporting import Tell
 from cmkd.training.teacher_outputs import OutputsFile
 
 if TYPE_CHECKING:
@@ -65,25 +72,80 @@ class Experiment:
             What ``results.json`` holds.
 
         Raises:
-            CmkdError: for anything wrong with the configuration or the data, before any training starts.
+            CmkdError: for anything wrong with the configuration or the data, before any training starts; and for
+                students that could not be trained, after the others.
         """
         leader = rank() == 0 and int(os.environ.get("RANK", "0")) == 0
         with self.folder.held(leader=leader):
             run = resolve(self.config)
-            if leader:
-                self.folder.record(run)
-                self._tell(run)
-            self._teacher(run)
-            self._folds(run)
-            self._write(run, leader)
-            self._fill(run)
-            for seed in range(run.config.seed, run.config.seed + run.config.seeds):
-                for expression in run.config.expressions:
-                    self._student(run, expression, seed)
-                    self._write(run, leader)
+            content, jobs = self._jobs(run)
+            with threads(capacity.threads(run, jobs)):
+                if leader:
+                    self.folder.record(run)
+                    self._tell(run)
+                failures = self._train(run, content, jobs, leader)
             if leader:
                 write_report(self.config.out)
+            if failures:
+                count = f"{len(failures)} students were not trained: " if len(failures) > 1 else ""
+                raise CmkdError(count + "; ".join(failures))
             return self.folder.results(run)
+
+    def _missing(self, run: ResolvedRun) -> list[Student]:
+        found = students(run.config)
+        return [s for s in found if not (self.folder.student(s.expression, s.seed) / RESULT).exists()]
+
+    def _jobs(self, run: ResolvedRun) -> tuple[bytes, int]:
+        """Return what processes need to train students, and their number; 1 if it was left open and one cannot have it.
+
+        Raises:
+            CmkdError: several were asked for, and cannot be.
+        """
+        jobs = capacity.jobs(run, len(self._missing(run)), callbacks=bool(self.callbacks))
+        if jobs == 1:
+            return b"", 1
+        config = replace(run.config, data=run.pack)  # other processes open the pack, whatever it was made from
+        there = replace(self, config=config)
+        try:
+            return packed(partial(there._student, replace(run, config=config))), jobs
+        except CmkdError:
+            if self.config.jobs is None:
+                return b"", 1
+            raise
+
+    def _train(self, run: ResolvedRun, content: bytes, jobs: int, leader: bool) -> list[str]:
+        """Train what is missing, and return what went wrong with students."""
+        missing, look, count = self._missing(run), style(run.config.trainer), capacity.threads(run, jobs)
+        teachers = self._teachers(run)
+        left = {title for title, folder in teachers.items() if not (folder / RESULT).exists()}
+        titles = [*teachers, *(student.title for student in students(run.config))]
+        left |= {student.title for student in missing}
+        display = TrainingDisplay(titles, ended=set(titles) - left, alone=teachers, jobs=jobs, style=look)
+        with display, processes(content, jobs, count) if jobs > 1 else nullcontext() as side_by_side:
+            self._teacher(run, display)
+            self._folds(run, display)
+            for title in teachers:
+                display.end(title)
+            self._write(run, leader)
+            self._fill(run)
+
+            def ended(student: Student) -> None:
+                display.end(student.title)
+                self._write(run, leader)
+
+            if side_by_side is None:
+                return one_after_another(partial(self._student, run), missing, tell=display, ended=ended)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # what the teacher's training has left
+            return side_by_side(missing, tell=display, ended=ended)
+
+    def _teachers(self, run: ResolvedRun) -> dict[str, Path]:
+        """Return the titles of the teachers to be trained, and their folders."""
+        if run.config.teacher.checkpoint is not None or run.config.teacher.outputs is not None:
+            return {}
+        folds = self.folder.folds(run.config.teacher.folds)
+        found = {f"teacher without fold {k} of {len(folds)}": folder for k, folder in enumerate(folds, 1)}
+        return {"teacher": self.folder.teacher} | found
 
     def _tell(self, run: ResolvedRun) -> None:
         if run.config.trainer.progress == "auto" and (seen := labels_seen(run.labels)):
@@ -93,7 +155,7 @@ class Experiment:
         if leader:
             self.folder.write_results(run)
 
-    def _teacher(self, run: ResolvedRun) -> None:
+    def _teacher(self, run: ResolvedRun, tell: Tell) -> None:
         config, folder = run.config, self.folder.teacher
         if (folder / RESULT).exists():
             return
@@ -105,18 +167,20 @@ class Experiment:
         if config.teacher.checkpoint is not None:
             self._evaluate(run, folder, run.build("teacher"), config.teacher.checkpoint, elsewhere)
             return
-        self._train_teacher(run, folder, run.packs["teacher"], "teacher", about)
+        self._train_teacher(run, folder, run.packs["teacher"], "teacher", about, tell)
 
-    def _folds(self, run: ResolvedRun) -> None:
+    def _folds(self, run: ResolvedRun, tell: Tell) -> None:
         """Train the cross-fitted teachers, if there are to be any."""
-        folders = self.folder.folds(run.config.teacher.folds)
-        for fold, folder in enumerate(folders):
+        folds = list(self._teachers(run).items())[1:]
+        for fold, (title, folder) in enumerate(folds):
             if not (folder / RESULT).exists():
                 about = {"modality": run.rich, "seed": run.config.seed, "method": None, "fold": fold}
-                pack = run.packs["teacher"].without_fold(fold, len(folders))
-                self._train_teacher(run, folder, pack, f"teacher without fold {fold + 1} of {len(folders)}", about)
+                pack = run.packs["teacher"].without_fold(fold, len(folds))
+                self._train_teacher(run, folder, pack, title, about, tell)
 
-    def _train_teacher(self, run: ResolvedRun, folder: Path, pack: Pack, title: str, about: dict[str, Any]) -> None:
+    def _train_teacher(
+        self, run: ResolvedRun, folder: Path, pack: Pack, title: str, about: dict[str, Any], tell: Tell
+    ) -> None:
         config = run.config
         torch.manual_seed(config.seed)
         job = TrainingJob(
@@ -130,13 +194,12 @@ class Experiment:
             about={"role": "teacher"},
             title=title,
         )
-        self._fit(run, job, about)
+        self._fit(run, job, about, tell)
 
-    def _student(self, run: ResolvedRun, expression: str, seed: int) -> None:
+    def _student(self, run: ResolvedRun, which: Student, tell: Tell) -> None:
+        expression, seed, first = which
         config, folder = run.config, self.folder.student(expression, seed)
-        if (folder / RESULT).exists():
-            return
-        teaching = self._teaching(run, expression, seed)
+        teaching = self._teaching(run, first, seed)
         torch.manual_seed(seed)
         student = run.build("student")
         method = from_expression(expression, student.spec, teaching.spec, config.method_options)
@@ -156,20 +219,21 @@ class Experiment:
             method=method,
             pairs=run.pairs("student"),
             about={"role": "student", "method": expression},
-            title=f"{expression}, seed {seed}",
+            title=which.title,
         )
         about = {"modality": run.poor, "seed": seed, "method": expression, "sees_all_labels": method.sees_all_labels}
-        self._fit(run, job, about)
+        self._fit(run, job, about, tell)
         if answers is not None:
             answers.close()  # a training leaves cycles of references, and the next student may need the room
 
-    def _teaching(self, run: ResolvedRun, expression: str, seed: int) -> Teaching:
+    def _teaching(self, run: ResolvedRun, first: str, seed: int) -> Teaching:
         """Return what a student learns from: the run's teacher, or an earlier student of the same seed."""
-        first = taught_by(expression)
         if not first:
             return self._run_teaching(run)
-        self._student(run, first, seed)
-        model, _ = load_model(self.folder.student(first, seed) / "best.safetensors", module=run.config.student.model)
+        folder = self.folder.student(first, seed)
+        if not (folder / RESULT).exists():
+            raise CmkdError(f"its teacher, the student '{first}' of the same seed, is not trained")
+        model, _ = load_model(folder / "best.safetensors", module=run.config.student.model)
         return Teaching(run, model)
 
     def _run_teaching(self, run: ResolvedRun) -> Teaching:
@@ -191,9 +255,9 @@ class Experiment:
             student = run.build("student").spec
             teaching.fill(from_expression(e, student, teaching.spec, config.method_options) for e in missing)
 
-    def _fit(self, run: ResolvedRun, job: TrainingJob, about: dict[str, Any]) -> None:
+    def _fit(self, run: ResolvedRun, job: TrainingJob, about: dict[str, Any], tell: Tell) -> None:
         config = run.config
-        path = fit(job, config.optimizer, config.augmentation, config.trainer, callbacks=self.callbacks)
+        path = fit(job, config.optimizer, config.augmentation, config.trainer, callbacks=self.callbacks, tell=tell)
         last = pd.read_csv(job.folder / "history.csv").iloc[-1]
         about |= {"steps": int(last["step"]), "converged": bool(last["leveled"])}
         model, _ = load_model(path, module=job.model.encoder)

@@ -30,11 +30,10 @@ class CheckpointCallback(Checkpoint):
     Args:
         job: whose files to write.
         seconds: between full states within an epoch.
-        lines: print about ten progress lines, for logs and pipes.
     """
 
-    def __init__(self, job: TrainingJob, seconds: float, *, lines: bool = False) -> None:
-        self.job, self.seconds, self.lines, self._saved = job, seconds, lines, time.monotonic()
+    def __init__(self, job: TrainingJob, seconds: float) -> None:
+        self.job, self.seconds, self._saved = job, seconds, time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         """Save the full state if it is time, except after an epoch's last batch, where `on_train_epoch_end` may."""
@@ -52,9 +51,6 @@ class CheckpointCallback(Checkpoint):
                 extra = {**(job.about or {}), "seed": job.seed, "epoch": int(row["epoch"])}
                 path = job.folder / "best.safetensors"
                 save_model(path, pl_module.model, name=job.name, classes=job.pack.classes, extra=extra)
-            if self.lines and (trainer.should_stop or done % max(1, job.epochs // 10) == 0):
-                measured = f"loss {row['train_loss']:.3f}, validation {100 * row['validation_accuracy']:.1f} %"
-                print(f"{job.title}: epoch {done} of at most {job.epochs}, {measured}", flush=True)
         # what is lost is trained again, to the same weights, so short epochs need not each wait for the disk
         if trainer.should_stop or self._due(trainer):
             self._save(trainer)

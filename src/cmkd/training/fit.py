@@ -5,23 +5,26 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig, training_length
 from cmkd.distributed import synchronize_batch_norm
 from cmkd.errors import needs_extra
 from cmkd.training.checkpointing import CheckpointCallback, SafeCheckpointIO
+from cmkd.training.display import TrainingDisplay, style
 from cmkd.training.job import TrainingJob as TrainingJob
 from cmkd.training.launch import launch
 from cmkd.training.module import DistillationModule
+from cmkd.training.reporting import ReportCallback, Tell
 
 for _name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(_name).setLevel(logging.ERROR)  # at import, so that spawned processes do it too
@@ -34,6 +37,7 @@ def fit(
     trainer: TrainerConfig,
     *,
     callbacks: Sequence[Callback] = (),
+    tell: Tell | None = None,
 ) -> Path:
     """Train, and return the path of the model that was best on the validation pairs.
 
@@ -47,6 +51,7 @@ def fit(
         trainer: where and how; by default the batch size follows from the number of pairs.
         callbacks: extra Lightning callbacks, run in this order before checkpointing. With several devices each process
             has its own copies.
+        tell: is told where the training is; by default a display of its own shows it.
 
     Raises:
         CmkdError: no training or validation pairs, a loss that is not finite, or a callback or module that cannot be
@@ -63,15 +68,15 @@ def fit(
     if trainer.devices * trainer.num_nodes > 1:
         synchronize_batch_norm(module)
     job.folder.mkdir(parents=True, exist_ok=True)
-    launch(_train, module, trainer, *callbacks, devices=trainer.devices)
+    with TrainingDisplay([job.title], style=style(trainer)) as display:
+        launch(_train, module, trainer, tell or display, *callbacks, devices=trainer.devices)
     return job.folder / "best.safetensors"
 
 
-def _train(module: DistillationModule, settings: TrainerConfig, *callbacks: Callback) -> None:
+def _train(module: DistillationModule, settings: TrainerConfig, tell: Tell, *callbacks: Callback) -> None:
     job, last = module.job, module.job.folder / "last.safetensors"
-    bars = settings.progress == "auto" and sys.stderr.isatty()
-    keep = CheckpointCallback(job, settings.checkpoint_seconds, lines=settings.progress == "auto" and not bars)
-    with warnings.catch_warnings():
+    keep, report = CheckpointCallback(job, settings.checkpoint_seconds), ReportCallback(job, tell)
+    with threads(settings.threads), warnings.catch_warnings():
         # Lightning's advice is for people who write loops
         warnings.filterwarnings("ignore", module=r"lightning\.|torch\.|tensorboard|torchmetrics")
         trainer = Trainer(
@@ -83,10 +88,10 @@ def _train(module: DistillationModule, settings: TrainerConfig, *callbacks: Call
             max_epochs=job.epochs,
             gradient_clip_val=module.optimizer_config.clip_norm or None,
             deterministic=settings.deterministic,
-            callbacks=[*callbacks, keep, *([RichProgressBar(leave=False)] if bars else [])],
+            callbacks=[*callbacks, keep, report],
             logger=_logger(job, settings),
             plugins=[SafeCheckpointIO()],
-            enable_progress_bar=bars,
+            enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             log_every_n_steps=1_000_000_000,
@@ -96,6 +101,20 @@ def _train(module: DistillationModule, settings: TrainerConfig, *callbacks: Call
         trainer.fit(module, ckpt_path=state, weights_only=True)
         if job.method is not None:
             job.method.on_train_end(module.model)
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Let torch use this number of CPU threads in a block; None leaves it as it is."""
+    if count is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _logger(job: TrainingJob, settings: TrainerConfig) -> Logger | bool:

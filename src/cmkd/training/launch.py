@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import socket
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
 from cmkd.errors import CmkdError
+from cmkd.processes import end_with_parent
 
 
 def launch(train: Callable[..., None], module: nn.Module, *arguments: object, devices: int) -> None:
@@ -51,7 +50,7 @@ def launch(train: Callable[..., None], module: nn.Module, *arguments: object, de
 
 def _process(index: int, port: int, train: Callable[..., None], module: nn.Module, arguments: tuple[Any, ...]) -> None:
     """Train as one of the processes; Lightning reads its number from the environment."""
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    end_with_parent()
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(index)}
     for tensor in (*module.parameters(), *module.buffers()):
         # torch hands tensors to spawned processes as shared memory: without a copy every process would write to the
@@ -59,11 +58,3 @@ def _process(index: int, port: int, train: Callable[..., None], module: nn.Modul
         tensor.data = tensor.data.clone()
     train(module, *arguments)
     dist.destroy_process_group()
-
-
-def _follow_parent() -> None:
-    """End this process with the one that spawned it: a killed training may already have a successor."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
-import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +15,7 @@ import numpy as np
 
 from cmkd.errors import CmkdError
 from cmkd.io import atomic, write_bytes
+from cmkd.processes import end_with_parent, usable_cores
 from cmkd.progress import Progress
 from cmkd.simulators.marine import optical, radar
 from cmkd.simulators.marine.mesh import Array
@@ -119,11 +118,6 @@ class Chunk:
     radar: Array
 
 
-def available_workers() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def generate(
     recipe: Recipe, folder: Path, *, workers: int | None = None, progress: Progress | None = None
 ) -> Iterator[Chunk]:
@@ -140,7 +134,7 @@ def generate(
         CmkdError: the folder holds chunks of another recipe, or a worker died.
     """
     _claim(recipe, folder)
-    count = min(workers if workers is not None else available_workers(), recipe.chunks)
+    count = min(workers if workers is not None else usable_cores(), recipe.chunks)
     if count < 1:
         raise CmkdError(f"expected at least 1 worker, got {workers}")
     missing = [c for c in range(recipe.chunks) if not _file(folder, c).is_file()]
@@ -173,7 +167,7 @@ def _made(recipe: Recipe, folder: Path, missing: list[int], workers: int) -> Ite
         return
     # spawn, not fork: Embree's threads and a parent's CUDA context do not survive a fork
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
     try:
         queue, running = iter(missing), set[Future[int]]()
         while True:
@@ -192,18 +186,6 @@ def _made(recipe: Recipe, folder: Path, missing: list[int], workers: int) -> Ite
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed; it would wait for work forever."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _make_chunk(recipe: Recipe, folder: Path, chunk: int) -> int:

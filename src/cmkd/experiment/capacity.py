@@ -1,0 +1,91 @@
+"""How many students train at the same time, and with how many CPU threads each.
+
+With one thread a training gives the same bits on every number of cores, and one process a core is the fastest way to
+train several small models. So small models train with one thread unless another number is asked for, whether or not
+there are others beside them. A large model trains alone on all cores unless `RunConfig.jobs` says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from cmkd.config import EPOCH_STEPS, RunConfig
+from cmkd.errors import CmkdError
+from cmkd.experiment.resolve import ResolvedRun
+from cmkd.processes import free_memory, usable_cores
+
+SMALL_OPERATIONS = 100_000_000
+"""Multiply-adds on one pair up to which a model is small: the encoders of this package on images of up to 128 pixels a
+side; a ResNet-18 on images of 64 pixels is large."""
+SHORT_STEPS = 1000
+"""Steps of all students together below which they train in this process: starting another one, which imports torch and
+Lightning, takes about as long as 500 steps of a small model."""
+PROCESS_BYTES = 2**30
+"""Least memory that a further process is counted with."""
+
+
+def threads(run: ResolvedRun, jobs: int) -> int | None:
+    """Return the number of CPU threads of each training; None for what torch chooses."""
+    config = run.config
+    if config.trainer.threads is not None:
+        return config.trainer.threads
+    if config.trainer.devices > 1:  # each of its processes follows its own rules
+        return None
+    if on_cpu(config) and run.operations <= SMALL_OPERATIONS:
+        return 1
+    return max(1, usable_cores() // jobs) if jobs > 1 else None
+
+
+def jobs(run: ResolvedRun, students: int, *, callbacks: bool = False) -> int:
+    """Return the number of students to train at the same time.
+
+    Args:
+        run: the resolved run.
+        students: number of those to be trained.
+        callbacks: whether there are extra callbacks: what copies of them learn in other processes would be lost.
+
+    Raises:
+        CmkdError: several were asked for, where one training has several processes.
+    """
+    config = run.config
+    several = config.trainer.devices * config.trainer.num_nodes > 1 or _launched()
+    if config.jobs is not None:
+        if config.jobs > 1 and several:
+            raise CmkdError(f"--jobs {config.jobs} needs trainings of one process each; use one device, or --jobs 1")
+        return max(1, min(config.jobs, students))
+    count = threads(run, 1)
+    if several or callbacks or not on_cpu(config) or count is None or students * _steps(run) < SHORT_STEPS:
+        return 1
+    memory = free_memory()
+    fitting = students if memory is None else memory // max(PROCESS_BYTES, 2 * _own_memory())
+    return max(1, min(students, usable_cores() // count, fitting))
+
+
+def on_cpu(config: RunConfig) -> bool:
+    """Return whether trainings run on the CPU."""
+    given = config.trainer.accelerator
+    found = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return given == "cpu" or (given == "auto" and not found)
+
+
+def _launched() -> bool:
+    """Whether a launcher started this process as one of several."""
+    return any(int(os.environ.get(name, "1")) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+
+
+def _steps(run: ResolvedRun) -> int:
+    """Return the largest number of steps of a student's training."""
+    epoch = run.pairs("student") // int(run.config.trainer.batch_size or 1)
+    return int(run.config.epochs or 1) * min(EPOCH_STEPS, max(1, epoch))
+
+
+def _own_memory() -> int:
+    """Return the bytes of this process that it shares with no other, such as a mapped pack; 0 if unknown."""
+    try:
+        with open("/proc/self/status", encoding="utf-8") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["RssAnon"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 0

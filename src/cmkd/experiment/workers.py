@@ -1,0 +1,270 @@
+"""Students trained side by side, each in a process of its own.
+
+The parent hands out the students and does everything that concerns the run as a whole; a process trains one student
+after another and reports through a pipe. A process that dies takes its student with it and no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+
+from cmkd import progress
+from cmkd.config import RunConfig
+from cmkd.distributed import world_size
+from cmkd.errors import CmkdError
+from cmkd.methods.combine import taught_by
+from cmkd.processes import end_with_parent
+from cmkd.training.fit import threads as using_threads
+from cmkd.training.reporting import Report, Tell
+
+
+class Student(NamedTuple):
+    """One student of a run.
+
+    Attributes:
+        expression: its method.
+        seed: its seed.
+        after: the method of the same seed whose student teaches it; empty for the run's teacher.
+    """
+
+    expression: str
+    seed: int
+    after: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return f"{self.expression}, seed {self.seed}"
+
+
+Train = Callable[[Student, Tell], None]
+
+
+def students(config: RunConfig) -> list[Student]:
+    """Return the students of a run in the order of their training, each after the one that teaches it."""
+    found: dict[Student, None] = {}
+    for seed in range(config.seed, config.seed + config.seeds):
+        for expression in config.expressions:
+            first = taught_by(expression)
+            found |= dict.fromkeys([*([Student(first, seed)] if first else []), Student(expression, seed, first)])
+    return list(found)
+
+
+def one_after_another(
+    train: Train, students: Sequence[Student], *, tell: Tell, ended: Callable[[Student], None]
+) -> list[str]:
+    """Train students in this process; arguments and result as those of the function that `processes` yields."""
+    failures = []
+    for student in students:
+        try:
+            train(student, tell)
+        except CmkdError as error:
+            if world_size() > 1:  # the other processes of this training would wait for this one
+                raise
+            failures.append(f"{student.title}: {error}")
+        ended(student)
+    return failures
+
+
+def packed(train: Train) -> bytes:
+    """Return what processes need to train students, as bytes.
+
+    Raises:
+        CmkdError: something in it cannot be sent to another process.
+    """
+    try:
+        # not multiprocessing's own pickler: torch would then share the memory of an own module's weights
+        content = pickle.dumps(train)
+    except Exception as error:  # whatever `__reduce__` and `__getstate__` of a user's object raise
+        raise CmkdError(
+            f"cannot send the run to other processes ({' '.join(str(error).split())}); define classes and functions at "
+            "the top of a module, or use --jobs 1"
+        ) from error
+    if b"__main__" in content:
+        raise CmkdError(
+            "cannot send what the script itself defines to other processes; move its classes and functions to a module "
+            "that it imports, or use jobs=1"
+        )
+    return content
+
+
+@contextlib.contextmanager
+def processes(content: bytes, jobs: int, threads: int | None) -> Iterator[Callable[..., list[str]]]:
+    """Start processes, and yield a function that trains students in them; they are stopped however the block ends.
+
+    Starting them takes seconds, which they share with whatever the block does first.
+
+    Args:
+        content: from `packed`.
+        jobs: number of processes.
+        threads: CPU threads of each; None for what torch chooses.
+    """
+    workers: list[_Worker] = []
+    try:
+        for _ in range(jobs):
+            workers.append(_Worker(content, threads))
+        yield partial(_train_all, workers)
+    finally:
+        for worker in workers:
+            worker.process.kill()  # files are written whole or not at all, and what was saved is resumed
+        for worker in workers:
+            worker.process.join()
+
+
+def _train_all(
+    workers: Sequence[_Worker], students: Sequence[Student], *, tell: Tell, ended: Callable[[Student], None]
+) -> list[str]:
+    """Train students in several processes.
+
+    Args:
+        workers: the processes.
+        students: in the order in which they begin.
+        tell: is told where each training is.
+        ended: is called with each student that is over, trained or not.
+
+    Returns:
+        A sentence for each student that could not be trained.
+
+    Raises:
+        Exception: what a process raised, other than `CmkdError`, with its traceback as a note.
+    """
+    waiting, failures, alive = list(students), list[str](), {worker.connection: worker for worker in workers}
+    while alive:
+        for worker in alive.values():
+            if worker.student is None and (student := ready(waiting, [w.student for w in alive.values()])):
+                waiting.remove(student)
+                worker.give(student)
+        busy = [connection for connection, worker in alive.items() if worker.student]
+        if not busy:
+            break
+        for connection in wait(busy):
+            assert isinstance(connection, Connection)
+            worker = alive[connection]
+            try:
+                message = connection.recv()
+            except (EOFError, OSError):
+                message = CmkdError(worker.death())
+                del alive[connection]
+            if isinstance(message, Report):
+                tell(message)
+                continue
+            student = worker.take()
+            ended(student)
+            if isinstance(message, CmkdError):
+                failures.append(f"{student.title}: {message}")
+            elif message is not None:
+                raise message
+    return failures + ([f"{len(waiting)} more were not started"] if waiting else [])
+
+
+def ready(waiting: Sequence[Student], busy: Sequence[Student | None]) -> Student | None:
+    """Return the first student that is not taught by one that is still to be trained.
+
+    Example:
+        >>> both = [Student("self_training", 0, "none"), Student("kd", 0)]
+        >>> ready(both, [Student("none", 0)]), ready(both, [Student("none", 1)])
+        (Student(expression='kd', seed=0, after=''), Student(expression='self_training', seed=0, after='none'))
+    """
+    unfinished = {(student.expression, student.seed) for student in (*waiting, *busy) if student}
+    return next((student for student in waiting if (student.after, student.seed) not in unfinished), None)
+
+
+class _Worker:
+    """A process, and the student that it trains, if any."""
+
+    def __init__(self, content: bytes, threads: int | None) -> None:
+        self.student: Student | None = None
+        context = multiprocessing.get_context("spawn")  # a fork would copy threads that hold locks, and CUDA
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, content, threads), daemon=True)
+        with _start():
+            self.process.start()
+        theirs.close()  # so that the pipe ends with the process
+
+    def give(self, student: Student) -> None:
+        """Let it train a student."""
+        self.student = student
+        with contextlib.suppress(OSError):  # a process that has died is noticed where its answer is read
+            self.connection.send(self.student)
+
+    def take(self) -> Student:
+        """Return the student, which is over, and be free."""
+        assert self.student is not None
+        student, self.student = self.student, None
+        return student
+
+    def death(self) -> str:
+        """Say how the process ended."""
+        self.process.join()
+        code = self.process.exitcode or 0
+        if code >= 0:
+            return f"its process ended with exit code {code}; the same command continues from the last checkpoint"
+        name = signal.Signals(-code).name
+        reason = ", most likely for lack of memory" if -code == signal.SIGKILL else ""
+        return (
+            f"its process was killed by {name}{reason}; the same command continues from the last checkpoint, and fewer "
+            "--jobs need less memory"
+        )
+
+
+@contextlib.contextmanager
+def _start() -> Iterator[None]:
+    """Let processes start without Ctrl-C, which the parent handles for all, and without the user's script.
+
+    A process would run the script again, unguarded code included; nothing that it is sent comes from there.
+    """
+    resource_tracker.ensure_running()  # if it starts with the process, it unblocks the signal
+    main = sys.modules["__main__"]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(connection: Connection, content: bytes, threads: int | None) -> None:
+    """Train the students that arrive, until the parent stops this process; answer None, or what went wrong."""
+    end_with_parent()
+    progress.leave_to_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    train: Train | None = None
+    with using_threads(threads):
+        while True:
+            student = connection.recv()
+            try:
+                train = train or pickle.loads(content)
+                train(student, connection.send)
+            except Exception as error:
+                connection.send(_portable(error))
+            else:
+                connection.send(None)
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error as it can be sent, with its traceback as a note."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return CmkdError("the GPU has too little memory for all students at once; use fewer --jobs, or smaller batches")
+    note = "".join(traceback.format_exception(error))
+    made: Exception = error
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever its own constructor raises
+        made = RuntimeError(f"{type(error).__name__}: {error}")
+    made.add_note(note)
+    return made

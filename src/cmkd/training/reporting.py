@@ -1,0 +1,88 @@
+"""Where a training is, for whoever shows its progress: in this process or in the one that started it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from cmkd.training.job import TrainingJob
+from cmkd.training.module import DistillationModule
+
+SECONDS = 0.5
+"""Shortest time between two reports within an epoch."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where one training is.
+
+    Args:
+        title: of the training.
+        fraction: part of its steps that is done; it may end earlier.
+        epoch: epochs done.
+        epochs: the largest number of them.
+        accuracy: on the validation pairs after the last of the epochs done, if there is one.
+        epoch_ended: whether an epoch has just ended.
+        last: whether it was the last.
+    """
+
+    title: str
+    fraction: float
+    epoch: int
+    epochs: int
+    accuracy: float | None
+    epoch_ended: bool = False
+    last: bool = False
+
+
+Tell = Callable[[Report], None]
+
+
+class ReportCallback(Checkpoint):
+    """Tell where the training is: at its start, after each epoch, and about twice a second.
+
+    As a `Checkpoint` it runs after the module's own hooks, which complete the history.
+
+    Args:
+        job: the training.
+        tell: is told, in the first of the processes that train together.
+    """
+
+    def __init__(self, job: TrainingJob, tell: Tell) -> None:
+        self.job, self.tell, self._told = job, tell, 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell where it starts, which is not at zero where a training resumes."""
+        self._report(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        """Tell if it is time."""
+        if time.monotonic() - self._told >= SECONDS:
+            self._report(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the accuracy."""
+        self._report(trainer, pl_module, epoch_ended=True)
+
+    def _report(self, trainer: Trainer, pl_module: LightningModule, *, epoch_ended: bool = False) -> None:
+        assert isinstance(pl_module, DistillationModule)
+        if not trainer.is_global_zero:
+            return
+        history, job = pl_module.history, self.job
+        steps = int(trainer.num_training_batches) * job.epochs
+        self.tell(
+            Report(
+                job.title,
+                min(1.0, trainer.global_step / max(1, steps)),
+                len(history),
+                job.epochs,
+                history[-1]["validation_accuracy"] if history else None,
+                epoch_ended,
+                epoch_ended and trainer.should_stop,
+            )
+        )
+        self._told = time.monotonic()

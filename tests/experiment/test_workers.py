@@ -1,0 +1,176 @@
+"""Students in processes of their own: the same files, and what happens where one fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from cmkd import CmkdError, Experiment, RunConfig, TrainerConfig
+from cmkd.experiment.workers import Student, packed, processes, ready, students
+from cmkd.training.reporting import Report, Tell
+
+SMALL = "thin_resnet(width=4,stages=2)"
+QUIET = TrainerConfig(progress="none", accelerator="cpu")
+
+
+class Diverge(Callback):
+    """Makes the loss of one student infinite."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_start(self, trainer: object, pl_module: torch.nn.Module) -> None:
+        if pl_module.job.seed == self.seed and pl_module.job.method is not None:
+            with torch.no_grad():
+                next(pl_module.objective.model.parameters()).fill_(torch.inf)
+
+
+def config(out: Path, **changes: object) -> RunConfig:
+    given: dict[str, object] = {"methods": "none,kd", "seeds": 1, "epochs": 1, "teacher": SMALL, "student": SMALL}
+    return RunConfig("digits", out, trainer=QUIET, **given | changes)  # type: ignore[arg-type]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return what must not depend on how students were trained."""
+    kept = ("best.safetensors", "last.safetensors", "history.csv", "result.json", "results.json", "settings.json")
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.name in kept}
+
+
+@pytest.mark.usefixtures("without_page")
+def test_side_by_side_gives_the_same_bytes_as_one_after_another(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one = Experiment(config(tmp_path / "one", jobs=1)).run()
+    assert Experiment(config(tmp_path / "two", jobs=2)).run() == one and one["complete"]
+    expected, got = files(tmp_path / "one"), files(tmp_path / "two")
+    assert len(expected) == 3 * 4 + 2 and expected.keys() == got.keys()
+    assert [name for name in expected if expected[name] != got[name]] == []
+    out, err = capfd.readouterr()  # no process says anything by itself; the records are computed here, once for both
+    assert out == "" and all(line.startswith("outputs of the teacher: ") for line in err.splitlines())
+    assert err.count("outputs of the teacher: 1077 of 1077") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_page")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_student_that_diverges_is_named_and_the_others_are_trained(tmp_path: Path, jobs: int) -> None:
+    asked = config(tmp_path / "out", jobs=jobs, methods="none", seeds=3)
+    with pytest.raises(CmkdError, match=r"^none, seed 1: training diverged near step \d+: .*--optimizer") as caught:
+        Experiment(asked, (Diverge(1),)).run()
+    assert "\n" not in str(caught.value)
+    results = Experiment(asked).run()  # continues with the one that is missing
+    assert results["complete"] and [s["seed"] for s in results["students"]] == [0, 1, 2]
+
+
+def work(folder: Path, student: Student, tell: Tell) -> None:
+    """Stand in for a training: quick, and able to fail in every way."""
+    tell(Report(student.title, 0.0, 0, 1, None))
+    with (folder / "begun").open("a") as file:
+        file.write(f"{student.seed} {os.getpid()}\n")
+    match student.expression:
+        case "bug":
+            raise LookupError(f"{student.seed} is not there")
+        case "disk":
+            raise OSError(28, "No space left on device", "somewhere")
+        case "memory":
+            raise torch.OutOfMemoryError("of the GPU")
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "ended":
+            os._exit(3)
+
+
+def side_by_side(folder: Path, *names: str, jobs: int = 2) -> tuple[list[str], list[int], list[str]]:
+    asked, told, ended = [Student(name, k) for k, name in enumerate(names)], [], []
+    with processes(packed(partial(work, folder)), jobs, 1) as train:
+        found = train(
+            asked,
+            tell=lambda report: told.append(report.title),
+            ended=lambda student: ended.append(student.seed),
+        )
+    return found, sorted(ended), sorted(told)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_takes_one_student_with_it(tmp_path: Path) -> None:
+    failures, ended, told = side_by_side(tmp_path, "killed", "good", "memory", "good", "good")
+    assert ended == [0, 1, 2, 3, 4] and len(told) == 5
+    assert len(failures) == 2
+    assert any(f.startswith("killed, seed 0: its process was killed by SIGKILL, most likely for") for f in failures)
+    assert any(f.startswith("memory, seed 2: the GPU has too little memory") for f in failures)
+
+
+@pytest.mark.slow
+def test_students_that_no_process_is_left_for_are_counted(tmp_path: Path) -> None:
+    failures, ended, _ = side_by_side(tmp_path, "ended", "ended", "good", "good")
+    assert ended == [0, 1] and failures[-1] == "2 more were not started"
+    assert all("its process ended with exit code 3; the same command continues" in f for f in failures[:2])
+
+
+@pytest.mark.slow
+def test_a_bug_stops_all_processes_and_keeps_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match="0 is not there") as caught:
+        side_by_side(tmp_path, "bug", "good")
+    assert "in work\n" in caught.value.__notes__[0] and "LookupError" in caught.value.__notes__[0]
+    with pytest.raises(OSError, match="No space left") as full:
+        side_by_side(tmp_path, "disk", jobs=1)
+    assert full.value.errno == 28 and full.value.filename == "somewhere"
+    for line in (tmp_path / "begun").read_text().splitlines():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(line.split()[1]), 0)
+
+
+@pytest.mark.usefixtures("without_page")
+def test_a_student_waits_for_the_one_that_teaches_it(tmp_path: Path) -> None:
+    chain = students(config(tmp_path, methods="self_training,kd,none", seeds=2))
+    assert [s.title for s in chain[:3]] == ["none, seed 0", "self_training, seed 0", "kd, seed 0"]
+    assert len(chain) == 6 and {s.after for s in chain if s.expression == "self_training"} == {"none"}
+    busy = [chain.pop(0)]
+    assert ready(chain, busy) == Student("kd", 0)
+    assert ready(chain, []) == Student("self_training", 0, "none")
+    alone = Experiment(config(tmp_path / "out", methods="self_training", jobs=1)).run()
+    assert {s["method"] for s in alone["students"]} == {"none", "self_training"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_page")
+def test_a_chain_of_students_gives_the_same_bytes_side_by_side(tmp_path: Path) -> None:
+    chain = {"methods": "self_training,kd", "seeds": 2, "label_fraction": 0.5}
+    for jobs in (1, 2):
+        Experiment(config(tmp_path / str(jobs), jobs=jobs, **chain)).run()
+    expected, got = files(tmp_path / "1"), files(tmp_path / "2")
+    assert len(expected) == 7 * 4 + 2 and expected == got
+
+
+def test_what_cannot_be_sent_is_one_line_where_processes_were_asked_for(tmp_path: Path) -> None:
+    class Local(torch.nn.Flatten):
+        pass
+
+    asked = config(tmp_path / "out", student=torch.nn.Sequential(Local(), torch.nn.Linear(64, 10)), jobs=2)
+    with pytest.raises(CmkdError, match=r"cannot send the run to other processes .*or use --jobs 1") as caught:
+        Experiment(asked).run()
+    assert "\n" not in str(caught.value) and not (tmp_path / "out" / "teacher").exists()
+
+
+def test_what_a_script_defines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "__module__", "__main__")
+    monkeypatch.setattr("__main__.work", work, raising=False)
+    with pytest.raises(CmkdError, match="move its classes and functions to a module"):
+        packed(partial(work, Path()))
+
+
+@pytest.mark.usefixtures("without_page")
+def test_it_trains_here_where_processes_were_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Local(torch.nn.Flatten):
+        pass
+
+    monkeypatch.setattr("cmkd.experiment.capacity.SHORT_STEPS", 0)
+    monkeypatch.setattr("cmkd.experiment.capacity.usable_cores", lambda: 2)
+    asked = config(tmp_path / "out", student=torch.nn.Sequential(Local(), torch.nn.Linear(64, 10)))
+    assert Experiment(asked).run()["complete"]
