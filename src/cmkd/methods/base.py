@@ -137,11 +137,13 @@ class Method(nn.Module):
                 raise CmkdError(f"{self.name}: call method.{HOOKS[hook]}; {reason}")
 
     def check_outputs_suffice(self) -> None:
-        """Refuse to work from a teacher's outputs alone, where the method needs its model.
+        """Refuse to work from a teacher's outputs alone, where the method needs its model, or an embedding they lack.
 
         Raises:
-            CmkdError: with what it needs the model for.
+            CmkdError: with what it needs.
         """
+        if self.uses_teacher and "embedding" in self.needs and not self.teacher_spec.dim:
+            raise CmkdError(f"{self.name} reads the teacher's embedding, and its outputs have none; add an 'embedding'")
         reason = "it trains the teacher too" if self.trains_teacher else self.required_hooks.get("setup")
         if reason:
             raise CmkdError(f"{self.name} needs the teacher's model, not only its outputs: {reason}")

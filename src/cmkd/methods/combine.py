@@ -57,6 +57,11 @@ class Sum(Method):
         for method in self.parts():
             method.check_hooks()
 
+    def check_outputs_suffice(self) -> None:
+        """Let each method refuse under its own name."""
+        for method in self.parts():
+            method.check_outputs_suffice()
+
     def setup(self, student: nn.Module, teacher: nn.Module) -> None:
         """Pass both models to every method."""
         for method in self.parts():

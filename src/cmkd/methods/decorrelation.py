@@ -44,6 +44,7 @@ class Decorrelation(Method):
   Representations}, author={Cogswell, Michael and Ahmed, Faruk and Girshick, Ross and Zitnick, Larry and Batra, Dhruv},
   booktitle={ICLR}, year={2016}}"""
     needs = ("embedding",)
+    uses_teacher = False
 
     def __init__(self, student: Spec, teacher: Spec, *, weight: float = 0.02) -> None:
         super().__init__(student, teacher)

@@ -54,6 +54,7 @@ class KoLeo(Method):
   author={Sablayrolles, Alexandre and Douze, Matthijs and Schmid, Cordelia and J{\\'e}gou, Herv{\\'e}},
   booktitle={ICLR}, year={2019}}"""
     needs = ("embedding",)
+    uses_teacher = False
 
     def __init__(self, student: Spec, teacher: Spec, *, weight: float = 0.1) -> None:
         super().__init__(student, teacher)

@@ -51,6 +51,7 @@ class Uniformity(Method):
   Alignment and Uniformity on the Hypersphere}, author={Wang, Tongzhou and Isola, Phillip}, booktitle={ICML},
   year={2020}}"""
     needs = ("embedding",)
+    uses_teacher = False
 
     def __init__(self, student: Spec, teacher: Spec, *, t: float = 2.0, weight: float = 0.1) -> None:
         super().__init__(student, teacher)

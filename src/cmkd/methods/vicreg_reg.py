@@ -44,6 +44,7 @@ class VICRegRegularizer(Method):
     bibtex = """@inproceedings{bardes2022vicreg, title={VICReg: Variance-Invariance-Covariance Regularization for
   Self-Supervised Learning}, author={Bardes, Adrien and Ponce, Jean and LeCun, Yann}, booktitle={ICLR}, year={2022}}"""
     needs = ("embedding",)
+    uses_teacher = False
 
     def __init__(
         self,

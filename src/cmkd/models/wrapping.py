@@ -21,6 +21,10 @@ class Wrapped(nn.Module):
             if name not in names:
                 raise unknown_name(f"layer of {type(module).__name__}", name, names)
 
+    def extra_repr(self) -> str:
+        """Name the layers that are read."""
+        return f"classifier={self.classifier_name}, feature_maps={','.join(self.map_names)}"
+
     @property
     def classifier(self) -> nn.Module:
         """The layer from embedding to logits."""

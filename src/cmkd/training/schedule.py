@@ -88,7 +88,7 @@ class PlateauSchedule:
         """
         if self.cooldown_start is not None or step > self.latest:
             return
-        if step >= min(LEAST, self.limit // 4) and not still_rising(accuracies):
+        if step >= max(min(LEAST, self.limit // 4), self.warmup) and not still_rising(accuracies):
             self.leveled = True
             if early_stop:
                 self.cooldown_start = step

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
@@ -22,6 +26,9 @@ from cmkd.ops import resize_like
 from cmkd.training.augment import augment
 from cmkd.training.teacher_cache import Compute, Contents, MapSizes
 from cmkd.types import Output, Spec
+
+ARRAYS = ("logits", "embedding")
+"""Arrays of a file of outputs."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ def of_model(
     sizes = {stage: (shape[0], *(size or shape[1:])) for stage, (shape, size) in _stages(teacher.spec, maps).items()}
     key = {
         "teacher": checksum(value.cpu().numpy().tobytes() for value in teacher.state_dict().values()),
-        "model": [type(teacher.encoder).__name__, teacher.preprocess.size, asdict(teacher.modality)],
+        "model": [repr(teacher), teacher.preprocess.size, asdict(teacher.modality)],  # weights do not tell a function
         "torch": torch.__version__,
         "pack": [pack.card.version, pack.card.sha256[pack.modality(name).file]],
         "shapes": {m.name: m.shape for m in pack.modalities.values()},
@@ -123,17 +130,17 @@ class OutputsFile:
             CmkdError: the file is missing or damaged, lacks an array, or does not fit the data.
         """
         ids, arrays = _read(path)
-        logits = arrays["logits"]
-        embedding = arrays.get("embedding", np.zeros((len(logits), 0), dtype=np.float32))
-        for name, array in (("logits", logits), ("embedding", embedding)):
+        for name, array in arrays.items():
             if array.ndim != 2 or len(array) != len(ids):
                 raise CmkdError(f"'{path}': {name} has shape {array.shape} and there are {len(ids)} ids; one row an id")
             if not np.isfinite(array).all():
                 raise CmkdError(f"'{path}': {name} holds values that are not finite")
+        logits, embedding = arrays["logits"], arrays.get("embedding", np.zeros((len(ids), 0), dtype=np.float32))
         if logits.shape[1] != len(pack.classes):
             raise CmkdError(f"'{path}' has logits of {logits.shape[1]} classes and the data have {len(pack.classes)}")
-        if len(set(ids)) < len(ids):
-            raise CmkdError(f"'{path}' gives an id twice")
+        first, count = Counter(ids).most_common(1)[0]
+        if count > 1:
+            raise CmkdError(f"'{path}' gives the id '{first}' {count} times; one row an id")
         position = {str(name): row for row, name in enumerate(pack.index["id"])}
         known = np.array([position.get(name, -1) for name in ids], dtype=np.int64)
         order = np.argsort(known, kind="stable")[(known < 0).sum() :]
@@ -172,24 +179,42 @@ class OutputsFile:
 
 
 def _read(path: Path) -> tuple[Sequence[str], dict[str, NDArray[np.float32]]]:
+    readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
     if not path.is_file():
         raise CmkdError(f"no file of a teacher's outputs at '{path}'")
-    arrays: dict[str, Any] = {}
+    if path.suffix not in readers:
+        raise CmkdError(f"'{path}' is an unsupported file type; supported: {', '.join(readers)}")
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            ids = [str(name) for name in arrays.pop("ids", ())]
-        elif path.suffix == ".safetensors":
-            with safe_open(path, framework="np") as file:
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-                ids = [str(name) for name in json.loads((file.metadata() or {}).get("ids", "[]"))]
-        else:
-            raise CmkdError(f"'{path}' is an unsupported file type; supported: .npz, .safetensors")
-    except (OSError, ValueError, EOFError, SafetensorError) as error:
+        held, ids, arrays = readers[path.suffix](path)
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile, zlib.error, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise CmkdError(f"'{path}' is no readable file of outputs ({reason})") from error
-    if "logits" not in arrays or not ids:
+        raise CmkdError(f"'{path}' is no readable file of outputs ({reason}); see cmkd.training.teacher_outputs") from error
+    if "logits" not in arrays or not len(ids):
         missing = "ids" if "logits" in arrays else "logits"
-        raise CmkdError(f"'{path}' lacks {missing}; it holds {', '.join(arrays) or 'nothing'}")
-    return ids, {name: np.asarray(arrays[name], dtype=np.float32) for name in ("logits", "embedding") if name in arrays}
+        raise CmkdError(f"'{path}' lacks {missing}; it holds {', '.join(held) or 'nothing'}")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiu":
+            raise CmkdError(f"'{path}': {name} is of type {array.dtype}; save it as float32")
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused
+        return [str(name) for name in ids], {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def _read_npz(path: Path) -> tuple[list[str], Sequence[object], dict[str, NDArray[Any]]]:
+    # np.load would take other files too, and leave a damaged one open
+    with path.open("rb") as stream, NpzFile(stream, allow_pickle=False) as file:
+        held = list(file.files)
+        arrays = {name: file[name] for name in (*ARRAYS, "ids") if name in held}
+    ids = arrays.pop("ids", np.zeros(0))
+    if ids.ndim != 1:
+        raise ValueError(f"ids must be a list, and have shape {ids.shape}")
+    return held, np.char.decode(ids).tolist() if ids.dtype.kind == "S" else ids.tolist(), arrays
+
+
+def _read_safetensors(path: Path) -> tuple[list[str], Sequence[object], dict[str, NDArray[Any]]]:
+    with safe_open(path, framework="pt") as file:  # numpy has no bfloat16
+        held = list(file.keys())
+        arrays = {name: file.get_tensor(name).float().numpy() for name in ARRAYS if name in held}
+        ids = json.loads((file.metadata() or {}).get("ids", "[]"))
+    if not isinstance(ids, list):
+        raise ValueError(f"the ids in its metadata must be a list, and are of type {type(ids).__name__}")
+    return held, ids, arrays
