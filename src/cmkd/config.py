@@ -15,6 +15,7 @@ from cmkd import options
 from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.io import write_text
+from cmkd.types import Scaling
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class ModelConfig:
             ``thin_resnet(width=32)``. In Python also an ``nn.Module``, a class or a function that returns one, or what
             `cmkd.wrap` returns; see `cmkd.models.build`.
         size: resize images to this many pixels a side before the model.
+        scaling: how stored values enter the network; try log for heavy tails such as SAR in linear intensity. linear
+            standardizes each channel; log and rank compress its tails first. Data in dB are logarithms already. All
+            are fixed by the training pairs and saved with the model (`cmkd.models.scaling`). A `checkpoint` keeps its
+            own.
         pretrained: start from published weights (timm models; needs a network).
         checkpoint: a model saved by cmkd. A teacher is then used as it is and not trained; it may have been trained on
             other classes, for methods of features and relations.
@@ -37,6 +42,7 @@ class ModelConfig:
     modality: str | None = None
     model: Any = "auto"
     size: int | None = None
+    scaling: Scaling = "linear"
     pretrained: bool = False
     checkpoint: Path | None = None
     label_fraction: float | None = None

@@ -144,6 +144,8 @@ class Spec:
 
 Kind = Literal["image", "vector", "series", "points", "point_series"]
 """How a modality's samples are to be read; see `Modality`."""
+Scaling = Literal["linear", "log", "rank"]
+"""How stored values enter a network; see `cmkd.models.scaling`."""
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
 _AXES: dict[str, tuple[str, ...]] = {

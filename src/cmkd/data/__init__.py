@@ -2,7 +2,7 @@
 
 from cmkd.data.manifest import append, build
 from cmkd.data.map_style import from_dataset
-from cmkd.data.pack import SPLITS, Card, CardInfo, Pack, PackExistsError, PackWriter, Version
+from cmkd.data.pack import SPLITS, Card, CardInfo, Pack, PackExistsError, PackWriter, Version, train_values
 from cmkd.data.split import assign_splits
 from cmkd.types import Kind, Modality
 
@@ -20,4 +20,5 @@ __all__ = [
     "assign_splits",
     "build",
     "from_dataset",
+    "train_values",
 ]

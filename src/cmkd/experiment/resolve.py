@@ -13,7 +13,7 @@ from torch import nn
 
 from cmkd import models
 from cmkd.config import EPOCH_STEPS, ModelConfig, RunConfig, training_length
-from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset
+from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset, train_values
 from cmkd.datasets import DATASETS, open_data
 from cmkd.errors import CmkdError
 from cmkd.expression import parse_sum
@@ -116,7 +116,13 @@ class ResolvedRun:
         modality = self.pack.modality(str(config.modality))
         if config.checkpoint is None:
             model = models.build(
-                config.model, modality, classes=len(self.pack.classes), pretrained=config.pretrained, size=config.size
+                config.model,
+                modality,
+                classes=len(self.pack.classes),
+                pretrained=config.pretrained,
+                size=config.size,
+                scaling=config.scaling,
+                values=None if config.scaling == "linear" else train_values(self.pack, modality.name),
             )
             model.spec = replace(model.spec, class_names=self.pack.classes)
         else:

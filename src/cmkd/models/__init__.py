@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from cmkd.errors import CmkdError, unknown_name
@@ -32,7 +35,14 @@ DEFAULTS = {
 
 
 def build(
-    model: object, modality: Modality, *, classes: int, pretrained: bool = False, size: int | None = None
+    model: object,
+    modality: Modality,
+    *,
+    classes: int,
+    pretrained: bool = False,
+    size: int | None = None,
+    scaling: str = "linear",
+    values: NDArray[np.floating] | None = None,
 ) -> Model:
     """Build a classifier of one modality.
 
@@ -45,10 +55,12 @@ def build(
             - in Python, an own ``nn.Module`` or what `wrap` returns, of which a copy is used;
             - a class or function that returns one. It is called with ``modality`` and ``classes`` if it has parameters
               of these names.
-        modality: what the model sees. Own modules get it standardized, as float32.
+        modality: what the model sees. Own modules get it scaled and standardized, as float32.
         classes: number of classes.
         pretrained: start from published weights (timm models only). Never done silently.
         size: resize images to this many pixels a side before the encoder.
+        scaling: how the stored values enter: ``linear``, ``log`` or ``rank`` (`cmkd.models.scaling`).
+        values: of training pairs, ``(n, channels)``, for ``log`` and ``rank``: `cmkd.data.train_values`.
 
     Raises:
         CmkdError: unknown name or option, or a model that cannot see this kind of modality.
@@ -58,12 +70,14 @@ def build(
         >>> build("thin_resnet(width=8)", radar, classes=8).spec
         Spec(classes=8, dim=32, map_shapes=((8, 32, 32), (16, 16, 16), (32, 8, 8)))
     """
+    made = partial(Model, modality, classes=classes, scaling=scaling, values=values)
     if not isinstance(model, str) or is_reference(model):
-        return Model(modality, own_module(model, modality, classes), classes=classes, size=size)
+        return made(own_module(model, modality, classes), size=size)
     name = model
     call = parse_call(DEFAULTS[modality.kind] if name == "auto" else name)
     if call.name not in ENCODERS:
-        return _timm(call.name, modality, classes=classes, pretrained=pretrained, size=size, options=call.options)
+        backbone, size = _timm(call.name, modality, pretrained=pretrained, size=size, options=call.options)
+        return made(backbone, size=size)
     encoder = ENCODERS[call.name]
     kinds = getattr(encoder, "kinds", ())
     if modality.kind not in kinds:
@@ -75,7 +89,7 @@ def build(
         raise CmkdError(f"there are no pretrained weights for '{call.name}'; choose a timm model, or pretrained=false")
     check(call.name, encoder, call.options)
     shape = (modality.shape[0], size, size) if size and modality.kind == "image" else modality.shape
-    return Model(modality, encoder(shape, **call.options), classes=classes, size=size)
+    return made(encoder(shape, **call.options), size=size)
 
 
 def own_module(
@@ -108,7 +122,10 @@ def own_module(
     return made if isinstance(made, Wrapped) else wrap(made, **layers)
 
 
-def _timm(name: str, modality: Modality, *, classes: int, pretrained: bool, size: int | None, options: object) -> Model:
+def _timm(
+    name: str, modality: Modality, *, pretrained: bool, size: int | None, options: object
+) -> tuple[nn.Module, int | None]:
+    """Return a timm backbone and the size that it wants its images in."""
     from cmkd.models.timm_backbone import TimmEncoder, check_name, wanted_size
 
     if modality.kind != "image":
@@ -121,6 +138,4 @@ def _timm(name: str, modality: Modality, *, classes: int, pretrained: bool, size
     smallest = 32  # most backbones stride by 32 and need one position left
     size = size or wanted_size(name) or (smallest if min(modality.shape[1:]) < smallest else None)
     side = size or min(modality.shape[1:])
-    return Model(
-        modality, TimmEncoder(name, modality.channels, side, pretrained=pretrained), classes=classes, size=size
-    )
+    return TimmEncoder(name, modality.channels, side, pretrained=pretrained), size

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cmkd.errors import CmkdError
+from cmkd.models.scaling import curve
 from cmkd.models.wrapping import Wrapped
 from cmkd.registry import Registry
 from cmkd.types import Kind, Modality, Output
@@ -40,27 +43,46 @@ class Preprocess(nn.Module):
     Args:
         modality: its statistics are subtracted and divided out per channel. Padding points stay zero.
         size: height and width to resize images to (bilinear, antialiased); None keeps them.
+        scaling: ``linear`` standardizes the stored values; ``log`` and ``rank`` transform them first
+            (`cmkd.models.scaling`).
+        values: of training pairs, ``(n, channels)``, for ``log`` and ``rank``.
     """
 
-    def __init__(self, modality: Modality, *, size: int | None = None) -> None:
+    def __init__(
+        self,
+        modality: Modality,
+        *,
+        size: int | None = None,
+        scaling: str = "linear",
+        values: NDArray[np.floating] | None = None,
+    ) -> None:
         super().__init__()
         if size is not None and modality.kind != "image":
             raise CmkdError(f"a size is for images; '{modality.name}' is of kind {modality.kind}")
         self.size = None if size is None or modality.shape[1:] == (size, size) else (size, size)
         self.padded = modality.kind in ("points", "point_series")
         self.shape = modality.shape
-        view = (-1, 1, 1) if modality.kind == "image" else (-1,)
-        self.register_buffer("mean", torch.tensor(modality.mean, dtype=torch.float32).view(view))
-        self.register_buffer("std", torch.tensor(modality.std, dtype=torch.float32).view(view))
+        self.scaling, self.curve = scaling, curve(scaling, values)
+        self.axis, view = (1, (-1, 1, 1)) if modality.kind == "image" else (-1, (-1,))
+        mean, std = (torch.tensor(known, dtype=torch.float32) for known in (modality.mean, modality.std))
+        if self.curve is not None:
+            stored = torch.tensor(values, dtype=torch.float32)
+            scaled = self.curve(stored, -1).double()
+            mean, std = scaled.mean(0), scaled.std(0, correction=0)
+            std[stored.amax(0) == stored.amin(0)] = 1.0  # by range, since rounding gives a constant a deviation
+        self.register_buffer("mean", mean.float().view(view))
+        self.register_buffer("std", std.float().view(view))
         self.mean: Tensor
         self.std: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """Standardize ``(batch, *modality.shape)``."""
+        """Scale and standardize ``(batch, *modality.shape)``."""
         if x.shape[1:] != self.shape:
             raise CmkdError(f"expected samples of shape {self.shape}, got {tuple(x.shape[1:])}")
         x = x.float()
         padding = (x == 0).all(-1, keepdim=True) if self.padded else None
+        if self.curve is not None:
+            x = self.curve(x, self.axis)
         x = (x - self.mean) / self.std
         if padding is not None:
             x = x.masked_fill(padding, 0.0)
@@ -77,6 +99,8 @@ class Model(nn.Module):
         encoder: a module that fulfills `Encoder`, or a `Wrapped` own module, which has a classifier of its own.
         classes: number of classes.
         size: image size the encoder wants, None to keep the modality's.
+        scaling: as for `Preprocess`.
+        values: as for `Preprocess`.
 
     Attributes:
         spec: shapes of its output.
@@ -87,11 +111,20 @@ class Model(nn.Module):
         CmkdError: an own module of another number of classes, or one that does not run on this modality.
     """
 
-    def __init__(self, modality: Modality, encoder: nn.Module, *, classes: int, size: int | None = None) -> None:
+    def __init__(
+        self,
+        modality: Modality,
+        encoder: nn.Module,
+        *,
+        classes: int,
+        size: int | None = None,
+        scaling: str = "linear",
+        values: NDArray[np.floating] | None = None,
+    ) -> None:
         super().__init__()
         self.modality = modality
         self.learning_rate = float(getattr(encoder, "learning_rate", 1e-2))
-        self.preprocess = Preprocess(modality, size=size)
+        self.preprocess = Preprocess(modality, size=size, scaling=scaling, values=values)
         self.encoder = encoder
         sample = self.preprocess(torch.zeros(2, *modality.shape))
         with torch.no_grad():

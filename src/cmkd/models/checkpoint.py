@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -39,6 +40,7 @@ def save_model(path: Path, model: Model, *, name: str, classes: tuple[str, ...],
         "torch": torch.__version__,
         "model": name,
         "size": model.preprocess.size[0] if model.preprocess.size else None,
+        "scaling": model.preprocess.scaling,
         "modality": asdict(model.modality),
         "classes": list(classes),
         **extra,
@@ -84,13 +86,17 @@ def load_model(path: Path | str, *, module: object = None) -> tuple[Model, dict[
     """
     about = read_about(Path(path))
     modality, classes = Modality.from_dict(about["modality"]), len(about["classes"])
+    scaling = about.get("scaling", "linear")  # files of earlier versions do not say
+    values = np.zeros((1, modality.channels))  # the file's own tensors replace what is made of them
     if "own" not in about:
-        model = models.build(about["model"], modality, classes=classes, size=about["size"])
+        model = models.build(
+            about["model"], modality, classes=classes, size=about["size"], scaling=scaling, values=values
+        )
     elif module is None:
         raise CmkdError(f"'{path}' holds weights of your own module ({about['model']}): load_model(path, module=...)")
     else:
         own = models.own_module(module, modality, classes, about["own"])
-        model = Model(modality, own, classes=classes, size=about["size"])
+        model = Model(modality, own, classes=classes, size=about["size"], scaling=scaling, values=values)
     with safe_open(path, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
     try:

@@ -2,6 +2,7 @@
 
 from cmkd.data.pack.card import SPLITS, Card, CardInfo, Version
 from cmkd.data.pack.pack import Pack
+from cmkd.data.pack.sample import train_values
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 
-__all__ = ["SPLITS", "Card", "CardInfo", "Pack", "PackExistsError", "PackWriter", "Version"]
+__all__ = ["SPLITS", "Card", "CardInfo", "Pack", "PackExistsError", "PackWriter", "Version", "train_values"]

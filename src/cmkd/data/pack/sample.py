@@ -1,0 +1,49 @@
+"""A bounded sample of a modality's training values, always the same, for statistics that need the values at hand."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.pack.pack import Pack
+
+PAIRS, VALUES = 2048, 2**18
+"""Largest number of pairs that are read, and about the largest number of values of a channel."""
+GOLDEN = (5**0.5 - 1) / 2
+"""Its multiples modulo 1 fill the interval evenly (Weyl 1916), so the places read move from sample to sample."""
+
+
+def train_values(pack: Pack, name: str) -> NDArray[np.float32]:
+    """Return values of the training pairs that have a modality, ``(n, channels)``.
+
+    Pairs, and places in them, are evenly spaced. Zero rows of points are padding and do not count.
+
+    Args:
+        pack: the pairs; labels do not matter.
+        name: of the modality.
+
+    Returns:
+        At least one row; zeros where there is nothing but padding.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from cmkd.datasets.digits import Digits
+        >>> pack = Digits().prepare(None, Path(tempfile.mkdtemp()) / "digits")
+        >>> train_values(pack, "optical").shape  # 1077 pairs of 64 pixels
+        (68928, 1)
+    """
+    array, modality, rows = pack.array(name), pack.modality(name), pack.rows("train", modalities=(name,))
+    chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), PAIRS)).astype(np.int64)]
+    each, found = max(1, VALUES // max(1, len(chosen))), [np.zeros((0, modality.channels), array.dtype)]
+    for position, row in enumerate(chosen):
+        image = modality.kind == "image"
+        table = array[row].reshape(modality.channels, -1).T if image else array[row].reshape(-1, modality.channels)
+        if modality.kind in ("points", "point_series"):
+            table = table[table.any(axis=1)]
+        if len(table) > each:
+            shift = position * GOLDEN % 1.0
+            table = table[((np.arange(each) + shift) * (len(table) / each)).astype(np.int64)]
+        found.append(table)
+    values = np.concatenate(found).astype(np.float32)
+    return values if len(values) else np.zeros((1, modality.channels), np.float32)
