@@ -53,7 +53,7 @@ def test_the_extra_all_holds_every_extra() -> None:
 def test_the_oldest_releases_are_the_lower_bounds() -> None:
     lines = (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8").splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
-    bounds = [*PROJECT["dependencies"], *EXTRAS["hdf5"], *EXTRAS["marine"], *EXTRAS["tensorboard"]]
+    bounds = [*PROJECT["dependencies"], *EXTRAS["hdf5"], *EXTRAS["marine"], *EXTRAS["tensorboard"], *EXTRAS["tune"]]
     assert pinned.keys() == {distribution(requirement) for requirement in bounds}
     for requirement in bounds:
         name, bound = requirement.split(">=")
@@ -98,10 +98,12 @@ def test_the_wheel_works_on_its_own(wheel: Path, extras: str, tmp_path: Path) ->
     marine = ("cmkd", "simulate", "marine", "--pairs", "8", "--out", "ships")
     loggers = [("cmkd", "run", *quick, "--methods", "none", "--trainer.logger", name, "--out", name)
                for name in ("tensorboard", "mlflow")]  # fmt: skip
+    tune = ("cmkd", "run", *quick, "--methods", "kd", "--tune", "2", "--out", "tuned")
     if extras:
-        for command in (marine, *loggers):
+        for command in (marine, *loggers, tune):
             run(*command)
     else:
         assert "pip install 'cmkd[marine]'" in run(*marine, fails=True)
         assert "pip install 'cmkd[tensorboard]'" in run(*loggers[0], fails=True)
         assert "pip install 'cmkd[mlflow]'" in run(*loggers[1], fails=True)
+        assert "pip install 'cmkd[tune]'" in run(*tune, fails=True)

@@ -188,6 +188,9 @@ class RunConfig:
         label_fraction: fraction of the training pairs of each class whose label teacher and students see. The other
             pairs take part in the distillation terms alone; validation and test keep all labels.
         labels: number of labels that they see, instead of a fraction; spread over the classes, at least one each.
+        tune: trials that choose each method's weights and temperatures on the validation pairs. They come before the
+            students, with a seed that no student has. The first has the options given or the defaults, and Optuna draws
+            those of the others; options written in `methods` stay as they are.
         teacher: the model on the rich modality.
         student: the model on the poor modality.
         optimizer: of teacher and students alike.
@@ -219,6 +222,7 @@ class RunConfig:
     preset: Literal["quick", "full"] = "quick"
     label_fraction: float = 1.0
     labels: int | None = None
+    tune: int = 0
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -242,6 +246,7 @@ class RunConfig:
             ("teacher.views", self.teacher.views, 0),
             ("teacher.folds", self.teacher.folds, 1),
             ("labels", self.labels, 2),
+            ("tune", self.tune, 0),
             ("trainer.batch_size", self.trainer.batch_size, 2),
             ("trainer.devices", self.trainer.devices, 1),
             ("trainer.num_nodes", self.trainer.num_nodes, 1),
@@ -270,6 +275,11 @@ class RunConfig:
     def expressions(self) -> tuple[str, ...]:
         """The methods, one expression each."""
         return tuple(split_list(self.methods)) if isinstance(self.methods, str) else tuple(self.methods)
+
+    @property
+    def trial_seed(self) -> int:
+        """Seed of the students that only try options; no other student has it, however many seeds are added."""
+        return self.seed + 1_000_000
 
     @classmethod
     def load(cls, path: Path | str) -> RunConfig:

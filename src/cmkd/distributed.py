@@ -6,6 +6,7 @@ holds the whole batch; gathered samples are ordered by rank.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -22,6 +23,11 @@ def world_size() -> int:
 def rank() -> int:
     """Return the number of this process, below `world_size`."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def leads() -> bool:
+    """Return whether this process is the first of those that train together, also before they form a group."""
+    return rank() == 0 and int(os.environ.get("RANK", "0")) == 0
 
 
 class _Gather(torch.autograd.Function):

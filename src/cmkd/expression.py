@@ -6,7 +6,7 @@ Methods and data sets with options are written the way one would call them in Py
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cmkd.errors import CmkdError
@@ -59,6 +59,21 @@ def parse_call(text: str) -> Call:
     if len(calls) != 1 or calls[0].weight != 1.0:
         raise CmkdError(f"cannot read '{text}': write one name or name(key=value)")
     return calls[0]
+
+
+def written(calls: Iterable[Call]) -> str:
+    """Return a sum as the text that `parse_sum` reads.
+
+    Example:
+        >>> written([Call("kd", {"temperature": 2.5, "weight": 3.0}), Call("ds", {"reference": "teacher"}, 0.5)])
+        "kd(temperature=2.5,weight=3.0)+0.5*ds(reference='teacher')"
+    """
+    terms = []
+    for call in calls:
+        options = ",".join(f"{name}={value!r}" for name, value in call.options.items())
+        factor = "" if call.weight == 1.0 else f"{call.weight!r}*"
+        terms.append(f"{factor}{call.name}({options})" if options else factor + call.name)
+    return "+".join(terms)
 
 
 def split_list(text: str) -> list[str]:

@@ -98,13 +98,21 @@ def check(owner: str, function: Callable[..., object], options: Mapping[str, obj
         cmkd.errors.CmkdError: option width of smooth must be a whole number, got 'abc'
     """
     known = parameters(function)
-    hints = _hints(function.__init__ if inspect.isclass(function) else function)
+    hints = option_types(function)
     for name, value in options.items():
         if name not in known:
             raise unknown_name(f"option of {owner}", name, known)
         if not fits(value, hints.get(name, object)):
             raise CmkdError(f"option {name} of {owner} must be {described(hints[name])}, got {value!r}")
     return {name: options.get(name, parameter.default) for name, parameter in known.items()}
+
+
+def option_types(function: Callable[..., object]) -> dict[str, Any]:
+    """Return the annotated types of a signature, of a class those of its constructor; empty where they are unknown."""
+    try:
+        return get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except NameError:  # a plug-in whose annotations are imported for the type checker alone
+        return {}
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, path: str = "") -> T:
@@ -230,10 +238,3 @@ def documented(function: Callable[..., object]) -> tuple[list[str], dict[str, st
     found = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", arguments, flags=re.MULTILINE)
     paragraphs = [" ".join(p.split()) for p in head.split("\n\n") if p.strip()] or [""]
     return paragraphs, {name: " ".join(text.split()) for name, text in found}
-
-
-def _hints(function: object) -> dict[str, Any]:
-    try:
-        return get_type_hints(function)
-    except NameError:  # a plug-in whose annotations are imported for the type checker alone
-        return {}

@@ -12,7 +12,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from cmkd import CmkdError, Experiment, RunConfig, TrainerConfig
-from cmkd.experiment.workers import Student, packed, processes, ready, students
+from cmkd.data.pack.pack import Pack
+from cmkd.experiment.plan import Student, ready, students
+from cmkd.experiment.workers import packed, processes
 from cmkd.training.reporting import Report, Tell
 
 SMALL = "thin_resnet(width=4,stages=2)"
@@ -31,9 +33,9 @@ class Diverge(Callback):
                 next(pl_module.objective.model.parameters()).fill_(torch.inf)
 
 
-def config(out: Path, **changes: object) -> RunConfig:
+def config(out: Path, data: Pack | str = "digits", **changes: object) -> RunConfig:
     given: dict[str, object] = {"methods": "none,kd", "seeds": 1, "epochs": 1, "teacher": SMALL, "student": SMALL}
-    return RunConfig("digits", out, trainer=QUIET, **given | changes)  # type: ignore[arg-type]
+    return RunConfig(data, out, trainer=QUIET, **given | changes)  # type: ignore[arg-type]
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -44,10 +46,11 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("without_page")
 def test_side_by_side_gives_the_same_bytes_as_one_after_another(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    one = Experiment(config(tmp_path / "one", jobs=1)).run()
-    assert Experiment(config(tmp_path / "two", jobs=2)).run() == one and one["complete"]
+    monkeypatch.setenv("CMKD_CACHE", str(tmp_path / "cache"))  # another test may have had this teacher
+    one = Experiment(config(tmp_path / "one", digits, jobs=1)).run()
+    assert Experiment(config(tmp_path / "two", digits, jobs=2)).run() == one and one["complete"]
     expected, got = files(tmp_path / "one"), files(tmp_path / "two")
     assert len(expected) == 3 * 4 + 2 and expected.keys() == got.keys()
     assert [name for name in expected if expected[name] != got[name]] == []

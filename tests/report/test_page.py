@@ -52,6 +52,15 @@ def run(tmp_path: Path) -> Path:
         "complete": False,
         "teacher": {"modality": "optical", "test_accuracy": 0.9},
         "students": students,
+        "tuned": [
+            {
+                "method": "kd",
+                "expression": "kd(weight=0.5)",
+                "options": {"kd.weight": 0.5},
+                "trials": 3,
+                "validation_accuracies": [0.5, None, 0.625],
+            }
+        ],
     }
     (tmp_path / "results.json").write_text(json.dumps(results))
     return tmp_path
@@ -69,6 +78,7 @@ def test_the_page_shows_tables_figures_and_verdicts(run: Path) -> None:
     page = write_report(run).read_text()
     assert "ships &lt;tiny&gt;: a teacher on optical, students on radar alone" in page
     assert "This run is incomplete." in page and "teacher sees 20 of 20 labels, students see 10 of 20 labels" in page
+    assert "kd: kd(weight=0.5) was the best of 3 trials: 62.5 % on validation, untuned 50.0 %." in page
     assert "<td>+10.5</td>" in page and "<td>30 %</td>" in page  # 0.105 of the 0.35 from 0.55 to 0.9
     assert page.count("data:image/svg+xml") == 5  # accuracy, curves, three confusion matrices
     assert "n = 2 seeds), significantly better" in page and "http" not in page

@@ -30,10 +30,13 @@ def main(arguments: Sequence[str]) -> None:
         return
     config = parse(arguments)
     from cmkd.experiment import Experiment
+    from cmkd.report.page import chosen_options
 
     results = Experiment(config).run()
     console = Console(soft_wrap=not sys.stdout.isatty())
     console.print(table(results))
+    for tuned in results["tuned"]:
+        print(chosen_options(tuned))
     print(f"report: {config.out / 'report.html'}")
 
 

@@ -18,6 +18,7 @@ from cmkd.data import SPLITS
 from cmkd.errors import CmkdError
 from cmkd.evaluation import summarize
 from cmkd.experiment.resolve import ResolvedRun, first_difference
+from cmkd.experiment.tuning import summary
 from cmkd.io import atomic, locked, read_json, write_json, write_text
 from cmkd.methods.pages import bibliography
 from cmkd.provenance import commit, hardware, versions
@@ -48,7 +49,11 @@ class RunFolder:
 
     def student(self, expression: str, seed: int) -> Path:
         """Return the folder of one student's files."""
-        return self.path / "students" / re.sub(r"[^\w.=,+*()-]", "_", expression) / f"seed-{seed}"
+        return self.path / "students" / _file_name(expression) / f"seed-{seed}"
+
+    def tuning(self, expression: str) -> Path:
+        """Return the folder of the trials that choose a method's options."""
+        return self.path / "tuning" / _file_name(expression)
 
     @contextmanager
     def held(self, *, leader: bool) -> Iterator[None]:
@@ -121,6 +126,7 @@ class RunFolder:
         found = [read_json(path) for path in sorted((self.path / "students").glob(f"*/seed-*/{RESULT}"))]
         order = {method: place for place, method in enumerate(methods)}
         students = sorted(found, key=lambda r: (order.get(r["method"], len(order)), r["method"], r["seed"]))
+        tuned = [row for path in sorted((self.path / "tuning").glob("*")) if (row := summary(path, run.config.tune))]
         asked = {(m, run.config.seed + k) for m in methods for k in range(run.config.seeds)}
         return {
             "cmkd": cmkd.__version__,
@@ -137,6 +143,7 @@ class RunFolder:
             "complete": asked <= {(r["method"], r["seed"]) for r in students},
             "teacher": read_json(self.teacher / RESULT),
             "students": students,
+            "tuned": sorted(tuned, key=lambda r: (order.get(r["method"], len(order)), r["method"])),
             "summary": summarize(students),
         }
 
@@ -148,3 +155,7 @@ class RunFolder:
         cited = [text.strip() for text in (run.pack.card.citation, bibliography(used)) if text]
         write_text(self.path / "citations.bib", "\n\n".join(cited) + "\n")
         return results
+
+
+def _file_name(expression: str) -> str:
+    return re.sub(r"[^\w.=,+*()-]", "_", expression)

@@ -16,6 +16,7 @@ from cmkd.config import EPOCH_STEPS, ModelConfig, RunConfig, training_length
 from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset, train_values
 from cmkd.datasets import DATASETS, open_data
 from cmkd.errors import CmkdError
+from cmkd.experiment.tuning import check_installed
 from cmkd.expression import parse_sum
 from cmkd.inference import operations
 from cmkd.io import checksum
@@ -149,6 +150,8 @@ def resolve(config: RunConfig) -> ResolvedRun:
         CmkdError: for anything wrong with the configuration or the data, in one line.
     """
     _check_methods(config)  # before the data: preparing them can take long
+    if config.tune:
+        check_installed()
     pack = open_pairs(config)
     teacher, student = (_with_modality(getattr(config, role), role, pack) for role in ("teacher", "student"))
     pairs = usable_pairs(pack, str(student.modality), str(teacher.modality))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -16,16 +15,17 @@ import torch.distributed as dist
 
 from cmkd.config import RunConfig
 from cmkd.data import Pack
-from cmkd.distributed import rank, world_size
+from cmkd.distributed import leads, rank, world_size
 from cmkd.errors import CmkdError
-from cmkd.evaluation import prediction_table, scores
 from cmkd.experiment import capacity
 from cmkd.experiment.folder import RESULT, RunFolder
+from cmkd.experiment.plan import Student, students
 from cmkd.experiment.resolve import ResolvedRun, resolve
-from cmkd.experiment.teaching import Teaching, run_device
-from cmkd.experiment.workers import Student, one_after_another, packed, processes, students
-from cmkd.inference import predict
-from cmkd.io import atomic, write_json
+from cmkd.experiment.scoring import score_model, score_outputs
+from cmkd.experiment.teaching import Teaching
+from cmkd.experiment.tuning import Options, Trials, with_options
+from cmkd.experiment.workers import one_after_another, packed, processes
+from cmkd.io import read_json
 from cmkd.methods.combine import from_expression, taught_by
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
@@ -36,7 +36,6 @@ from cmkd.training.display import TrainingDisplay, style
 from cmkd.training.fit import fit, threads
 from cmkd.training.job import TrainingJob
 from cmkd.training.reporting import Tell
-from cmkd.training.teacher_outputs import OutputsFile
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -75,7 +74,7 @@ class Experiment:
             CmkdError: for anything wrong with the configuration or the data, before any training starts; and for
                 students that could not be trained, after the others.
         """
-        leader = rank() == 0 and int(os.environ.get("RANK", "0")) == 0
+        leader = leads()
         with self.folder.held(leader=leader):
             run = resolve(self.config)
             content, jobs = self._jobs(run)
@@ -92,8 +91,21 @@ class Experiment:
             return self.folder.results(run)
 
     def _missing(self, run: ResolvedRun) -> list[Student]:
-        found = students(run.config)
-        return [s for s in found if not (self.folder.student(s.expression, s.seed) / RESULT).exists()]
+        return [s for s in students(run.config) if not self._trained(run, s)]
+
+    def _trained(self, run: ResolvedRun, which: Student) -> bool:
+        if which.trial is not None:
+            return self._trials(run, which.expression).ended(which.trial)
+        return (self._home(run, which) / RESULT).exists()
+
+    def _home(self, run: ResolvedRun, which: Student) -> Path:
+        """Return the folder of a student's files."""
+        if which.seed != run.config.trial_seed:
+            return self.folder.student(which.expression, which.seed)
+        return self.folder.tuning(which.expression) / ("teacher" if which.trial is None else f"trial-{which.trial}")
+
+    def _trials(self, run: ResolvedRun, expression: str) -> Trials:
+        return Trials.of(run.config, expression, self.folder.tuning(expression))
 
     def _jobs(self, run: ResolvedRun) -> tuple[bytes, int]:
         """Return what processes need to train students, and their number; 1 if it was left open and one cannot have it.
@@ -162,7 +174,7 @@ class Experiment:
         about: dict[str, Any] = {"modality": run.rich, "seed": config.seed, "method": None}
         elsewhere = about | {"seed": None, "labels": None}
         if config.teacher.outputs is not None:
-            self._evaluate_outputs(run, folder, config.teacher.outputs, elsewhere)
+            score_outputs(run, folder, config.teacher.outputs, elsewhere)
             return
         if config.teacher.checkpoint is not None:
             self._evaluate(run, folder, run.build("teacher"), config.teacher.checkpoint, elsewhere)
@@ -197,16 +209,32 @@ class Experiment:
         self._fit(run, job, about, tell)
 
     def _student(self, run: ResolvedRun, which: Student, tell: Tell) -> None:
-        expression, seed, first = which
-        config, folder = run.config, self.folder.student(expression, seed)
-        teaching = self._teaching(run, first, seed)
+        """Train a student with the options chosen for its method, or one of the trials that choose them."""
+        trials, result = self._trials(run, which.expression), self._home(run, which) / RESULT
+        if which.trial is None:
+            self._train_student(run, which, trials.chosen(), tell)
+            return
+
+        def train(options: Options) -> dict[str, Any]:
+            if not result.exists():
+                self._train_student(run, which, options, tell)
+            return read_json(result)
+
+        trials.run(which.trial, train, writes=leads())
+        if world_size() > 1:
+            dist.barrier()  # the others read what the leader has written
+
+    def _train_student(self, run: ResolvedRun, which: Student, options: Options, tell: Tell) -> None:
+        (expression, seed, *_), config = which, run.config
+        teaching = self._teaching(run, which)
         torch.manual_seed(seed)
         student = run.build("student")
-        method = from_expression(expression, student.spec, teaching.spec, config.method_options)
+        text = with_options(expression, options)
+        method = from_expression(text, student.spec, teaching.spec, config.method_options)
         teaching.setup(method, student)
         answers = teaching.answers(method)
         job = TrainingJob(
-            folder,
+            self._home(run, which),
             run.pack if method.sees_all_labels else run.packs["student"],
             student,
             plain(config.student.model),
@@ -222,17 +250,19 @@ class Experiment:
             title=which.title,
         )
         about = {"modality": run.poor, "seed": seed, "method": expression, "sees_all_labels": method.sees_all_labels}
-        self._fit(run, job, about, tell)
-        if answers is not None:
-            answers.close()  # a training leaves cycles of references, and the next student may need the room
+        try:
+            self._fit(run, job, about | ({"options": dict(options)} if options else {}), tell)
+        finally:
+            if answers is not None:
+                answers.close()  # a training leaves cycles of references, and the next student may need the room
 
-    def _teaching(self, run: ResolvedRun, first: str, seed: int) -> Teaching:
+    def _teaching(self, run: ResolvedRun, which: Student) -> Teaching:
         """Return what a student learns from: the run's teacher, or an earlier student of the same seed."""
-        if not first:
+        if not which.after:
             return self._run_teaching(run)
-        folder = self.folder.student(first, seed)
+        folder = self._home(run, which.teacher)
         if not (folder / RESULT).exists():
-            raise CmkdError(f"its teacher, the student '{first}' of the same seed, is not trained")
+            raise CmkdError(f"its teacher, the student '{which.after}' of the same seed, is not trained")
         model, _ = load_model(folder / "best.safetensors", module=run.config.student.model)
         return Teaching(run, model)
 
@@ -263,36 +293,9 @@ class Experiment:
         model, _ = load_model(path, module=job.model.encoder)
         self._evaluate(run, job.folder, model, path, about | {"labels": job.labels})
 
-    def _evaluate_outputs(self, run: ResolvedRun, folder: Path, path: Path, about: dict[str, Any]) -> None:
-        """Score a file of outputs, on the splits that it covers."""
-        outputs, result = OutputsFile.read(path, run.pack), about | {"checkpoint": None, "outputs": str(path)}
-        for split in ("validation", "test"):
-            rows = run.pack.rows(split, modalities=(run.rich,), labeled=True)
-            logits, labels = outputs.at(rows), run.pack.index["label"].to_numpy()[rows]
-            measured = {"accuracy": None} if logits is None else scores(logits, labels)
-            result |= {f"{split}_{name}": value for name, value in measured.items()} | {f"{split}_pairs": len(rows)}
-        write_json(folder / RESULT, result)
-
     def _evaluate(self, run: ResolvedRun, folder: Path, model: Model, path: Path, about: dict[str, Any]) -> None:
         """Test a model; ``result.json`` is written last, as it says done."""
         if rank() == 0:
-            self._evaluate_here(run, folder, model, path, about)
+            score_model(run, folder, model, path, about)
         if world_size() > 1:
             dist.barrier()
-
-    def _evaluate_here(self, run: ResolvedRun, folder: Path, model: Model, path: Path, about: dict[str, Any]) -> None:
-        home, place = self.config.out.resolve(), path.resolve()
-        result = about | {"checkpoint": str(place.relative_to(home) if place.is_relative_to(home) else place)}
-        if model.spec.class_names != run.pack.classes:  # it cannot be right or wrong about the data's classes
-            unknown = dict.fromkeys(("validation_accuracy", "test_accuracy"))
-            write_json(folder / RESULT, result | {"classes": list(model.spec.class_names)} | unknown)
-            return
-        device = run_device(self.config.trainer.accelerator)
-        for split in ("validation", "test"):
-            rows = run.pack.rows(split, modalities=(model.modality.name,), labeled=True)
-            logits = predict(model, run.pack, rows, device=device)
-            measured = scores(logits, run.pack.index["label"].to_numpy()[rows])
-            result |= {f"{split}_{name}": value for name, value in measured.items()} | {f"{split}_pairs": len(rows)}
-            with atomic(folder / f"{split}.parquet") as temporary:
-                prediction_table(run.pack, rows, logits).to_parquet(temporary, index=False)
-        write_json(folder / RESULT, result)

@@ -17,50 +17,18 @@ from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
-from typing import NamedTuple
 
 import torch
 
 from cmkd import progress
-from cmkd.config import RunConfig
 from cmkd.distributed import world_size
 from cmkd.errors import CmkdError
-from cmkd.methods.combine import taught_by
+from cmkd.experiment.plan import Student, ready
 from cmkd.processes import end_with_parent
 from cmkd.training.fit import threads as using_threads
 from cmkd.training.reporting import Report, Tell
 
-
-class Student(NamedTuple):
-    """One student of a run.
-
-    Attributes:
-        expression: its method.
-        seed: its seed.
-        after: the method of the same seed whose student teaches it; empty for the run's teacher.
-    """
-
-    expression: str
-    seed: int
-    after: str = ""
-
-    @property
-    def title(self) -> str:
-        """Its name in messages."""
-        return f"{self.expression}, seed {self.seed}"
-
-
 Train = Callable[[Student, Tell], None]
-
-
-def students(config: RunConfig) -> list[Student]:
-    """Return the students of a run in the order of their training, each after the one that teaches it."""
-    found: dict[Student, None] = {}
-    for seed in range(config.seed, config.seed + config.seeds):
-        for expression in config.expressions:
-            first = taught_by(expression)
-            found |= dict.fromkeys([*([Student(first, seed)] if first else []), Student(expression, seed, first)])
-    return list(found)
 
 
 def one_after_another(
@@ -168,18 +136,6 @@ def _train_all(
             elif message is not None:
                 raise message
     return failures + ([f"{len(waiting)} more were not started"] if waiting else [])
-
-
-def ready(waiting: Sequence[Student], busy: Sequence[Student | None]) -> Student | None:
-    """Return the first student that is not taught by one that is still to be trained.
-
-    Example:
-        >>> both = [Student("self_training", 0, "none"), Student("kd", 0)]
-        >>> ready(both, [Student("none", 0)]), ready(both, [Student("none", 1)])
-        (Student(expression='kd', seed=0, after=''), Student(expression='self_training', seed=0, after='none'))
-    """
-    unfinished = {(student.expression, student.seed) for student in (*waiting, *busy) if student}
-    return next((student for student in waiting if (student.after, student.seed) not in unfinished), None)
 
 
 class _Worker:

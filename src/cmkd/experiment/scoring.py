@@ -1,0 +1,60 @@
+"""What a model is worth on the validation and test pairs; its ``result.json`` is written last, as it says done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cmkd.evaluation import prediction_table, scores
+from cmkd.experiment.folder import RESULT
+from cmkd.experiment.resolve import ResolvedRun
+from cmkd.experiment.teaching import run_device
+from cmkd.inference import predict
+from cmkd.io import atomic, write_json
+from cmkd.models import Model
+from cmkd.training.teacher_outputs import OutputsFile
+
+
+def score_outputs(run: ResolvedRun, folder: Path, path: Path, about: dict[str, Any]) -> None:
+    """Score a file of a teacher's outputs, on the splits that it covers.
+
+    Args:
+        run: the resolved run.
+        folder: receives ``result.json``.
+        path: the file of outputs.
+        about: what else the results say.
+    """
+    outputs, result = OutputsFile.read(path, run.pack), about | {"checkpoint": None, "outputs": str(path)}
+    for split in ("validation", "test"):
+        rows = run.pack.rows(split, modalities=(run.rich,), labeled=True)
+        logits, labels = outputs.at(rows), run.pack.index["label"].to_numpy()[rows]
+        measured = {"accuracy": None} if logits is None else scores(logits, labels)
+        result |= {f"{split}_{name}": value for name, value in measured.items()} | {f"{split}_pairs": len(rows)}
+    write_json(folder / RESULT, result)
+
+
+def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about: dict[str, Any]) -> None:
+    """Score a model; one of `RunConfig.trial_seed` on the validation pairs alone.
+
+    Args:
+        run: the resolved run.
+        folder: receives ``result.json``, and the predictions of each split.
+        model: the model.
+        path: its checkpoint.
+        about: what else the results say: ``seed`` and more.
+    """
+    home, place = run.config.out.resolve(), path.resolve()
+    result = about | {"checkpoint": str(place.relative_to(home) if place.is_relative_to(home) else place)}
+    if model.spec.class_names != run.pack.classes:  # it cannot be right or wrong about the data's classes
+        unknown = dict.fromkeys(("validation_accuracy", "test_accuracy"))
+        write_json(folder / RESULT, result | {"classes": list(model.spec.class_names)} | unknown)
+        return
+    device = run_device(run.config.trainer.accelerator)
+    for split in ("validation",) if about["seed"] == run.config.trial_seed else ("validation", "test"):
+        rows = run.pack.rows(split, modalities=(model.modality.name,), labeled=True)
+        logits = predict(model, run.pack, rows, device=device)
+        measured = scores(logits, run.pack.index["label"].to_numpy()[rows])
+        result |= {f"{split}_{name}": value for name, value in measured.items()} | {f"{split}_pairs": len(rows)}
+        with atomic(folder / f"{split}.parquet") as temporary:
+            prediction_table(run.pack, rows, logits).to_parquet(temporary, index=False)
+    write_json(folder / RESULT, result)
