@@ -73,10 +73,16 @@ def weights(out: Path) -> dict[str, bytes]:
 @pytest.mark.usefixtures("without_page")
 @pytest.mark.parametrize("name", ["outputs.npz", "outputs.safetensors"])
 def test_students_learn_the_same_from_the_outputs_as_from_the_teacher(
-    name: str, squares: Pack, taught: Path, outputs: dict[str, NDArray[np.generic]], tmp_path: Path
+    name: str,
+    squares: Pack,
+    taught: Path,
+    outputs: dict[str, NDArray[np.generic]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path, out = save(tmp_path / name, outputs), tmp_path / "out"
     assert run(squares, out, "--methods", METHODS, "--teacher.outputs", path) == 0
+    assert capsys.readouterr().err == ""  # as asked, no progress
     assert weights(out) == weights(taught) and len(weights(out)) == 3
     found, expected = (read_json(place / "results.json")["teacher"] for place in (out, taught))
     for key in ("test_accuracy", "validation_accuracy", "test_pairs", "modality"):
