@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,6 +31,30 @@ def digits(cache: Path) -> Pack:
     from cmkd.datasets.open import open_data
 
     return open_data("digits")
+
+
+class Squares:
+    """Pairs of bright squares and noisy ones on grids of their own; every seventh pair lacks the bright one."""
+
+    def __len__(self) -> int:
+        return 300
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        generator = np.random.default_rng(index)
+        rich = generator.normal(index % 3, 0.2, (2, 8, 8)).astype(np.float32)
+        poor = (rich[:1] + generator.normal(0, 1, (1, 8, 8))).astype(np.float32)
+        split = ("train", "train", "validation", "test")[index // 3 % 4]
+        item = {"poor": poor, "label": index % 3, "split": split, "id": f"pair-{index}"}
+        return item if index % 7 == 3 else item | {"rich": rich}
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    """A pack of 150 training pairs, some of them without the rich modality."""
+    from cmkd.data import CardInfo, from_dataset
+
+    info = CardInfo("squares", rich="rich", poor="poor", mirror=True)
+    return from_dataset(Squares(), tmp_path_factory.mktemp("squares") / "pack", info=info)
 
 
 @pytest.fixture

@@ -255,6 +255,8 @@ class RunConfig:
         ):
             if value is not None and value < least:
                 raise CmkdError(f"{name} is {value}; it must be at least {least}")
+        if self.teacher.outputs is not None and self.teacher.checkpoint is not None:
+            raise CmkdError("teacher.outputs and teacher.checkpoint are two teachers; give one")
         if not 0.0 <= self.optimizer.ema < 1.0:
             raise CmkdError(f"optimizer.ema is {self.optimizer.ema}; it must be at least 0 and below 1")
         for prefix, fraction in (

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
 from cmkd.training.loader import PairLoader
+from cmkd.training.teacher_cache import Answers, Contents, TeacherCache
+from cmkd.types import Output
 
 
 def indices(loader: PairLoader) -> list[int]:
@@ -72,3 +78,95 @@ def test_an_epoch_of_more_pairs_than_rows_takes_each_as_often(digits: Pack) -> N
     assert len(found) == 80 and min(found.count(int(row)) for row in rows) >= 2
     once = PairLoader(digits, rows, ["degraded"], batch_size=20, shuffle=True)
     assert indices(once) == found[:20]  # the first round is the order of an epoch that has no more
+
+
+def drawn(loader: PairLoader, epochs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return pairs and views of several epochs."""
+    found = []
+    for epoch in range(epochs):
+        loader.set_epoch(epoch)
+        found += [(batch.index.numpy(), batch.view.numpy()) for batch in loader]
+    index, view = (np.concatenate(each) for each in zip(*found, strict=True))
+    return index, view
+
+
+@pytest.mark.parametrize(("count", "batch_size", "pairs"), [(30, 20, None), (30, 7, 90), (50, 32, 20), (20, 20, None)])
+def test_rows_come_equally_often_and_each_time_in_another_view(
+    count: int, batch_size: int, pairs: int | None, digits: Pack
+) -> None:
+    rows = digits.rows("train")[:count]
+    loader = PairLoader(digits, rows, ["degraded"], batch_size=batch_size, shuffle=True, seed=1, pairs=pairs)
+    index, view = drawn(loader, 9)
+    passes = [index[start : start + count] for start in range(0, len(index), count)]
+    for number, each in enumerate(passes):
+        assert len(set(each)) == len(each)  # also across the ends of batches and epochs
+        assert set(view[number * count : number * count + len(each)]) == {number}
+    assert set(passes[0]) == set(rows) and len(passes) > 3
+    assert len({tuple(each) for each in passes[:3]}) == 3
+    counts = np.unique(index, return_counts=True)[1]
+    assert counts.max() - counts.min() <= 1
+
+
+def test_a_batch_holds_the_end_of_a_pass_and_the_start_of_the_next(digits: Pack) -> None:
+    rows = digits.rows("train")[:30]
+    loader = PairLoader(digits, rows, ["degraded"], batch_size=20, shuffle=True, seed=1, pairs=60)
+    first, second, third = loader
+    assert second.view.tolist() == [0] * 10 + [1] * 10
+    assert set(first.index.tolist()) | set(second.index[:10].tolist()) == set(rows.tolist())
+    assert set(second.index[10:].tolist()) | set(third.index.tolist()) == set(rows.tolist())
+
+
+def test_finite_views_come_again_in_the_same_order_of_pairs(digits: Pack) -> None:
+    rows = digits.rows("train")[:30]
+
+    def views(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return drawn(PairLoader(digits, rows, ["degraded"], batch_size=15, shuffle=True, views=count), 5)
+
+    (pairs, view), (same, cycled) = views(0), views(2)
+    np.testing.assert_array_equal(pairs, same)
+    np.testing.assert_array_equal(view, np.repeat([0, 1, 2, 3, 4], 30))
+    np.testing.assert_array_equal(cycled, np.repeat([0, 1, 0, 1, 0], 30))
+
+
+def test_evaluation_sees_the_first_view(digits: Pack) -> None:
+    loader = PairLoader(digits, digits.rows("test"), ["optical"], batch_size=50, views=3)
+    assert all(bool((batch.view == 0).all()) for batch in loader)
+
+
+@pytest.fixture
+def answers(digits: Pack, tmp_path: Path) -> Answers:
+    """Return records of every third training pair in two views, which tell pair and view."""
+    rows = digits.rows("train")[::3]
+    contents = Contents({}, "optical", rows, classes=2, dim=1, stages=2, maps={1: (1, 1, 1)}, views=2)
+
+    def compute(rows: NDArray[np.int64], view: int) -> Output:
+        place = torch.from_numpy(rows).float()[:, None]
+        return Output(torch.cat([place, torch.full_like(place, view)], 1), -place, (place[..., None, None] / 2,))
+
+    found = TeacherCache(tmp_path, 10**6).answers(contents, compute)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("rank", "world"), [(0, 1), (0, 2), (1, 2)])
+def test_a_batch_brings_the_answers_to_its_views_and_says_which_pairs_have_one(
+    rank: int, world: int, digits: Pack, answers: Answers
+) -> None:
+    rows, known = digits.rows("train")[:40], set(digits.rows("train")[::3].tolist())
+    loader = PairLoader(
+        digits, rows, ["degraded"], batch_size=16, shuffle=True, answers=answers, pairs=120, rank=rank, world=world
+    )
+    seen = set()
+    for batch in loader:
+        assert batch.teacher is not None and set(batch.inputs) == {"degraded"}
+        assert batch.present["optical"].tolist() == [int(i) in known for i in batch.index]
+        assert bool(batch.present["degraded"].all())
+        taught = batch.select(batch.present["optical"])
+        assert taught.teacher is not None and 0 < len(taught) < len(batch)
+        expected = torch.stack([taught.index, taught.view % 2], 1).float()
+        assert torch.equal(taught.teacher.logits, expected) and torch.equal(taught.teacher.embedding, -expected[:, :1])
+        shallow, deep = taught.teacher.feature_maps
+        assert torch.equal(deep.flatten(), expected[:, 0] / 2) and shallow.shape == (len(taught), 0, 0, 0)
+        seen |= set(batch.view.tolist())
+    assert seen == {0, 1, 2}
+    assert pickle.loads(pickle.dumps(answers)).views == 2  # as a spawned process gets them

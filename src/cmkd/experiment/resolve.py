@@ -104,6 +104,8 @@ class ResolvedRun:
             model = getattr(self.config, role).model
             if isinstance(model, nn.Module):  # its name does not tell its weights
                 settings[role]["weights"] = checksum(v.cpu().numpy().tobytes() for v in model.state_dict().values())
+        if self.config.teacher.outputs is not None:  # nor does the name of a file tell its content
+            settings["teacher"]["outputs_sha256"] = checksum(self.config.teacher.outputs)
         settings["pack"] = {"version": self.pack.card.version, "sha256": plain(self.pack.card.sha256)}
         return {k: v for k, v in settings.items() if k not in NOT_SETTINGS}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +112,8 @@ class Teaching:
                 contents, compute = cross_fitted(self.folds, self.run.packs["teacher"], views, device=device)
             else:
                 contents, compute = of_model(self.model, pack, views, maps, device=device)
-        with shown("outputs of the teacher", "samples") as progress:
+        quiet = config.trainer.progress == "none"
+        with nullcontext() if quiet else shown("outputs of the teacher", "samples") as progress:
             return cache(config.trainer.cache_gb).answers(contents, compute, progress=progress)
 
 

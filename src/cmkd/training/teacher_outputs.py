@@ -188,8 +188,8 @@ def _read(path: Path) -> tuple[Sequence[str], dict[str, NDArray[np.float32]]]:
         held, ids, arrays = readers[path.suffix](path)
     except (OSError, ValueError, TypeError, EOFError, BadZipFile, zlib.error, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        message = f"'{path}' is no readable file of outputs ({reason}); see cmkd.training.teacher_outputs"
-        raise CmkdError(message) from error
+        unreadable = f"'{path}' is no readable file of outputs ({reason})"
+        raise CmkdError(f"{unreadable}; see cmkd.training.teacher_outputs") from error
     if "logits" not in arrays or not len(ids):
         missing = "ids" if "logits" in arrays else "logits"
         raise CmkdError(f"'{path}' lacks {missing}; it holds {', '.join(held) or 'nothing'}")

@@ -1,0 +1,154 @@
+"""How a teacher's outputs reach the students of a run: computed once, within the limit of the cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from cmkd import CmkdError, Experiment, ModelConfig, RunConfig, TeacherConfig, TrainerConfig
+from cmkd.data import Pack
+from cmkd.experiment import teaching
+from cmkd.io import read_json
+from cmkd.models import Model
+from cmkd.training import schedule
+from cmkd.training.teacher_cache import Compute, Contents, MapSizes
+from cmkd.training.teacher_outputs import Views, of_model
+from cmkd.types import Output
+
+NAME = "thin_resnet(width=4,stages=2)"
+TRAINER = TrainerConfig(batch_size=32, accelerator="cpu", progress="none")
+pytestmark = pytest.mark.usefixtures("without_page")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CMKD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "teacher_outputs"
+
+
+def config(data: Pack, out: Path, methods: str, **changes: object) -> RunConfig:
+    models = {"teacher": TeacherConfig(model=NAME), "student": ModelConfig(model=NAME)}
+    given = {"data": data, "out": out, "methods": methods, "seeds": 1, "epochs": 2, "trainer": TRAINER, **models}
+    return RunConfig(**given | changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def trained(squares: Pack, tmp_path_factory: pytest.TempPathFactory) -> TeacherConfig:
+    """A trained teacher, for runs that train none."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("cmkd.experiment.runner.write_report", lambda folder: None)
+        Experiment(config(squares, folder / "out", "none")).run()
+    return TeacherConfig(model=NAME, checkpoint=folder / "out" / "teacher" / "best.safetensors")
+
+
+def weights(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in out.glob("students/**/best.safetensors")}
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int]]:
+    """Whether averaged, and the view, of each pass of a teacher over the pairs."""
+    made: list[tuple[bool, int]] = []
+
+    def counting(teacher: Model, pack: Pack, views: Views, maps: MapSizes, *, device: str) -> tuple[Contents, Compute]:
+        contents, compute = of_model(teacher, pack, views, maps, device=device)
+
+        def call(rows: NDArray[np.int64], view: int) -> Output:
+            made.append((views.averaged, view))
+            return compute(rows, view)
+
+        return contents, call
+
+    monkeypatch.setattr(teaching, "of_model", counting)
+    return made
+
+
+def test_records_are_computed_once_for_all_students_and_runs(
+    squares: Pack, trained: TeacherConfig, tmp_path: Path, passes: list[tuple[bool, int]]
+) -> None:
+    asked = config(squares, tmp_path / "one", "ds,fitnet,at", seeds=2, teacher=trained)
+    results = Experiment(asked).run()
+    once = [(True, 0), (True, 1), (False, 0), (False, 1)]  # 128 pairs are one chunk; an average of two, and two views
+    assert results["complete"] and len(results["students"]) == 6 and passes == once
+    Experiment(replace(asked, out=tmp_path / "two", methods="kd,at", seeds=1)).run()
+    assert passes == once
+    first, second = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert len(second) == 2 and len(first.items() & second.items()) == 1
+    Experiment(replace(asked, out=tmp_path / "three", methods="kd", seed=5, seeds=1)).run()
+    assert passes == [*once, (True, 0), (True, 1)]  # other views
+
+
+@pytest.mark.parametrize("methods", ["none", "koleo"])
+def test_what_reads_no_teacher_computes_no_records(
+    methods: str, squares: Pack, trained: TeacherConfig, tmp_path: Path, passes: list[tuple[bool, int]]
+) -> None:
+    Experiment(config(squares, tmp_path / "out", methods, teacher=trained)).run()
+    assert not passes
+
+
+def test_a_teacher_may_run_in_each_step(
+    squares: Pack, trained: TeacherConfig, tmp_path: Path, passes: list[tuple[bool, int]], own_cache: Path
+) -> None:
+    live = config(squares, tmp_path / "live", "kd,fitnet", teacher=replace(trained, views=0))
+    Experiment(live).run()
+    assert not passes and not own_cache.exists()
+    Experiment(replace(live, out=tmp_path / "cached", teacher=trained)).run()
+    new, cached = weights(tmp_path / "live"), weights(tmp_path / "cached")
+    # as many views as passes are new ones in each pass, and an average is not
+    assert {name.split("/")[1] for name, _ in new.items() & cached.items()} == {"fitnet"} and len(new) == 2
+
+
+def test_averages_that_do_not_fit_are_refused_before_a_student_is_trained(
+    squares: Pack, trained: TeacherConfig, tmp_path: Path
+) -> None:
+    asked = config(squares, tmp_path / "out", "none,kd", teacher=trained, trainer=replace(TRAINER, cache_gb=1e-6))
+    with pytest.raises(CmkdError, match=r"do not fit a cache of 1e-06 GB; allow more with .* --teacher.views 0$"):
+        Experiment(asked).run()
+    assert not (tmp_path / "out" / "students").exists()
+
+
+def test_the_teacher_runs_where_its_views_do_not_fit_and_nothing_else_changes(
+    squares: Pack, trained: TeacherConfig, tmp_path: Path, passes: list[tuple[bool, int]]
+) -> None:
+    roomy = config(squares, tmp_path / "roomy", "fitnet,at+0.5*kd", teacher=trained)
+    Experiment(roomy).run()
+    assert len(passes) == 2
+    Experiment(replace(roomy, out=tmp_path / "none", trainer=replace(TRAINER, cache_gb=0))).run()
+    assert len(passes) == 2 and weights(tmp_path / "none") == weights(tmp_path / "roomy")
+
+
+@pytest.mark.parametrize("methods", ["kd,fitnet", "fitnet,kd"])
+def test_a_cache_with_room_for_one_method_serves_one_after_the_other(
+    methods: str, squares: Pack, trained: TeacherConfig, tmp_path: Path, own_cache: Path
+) -> None:
+    def size() -> int:
+        return sum(path.stat().st_size for path in own_cache.glob("*/*.bin") if path.name != "rows.bin")
+
+    roomy = config(squares, tmp_path / "roomy", methods, teacher=trained)
+    Experiment(roomy).run()
+    tight = replace(TRAINER, cache_gb=(size() - 1) / 1e9)
+    for path in own_cache.glob("*/done.json"):
+        path.unlink()
+    Experiment(replace(roomy, out=tmp_path / "tight", trainer=tight)).run()
+    assert weights(tmp_path / "tight") == weights(tmp_path / "roomy") and 0 < size() <= tight.cache_gb * 1e9
+
+
+def test_results_say_whether_a_training_had_leveled_off(
+    squares: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "still_rising", lambda accuracies: len(accuracies) < 6)
+    Experiment(config(squares, tmp_path / "long", "none", epochs=10)).run()
+    Experiment(config(squares, tmp_path / "short", "none", epochs=3)).run()
+    for run, converged in (("long", True), ("short", False)):
+        found = list((tmp_path / run).rglob("result.json"))
+        assert len(found) == 2
+        for path in found:
+            result, history = read_json(path), pd.read_csv(path.with_name("history.csv"))
+            assert result["converged"] is converged
+            assert result["steps"] == history["step"].iloc[-1] == (32 if converged else 12)
