@@ -28,7 +28,7 @@ def terms(student: Output | None = None, teacher: Output | None = None, **option
 
 def test_each_term_is_named_and_weighted() -> None:
     torch.manual_seed(0)
-    once = terms(uniformity_reference="self")
+    once = terms(uniformity_reference="self", kd_weight=4.0, independence_weight=10.0, uniformity_weight=0.3)
     assert set(once) == {"kd", "independence", "uniformity"}
     torch.manual_seed(0)
     twice = terms(uniformity_reference="self", kd_weight=8.0, independence_weight=20.0, uniformity_weight=0.6)

@@ -43,7 +43,8 @@ class KD(Method):
     Args:
         temperature: softens both distributions. The more confident the teacher is on its training pairs, the higher it
             should be.
-        weight: factor of the term; the cross-entropy has weight 1.
+        weight: factor of the term; the cross-entropy has weight 1. More held converged students back where all labels
+            are there, and did not help them where few are (docs/performance.md).
     """
 
     name = "kd"
@@ -53,7 +54,7 @@ class KD(Method):
   author={Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff}, journal={arXiv:1503.02531}, year={2015}}"""
     needs = ("logits",)
 
-    def __init__(self, student: Spec, teacher: Spec, *, temperature: float = 2.0, weight: float = 4.0) -> None:
+    def __init__(self, student: Spec, teacher: Spec, *, temperature: float = 2.0, weight: float = 1.0) -> None:
         super().__init__(student, teacher)
         self.require_same_classes()
         self.require_positive(temperature=temperature)
