@@ -87,7 +87,7 @@ def bare(setting: Setting, made: TrainingJob, parts: Sequence[str] = PARTS) -> I
         batch = next(batches).to(setting.device, non_blocking=True)
         if "seed" in parts:
             torch.default_generator.manual_seed(step * 1_009)
-        batch = augment(batch, modalities, strengths, seed=0, view=0, co_registered=card.co_registered)
+        batch = augment(batch, modalities, strengths, seed=0, co_registered=card.co_registered)
         _, terms = module.objective(batch)
         optimizer.zero_grad()
         torch.stack([term.float() for term in terms.values()]).sum().backward()

@@ -3,8 +3,8 @@
     python benchmarks/speed/step.py
 
 All methods take turns in one process, on the same student, teacher and batch. A step is the objective's forward pass
-and the backward pass. Without a cache the teacher (ResNet-18) runs in every step; with one its output is there already,
-which is what a cache of the teacher's outputs saves. Memory is that of one step: on a CPU what autograd keeps for the
+and the backward pass. Without the cache the teacher (ResNet-18) runs in every step; with it the batch brings the
+teacher's output. Memory is that of one step: on a CPU what autograd keeps for the
 backward pass (the bytes of saved tensors, each storage once, without parameters), which does not depend on the
 allocator; on a GPU the peak above what is allocated before. ``gpu.py`` measures the same on a GPU.
 """
@@ -16,6 +16,7 @@ from timing import CLASSES, RESULTS, in_turns, pair_of_models, ratios, seconds, 
 # isort: split
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,23 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from cmkd.methods import METHODS, create
-from cmkd.models import Model
 from cmkd.training.objective import Objective
-from cmkd.types import Batch, Modality, Output
+from cmkd.types import Batch
 
 PAIRS = 10_000
-
-
-class Stored(nn.Module):
-    """A teacher whose output is known already."""
-
-    def __init__(self, modality: Modality, output: Output) -> None:
-        super().__init__()
-        self.modality, self.output = modality, output
-
-    def forward(self, _: Tensor) -> Output:
-        """Return the known output."""
-        return self.output
 
 
 def random_batch(size: int, side: int, device: str) -> Batch:
@@ -57,29 +45,27 @@ def make_step(name: str, batch: Batch, side: int, *, precision: torch.dtype, cac
     teacher, student = pair_of_models(side)
     method = create(name, student.spec, teacher.spec)
     method.setup(student, teacher)
-    objective = Objective(student, teacher=teacher, method=method).to(device)
-    objective.move_teacher(device)
-    if cached and objective.trains_teacher:
+    if cached and method.trains_teacher:
         return None
-    if cached and objective.teacher is not None:
-        with torch.no_grad(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            known = objective.teacher(batch.inputs["optical"])
-        objective._teacher = [stored(teacher, known)]
+    autocast = partial(torch.autocast, device.type, precision, enabled=precision != torch.float32)
+    if cached:
+        with torch.no_grad(), autocast():
+            known = teacher.to(device).eval()(batch.inputs["optical"])
+        batch = replace(batch, teacher=known)
+        objective = Objective(student, teacher_modality="optical", method=method).to(device)
+    else:
+        objective = Objective(student, teacher=teacher, method=method).to(device)
+        objective.move_teacher(device)
     method.on_train_start(PAIRS)
     method.on_train_epoch_start(0)
 
     def step() -> None:
         objective.zero_grad()
-        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+        with autocast():
             _, terms = objective(batch)
         torch.stack([term.float() for term in terms.values()]).sum().backward()
 
     return step
-
-
-def stored(teacher: Model, known: Output) -> Any:  # noqa: ANN401  # it stands in for a Model
-    """Return a stand-in for a teacher."""
-    return Stored(teacher.modality, known)
 
 
 def memory(step: Callable[[], None], device: str) -> float:
