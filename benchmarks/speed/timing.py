@@ -8,11 +8,12 @@ from cmkd import models  # before lightning, which cannot be imported without it
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,8 +36,10 @@ Result = TypeVar("Result")
 CLASSES = 10
 
 
-def in_turns(sides: Mapping[Key, Callable[[], Result]], rounds: int) -> dict[Key, list[Result]]:
-    """Call the sides in turn, so that a slow moment affects all of them; the first round is a warm-up and discarded.
+def in_turns(
+    sides: Mapping[Key, Callable[[], Result]], rounds: int, *, warm_up: bool = True
+) -> dict[Key, list[Result]]:
+    """Call the sides in turn, so that a slow moment affects all of them; a first round is a warm-up and discarded.
 
     Example:
         >>> calls = []
@@ -46,10 +49,10 @@ def in_turns(sides: Mapping[Key, Callable[[], Result]], rounds: int) -> dict[Key
         ['a', 'b', 'a', 'b']
     """
     found: dict[Key, list[Result]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
+    for number in range(rounds + warm_up):
         for name, side in sides.items():
             result = side()
-            if number:
+            if number >= warm_up:
                 found[name].append(result)
     return found
 
@@ -112,7 +115,7 @@ def write(out: Path, title: str, text: str, rows: Sequence[Mapping[str, Any]], *
         after: text below the table.
     """
     script = Path(sys.argv[0]).name
-    command = f"python benchmarks/speed/{' '.join([script, *sys.argv[1:]])}"
+    command = f"python benchmarks/speed/{shlex.join([script, *sys.argv[1:]])}"
     header = list(dict.fromkeys(column for row in rows for column in row))
     lines = [[cell(row.get(column)) for column in header] for row in rows]
     where = f"`{command}`, {about()}, {processor()}. Load average at the end: {os.getloadavg()[0]:.1f}."
@@ -135,18 +138,23 @@ def processor() -> str:
 
 def peak_memory() -> float:
     """Return the peak resident memory of this process in MiB; getrusage would count its parent's too."""
-    return _status("VmHWM") / 1024
+    return status("VmHWM") / 1024
 
 
-def _status(field: str) -> int:
+def status(field: str) -> int:
+    """Return a field of this process's status, in KiB."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith(field)))
 
 
-def cpu_seconds() -> float:
-    """Return the CPU time of this process and of its children that have ended."""
+def cpu_seconds(workers: Iterable[int | None] = ()) -> float:
+    """Return the CPU time of this process, of its children that have ended, and of `workers` that still run."""
     used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
+    total = used.user + used.system + used.children_user + used.children_system
+    for worker in workers:
+        fields = Path(f"/proc/{worker}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def child(script: str, *arguments: object, launcher: Sequence[str] = (), **environment: str) -> dict[str, Any]:
