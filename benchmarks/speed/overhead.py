@@ -5,8 +5,8 @@
 The bare loop has the same loader, augmentation, objective, optimizer, schedule, gradient clipping and moving average,
 and no Lightning, logging, progress or files. Both take turns step by step: a callback of `fit` takes one step of the
 bare loop before each step of its own. Both end with the same weights, bit for bit, which is checked on a CPU. `fit` is
-measured without output, and with a progress bar on a terminal and a TensorBoard log. A second table has bare loops that
-leave one part out. The target is 3 % of a step.
+measured without a log and with TensorBoard's; the progress bar, which a thread of its own draws, is measured by itself.
+Further rows say what each part of the recipe costs in the bare loop. The target is 3 % of a step.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,12 +36,13 @@ from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.data.pack.pack import Pack
 from cmkd.methods import create
 from cmkd.training.augment import augment
+from cmkd.training.display import TrainingDisplay
 from cmkd.training.fit import TrainingJob, fit
 from cmkd.training.module import DistillationModule
+from cmkd.training.reporting import SECONDS, Report
 
 SKIP = 5  # first steps, in which buffers are allocated
 PARTS = ("seed", "augmentation", "clipping", "average", "schedule")
-DRAWING = 0.02  # seconds in which the thread of the progress bar has drawn it
 OFF = AugmentationConfig(flip=False, shift=0.0, scale=0.0)
 
 
@@ -102,51 +103,37 @@ def bare(setting: Setting, made: TrainingJob, parts: Sequence[str] = PARTS) -> I
 
 
 class Turns(Callback):
-    """Take one step of a bare loop before each step of `fit`, and time both.
+    """Take one step of a bare loop before each step of `fit`, and time both."""
 
-    Args:
-        other: the bare loop.
-        device: of both.
-        drawn: wait before each reading of the clock, until the bar is drawn.
-    """
-
-    def __init__(self, other: Iterator[int], device: str, *, drawn: bool = False) -> None:
-        self.other, self.device, self.drawn = other, device, drawn
+    def __init__(self, other: Iterator[int], device: str) -> None:
+        self.other, self.device = other, device
         self.ours: list[float] = []
         self.bare: list[float] = []
         self.start = 0.0
 
-    def clock(self) -> float:
-        """Return the clock; waiting takes no CPU time."""
-        if self.drawn:
-            time.sleep(DRAWING)
-        return clock(self.device)
-
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start to time the first step of `fit`, whose batch is read next."""
         next(self.other)
-        self.start = self.clock()
+        self.start = clock(self.device)
 
     def on_train_batch_start(self, *_: object) -> None:
         """End a step of `fit` here, before its hooks, and take one of the other loop."""
-        now = self.clock()
+        now = clock(self.device)
         self.ours.append(now - self.start)
         next(self.other)
-        self.start = self.clock()
+        self.start = clock(self.device)
         self.bare.append(self.start - now)
 
 
-def compare(setting: Setting, pack: Pack, **output: Any) -> dict[str, Any]:  # noqa: ANN401  # fields of TrainerConfig
+def compare(setting: Setting, pack: Pack, logger: Literal["none", "tensorboard"]) -> dict[str, Any]:
     """Train by `fit` and by a bare loop in turns; return seconds of each step, and of all else that `fit` does."""
     with tempfile.TemporaryDirectory() as folder:
         ours, others = job(setting, pack, Path(folder)), job(setting, pack, Path())
-        drawn = output["progress"] == "auto"
-        turns = Turns(bare(setting, others), setting.device, drawn=drawn)
-        where = "cpu" if setting.device == "cpu" else "gpu"
+        turns = Turns(bare(setting, others), setting.device)
+        where: Literal["cpu", "gpu"] = "cpu" if setting.device == "cpu" else "gpu"
         begin = clock(setting.device)
-        with terminal() if drawn else nullcontext():
-            settings = TrainerConfig(setting.batch, accelerator=where, **output)  # type: ignore[arg-type]
-            fit(ours, OptimizerConfig(), AugmentationConfig(), settings, callbacks=[turns])
+        settings = TrainerConfig(setting.batch, accelerator=where, progress="none", logger=logger)
+        fit(ours, OptimizerConfig(), AugmentationConfig(), settings, callbacks=[turns])
         everything = clock(setting.device) - begin
     if setting.device == "cpu" and not torch.equal(weights(ours), weights(others)):
         raise SystemExit(f"{setting}: `fit` and the bare loop end with different weights")
@@ -181,6 +168,16 @@ def terminal() -> Iterator[None]:
             os.close(ours)
 
 
+def drawing(duration: float) -> float:
+    """Return the CPU time that the progress bar takes, per second."""
+    with terminal(), TrainingDisplay(["student"], style="bars") as display:
+        begin, used = time.perf_counter(), time.process_time()
+        while (passed := time.perf_counter() - begin) < duration:
+            display(Report("student", passed / duration, 1, 2, 0.5))
+            time.sleep(SECONDS)
+        return (time.process_time() - used) / passed
+
+
 def leave_out(setting: Setting, pack: Pack) -> dict[str, np.ndarray]:
     """Time bare loops in turns, step by step: one that is whole, and one without each part."""
     loops = {"": bare(setting, job(setting, pack, Path()))} | {
@@ -202,11 +199,9 @@ def rows(settings: Sequence[Setting]) -> Iterator[dict[str, Any]]:
     for setting in settings:
         with tempfile.TemporaryDirectory() as folder:
             pack = random_pack(Path(folder) / "pack", setting.steps * setting.batch, setting.side, validation=64)
-            for name, output in (
-                ("`fit`, silent", {"progress": "none"}),
-                ("`fit`, bar and TensorBoard", {"progress": "auto", "logger": "tensorboard"}),
-            ):
-                found = compare(setting, pack, **output)
+            for logger in ("none", "tensorboard"):
+                found = compare(setting, pack, logger)
+                name = "`fit`" if logger == "none" else "`fit` with TensorBoard"
                 yield {"setting": str(setting), "what": name, **difference(found["fit"], found["bare"])} | {
                     "start, validation, files, s": float(found["rest"])
                 }
@@ -248,7 +243,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "have the same arithmetic: seed of the step, augmentation, clipping, schedule and moving average. "
         "On a CPU they end with the same weights, bit for bit."
     )
-    write(given.out, "What the trainer adds to a step", text, list(rows(settings)))
+    share = drawing(1.0 if given.quick else 10.0)
+    after = f"The progress bar takes {100 * share:.1f} % of the time of one core, whatever the step."
+    write(given.out, "What the trainer adds to a step", text, list(rows(settings)), after=after)
 
 
 if __name__ == "__main__":
