@@ -10,7 +10,7 @@ thread of its own, so with one thread for torch two cores are busy. The target i
 
 from __future__ import annotations
 
-from timing import RESULTS, in_turns, random_pack, write
+from timing import RESULTS, Section, in_turns, random_pack, write
 
 # isort: split
 import argparse
@@ -84,13 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     met = statistics.median(found["loader"]) > TARGET
     after = f"The target of {TARGET:,} pairs/s for the loader is {'met' if met else 'not met'}."
-    write(
-        chosen.out,
-        "Loading speed",
-        text,
-        [{"way": way, "pairs/s": speeds} for way, speeds in found.items()],
-        after=after,
-    )
+    rows = [{"way": way, "pairs/s": speeds} for way, speeds in found.items()]
+    print(write(chosen.out, "Loading speed", [Section(text, rows), Section(after)]))
 
 
 if __name__ == "__main__":

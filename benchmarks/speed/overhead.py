@@ -11,7 +11,7 @@ Further rows say what each part of the recipe costs in the bare loop. The target
 
 from __future__ import annotations
 
-from timing import RESULTS, clock, pair_of_models, random_pack, write
+from timing import RESULTS, Section, clock, pair_of_models, random_pack, write
 
 # isort: split
 import argparse
@@ -198,7 +198,7 @@ def rows(settings: Sequence[Setting]) -> Iterator[dict[str, Any]]:
     """Yield the rows of both tables."""
     for setting in settings:
         with tempfile.TemporaryDirectory() as folder:
-            pack = random_pack(Path(folder) / "pack", setting.steps * setting.batch, setting.side, validation=64)
+            pack = random_pack(Path(folder) / "pack", setting.steps * setting.batch, setting.side, held_out=64)
             for logger in ("none", "tensorboard"):
                 found = compare(setting, pack, logger)
                 name = "`fit`" if logger == "none" else "`fit` with TensorBoard"
@@ -243,9 +243,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "have the same arithmetic: seed of the step, augmentation, clipping, schedule and moving average. "
         "On a CPU they end with the same weights, bit for bit."
     )
-    share = drawing(1.0 if given.quick else 10.0)
+    share = drawing(0.5 if given.quick else 10.0)
     after = f"The progress bar takes {100 * share:.1f} % of the time of one core, whatever the step."
-    write(given.out, "What the trainer adds to a step", text, list(rows(settings)), after=after)
+    sections = [Section(text, list(rows(settings))), Section(after)]
+    print(write(given.out, "What the trainer adds to a step", sections))
 
 
 if __name__ == "__main__":

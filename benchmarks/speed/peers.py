@@ -15,7 +15,7 @@ take turns. Speed is that of all epochs but the first, with validation and check
 
 from __future__ import annotations
 
-from timing import RESULTS, child, in_turns, peak_memory, ratios, write
+from timing import RESULTS, Section, child, in_turns, peak_memory, ratios, write
 
 # isort: split
 import argparse
@@ -24,7 +24,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,9 @@ def run(given: argparse.Namespace, out: Path, method: str, watch: Stopwatch, **t
         epochs=given.epochs,
         teacher=TeacherConfig(model=TEACHER, **teacher),
         optimizer=OptimizerConfig(early_stop=False),
-        trainer=TrainerConfig(given.batch, accelerator="cpu" if given.device == "cpu" else "gpu", progress="none"),
+        trainer=TrainerConfig(
+            given.batch, accelerator="cpu" if given.device == "cpu" else "gpu", threads=1, progress="none"
+        ),
     )
     (student,) = Experiment(config, callbacks=[Epochs(watch)]).run()["students"]
     return float(student["test_accuracy"])
@@ -107,24 +109,29 @@ def prepare(data: str, given: argparse.Namespace, folder: Path) -> dict[str, Pat
     return {"pack": pack.path, "teacher": folder / "teacher" / "teacher" / "best.safetensors"}
 
 
-def compare(data: str, given: argparse.Namespace, sides: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a row for each side of one data set."""
-    with tempfile.TemporaryDirectory() as folder:
-        made = prepare(data, given, Path(folder))
-        options = made | {name: getattr(given, name) for name in ("epochs", "batch", "device", "workers")}
-        seeds = dict.fromkeys(sides, -1)
+def compare(name: str, made: Mapping[str, Path], given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return a row for each side of one data set.
 
-        def side(name: str) -> dict[str, Any]:
-            seeds[name] += 1
-            flags = [text for key, value in options.items() for text in (f"--{key}", value)]
-            return child(__file__, "--side", name, "--seed", seeds[name], *flags)
+    Args:
+        name: of the data.
+        made: the pack and the teacher's checkpoint.
+        given: options of the command line.
+    """
+    sides = [side for side in SIDES if side != "torchdistill" or importlib.util.find_spec("torchdistill")]
+    options = dict(made) | {name: getattr(given, name) for name in ("epochs", "batch", "device", "workers")}
+    flags = [text for key, value in options.items() for text in (f"--{key}", value)]
+    seeds = dict.fromkeys(sides, -1)
 
-        found = in_turns({name: partial(side, name) for name in sides}, given.rounds, warm_up=False)
+    def train(side: str) -> dict[str, Any]:
+        seeds[side] += 1
+        return child(__file__, "--side", side, "--seed", seeds[side], *flags)
+
+    found = in_turns({side: partial(train, side) for side in sides}, given.rounds, warm_up=False)
     base = [result["speed"] for result in found["textbook"]]
     return [
         {
-            "data": data,
-            "side": name,
+            "data": name,
+            "side": side,
             "images/s": (speed := [result["speed"] for result in results]),
             "of textbook": ratios(speed, base),
             "CPU ms an image": [result["cpu"] for result in results],
@@ -133,7 +140,7 @@ def compare(data: str, given: argparse.Namespace, sides: Sequence[str]) -> list[
             "test accuracy, %": [100 * result["accuracy"] for result in results],
             "MiB": [result["memory"] for result in results],
         }
-        for name, results in found.items()
+        for side, results in found.items()
     ]
 
 
@@ -156,11 +163,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.side:
         print(json.dumps(measure_side(given)))
         return
-    sides = list(SIDES)
     if importlib.util.find_spec("torchdistill") is None:
         print(f"torchdistill is left out; for it: {INSTALL}", file=sys.stderr)
-        sides.remove("torchdistill")
-    rows = [row for data in given.data for row in compare(data, given, sides)]
+    rows = []
+    for data in given.data:
+        with tempfile.TemporaryDirectory() as folder:
+            rows += compare(data, prepare(data, given, Path(folder)), given)
     text = (
         f"The student thin ResNet and the teacher {TEACHER}, `kd`, batch {given.batch}, {given.epochs} epochs; one "
         f"thread for torch, and one more: cmkd's reader, or {given.workers} worker(s) of the DataLoaders. Speed and "
@@ -168,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "evaluates the teacher and computes its outputs, once for all students. Median of "
         f"{given.rounds} rounds (quartiles), each with its own seed, in which the sides take turns."
     )
-    write(given.out, "cmkd, torchdistill and a textbook loop", text, rows)
+    print(write(given.out, "cmkd, torchdistill and a textbook loop", [Section(text, rows)]))
 
 
 if __name__ == "__main__":

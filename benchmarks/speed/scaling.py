@@ -11,7 +11,7 @@ memory, and fails.
 
 from __future__ import annotations
 
-from timing import CLASSES, RESULTS, cell, child, in_turns, random_pack, status, write
+from timing import CLASSES, RESULTS, Section, cell, child, in_turns, random_pack, status, write
 
 # isort: split
 import argparse
@@ -121,7 +121,7 @@ def grow(folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
     cases = [(pairs, *SMALL) for pairs in given.pairs] + [(given.usual, *USUAL)]
     for case in cases:
         start = time.perf_counter()
-        packs[case] = random_pack(folder / f"{case[1]}-{case[0]}", case[0], case[1], validation=CLASSES).path
+        packs[case] = random_pack(folder / f"{case[1]}-{case[0]}", case[0], case[1], held_out=CLASSES).path
         written[case] = time.perf_counter() - start
     sides = {(case, n): partial(run, packs[case], case[2], n) for case in cases for n in (1, 2)}
     found = in_turns(sides, given.rounds, warm_up=False)
@@ -153,7 +153,7 @@ def each(results: Sequence[dict[str, Any]], name: str) -> list[float] | None:
 def exceed(folder: Path, mebibytes: int, limit: int) -> str:
     """Train on a pack that does not fit the limit; return the sentence about it."""
     side = USUAL[0]
-    pack = random_pack(folder / "large", mebibytes * MIB // (4 * side**2), side, validation=CLASSES)
+    pack = random_pack(folder / "large", mebibytes * MIB // (4 * side**2), side, held_out=CLASSES)
     found = run(pack.path, SMALL[1], 1, limit)
     if found["copied"]:
         raise SystemExit(f"a limit of {limit} MiB does not hinder a copy of {mebibytes} MiB")
@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"teacher, batch {BATCH} over all processes, one thread a process beside its reader; median of {given.rounds} "
         "trainings in turn, with quartiles. Two processes are started by torchrun and talk by gloo."
     )
-    write(given.out, "Scaling with pairs and processes", text, rows, after=after)
+    print(write(given.out, "Scaling with pairs and processes", [Section(text, rows), Section(after)]))
 
 
 if __name__ == "__main__":

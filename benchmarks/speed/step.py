@@ -11,7 +11,7 @@ allocator; on a GPU the peak above what is allocated before. ``gpu.py`` measures
 
 from __future__ import annotations
 
-from timing import CLASSES, RESULTS, in_turns, pair_of_models, ratios, seconds, sensors, write
+from timing import CLASSES, RESULTS, Section, in_turns, pair_of_models, ratios, seconds, sensors, write
 
 # isort: split
 import argparse
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "ResNet on radar, teacher ResNet-18 on optical images; CPU time of one thread, float32. Time is the median of "
         f"{given.rounds} rounds in which all take turns, with quartiles of the ratio; memory is what autograd keeps."
     )
-    write(given.out, "Cost of a step by method", text, rows)
+    print(write(given.out, "Cost of a step by method", [Section(text, rows)]))
 
 
 if __name__ == "__main__":

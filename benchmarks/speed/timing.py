@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,26 +105,30 @@ def cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def write(out: Path, title: str, text: str, rows: Sequence[Mapping[str, Any]], *, after: str = "") -> None:
-    """Write rows as a Markdown table beside a JSON with every round, and print the table.
+@dataclass(frozen=True)
+class Section:
+    """A part of a result: a text, and rows (column -> value, as `cell` shows it) as a table below it."""
 
-    Args:
-        out: the Markdown file; the JSON has the same name.
-        title: heading.
-        text: what was measured, and how.
-        rows: column -> value, as `cell` shows it.
-        after: text below the table.
-    """
-    script = Path(sys.argv[0]).name
-    command = f"python benchmarks/speed/{shlex.join([script, *sys.argv[1:]])}"
-    header = list(dict.fromkeys(column for row in rows for column in row))
-    lines = [[cell(row.get(column)) for column in header] for row in rows]
+    text: str
+    rows: Sequence[Mapping[str, Any]] = ()
+
+    def markdown(self) -> str:
+        """Return text and table."""
+        header = list(dict.fromkeys(column for row in self.rows for column in row))
+        lines = [[cell(row.get(column)) for column in header] for row in self.rows]
+        return f"{self.text}\n\n{table(header, lines)}" if self.rows else self.text
+
+
+def write(out: Path, title: str, sections: Sequence[Section]) -> str:
+    """Write a Markdown file, and beside it a JSON of the same name with every round; return the Markdown."""
+    command = f"python benchmarks/speed/{shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
     where = f"`{command}`, {about()}, {processor()}. Load average at the end: {os.getloadavg()[0]:.1f}."
-    parts = [f"# {title}", where, text, table(header, lines), *([after] if after else [])]
-    write_text(out, "\n\n".join(parts) + "\n")
+    text = "\n\n".join([f"# {title}", where, *(section.markdown() for section in sections)])
+    write_text(out, text + "\n")
     settings = {"command": command, "commit": commit(), "versions": versions(), "hardware": hardware()}
-    write_json(out.with_suffix(".json"), {**settings, "processor": processor(), "rows": list(rows)})
-    print("\n\n".join(parts))
+    tables = [{"text": section.text, "rows": list(section.rows)} for section in sections]
+    write_json(out.with_suffix(".json"), {**settings, "processor": processor(), "sections": tables})
+    return text
 
 
 def processor() -> str:
@@ -180,17 +185,18 @@ def sensors(side: int) -> tuple[Modality, Modality]:
     )
 
 
-def random_pack(folder: Path, pairs: int, side: int, *, validation: int = 0) -> Pack:
-    """Write a pack of random train pairs in 10 classes, and of as many `validation` pairs as given."""
+def random_pack(folder: Path, pairs: int, side: int, *, held_out: int = 0, co_registered: bool = True) -> Pack:
+    """Write a pack of random train pairs in 10 classes, and of `held_out` validation and as many test pairs."""
     generator = np.random.default_rng(0)
     names = [f"class {number}" for number in range(CLASSES)]
-    about_pack = CardInfo("speed", co_registered=[("optical", "radar")], rich="optical", poor="radar")
+    grids = [("optical", "radar")] if co_registered else []
+    about_pack = CardInfo("speed", co_registered=grids, rich="optical", poor="radar", mirror=True)
+    splits = np.repeat(["train", "validation", "test"], [pairs, held_out, held_out])
     with PackWriter(folder, about_pack, classes=names, modalities=sensors(side)) as writer:
-        for start in range(0, pairs + validation, writer.pairs_per_chunk):
-            rows = np.arange(start, min(start + writer.pairs_per_chunk, pairs + validation))
+        for start in range(0, len(splits), writer.pairs_per_chunk):
+            rows = np.arange(start, min(start + writer.pairs_per_chunk, len(splits)))
             arrays = {m.name: generator.integers(0, 256, (len(rows), *m.shape), dtype=np.uint8) for m in sensors(side)}
-            splits = ["train" if row < pairs else "validation" for row in rows]
-            writer.add([str(row) for row in rows], rows % CLASSES, splits, None, arrays)
+            writer.add([str(row) for row in rows], rows % CLASSES, splits[rows].tolist(), None, arrays)
     return Pack.open(folder)
 
 

@@ -5,7 +5,7 @@ python benchmarks/speed/uniformity.py
 
 from __future__ import annotations
 
-from timing import RESULTS, child, in_turns, peak_memory, ratios, seconds, write
+from timing import RESULTS, Section, child, in_turns, peak_memory, ratios, seconds, write
 
 # isort: split
 import argparse
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"Forward and backward, {DIM} dimensions, float32; CPU time, median of {given.repeats} runs in turn after a "
         "warm-up, with quartiles; additional peak resident memory, each in its own process."
     )
-    write(given.out, "Blockwise uniformity", text, rows)
+    print(write(given.out, "Blockwise uniformity", [Section(text, rows)]))
 
 
 if __name__ == "__main__":
