@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 DEMO ?= demo
 
-.PHONY: demo test test-all test-wheel check clean
+.PHONY: demo test test-all test-wheel check bench bench-gpu clean
 
 # Simulated ships: the teacher sees the labels of all optical images, the students those of one radar image in ten.
 demo: $(VENV)/.installed
@@ -30,6 +30,15 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+# The speed benchmarks, about an hour on two cores, into benchmarks/results; docs/performance.md says what each shows.
+bench: $(VENV)/.installed-dev
+	set -e; for script in step overhead loading_speed uniformity scaling peers; do \
+		OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/speed/$$script.py; done
+
+# Everything that a CUDA device changes, in less than eight minutes; ends with one line where there is none.
+bench-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -W ignore benchmarks/speed/gpu.py
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -5,25 +5,22 @@ python benchmarks/speed/uniformity.py
 
 from __future__ import annotations
 
+from timing import RESULTS, Section, child, in_turns, peak_memory, ratios, seconds, write
+
+# isort: split
 import argparse
-import os
-import platform
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmkd.io import write_text
 from cmkd.pairwise import log_mean_gaussian
-from cmkd.provenance import commit
 
-RESULT = Path(__file__).parents[1] / "results" / "uniformity.md"
 DIM = 64
 
 
@@ -47,89 +44,78 @@ FORMS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def points(n: int) -> Tensor:
+def points(n: int, device: str = "cpu") -> Tensor:
     """Draw unit vectors."""
     drawn = torch.randn(n, DIM, generator=torch.Generator().manual_seed(0))
-    return F.normalize(drawn).requires_grad_()
+    return F.normalize(drawn).to(device).requires_grad_()
 
 
-def seconds(n: int, repeats: int) -> dict[str, list[float]]:
-    """Time forward and backward of each form; the forms take turns, so that a disturbance affects all of them."""
-    x = points(n)
-    times: dict[str, list[float]] = {name: [] for name in FORMS}
-    for repeat in range(repeats + 1):
-        for name, form in FORMS.items():
-            x.grad = None
-            start = time.perf_counter()
-            form(x).backward()
-            if repeat:  # the first is the warm-up
-                times[name].append(time.perf_counter() - start)
-    return times
+def forward_and_backward(form: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    """Compute a loss and its gradient."""
+    x.grad = None
+    form(x).backward()
+
+
+def compare(n: int, repeats: int, device: str = "cpu") -> list[dict[str, Any]]:
+    """Time and measure each form; they take turns."""
+    work = {name: partial(forward_and_backward, form, points(n, device)) for name, form in FORMS.items()}
+    times = in_turns({name: partial(seconds, run, device) for name, run in work.items()}, repeats)
+    return [
+        {
+            "points": n,
+            "form": name,
+            "ms": [1e3 * value for value in values],
+            "time / blockwise": ratios(values, times["blockwise"]),
+            "MiB": extra_memory(name, n) if device == "cpu" else peak_on_gpu(work[name]),
+        }
+        for name, values in times.items()
+    ]
+
+
+def peak_on_gpu(work: Callable[[], object]) -> float:
+    """Return the MiB that some work needs beyond what is allocated before."""
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    work()
+    return float(torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def extra_memory(name: str, n: int) -> float:
-    """Measure a form's extra peak resident memory in MiB, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--memory", name, "--points", str(n)], capture_output=True, text=True, check=True
-    )
-    return float(done.stdout) / 1024
-
-
-def peak() -> int:
-    """Read the peak resident memory of this process in KiB; getrusage would count its parent's before the fork too."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+    """Measure a form's additional peak resident memory in MiB, in a process of its own."""
+    return float(child(__file__, "--memory", name, "--points", n)["MiB"])
 
 
 def report_memory(name: str, n: int) -> None:
-    """Print the growth of the peak in KiB over a small warm-up."""
-    FORMS[name](points(64)).backward()
+    """Print the growth of the peak over a small warm-up."""
+    forward_and_backward(FORMS[name], points(64))
     x = points(n)
-    before = peak()
-    FORMS[name](x).backward()
-    print(peak() - before)
+    before = peak_memory()
+    forward_and_backward(FORMS[name], x)
+    print(json.dumps({"MiB": peak_memory() - before}))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--points", type=int, nargs="+", default=[512, 2048, 4096], help="for all three forms")
     parser.add_argument("--many", type=int, nargs="*", default=[16384, 65536], help="for the blockwise form alone")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--out", type=Path, default=RESULTS / "uniformity.md")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.memory:
         report_memory(given.memory, given.points[0])
         return
-    lines = [
-        "# Blockwise uniformity",
-        "",
-        f"`python benchmarks/speed/uniformity.py`, commit {commit()}, torch {torch.__version__}, "
-        f"{torch.get_num_threads()} thread(s), {platform.machine()}, {os.cpu_count()} logical cores, CPU only: "
-        "the CUDA path was not measured.",
-        "",
-        f"Forward and backward, {DIM} dimensions, float32; median of {given.repeats} runs in turn after a warm-up, "
-        "with quartiles; additional peak resident memory, each in its own process.",
-        "",
-        "| points | form | ms (quartiles) | time / blockwise | additional MiB |",
-        "|---|---|---|---|---|",
-    ]
-    for n in given.points:
-        times = seconds(n, given.repeats)
-        for name, values in times.items():
-            low, middle, high = (1e3 * q for q in statistics.quantiles(values, n=4))
-            ratio = middle / (1e3 * statistics.median(times["blockwise"]))
-            memory = extra_memory(name, n)
-            lines.append(f"| {n} | {name} | {middle:.1f} ({low:.1f} to {high:.1f}) | {ratio:.2f} | {memory:.0f} |")
+    rows = [row for n in given.points for row in compare(n, given.repeats)]
     for n in given.many:
-        x = points(n)
-        start = time.perf_counter()
-        log_mean_gaussian(x).backward()
-        took = 1e3 * (time.perf_counter() - start)
-        lines.append(f"| {n} | blockwise | {took:.0f} (one run) | 1 | {extra_memory('blockwise', n):.0f} |")
-    write_text(given.out, "\n".join(lines) + "\n")
-    print(*lines, sep="\n")
+        loss = partial(forward_and_backward, log_mean_gaussian, points(n))
+        took = 1e3 * seconds(loss)
+        rows.append({"points": n, "form": "blockwise (one run)", "ms": took, "MiB": extra_memory("blockwise", n)})
+    text = (
+        f"Forward and backward, {DIM} dimensions, float32; CPU time, median of {given.repeats} runs in turn after a "
+        "warm-up, with quartiles; additional peak resident memory, each in its own process."
+    )
+    print(write(given.out, "Blockwise uniformity", [Section(text, rows)]))
 
 
 if __name__ == "__main__":
