@@ -3,9 +3,9 @@
     python benchmarks/scalings.py terramind:DATA/terramind presto:DATA/presto --intensity sentinel1
 
 Each scaling trains one teacher and `none` with the same seeds; differences to linear are paired by seed. With
-``--intensity``, a copy of each data set has that modality as a linear intensity, ``10^(dB / 10)``, and the student is
-trained on this too. A scaling is chosen on validation; the test columns only report. An interrupted run resumes. Writes
-``scalings.md``, also after each run.
+``--intensity``, each data set with that modality is copied with it as a linear intensity, ``10^(dB / 10)``, and
+students are trained on this too. A scaling is chosen on validation; the test columns only report. An interrupted run
+resumes. Writes ``scalings.md``, also after each run.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def write(given: argparse.Namespace) -> None:
     for reference in given.data:
         place, name = folder(given.runs, reference), without_folder(reference)
         found += lines(name, place, ("teacher", "none"))
-        if given.intensity:
+        if (place / "intensity").exists():
             found += lines(f"{name}, intensity", place / "intensity", ("none",))
     options = f"--preset {given.preset} --seeds {given.seeds}"
     options += "".join(
@@ -112,7 +112,7 @@ def main() -> None:
     """Run from a command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("data", nargs="+", help="as after --data of `cmkd run`")
-    parser.add_argument("--intensity", help="name of a modality in dB, to be read as linear intensity too")
+    parser.add_argument("--intensity", help="name of a modality in dB, to try as linear intensity too")
     parser.add_argument("--seeds", type=int, default=3, help="students of each scaling")
     parser.add_argument("--preset", default="quick", choices=["quick", "full"])
     parser.add_argument("--epochs", type=int, help="largest number of epochs")
@@ -124,7 +124,7 @@ def main() -> None:
         place = folder(given.runs, reference)
         train(given, reference, place, None)
         write(given)
-        if given.intensity:
+        if given.intensity in open_data(reference).modalities:
             pack = intensity(reference, given.intensity, place / "intensity" / "pack")
             train(given, str(pack), place / "intensity", place)
             write(given)

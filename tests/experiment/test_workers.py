@@ -44,7 +44,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.name in kept}
 
 
-@pytest.mark.usefixtures("without_page")
+@pytest.mark.usefixtures("without_page", "digits")
 def test_side_by_side_gives_the_same_bytes_as_one_after_another(
     tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
