@@ -45,13 +45,18 @@ def records(folder: Path, teacher: Model, pack: Pack, views: Views, maps: dict[i
 def views_of(pack: Pack, teacher: Model, view: int) -> list[Tensor]:
     """Return logits, embedding and maps of the training pairs that have the modality, in one view."""
     batch = pack.batch(pack.rows("train", modalities=("rich",)))
-    seen = augment(replace(batch, view=torch.full((len(batch),), view)), pack.modalities, CHANGED, seed=5)
+    batch = replace(batch, view=torch.full((len(batch),), view))
+    seen = augment(batch, pack.modalities, CHANGED, seed=5, co_registered=pack.card.co_registered)
     with torch.no_grad():
         output = teacher(seen.inputs["rich"])
     return [output.logits, output.embedding, *output.feature_maps]
 
 
-def test_each_view_has_a_record_of_its_own(squares: Pack, teacher: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("co_registered", [(), [("rich", "poor")]])
+def test_each_view_has_a_record_of_its_own(
+    co_registered: list[tuple[str, str]], squares: Pack, teacher: Model, tmp_path: Path
+) -> None:
+    squares = other_card(squares, co_registered=co_registered)
     found, rows = records(tmp_path, teacher, squares, EACH, {0: None, -1: None}), squares.rows("train")
     known, _ = found.read(rows, np.zeros_like(rows))
     paired = squares.rows("train", modalities=("rich",))
