@@ -135,7 +135,9 @@ def test_what_does_not_fit_is_one_line(
     two = ("--teacher.checkpoint", tmp_path / "model.safetensors")
     assert "teacher.outputs and teacher.checkpoint are two teachers; give one" in refused(*two, *given, "kd")
     small = ("--trainer.cache_gb", "1e-6")
-    assert "do not fit a cache of 1e-06 GB; allow more with --trainer.cache_gb\n" in refused(*small, *given, "kd")
+    assert "do not fit a cache of 1e-06 GB, beside those in use; allow more with --trainer.cache_gb\n" in refused(
+        *small, *given, "kd"
+    )
     assert not (tmp_path / "out" / "students").exists()
 
 

@@ -85,8 +85,8 @@ class Teaching:
         answers = self._records(union_of_maps([method]), averaged=not method.same_view)
         if answers is None and not method.same_view:
             raise CmkdError(
-                f"the teacher's outputs do not fit a cache of {self.run.config.trainer.cache_gb:g} GB; allow more with "
-                "--trainer.cache_gb"
+                f"the teacher's outputs do not fit a cache of {self.run.config.trainer.cache_gb:g} GB, beside those in "
+                "use; allow more with --trainer.cache_gb"
                 + (", or run the teacher in each step with --teacher.views 0" if self.outputs is None else "")
             )
         return answers
