@@ -183,7 +183,7 @@ class RunConfig:
             allow, for small models, and 1 on a GPU, which several share if this is set.
         epochs: largest number of passes over the training pairs (parts of 500 steps where a pass is longer); by default
             the preset's number of steps.
-        preset: quick (at most 2,000 steps) or full (at most 16,000). A training ends earlier where validation has
+        preset: quick (at most 3,000 steps) or full (at most 16,000). A training ends earlier where validation has
             leveled off.
         label_fraction: fraction of the training pairs of each class whose label teacher and students see. The other
             pairs take part in the distillation terms alone; validation and test keep all labels.
@@ -321,7 +321,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-PRESETS = {"quick": 2_000, "full": 16_000}
+PRESETS = {"quick": 3_000, "full": 16_000}
 """Preset -> the largest number of steps."""
 BATCHES = (128, 64, 32)
 """Batch sizes to choose from, the usual first. Small ones make more steps of the same passes, which is what training on
@@ -347,9 +347,9 @@ def training_length(
 
     Example:
         >>> training_length(50_000), training_length(2000), training_length(200)
-        ((6, 128), (33, 32), (334, 32))
+        ((8, 128), (49, 32), (500, 32))
         >>> training_length(2000, "full"), training_length(2000, epochs=2), training_length(2000, batch_size=128)
-        ((259, 32), (2, 32), (134, 128))
+        ((259, 32), (2, 32), (200, 128))
     """
     if batch_size is None:
         batch_size = next((size for size in BATCHES if pairs // size >= 50), BATCHES[-1])
