@@ -44,7 +44,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.name in kept}
 
 
-@pytest.mark.usefixtures("without_page", "digits")
+@pytest.mark.usefixtures("without_page")
 def test_side_by_side_gives_the_same_bytes_as_one_after_another(
     tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,9 +54,7 @@ def test_side_by_side_gives_the_same_bytes_as_one_after_another(
     expected, got = files(tmp_path / "one"), files(tmp_path / "two")
     assert len(expected) == 3 * 4 + 2 and expected.keys() == got.keys()
     assert [name for name in expected if expected[name] != got[name]] == []
-    out, err = capfd.readouterr()  # no process says anything by itself; the records are computed here, once for both
-    assert out == "" and all(line.startswith("outputs of the teacher: ") for line in err.splitlines())
-    assert err.count("outputs of the teacher: 1077 of 1077") == 1
+    assert capfd.readouterr() == ("", "")  # no process says anything by itself
 
 
 @pytest.mark.slow
