@@ -186,12 +186,15 @@ class TeacherCache:
     limit: int
 
     def answers(self, contents: Contents, compute: Compute, *, progress: Progress | None = None) -> Answers | None:
-        """Return the records, computed now or before; None if they are larger than the limit.
+        """Return the records, computed now or before; None if the limit leaves no room for them.
 
         Args:
             contents: what is wanted; an entry that holds more maps serves too.
             compute: the teacher.
             progress: called with the number of samples that are done and that of all.
+
+        Raises:
+            CmkdError: the disk is full, or cannot be written.
         """
         stages = tuple(sorted(contents.maps))
         self.folder.mkdir(parents=True, exist_ok=True)
