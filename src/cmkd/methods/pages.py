@@ -89,7 +89,7 @@ def page(name: str) -> Page:
 
     Example:
         >>> [(h.name, h.default) for h in page("kd").hyperparameters]
-        [('temperature', '2.0'), ('weight', '4.0')]
+        [('temperature', '2.0'), ('weight', '1.0')]
     """
     method = METHODS.find(name)
     (idea, *details), texts = documented(method)
