@@ -36,7 +36,7 @@ from cmkd.training.module import WARMUP
 from cmkd.training.schedule import PlateauSchedule
 from cmkd.types import Output
 
-TEMPERATURE, WEIGHT = 2.0, 4.0  # those of `KD`
+TEMPERATURE, WEIGHT = 2.0, 1.0  # those of `KD`
 Loader = DataLoader[tuple[dict[str, Tensor], int]]
 
 

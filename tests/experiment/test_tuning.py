@@ -68,7 +68,7 @@ def diverged(options: Options) -> Mapping[str, Any]:
 
 
 def trials(folder: Path, count: int, seed: int = 0) -> Trials:
-    return Trials(folder, "kd", ranges("kd", {}), count, seed)
+    return Trials(folder, "kd", ranges("kd", {"kd": {"weight": 4.0}}), count, seed)
 
 
 def test_trials_begin_with_the_options_given_get_better_and_end_alike_when_stopped(tmp_path: Path) -> None:
