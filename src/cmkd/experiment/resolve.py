@@ -37,7 +37,7 @@ NOT_SETTINGS_TRAINER = (
 )
 VIEWS = 16
 """Views of each pair that the teacher sees by default, at most: as in our first trial, where one averaged record a pair
-was as good as an answer to each view (docs/performance.md)."""
+was as good as an answer to each view."""
 OWN_DATA = "data"
 """Folder of a run that holds the pack made from an own ``Dataset``."""
 
