@@ -28,7 +28,8 @@ from convergence import folder
 from records import RESULTS, about, difference, percent, table, without_folder
 
 HEADER = [
-    "data set", "sees", "model", "scaling", "n", "validation", "gain over linear", "test", "gain over linear",
+    "data set", "sees", "model", "scaling", "n", "leveled off", "validation", "gain over linear", "test",
+    "gain over linear",
 ]  # fmt: skip
 
 
@@ -75,6 +76,7 @@ def lines(name: str, place: Path, roles: Sequence[str]) -> list[list[str]]:
         for scaling, run in runs.items():
             own, base = ([r["teacher"]] if role == "teacher" else r["students"] for r in (run, runs["linear"]))
             cells = [name, own[0]["modality"] if own else "", role, scaling, str(len(own))]
+            cells.append(str(sum(row["converged"] for row in own)))
             for split in ("validation", "test"):
                 key = f"{split}_accuracy"
                 of = {row["seed"]: row[key] for row in base}
@@ -102,8 +104,9 @@ def write(given: argparse.Namespace) -> None:
         f"`python benchmarks/scalings.py {' '.join(repr(without_folder(r)) for r in given.data)} {options}`, "
         f"{about()}.\n\n"
         "Accuracy in %, mean over n seeds; gains in points, with Student's 95 % interval of the differences paired by "
-        "seed, bold where it excludes 0. `none` is the student alone. *Intensity*: the student's modality, in dB as "
-        "published, as `10^(dB / 10)`. A scaling is chosen on validation; the test columns only report.\n\n"
+        "seed, bold where it excludes 0. `none` is the student alone. *Leveled off*: trainings whose validation had "
+        "stopped rising. *Intensity*: the student's modality, in dB as published, as `10^(dB / 10)`. A scaling is "
+        "chosen on validation; the test columns only report.\n\n"
     )
     write_text(given.out, f"{text}{table(HEADER, found, left=4)}\n")
 
