@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig, training_length
+from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.data import Pack
 from cmkd.datasets import open_data
 from cmkd.evaluation import scores
@@ -34,6 +34,7 @@ from cmkd.io import write_text
 from cmkd.training.ema import ModelEma
 from cmkd.training.fit import TrainingJob, fit
 from cmkd.training.module import DistillationModule
+from cmkd.training.schedule import training_length
 from fair_chance import FOLDS, folds, own_split, recut
 from records import RESULTS, Records, about, difference, percent, table, without_folder
 

@@ -31,7 +31,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold
 
 from cmkd import models
-from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig, training_length
+from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.data import Pack
 from cmkd.data.pack.statistics import ChannelStatistics
 from cmkd.datasets import open_data
@@ -40,6 +40,7 @@ from cmkd.inference import predict
 from cmkd.io import write_text
 from cmkd.models.checkpoint import load_model
 from cmkd.training.fit import TrainingJob, fit
+from cmkd.training.schedule import training_length
 from records import RESULTS, Records, about, difference, percent, table, without_folder
 from simple_baselines import candidates, feature_table
 

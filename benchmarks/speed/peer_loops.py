@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from cmkd.training.module import WARMUP
 from cmkd.training.schedule import PlateauSchedule
 from cmkd.types import Output
 
-TEMPERATURE, WEIGHT = 2.0, 1.0  # those of `KD`
+TEMPERATURE, WEIGHT = (signature(KD).parameters[name].default for name in ("temperature", "weight"))
 Loader = DataLoader[tuple[dict[str, Tensor], int]]
 
 
@@ -273,4 +274,3 @@ def accuracy(recipe: Recipe, student: models.Model) -> float:
 
 
 LOOPS = {"textbook": textbook, "torchdistill": torchdistill}
-assert KD.__init__.__kwdefaults__ == {"temperature": TEMPERATURE, "weight": WEIGHT}

@@ -5,7 +5,6 @@ Importing it is cheap: it needs neither torch nor Lightning.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -319,39 +318,3 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CmkdError(f"the configuration '{path}' holds no options; write lines such as 'data: digits'")
     return content
-
-
-PRESETS = {"quick": 3_000, "full": 16_000}
-"""Preset -> the largest number of steps."""
-BATCHES = (128, 64, 32)
-"""Batch sizes to choose from, the usual first. Small ones make more steps of the same passes, which is what training on
-few pairs lacks; the smallest still leaves the correlations and similarities that methods estimate from a batch."""
-EPOCH_STEPS = 500
-"""Largest number of steps in an epoch: validation is then measured often enough, however large the data set."""
-
-
-def training_length(
-    pairs: int, preset: str = "quick", *, epochs: int | None = None, batch_size: int | None = None
-) -> tuple[int, int]:
-    """Return the largest number of epochs and the batch size of a training; what is given is kept.
-
-    An epoch is a pass over the pairs, or `EPOCH_STEPS` steps where a pass is longer. The batch is a function of the
-    number of pairs alone: not of the epochs asked for, nor of the number of devices, so that a shorter run is the same
-    training cut short, and more devices give what one gives.
-
-    Args:
-        pairs: that the students train on.
-        preset: one of `PRESETS`.
-        epochs: largest number of epochs, if chosen.
-        batch_size: pairs a step, if chosen.
-
-    Example:
-        >>> training_length(50_000), training_length(2000), training_length(200)
-        ((8, 128), (49, 32), (500, 32))
-        >>> training_length(2000, "full"), training_length(2000, epochs=2), training_length(2000, batch_size=128)
-        ((259, 32), (2, 32), (200, 128))
-    """
-    if batch_size is None:
-        batch_size = next((size for size in BATCHES if pairs // size >= 50), BATCHES[-1])
-    steps = min(EPOCH_STEPS, max(1, pairs // batch_size))
-    return epochs or math.ceil(PRESETS[preset] / steps), batch_size

@@ -136,7 +136,8 @@ def build(cls: type[T], values: Mapping[str, Any], *, path: str = "") -> T:
 def checked(cls: type[object], values: Mapping[str, Any], *, path: str = "") -> dict[str, Any]:
     """Check values against the fields of a dataclass, and return them in the fields' types.
 
-    Mappings become the dataclasses that fields want, text becomes a path, and lists become tuples.
+    Mappings become the dataclasses that fields want, and dataclasses are checked like them; text becomes a path, and
+    lists become tuples.
 
     Raises:
         CmkdError: an unknown field (with the nearest valid one), or a value of another type.
@@ -153,9 +154,9 @@ def _converted(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401  # any
     if is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, Mapping):
             return build(hint, value, path=where)
-        if not isinstance(value, hint):
-            raise CmkdError(f"{where} must be a group of options ({', '.join(get_type_hints(hint))}), got {value!r}")
-        return value
+        if is_dataclass(value) and issubclass(hint, type(value)):  # also one of its base, whose other fields stay open
+            return build(hint, {field.name: getattr(value, field.name) for field in fields(value)}, path=where)
+        raise CmkdError(f"{where} must be a group of options ({', '.join(get_type_hints(hint))}), got {value!r}")
     kinds = get_args(hint) or (hint,)
     if isinstance(value, list) and any(get_origin(kind) is tuple for kind in kinds):
         value = tuple(value)

@@ -29,6 +29,13 @@ def test_saved_is_what_is_loaded(tmp_path: Path) -> None:
     assert RunConfig.load(tmp_path / "config.yaml") == config
 
 
+def test_configurations_are_checked_like_dictionaries() -> None:
+    given = RunConfig(data="digits", out=Path("there"), teacher=ModelConfig(checkpoint="a.safetensors"))  # type: ignore[arg-type]
+    assert given.teacher == TeacherConfig(checkpoint=Path("a.safetensors"))
+    with pytest.raises(CmkdError, match=r"trainer\.batch_size must be a whole number"):
+        RunConfig(data="digits", out=Path("there"), trainer=TrainerConfig(batch_size="many"))  # type: ignore[arg-type]
+
+
 def test_nested_dictionaries_become_configurations(tmp_path: Path) -> None:
     config = RunConfig(
         **yaml.safe_load("{data: digits, out: there, student: {label_fraction: 0.5}, methods: [kd, ds]}")

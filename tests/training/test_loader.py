@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
+from cmkd.training.answers import Answers
 from cmkd.training.loader import PairLoader
-from cmkd.training.teacher_cache import Answers, Contents, TeacherCache
+from cmkd.training.teacher_cache import Contents, TeacherCache
 from cmkd.types import Output
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 
 from cmkd import methods, models
@@ -38,6 +41,19 @@ def test_a_loss_that_is_not_finite_stops_with_a_clear_word(tmp_path: Path, digit
     wild = OptimizerConfig(name="sgd", learning_rate=1e30, clip_norm=0.0, warmup=0.0)
     with pytest.raises(CmkdError, match=r"diverged near step \d+.*lower --optimizer.learning_rate"):
         fit(job(tmp_path, digits, epochs=5), wild, AugmentationConfig(), settings())
+
+
+class Terminated(Callback):
+    """Sends SIGTERM to this process after the first step."""
+
+    def on_train_batch_end(self, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_script_that_is_terminated_does_not_end_as_if_it_had_finished(tmp_path: Path, digits: Pack) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        fit(job(tmp_path, digits), OptimizerConfig(), AugmentationConfig(), settings(), callbacks=[Terminated()])
+    assert stopped.value.code == 143
 
 
 def test_bf16_trains(tmp_path: Path, digits: Pack) -> None:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from cmkd.errors import CmkdError
 from cmkd.training import teacher_cache
-from cmkd.training.teacher_cache import Answers, Contents, TeacherCache
+from cmkd.training.answers import Answers
+from cmkd.training.teacher_cache import Contents, TeacherCache
 from cmkd.types import Output
 
 ROWS = np.arange(700) * 3

@@ -19,9 +19,10 @@ from cmkd.data.pack.pack import Pack
 from cmkd.methods.combine import from_expression, union_of_maps
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model, save_model
+from cmkd.training.answers import Answers
 from cmkd.training.augment import augment
 from cmkd.training.fit import TrainingJob, fit
-from cmkd.training.teacher_cache import Answers, TeacherCache
+from cmkd.training.teacher_cache import TeacherCache
 from cmkd.training.teacher_outputs import Views, of_model
 
 CHANGED = AugmentationConfig(flip=True, shift=0.2, rotate=10.0, scale=0.1)

@@ -11,10 +11,11 @@ import os
 
 import torch
 
-from cmkd.config import EPOCH_STEPS, RunConfig
+from cmkd.config import RunConfig
 from cmkd.errors import CmkdError
 from cmkd.experiment.resolve import ResolvedRun
 from cmkd.processes import free_memory, usable_cores
+from cmkd.training.schedule import epoch_steps
 
 SMALL_OPERATIONS = 100_000_000
 """Multiply-adds on one pair up to which a model is small: the encoders of this package on images of up to 128 pixels a
@@ -77,8 +78,7 @@ def _launched() -> bool:
 
 def _steps(run: ResolvedRun) -> int:
     """Return the largest number of steps of a student's training."""
-    epoch = run.pairs("student") // int(run.config.trainer.batch_size or 1)
-    return int(run.config.epochs or 1) * min(EPOCH_STEPS, max(1, epoch))
+    return int(run.config.epochs or 1) * epoch_steps(run.pairs("student"), int(run.config.trainer.batch_size or 1))
 
 
 def _own_memory() -> int:

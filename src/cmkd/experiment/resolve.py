@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from cmkd import models
-from cmkd.config import EPOCH_STEPS, ModelConfig, RunConfig, training_length
+from cmkd.config import ModelConfig, RunConfig
 from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset, train_values
 from cmkd.datasets import DATASETS, open_data
 from cmkd.errors import CmkdError
@@ -27,6 +27,7 @@ from cmkd.models.checkpoint import load_model
 from cmkd.options import check, plain
 from cmkd.progress import shown
 from cmkd.registry import is_reference, load_reference
+from cmkd.training.schedule import epoch_steps, training_length
 from cmkd.training.teacher_outputs import OutputsFile
 
 Config = TypeVar("Config", bound=ModelConfig)
@@ -161,8 +162,8 @@ def resolve(config: RunConfig) -> ResolvedRun:
         pairs, config.preset, epochs=config.epochs, batch_size=config.trainer.batch_size
     )
     if teacher.views is None:
-        passes = math.ceil(epochs * min(1.0, EPOCH_STEPS * batch_size / pairs)) if pairs else 1
-        teacher = replace(teacher, views=min(VIEWS, passes))
+        passes = math.ceil(epochs * epoch_steps(pairs, batch_size) * batch_size / max(1, pairs))
+        teacher = replace(teacher, views=min(VIEWS, max(1, passes)))
     resolved = ResolvedRun(
         replace(
             config,

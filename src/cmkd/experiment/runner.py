@@ -26,7 +26,7 @@ from cmkd.experiment.teaching import Teaching
 from cmkd.experiment.tuning import Options, Trials, with_options
 from cmkd.experiment.workers import one_after_another, packed, processes
 from cmkd.io import read_json
-from cmkd.methods.combine import from_expression, taught_by
+from cmkd.methods.combine import from_expression
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
 from cmkd.options import plain
@@ -272,18 +272,12 @@ class Experiment:
 
     def _fill(self, run: ResolvedRun) -> None:
         """Compute what the students that are still to be trained read of the teacher."""
-        config = run.config
-        seeds = range(config.seed, config.seed + config.seeds)
-        missing = [
-            expression
-            for expression in config.expressions
-            if not taught_by(expression)
-            and not all((self.folder.student(expression, seed) / RESULT).exists() for seed in seeds)
-        ]
+        missing = dict.fromkeys(student.expression for student in self._missing(run) if not student.after)
         if missing:
             teaching = self._run_teaching(run)
             student = run.build("student").spec
-            teaching.fill(from_expression(e, student, teaching.spec, config.method_options) for e in missing)
+            options = run.config.method_options
+            teaching.fill(from_expression(e, student, teaching.spec, options) for e in missing)
 
     def _fit(self, run: ResolvedRun, job: TrainingJob, about: dict[str, Any], tell: Tell) -> None:
         config = run.config

@@ -17,8 +17,9 @@ from cmkd.methods.combine import union_of_maps
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
 from cmkd.progress import shown
+from cmkd.training.answers import Answers
 from cmkd.training.cross_fit import cross_fitted
-from cmkd.training.teacher_cache import Answers, TeacherCache
+from cmkd.training.teacher_cache import TeacherCache
 from cmkd.training.teacher_outputs import OutputsFile, Views, of_model
 from cmkd.types import Spec
 

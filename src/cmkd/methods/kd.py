@@ -43,8 +43,8 @@ class KD(Method):
     Args:
         temperature: softens both distributions. The more confident the teacher is on its training pairs, the higher it
             should be.
-        weight: factor of the term; the cross-entropy has weight 1. More held converged students back where all labels
-            are there, and did not help them where few are (docs/performance.md).
+        weight: factor of the term; the cross-entropy has weight 1. The former default of 4 held converged students back
+            on the data set that it was compared on (docs/performance.md).
     """
 
     name = "kd"

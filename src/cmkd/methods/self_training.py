@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from cmkd.methods.base import Method
-from cmkd.methods.kd import kd
-from cmkd.types import Batch, Output, Spec
+from cmkd.methods.kd import KD
+from cmkd.types import Spec
 
 
-class SelfTraining(Method):
+class SelfTraining(KD):
     """Learn from the soft predictions of the student alone, of the same seed, on the poor modality of all pairs.
 
     A control: it uses the pairs without a label as distillation does, but not the rich modality. A run trains the
     student alone first and gives its predictions, averaged over augmented views, as the teacher's output. In a training
-    loop of your own, pass the output of such a student as `teacher`.
+    loop of your own, pass the output of such a student as `teacher`. The term is that of `kd`.
 
     The predictions stay soft, without a threshold of confidence: our choice.
 
@@ -28,15 +25,7 @@ class SelfTraining(Method):
     paper = "Xie, Luong, Hovy, Le 2020, CVPR, arXiv 1911.04252 (here one round, of one size and without its noise)"
     bibtex = """@inproceedings{xie2020self, title={Self-Training with Noisy Student Improves ImageNet Classification},
   author={Xie, Qizhe and Luong, Minh-Thang and Hovy, Eduard and Le, Quoc V.}, booktitle={CVPR}, year={2020}}"""
-    needs = ("logits",)
     taught_by = "none"
 
     def __init__(self, student: Spec, teacher: Spec, *, temperature: float = 1.0, weight: float = 1.0) -> None:
-        super().__init__(student, teacher)
-        self.require_same_classes()
-        self.require_positive(temperature=temperature)
-        self.temperature, self.weight = temperature, weight
-
-    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the term ``kd``, with the earlier student as the teacher."""
-        return {"kd": self.weight * kd(student.logits, teacher.logits, temperature=self.temperature)}
+        super().__init__(student, teacher, temperature=temperature, weight=weight)

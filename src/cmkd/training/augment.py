@@ -37,7 +37,7 @@ def hashed_uniform(index: Tensor, count: int, *, seed: int, view: Tensor | int, 
         True
     """
     views = torch.as_tensor(view, dtype=torch.int64, device=index.device).expand(len(index))
-    # int64 wraps around, as the products of unbounded integers below 2^64 do
+    # products wrap around modulo 2^64, which is all that a hash needs
     key = _mix(((_signed(seed * 1_000_003) + views) * 1_000_003 + stream) * 1_000_003)[:, None]
     counter = torch.arange(count, device=index.device, dtype=torch.int64) * _signed(0xD1B54A32D192ED03)
     x = _mix((index[:, None] * _signed(0x9E3779B97F4A7C15) + counter) ^ key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig, training_length
+from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.distributed import synchronize_batch_norm
 from cmkd.errors import needs_extra
 from cmkd.training.checkpointing import CheckpointCallback, SafeCheckpointIO
@@ -25,6 +27,7 @@ from cmkd.training.job import TrainingJob as TrainingJob
 from cmkd.training.launch import launch
 from cmkd.training.module import DistillationModule
 from cmkd.training.reporting import ReportCallback, Tell
+from cmkd.training.schedule import training_length
 
 for _name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(_name).setLevel(logging.ERROR)  # at import, so that spawned processes do it too
@@ -98,7 +101,10 @@ def _train(module: DistillationModule, settings: TrainerConfig, tell: Tell, *cal
             use_distributed_sampler=False,
         )
         state = str(last) if last.exists() else None
-        trainer.fit(module, ckpt_path=state, weights_only=True)
+        try:
+            trainer.fit(module, ckpt_path=state, weights_only=True)
+        except SIGTERMException as stop:  # Lightning exits without a code, as if the training had been finished
+            raise SystemExit(128 + signal.SIGTERM) from stop
         if job.method is not None:
             job.method.on_train_end(module.model)
 

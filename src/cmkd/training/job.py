@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from cmkd.config import EPOCH_STEPS
 from cmkd.data.pack.pack import Pack
 from cmkd.distributed import rank, world_size
 from cmkd.errors import CmkdError
 from cmkd.methods import Method
 from cmkd.models import Model
+from cmkd.training.answers import Answers
 from cmkd.training.loader import PairLoader
-from cmkd.training.teacher_cache import Answers
+from cmkd.training.schedule import EPOCH_STEPS
 
 
 @dataclass

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
-from cmkd.training.teacher_cache import Answers
+from cmkd.training.answers import Answers
 from cmkd.types import Batch
 
 

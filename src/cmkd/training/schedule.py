@@ -6,6 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+PRESETS = {"quick": 3_000, "full": 16_000}
+"""Preset -> the largest number of steps."""
+BATCHES = (128, 64, 32)
+"""Batch sizes to choose from, the usual first. Small ones make more steps of the same passes, which is what training on
+few pairs lacks; the smallest still leaves the correlations and similarities that methods estimate from a batch."""
+EPOCH_STEPS = 500
+"""Largest number of steps in an epoch: validation is then measured often enough, however large the data set."""
 TOLERANCE = 0.005
 """Rise of the validation accuracy, between a third of a training and the next, that counts as still rising."""
 LEAST = 1500
@@ -92,3 +99,34 @@ class PlateauSchedule:
             self.leveled = True
             if early_stop:
                 self.cooldown_start = step
+
+
+def training_length(
+    pairs: int, preset: str = "quick", *, epochs: int | None = None, batch_size: int | None = None
+) -> tuple[int, int]:
+    """Return the largest number of epochs and the batch size of a training; what is given is kept.
+
+    An epoch is a pass over the pairs, or `EPOCH_STEPS` steps where a pass is longer. The batch is a function of the
+    number of pairs alone: not of the epochs asked for, nor of the number of devices, so that a shorter run is the same
+    training cut short, and more devices give what one gives.
+
+    Args:
+        pairs: that the students train on.
+        preset: one of `PRESETS`.
+        epochs: largest number of epochs, if chosen.
+        batch_size: pairs a step, if chosen.
+
+    Example:
+        >>> training_length(50_000), training_length(2000), training_length(200)
+        ((8, 128), (49, 32), (500, 32))
+        >>> training_length(2000, "full"), training_length(2000, epochs=2), training_length(2000, batch_size=128)
+        ((259, 32), (2, 32), (200, 128))
+    """
+    if batch_size is None:
+        batch_size = next((size for size in BATCHES if pairs // size >= 50), BATCHES[-1])
+    return epochs or math.ceil(PRESETS[preset] / epoch_steps(pairs, batch_size)), batch_size
+
+
+def epoch_steps(pairs: int, batch_size: int) -> int:
+    """Return the steps of an epoch: those of a pass over the pairs, and at most `EPOCH_STEPS`."""
+    return min(EPOCH_STEPS, max(1, pairs // batch_size))

@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cmkd.errors import CmkdError
-from cmkd.io import checksum, lock, locked, read_json, write_bytes, write_json
+from cmkd.io import checksum, locked, read_json, write_bytes, write_json
 from cmkd.progress import Progress
+from cmkd.training.answers import DONE, ENTRY, ROWS, Answers, lock_of
 from cmkd.types import Output
 
-ENTRY, ROWS, DONE = "entry.json", "rows.bin", "done.json"
 FORMAT = 2
 CHUNK = 256
 """Samples that are computed and written at a time."""
@@ -43,76 +43,6 @@ MapSizes = Mapping[int, tuple[int, int] | None]
 """Stage of a feature map -> height and width to average-pool it to; None keeps its size."""
 Compute = Callable[[NDArray[np.int64], int], Output]
 """From positions in the pack and a view to the teacher's output, with the maps that are to be kept, in order."""
-
-
-class Answers:
-    """A teacher's outputs on pairs of a pack, from a filled entry of the cache.
-
-    Pickling carries the path only. An entry is not removed before `close`.
-
-    Args:
-        folder: of the entry.
-        stages: the feature maps to read; the others are delivered as empty tensors.
-
-    Attributes:
-        modality: name of the teacher's modality.
-        views: number of views with a record of their own; 1 where the views of a pair were averaged.
-    """
-
-    def __init__(self, folder: Path, stages: tuple[int, ...] = ()) -> None:
-        self.folder, self.stages = folder, stages
-        self._held = lock(_lock_of(folder), shared=True, wait=True)
-        about = read_json(folder / ENTRY)
-        self.modality: str = about["modality"]
-        self.maps: int = about["maps"]
-        self._rows = np.fromfile(folder / ROWS, dtype=np.int64)
-        wanted = ("logits", "embedding", *(f"map-{stage}" for stage in stages))
-        # the layout that the teacher gives: another would change the order of sums, and so the last bits of a training
-        self._channels_last = set(read_json(folder / DONE)["channels_last"])
-        self._arrays = {name: self._mapped(name, about["arrays"][name]) for name in wanted}
-        self.views: int = about["arrays"]["logits"][0]
-        os.utime(folder / ENTRY)  # the time of its last use
-
-    def _mapped(self, name: str, shape: list[int]) -> NDArray[np.float32]:
-        if 0 in shape:
-            return np.zeros(shape, dtype=np.float32)
-        stored = [*shape[:2], *shape[3:], shape[2]] if name in self._channels_last else shape
-        return np.asarray(np.memmap(self.folder / f"{name}.bin", dtype=np.float32, mode="r", shape=tuple(stored)))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Answers, (self.folder, self.stages)
-
-    def close(self) -> None:
-        """Let the entry be removed; nothing is read from it afterwards."""
-        held, self._held = getattr(self, "_held", None), None
-        if held is not None and held >= 0:
-            os.close(held)
-
-    __del__ = close
-
-    def known(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which of the positions have a record."""
-        place = np.searchsorted(self._rows, rows).clip(max=len(self._rows) - 1)
-        return np.asarray(self._rows[place] == rows)
-
-    def read(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> tuple[Tensor, Output]:
-        """Return which pairs have a record ``(batch,)``, and the records; those of other pairs mean nothing.
-
-        Args:
-            rows: ``(batch,)`` positions in the pack.
-            views: ``(batch,)`` view of each.
-        """
-        place = np.searchsorted(self._rows, rows).clip(max=len(self._rows) - 1)
-        values = {name: torch.from_numpy(array[views % self.views, place]) for name, array in self._arrays.items()}
-        values |= {name: values[name].permute(0, 3, 1, 2) for name in self._channels_last & values.keys()}
-        empty = values["logits"].new_zeros(len(rows), 0, 0, 0)
-        maps = tuple(values.get(f"map-{stage}", empty) for stage in range(self.maps))
-        return torch.from_numpy(self.known(rows)), Output(values["logits"], values["embedding"], maps)
-
-
-def _lock_of(folder: Path) -> Path:
-    """Return the file whose lock keeps an entry; beside it, since a removed folder cannot be locked."""
-    return folder.with_name(f".{folder.name}.lock")
 
 
 @dataclass(frozen=True)
@@ -199,11 +129,11 @@ class TeacherCache:
         stages = tuple(sorted(contents.maps))
         self.folder.mkdir(parents=True, exist_ok=True)
         for folder in sorted(self.folder.glob(f"{contents.base}-*")):
-            with locked(_lock_of(folder), shared=True, wait=True):
+            with locked(lock_of(folder), shared=True, wait=True):
                 if _state(folder, contents)["samples"] == contents.samples:
                     return Answers(folder, stages)
         folder = self.folder / contents.name
-        with locked(_lock_of(folder), shared=True, wait=True):
+        with locked(lock_of(folder), shared=True, wait=True):
             folder.mkdir(exist_ok=True)
             with locked(folder / ".filling", wait=True):
                 state = _state(folder, contents)
@@ -240,7 +170,7 @@ class TeacherCache:
         if contents.bytes <= self.limit:
             for folder, size in sizes.items():
                 if excess > 0:
-                    with locked(_lock_of(folder)) as free:
+                    with locked(lock_of(folder)) as free:
                         if free:
                             shutil.rmtree(folder, ignore_errors=True)
                             excess -= size
