@@ -10,7 +10,8 @@ DEMO ?= demo
 
 # Sharp and degraded digits: teacher and students learn from the same 40 labels, beside the student with all labels.
 demo: $(VENV)/.installed
-	$(BIN)/cmkd run --data digits --labels 40 --methods none,self_training,kd,ds,all_labels --seeds 3 --out $(DEMO)
+	$(BIN)/cmkd run --data digits --labels 40 --methods none,self_training,kd,ds,all_labels --seeds 3 --preset full \
+		--out $(DEMO)
 	@echo
 	@echo "Open $(DEMO)/report.html in a browser."
 
