@@ -142,7 +142,7 @@ class TrainerConfig:
         batch_size: pairs a step, over all devices together; by default 128, fewer where training pairs are few.
         precision: arithmetic of the forward pass.
         accelerator: where to train.
-        devices: number of devices on each node.
+        devices: number of devices on each node; torchrun brings its own number.
         num_nodes: nodes of a cluster; start the same command on each (torchrun or SLURM).
         threads: CPU threads of each training; by default 1 for small models, whose results then do not depend on the
             number of cores, and for large ones those that torch chooses.

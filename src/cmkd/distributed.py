@@ -30,6 +30,14 @@ def leads() -> bool:
     return rank() == 0 and int(os.environ.get("RANK", "0")) == 0
 
 
+def launched() -> tuple[int, int] | None:
+    """Return the processes a node and the nodes that torchrun started this process among; None without torchrun."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    local = int(os.environ["LOCAL_WORLD_SIZE"])
+    return local, int(os.environ["WORLD_SIZE"]) // local
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, local: Tensor) -> Tensor:  # noqa: ANN401  # autograd's own untyped context

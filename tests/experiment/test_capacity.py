@@ -71,12 +71,9 @@ def test_one_process_where_several_are_of_no_use(run: ResolvedRun, monkeypatch: 
     assert capacity.jobs(changed(gpu, jobs=4), 9) == 4 and capacity.threads(gpu, 4) == 4
 
 
-@pytest.mark.parametrize(("name", "value"), [("WORLD_SIZE", "2"), ("SLURM_NTASKS", "4")])
 @pytest.mark.usefixtures("_sixteen_cores")
-def test_processes_of_a_launcher_start_no_others(
-    run: ResolvedRun, monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
-    monkeypatch.setenv(name, value)
+def test_processes_of_a_launcher_start_no_others(run: ResolvedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")
     assert capacity.jobs(run, 9) == capacity.jobs(changed(run, jobs=1), 9) == 1
     with pytest.raises(CmkdError, match="--jobs 2 needs trainings of one process each"):
         capacity.jobs(changed(run, jobs=2), 9)

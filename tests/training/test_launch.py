@@ -85,7 +85,8 @@ def test_each_process_has_weights_of_its_own(found: list[dict[str, Tensor]]) -> 
 def test_one_device_and_a_process_of_a_launcher_train_here(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[object] = []
     launch(lambda *given: calls.append(given), nn.Identity(), 1, devices=1)
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    for name in ("TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
     launch(lambda *given: calls.append(given), nn.Identity(), 2, devices=2)
     assert len(calls) == 2
 

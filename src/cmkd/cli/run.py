@@ -29,10 +29,13 @@ def main(arguments: Sequence[str]) -> None:
         print(usage())
         return
     config = parse(arguments)
+    from cmkd.distributed import leads
     from cmkd.experiment import Experiment
     from cmkd.report.page import chosen_options
 
     results = Experiment(config).run()
+    if not leads():
+        return
     console = Console(soft_wrap=not sys.stdout.isatty())
     console.print(table(results))
     for tuned in results["tuned"]:

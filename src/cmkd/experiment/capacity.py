@@ -51,7 +51,7 @@ def jobs(run: ResolvedRun, students: int, *, callbacks: bool = False) -> int:
         CmkdError: several were asked for, where one training has several processes.
     """
     config = run.config
-    several = config.trainer.devices * config.trainer.num_nodes > 1 or _launched()
+    several = config.trainer.devices * config.trainer.num_nodes > 1 or int(os.environ.get("SLURM_NTASKS", "1")) > 1
     if config.jobs is not None:
         if config.jobs > 1 and several:
             raise CmkdError(f"--jobs {config.jobs} needs trainings of one process each; use one device, or --jobs 1")
@@ -69,11 +69,6 @@ def on_cpu(config: RunConfig) -> bool:
     given = config.trainer.accelerator
     found = torch.cuda.is_available() or torch.backends.mps.is_available()
     return given == "cpu" or (given == "auto" and not found)
-
-
-def _launched() -> bool:
-    """Whether a launcher started this process as one of several."""
-    return any(int(os.environ.get(name, "1")) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
 
 
 def _steps(run: ResolvedRun) -> int:

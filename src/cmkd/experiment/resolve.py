@@ -12,9 +12,10 @@ import numpy as np
 from torch import nn
 
 from cmkd import models
-from cmkd.config import ModelConfig, RunConfig
+from cmkd.config import ModelConfig, RunConfig, TrainerConfig
 from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset, train_values
 from cmkd.datasets import DATASETS, open_data
+from cmkd.distributed import launched
 from cmkd.errors import CmkdError
 from cmkd.experiment.tuning import check_installed
 from cmkd.expression import parse_sum
@@ -152,6 +153,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
     Raises:
         CmkdError: for anything wrong with the configuration or the data, in one line.
     """
+    config = replace(config, trainer=_with_launcher(config.trainer))
     _check_methods(config)  # before the data: preparing them can take long
     if config.tune:
         check_installed()
@@ -177,6 +179,23 @@ def resolve(config: RunConfig) -> ResolvedRun:
         {role: visible(pack, config, role) for role in ("teacher", "student")},
     )
     return replace(resolved, operations=_check(resolved))
+
+
+def _with_launcher(trainer: TrainerConfig) -> TrainerConfig:
+    """Return the configuration with the processes that a launcher has started.
+
+    Raises:
+        CmkdError: another number was asked for.
+    """
+    found, given = launched(), (trainer.devices, trainer.num_nodes)
+    if found is None or found == given:
+        return trainer
+    if given != (1, 1):
+        raise CmkdError(
+            f"torchrun started {found[0]} processes on {found[1]} nodes, and devices is {given[0]}, num_nodes "
+            f"{given[1]}; leave both out, or give the same numbers"
+        )
+    return replace(trainer, devices=found[0], num_nodes=found[1])
 
 
 def usable_pairs(pack: Pack, modality: str, other: str) -> int:

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
+from cmkd.distributed import launched
 from cmkd.errors import CmkdError
 from cmkd.processes import end_with_parent
 
@@ -25,7 +26,7 @@ def launch(train: Callable[..., None], module: nn.Module, *arguments: object, de
     Raises:
         CmkdError: something in `module` or `arguments` cannot be pickled, or a process raised one.
     """
-    if devices == 1 or "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_JOB_ID" in os.environ:
+    if devices == 1 or launched() is not None or "SLURM_JOB_ID" in os.environ:
         train(module, *arguments)
         return
     for value in (module, *arguments):
