@@ -26,6 +26,7 @@ FLOORS: list[set[str]] = [
     {"methods", "structure", "models", "data", "datasets", "simulators", "inference"},
     {"evaluation", "training"},
     {"analysis", "report"},
+    {"deploy"},
     {"experiment"},
     {"cli"},
     {"__main__"},

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cmkd.config import AugmentationConfig, ModelConfig, OptimizerConfig, RunConfig, TeacherConfig, TrainerConfig
     from cmkd.data import Pack
     from cmkd.datasets import open_data
+    from cmkd.deploy.student import load_student
     from cmkd.errors import CmkdError
     from cmkd.experiment import Experiment
     from cmkd.models import wrap
@@ -36,6 +37,7 @@ __all__ = [
     "TeacherConfig",
     "TrainerConfig",
     "load_model",
+    "load_student",
     "open_data",
     "wrap",
 ]
@@ -56,6 +58,7 @@ _HOMES = {
     "TeacherConfig": "config",
     "TrainerConfig": "config",
     "load_model": "models.checkpoint",
+    "load_student": "deploy.student",
     "open_data": "datasets",
     "wrap": "models",
 }

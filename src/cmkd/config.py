@@ -190,6 +190,8 @@ class RunConfig:
         tune: trials that choose each method's weights and temperatures on the validation pairs. They come before the
             students, with a seed that no student has. The first has the options given or the defaults, and Optuna draws
             those of the others; options written in `methods` stay as they are.
+        min_precision: precision that accepted predictions of each class reach on the validation pairs; the recommended
+            student marks the others as rejected.
         teacher: the model on the rich modality.
         student: the model on the poor modality.
         optimizer: of teacher and students alike.
@@ -222,6 +224,7 @@ class RunConfig:
     label_fraction: float = 1.0
     labels: int | None = None
     tune: int = 0
+    min_precision: float = 0.9
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -265,6 +268,8 @@ class RunConfig:
         ):
             if fraction is not None and not 0.0 < fraction <= 1.0:
                 raise CmkdError(f"{prefix}label_fraction is {fraction}; it must be above 0 and at most 1")
+        if not 0.0 < self.min_precision <= 1.0:
+            raise CmkdError(f"min_precision is {self.min_precision}; it must be above 0 and at most 1")
         if self.labels is not None and self.label_fraction != 1.0:
             raise CmkdError(f"labels is {self.labels} and label_fraction {self.label_fraction}; give one of them")
         if not self.expressions:

@@ -29,9 +29,10 @@ def main(arguments: Sequence[str]) -> None:
         print(usage())
         return
     config = parse(arguments)
+    from cmkd.deploy.student import STUDENT
     from cmkd.distributed import leads
     from cmkd.experiment import Experiment
-    from cmkd.report.page import chosen_options
+    from cmkd.report.page import chosen_options, chosen_student
 
     results = Experiment(config).run()
     if not leads():
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str]) -> None:
     console.print(table(results))
     for tuned in results["tuned"]:
         print(chosen_options(tuned))
+    if results["recommended"]:
+        print(f"{chosen_student(results)}: {config.out / STUDENT}")
     print(f"report: {config.out / 'report.html'}")
 
 

@@ -15,6 +15,7 @@ import yaml
 
 import cmkd
 from cmkd.data import SPLITS
+from cmkd.deploy.recommend import recommended
 from cmkd.errors import CmkdError
 from cmkd.evaluation import summarize
 from cmkd.experiment.resolve import ResolvedRun, first_difference
@@ -145,6 +146,7 @@ class RunFolder:
             "students": students,
             "tuned": sorted(tuned, key=lambda r: (order.get(r["method"], len(order)), r["method"])),
             "summary": summarize(students),
+            "recommended": recommended(students),
         }
 
     def write_results(self, run: ResolvedRun) -> dict[str, Any]:

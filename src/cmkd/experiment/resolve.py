@@ -32,7 +32,7 @@ from cmkd.training.schedule import epoch_steps, training_length
 from cmkd.training.teacher_outputs import OutputsFile
 
 Config = TypeVar("Config", bound=ModelConfig)
-NOT_SETTINGS = ("out", "methods", "seeds", "jobs", "preset", "data")
+NOT_SETTINGS = ("out", "methods", "seeds", "jobs", "preset", "data", "min_precision")
 """Options that may change between two calls on one folder; the pack behind `data` may not."""
 NOT_SETTINGS_TRAINER = (
     *("devices", "num_nodes", "threads", "accelerator", "checkpoint_seconds", "cache_gb", "logger", "progress"),

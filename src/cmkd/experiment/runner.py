@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from cmkd.config import RunConfig
 from cmkd.data import Pack
+from cmkd.deploy.recommend import publish
 from cmkd.distributed import leads, rank, world_size
 from cmkd.errors import CmkdError
 from cmkd.experiment import capacity
@@ -84,6 +85,7 @@ class Experiment:
                     self._tell(run)
                 failures = self._train(run, content, jobs, leader)
             if leader:
+                publish(self.config.out, self.folder.results(run), run.pack.card, precision=self.config.min_precision)
                 write_report(self.config.out)
             if failures:
                 count = f"{len(failures)} students were not trained: " if len(failures) > 1 else ""

@@ -53,6 +53,25 @@ def save_model(path: Path, model: Model, *, name: str, classes: tuple[str, ...],
     write_json(path.with_suffix(".json"), about)
 
 
+def rewrite(source: Path, path: Path, extra: Mapping[str, Any]) -> None:
+    """Save the model of a file in another one, with more about it.
+
+    Args:
+        source: a file of `save_model`.
+        path: of the file to write, and of its ``.json``.
+        extra: replaces what `source` says under the same names.
+    """
+    about = read_about(source) | dict(extra)
+    with atomic(path) as temporary:
+        save_file(_tensors(source), temporary, metadata={"about": json.dumps(about)})
+    write_json(path.with_suffix(".json"), about)
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
+
+
 def read_about(path: Path) -> dict[str, Any]:
     """Return what `save_model` wrote about a model.
 
@@ -97,10 +116,8 @@ def load_model(path: Path | str, *, module: object = None) -> tuple[Model, dict[
     else:
         own = models.own_module(module, modality, classes, about["own"])
         model = Model(modality, own, classes=classes, size=about["size"], scaling=scaling, values=values)
-    with safe_open(path, framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(_tensors(Path(path)))
     except RuntimeError as error:  # torch lists every tensor that does not fit
         raise CmkdError(f"the weights in '{path}' do not fit the model '{about['model']}'; was it changed?") from error
     model.spec = replace(model.spec, class_names=tuple(about["classes"]))

@@ -36,6 +36,7 @@ def write_report(folder: Path) -> Path:
         summary=summary,
         verdicts=[verdict(row) for row in summary if "gain" in row],
         rising=not_converged(results),
+        recommended=chosen_student(results) if results.get("recommended") else "",
         tuned=[chosen_options(row) for row in results.get("tuned", [])],
         seen=labels_seen(results["data"].get("labels", {})),
         figures=_figures(folder, results),
@@ -108,6 +109,22 @@ def not_converged(results: Mapping[str, Any]) -> str:
         return ""
     many = f"{', '.join(rising)}; train longer with --preset full or more --epochs"
     return f"not converged: validation was still rising for {many}"
+
+
+def chosen_student(results: Mapping[str, Any]) -> str:
+    """Say which student the run recommends.
+
+    Args:
+        results: what ``results.json`` holds.
+
+    Example:
+        >>> row = {"method": "ds", "seed": 2, "validation_accuracy": 0.8, "test_accuracy": 0.79}
+        >>> chosen_student({"recommended": row})
+        'recommended student, chosen on validation: ds, seed 2 (80.0 % there, 79.0 % on test)'
+    """
+    row = results["recommended"]
+    there = f"{100 * row['validation_accuracy']:.1f} % there, {100 * row['test_accuracy']:.1f} % on test"
+    return f"recommended student, chosen on validation: {row['method']}, seed {row['seed']} ({there})"
 
 
 def chosen_options(tuned: Mapping[str, Any]) -> str:

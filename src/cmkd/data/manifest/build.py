@@ -12,8 +12,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cmkd.data.manifest.readers import FileHeader, inspect, read
-from cmkd.data.manifest.resize import fit, fitted_shape
+from cmkd.data.manifest.readers import FileHeader, inspect
+from cmkd.data.manifest.resize import fitted_shape
+from cmkd.data.manifest.sample import load
 from cmkd.data.manifest.table import Table, read_table
 from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
@@ -215,15 +216,7 @@ def _fill(
 
 
 def _load(modality: Modality, path: Path | None) -> NDArray[Any] | None:
-    if path is None:
-        return None
-    array = read(path, modality.kind)
-    if array.shape != modality.shape:
-        axes = modality.shape[1:] if modality.kind == "image" else modality.shape[:-1]
-        array = fit(array, modality.kind, axes)
-    if array.shape != modality.shape or array.dtype.name != modality.dtype:
-        raise CmkdError(f"{path} changed while it was read: {array.shape} {array.dtype}; build again")
-    return array
+    return None if path is None else load(modality, path)
 
 
 def warn_of_empty_classes(labels: Sequence[int], classes: Sequence[str], splits: Sequence[str]) -> None:

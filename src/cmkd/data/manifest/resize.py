@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -48,12 +49,8 @@ def fit(array: NDArray[Any], kind: Kind, size: tuple[int, ...]) -> NDArray[Any]:
     if shape == array.shape:
         return array
     if kind == "image":
-        import torch
-
-        exact = torch.from_numpy(array.astype(np.float64))[None]
-        scaled = torch.nn.functional.interpolate(
-            exact, size=size, mode="bilinear", antialias=True, align_corners=False
-        )[0].numpy()
+        rows, columns = (_triangle(old, new) for old, new in zip(array.shape[1:], size, strict=True))
+        scaled = rows @ array.astype(np.float64) @ columns.T
         if array.dtype.kind in "iu":
             limits = np.iinfo(array.dtype)
             scaled = np.rint(scaled).clip(limits.min, limits.max)
@@ -62,3 +59,16 @@ def fit(array: NDArray[Any], kind: Kind, size: tuple[int, ...]) -> NDArray[Any]:
     padded = np.zeros(shape, dtype=array.dtype)
     padded[kept] = array[kept]
     return padded
+
+
+@cache
+def _triangle(old: int, new: int) -> NDArray[np.float64]:
+    """Return the weights ``(new, old)`` of linear resampling, as wide as the larger of the two pixels: antialiased."""
+    ratio = old / new
+    support = max(ratio, 1.0)
+    centers = ratio * (np.arange(new)[:, None] + 0.5)
+    pixels = np.arange(old)[None]
+    inside = (pixels >= np.floor(centers - support + 0.5)) & (pixels < np.floor(centers + support + 0.5))
+    weights = np.where(inside, np.maximum(0.0, 1.0 - np.abs(pixels + 0.5 - centers) / support), 0.0)
+    found: NDArray[np.float64] = weights / weights.sum(1, keepdims=True)
+    return found

@@ -1,0 +1,68 @@
+"""One sample of a known modality, from a file or an array, at the modality's size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.manifest.readers import FileHeader, as_kind, read
+from cmkd.data.manifest.resize import fit
+from cmkd.errors import CmkdError
+from cmkd.types import Modality
+
+
+def load(modality: Modality, path: Path) -> NDArray[Any]:
+    """Read a file as a sample of a modality ``(*modality.shape)``; an image of another size is resized.
+
+    Raises:
+        CmkdError: the file is damaged, or has other channels or another dtype; the line names the file.
+    """
+    return fitted(modality, read(path, modality.kind), path)
+
+
+def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as a sample of a modality ``(*modality.shape)``; an image of another size is resized.
+
+    Args:
+        modality: its shape and dtype.
+        values: in the order of axes that `Modality` fixes; an image of one channel may lack its axis.
+
+    Raises:
+        CmkdError: another number of axes or channels, or values that the dtype cannot hold.
+
+    Example:
+        >>> radar = Modality("radar", "image", (1, 4, 4), "uint8")
+        >>> sample(radar, np.full((8, 8), 7)).shape
+        (1, 4, 4)
+    """
+    header = as_kind("the array", FileHeader(modality.kind, values.shape, values.dtype.name), modality.kind)
+    values = values.reshape(header.shape)
+    typed = values.astype(modality.dtype)
+    exact = np.issubdtype(typed.dtype, np.floating) or np.array_equal(typed, values)
+    return fitted(modality, typed if exact else values, "the array")
+
+
+def fitted(modality: Modality, array: NDArray[Any], where: object) -> NDArray[Any]:
+    """Return an array of the modality's kind at its size.
+
+    Args:
+        modality: its shape and dtype.
+        array: in the order of axes that `Modality` fixes.
+        where: the file, or what else the array is from, for messages.
+
+    Raises:
+        CmkdError: other channels, or another dtype.
+    """
+    image = modality.kind == "image"
+    channels = array.shape[0] if image else array.shape[-1]
+    if channels != modality.channels:
+        raise CmkdError(f"{where} has {channels} channels, '{modality.name}' has {modality.channels}: convert it")
+    if array.dtype.name != modality.dtype:
+        raise CmkdError(
+            f"{where} holds {array.dtype.name}, '{modality.name}' is {modality.dtype}: its values would mean "
+            "something else; convert it"
+        )
+    return fit(array, modality.kind, modality.shape[1:] if image else modality.shape[:-1])

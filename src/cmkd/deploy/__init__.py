@@ -1,0 +1,1 @@
+"""Put a trained student to work: recommend, predict, export, evaluate and serve it."""

@@ -1,0 +1,147 @@
+"""Calibrated probabilities and a reject option, both fitted on validation pairs; numpy alone is needed to apply them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 15
+"""Bins of the calibration error, as in Guo et al. 2017."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How logits become probabilities, and which predictions are rejected.
+
+    Args:
+        temperature: that divides the logits (Guo et al. 2017, arXiv 1706.04599); 1 leaves them as they are.
+        thresholds: for each class, the lowest probability at which a prediction of it is accepted; None rejects every
+            prediction of the class. No thresholds accept everything.
+        precision: that the accepted predictions of each class reach on the validation pairs.
+        pairs: number of validation pairs.
+
+    Example:
+        >>> calibration = Calibration(temperature=2.0, thresholds=(0.8, None))
+        >>> found = calibration.probabilities(np.array([[4.0, 0.0], [0.0, 4.0]]))
+        >>> found.round(2).tolist(), calibration.rejected(found).tolist()
+        ([[0.88, 0.12], [0.12, 0.88]], [False, True])
+    """
+
+    temperature: float = 1.0
+    thresholds: tuple[float | None, ...] = ()
+    precision: float | None = None
+    pairs: int = 0
+
+    def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the probabilities ``(n, classes)`` of logits ``(n, classes)``."""
+        scaled = np.asarray(logits, dtype=np.float64) / self.temperature
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        found: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+        return found
+
+    def rejected(self, probabilities: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which predictions ``(n,)`` are below the threshold of their class."""
+        if not self.thresholds:
+            return np.zeros(len(probabilities), dtype=bool)
+        limits = np.array([np.inf if limit is None else limit for limit in self.thresholds])
+        found: NDArray[np.bool_] = probabilities.max(axis=1) < limits[probabilities.argmax(axis=1)]
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, ready for JSON."""
+        return asdict(self) | {"thresholds": list(self.thresholds)}
+
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Any]) -> Calibration:
+        """Rebuild one from what `to_dict` returned."""
+        return cls(float(said["temperature"]), tuple(said["thresholds"]), said["precision"], int(said["pairs"]))
+
+
+def fit(logits: NDArray[Any], target: NDArray[Any], *, precision: float = 0.9) -> Calibration:
+    """Fit temperature and thresholds on pairs that no training saw.
+
+    The temperature minimizes the log loss. The threshold of a class is the lowest probability at which predictions
+    of it with that probability or more have the precision; a class whose predictions never have it is rejected.
+
+    Args:
+        logits: ``(n, classes)`` of the validation pairs.
+        target: ``(n,)`` their classes.
+        precision: fraction of the accepted predictions of a class that are right.
+
+    Example:
+        >>> logits = np.array([[9.0, 0.0], [9.0, 0.0], [1.0, 0.0], [0.0, 5.0]])
+        >>> found = fit(logits, np.array([0, 0, 1, 1]), precision=0.9)
+        >>> found.temperature > 1, len(found.thresholds), found.pairs
+        (True, 2, 4)
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    rows = np.arange(len(target))
+    exact = np.asarray(logits, dtype=np.float64)
+
+    def loss(log_temperature: float) -> float:
+        return float(-log_softmax(exact / np.exp(log_temperature), axis=1)[rows, target].mean())
+
+    temperature = float(np.exp(minimize_scalar(loss, bounds=(-3.0, 5.0), method="bounded").x))
+    probabilities = Calibration(temperature).probabilities(exact)
+    predicted, highest = probabilities.argmax(1), probabilities.max(1)
+    thresholds = tuple(
+        _threshold(highest[predicted == k], target[predicted == k] == k, precision) for k in range(exact.shape[1])
+    )
+    return Calibration(temperature, thresholds, precision, len(target))
+
+
+def _threshold(confidence: NDArray[Any], right: NDArray[Any], precision: float) -> float | None:
+    """Return the lowest confidence from which on the predictions have the precision; None for none."""
+    order = np.argsort(-confidence, kind="stable")
+    confidence, right = confidence[order], right[order]
+    reached = np.cumsum(right) / np.arange(1, len(right) + 1) >= precision
+    ends = np.append(confidence[1:] < confidence[:-1], True)[: len(confidence)]  # equal ones are accepted together
+    found = np.flatnonzero(reached & ends)
+    return float(confidence[found[-1]]) if len(found) else None
+
+
+def reliability(probabilities: NDArray[Any], target: NDArray[Any], *, bins: int = BINS) -> list[dict[str, float]]:
+    """Compare confidence with accuracy in bins of equal width; empty bins are left out.
+
+    Args:
+        probabilities: ``(n, classes)``.
+        target: ``(n,)``.
+        bins: number of bins between 0 and 1.
+
+    Returns:
+        For each bin ``confidence`` and ``accuracy``, the means over its predictions, and their ``fraction``.
+    """
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == target
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        {
+            "confidence": float(confidence[place == k].mean()),
+            "accuracy": float(right[place == k].mean()),
+            "fraction": float((place == k).mean()),
+        }
+        for k in np.unique(place)
+    ]
+
+
+def calibration_error(probabilities: NDArray[Any], target: NDArray[Any], *, bins: int = BINS) -> float:
+    """Return the expected calibration error: the mean distance between confidence and accuracy over the predictions.
+
+    Naeini et al. 2015 ("Obtaining well calibrated probabilities using Bayesian binning"), with bins of equal width.
+
+    Args:
+        probabilities: ``(n, classes)``.
+        target: ``(n,)``.
+        bins: number of bins between 0 and 1.
+
+    Example:
+        >>> round(calibration_error(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1])), 3)
+        0.45
+    """
+    found = reliability(probabilities, target, bins=bins)
+    return sum(b["fraction"] * abs(b["confidence"] - b["accuracy"]) for b in found)

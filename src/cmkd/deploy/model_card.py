@@ -1,0 +1,127 @@
+"""The model card of a student: what it is, how good, and for what it is not meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cmkd.data.pack import Card
+from cmkd.deploy.calibration import Calibration
+from cmkd.evaluation import summarize
+from cmkd.methods.pages import bibliography
+
+
+def model_card(
+    results: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    card: Card,
+    calibration: Calibration,
+    test: Mapping[str, Any],
+) -> str:
+    """Return the card as Markdown (after Mitchell et al. 2019, arXiv 1810.03993).
+
+    Args:
+        results: what ``results.json`` of the run holds.
+        chosen: one of its students.
+        card: of the data.
+        calibration: of the student.
+        test: its calibration and rejection on the test pairs, as `cmkd.deploy.recommend` measures them.
+    """
+    data, teacher = results["data"], results["teacher"]
+    modality = card.modalities[data["poor"]]
+    summary = {row["method"]: row for row in summarize(results["students"], teacher["test_accuracy"])}
+    sections = {
+        f"A classifier of {data['poor']} samples": _intended(data, modality.shape, modality.dtype, chosen),
+        "Accuracy": _accuracy(data, teacher, chosen, summary),
+        "Calibration": _calibrated(calibration, data["classes"], test),
+        "Limits": _limits(data, card),
+        "Data": _data(data, card),
+        "Citation": f"```bibtex\n{_citations(card, chosen['method'])}\n```",
+    }
+    return "\n\n".join(
+        f"{'#' if k == 0 else '##'} {title}\n\n{text}" for k, (title, text) in enumerate(sections.items())
+    )
+
+
+def _intended(data: Mapping[str, Any], shape: tuple[int, ...], dtype: str, chosen: Mapping[str, Any]) -> str:
+    size = "x".join(map(str, shape))
+    return (
+        f"It tells {len(data['classes'])} classes apart ({', '.join(data['classes'])}) from one {data['poor']} sample "
+        f"of shape {size} ({dtype}). It was trained with pairs of {data['rich']} and {data['poor']} by `{chosen['method']}` "
+        f"(seed {chosen['seed']}); in use it needs {data['poor']} alone. It was chosen on the validation pairs."
+    )
+
+
+def _accuracy(
+    data: Mapping[str, Any], teacher: Mapping[str, Any], chosen: Mapping[str, Any], summary: Mapping[str, Any]
+) -> str:
+    lines = [
+        f"| on the test pairs ({data['pairs']['test']}) | % |",
+        "| --- | ---: |",
+        f"| this student | {100 * chosen['test_accuracy']:.1f} |",
+        f"| this student, balanced accuracy | {100 * chosen['test_balanced_accuracy']:.1f} |",
+    ]
+    row = summary[chosen["method"]]
+    lines.append(f"| `{chosen['method']}`, mean of {row['n']} | {100 * row['mean']:.1f} |")
+    if "none" in summary and chosen["method"] != "none":
+        lines.append(f"| without a teacher, mean of {summary['none']['n']} | {100 * summary['none']['mean']:.1f} |")
+    if teacher["test_accuracy"] is not None:
+        lines.append(f"| the teacher, which needs {data['rich']} | {100 * teacher['test_accuracy']:.1f} |")
+    if row.get("gain_interval"):
+        low, high = row["gain_interval"]
+        lines += [
+            "",
+            f"Gain over training without a teacher: {100 * row['gain']:+.1f} points (95 % CI {100 * low:+.1f} to "
+            f"{100 * high:+.1f}, {row['gain_n']} seeds).",
+        ]
+    if not chosen.get("converged", True):
+        lines += ["", "Its training had not converged: validation was still rising at the last step."]
+    return "\n".join(lines)
+
+
+def _calibrated(calibration: Calibration, classes: list[str], test: Mapping[str, Any]) -> str:
+    limits = ", ".join(
+        f"{name} {'never accepted' if limit is None else f'{limit:.2f}'}"
+        for name, limit in zip(classes, calibration.thresholds, strict=True)
+    )
+    accepted = f"{100 * test['accepted']:.0f} % of the test pairs are accepted"
+    if test["accuracy_of_accepted"] is not None:
+        accepted += f", and {100 * test['accuracy_of_accepted']:.1f} % of these are right"
+    return (
+        f"Logits are divided by a temperature of {calibration.temperature:.2f}, fitted on {calibration.pairs} validation "
+        f"pairs. The expected calibration error on the test pairs is {100 * test['calibration_error']:.1f} % "
+        f"({100 * test['calibration_error_before']:.1f} % without the temperature).\n\n"
+        f"A prediction is rejected if its probability is below the threshold of its class, chosen for a precision of "
+        f"{calibration.precision} on the validation pairs: {limits}. {accepted}."
+    )
+
+
+def _limits(data: Mapping[str, Any], card: Card) -> str:
+    known = [
+        f"It knows the {len(data['classes'])} classes alone: a sample of anything else gets one of them.",
+        "Its accuracy, probabilities and thresholds hold for samples like the test pairs; another sensor, season, "
+        "place or resolution can differ. Measure on your own labeled samples before you rely on it.",
+    ]
+    if min(data["pairs"]["validation"], data["pairs"]["test"]) < 500:
+        known.append(
+            f"Validation and test have {data['pairs']['validation']} and {data['pairs']['test']} pairs: "
+            "differences of a few points are within chance."
+        )
+    if card.unsound:
+        known.append(f"Of the data: {card.unsound}")
+    return "\n".join(f"- {line}" for line in known)
+
+
+def _data(data: Mapping[str, Any], card: Card) -> str:
+    pairs = ", ".join(f"{count} {split}" for split, count in data["pairs"].items())
+    labels = data["labels"]["student"]
+    lines = [
+        f"{card.name}{f': {card.title}' if card.title else ''} (version {card.version}); pairs: {pairs}.",
+        f"The student saw {labels['visible']} of {labels['all']} training labels.",
+        f"License of the data: {card.license or 'not stated'}.",
+    ]
+    return "\n".join(lines + [f"Source: {source}" for source in card.sources])
+
+
+def _citations(card: Card, method: str) -> str:
+    return "\n\n".join(text.strip() for text in (card.citation, bibliography([method])) if text)

@@ -1,0 +1,172 @@
+"""A student in use: samples of the poor modality in, calibrated predictions out. An ONNX file needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.manifest.sample import load, sample
+from cmkd.deploy.calibration import Calibration
+from cmkd.errors import CmkdError
+from cmkd.types import Modality
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STUDENT = "student.safetensors"
+"""Name of the recommended student in the folder of a run."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """A trained classifier of one modality, ready for use; `load_student` makes one.
+
+    Args:
+        modality: what it sees.
+        classes: names of the classes, in the order of the logits.
+        calibration: of its probabilities.
+        about: what its file says of it.
+        logits: from samples ``(n, *modality.shape)`` of the modality's dtype to logits ``(n, classes)``, float32.
+    """
+
+    modality: Modality
+    classes: tuple[str, ...]
+    calibration: Calibration
+    about: Mapping[str, Any]
+    logits: Callable[[NDArray[Any]], NDArray[np.float32]]
+
+    def probabilities(self, samples: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the calibrated probabilities ``(n, classes)`` of samples ``(n, *modality.shape)``."""
+        return self.calibration.probabilities(self.logits(samples))
+
+    def predict(
+        self, inputs: NDArray[Any] | Path | str | Sequence[NDArray[Any] | Path | str], *, batch_size: int = 256
+    ) -> pd.DataFrame:
+        """Classify samples.
+
+        Args:
+            inputs: a file, an array of one sample or of several ``(n, *modality.shape)``, or a list of files and
+                arrays. Images of other sizes are resized; everything else has to be what the student was trained on.
+            batch_size: samples classified at a time.
+
+        Returns:
+            One row a sample, with the columns of `columns`.
+
+        Raises:
+            CmkdError: a file or an array that is no sample of the modality.
+        """
+        import pandas as pd
+
+        given = self._listed(inputs)
+        parts = [
+            pd.DataFrame(
+                self.columns(
+                    [str(one) if isinstance(one, Path | str) else str(start + k) for k, one in enumerate(batch)],
+                    self.probabilities(np.stack([self.sample(one) for one in batch])),
+                )
+            )
+            for start in range(0, len(given), batch_size)
+            if (batch := given[start : start + batch_size])
+        ]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(self.columns([], self._none()))
+
+    def sample(self, one: NDArray[Any] | Path | str) -> NDArray[Any]:
+        """Return a file or an array as a sample ``(*modality.shape)``.
+
+        Raises:
+            CmkdError: it is none, and why.
+        """
+        if isinstance(one, Path | str):
+            return load(self.modality, Path(one))
+        return sample(self.modality, np.asarray(one))
+
+    def columns(self, names: Sequence[str], probabilities: NDArray[Any]) -> dict[str, list[Any]]:
+        """Return the columns of a table of predictions, one entry a sample.
+
+        Args:
+            names: of the samples.
+            probabilities: ``(n, classes)``.
+
+        Returns:
+            ``input``; ``class``, the most probable one; its ``probability``; ``entropy`` of the probabilities in nats;
+            ``rejected``, whether the probability is below the threshold of the class; ``p_NAME`` for each class.
+        """
+        highest = probabilities.argmax(axis=1)
+        logs = np.log(np.where(probabilities > 0, probabilities, 1.0))
+        return {
+            "input": list(names),
+            "class": [self.classes[k] for k in highest],
+            "probability": probabilities.max(axis=1).tolist() if len(names) else [],
+            "entropy": (-(probabilities * logs).sum(axis=1)).tolist(),
+            "rejected": self.calibration.rejected(probabilities).tolist() if len(names) else [],
+            **{f"p_{name}": probabilities[:, k].tolist() for k, name in enumerate(self.classes)},
+        }
+
+    def _listed(self, inputs: Any) -> list[Any]:  # noqa: ANN401  # what `predict` takes
+        if isinstance(inputs, Path | str):
+            return [inputs]
+        if isinstance(inputs, np.ndarray):
+            one = inputs.ndim <= len(self.modality.shape)
+            return [inputs] if one else list(inputs)
+        return list(inputs)
+
+    def _none(self) -> NDArray[np.float64]:
+        return np.zeros((0, len(self.classes)))
+
+
+def load_student(path: Path | str, *, device: str = "auto", module: object = None) -> Student:
+    """Load a student for use.
+
+    Args:
+        path: a run's folder, which stands for the student that the run recommends; a ``.safetensors`` file of a model;
+            or an ``.onnx`` file of ``cmkd export``, which needs onnxruntime and no torch.
+        device: where it computes: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ...
+        module: for weights of an own module, as for `cmkd.load_model`.
+
+    Raises:
+        CmkdError: there is no such file, it is damaged or holds something else, or the device is not there.
+
+    Example:
+        >>> student = load_student("runs/digits")  # doctest: +SKIP
+        >>> student.predict("tomorrow/ship.png")  # doctest: +SKIP
+                        input class  probability   entropy  rejected     p_0 ...
+        0  tomorrow/ship.png     3     0.971523  0.153104     False  0.0004 ...
+    """
+    place = Path(path)
+    if place.is_dir():
+        if not (place / STUDENT).is_file():
+            run = (place / "results.json").is_file()
+            hint = "run the same `cmkd run` again to finish it" if run else "give a run's folder, or a model's file"
+            raise CmkdError(f"'{place}' holds no {STUDENT}: {hint}")
+        place = place / STUDENT
+    if place.suffix == ".onnx":
+        from cmkd.deploy.onnx_model import load_onnx
+
+        return load_onnx(place, device=device)
+    return _load_torch(place, device, module)
+
+
+def _load_torch(path: Path, device: str, module: object) -> Student:
+    import torch
+
+    from cmkd.models.checkpoint import load_model
+
+    model, about = load_model(path, module=module)
+    try:
+        there = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        model = model.to(there)
+    except (RuntimeError, AssertionError) as error:  # torch's words for an unknown device and for one that is not there
+        raise CmkdError(f"no device '{device}' here ({str(error).splitlines()[0]}): use cpu") from error
+
+    def logits(samples: NDArray[Any]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            found: NDArray[np.float32] = model(torch.from_numpy(samples).to(there)).logits.float().cpu().numpy()
+            return found
+
+    calibration = Calibration.from_dict(about["calibration"]) if "calibration" in about else Calibration()
+    return Student(model.modality, tuple(about["classes"]), calibration, about, logits)
