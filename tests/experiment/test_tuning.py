@@ -20,7 +20,7 @@ from cmkd import Experiment, RunConfig
 from cmkd.cli import main
 from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
-from cmkd.experiment.plan import Student, ready, students
+from cmkd.experiment.plan import PlannedStudent, ready, students
 from cmkd.experiment.tuning import Options, Trials, ranges, summary, with_options
 from cmkd.methods.combine import from_expression
 from cmkd.types import Spec
@@ -133,7 +133,7 @@ def test_trials_come_first_and_those_of_a_method_one_after_another(tmp_path: Pat
     ]
     begun: list[str] = []
     while chain:  # as many at a time as there can be
-        side_by_side: list[Student] = []
+        side_by_side: list[PlannedStudent] = []
         while student := ready(chain, side_by_side):
             side_by_side.append(student)
             chain.remove(student)

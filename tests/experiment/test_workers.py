@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 
 from cmkd import CmkdError, Experiment, RunConfig, TrainerConfig
 from cmkd.data.pack.pack import Pack
-from cmkd.experiment.plan import Student, ready, students
+from cmkd.experiment.plan import PlannedStudent, ready, students
 from cmkd.experiment.workers import packed, processes
 from cmkd.training.reporting import Report, Tell
 
@@ -69,7 +69,7 @@ def test_a_student_that_diverges_is_named_and_the_others_are_trained(tmp_path: P
     assert results["complete"] and [s["seed"] for s in results["students"]] == [0, 1, 2]
 
 
-def work(folder: Path, student: Student, tell: Tell) -> None:
+def work(folder: Path, student: PlannedStudent, tell: Tell) -> None:
     """Stand in for a training: quick, and able to fail in every way."""
     tell(Report(student.title, 0.0, 0, 1, None))
     with (folder / "begun").open("a") as file:
@@ -88,7 +88,7 @@ def work(folder: Path, student: Student, tell: Tell) -> None:
 
 
 def side_by_side(folder: Path, *names: str, jobs: int = 2) -> tuple[list[str], list[int], list[str]]:
-    asked, told, ended = [Student(name, k) for k, name in enumerate(names)], [], []
+    asked, told, ended = [PlannedStudent(name, k) for k, name in enumerate(names)], [], []
     with processes(packed(partial(work, folder)), jobs, 1) as train:
         found = train(
             asked,
@@ -133,8 +133,8 @@ def test_a_student_waits_for_the_one_that_teaches_it(tmp_path: Path) -> None:
     assert [s.title for s in chain[:3]] == ["none, seed 0", "self_training, seed 0", "kd, seed 0"]
     assert len(chain) == 6 and {s.after for s in chain if s.expression == "self_training"} == {"none"}
     busy = [chain.pop(0)]
-    assert ready(chain, busy) == Student("kd", 0)
-    assert ready(chain, []) == Student("self_training", 0, "none")
+    assert ready(chain, busy) == PlannedStudent("kd", 0)
+    assert ready(chain, []) == PlannedStudent("self_training", 0, "none")
     alone = Experiment(config(tmp_path / "out", methods="self_training", jobs=1)).run()
     assert {s["method"] for s in alone["students"]} == {"none", "self_training"}
 

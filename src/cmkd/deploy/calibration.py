@@ -1,4 +1,4 @@
-"""Calibrated probabilities and a reject option, both fitted on validation pairs; numpy alone is needed to apply them."""
+"""Calibrated probabilities and a reject option, fitted on validation pairs; applying them needs numpy alone."""
 
 from __future__ import annotations
 

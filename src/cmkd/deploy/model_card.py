@@ -47,8 +47,9 @@ def _intended(data: Mapping[str, Any], shape: tuple[int, ...], dtype: str, chose
     size = "x".join(map(str, shape))
     return (
         f"It tells {len(data['classes'])} classes apart ({', '.join(data['classes'])}) from one {data['poor']} sample "
-        f"of shape {size} ({dtype}). It was trained with pairs of {data['rich']} and {data['poor']} by `{chosen['method']}` "
-        f"(seed {chosen['seed']}); in use it needs {data['poor']} alone. It was chosen on the validation pairs."
+        f"of shape {size} ({dtype}). It was trained with pairs of {data['rich']} and {data['poor']} by "
+        f"`{chosen['method']}` (seed {chosen['seed']}); in use it needs {data['poor']} alone. "
+        "It was chosen on the validation pairs."
     )
 
 
@@ -88,9 +89,10 @@ def _calibrated(calibration: Calibration, classes: list[str], test: Mapping[str,
     if test["accuracy_of_accepted"] is not None:
         accepted += f", and {100 * test['accuracy_of_accepted']:.1f} % of these are right"
     return (
-        f"Logits are divided by a temperature of {calibration.temperature:.2f}, fitted on {calibration.pairs} validation "
-        f"pairs. The expected calibration error on the test pairs is {100 * test['calibration_error']:.1f} % "
-        f"({100 * test['calibration_error_before']:.1f} % without the temperature).\n\n"
+        f"Logits are divided by a temperature of {calibration.temperature:.2f}, fitted on {calibration.pairs} "
+        f"validation pairs. The expected calibration error on the test pairs is "
+        f"{100 * test['calibration_error']:.1f} % ({100 * test['calibration_error_before']:.1f} % without the "
+        "temperature).\n\n"
         f"A prediction is rejected if its probability is below the threshold of its class, chosen for a precision of "
         f"{calibration.precision} on the validation pairs: {limits}. {accepted}."
     )

@@ -10,7 +10,7 @@ from cmkd.experiment.tuning import trial_count
 from cmkd.methods.combine import taught_by
 
 
-class Student(NamedTuple):
+class PlannedStudent(NamedTuple):
     """One student of a run.
 
     Attributes:
@@ -31,23 +31,23 @@ class Student(NamedTuple):
         return f"{self.expression}, " + (f"seed {self.seed}" if self.trial is None else f"trial {self.trial + 1}")
 
     @property
-    def teacher(self) -> Student:
+    def teacher(self) -> PlannedStudent:
         """The student that teaches it."""
-        return Student(self.after, self.seed)
+        return PlannedStudent(self.after, self.seed)
 
 
-def students(config: RunConfig) -> list[Student]:
+def students(config: RunConfig) -> list[PlannedStudent]:
     """Return the students of a run in the order of their training, each after those that it builds on.
 
     Trials come first. Those of one method come one after another, as each learns from the ones before.
     """
-    found: dict[Student, None] = {}
+    found: dict[PlannedStudent, None] = {}
 
     def add(method: str, seed: int, trial: int | None = None) -> None:
         first = taught_by(method)
         if first:
             add(first, seed)
-        found[Student(method, seed, first, trial)] = None
+        found[PlannedStudent(method, seed, first, trial)] = None
 
     for method in dict.fromkeys(m for e in config.expressions for m in (taught_by(e), e) if m):
         for trial in range(trial_count(config, method)):
@@ -58,16 +58,16 @@ def students(config: RunConfig) -> list[Student]:
     return list(found)
 
 
-def ready(waiting: Sequence[Student], busy: Sequence[Student | None]) -> Student | None:
+def ready(waiting: Sequence[PlannedStudent], busy: Sequence[PlannedStudent | None]) -> PlannedStudent | None:
     """Return the first student whose teacher and earlier trials are not still to be trained.
 
     Example:
-        >>> both = [Student("self_training", 0, "none"), Student("kd", 0)]
-        >>> ready(both, [Student("none", 0)]), ready(both, [Student("none", 1)])
-        (Student(expression='kd', seed=0, after='', trial=None),
-         Student(expression='self_training', seed=0, after='none', trial=None))
-        >>> ready([Student("kd", 9, trial=1), *both], [Student("kd", 9, trial=0)])
-        Student(expression='self_training', seed=0, after='none', trial=None)
+        >>> both = [PlannedStudent("self_training", 0, "none"), PlannedStudent("kd", 0)]
+        >>> ready(both, [PlannedStudent("none", 0)]), ready(both, [PlannedStudent("none", 1)])
+        (PlannedStudent(expression='kd', seed=0, after='', trial=None),
+         PlannedStudent(expression='self_training', seed=0, after='none', trial=None))
+        >>> ready([PlannedStudent("kd", 9, trial=1), *both], [PlannedStudent("kd", 9, trial=0)])
+        PlannedStudent(expression='self_training', seed=0, after='none', trial=None)
     """
     unfinished = [student for student in (*waiting, *busy) if student]
     teachers = {(s.expression, s.seed) for s in unfinished if s.trial is None}

@@ -20,7 +20,7 @@ from cmkd.distributed import leads, rank, world_size
 from cmkd.errors import CmkdError
 from cmkd.experiment import capacity
 from cmkd.experiment.folder import RESULT, RunFolder
-from cmkd.experiment.plan import Student, students
+from cmkd.experiment.plan import PlannedStudent, students
 from cmkd.experiment.resolve import ResolvedRun, resolve
 from cmkd.experiment.scoring import score_model, score_outputs
 from cmkd.experiment.teaching import Teaching
@@ -92,15 +92,15 @@ class Experiment:
                 raise CmkdError(count + "; ".join(failures))
             return self.folder.results(run)
 
-    def _missing(self, run: ResolvedRun) -> list[Student]:
+    def _missing(self, run: ResolvedRun) -> list[PlannedStudent]:
         return [s for s in students(run.config) if not self._trained(run, s)]
 
-    def _trained(self, run: ResolvedRun, which: Student) -> bool:
+    def _trained(self, run: ResolvedRun, which: PlannedStudent) -> bool:
         if which.trial is not None:
             return self._trials(run, which.expression).ended(which.trial)
         return (self._home(run, which) / RESULT).exists()
 
-    def _home(self, run: ResolvedRun, which: Student) -> Path:
+    def _home(self, run: ResolvedRun, which: PlannedStudent) -> Path:
         """Return the folder of a student's files."""
         if which.seed != run.config.trial_seed:
             return self.folder.student(which.expression, which.seed)
@@ -143,7 +143,7 @@ class Experiment:
             self._write(run, leader)
             self._fill(run)
 
-            def ended(student: Student) -> None:
+            def ended(student: PlannedStudent) -> None:
                 display.end(student.title)
                 self._write(run, leader)
 
@@ -210,7 +210,7 @@ class Experiment:
         )
         self._fit(run, job, about, tell)
 
-    def _student(self, run: ResolvedRun, which: Student, tell: Tell) -> None:
+    def _student(self, run: ResolvedRun, which: PlannedStudent, tell: Tell) -> None:
         """Train a student with the options chosen for its method, or one of the trials that choose them."""
         trials, result = self._trials(run, which.expression), self._home(run, which) / RESULT
         if which.trial is None:
@@ -226,7 +226,7 @@ class Experiment:
         if world_size() > 1:
             dist.barrier()  # the others read what the leader has written
 
-    def _train_student(self, run: ResolvedRun, which: Student, options: Options, tell: Tell) -> None:
+    def _train_student(self, run: ResolvedRun, which: PlannedStudent, options: Options, tell: Tell) -> None:
         (expression, seed, *_), config = which, run.config
         teaching = self._teaching(run, which)
         torch.manual_seed(seed)
@@ -258,7 +258,7 @@ class Experiment:
             if answers is not None:
                 answers.close()  # a training leaves cycles of references, and the next student may need the room
 
-    def _teaching(self, run: ResolvedRun, which: Student) -> Teaching:
+    def _teaching(self, run: ResolvedRun, which: PlannedStudent) -> Teaching:
         """Return what a student learns from: the run's teacher, or an earlier student of the same seed."""
         if not which.after:
             return self._run_teaching(run)

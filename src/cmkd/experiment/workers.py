@@ -23,16 +23,16 @@ import torch
 from cmkd import progress
 from cmkd.distributed import world_size
 from cmkd.errors import CmkdError
-from cmkd.experiment.plan import Student, ready
+from cmkd.experiment.plan import PlannedStudent, ready
 from cmkd.processes import end_with_parent
 from cmkd.training.fit import threads as using_threads
 from cmkd.training.reporting import Report, Tell
 
-Train = Callable[[Student, Tell], None]
+Train = Callable[[PlannedStudent, Tell], None]
 
 
 def one_after_another(
-    train: Train, students: Sequence[Student], *, tell: Tell, ended: Callable[[Student], None]
+    train: Train, students: Sequence[PlannedStudent], *, tell: Tell, ended: Callable[[PlannedStudent], None]
 ) -> list[str]:
     """Train students in this process; arguments and result as those of the function that `processes` yields."""
     failures = []
@@ -93,7 +93,11 @@ def processes(content: bytes, jobs: int, threads: int | None) -> Iterator[Callab
 
 
 def _train_all(
-    workers: Sequence[_Worker], students: Sequence[Student], *, tell: Tell, ended: Callable[[Student], None]
+    workers: Sequence[_Worker],
+    students: Sequence[PlannedStudent],
+    *,
+    tell: Tell,
+    ended: Callable[[PlannedStudent], None],
 ) -> list[str]:
     """Train students in several processes.
 
@@ -142,7 +146,7 @@ class _Worker:
     """A process, and the student that it trains, if any."""
 
     def __init__(self, content: bytes, threads: int | None) -> None:
-        self.student: Student | None = None
+        self.student: PlannedStudent | None = None
         context = multiprocessing.get_context("spawn")  # a fork would copy threads that hold locks, and CUDA
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, content, threads), daemon=True)
@@ -150,13 +154,13 @@ class _Worker:
             self.process.start()
         theirs.close()  # so that the pipe ends with the process
 
-    def give(self, student: Student) -> None:
+    def give(self, student: PlannedStudent) -> None:
         """Let it train a student."""
         self.student = student
         with contextlib.suppress(OSError):  # a process that has died is noticed where its answer is read
             self.connection.send(self.student)
 
-    def take(self) -> Student:
+    def take(self) -> PlannedStudent:
         """Return the student, which is over, and be free."""
         assert self.student is not None
         student, self.student = self.student, None

@@ -1,0 +1,56 @@
+"""A student from an ONNX file: onnxruntime computes, and torch is not needed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.deploy.calibration import Calibration
+from cmkd.deploy.student import Student
+from cmkd.errors import CmkdError, needs_extra
+from cmkd.types import Modality
+
+ABOUT = "cmkd"
+"""Key of the file's metadata that holds, as JSON, what the checkpoint says of the model."""
+
+
+def load_onnx(path: Path, *, device: str = "auto") -> Student:
+    """Load a file that ``cmkd export`` wrote.
+
+    Args:
+        path: of the ``.onnx`` file.
+        device: ``auto`` (what this onnxruntime offers, best first) or ``cpu``.
+
+    Raises:
+        CmkdError: onnxruntime is not installed, or the file is missing, damaged or something else.
+    """
+    with needs_extra("onnx", "predicting with an ONNX file"):
+        import onnxruntime
+    if not path.is_file():
+        raise CmkdError(f"no model at '{path}'")
+    providers = ["CPUExecutionProvider"] if device == "cpu" else onnxruntime.get_available_providers()
+    try:
+        session = onnxruntime.InferenceSession(path, providers=providers)
+        about = json.loads(session.get_modelmeta().custom_metadata_map[ABOUT])
+    except KeyError:
+        raise CmkdError(f"'{path}' was not written by cmkd export: its metadata name no classes") from None
+    except Exception as error:  # onnxruntime raises classes of its own, which it does not name
+        reason = " ".join(str(error).split())[:80]
+        raise CmkdError(f"'{path}' is no readable ONNX file ({reason}): export it again") from error
+    name = session.get_inputs()[0].name
+
+    def logits(samples: NDArray[Any]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = session.run(["logits"], {name: samples})[0]
+        return found
+
+    return Student(
+        Modality.from_dict(about["modality"]),
+        tuple(about["classes"]),
+        Calibration.from_dict(about["calibration"]),
+        about,
+        logits,
+    )
