@@ -69,6 +69,7 @@ class Objective(nn.Module):
 
     def compile_models(self) -> None:
         """Run model and teacher compiled from now on, in this process alone: compiled code cannot be copied."""
+        torch.compiler.reset()  # of earlier trainings: torch gives up on code that it has compiled for eight models
         self._compiled = {model: compiled(model) for model in (self.model, self.teacher) if model is not None}
 
     def _run(self, model: Model, values: Tensor) -> Output:
