@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,25 @@ def test_a_method_gives_what_it_gives_on_a_cpu(row: Row) -> None:
     else:  # it draws random numbers, and devices draw different ones
         assert all(bool(value.isfinite().all()) for value in found)
         assert any(bool(value.any()) for value in found)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_step_does_not_wait_for_the_device(row: Row) -> None:
+    spec = WIDE if row.same_width else NARROW
+    method = built(row, spec, WIDE).to(DEVICE)
+    batch = replace(a_batch(6, WIDE.classes), labeled_rows=torch.arange(6)).to(DEVICE)
+    ours, theirs = (
+        output(each, 6, number).map(lambda tensor: tensor.detach().to(DEVICE).requires_grad_())
+        for number, each in enumerate((spec, WIDE))
+    )
+    theirs = theirs if method.trains_teacher else theirs.detach()
+    for mode in ("default", "error"):  # libraries may wait in a first step
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            if terms := method(ours, theirs, batch):
+                torch.stack(list(terms.values())).sum().backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("n", [300, 5000])  # within a block, and in several

@@ -3,15 +3,15 @@
     make bench-gpu
 
 It needs nothing but the repository: all tensors are made here. In order: the tests marked ``gpu``; the step of every
-method against ``none``, in float32 and bfloat16, with and without the teacher's cached outputs; images/s of cmkd with
-and without the cache beside a textbook loop; what the trainer adds to a step; the blockwise uniformity against forms
-that hold all pairs. The result is written after each part, so an interrupted run keeps what it has. Without a GPU it
-ends with one line; ``--device cpu --quick`` tries every part on tiny sizes.
+method against ``none``, in float32 and bfloat16, with and without the teacher's cached outputs; steps with compiled
+models; images/s of cmkd with and without the cache beside a textbook loop; what the trainer adds to a step; the
+blockwise uniformity against forms that hold all pairs. The result is written after each part, so an interrupted run
+keeps what it has. Without a GPU it ends with one line; ``--device cpu --quick`` tries every part on tiny sizes.
 """
 
 from __future__ import annotations
 
-from timing import RESULTS, Section, pair_of_models, random_pack, write
+from timing import RESULTS, Section, in_turns, pair_of_models, random_pack, ratios, seconds, write
 
 # isort: split
 import argparse
@@ -22,7 +22,11 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import torch
 
@@ -58,6 +62,29 @@ def steps(quick: bool, device: str) -> list[Section]:
         )
         found.append(Section(text, rows))
     return found
+
+
+def compiled(quick: bool, device: str) -> list[Section]:
+    """Measure steps with compiled models, in turns with the same steps without."""
+    size, side, rounds = (8, 16, 1) if quick else (128, 64, 21)
+    batch, rows = step.random_batch(size, side, device), list[dict[str, Any]]()
+    for name, precision in product(["none", "kd"], [torch.float32] if quick else [torch.float32, torch.bfloat16]):
+        make = partial(step.make_step, name, batch, side, precision=precision, cached=False)
+        sides = {flag: make(compiled=flag) for flag in (False, True)}
+        works = {flag: partial(seconds, work, device) for flag, work in sides.items() if work is not None}
+        first = works[True]()
+        took = in_turns(works, rounds)
+        rows.append(
+            {"method": name, "precision": str(precision).removeprefix("torch."), "first step, s": first}
+            | {"ms": 1e3 * median(took[False]), "ms, compiled": 1e3 * median(took[True])}
+            | {"compiled / plain": ratios(took[True], took[False])}
+        )
+    text = (
+        f"## Compiled models\n\n`--trainer.compile`: forward and backward pass, batch {size}, {side} x {side}, thin "
+        "ResNet, with `kd` taught by ResNet-18 in each step. The first step compiles; torch keeps what it compiled on "
+        "disk, so later rows and runs start faster."
+    )
+    return [Section(text, rows)]
 
 
 def loops(quick: bool, device: str) -> list[Section]:
@@ -102,7 +129,7 @@ def blockwise(quick: bool, device: str) -> list[Section]:
     return [Section(text, rows)]
 
 
-PARTS: Sequence[Callable[[bool, str], list[Section]]] = (tests, steps, loops, trainer, blockwise)
+PARTS: Sequence[Callable[[bool, str], list[Section]]] = (tests, steps, compiled, loops, trainer, blockwise)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

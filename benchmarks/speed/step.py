@@ -39,7 +39,9 @@ def random_batch(size: int, side: int, device: str) -> Batch:
     return Batch(inputs, target, index).to(device)
 
 
-def make_step(name: str, batch: Batch, side: int, *, precision: torch.dtype, cached: bool) -> Callable[[], None] | None:
+def make_step(
+    name: str, batch: Batch, side: int, *, precision: torch.dtype, cached: bool, compiled: bool = False
+) -> Callable[[], None] | None:
     """Return a function that takes one step of a method; None for one that cannot use a cache."""
     device = batch.target.device
     teacher, student = pair_of_models(side)
@@ -58,6 +60,8 @@ def make_step(name: str, batch: Batch, side: int, *, precision: torch.dtype, cac
         objective.move_teacher(device)
     method.on_train_start(PAIRS)
     method.on_train_epoch_start(0)
+    if compiled:
+        objective.compile_models()
 
     def step() -> None:
         objective.zero_grad()

@@ -141,6 +141,8 @@ class TrainerConfig:
     Args:
         batch_size: pairs a step, over all devices together; by default 128, fewer where training pairs are few.
         precision: arithmetic of the forward pass.
+        compile: run the models through torch.compile in training: a minute or more at the start of each training, then
+            faster steps. It needs a C++ compiler; results are equal up to rounding.
         accelerator: where to train.
         devices: number of devices on each node; torchrun brings its own number.
         num_nodes: nodes of a cluster; start the same command on each (torchrun or SLURM).
@@ -155,6 +157,7 @@ class TrainerConfig:
 
     batch_size: int | None = None
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    compile: bool = False
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
     num_nodes: int = 1

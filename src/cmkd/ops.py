@@ -36,6 +36,13 @@ def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
 
 
+def upload(drawn: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor from the CPU to a device, without waiting until a GPU has done its work."""
+    if device.type != "cuda":
+        return drawn.to(device)
+    return drawn.pin_memory().to(device, non_blocking=True)
+
+
 def check_pair(student: Tensor, teacher: Tensor, *, same_shape: bool = False) -> tuple[Tensor, Tensor]:
     """Check that two tensors hold the same batch, and return them in float32 or wider.
 
@@ -105,8 +112,9 @@ def non_target(logits: Tensor, target: Tensor) -> Tensor:
         >>> non_target(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([1])).tolist()
         [[1.0, 3.0]]
     """
-    others = torch.ones_like(logits, dtype=torch.bool).scatter(1, target[:, None], False)
-    return logits[others].reshape(logits.shape[0], logits.shape[1] - 1)
+    # by position and not by a mask, whose number of true elements a GPU would have to be asked for
+    others = torch.arange(logits.shape[1] - 1, device=logits.device).expand(logits.shape[0], -1)
+    return logits.gather(1, others + (others >= target[:, None]))
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

@@ -194,15 +194,17 @@ def _value_and_gradient(points: Tensor, t: float, size: int, *, with_gradient: b
     x = weighted[:, :-1]
     sums = torch.zeros_like(weighted) if with_gradient else None
     total = x.new_zeros((), dtype=torch.float64)  # 10^9 float32 terms of one size would lose digits
-    shift: float | None = None
+    shift: Tensor | None = None
     for rows, columns in _blocks(n, size):
         exponent = (left[rows] @ right[columns].T).clamp_(max=0.0)
         if rows == columns:
             below = torch.ones_like(exponent, dtype=torch.bool).tril_()
             exponent.masked_fill_(below, -torch.inf)
-        highest = float(exponent.amax())
-        if shift is None or highest > shift + _RESCALE_ABOVE:
-            factor = 0.0 if shift is None else torch.tensor(shift - highest, dtype=torch.float64).exp().item()
+        highest = exponent.amax().double()
+        if shift is None:
+            shift = highest
+        elif bool(highest > shift + _RESCALE_ABOVE):  # waits for a GPU, but only beyond the first block
+            factor = (shift - highest).exp()
             total = total * factor
             if sums is not None:
                 sums *= factor
@@ -212,7 +214,8 @@ def _value_and_gradient(points: Tensor, t: float, size: int, *, with_gradient: b
         if sums is not None:
             sums[rows] += weight @ weighted[columns]
             sums[columns] += weight.T @ weighted[rows]
-    value = (total.log() + (shift or 0.0) - torch.tensor(n * (n - 1) / 2, dtype=torch.float64).log()).to(x.dtype)
+    assert shift is not None  # two points or more are a block
+    value = (total.log() + shift - torch.tensor(n * (n - 1) / 2, dtype=torch.float64).log()).to(x.dtype)
     if sums is None:
         return value, None
     gradient = (x * sums[:, -1:] - sums[:, :-1]) * (-2.0 * t / total).to(x.dtype)

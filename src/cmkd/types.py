@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -31,6 +31,8 @@ class Batch:
         present: modality name -> ``(batch,)`` bool, whether the pair has that modality.
         view: ``(batch,)`` int64, which augmented view of each pair this is; 0 by default.
         teacher: the teacher's outputs, where they were computed before (`cmkd.training.teacher_cache`).
+        labeled_rows: ``(n,)`` int64 positions of the labeled pairs in the batch, where they were found on the CPU: to
+            find them in `target`, the CPU would wait for the GPU.
 
     Example:
         >>> import torch
@@ -45,6 +47,7 @@ class Batch:
     present: Mapping[str, Tensor] = None  # type: ignore[assignment]  # filled below; never None afterwards
     view: Tensor = None  # type: ignore[assignment]  # filled below; never None afterwards
     teacher: Output | None = None
+    labeled_rows: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.present is None:
@@ -72,6 +75,7 @@ class Batch:
             {name: function(value) for name, value in self.present.items()},
             function(self.view),
             None if self.teacher is None else self.teacher.map(function),
+            None if self.labeled_rows is None else function(self.labeled_rows),
         )
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
@@ -84,7 +88,7 @@ class Batch:
 
     def select(self, rows: Tensor) -> Batch:
         """Return the pairs at `rows`, a bool mask or int64 positions ``(n,)``."""
-        return self.map(lambda tensor: tensor[rows])
+        return replace(self, labeled_rows=None).map(lambda tensor: tensor[rows])
 
 
 @dataclass(frozen=True)

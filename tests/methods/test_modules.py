@@ -181,7 +181,7 @@ def test_crd_keeps_a_running_mean_of_its_normalizers() -> None:
     method.on_train_start(32)
     anchors, negatives = (F.normalize(torch.randn(6, 5)) for _ in range(2))
     first = method.normalizer(0, anchors, negatives)
-    method.steps += 1
+    method.count_step()
     means = [(x @ negatives.T / 0.07).exp().mean() for x in (anchors, -anchors)]
     torch.testing.assert_close(first, means[0].log())
     torch.testing.assert_close(method.normalizer(0, -anchors, negatives), (0.9 * means[0] + 0.1 * means[1]).log())

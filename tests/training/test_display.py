@@ -11,7 +11,7 @@ import pytest
 
 from cmkd.config import TrainerConfig
 from cmkd.training.display import TrainingDisplay, style
-from cmkd.training.reporting import Report
+from cmkd.training.reporting import SECONDS, Report
 
 TITLES = ["teacher", "none, seed 0", "kd(temperature=[2]), seed 0", "none, seed 1"]
 
@@ -83,6 +83,7 @@ def test_bars_show_the_run_and_each_training_and_vanish(monkeypatch: pytest.Monk
         display(report(TITLES[2], 0.25))
         assert pickle.loads(pickle.dumps(display)).titles == TITLES  # as it goes to the processes of several devices
         assert display._bars is not None
+        assert display._bars.progress.live.refresh_per_second * SECONDS == 1.0  # drawn once a report
         display._bars.progress.refresh()
         shown = terminal.getvalue()
         display.end(TITLES[2])

@@ -28,6 +28,7 @@ from cmkd.models.checkpoint import load_model
 from cmkd.options import check, plain
 from cmkd.progress import shown
 from cmkd.registry import is_reference, load_reference
+from cmkd.training.compiling import check_compiler
 from cmkd.training.schedule import epoch_steps, training_length
 from cmkd.training.teacher_outputs import OutputsFile
 
@@ -35,7 +36,8 @@ Config = TypeVar("Config", bound=ModelConfig)
 NOT_SETTINGS = ("out", "methods", "seeds", "jobs", "preset", "data", "min_precision")
 """Options that may change between two calls on one folder; the pack behind `data` may not."""
 NOT_SETTINGS_TRAINER = (
-    *("devices", "num_nodes", "threads", "accelerator", "checkpoint_seconds", "cache_gb", "logger", "progress"),
+    *("devices", "num_nodes", "threads", "accelerator", "compile"),  # these change results by rounding alone
+    *("checkpoint_seconds", "cache_gb", "logger", "progress"),
 )
 VIEWS = 16
 """Views of each pair that the teacher sees by default, at most: as in our first trial, where one averaged record a pair
@@ -157,6 +159,8 @@ def resolve(config: RunConfig) -> ResolvedRun:
     _check_methods(config)  # before the data: preparing them can take long
     if config.tune:
         check_installed()
+    if config.trainer.compile:
+        check_compiler()
     pack = open_pairs(config)
     teacher, student = (_with_modality(getattr(config, role), role, pack) for role in ("teacher", "student"))
     pairs = usable_pairs(pack, str(student.modality), str(teacher.modality))

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ClassVar, TypeVar
 
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from cmkd.distributed import gather, world_size
+from cmkd.distributed import world_size
 from cmkd.errors import CmkdError
 from cmkd.options import check
 from cmkd.registry import Registry
-from cmkd.types import UNLABELED, Batch, Output, Spec
+from cmkd.types import Batch, Output, Spec
 
 Stage = TypeVar("Stage")
 
@@ -237,7 +238,7 @@ def on_labeled(
     loss: Callable[..., Tensor],
     student: Tensor,
     teacher: Tensor,
-    target: Tensor,
+    batch: Batch,
     **options: Any,  # noqa: ANN401  # those of the loss
 ) -> Tensor:
     """Apply a loss that is a mean over samples to the labeled samples only.
@@ -249,7 +250,7 @@ def on_labeled(
         loss: maps student ``(n, ...)``, teacher ``(n, ...)`` and target ``(n,)`` to the mean over n samples.
         student: ``(batch, ...)``.
         teacher: ``(batch, ...)``.
-        target: ``(batch,)`` int64, -1 where unlabeled.
+        batch: whose labels to use. Where it has no `Batch.labeled_rows`, they are found, for which a GPU is waited for.
         options: keyword arguments of the loss.
 
     Returns:
@@ -258,20 +259,23 @@ def on_labeled(
     Example:
         >>> import torch
         >>> difference = lambda s, t, y: (s - t).mean()
-        >>> float(on_labeled(difference, torch.tensor([3.0, 9.0]), torch.zeros(2), torch.tensor([0, -1])))
+        >>> batch = Batch({}, torch.tensor([0, -1]), torch.arange(2))
+        >>> float(on_labeled(difference, torch.tensor([3.0, 9.0]), torch.zeros(2), batch))
         3.0
     """
-    rows = target != UNLABELED
-    share = 1.0
+    rows = batch.labeled.nonzero()[:, 0] if batch.labeled_rows is None else batch.labeled_rows
+    share = None
     if world_size() > 1:
-        everywhere = int(gather(rows.sum().reshape(1)).sum())
-        share = world_size() * int(rows.sum()) / max(everywhere, 1)
-    if not bool(rows.any()):
+        everywhere = batch.labeled.sum()
+        dist.all_reduce(everywhere)
+        share = world_size() * len(rows) / everywhere.double()
+    if not len(rows):  # a mean over none would be NaN
         return student[:0].sum()
-    return share * loss(student[rows], teacher[rows], target[rows], **options)
+    value = loss(student[rows], teacher[rows], batch.target[rows], **options)
+    return value if share is None else value * share.to(value)
 
 
-METHODS: Registry[Method] = Registry("method", "cmkd.methods", Method, support=("base", "combine", "pages"))
+METHODS: Registry[Method] = Registry("method", "cmkd.methods", Method, support=("base", "combine", "pages", "stepped"))
 """All methods by name; those of plug-ins are entry points of the group ``cmkd.methods``."""
 
 

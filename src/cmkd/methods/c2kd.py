@@ -115,7 +115,7 @@ class C2KD(Method):
 
         def between_proxies(a: Tensor, b: Tensor) -> Tensor:
             options = {"threshold": self.threshold, "temperature": self.temperature}
-            return on_labeled(c2kd, a, b.detach(), batch.target, **options)
+            return on_labeled(c2kd, a, b.detach(), batch, **options)
 
         ours, theirs = self.student_proxy(student.embedding), self.teacher_proxy(teacher.embedding)
         return {

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from cmkd.distributed import gather
 from cmkd.errors import CmkdError
-from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair, in_float32
+from cmkd.methods.stepped import SteppedMethod
+from cmkd.ops import at_least_float32, check_pair, in_float32, upload
 from cmkd.types import Batch, Output, Spec
 
 NORMALIZER_MOMENTUM = 0.9
@@ -70,7 +70,7 @@ def crd(
     return -(on_positive + on_negatives.sum(1)).mean()
 
 
-class CRD(Method):
+class CRD(SteppedMethod):
     """Tell the teacher's embedding of the same sample from its embeddings of other samples, and vice versa.
 
     Both sides are projected and normalized. Two memories keep a running embedding of every training pair, and negatives
@@ -99,7 +99,6 @@ class CRD(Method):
     student_memory: Tensor
     teacher_memory: Tensor
     log_normalizers: Tensor
-    steps: Tensor
 
     def __init__(
         self,
@@ -120,7 +119,6 @@ class CRD(Method):
         self.register_buffer("student_memory", torch.zeros(0, dim))
         self.register_buffer("teacher_memory", torch.zeros(0, dim))
         self.register_buffer("log_normalizers", torch.zeros(2))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def on_train_start(self, dataset_size: int) -> None:
         """Allocate the memories, unless a checkpoint has restored them."""
@@ -144,9 +142,8 @@ class CRD(Method):
 
     def draw(self, device: torch.device) -> Tensor:
         """Return the indices of this step's negatives ``(negatives,)``, the same in all processes."""
-        generator = torch.Generator().manual_seed(int(self.steps))
-        drawn = torch.randint(self.student_memory.shape[0], (self.negatives,), generator=generator)
-        return drawn.to(device)
+        drawn = torch.randint(self.student_memory.shape[0], (self.negatives,), generator=self.generator())
+        return upload(drawn, device)
 
     @torch.no_grad()
     def normalizer(self, side: int, anchor: Tensor, negatives: Tensor) -> Tensor:
@@ -156,7 +153,8 @@ class CRD(Method):
         seen = torch.logsumexp(similarities.flatten(), 0) - math.log(max(similarities.numel(), 1))
         old, rate = self.log_normalizers[side], math.log(NORMALIZER_MOMENTUM)
         mixed = torch.logaddexp(old + rate, seen + math.log(1.0 - NORMALIZER_MOMENTUM))
-        self.log_normalizers[side] = torch.where(self.steps == 0, seen, mixed) if self.training else old
+        if self.training:
+            self.log_normalizers[side] = mixed if self.step else seen
         return self.log_normalizers[side].clone()
 
     @torch.no_grad()
@@ -192,5 +190,5 @@ class CRD(Method):
             terms[term] = self.weight * value
         if self.training:
             self.remember(index, ours, theirs)
-            self.steps += 1
+            self.count_step()
         return terms

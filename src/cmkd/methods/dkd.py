@@ -108,7 +108,7 @@ class DKD(Method):
             dkd,
             student.logits,
             teacher.logits,
-            batch.target,
+            batch,
             alpha=self.alpha,
             beta=self.beta,
             temperature=self.temperature,

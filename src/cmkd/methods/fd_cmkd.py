@@ -100,5 +100,5 @@ class FDCMKD(ClassifierMethod):
 
         projected = self.projection(student.embedding)
         value = fd_cmkd(projected, teacher.embedding, low_share=self.low_share, high_weight=self.high_weight)
-        shared = on_labeled(loss, self.teacher_classifier(projected), teacher.logits, batch.target)
+        shared = on_labeled(loss, self.teacher_classifier(projected), teacher.logits, batch)
         return {"fd_cmkd": self.weight * value, "fd_cmkd_classifier": self.classifier_weight * shared}

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from cmkd.distributed import gather
 from cmkd.errors import CmkdError
 from cmkd.methods.base import ClassifierMethod
-from cmkd.ops import at_least_float32, check_pair
+from cmkd.methods.stepped import SteppedMethod
+from cmkd.ops import at_least_float32, check_pair, upload
 from cmkd.types import Batch, Output, Spec
 
 CHANNELS_AT_ONCE = 64
@@ -69,7 +70,7 @@ def permutation_saliency(embedding: Tensor, classifier: nn.Module, order: Tensor
     return torch.cat(changes)
 
 
-class MFH(ClassifierMethod):
+class MFH(ClassifierMethod, SteppedMethod):
     """Match only the teacher's decisive channels, found by permuting one channel at a time.
 
     The saliency of each channel, by the teacher's classifier, is summed over the first epochs and then fixed; the most
@@ -97,7 +98,6 @@ class MFH(ClassifierMethod):
     }
 
     saliency: Tensor
-    steps: Tensor
 
     def __init__(
         self, student: Spec, teacher: Spec, *, keep: float = 0.5, saliency_epochs: int = 1, weight: float = 1.0
@@ -110,17 +110,15 @@ class MFH(ClassifierMethod):
         self.saliency_epochs, self.weight = saliency_epochs, weight
         self.projection = nn.Linear(student.dim, teacher.dim)
         self.register_buffer("saliency", torch.zeros(teacher.dim))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``mfh``."""
         if self.training and self.epoch < self.saliency_epochs:
             (everywhere,) = at_least_float32(gather(teacher.embedding.detach()))
-            generator = torch.Generator().manual_seed(int(self.steps))
-            order = torch.randperm(len(everywhere), generator=generator).to(everywhere.device)
+            order = upload(torch.randperm(len(everywhere), generator=self.generator()), everywhere.device)
             with torch.autocast(everywhere.device.type, enabled=False):
                 self.saliency += permutation_saliency(everywhere, self.teacher_classifier, order)
-            self.steps += 1
+            self.count_step()
         general = torch.zeros_like(self.saliency, dtype=torch.bool)
         general[self.saliency.topk(self.kept).indices] = True
         return {"mfh": self.weight * mfh(self.projection(student.embedding), teacher.embedding, general)}

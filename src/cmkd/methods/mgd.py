@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cmkd.distributed import gather, rank
+from cmkd.distributed import gather, rank, world_size
 from cmkd.errors import CmkdError
-from cmkd.methods.base import Method
-from cmkd.ops import check_pair, match_resolution
+from cmkd.methods.stepped import SteppedMethod
+from cmkd.ops import check_pair, match_resolution, upload
 from cmkd.types import Batch, Output, Spec
 
 
@@ -33,7 +33,7 @@ def mgd(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     return (student - teacher).square().sum() / student.shape[0]
 
 
-class MGD(Method):
+class MGD(SteppedMethod):
     """Generate the teacher's whole map from a randomly masked student map.
 
     Positions are masked; the draw depends on the step and on the sample's position in the global batch, so that a
@@ -52,8 +52,6 @@ class MGD(Method):
   Zhe and Shao, Mingqi and Shi, Dachuan and Yuan, Zehuan and Yuan, Chun}, booktitle={ECCV}, year={2022}}"""
     needs = ("feature_maps",)
 
-    steps: Tensor
-
     def __init__(
         self, student: Spec, teacher: Spec, *, stage: int = -1, masked: float = 0.15, weight: float = 7e-5
     ) -> None:
@@ -67,14 +65,13 @@ class MGD(Method):
         self.generation = nn.Sequential(
             nn.Conv2d(theirs, theirs, 3, padding=1), nn.ReLU(), nn.Conv2d(theirs, theirs, 3, padding=1)
         )
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def mask(self, like: Tensor) -> Tensor:
         """Return 1 where a position stays and 0 where it is masked, ``(batch, 1, height, width)``."""
-        owner = gather(torch.full((like.shape[0],), rank(), device=like.device)).cpu()
-        generator = torch.Generator().manual_seed(int(self.steps))
-        drawn = torch.rand(len(owner), 1, *like.shape[2:], generator=generator)
-        return (drawn[owner == rank()] >= self.masked).to(like)
+        device = like.device if world_size() > 1 else "cpu"
+        owner = gather(torch.full((like.shape[0],), rank(), device=device)).cpu()
+        drawn = torch.rand(len(owner), 1, *like.shape[2:], generator=self.generator())
+        return upload(drawn[owner == rank()] >= self.masked, like.device).to(like.dtype)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``mgd``."""
@@ -82,5 +79,5 @@ class MGD(Method):
         projected = self.projection(ours)
         generated = self.generation(projected * self.mask(projected))
         if self.training:
-            self.steps += 1
+            self.count_step()
         return {"mgd": self.weight * mgd(generated, theirs)}

@@ -103,7 +103,7 @@ class MSTDistill(ClassifierMethod):
         ).mean()
         used = gather(share).mean(0)
         balance = (used * (used * len(used)).clamp(min=1e-12).log()).sum()
-        trained = on_labeled(mixture, views, log_share, batch.target) + agreement
+        trained = on_labeled(mixture, views, log_share, batch) + agreement
         value = mst_distill(student.logits, views.detach(), share.detach(), temperature=self.temperature)
         return {
             "mst_distill": self.weight * value,

@@ -78,5 +78,5 @@ class NKD(Method):
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``nkd``."""
         logits = student.logits, teacher.logits
-        value = on_labeled(nkd, *logits, batch.target, temperature=self.temperature, gamma=self.gamma)
+        value = on_labeled(nkd, *logits, batch, temperature=self.temperature, gamma=self.gamma)
         return {"nkd": self.weight * value}

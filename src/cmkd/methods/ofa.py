@@ -91,7 +91,7 @@ class OFA(Method):
 
         def term(logits: Tensor) -> Tensor:
             options = {"gamma": self.gamma, "temperature": self.temperature}
-            return self.weight * on_labeled(ofa, logits, teacher.logits, batch.target, **options)
+            return self.weight * on_labeled(ofa, logits, teacher.logits, batch, **options)
 
         terms = {"ofa": term(student.logits)}
         if self.exits:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from cmkd.distributed import gather
 from cmkd.errors import CmkdError
-from cmkd.methods.base import Method
-from cmkd.ops import at_least_float32, check_pair, in_float32, standardize
+from cmkd.methods.stepped import SteppedMethod
+from cmkd.ops import at_least_float32, check_pair, in_float32, standardize, upload
 from cmkd.types import Batch, Output, Spec
 
 
@@ -47,12 +47,12 @@ def sliced_wasserstein(
     student, teacher = check_pair(student_embedding, teacher_embedding, same_shape=True)
     generator = torch.Generator().manual_seed(seed)  # on the CPU: the same directions on every device
     drawn = torch.randn(student.shape[1], directions, generator=generator, dtype=torch.float64)
-    chosen = (drawn / drawn.norm(dim=0)).to(student)
+    chosen = upload((drawn / drawn.norm(dim=0)).to(student.dtype), student.device)
     ours, theirs = (torch.sort(x @ chosen, dim=0).values for x in (student, teacher))
     return F.mse_loss(ours, theirs)
 
 
-class SlicedWasserstein(Method):
+class SlicedWasserstein(SteppedMethod):
     """Give the student's features the teacher's distribution, without regard to pairs.
 
     Both sides are standardized per channel over the global batch, so scale does not matter (our choice). Each step has
@@ -71,21 +71,18 @@ class SlicedWasserstein(Method):
   journal={Journal of Mathematical Imaging and Vision}, volume={51}, year={2015}}"""
     needs = ("embedding",)
 
-    steps: Tensor
-
     def __init__(self, student: Spec, teacher: Spec, *, directions: int = 64, weight: float = 1.0) -> None:
         super().__init__(student, teacher)
         if directions < 1:
             raise CmkdError(f"sliced_wasserstein: directions must be at least 1, got {directions}")
         self.directions, self.weight = directions, weight
         self.projection = nn.Linear(student.dim, teacher.dim) if student.dim != teacher.dim else nn.Identity()
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``sliced_wasserstein`` of the global batch."""
         both = at_least_float32(gather(self.projection(student.embedding)), gather(teacher.embedding))
         ours, theirs = (standardize(x, dim=0) for x in both)
-        loss = sliced_wasserstein(ours, theirs, directions=self.directions, seed=int(self.steps))
+        loss = sliced_wasserstein(ours, theirs, directions=self.directions, seed=self.step)
         if self.training:
-            self.steps += 1
+            self.count_step()
         return {"sliced_wasserstein": self.weight * loss}

@@ -69,5 +69,5 @@ class WSLD(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``wsld``."""
-        value = on_labeled(wsld, student.logits, teacher.logits, batch.target, temperature=self.temperature)
+        value = on_labeled(wsld, student.logits, teacher.logits, batch, temperature=self.temperature)
         return {"wsld": self.weight * value}

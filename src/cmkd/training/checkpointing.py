@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cmkd.distributed import world_size
 from cmkd.errors import CmkdError
 from cmkd.io import atomic, write_text
 from cmkd.models.checkpoint import save_model
@@ -56,7 +57,8 @@ class CheckpointCallback(Checkpoint):
             self._save(trainer)
 
     def _due(self, trainer: Trainer) -> bool:
-        return bool(trainer.strategy.broadcast(torch.tensor(time.monotonic() - self._saved >= self.seconds)))
+        due = time.monotonic() - self._saved >= self.seconds
+        return due if world_size() == 1 else bool(trainer.strategy.broadcast(torch.tensor(due)))
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.job.folder / "last.safetensors")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Style = Literal["none", "lines", "bars"]
 LINE_SECONDS = 300.0
 """Longest time without a line about a training, however long its epochs are."""
+REFRESHES = 2
+"""Times a second that the bars are drawn, as often as there is a report (`cmkd.training.reporting`)."""
 
 
 def style(trainer: TrainerConfig) -> Style:
@@ -166,7 +168,9 @@ class _Bars:
 
         words = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[state]}"))
         columns = (next(words), BarColumn(), next(words))
-        self.progress: Progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.progress: Progress = Progress(
+            *columns, console=Console(stderr=True), transient=True, refresh_per_second=REFRESHES
+        )
         self.trainings = trainings
         self.whole = self.progress.add_task("run", total=trainings, state="")
         self.rows: dict[str, Any] = {}

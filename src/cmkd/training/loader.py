@@ -103,7 +103,8 @@ class PairLoader:
 
     def _read(self, step: int) -> Batch:
         rows, views = (values[self.rank :: self.world] for values in self.order(step))
-        batch = replace(self.pack.batch(rows, self.modalities), view=torch.from_numpy(views))
+        batch = self.pack.batch(rows, self.modalities)
+        batch = replace(batch, view=torch.from_numpy(views), labeled_rows=batch.labeled.nonzero()[:, 0])
         if self.answers is not None:
             known, teacher = self.answers.read(rows, views)
             batch = replace(batch, teacher=teacher, present={**batch.present, self.answers.modality: known})

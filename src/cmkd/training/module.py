@@ -62,6 +62,17 @@ class DistillationModule(LightningModule):
         self._pending: list[dict[str, Tensor]] = []
         self._scores = torch.zeros(3, dtype=torch.float64)
 
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
+        """Set an attribute; a word or None directly.
+
+        Lightning notes the name of each hook that it calls, about fifty times a step, and torch would look whether it
+        is a parameter, which takes ten times as long.
+        """
+        if (value is None or isinstance(value, str)) and name in self.__dict__:
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     @property
     def model(self) -> Model:
         """The model to evaluate and to save: the moving average where there is one."""

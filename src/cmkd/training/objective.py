@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -13,6 +14,7 @@ from cmkd.distributed import world_size
 from cmkd.errors import CmkdError
 from cmkd.methods import Method
 from cmkd.models import Model
+from cmkd.training.compiling import compiled
 from cmkd.types import Batch, Output
 
 
@@ -53,6 +55,7 @@ class Objective(nn.Module):
             teacher.requires_grad_(False).eval()
         self.teacher_modality = teacher_modality if teacher is None else teacher.modality.name
         self._teacher = [teacher]  # a list, so that torch does not register it
+        self._compiled: dict[nn.Module, Callable[[Tensor], Output]] = {}
 
     @property
     def teacher(self) -> Model | None:
@@ -64,9 +67,18 @@ class Objective(nn.Module):
         if self.teacher is not None:
             self.teacher.to(device)
 
+    def compile_models(self) -> None:
+        """Run model and teacher compiled from now on, in this process alone: compiled code cannot be copied."""
+        torch.compiler.reset()  # of earlier trainings: torch gives up on code that it has compiled for eight models
+        self._compiled = {model: compiled(model) for model in (self.model, self.teacher) if model is not None}
+
+    def _run(self, model: Model, values: Tensor) -> Output:
+        run: Callable[[Tensor], Output] = self._compiled.get(model, model)
+        return run(values)
+
     def forward(self, batch: Batch) -> tuple[Output, dict[str, Tensor]]:
         """Return the model's output and the terms by name; their sum is the loss."""
-        output = self.model(batch.inputs[self.model.modality.name])
+        output = self._run(self.model, batch.inputs[self.model.modality.name])
         terms = {"cross_entropy": self._cross_entropy(output.logits, batch)}
         if self.method is None or not self.method.uses_teacher or self.teacher_modality is None:
             return output, terms | self._without_teacher(output, batch)
@@ -76,11 +88,11 @@ class Objective(nn.Module):
             raise CmkdError("the batch brings no outputs of the teacher, and there is no teacher to run")
         values = batch.inputs[self.teacher.modality.name]
         if self.trains_teacher:
-            teacher_output = self.teacher(values)
+            teacher_output = self._run(self.teacher, values)
             terms["teacher_cross_entropy"] = self._cross_entropy(teacher_output.logits, batch)
         else:
             with torch.no_grad():
-                teacher_output = self.teacher(values).detach()
+                teacher_output = self._run(self.teacher, values).detach()
         return output, terms | self._distil(output, teacher_output, batch)
 
     def _without_teacher(self, output: Output, batch: Batch) -> dict[str, Tensor]:

@@ -1,0 +1,42 @@
+"""Random draws of a method that a resumed run and several processes repeat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cmkd.methods.base import Method
+from cmkd.types import Spec
+
+
+class SteppedMethod(Method):
+    """A method whose random draws are determined by the number of the training step.
+
+    Subclasses draw from `generator`, or by `step`, and call `count_step` at the end of a training step.
+
+    Attributes:
+        step: number of the step, from 0. It is that of the buffer ``steps``, which is saved and restored with the
+            method, kept as an integer because to read a buffer waits for the GPU.
+    """
+
+    steps: Tensor
+
+    def __init__(self, student: Spec, teacher: Spec) -> None:
+        super().__init__(student, teacher)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.step = 0
+
+    def generator(self) -> torch.Generator:
+        """Return this step's random numbers, on the CPU: the same on every device and in every process."""
+        return torch.Generator().manual_seed(self.step)
+
+    def count_step(self) -> None:
+        """Go on to the next step."""
+        self.step += 1
+        self.steps.fill_(self.step)
+
+    def _load_from_state_dict(self, *args: Any) -> None:  # noqa: ANN401  # torch's signature
+        super()._load_from_state_dict(*args)
+        self.step = int(self.steps)
