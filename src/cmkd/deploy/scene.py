@@ -135,7 +135,9 @@ def _maps(student: Student, scene: DatasetReader, grid: _Grid, out: Path, second
     if scene.gcps[0]:
         georeference = {"gcps": _ground_control(scene, grid.stride), "crs": scene.gcps[1]}
     else:
-        georeference = {"transform": scene.transform * rasterio.Affine.scale(grid.stride), "crs": scene.crs}
+        a, b, c, d, e, f = scene.transform[:6]
+        scaled = rasterio.Affine(a * grid.stride, b * grid.stride, c, d * grid.stride, e * grid.stride, f)
+        georeference = {"transform": scaled, "crs": scene.crs}
     profile = {
         **{"driver": "GTiff", "height": height, "width": width, "bigtiff": "IF_SAFER", "interleave": "band"},
         **{"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate"},

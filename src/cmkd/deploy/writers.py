@@ -105,7 +105,9 @@ def _parquet(path: Path) -> Iterator[Write]:
             waiting.clear()
 
     def write(columns: Mapping[str, Sequence[Any]]) -> None:
-        waiting.append(pyarrow.table(dict(columns), schema=waiting[0].schema if waiting else None))
+        if waiting and not waiting[0].num_rows:  # columns without values have no types either
+            waiting.clear()
+        waiting.append(pyarrow.table(dict(columns)))
         if sum(part.nbytes for part in waiting) > CHUNK_BYTES:
             flush()
 
