@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 import cmkd
+from broken import write_broken
 from cmkd.cli import main
 from cmkd.data import CardInfo, from_dataset
 from cmkd.deploy.inputs import find
@@ -80,45 +81,32 @@ def test_top_and_formulas(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run("plain.png", "--top", 4)[0] == 2
 
 
-def broken(folder: Path) -> dict[str, str]:
-    """Make files that are broken in different ways, and return a part of the reason for each."""
-    whole = picture(folder / "good.png", 0).read_bytes()
-    (folder / "truncated.png").write_bytes(whole[:-20])
-    (folder / "empty.png").write_bytes(b"")
-    (folder / "text.jpg").write_text("no picture")
-    (folder / "renamed.tif").write_bytes(whole)
-    Image.new("RGB", (8, 8)).save(folder / "color.png")
-    np.save(folder / "float.npy", np.zeros((8, 8), np.float32))
-    np.save(folder / "nan.npy", np.full((8, 8), np.nan, np.float32))
-    np.save(folder / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
-    (folder / "folder.png").mkdir()
-    (folder / "dangling.png").symlink_to("nowhere.png")
-    os.mkfifo(folder / "pipe.png")
-    return {
-        "truncated.png": "truncated",
-        "empty.png": "cannot be read",
-        "text.jpg": "cannot be read",
-        "renamed.tif": "not a TIFF",
-        "color.png": "3 channels",
-        "float.npy": "float32",
-        "nan.npy": "NaN",
-        "objects.npy": "cannot be read",
-        "folder.png": "empty folder",
-        "dangling.png": "does not exist",
-        "pipe.png": "no regular file",
-    }
+REASONS = {
+    "half.png": "truncated",
+    "end.png": "truncated",
+    "empty.png": "cannot be read",
+    "page.jpg": "cannot be read",
+    "suffix.tif": "not a TIFF",
+    "RGB.png": "3 channels",
+    "16_bit.png": "uint16",
+    "nan.npy": "NaN",
+    "pickled.npy": "cannot be read",
+    "folder.png": "empty folder",
+    "link.png": "does not exist",
+    "pipe.png": "no regular file",
+}
 
 
 def test_broken_files_are_named_and_the_rest_is_done(run: Run, tmp_path: Path) -> None:
-    reasons = broken(tmp_path / "in")
-    out = tmp_path / "out.csv"
-    code, _, error = run(tmp_path / "in", "--out", out)
-    assert code == 3
-    assert [row["input"] for row in rows(out.read_text())] == [str(tmp_path / "in" / "good.png")]
-    lines = error.splitlines()
-    assert "11 of 12 inputs have no prediction" in error
-    for name, reason in reasons.items():
-        assert sum(str(tmp_path / "in" / name) in line and reason in line for line in lines) == 1, (name, error)
+    good, out = picture(tmp_path / "in" / "good.png", 0, (64, 64)), tmp_path / "out.csv"
+    broken = write_broken(good.parent, good.read_bytes(), 64)
+    code, _, error = run(good.parent, "--out", out)
+    assert code == 3 and "37 of 38 inputs have no prediction" in error
+    assert [row["input"] for row in rows(out.read_text())] == [str(good)]
+    said = {path: [line for line in error.splitlines() if str(path) in line] for path in broken}
+    assert all(len(lines) == 1 for lines in said.values()), error
+    for name, reason in REASONS.items():
+        assert reason in said[good.parent / f"broken_{name}"][0]
 
 
 def test_a_file_without_a_finite_output_is_named(run: Run, tmp_path: Path) -> None:

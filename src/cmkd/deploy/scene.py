@@ -31,7 +31,7 @@ BLOCK = 128
 
 
 @dataclass(frozen=True)
-class Scene:
+class SceneMap:
     """What `predict_scene` wrote.
 
     Args:
@@ -63,7 +63,9 @@ class _Grid:
         return min(max(position * self.stride + (self.stride - self.tile) // 2, 0), length - self.tile)
 
 
-def predict_scene(student: Student, source: Path, out: Path, *, tile: int, stride: int, batch_size: int = 256) -> Scene:
+def predict_scene(
+    student: Student, source: Path, out: Path, *, tile: int, stride: int, batch_size: int = 256
+) -> SceneMap:
     """Classify the tiles of a scene, and write a map of one pixel a stride in the same georeference.
 
     The tile of a pixel of the map is centered on it; at the edges it is moved inside the scene. A tile with any
@@ -97,7 +99,7 @@ def predict_scene(student: Student, source: Path, out: Path, *, tile: int, strid
             _check(student, source, scene, tile, stride)
             grid = _Grid(scene.height, scene.width, tile, stride)
             with rasterio.Env(GDAL_CACHEMAX=_cache(scene)), _maps(student, scene, grid, out, second) as maps:
-                return Scene(grid.shape[0] * grid.shape[1], _fill(student, scene, grid, maps, batch_size), second)
+                return SceneMap(grid.shape[0] * grid.shape[1], _fill(student, scene, grid, maps, batch_size), second)
     except RasterioError as error:
         reason = " ".join(str(error).split())[:100]
         raise CmkdError(f"the scene {source} cannot be read, or its map not be written ({reason})") from error
