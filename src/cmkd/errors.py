@@ -15,6 +15,13 @@ class CmkdError(ValueError):
     """
 
 
+class IncompleteError(CmkdError):
+    """Some of many inputs failed, and the rest is done: a line for each that failed.
+
+    The command line prints it and exits with 3.
+    """
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> CmkdError:
     """Build the error for a name that is not in a list, with the nearest valid names.
 

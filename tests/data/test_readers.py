@@ -8,6 +8,7 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from numpy.typing import NDArray
@@ -56,6 +57,8 @@ CASES: list[tuple[str, Writer, NDArray[Any]]] = [
     ("big_endian.tif", tiff(DEEP[..., 0], byteorder=">"), DEEP[None, ..., 0]),
     ("float64.tif", tiff(BANDS[0].astype(np.float64)), BANDS[:1]),
     ("pages.tif", pages, BANDS),
+    ("series.csv", lambda p: pd.DataFrame(BANDS[0]).to_csv(p, index=False), BANDS[0]),
+    ("series.parquet", lambda p: pd.DataFrame(GRAY, columns=list("abcdefghi")).to_parquet(p), GRAY),
     ("vector.npy", lambda p: np.save(p, BANDS[0, 0]), BANDS[0, 0]),
     ("matrix.npy", lambda p: np.save(p, BANDS[0]), BANDS[:1]),
     ("first.npy", lambda p: np.save(p, BANDS), BANDS),
@@ -80,7 +83,8 @@ def test_round_trip(tmp_path: Path, name: str, write: Writer, expected: NDArray[
     assert values.dtype == expected.dtype
     assert values.dtype.isnative
     np.testing.assert_array_equal(values, expected)
-    assert header.kind == {".wav": "series"}.get(path.suffix, "vector" if "vector" in name else "image")
+    series = path.suffix in (".wav", ".csv", ".parquet")
+    assert header.kind == ("series" if series else "vector" if "vector" in name else "image")
 
 
 def test_palette_and_jpeg_are_color(tmp_path: Path) -> None:

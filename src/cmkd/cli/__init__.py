@@ -13,17 +13,20 @@ from itertools import pairwise
 from pathlib import Path
 
 import cmkd
-from cmkd.errors import CmkdError, unknown_name
+from cmkd.errors import CmkdError, IncompleteError, unknown_name
 
 COMMANDS = {
     "run": "train a teacher and students, and write results and a report",
     "report": "write the report of a run again",
+    "predict": "classify new files with the student of a run, or map a whole scene",
     "analyze": "measure and draw the structure of trained models' features",
     "methods": "list the distillation methods, or show one",
     "data": "list, inspect, prepare, build and verify data sets",
     "simulate": "make a data set of simulated pairs",
 }
 """Command -> what it does in a line; its code is the module of the same name in this package."""
+WHOLE = ("predict",)
+"""Commands that begin anew after a stop; the others continue."""
 FIXABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
 """Operating system errors that a user can fix: a full disk, a folder that is a file or is not accessible."""
 
@@ -35,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; those of the process by default.
 
     Returns:
-        0 on success, 2 on bad input (one line says what to fix), 130 and 143 after Ctrl-C and SIGTERM, 1 for a bug.
+        0 on success, 2 on bad input (one line says what to fix), 3 if some of many inputs failed and the rest is done
+        (they are named last), 130 and 143 after Ctrl-C and SIGTERM, 1 for a bug.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
@@ -51,11 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise unknown_name("command", given[0], COMMANDS)
         module = importlib.import_module(f"cmkd.cli.{given[0]}")
         module.main(given[1:])
+    except IncompleteError as error:
+        print(f"cmkd: {error}", file=sys.stderr)
+        return 3
     except CmkdError as error:
         print(f"cmkd: error: {error}", file=sys.stderr)
         return 2
     except Stopped as stop:
-        print("cmkd: stopped; the same command continues where it was", file=sys.stderr)
+        words = "no partial file is left" if given[0] in WHOLE else "the same command continues where it was"
+        print(f"cmkd: stopped; {words}", file=sys.stderr)
         return 128 + stop.signal
     except BrokenPipeError:
         return 0

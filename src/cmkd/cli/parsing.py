@@ -70,7 +70,8 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
         for name, given in parser.parse(arguments).items()
     }
     several = next((name for name, p in parameters.items() if p.kind is p.VAR_POSITIONAL), None)
-    function(*(values.pop(several, ()) if several else ()), **values)
+    before = [values.pop(n) for n, p in parameters.items() if several and p.kind is p.POSITIONAL_OR_KEYWORD]
+    function(*before, *(values.pop(several, ()) if several else ()), **values)
 
 
 def value(name: str, text: str, hint: object) -> Any:  # noqa: ANN401  # of the type that `hint` names

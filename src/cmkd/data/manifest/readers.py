@@ -1,6 +1,7 @@
-"""Readers of one sample's file: header or content of an image, an array or a recording.
+"""Readers of one sample's file: header or content of an image, an array, a recording or a table of numbers.
 
-They read PNG (also 16 bits per channel), JPEG, TIFF and GeoTIFF, NPY and WAV. Values stay in the file's own units;
+They read PNG (also 16 bits per channel), JPEG, TIFF and GeoTIFF, NPY, WAV, and a series as a CSV or Parquet file whose
+columns are features and whose rows are times. Values stay in the file's own units;
 64-bit floats become 32-bit ones, since nothing trains in 64. Orientation tags of cameras are not applied, because they
 would turn an image away from the modality it is co-registered with.
 """
@@ -23,7 +24,8 @@ from cmkd.types import DTYPES, Kind
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".wav")
+TABLES = (".csv", ".parquet")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".wav", *TABLES)
 _PIL_CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "LA": 2, "CMYK": 3, "YCbCr": 3, "I;16": 1, "I": 1, "F": 1}
 _PIL_DTYPES = {"I;16": "uint16", "I": "int32", "F": "float32"}
 _WAV = threading.Lock()  # scipy warns, and the filters of warnings are global to the process
@@ -44,8 +46,8 @@ def inspect(path: Path, kind: Kind | None = None) -> FileHeader:
 
     Args:
         path: the file.
-        kind: how to read it. By default pictures are images, recordings are series, and an array is a vector (one
-            axis), an image of one channel (two), or an image whose channels are the smaller of the outer axes (three).
+        kind: how to read it. By default pictures are images, recordings and tables series, and an array is a vector
+            (one axis), an image of one channel (two), or an image whose channels are the smaller outer axis (three).
 
     Raises:
         CmkdError: the file is damaged or truncated, or holds something that cannot be used; the line names the file.
@@ -78,6 +80,8 @@ def read(path: Path, kind: Kind | None = None, *, finite: bool = True) -> NDArra
 
 
 def _guarded(path: Path, reader: Any) -> Any:  # noqa: ANN401  # header and content share one translation of errors
+    if path.suffix.lower() not in SUFFIXES:
+        raise CmkdError(f"{path} has an unsupported file type; supported: {', '.join(SUFFIXES)}: convert it")
     try:
         return reader(path)
     except CmkdError:
@@ -102,10 +106,11 @@ def _header(path: Path) -> FileHeader:
         case ".wav":
             rate, values = _wav(path)
             return FileHeader("series", values.shape, values.dtype.name, rate)
-        case ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            return FileHeader(_natural(path, array.shape), array.shape, array.dtype.name)
-    raise CmkdError(f"{path} has an unsupported file type; supported: {', '.join(SUFFIXES)}: convert it")
+        case ".csv" | ".parquet":
+            values = _table(path)
+            return FileHeader("series", values.shape, values.dtype.name)
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return FileHeader(_natural(path, array.shape), array.shape, array.dtype.name)
 
 
 def _content(path: Path) -> NDArray[Any]:
@@ -117,11 +122,13 @@ def _content(path: Path) -> NDArray[Any]:
             return array
         case ".wav":
             return _wav(path)[1]
+        case ".csv" | ".parquet":
+            return _table(path)
     return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
 
 
 def _natural(path: Path, shape: tuple[int, ...]) -> Kind:
-    if path.suffix.lower() == ".wav":
+    if path.suffix.lower() in (".wav", *TABLES):
         return "series"
     return "vector" if len(shape) == 1 else "image"
 
@@ -277,3 +284,17 @@ def _wav(path: Path) -> tuple[int, NDArray[Any]]:
         warnings.simplefilter("ignore", wavfile.WavFileWarning)  # it warns of tags that it skips
         rate, values = wavfile.read(path)
     return int(rate), values[:, None] if values.ndim == 1 else values
+
+
+def _table(path: Path) -> NDArray[Any]:
+    """Return ``(time, features)`` of a table of numbers; a CSV file, which has no types, holds 64-bit floats."""
+    import pyarrow
+    from pyarrow import csv, parquet
+
+    text = path.suffix.lower() == ".csv"
+    table = csv.read_csv(path) if text else parquet.read_table(path)
+    for name, kind in zip(table.column_names, table.schema.types, strict=True):
+        if not (pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)):
+            raise CmkdError(f"{path}: column '{name}' holds {kind}, not numbers: leave it out")
+    columns = [column.to_numpy() for column in table.columns]
+    return np.stack(columns, axis=1).astype(np.float64 if text else np.result_type(*columns), copy=False)

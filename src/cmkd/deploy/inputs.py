@@ -1,0 +1,204 @@
+"""What `cmkd predict` is given: files, folders, globs, manifests, packs, lists of paths, as one stream of samples."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cmkd.data.manifest.readers import SUFFIXES, TABLES
+from cmkd.data.manifest.table import find_manifest
+from cmkd.errors import CmkdError
+from cmkd.types import Modality
+
+STDIN = "-"
+"""The input that stands for a list of paths on standard input, a line each."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample to predict.
+
+    Args:
+        input: its path, or that of the pack that holds it, as the user wrote it.
+        source: the file, or the values; None for what was named and cannot be found.
+        id: in its manifest or pack.
+        reason: why there is no source.
+    """
+
+    input: str
+    source: Path | NDArray[Any] | None
+    id: str | None = None
+    reason: str = ""
+
+
+def find(inputs: Sequence[str], modality: Modality) -> Iterator[Item]:
+    """Yield the samples of a modality, one at a time and in a fixed order, without reading them.
+
+    Args:
+        inputs: each is a file; a folder, searched with its subfolders for files of supported types, hidden ones
+            skipped; a glob; a manifest (CSV or Parquet), or a folder with one; a pack; or `STDIN`. Rows of a manifest
+            or a pack that lack the modality are left out.
+        modality: names the column of a manifest, and the array of a pack.
+
+    Yields:
+        Also an item without a source for each input that cannot be found or opened.
+    """
+    for text in inputs:
+        if text == STDIN:
+            for line in sys.stdin.buffer:
+                if name := os.fsdecode(line.rstrip(b"\r\n")):
+                    yield _file(Path(name))
+            continue
+        try:
+            yield from _of_one(text, modality)
+        except (CmkdError, OSError) as error:
+            yield Item(text, None, reason=_said(text, error))
+
+
+def _of_one(text: str, modality: Modality) -> Iterator[Item]:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        yield from _of_folder(path, modality)
+    elif path.suffix.lower() in TABLES and path.is_file():
+        yield from _of_table(path, modality)
+    elif os.path.lexists(path) or not glob.has_magic(text):
+        yield _file(path)
+    else:
+        matches = sorted(glob.glob(os.path.expanduser(text), recursive=True))
+        if not matches:
+            raise CmkdError(f"no file matches '{text}'")
+        for match in matches:
+            yield from _of_one(match, modality)
+
+
+def _file(path: Path) -> Item:
+    if not os.path.lexists(path):
+        return Item(str(path), None, reason=f"{path} does not exist")
+    return Item(str(path), path)
+
+
+def _of_folder(folder: Path, modality: Modality) -> Iterator[Item]:
+    manifest = find_manifest(folder)
+    if (folder / "card.json").is_file():
+        yield from _of_pack(folder, modality)
+    elif manifest is not None:
+        yield from _of_manifest(manifest, modality)
+    else:
+        yield from _walk(folder, _suffixes(modality), ())
+
+
+def _suffixes(modality: Modality) -> tuple[str, ...]:
+    """Return the suffixes that a search of folders looks for; tables beside images describe them."""
+    tables = modality.kind in ("series", "points")
+    return tuple(suffix for suffix in SUFFIXES if tables or suffix not in TABLES)
+
+
+def _walk(folder: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...]) -> Iterator[Item]:
+    """Yield the files below a folder; links to folders are followed, except in circles."""
+    try:
+        status = os.stat(folder)
+        here = (status.st_dev, status.st_ino)
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        yield Item(str(folder), None, reason=_said(folder, error))
+        return
+    if here in above:
+        return
+    if not names and above and folder.suffix.lower() in suffixes:
+        yield Item(str(folder), None, reason=f"{folder} is an empty folder, not a file")
+    for name in names:
+        path = folder / name
+        if path.is_dir():
+            yield from _walk(path, suffixes, (*above, here))
+        elif path.suffix.lower() in suffixes:
+            yield Item(str(path), path)
+
+
+def _of_table(path: Path, modality: Modality) -> Iterator[Item]:
+    """Yield the rows of a manifest, or the file itself if it is a table of numbers: one sample."""
+    if modality.name in _header(path):
+        yield from _of_manifest(path, modality)
+    elif path.suffix.lower() in _suffixes(modality):
+        yield _file(path)
+    else:
+        raise CmkdError(f"{path} has no column '{modality.name}': its columns are {', '.join(_header(path))}")
+
+
+def _header(path: Path) -> list[str]:
+    if path.suffix.lower() == ".csv":
+        with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
+            return [cell.strip() for cell in next(csv.reader(file), [])]
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return list(parquet.read_schema(path).names)
+    except ArrowException as error:
+        raise CmkdError(f"{path} is truncated or not a Parquet file: replace it") from error
+
+
+def _of_manifest(path: Path, modality: Modality) -> Iterator[Item]:
+    header = _header(path)
+    if modality.name not in header:
+        raise CmkdError(f"{path} has no column '{modality.name}': its columns are {', '.join(header)}")
+    columns = [modality.name, "id"] if "id" in header else [modality.name]
+    for row in _csv_rows(path, columns) if path.suffix.lower() == ".csv" else _parquet_rows(path, columns):
+        if row[0]:
+            found = _file(path.parent / row[0])
+            yield Item(found.input, found.source, row[1] if len(row) > 1 else None, found.reason)
+
+
+def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:
+    with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
+        lines = csv.reader(file)
+        header = [cell.strip() for cell in next(lines)]
+        places = [header.index(name) for name in columns]
+        for line in lines:
+            if len(line) > max(places):
+                yield [line[place].strip() for place in places]
+            elif any(line):
+                seen = f"{len(line)} cells where the header has {len(header)}"
+                raise CmkdError(f"{path} line {lines.line_num} has {seen}: correct it")
+
+
+def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=4096, columns=list(columns)):
+                values = [batch.column(name).to_pylist() for name in columns]
+                for row in zip(*values, strict=True):
+                    yield ["" if value is None else str(value).strip() for value in row]
+    except (ArrowException, OSError) as error:
+        raise CmkdError(f"{path} is truncated or not a Parquet file: replace it") from error
+
+
+def _of_pack(folder: Path, modality: Modality) -> Iterator[Item]:
+    from cmkd.data.pack.pack import Pack
+
+    pack = Pack.open(folder)
+    there = pack.modality(modality.name)
+    if (there.kind, there.channels, there.dtype) != (modality.kind, modality.channels, modality.dtype):
+        raise CmkdError(
+            f"'{modality.name}' of {folder} is {there.kind} {there.shape} {there.dtype}, and of the student "
+            f"{modality.kind} {modality.shape} {modality.dtype}: give the pack it was trained on, or one like it"
+        )
+    array, ids, present = pack.array(modality.name), pack.index["id"], pack.index[f"has_{modality.name}"]
+    for row in range(len(pack)):
+        if present.iat[row]:
+            yield Item(str(folder), array[row], str(ids.iat[row]))
+
+
+def _said(where: object, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{where} cannot be opened ({error.strerror or error})"
+    return str(error)

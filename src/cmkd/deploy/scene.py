@@ -1,0 +1,228 @@
+"""Map a scene of any size: a student classifies overlapping tiles of a GeoTIFF, in strips, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.manifest.sample import fitted
+from cmkd.deploy.student import Student
+from cmkd.errors import CmkdError, needs_extra
+from cmkd.io import atomic
+from cmkd.progress import shown
+
+if TYPE_CHECKING:
+    from rasterio import DatasetReader
+    from rasterio.control import GroundControlPoint
+    from rasterio.io import DatasetWriter
+
+    Maps: TypeAlias = tuple[DatasetWriter, DatasetWriter]
+
+BLOCK = 128
+"""Side of the blocks of a map, and rows of it that are kept in memory; a block is written once."""
+
+
+@dataclass(frozen=True)
+class SceneMap:
+    """What `predict_scene` wrote.
+
+    Args:
+        pixels: of the map.
+        predicted: those with a prediction.
+        probabilities: the second file.
+    """
+
+    pixels: int
+    predicted: int
+    probabilities: Path
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where the tiles lie: each around its pixel of the map, moved inside the scene at its edges."""
+
+    height: int  # of the scene
+    width: int
+    tile: int
+    stride: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return -(-self.height // self.stride), -(-self.width // self.stride)
+
+    def start(self, position: int, length: int) -> int:
+        """Return the first row (or column) of the scene of the tile of a row (or column) of the map."""
+        return min(max(position * self.stride + (self.stride - self.tile) // 2, 0), length - self.tile)
+
+
+def predict_scene(
+    student: Student, source: Path, out: Path, *, tile: int, stride: int, batch_size: int = 256
+) -> SceneMap:
+    """Classify the tiles of a scene, and write a map of one pixel a stride in the same georeference.
+
+    The tile of a pixel of the map is centered on it; at the edges it is moved inside the scene. A tile with any
+    missing value (nodata, masked, NaN or infinite) gets no prediction. The map begins where the scene does; where the
+    stride does not divide its size, the last row and column reach beyond it. Memory is proportional to the width.
+
+    Args:
+        student: of images, with the bands and the dtype of the scene.
+        source: a raster that rasterio reads.
+        out: of the classes, as positions in the student's: a GeoTIFF, uint8 or uint16, whose largest value is nodata.
+            Beside it, ``NAME_probabilities.tif`` has a float32 band for each class; nodata is NaN. The classes are
+            named by the bands' descriptions and the tag ``classes``.
+        tile: side of the tiles in pixels of the scene; another one than the student's is resized.
+        stride: pixels of the scene to a pixel of the map.
+        batch_size: tiles computed at a time.
+
+    Raises:
+        CmkdError: the scene cannot be read, does not fit the student, or is smaller than a tile; rasterio is missing.
+    """
+    with needs_extra("geo", "mapping a scene"):
+        import rasterio
+        from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    if out.suffix.lower() not in (".tif", ".tiff"):
+        raise CmkdError(f"a map is a GeoTIFF: end '{out}' in .tif")
+    second = out.with_name(f"{out.stem}_probabilities{out.suffix}")
+    if source.resolve() in (out.resolve(), second.resolve()):
+        raise CmkdError(f"the map would replace the scene {source}: give another --out")
+    try:
+        with warnings.catch_warnings(), rasterio.open(source) as scene:
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a scene without one gives a map without one
+            _check(student, source, scene, tile, stride)
+            grid = _Grid(scene.height, scene.width, tile, stride)
+            with rasterio.Env(GDAL_CACHEMAX=_cache(scene)), _maps(student, scene, grid, out, second) as maps:
+                return SceneMap(grid.shape[0] * grid.shape[1], _fill(student, scene, grid, maps, batch_size), second)
+    except RasterioError as error:
+        reason = " ".join(str(error).split())[:100]
+        raise CmkdError(f"the scene {source} cannot be read, or its map not be written ({reason})") from error
+
+
+def _check(student: Student, source: Path, scene: DatasetReader, tile: int, stride: int) -> None:
+    modality = student.modality
+    if modality.kind != "image":
+        raise CmkdError(f"the student sees {modality.kind} ('{modality.name}'): a scene is for images")
+    if min(tile, stride) < 1 or tile > min(scene.height, scene.width):
+        size = f"{scene.height} x {scene.width}"
+        raise CmkdError(f"--tile is {tile} and --stride {stride}: give at least 1, and a tile inside {source} ({size})")
+    fitted(modality, np.empty((scene.count, 1, 1), _dtype(scene)), source)
+
+
+def _dtype(scene: DatasetReader) -> np.dtype[Any]:
+    found = np.result_type(*scene.dtypes)
+    return np.dtype(np.float32) if found == np.float64 else found  # as the readers of training
+
+
+def _cache(scene: DatasetReader) -> int:
+    """Return the bytes of GDAL's cache that keep two rows of the scene's blocks, so that each is decoded once."""
+    rows = max(height for height, _ in scene.block_shapes)
+    sample = sum(np.dtype(name).itemsize for name in scene.dtypes)
+    return int(max(64 * 2**20, 2 * (rows + BLOCK) * scene.width * sample))
+
+
+@contextmanager
+def _maps(student: Student, scene: DatasetReader, grid: _Grid, out: Path, second: Path) -> Iterator[Maps]:
+    """Yield the two maps, open for writing; both appear when the block succeeds, the classes last."""
+    import rasterio
+
+    count, (height, width) = len(student.classes), grid.shape
+    dtype, nodata = ("uint8", 255) if count <= 255 else ("uint16", 65535)
+    if scene.gcps[0]:
+        georeference = {"gcps": _ground_control(scene, grid.stride), "crs": scene.gcps[1]}
+    else:
+        a, b, c, d, e, f = scene.transform[:6]
+        scaled = rasterio.Affine(a * grid.stride, b * grid.stride, c, d * grid.stride, e * grid.stride, f)
+        georeference = {"transform": scaled, "crs": scene.crs}
+    profile = {
+        **{"driver": "GTiff", "height": height, "width": width, "bigtiff": "IF_SAFER", "interleave": "band"},
+        **{"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate"},
+        **georeference,
+    }
+    with ExitStack() as files:
+        paths = files.enter_context(atomic(out)), files.enter_context(atomic(second))
+        with (
+            rasterio.open(paths[0], "w", count=1, dtype=dtype, nodata=nodata, **profile) as classes,
+            rasterio.open(paths[1], "w", count=count, dtype="float32", nodata=np.nan, **profile) as probabilities,
+        ):
+            classes.set_band_description(1, "class")
+            for made in (classes, probabilities):
+                made.update_tags(classes=json.dumps(student.classes), stride=grid.stride, tile=grid.tile)
+            for band, name in enumerate(student.classes, start=1):
+                probabilities.set_band_description(band, name)
+            yield classes, probabilities
+
+
+def _ground_control(scene: DatasetReader, stride: int) -> list[GroundControlPoint]:
+    from rasterio.control import GroundControlPoint
+
+    return [GroundControlPoint(p.row / stride, p.col / stride, p.x, p.y, p.z, p.id, p.info) for p in scene.gcps[0]]
+
+
+def _fill(student: Student, scene: DatasetReader, grid: _Grid, maps: Maps, batch_size: int) -> int:
+    """Write both maps, a row of blocks at a time, and return the number of predicted pixels."""
+    from rasterio.windows import Window
+
+    classes, probabilities = maps
+    (height, width), predicted = grid.shape, 0
+    with shown("mapping", "rows") as progress:
+        for top in range(0, height, BLOCK):
+            rows = range(top, min(top + BLOCK, height))
+            found = np.full((len(student.classes), len(rows), width), np.nan, np.float32)
+            each = max(1, batch_size // width)  # map rows read at a time
+            for first in range(0, len(rows), each):
+                part = rows[first : first + each]
+                _strip(student, scene, grid, part, found[:, first : first + each], batch_size)
+                progress(part.stop, height)
+            there = np.isfinite(found).all(axis=0)
+            best = np.where(there, np.where(there, found, 0).argmax(axis=0), classes.nodata)
+            window = Window(0, top, width, len(rows))
+            classes.write(best.astype(classes.dtypes[0]), 1, window=window)
+            probabilities.write(found, window=window)
+            predicted += int(there.sum())
+    return predicted
+
+
+def _strip(
+    student: Student,
+    scene: DatasetReader,
+    grid: _Grid,
+    rows: range,
+    found: NDArray[np.float32],
+    batch_size: int,
+) -> None:
+    """Fill in the probabilities ``(classes, rows, columns)`` of some rows of the map."""
+    from rasterio.windows import Window
+
+    tops = [grid.start(row, grid.height) for row in rows]
+    lefts = [grid.start(column, grid.width) for column in range(grid.shape[1])]
+    window = Window(0, tops[0], grid.width, tops[-1] + grid.tile - tops[0])
+    values = scene.read(window=window).astype(_dtype(scene), copy=False)
+    valid = _valid(scene, window, values)
+    places = [
+        (k, column, top - tops[0], left)
+        for k, top in enumerate(tops)
+        for column, left in enumerate(lefts)
+        if valid[top - tops[0] : top - tops[0] + grid.tile, left : left + grid.tile].all()
+    ]
+    for start in range(0, len(places), batch_size):
+        batch = places[start : start + batch_size]
+        tiles = (values[:, top : top + grid.tile, left : left + grid.tile] for _, _, top, left in batch)
+        probabilities = student.probabilities(np.stack([fitted(student.modality, tile, "the scene") for tile in tiles]))
+        k, column = np.array([place[:2] for place in batch]).T
+        found[:, k, column] = probabilities.T
+
+
+def _valid(scene: DatasetReader, window: object, values: NDArray[Any]) -> NDArray[np.bool_]:
+    from rasterio.enums import MaskFlags
+
+    valid = np.isfinite(values).all(axis=0) if values.dtype.kind == "f" else np.ones(values.shape[1:], dtype=bool)
+    if any(flags != [MaskFlags.all_valid] for flags in scene.mask_flag_enums):
+        valid &= (scene.read_masks(window=window) > 0).all(axis=0)
+    return valid

@@ -1,0 +1,119 @@
+"""Tables of predictions, written as they come: CSV, Parquet or JSON lines; whole at the end or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from cmkd.errors import CmkdError
+from cmkd.io import CHUNK_BYTES, atomic
+
+if TYPE_CHECKING:
+    import pyarrow
+
+Write = Callable[[Mapping[str, Sequence[Any]]], None]
+"""Called with the columns of the next rows; the names are those of the first call."""
+FORMATS = (".csv", ".parquet", ".jsonl")
+
+
+def check_format(out: Path | None) -> None:
+    """Raise `CmkdError` for a file whose suffix names no format; None is standard output, as CSV."""
+    if out is not None and out.suffix.lower() not in FORMATS:
+        raise CmkdError(f"'{out}' names no format: end it in {', '.join(FORMATS)}, or in .tif with --tile")
+
+
+@contextmanager
+def table(out: Path | None) -> Iterator[Write]:
+    """Yield a function that appends rows to a table, which appears at `out` when the block succeeds.
+
+    In CSV, numbers have six digits, and a text that a spreadsheet would run as a formula gets an apostrophe before it.
+
+    Args:
+        out: its suffix is one of `FORMATS`; None writes CSV to standard output.
+
+    Example:
+        >>> with table(None) as write:
+        ...     write({"input": ["=1+1", "-1"], "probability": [0.123456789, 1.0]})
+        input,probability
+        '=1+1,0.123457
+        -1,1
+    """
+    check_format(out)
+    if out is None:
+        yield _csv(sys.stdout)
+        return
+    with atomic(out) as temporary:
+        if out.suffix.lower() == ".parquet":
+            with _parquet(temporary) as write:
+                yield write
+            return
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            yield _csv(file) if out.suffix.lower() == ".csv" else _json_lines(file)
+
+
+def _csv(file: IO[str]) -> Write:
+    rows, begun = csv.writer(file, lineterminator="\n"), False
+
+    def write(columns: Mapping[str, Sequence[Any]]) -> None:
+        nonlocal begun
+        if not begun:
+            rows.writerow([_cell(name) for name in columns])
+            begun = True
+        rows.writerows([_cell(value) for value in row] for row in zip(*columns.values(), strict=True))
+
+    return write
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        try:
+            float(value)
+        except ValueError:
+            return f"'{value}"
+    return value
+
+
+def _json_lines(file: IO[str]) -> Write:
+    def write(columns: Mapping[str, Sequence[Any]]) -> None:
+        for row in zip(*columns.values(), strict=True):
+            file.write(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) + "\n")
+
+    return write
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Write]:
+    """Gather rows to groups of some size: a reader is slow on many small ones, and each adds to the footer."""
+    import pyarrow
+    from pyarrow import parquet
+
+    waiting: list[pyarrow.Table] = []
+    writer: parquet.ParquetWriter | None = None
+
+    def flush() -> None:
+        nonlocal writer
+        if waiting:
+            writer = writer or parquet.ParquetWriter(path, waiting[0].schema)
+            writer.write_table(pyarrow.concat_tables(waiting).combine_chunks())
+            waiting.clear()
+
+    def write(columns: Mapping[str, Sequence[Any]]) -> None:
+        if waiting and not waiting[0].num_rows:  # columns without values have no types either
+            waiting.clear()
+        waiting.append(pyarrow.table(dict(columns)))
+        if sum(part.nbytes for part in waiting) > CHUNK_BYTES:
+            flush()
+
+    try:
+        yield write
+        flush()
+    finally:
+        if writer is not None:
+            writer.close()

@@ -1,0 +1,140 @@
+"""Maps of scenes: their georeference, their values against single predictions, missing values, and memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cmkd.cli import main
+from cmkd.deploy import scene as module
+from cmkd.deploy.scene import predict_scene
+from cmkd.deploy.student import load_student
+from cmkd.errors import CmkdError
+from cmkd.types import Modality
+from deploy.conftest import make_student
+
+rasterio = pytest.importorskip("rasterio")
+ORIGIN = rasterio.Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 6_000_000.0)
+
+
+def write(path: Path, values: NDArray[Any], **options: Any) -> Path:  # noqa: ANN401  # of rasterio
+    profile = {"driver": "GTiff", "crs": "EPSG:32632", "transform": ORIGIN, "dtype": values.dtype.name}
+    count, height, width = values.shape
+    with rasterio.open(path, "w", count=count, height=height, width=width, **profile | options) as file:
+        file.write(values)
+    return path
+
+
+def random_bytes(*shape: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+
+
+def test_the_georeference_and_the_files(
+    radar_student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = write(tmp_path / "scene.tif", random_bytes(1, 40, 64)), tmp_path / "maps" / "map.tif"
+    words = ["predict", str(radar_student), str(source), "--tile", "8", "--stride", "4", "--out", str(out)]
+    assert main([*words, "--device", "cpu"]) == 0
+    assert "160 of 160 pixels" in capsys.readouterr().out
+    assert sorted(path.name for path in out.parent.iterdir()) == ["map.tif", "map_probabilities.tif"]
+    with (
+        rasterio.open(source) as scene,
+        rasterio.open(out) as classes,
+        rasterio.open(out.with_stem("map_probabilities")) as probabilities,
+    ):
+        for made in (classes, probabilities):
+            assert made.crs == scene.crs and made.bounds == scene.bounds
+            assert made.transform == rasterio.Affine(40.0, 0.0, 500_000.0, 0.0, -40.0, 6_000_000.0)
+            assert made.shape == (10, 16) and made.profile["tiled"] and made.compression.name == "deflate"
+            assert made.tags()["classes"] == '["-tug", "ferry", "tanker"]'
+        assert classes.dtypes == ("uint8",) and classes.nodata == 255
+        assert probabilities.descriptions == ("-tug", "ferry", "tanker") and np.isnan(probabilities.nodata)
+        assert np.array_equal(classes.read(1), probabilities.read().argmax(axis=0))
+        np.testing.assert_allclose(probabilities.read().sum(axis=0), 1, rtol=1e-5)
+
+
+def test_each_pixel_is_the_prediction_of_its_tile(
+    radar_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with tiles that are resized, a size that the stride does not divide, and a map of several rows of blocks."""
+    monkeypatch.setattr(module, "BLOCK", 16)
+    student, values = load_student(radar_student, device="cpu"), random_bytes(1, 61, 47)
+    source = write(tmp_path / "scene.tif", values)
+    for tile, stride in ((8, 3), (12, 3), (5, 6)):
+        out = tmp_path / "map.tif"
+        found = predict_scene(student, source, out, tile=tile, stride=stride, batch_size=50)
+        with rasterio.open(found.probabilities) as file:
+            made = file.read()
+        assert made.shape == (3, -(-61 // stride), -(-47 // stride)) and found.predicted == made[0].size
+        tiles = []
+        for row in range(made.shape[1]):
+            for column in range(made.shape[2]):
+                top, left = (
+                    min(max(place * stride + (stride - tile) // 2, 0), length - tile)
+                    for place, length in ((row, 61), (column, 47))
+                )
+                tiles.append(student.sample(values[:, top : top + tile, left : left + tile]))
+        expected = student.probabilities(np.stack(tiles))
+        np.testing.assert_allclose(made.reshape(3, -1).T, expected, atol=1e-5)
+
+
+def test_tiles_with_a_missing_value_have_no_prediction(radar_student: Path, tmp_path: Path) -> None:
+    student, values = load_student(radar_student, device="cpu"), random_bytes(1, 32, 32) // 2 + 1
+    values[0, 9, 17] = 0
+    found = predict_scene(student, write(tmp_path / "s.tif", values, nodata=0), tmp_path / "map.tif", tile=8, stride=8)
+    with rasterio.open(tmp_path / "map.tif") as classes, rasterio.open(found.probabilities) as probabilities:
+        missing = classes.read(1) == 255
+        assert np.argwhere(missing).tolist() == [[1, 2]] and found.predicted == 15
+        assert np.array_equal(np.isnan(probabilities.read()), np.stack([missing] * 3))
+    write(tmp_path / "empty.tif", np.zeros((1, 32, 32), np.uint8), nodata=0)
+    assert predict_scene(student, tmp_path / "empty.tif", tmp_path / "map.tif", tile=8, stride=8).predicted == 0
+
+
+def test_not_finite_values_are_missing_and_doubles_are_read(tmp_path: Path) -> None:
+    modality = Modality("sar", "image", (2, 8, 8), "float32", (0.0, 0.0), (1.0, 1.0))
+    student = load_student(make_student(tmp_path, modality, ("a", "b"), "thin_resnet(width=4,stages=1)"), device="cpu")
+    values = np.random.default_rng(0).normal(size=(2, 16, 24))
+    values[1, 0, 0] = np.nan
+    predict_scene(student, write(tmp_path / "s.tif", values), tmp_path / "map.tif", tile=8, stride=8)
+    with rasterio.open(tmp_path / "map.tif") as classes:
+        assert (classes.read(1) == 255).tolist() == [[True, False, False], [False, False, False]]
+
+
+def test_ground_control_points_are_kept(radar_student: Path, tmp_path: Path) -> None:
+    from rasterio.control import GroundControlPoint
+
+    points = [GroundControlPoint(r, c, 7 + c / 100, 50 - r / 100) for r, c in ((0, 0), (0, 32), (32, 0), (32, 32))]
+    values = random_bytes(1, 32, 32)
+    source = write(tmp_path / "s.tif", values, gcps=points, crs="EPSG:4326", transform=None)
+    student = load_student(radar_student, device="cpu")
+    predict_scene(student, source, tmp_path / "map.tif", tile=8, stride=8)
+    with rasterio.open(tmp_path / "map.tif") as made:
+        found, crs = made.gcps
+    assert crs == "EPSG:4326"
+    assert [(p.row, p.col, p.x, p.y) for p in found] == [(p.row / 8, p.col / 8, p.x, p.y) for p in points]
+
+
+def test_bad_scenes_are_refused_and_leave_nothing(radar_student: Path, tmp_path: Path) -> None:
+    student = load_student(radar_student, device="cpu")
+    good = write(tmp_path / "good.tif", random_bytes(1, 300, 300))
+    (tmp_path / "cut.tif").write_bytes(good.read_bytes()[:50_000])
+    cases = [
+        ("cut.tif", tmp_path / "cut.tif", {}),
+        ("2 channels", write(tmp_path / "two.tif", random_bytes(2, 300, 300)), {}),
+        ("float32", write(tmp_path / "float.tif", np.zeros((1, 300, 300), np.float32)), {}),
+        ("a tile inside", good, {"tile": 301}),
+        ("none.tif", tmp_path / "none.tif", {}),
+        ("would replace the scene", good, {"out": good}),
+        (r"end '.*map.png' in .tif", good, {"out": tmp_path / "map.png"}),
+    ]
+    before = sorted(os.listdir(tmp_path))
+    for said, source, options in cases:
+        given: dict[str, Any] = {"tile": 8, "stride": 8, "out": tmp_path / "map.tif"} | options
+        with pytest.raises(CmkdError, match=said):
+            predict_scene(student, source, **given)
+        assert sorted(os.listdir(tmp_path)) == before, said
