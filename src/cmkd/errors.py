@@ -1,4 +1,4 @@
-"""The one error that users are meant to read."""
+"""The one error and the one warning that users are meant to read."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ class CmkdError(ValueError):
     The command line prints it as ``cmkd: error: ...`` and exits with 2. It is a ``ValueError``, so library users may
     catch either.
     """
+
+
+class CmkdWarning(UserWarning):
+    """A doubt that stops nothing; the command line prints it as ``cmkd: warning: ...``."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> CmkdError:
