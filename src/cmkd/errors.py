@@ -1,4 +1,4 @@
-"""The one error that users are meant to read."""
+"""The one error and the one warning that users are meant to read."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ class IncompleteError(CmkdError):
 
     The command line prints it and exits with 3.
     """
+
+
+class CmkdWarning(UserWarning):
+    """A doubt that stops nothing; the command line prints it as ``cmkd: warning: ...``."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> CmkdError:

@@ -17,7 +17,7 @@ from scipy.io import wavfile
 
 from cmkd.cli.data import info
 from cmkd.data import Pack, append, build
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 
 Folder = Callable[..., Path]
 Rows = list[dict[str, str]]
@@ -169,7 +169,7 @@ def crossing(rows: Rows) -> None:
         (crossing, "group 'vessel0' is in both train and test"),
         (set_all("split", "test"), "no pair is in the train split"),
         (set_all("split", "training"), "unknown split 'training': did you mean 'train'"),
-        (set_all("grup", "x"), "unknown column 'grup': did you mean 'group'"),
+        (rename("group", "grup"), "unknown column 'grup': did you mean 'group'"),
         (rename("label", "class"), "has no column 'label'"),
         (rename("radar", "my radar"), "modality 'my radar' must be a word"),
         (set_cell(3, "optical", "../../etc/passwd.png"), "line 5, optical: '../../etc/passwd.png' leaves the folder"),
@@ -206,7 +206,7 @@ def test_truncated_file_leaves_nothing_behind(make_folder: Folder, tmp_path: Pat
     ("content", "says"),
     [
         (b"", "is empty: it needs the columns"),
-        (b"id,label,optical\n", "has a header and no pairs"),
+        (b"id,label,optical\n", "has a header and no rows"),
         ("id,label,optical\n1,Sch\xf6n,a.png\n".encode("latin-1"), "is not UTF-8"),
         (b"id;label;optical\n1;a;a.png\n", "separated by semicolons"),
         (b"id,label,optical\n1,a\n", "line 2 has 2 cells where the header has 3"),
@@ -259,6 +259,7 @@ def test_class_without_test_pairs_is_warned_of(make_folder: Folder, tmp_path: Pa
         build(make_folder(edit), tmp_path / "pack")
 
 
+@pytest.mark.filterwarnings("ignore:the .* split has no pair")
 def test_append_a_second_delivery(make_folder: Folder, tmp_path: Path) -> None:
     first = make_folder()
     pack = build(first, tmp_path / "pack")
@@ -272,11 +273,15 @@ def test_append_a_second_delivery(make_folder: Folder, tmp_path: Path) -> None:
         rows[1]["group"] = known["group"]
 
     second = make_folder(edit, name="delivery")
-    longer = append(tmp_path / "pack", second)
+    with pytest.raises(
+        CmkdError, match=r"labels that are no classes of .*: ferry; correct them, or .*--new_classes al"
+    ):
+        append(tmp_path / "pack", second)
+    with pytest.warns(CmkdWarning, match="the train split has no pair of 1 of 3 classes, such as 'ferry'"):
+        longer = append(tmp_path / "pack", second, new_classes="allow")
     assert (len(longer), longer.card.version) == (48, 2)
     assert longer.classes == ("cargo", "tanker", "ferry")
     assert longer.index["split"].iloc[25] == "test"
-    assert set(longer.index["split"].iloc[26:]) == {"train"}
     assert longer.index["label"].iloc[24] == 2
     assert len(Pack.open(tmp_path / "pack", version=1)) == 24
     longer.verify()

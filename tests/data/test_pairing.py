@@ -14,7 +14,9 @@ from PIL import Image
 from cmkd.cli import data as command
 from cmkd.data import build
 from cmkd.data.pairing.captures import Captures, ground_distance, read_captures
-from cmkd.data.pairing.matching import Gate, estimate_offset, match
+from cmkd.data.pairing.clocks import estimate_clock
+from cmkd.data.pairing.matching import Gate, match
+from cmkd.data.pairing.times import Times
 from cmkd.errors import CmkdError
 
 
@@ -22,8 +24,8 @@ def captures(name: str, seconds: Any, place: Any = None, *, geographic: bool = T
     count = len(seconds)
     ids = [f"{name}{k}" for k in range(count)]
     where = None if place is None else np.asarray(place, float).reshape(count, 2)
-    return Captures(name, Path(f"{name}.csv"), ids, ids, np.asarray(seconds, float), where, geographic, False,
-                    [""] * count, [""] * count)  # fmt: skip
+    times = Times(np.asarray(seconds, float), "own", daily=False)
+    return Captures(name, Path(f"{name}.csv"), ids, ids, times, where, geographic, [""] * count, [""] * count)
 
 
 def test_distances_along_the_great_circle() -> None:
@@ -90,14 +92,14 @@ def stream(seed: int) -> tuple[Captures, Captures, set[tuple[int, int]]]:
 
 def test_an_offset_of_the_clocks_is_found_and_taken_off() -> None:
     one, two, true = stream(0)
-    offset, agreeing = estimate_offset(one, two, Gate(4, 200))
-    assert offset == pytest.approx(37.4, abs=0.15)
-    assert agreeing >= len(true)
-    found = match(one, two, Gate(4, 200), offset=offset)
+    clock = estimate_clock(one, two, Gate(4, 200))
+    assert clock.ahead == pytest.approx(37.4, abs=0.15)
+    assert clock.agreeing >= len(true)
+    found = match(one, clock.corrected(two), Gate(4, 200))
     assert set(map(tuple, found.rows.tolist())) == true
     assert np.median(found.late) == pytest.approx(0, abs=0.15)
-    by_time, _ = estimate_offset(one, two, Gate(4))  # intervals are uneven, so that times alone tell
-    assert by_time == pytest.approx(37.4, abs=0.3)
+    by_time = estimate_clock(one, two, Gate(4))  # intervals are uneven, so that times alone tell
+    assert by_time.ahead == pytest.approx(37.4, abs=0.3)
 
 
 def write_lists(folder: Path, **columns: list[str]) -> None:
@@ -188,9 +190,9 @@ def drop(*columns: str) -> Any:  # noqa: ANN401
 @pytest.mark.parametrize(
     ("change", "flags", "says"),
     [
-        (edit("time", 2, "yesterday"), [], "row 3: time 'yesterday' is not a date of ISO 8601"),
-        (edit("latitude", 1, "540"), [], "row 2: latitude '540', longitude '10.001' is not a place"),
-        (edit("path", 1, ""), [], "row 2 has no path"),
+        (edit("time", 2, "yesterday"), [], "radar.csv line 4: time 'yesterday' is not a date such as"),
+        (edit("latitude", 1, "540"), [], "line 3: latitude '540', longitude '10.001' is not a place"),
+        (edit("path", 1, ""), [], "line 3 has no path"),
         (edit("path", 1, "radar/0.png"), [], "id 'radar/0.png' occurs twice"),
         (edit("path", 1, "../radar/0.png"), [], "leaves the folder of .*: write to .* instead"),
         (drop("time"), [], "has no column 'time'"),
@@ -232,7 +234,7 @@ def test_lists_in_other_units_are_refused(tmp_path: Path) -> None:
     assert a.seconds.tolist() == [12.5]
     with pytest.raises(CmkdError, match="give places in different units"):
         match(a, b, Gate(1, 10))
-    with pytest.raises(CmkdError, match=r"one list has dates and .*a\.csv has seconds"):
+    with pytest.raises(CmkdError, match=r"one list has dates and .*a\.csv has seconds of its own clock"):
         match(a, c, Gate(1))
     with pytest.raises(CmkdError, match="does not exist"):
         read_captures(tmp_path / "nowhere.csv")

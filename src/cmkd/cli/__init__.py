@@ -8,12 +8,14 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TextIO
 
 import cmkd
-from cmkd.errors import CmkdError, IncompleteError, unknown_name
+from cmkd.errors import CmkdError, CmkdWarning, IncompleteError, unknown_name
 
 COMMANDS = {
     "run": "train a teacher and students, and write results and a report",
@@ -54,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[0] not in COMMANDS:
             raise unknown_name("command", given[0], COMMANDS)
         module = importlib.import_module(f"cmkd.cli.{given[0]}")
-        module.main(given[1:])
+        with warnings.catch_warnings():
+            _print_own_warnings()
+            module.main(given[1:])
     except IncompleteError as error:
         print(f"cmkd: {error}", file=sys.stderr)
         return 3
@@ -93,6 +97,26 @@ class Stopped(BaseException):
 
 def _stop(number: int, _: object) -> None:
     raise Stopped(number)
+
+
+def _print_own_warnings() -> None:
+    """Print our warnings in the form of the errors; leave the others to Python."""
+    usual = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, CmkdWarning):
+            print(f"cmkd: warning: {message}", file=sys.stderr)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
 
 
 def usage() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from cmkd.cli.capture import check, diff, export, import_data, pair, read_groups, read_kinds, read_pairs
 from cmkd.cli.parsing import choose
@@ -119,8 +120,8 @@ def build(
     Without a manifest.csv or manifest.parquet, a pair is optical/CLASS/NAME.png and radar/CLASS/NAME.tif.
 
     Args:
-        folder: with a manifest (columns id, label, optional split and group, and file paths per modality) or folders by
-            class.
+        folder: with a manifest (columns id, label, optional split and group, file paths per modality, and metadata) or
+            folders by class.
         out: folder of the pack to make; must not exist.
         seed: seed of the splits that are not given.
         size: size of modalities whose files differ, as in optical=64x64,radar=32x32.
@@ -147,17 +148,19 @@ def build(
     print(f"\nto find duplicates, blank, clipped and other faulty pairs: cmkd data check {out} --out DIR")
 
 
-def append(pack: Path, folder: Path, *, seed: int = 0, workers: int = 1) -> None:
+def append(pack: Path, folder: Path, *, new_classes: Literal["refuse", "allow"] = "refuse", workers: int = 1) -> None:
     """Add pairs to a pack as its next version; older versions do not change.
+
+    Groups of the pack keep their split; new ones get one by a hash of their name, in the pack's proportions.
 
     Args:
         pack: folder of the pack.
         folder: with the manifest, or the folders by class, of the new pairs.
-        seed: recorded with the split.
+        new_classes: refuse labels that the pack does not know, or allow them to become classes.
         workers: threads that read files.
     """
     with shown("reading") as report:
-        made = append_manifest(pack, folder, seed=seed, workers=workers, progress=report)
+        made = append_manifest(pack, folder, new_classes=new_classes, workers=workers, progress=report)
     _show(made)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,27 @@ def assign_splits(
         "counts": counts,
     }
     return splits.tolist(), record
+
+
+def hashed_splits(names: Sequence[str], shares: Mapping[str, float], seed: int) -> list[str]:
+    """Return a split per name, by a hash of the name and the seed alone.
+
+    So a name always gets the same split, whatever comes with it and in whatever order.
+
+    Args:
+        names: of groups.
+        shares: split -> share of the names that it gets on average; they sum to 1.
+        seed: other seeds give other splits.
+
+    Example:
+        >>> hashed_splits(["vessel 1", "vessel 2", "vessel 3"], {"train": 0.6, "validation": 0.2, "test": 0.2}, 3)
+        ['train', 'train', 'test']
+    """
+    ends = np.cumsum([shares[split] for split in SPLITS])
+    digests = (hashlib.sha256(f"split {seed} {name}".encode()).digest() for name in names)
+    drawn = [int.from_bytes(digest[:8], "big") / 2**64 * ends[-1] for digest in digests]
+    # the last split with a share, where rounding leads beyond the end
+    return [SPLITS[int(min(np.searchsorted(ends, value, side="right"), np.argmax(ends)))] for value in drawn]
 
 
 def _codes(groups: Sequence[str] | None, count: int) -> NDArray[np.int64]:

@@ -58,7 +58,7 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
     rows = heapq.merge(*streams, key=lambda row: row[0])
     with PackWriter(destination, info, classes=classes, modalities=modalities, split=split, notes=notes) as writer:
         while chunk := list(islice(rows, writer.pairs_per_chunk)):
-            _add(writer, chunk, modalities)
+            _add(writer, chunk, modalities, about.get("metadata", []))
     return Pack.open(destination)
 
 
@@ -141,9 +141,11 @@ def _rows(paths: list[Path], split: str) -> Iterator[tuple[tuple[int, int], _Row
                     yield rank, cells
 
 
-def _add(writer: PackWriter, chunk: list[tuple[tuple[int, int], _Row]], modalities: list[Modality]) -> None:
+def _add(
+    writer: PackWriter, chunk: list[tuple[tuple[int, int], _Row]], modalities: list[Modality], extra: list[str]
+) -> None:
     rows = [row for _, row in chunk]
-    for column in ("label", *(modality.name for modality in modalities)):
+    for column in ("label", *extra, *(modality.name for modality in modalities)):
         if column not in rows[0]:
             raise CmkdError(f"the data set has no column '{column}', which its {DESCRIPTION} promises: export it again")
     ids = [str(row["id"].as_py()) for row in rows]
@@ -156,4 +158,5 @@ def _add(writer: PackWriter, chunk: list[tuple[tuple[int, int], _Row]], modaliti
         ]
         for m in modalities
     }
-    writer.add_samples(ids, labels, [row["split"].as_py() for row in rows], groups, samples)
+    metadata = {name: [str(row[name].as_py() or "") for row in rows] for name in extra}
+    writer.add_samples(ids, labels, [row["split"].as_py() for row in rows], groups, samples, metadata)

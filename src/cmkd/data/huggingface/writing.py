@@ -17,6 +17,7 @@ from cmkd.data.huggingface.card import readme
 from cmkd.data.huggingface.columns import arrow_type, feature, to_arrow
 from cmkd.data.pack.card import FORMAT, SPLITS, modality_entry
 from cmkd.data.pack.pack import Pack
+from cmkd.data.pack.validator import metadata_columns
 from cmkd.errors import CmkdError
 from cmkd.io import CHUNK_BYTES, sync_folder, temporary_sibling, write_json
 
@@ -29,9 +30,9 @@ DESCRIPTION = "cmkd.json"
 def export_pack(pack: Pack, out: Path | str) -> Path:
     """Write one version of a pack as a data set of the hub: ``data/SPLIT-*.parquet``, ``README.md``, ``cmkd.json``.
 
-    Columns: ``id``, ``label`` (a class label, -1 if unlabeled), ``group``, ``position`` in the pack, and one per
-    modality: PNG if that is lossless, else nested lists, and null if a pair lacks it. Older versions and the history
-    are not exported. Memory is constant.
+    Columns: ``id``, ``label`` (a class label, -1 if unlabeled), ``group``, ``position`` in the pack, further
+    columns of its index, and one per modality: PNG if that is lossless, else nested lists, and null if a pair lacks it.
+    Older versions and the history are not exported. Memory is constant.
 
     Args:
         pack: the pack.
@@ -81,6 +82,7 @@ def _description(pack: Pack) -> dict[str, Any]:
         "notes": card.notes,
         "classes": card.classes,
         "split": card.split,
+        "metadata": metadata_columns(pack.index, card.modalities),
         "modalities": {name: modality_entry(modality) for name, modality in card.modalities.items()},
     }
 
@@ -93,8 +95,11 @@ def _schema(pack: Pack) -> pa.Schema:
         "group": text,
         "position": {"dtype": "int64", "_type": "Value"},
     }
+    extra = metadata_columns(pack.index, pack.modalities)
+    features |= dict.fromkeys(extra, text)
     features |= {name: feature(modality) for name, modality in pack.modalities.items()}
     fields = [("id", pa.string()), ("label", pa.int64()), ("group", pa.string()), ("position", pa.int64())]
+    fields += [(name, pa.string()) for name in extra]
     fields += [(name, arrow_type(modality)) for name, modality in pack.modalities.items()]
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
@@ -117,6 +122,7 @@ def _batch(pack: Pack, rows: NDArray[np.int64]) -> pa.RecordBatch:
     ids = index["id"].tolist()
     columns = [pa.array(ids), pa.array(index["label"].to_numpy(np.int64))]
     columns += [pa.array(index["group"].tolist(), pa.string()), pa.array(rows)]
+    columns += [pa.array(index[name].tolist(), pa.string()) for name in metadata_columns(index, pack.modalities)]
     for name, modality in pack.modalities.items():
         present = index[f"has_{name}"].to_numpy(dtype=bool)
         columns.append(to_arrow(modality, pack.array(name)[rows], present, ids))

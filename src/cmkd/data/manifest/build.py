@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -19,8 +20,8 @@ from cmkd.data.manifest.table import Table, read_table
 from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
-from cmkd.data.split import ALIASES, assign_splits
-from cmkd.errors import CmkdError, unknown_name
+from cmkd.data.split import ALIASES, assign_splits, hashed_splits
+from cmkd.errors import CmkdError, CmkdWarning, unknown_name
 from cmkd.progress import Progress
 from cmkd.types import UNLABELED, Kind, Modality
 
@@ -42,9 +43,10 @@ def build(
 
     Columns of a manifest: ``id``, ``label``, optional ``split`` (train, validation or val, test; empty cells are
     assigned) and ``group`` (never in two splits), and one per modality with a path relative to the folder: PNG, JPEG,
-    TIFF, GeoTIFF, NPY, WAV, or a series as CSV or Parquet. An empty cell is a missing modality. A pair without a label
-    serves distillation alone: it is labeled -1 and in the train split, or in that of its group. Without a manifest,
-    files named ``MODALITY/CLASS/NAME.png`` or ``SPLIT/MODALITY/CLASS/NAME.png`` are paired by class and name
+    TIFF, GeoTIFF, NPY, WAV, or a series as CSV or Parquet. Other columns are kept as text in the pack's index. An empty
+    cell is a missing modality. A pair without a label serves distillation alone: it is labeled -1 and in the train split,
+    or in that of its group. Without a manifest, files named ``MODALITY/CLASS/NAME.png`` or
+    ``SPLIT/MODALITY/CLASS/NAME.png`` are paired by class and name
     (`cmkd.data.manifest.folders`). Everything that can be checked from the table and from the headers of the files is
     checked before anything is written.
 
@@ -68,6 +70,8 @@ def build(
     if destination.exists():
         raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
     table = read_table(Path(folder))
+    if len(table.classes) < 2:
+        raise CmkdError(f"{table.path} has the labels {table.classes}: a classifier needs at least two classes")
     for name in (*(kinds or {}), *(sizes or {})):
         if name not in table.files:
             raise unknown_name("modality", name, table.files)
@@ -101,40 +105,44 @@ def append(
     pack: Path | str,
     folder: Path | str,
     *,
-    seed: int = 0,
+    new_classes: Literal["refuse", "allow"] = "refuse",
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Pack:
     """Add the pairs of a manifest to a pack as its next version.
 
-    The modalities are those of the pack: images are resized to its size, series and points are padded or cut. New
-    classes follow the old ones. Rows whose group is in the pack get its split; other rows without a split are train.
+    The modalities are those of the pack: images are resized to its size, series and points are padded or cut. A group
+    of the pack keeps its split. Without a split of its own, a new group, or a labeled pair without one, gets a split by
+    a hash of its name and the seed of the first version, in the proportions of the first version, so that the order of
+    deliveries does not matter; an unlabeled pair without a group is in the train split, as in `build`.
 
     Args:
         pack: folder of the pack.
         folder: with the manifest, or the folders by class, of the new pairs.
-        seed: recorded with the split.
+        new_classes: whether labels that the pack does not know become classes, which follow the old ones.
         workers: threads that read files.
         progress: called as pairs are written.
 
     Raises:
-        CmkdError: as `build`; also if a modality, dtype or number of channels differs. The pack is then unchanged.
+        CmkdError: as `build`; also if a modality, dtype or number of channels differs, or for an unknown label. The
+            pack is then unchanged.
     """
     old = Pack.open(pack)
     table = read_table(Path(folder))
     for name in table.files:
         old.modality(name)
-    classes = [*old.classes, *(name for name in table.classes if name not in old.classes)]
+    added = [name for name in table.classes if name not in old.classes]
+    if added and new_classes == "refuse":
+        names = ", ".join(added[:5]) + (f" and {len(added) - 5} more" if len(added) > 5 else "")
+        raise CmkdError(
+            f"{table.path} has labels that are no classes of {old.path}: {names}; correct them, or append with "
+            "--new_classes allow"
+        )
+    classes = [*old.classes, *added]
     labels = [classes.index(table.classes[label]) if label != UNLABELED else label for label in table.labels]
-    known = dict(zip(old.index["group"].tolist(), old.index["split"].tolist(), strict=True))
-    groups = table.groups or [""] * len(table.ids)
-    marked = table.splits or [""] * len(table.ids)
-    # a row without a split gets that of another row of its group; the pack's own groups take precedence
-    known = {group: split for group, split in zip(groups, marked, strict=True) if group and split} | known
-    marked = [s or (known[g] if g and g in known else "train") for s, g in zip(marked, groups, strict=True)]
-    splits = [ALIASES.get(split, split) for split in marked]
-    record = {"method": "given, else by the pack's groups, else train", "seed": seed, "before": dict(old.card.split)}
-    renamed = Table(table.path, table.ids, labels, classes, table.splits, table.groups, table.files)
+    splits, record = _appended_splits(Pack.open(pack, 1), old, table)
+    warn_of_empty_classes([*old.index["label"], *labels], classes, [*old.index["split"], *splits])
+    renamed = replace(table, labels=labels, classes=classes)
     with ThreadPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
         run = pool.map if pool is not None else map
         for name in table.files:
@@ -149,6 +157,25 @@ def append(
         with PackWriter.append(old.path, classes=classes, split=record) as writer:
             _fill(writer, renamed, list(old.modalities.values()), splits, run, progress)
     return Pack.open(old.path)
+
+
+def _appended_splits(first: Pack, old: Pack, table: Table) -> tuple[list[str], dict[str, Any]]:
+    """Return the split of every new pair, and a record of how it was made."""
+    seed, count = int(first.card.split.get("seed", 0)), len(first)
+    shares = {split: len(first.rows(split)) / count for split in SPLITS}
+    groups, marked = table.groups or [""] * len(table.ids), table.splits or [""] * len(table.ids)
+    names = [f"group {group}" if group else f"pair {name}" for group, name in zip(groups, table.ids, strict=True)]
+    # the pack's own groups take precedence over what this delivery says of a group
+    known = {group: split for group, split in zip(groups, marked, strict=True) if group and split}
+    known |= dict(zip(old.index["group"].tolist(), old.index["split"].tolist(), strict=True))
+    drawn = hashed_splits(names, shares, seed)
+    splits = []
+    for mark, group, label, draw in zip(marked, groups, table.labels, drawn, strict=True):
+        new = draw if group or label != UNLABELED else "train"
+        splits.append(mark or (known.get(group) if group else None) or new)
+    method = "given, else by the pack's groups, else by a hash of the group in the proportions of version 1"
+    record = {"method": method, "seed": seed, "before": dict(old.card.split)}
+    return [ALIASES.get(split, split) for split in splits], record
 
 
 def _size(sizes: Mapping[str, Sequence[int]] | None, name: str) -> tuple[int, ...] | None:
@@ -173,7 +200,7 @@ def _modality(
             first = header
         reason = _difference(first, header, size)
         if reason:
-            raise CmkdError(f"{table.line(row)}, {name}: {reason.format(path=path, other=paths[0], name=name)}")
+            raise CmkdError(f"{table.lines[row]}, {name}: {reason.format(path=path, other=paths[0], name=name)}")
     assert first is not None
     shape = first.shape if size is None else fitted_shape(first.kind, first.shape, size)
     return Modality(name, first.kind, shape, first.dtype)
@@ -210,7 +237,8 @@ def _fill(
         files = {m.name: table.files.get(m.name, [None] * total)[chunk] for m in modalities}
         samples = {m.name: list(run(partial(_load, m), files[m.name])) for m in modalities}
         groups = table.groups[chunk] if table.groups is not None else None
-        writer.add_samples(table.ids[chunk], table.labels[chunk], splits[chunk], groups, samples)
+        metadata = {name: cells[chunk] for name, cells in table.metadata.items()}
+        writer.add_samples(table.ids[chunk], table.labels[chunk], splits[chunk], groups, samples, metadata)
         if progress is not None:
             progress(chunk.stop, total)
 
@@ -225,7 +253,10 @@ def warn_of_empty_classes(labels: Sequence[int], classes: Sequence[str], splits:
         found = {label for label, s in zip(labels, splits, strict=True) if s == split}
         lost = [name for position, name in enumerate(classes) if position not in found]
         if lost:
+            untrained = ", which no model can learn" if split == "train" else ""
             warnings.warn(
-                f"the {split} split has no pair of {len(lost)} of {len(classes)} classes, such as '{lost[0]}'",
+                f"the {split} split has no pair of {len(lost)} of {len(classes)} classes, such as '{lost[0]}'"
+                f"{untrained}",
+                CmkdWarning,
                 stacklevel=3,
             )

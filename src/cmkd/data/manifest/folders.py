@@ -7,11 +7,12 @@ from pathlib import Path
 from cmkd.data.manifest.readers import SUFFIXES
 from cmkd.data.pack.card import SPLITS
 from cmkd.data.split import ALIASES
+from cmkd.data.text_table import TextTable
 from cmkd.errors import CmkdError
 
 
-def list_folders(folder: Path) -> tuple[list[str], list[list[str]]]:
-    """Return the header and rows of a manifest for files named ``MODALITY/CLASS/NAME.png``.
+def list_folders(folder: Path) -> TextTable:
+    """Return the table that a manifest would be for files named ``MODALITY/CLASS/NAME.png``.
 
     Files of one class and name, whatever their suffixes, are a pair; its id is ``CLASS/NAME``. A name that a modality
     lacks is an empty cell. The folders may lie in folders called train, validation (or val) and test, which give the
@@ -26,8 +27,8 @@ def list_folders(folder: Path) -> tuple[list[str], list[list[str]]]:
         >>> for name in ("optical/tug/1.png", "optical/tug/2.png", "radar/tug/1.tif"):
         ...     (home / name).parent.mkdir(parents=True, exist_ok=True)
         ...     (home / name).touch()
-        >>> header, rows = list_folders(home)
-        >>> header, rows[0], rows[1]
+        >>> table = list_folders(home)
+        >>> table.header, table.rows[0], table.rows[1]
         (['id', 'label', 'split', 'optical', 'radar'],
          ['tug/1', 'tug', '', 'optical/tug/1.png', 'radar/tug/1.tif'], ['tug/2', 'tug', '', 'optical/tug/2.png', ''])
     """
@@ -59,7 +60,8 @@ def list_folders(folder: Path) -> tuple[list[str], list[list[str]]]:
         ["/".join(filter(None, place)), place[1], place[0], *(pairs[place].get(name, "") for name in modalities)]
         for place in sorted(pairs)
     ]
-    return ["id", "label", "split", *modalities], rows
+    lines = [f"{folder.name} pair '{row[0]}'" for row in rows]
+    return TextTable(folder, ["id", "label", "split", *modalities], rows, lines)
 
 
 def _wrong(folder: Path, reason: str) -> CmkdError:

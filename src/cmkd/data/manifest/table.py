@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from cmkd.data.manifest.folders import list_folders
 from cmkd.data.manifest.readers import SUFFIXES
+from cmkd.data.text_table import TextTable, posix_path, read_text_table
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.types import UNLABELED
 
+NEEDS = "the columns id, label and one per modality"
 _KNOWN = ("id", "label", "split", "group")
+_DRIVE = re.compile(r"[A-Za-z]:/")
 
 
 @dataclass(frozen=True)
@@ -21,18 +24,14 @@ class Table:
     """A checked table of pairs."""
 
     path: Path  # the manifest, or the folder with folders by class
+    lines: list[str]  # name of every row in messages
     ids: list[str]  # one per pair
     labels: list[int]  # class positions, -1 for none
     classes: list[str]  # class names, sorted, by value if all are numbers
     splits: list[str] | None  # one per pair, empty if not given; None without the column
     groups: list[str] | None  # one per pair, empty for none; None without the column
     files: dict[str, list[Path | None]]  # modality -> one file per pair, None for an empty cell
-
-    def line(self, row: int) -> str:
-        """Return the name of a row, with the header as line 1 of a CSV file."""
-        if self.path.is_dir():
-            return f"{self.path.name} pair '{self.ids[row]}'"
-        return f"{self.path.name} line {row + 2}" if self.path.suffix == ".csv" else f"{self.path.name} row {row + 1}"
+    metadata: dict[str, list[str]]  # other column -> one cell per pair
 
 
 def find_manifest(folder: Path) -> Path | None:
@@ -61,110 +60,82 @@ def read_table(folder: Path, *, allow_missing: bool = False) -> Table:
     if not holds_pairs(folder):
         what = "has no manifest.csv or manifest.parquet" if folder.exists() else "does not exist"
         raise CmkdError(f"{folder} {what}: a manifest has the columns id, label and one per modality")
-    if path is None:
-        path, (header, rows) = folder, list_folders(folder)
-    else:
-        header, rows = _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
-    _check_header(path, header, rows)
-    column = {name: [row[k] for row in rows] for k, name in enumerate(header)}
-    draft = Table(path, column["id"], [], [], column.get("split"), column.get("group"), {})
-    _check_ids(draft)
-    classes, labels = _labels(draft, column["label"])
-    files = {name: _paths(draft, folder, name, column[name]) for name in header if name not in _KNOWN}
+    text = list_folders(folder) if path is None else read_text_table(path, NEEDS)
+    modalities, metadata = _columns(text, folder)
+    _check_ids(text)
+    classes, labels = _labels(text.column("label"))
+    files = {name: _paths(text, folder, name) for name in modalities}
     if not any(any(paths) for paths in files.values()):
-        raise CmkdError(f"{path} names no file: fill in the columns {', '.join(files)}")
+        raise CmkdError(f"{text.path} names no file: fill in the columns {', '.join(files)}")
     if not allow_missing:
-        _check_exists(draft, files)
-    return Table(path, draft.ids, labels, classes, draft.splits, draft.groups, files)
+        _check_exists(text, files)
+    splits, groups = (text.column(name) if name in text.header else None for name in ("split", "group"))
+    kept = {name: text.column(name) for name in metadata}
+    return Table(text.path, text.lines, text.column("id"), labels, classes, splits, groups, files, kept)
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [[cell.strip() for cell in line] for line in csv.reader(file, strict=True)]
-    except UnicodeDecodeError as error:
-        raise CmkdError(f"{path} is not UTF-8 (byte {error.start}): save it as CSV UTF-8") from error
-    except (OSError, csv.Error) as error:
-        raise CmkdError(f"{path} cannot be read as CSV ({error}): save it again") from error
-    while lines and not any(lines[-1]):
-        lines.pop()
-    if not lines:
-        raise CmkdError(f"{path} is empty: it needs the columns id, label and one per modality")
-    if len(lines[0]) == 1 and ";" in lines[0][0]:
-        raise CmkdError(f"{path} is separated by semicolons: save it with commas")
-    for number, line in enumerate(lines, start=1):
-        if len(line) != len(lines[0]):
-            raise CmkdError(f"{path.name} line {number} has {len(line)} cells where the header has {len(lines[0])}")
-    return lines[0], lines[1:]
-
-
-def _read_parquet(path: Path) -> tuple[list[str], list[list[str]]]:
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise CmkdError(f"{path} is truncated or not a Parquet file: save it again") from error
-    columns = [["" if pd.isna(v) else _plain(v) for v in frame[name].tolist()] for name in frame.columns]
-    return [str(name) for name in frame.columns], [list(row) for row in zip(*columns, strict=True)]
-
-
-def _plain(value: object) -> str:
-    # a column of whole numbers with gaps is read as floats
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
-
-
-def _check_header(path: Path, header: list[str], rows: list[list[str]]) -> None:
-    for name in header:
-        if header.count(name) > 1:
-            raise CmkdError(f"{path} has two columns '{name}': rename one")
+def _columns(table: TextTable, folder: Path) -> tuple[list[str], list[str]]:
+    """Return the columns of modalities and those of metadata."""
+    path, header = table.path, table.header
     for name in ("id", "label"):
         if name not in header:
             raise CmkdError(f"{path} has no column '{name}': its columns are {', '.join(header)}")
-    if not rows:
-        raise CmkdError(f"{path} is empty: it has a header and no pairs")
-    modalities = [name for name in header if name not in _KNOWN]
-    for name in modalities:
-        cells = [row[header.index(name)] for row in rows]
-        if not any(cell.lower().endswith(SUFFIXES) for cell in cells) and any(cells):
-            hint = str(unknown_name("column", name, _KNOWN))
-            raise CmkdError(f"{path}: {hint}; a modality's cells are paths that end in {', '.join(SUFFIXES)}")
+    modalities, metadata = [], []
+    for name in (name for name in header if name not in _KNOWN):
+        cells = table.column(name)
+        if any(cells) and not any(cell.lower().endswith(SUFFIXES) for cell in cells):
+            _check_metadata(table, folder, name)
+            metadata.append(name)
+            continue
         if not name.isidentifier():
             raise CmkdError(f"{path}: modality '{name}' must be a word of letters, digits and underscores: rename it")
+        modalities.append(name)
     if not modalities:
         raise CmkdError(f"{path} has no column of files: add one per modality, with paths relative to {path.parent}")
+    return modalities, metadata
 
 
-def _check_ids(table: Table) -> None:
+def _check_metadata(table: TextTable, folder: Path, name: str) -> None:
+    """Refuse a column that was meant as another: a misspelled name, or files of an unsupported type."""
+    absent = [known for known in _KNOWN if known not in table.header]
+    if get_close_matches(name, absent, 1, 0.75):
+        raise CmkdError(f"{table.path}: {unknown_name('column', name, absent)}")
+    if not name or name.startswith("has_"):
+        raise CmkdError(f"{table.path}: a column of metadata may not be called '{name}': rename it")
+    cell = next(cell for cell in table.column(name) if cell)
+    if Path(cell).suffix and (folder / posix_path(cell, folder)).is_file():
+        raise CmkdError(f"{table.path}: column '{name}' names {cell}; a modality's files end in {', '.join(SUFFIXES)}")
+
+
+def _check_ids(table: TextTable) -> None:
     first: dict[str, int] = {}
-    for row, name in enumerate(table.ids):
+    for row, name in enumerate(table.column("id")):
         if not name:
-            raise CmkdError(f"{table.line(row)} has no id: give each pair its own")
+            raise CmkdError(f"{table.lines[row]} has no id: give each pair its own")
         if first.setdefault(name, row) != row:
-            raise CmkdError(f"id '{name}' is in {table.line(first[name])} and {table.line(row)}: ids must be unique")
+            raise CmkdError(f"id '{name}' is in {table.lines[first[name]]} and {table.lines[row]}: ids must be unique")
 
 
-def _labels(table: Table, cells: list[str]) -> tuple[list[str], list[int]]:
+def _labels(cells: list[str]) -> tuple[list[str], list[int]]:
     names = sorted(set(cells) - {""})
     if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
         names.sort(key=lambda name: (int(name), name))
-    if len(names) < 2:
-        raise CmkdError(f"{table.path} has the labels {names}: a classifier needs at least two classes")
     position = {name: k for k, name in enumerate(names)} | {"": UNLABELED}
     return names, [position[cell] for cell in cells]
 
 
-def _paths(table: Table, folder: Path, name: str, cells: list[str]) -> list[Path | None]:
+def _paths(table: TextTable, folder: Path, name: str) -> list[Path | None]:
     paths: list[Path | None] = []
-    for row, cell in enumerate(cells):
+    for line, cell in zip(table.lines, table.column(name), strict=True):
         # lexically, so that links in the folder may lead anywhere
-        if cell and (os.path.isabs(cell) or os.path.normpath(cell).split(os.sep)[0] == ".."):
-            raise CmkdError(f"{table.line(row)}, {name}: '{cell}' leaves the folder: give a path relative to {folder}")
+        cell = posix_path(cell, folder)
+        if cell and (_DRIVE.match(cell) or os.path.isabs(cell) or os.path.normpath(cell).split(os.sep)[0] == ".."):
+            raise CmkdError(f"{line}, {name}: '{cell}' leaves the folder: give a path relative to {folder}")
         paths.append(folder / cell if cell else None)
     return paths
 
 
-def _check_exists(table: Table, files: dict[str, list[Path | None]]) -> None:
+def _check_exists(table: TextTable, files: dict[str, list[Path | None]]) -> None:
     missing = [
         (row, name, path)
         for name, paths in files.items()
@@ -174,6 +145,6 @@ def _check_exists(table: Table, files: dict[str, list[Path | None]]) -> None:
     if missing:
         row, name, path = min(missing, key=lambda entry: entry[0])
         raise CmkdError(
-            f"{table.line(row)}, {name}: {path} does not exist ({len(missing)} missing in all): correct the path, "
+            f"{table.lines[row]}, {name}: {path} does not exist ({len(missing)} missing in all): correct the path, "
             "or leave the cell empty where the pair lacks the modality"
         )

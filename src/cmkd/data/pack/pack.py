@@ -3,7 +3,7 @@
 On disk a pack is a folder:
 
 - ``card.json``: the card of each version (`cmkd.data.pack.card`);
-- ``index-0001.parquet``: one row per pair: id, label, split, group, and ``has_<modality>``;
+- ``index-0001.parquet``: one row per pair: id, label, split, group, ``has_<modality>``, and metadata;
 - ``<modality>.bin``: the raw array ``(rows, *shape)``, shape and dtype in the card.
 
 It is append-only. A new version adds rows at the end of the arrays and a new index; replacing ``card.json`` commits it.
@@ -43,7 +43,7 @@ class Pack:
         card: the card of the version.
         hidden: the calls that led here from the pack with all labels.
         index: one row per pair: ``id`` (str), ``label`` (int64, -1 where unlabeled), ``split``, ``group`` (str, empty
-            where there is none), and ``has_<modality>`` (bool).
+            where there is none), ``has_<modality>`` (bool), and further columns of the manifest (str).
 
     Example:
         >>> import tempfile

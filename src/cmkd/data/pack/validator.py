@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class ChunkValidator:
         groups: Sequence[str] | None,
         arrays: Mapping[str, NDArray[Any]],
         present: Mapping[str, NDArray[np.bool_]],
+        metadata: Mapping[str, Sequence[str]],
     ) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
         """Return the chunk's rows of the index and its arrays, with absent rows zero; arguments as in `PackWriter.add`.
 
@@ -46,7 +47,7 @@ class ChunkValidator:
             CmkdError: the first error of the chunk, which is then ignored.
         """
         masks = self._masks(len(ids), arrays, present)
-        columns = {"labels": labels, "splits": splits, "groups": ids if groups is None else groups}
+        columns = {**metadata, "labels": labels, "splits": splits, "groups": ids if groups is None else groups}
         for what, values in columns.items():
             if len(values) != len(ids):
                 raise CmkdError(f"expected as many {what} as ids, got {len(values)} and {len(ids)}")
@@ -64,7 +65,11 @@ class ChunkValidator:
             raise CmkdError(f"unknown split '{unknown}': use {', '.join(SPLITS)}")
         content: dict[str, Any] = {"id": names, "label": targets, "split": [str(s) for s in splits]}
         content["group"] = [""] * len(names) if groups is None else [str(g) for g in groups]
-        table = pd.DataFrame(content | {f"has_{name}": mask for name, mask in masks.items()})
+        content |= {f"has_{name}": mask for name, mask in masks.items()}
+        taken = next((name for name in metadata if name in content), None)
+        if taken is not None:
+            raise CmkdError(f"a column of metadata may not be called '{taken}': rename it")
+        table = pd.DataFrame(content | {name: [str(cell) for cell in cells] for name, cells in metadata.items()})
         checked = {
             name: self._values(name, np.asarray(array), masks[name], table["id"]) for name, array in arrays.items()
         }
@@ -122,6 +127,8 @@ def complete_index(
     if not sum(map(len, parts)):
         raise CmkdError("nothing was added: a pack needs at least one pair")
     index = pd.concat([*([] if before is None else [before]), *parts], ignore_index=True)
+    extra = metadata_columns(index, modalities)
+    index[extra] = index[extra].fillna("")  # a delivery may have other columns than the pack
     train = index[index["split"] == "train"]
     if train.empty:
         raise CmkdError("no pair is in the train split: there is nothing to learn from")
@@ -129,6 +136,12 @@ def complete_index(
         if not train[f"has_{name}"].any():
             raise CmkdError(f"modality '{name}' is missing from every train pair: leave it out or give some")
     return index
+
+
+def metadata_columns(index: pd.DataFrame, modalities: Iterable[str]) -> list[str]:
+    """Return the columns of an index that come from further columns of a manifest."""
+    own = {"id", "label", "split", "group", *(f"has_{name}" for name in modalities)}
+    return [name for name in index.columns if name not in own]
 
 
 def _first_repeat(names: Sequence[str]) -> str | None:

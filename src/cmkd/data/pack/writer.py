@@ -148,6 +148,7 @@ class PackWriter:
         groups: Sequence[str] | None,
         arrays: Mapping[str, NDArray[Any]],
         present: Mapping[str, NDArray[np.bool_]] | None = None,
+        metadata: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Add a chunk of pairs.
 
@@ -158,13 +159,14 @@ class PackWriter:
             groups: what must not cross splits (a vessel, a person); empty or None for none.
             arrays: modality -> ``(pairs, *shape)`` in the modality's dtype; no entry if the whole chunk lacks it.
             present: modality -> ``(pairs,)`` bool; by default all True. Absent rows are stored as zeros.
+            metadata: further columns of the index -> one text per pair.
 
         Raises:
             CmkdError: sizes, shapes or dtypes differ from those declared, a value is NaN or infinite, an id repeats, a
                 label or split is unknown, or a group is in two splits. The chunk is then ignored.
         """
         count = len(ids)
-        table, checked = self._validator.validate(ids, labels, splits, groups, arrays, present or {})
+        table, checked = self._validator.validate(ids, labels, splits, groups, arrays, present or {}, metadata or {})
         try:
             for name, file in self._files.items():
                 if name in checked:
@@ -183,6 +185,7 @@ class PackWriter:
         splits: Sequence[str],
         groups: Sequence[str] | None,
         samples: Mapping[str, Sequence[NDArray[Any] | None]],
+        metadata: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Add a chunk of pairs as `add` does, from one array per sample, None where a pair lacks the modality."""
         arrays, present = {}, {}
@@ -190,7 +193,7 @@ class PackWriter:
             blank = np.zeros(self._modalities[name].shape, self._modalities[name].dtype)
             arrays[name] = np.stack([blank if value is None else value for value in values])
             present[name] = np.array([value is not None for value in values])
-        self.add(ids, labels, splits, groups, arrays, present)
+        self.add(ids, labels, splits, groups, arrays, present, metadata)
 
     @property
     def pairs_per_chunk(self) -> int:

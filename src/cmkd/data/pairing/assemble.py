@@ -37,7 +37,6 @@ def assemble(
     manifest: Path,
     gate: Gate,
     *,
-    offsets: Sequence[float] | None = None,
     keep_unmatched: bool = False,
 ) -> Assembly:
     """Pair all lists with the first one, and write a manifest with one column of files per list.
@@ -46,7 +45,6 @@ def assemble(
         lists: two or more, with different names.
         manifest: CSV file to write; must not exist. Its folder must hold all files.
         gate: tolerances.
-        offsets: seconds by which the clock of each further list is ahead of the first one's; by default 0.
         keep_unmatched: also write captures without a partner, with empty cells for missing modalities.
 
     Raises:
@@ -60,15 +58,15 @@ def assemble(
     if manifest.exists():
         raise CmkdError(f"{manifest} exists: remove it or write somewhere else")
     cells = {captures.name: _relative(captures, manifest) for captures in lists}
-    shifts = list(offsets) if offsets is not None else [0.0] * len(others)
-    matchings = {o.name: match(first, o, gate, offset=s) for o, s in zip(others, shifts, strict=True)}
+    matchings = {other.name: match(first, other, gate) for other in others}
     partners = {name: dict(found.rows.tolist()) for name, found in matchings.items()}
     paired = [row for row in range(len(first)) if any(row in found for found in partners.values())]
     if not paired:
         raise CmkdError(
             f"no capture of {first.name} has a partner within {gate.seconds:g} s"
             + (f" and {gate.meters:g} m" if gate.meters else "")
-            + ": use larger tolerances, or estimate the offset of the clocks with --offset auto"
+            + f" ({'; '.join(captures.span for captures in lists)}): use larger tolerances, --time_unit if a list "
+            "counts in another unit, or --offset auto if a clock is off"
         )
     groups = [
         [(first, row), *((o, partners[o.name][row]) for o in others if row in partners[o.name])] for row in paired
@@ -126,15 +124,14 @@ def _record(
         for (row, partner), late, meters in zip(found.rows, found.late, found.meters, strict=True):
             ids = first.ids[row], other.ids[partner]
             lines.append([other.name, ids[1], "paired", ids[0], f"{late:.3f}", f"{meters:.1f}", ""])
-        lines += _alone(other, first, alone[other.name], gate, -found.offset)
-    near = others[0]
-    return lines + _alone(first, near, alone[first.name], gate, matchings[near.name].offset)
+        lines += _alone(other, first, alone[other.name], gate)
+    return lines + _alone(first, others[0], alone[first.name], gate)
 
 
-def _alone(one: Captures, other: Captures, rows: list[int], gate: Gate, offset: float) -> list[list[str]]:
+def _alone(one: Captures, other: Captures, rows: list[int], gate: Gate) -> list[list[str]]:
     """Return a row of the record per capture without a partner, with its nearest capture."""
     lines = []
-    for row, (place, late, meters) in zip(rows, nearest(one, other, rows, gate, offset), strict=True):
+    for row, (place, late, meters) in zip(rows, nearest(one, other, rows, gate), strict=True):
         within = abs(late) <= gate.seconds and (gate.meters is None or meters <= gate.meters)
         note = f"the nearest of {other.name} " + ("was taken by another" if within else "is too far")
         lines.append([one.name, one.ids[row], "unmatched", other.ids[place], f"{late:.3f}", f"{meters:.1f}", note])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cmkd.data.pairing.times import Times, TimeUnit, read_times, when
+from cmkd.data.text_table import TextTable, posix_path, read_text_table
 from cmkd.errors import CmkdError
 
 EARTH = 6_371_008.8
@@ -23,16 +25,26 @@ class Captures:
     source: Path  # file of the list; its paths are relative to its folder
     ids: list[str]  # one per capture, unique
     files: list[str]  # path per capture as in the list
-    seconds: NDArray[np.float64]  # ``(captures,)`` time, s; since 1970 in UTC if the list has dates
+    times: Times  # ``(captures,)`` seconds, and what they are counted from
     # ``(captures, 2)`` latitude and longitude, degrees, or x and y, m; None if the list has neither
     place: NDArray[np.float64] | None
     geographic: bool  # whether `place` is in degrees
-    dated: bool  # whether the times were dates
     labels: list[str]  # one per capture, empty for none
     groups: list[str]  # one per capture, empty for none
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """``(captures,)`` time, s."""
+        return self.times.seconds
+
+    @property
+    def span(self) -> str:
+        """First and last time, for a message."""
+        first, last = (when(float(end), self.times.clock) for end in (self.seconds.min(), self.seconds.max()))
+        return f"{self.name} {first} to {last}"
 
     def points(self) -> NDArray[np.float64]:
         """Return ``(captures, 3)`` coordinates, m, whose straight distance never exceeds the distance over ground."""
@@ -46,15 +58,16 @@ class Captures:
         return EARTH * unit
 
 
-def read_captures(path: Path, name: str | None = None) -> Captures:
+def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None = None) -> Captures:
     """Read a list of captures.
 
-    Columns: ``path``; ``time`` in ISO 8601 (without a zone: UTC) or in seconds; ``latitude`` and ``longitude`` in
+    Columns: ``path``; ``time`` as `cmkd.data.pairing.times.read_times` reads it; ``latitude`` and ``longitude`` in
     degrees, or ``x`` and ``y`` in meters, or neither; optional ``id`` (by default the path), ``label`` and ``group``.
 
     Args:
         path: a CSV or Parquet file.
         name: name of the modality; by default that of the file.
+        unit: unit of times that are numbers; by default told by their magnitude.
 
     Raises:
         CmkdError: a column is missing, or a cell cannot be read; the line names it.
@@ -62,24 +75,25 @@ def read_captures(path: Path, name: str | None = None) -> Captures:
     modality = name or path.stem.lower()
     if not modality.isidentifier():
         raise CmkdError(f"'{modality}' cannot name a modality (letters, digits, underscores): give --names")
-    table = _read(path)
+    table = read_text_table(path, "a row per capture with path and time")
+    table = replace(table, header=[column.lower() for column in table.header])
     for column in ("path", "time"):
-        if column not in table:
-            raise CmkdError(f"{path} has no column '{column}': its columns are {', '.join(table.columns)}")
-    files = _texts(table, "path")
-    ids = _texts(table, "id") if "id" in table else files
+        if table.header.count(column) > 1:
+            raise CmkdError(f"{path} has two columns '{column}' in different case: rename one")
+        if column not in table.header:
+            raise CmkdError(f"{path} has no column '{column}': its columns are {', '.join(table.header)}")
+    files = [posix_path(cell, path.parent) for cell in table.column("path")]
+    ids = table.column("id") if "id" in table.header else files
     for what, cells in (("path", files), ("id", ids)):
         empty = next((row for row, cell in enumerate(cells) if not cell), None)
         if empty is not None:
-            raise CmkdError(f"{path} row {empty + 1} has no {what}: fill it in")
-    twice = table.index[pd.Series(ids).duplicated()]
+            raise CmkdError(f"{table.lines[empty]} has no {what}: fill it in")
+    twice = np.flatnonzero(pd.Series(ids, dtype=object).duplicated())
     if len(twice):
         raise CmkdError(f"{path}: id '{ids[twice[0]]}' occurs twice: ids must be unique in a list")
-    seconds, dated = _seconds(path, table["time"])
-    place, geographic = _place(path, table)
-    return Captures(
-        modality, path, ids, files, seconds, place, geographic, dated, _texts(table, "label"), _texts(table, "group")
-    )
+    place, geographic = _place(table)
+    labels, groups = table.column("label"), table.column("group")
+    return Captures(modality, path, ids, files, read_times(table, unit), place, geographic, labels, groups)
 
 
 def ground_distance(
@@ -107,53 +121,20 @@ def ground_distance(
     return arc
 
 
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        # as text, so that an id of 007 keeps its zeros
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
-    except FileNotFoundError:
-        raise CmkdError(f"{path} does not exist: give a list of captures as CSV or Parquet") from None
-    except (OSError, ValueError) as error:
-        raise CmkdError(f"{path} cannot be read as a table ({' '.join(str(error).split())[:80]})") from error
-    table.columns = [str(column).strip().lower() for column in table.columns]
-    if table.empty:
-        raise CmkdError(f"{path} is empty: it needs a row per capture")
-    return table.reset_index(drop=True)
-
-
-def _texts(table: pd.DataFrame, column: str) -> list[str]:
-    if column not in table:
-        return [""] * len(table)
-    return ["" if pd.isna(cell) else str(cell).strip() for cell in table[column]]
-
-
-def _seconds(path: Path, column: pd.Series[str]) -> tuple[NDArray[np.float64], bool]:
-    numbers = column if pd.api.types.is_numeric_dtype(column) else pd.to_numeric(column, errors="coerce")
-    dated = bool(pd.api.types.is_datetime64_any_dtype(column) or numbers.isna().mean() > 0.5)
-    if dated:
-        dates = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
-        numbers = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-    wrong = np.flatnonzero(~np.isfinite(numbers.to_numpy(dtype=np.float64)))
-    if len(wrong):
-        wanted = "a date of ISO 8601" if dated else "a number of seconds"
-        raise CmkdError(f"{path} row {wrong[0] + 1}: time '{column.iloc[wrong[0]]}' is not {wanted}, as the others are")
-    return numbers.to_numpy(dtype=np.float64), dated
-
-
-def _place(path: Path, table: pd.DataFrame) -> tuple[NDArray[np.float64] | None, bool]:
+def _place(table: TextTable) -> tuple[NDArray[np.float64] | None, bool]:
     for columns, geographic in ((("latitude", "longitude"), True), (("x", "y"), False)):
-        found = [column for column in columns if column in table]
+        found = [column for column in columns if column in table.header]
         if len(found) == 1:
-            raise CmkdError(f"{path} has only the column '{found[0]}': give {' and '.join(columns)}")
+            raise CmkdError(f"{table.path} has only the column '{found[0]}': give {' and '.join(columns)}")
         if found:
-            numbers = table[list(columns)].apply(pd.to_numeric, errors="coerce")
-            place = numbers.to_numpy(dtype=np.float64)
+            numbers = [pd.to_numeric(pd.Series(table.column(c), dtype=object), errors="coerce") for c in columns]
+            place = np.column_stack([column.to_numpy(dtype=np.float64) for column in numbers])
             bad = ~np.isfinite(place).all(axis=1)
             if geographic:
                 bad |= (np.abs(place) > (90, 360)).any(axis=1)
             if bad.any():
                 row = int(np.flatnonzero(bad)[0])
-                cells = ", ".join(f"{column} '{table[column].iloc[row]}'" for column in columns)
-                raise CmkdError(f"{path} row {row + 1}: {cells} is not a place: correct it or remove the row")
+                cells = ", ".join(f"{column} '{table.column(column)[row]}'" for column in columns)
+                raise CmkdError(f"{table.lines[row]}: {cells} is not a place: correct it or remove the row")
             return place, geographic
     return None, False

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from cmkd.data.pairing.captures import Captures, ground_distance
 from cmkd.errors import CmkdError
 
-SEARCH = 3600.0
-"""Largest offset of a clock that is searched, s."""
+DAY = 86_400.0
+"""Seconds of a day, the least tolerance for dates without a time of day."""
 MOST_CANDIDATES = 10_000_000
 """Number of candidate pairs above which the tolerances are refused."""
 
@@ -35,13 +35,12 @@ class Matching:
     """Captures of one list paired with those of another."""
 
     rows: NDArray[np.int64]  # ``(pairs, 2)`` positions in the first and the second list
-    late: NDArray[np.float64]  # ``(pairs,)`` seconds by which the second is later, after subtracting the offset
+    late: NDArray[np.float64]  # ``(pairs,)`` seconds by which the second is later
     meters: NDArray[np.float64]  # ``(pairs,)`` distance over ground
-    offset: float  # seconds subtracted from the second list's times
     contested: int  # number of captures of the first list with more than one candidate
 
 
-def match(first: Captures, second: Captures, gate: Gate, *, offset: float = 0.0) -> Matching:
+def match(first: Captures, second: Captures, gate: Gate) -> Matching:
     """Pair two lists one to one by the assignment with the least sum of misfits.
 
     A pair's misfit is half the sum of its squared time and distance, each divided by its tolerance. It is at most 1,
@@ -57,7 +56,6 @@ def match(first: Captures, second: Captures, gate: Gate, *, offset: float = 0.0)
         first: one list.
         second: another, with times and places in the same units.
         gate: tolerances.
-        offset: seconds by which the second list's clock is ahead.
 
     Raises:
         CmkdError: the lists cannot be compared, a tolerance is not positive, or it admits too many candidates.
@@ -75,44 +73,14 @@ def match(first: Captures, second: Captures, gate: Gate, *, offset: float = 0.0)
         >>> found.rows.tolist(), found.late.tolist(), found.meters.tolist()
         ([[0, 1], [1, 0]], [2.0, 1.0], [40.0, 30.0])
     """
-    _check(first, second, gate)
-    rows, late, meters = _candidates(first, second, gate, offset)
+    check_comparable(first, second, gate)
+    rows, late, meters = _candidates(first, second, gate)
     chosen = _assign(rows, _misfit(late, meters, gate), (len(first), len(second)))
     contested = int((np.bincount(rows[:, 0], minlength=len(first)) > 1).sum())
-    return Matching(rows[chosen], late[chosen], meters[chosen], offset, contested)
+    return Matching(rows[chosen], late[chosen], meters[chosen], contested)
 
 
-def estimate_offset(first: Captures, second: Captures, gate: Gate, *, search: float = SEARCH) -> tuple[float, int]:
-    """Return the seconds by which the second list's clock is ahead, and the number of captures that agree.
-
-    The differences in time of all captures within the tolerance in place are counted in steps of the tolerance in time,
-    up to `search` seconds. The offset is the median of the two adjacent steps with the most captures. If places do not
-    help and captures come at even intervals, every multiple of the interval fits equally, and the one nearest zero is
-    returned.
-
-    Raises:
-        CmkdError: as `match`; also if no captures are within the search of each other.
-    """
-    _check(first, second, gate)
-    rows, late, _ = _candidates(first, second, Gate(search, gate.meters), 0.0)
-    if not len(rows):
-        raise CmkdError(f"no capture of {second.name} is within {search:g} s and the distance of one of {first.name}")
-    steps = np.floor((late + search) / gate.seconds).astype(np.int64)
-    counts = np.bincount(steps, minlength=int(2 * search / gate.seconds) + 2)
-    sums = counts[:-1] + counts[1:]
-    centers = (np.arange(len(sums)) + 1) * gate.seconds - search
-    fullest = np.flatnonzero(sums == sums.max())
-    center = centers[fullest[np.abs(centers[fullest]).argmin()]]
-    offset = float(center)
-    for _ in range(2):  # the second time around the median, so that the edges of the steps do not matter
-        near = np.abs(late - offset) <= gate.seconds
-        offset = float(np.median(late[near]))
-    return offset, len(np.unique(rows[np.abs(late - offset) <= gate.seconds, 0]))
-
-
-def nearest(
-    first: Captures, second: Captures, rows: Sequence[int], gate: Gate, offset: float
-) -> list[tuple[int, float, float]]:
+def nearest(first: Captures, second: Captures, rows: Sequence[int], gate: Gate) -> list[tuple[int, float, float]]:
     """Return the nearest capture of the second list for captures of the first, in units of the tolerances.
 
     Returns:
@@ -123,20 +91,33 @@ def nearest(
     if not len(rows):
         return []
     picked = np.asarray(rows, dtype=np.int64)
-    _, others = KDTree(_scaled(second, gate, offset)).query(_scaled(first, gate, 0.0)[picked], p=np.inf)
-    late, meters = _misses(first, second, np.column_stack([picked, others]), offset)
+    _, others = KDTree(_scaled(second, gate)).query(_scaled(first, gate)[picked], p=np.inf)
+    late, meters = _misses(first, second, np.column_stack([picked, others]))
     return [
         (int(other), float(later), float(far))
         for other, later, far in zip(np.atleast_1d(others), late, meters, strict=True)
     ]
 
 
-def _check(first: Captures, second: Captures, gate: Gate) -> None:
+def check_comparable(first: Captures, second: Captures, gate: Gate) -> None:
+    """Raise `CmkdError` unless times, and places if they count, are of one kind, and the tolerances fit them."""
     if not gate.seconds > 0 or (gate.meters is not None and not gate.meters > 0):
         raise CmkdError(f"tolerances must be positive, got {gate.seconds} s and {gate.meters} m")
-    if first.dated != second.dated:
-        which = [c.source for c in (first, second) if not c.dated]
-        raise CmkdError(f"one list has dates and {which[0]} has seconds: use one of them in both")
+    clocks = {captures.times.clock: captures for captures in (second, first)}
+    if len(clocks) > 1 and "own" in clocks:
+        raise CmkdError(
+            f"one list has dates and {clocks['own'].source} has seconds of its own clock: use one of them in both "
+            "(--time_unit names the unit of numbers)"
+        )
+    if len(clocks) > 1:
+        raise CmkdError(
+            f"the times of {clocks['naive'].source} have no time zone and the others' have: add one, such as Z for UTC"
+        )
+    for captures in (first, second):
+        if captures.times.daily and gate.seconds < DAY:
+            raise CmkdError(
+                f"{captures.source} has dates without a time of day: add it, or pair with --seconds {DAY:g} or more"
+            )
     if gate.meters is None:
         return
     for captures in (first, second):
@@ -148,26 +129,26 @@ def _check(first: Captures, second: Captures, gate: Gate) -> None:
         )
 
 
-def _scaled(captures: Captures, gate: Gate, offset: float) -> NDArray[np.float64]:
+def _scaled(captures: Captures, gate: Gate) -> NDArray[np.float64]:
     """Return ``(captures, 1 or 4)`` coordinates in units of the tolerances."""
-    time = ((captures.seconds - offset) / gate.seconds)[:, None]
+    time = (captures.seconds / gate.seconds)[:, None]
     return time if gate.meters is None else np.column_stack([time, captures.points() / gate.meters])
 
 
 def _candidates(
-    first: Captures, second: Captures, gate: Gate, offset: float
+    first: Captures, second: Captures, gate: Gate
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Return all pairs within the tolerances, the seconds by which the second is later, and the meters between."""
     from scipy.spatial import KDTree
 
-    trees = [KDTree(_scaled(captures, gate, at)) for captures, at in ((first, 0.0), (second, offset))]
+    trees = [KDTree(_scaled(captures, gate)) for captures in (first, second)]
     slack = 1 + 1e-9
     if (count := trees[0].count_neighbors(trees[1], slack, p=np.inf)) > MOST_CANDIDATES:
         raise CmkdError(f"{count} pairs are within the tolerances: use smaller --seconds or --meters")
     found = trees[0].sparse_distance_matrix(trees[1], slack, p=np.inf, output_type="ndarray")
     rows = np.column_stack([found["i"], found["j"]]).astype(np.int64)
     rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
-    late, meters = _misses(first, second, rows, offset)
+    late, meters = _misses(first, second, rows)
     within = np.abs(late) <= gate.seconds  # the tree's box is a little larger: a chord is shorter than its arc
     if gate.meters is not None:
         within &= meters <= gate.meters
@@ -175,9 +156,9 @@ def _candidates(
 
 
 def _misses(
-    first: Captures, second: Captures, rows: NDArray[np.int64], offset: float
+    first: Captures, second: Captures, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    late = second.seconds[rows[:, 1]] - offset - first.seconds[rows[:, 0]]
+    late = second.seconds[rows[:, 1]] - first.seconds[rows[:, 0]]
     if first.place is None or second.place is None or first.geographic != second.geographic:
         return late, np.zeros(len(rows))
     places = first.place[rows[:, 0]], second.place[rows[:, 1]]

@@ -1,0 +1,298 @@
+"""Offset and drift between the clocks of two lists of captures, estimated from the captures alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, exp, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.pairing.captures import Captures
+from cmkd.data.pairing.matching import MOST_CANDIDATES, Gate, check_comparable
+from cmkd.errors import CmkdError
+
+MOST_DRIFT = 500e-6
+"""Largest drift that is searched; a quartz clock drifts by up to 100e-6."""
+CHANCE = 0.001
+"""Probability of as many captures that agree at some offset in unrelated lists, above which an offset is refused."""
+AMBIGUOUS = 0.8
+"""Fraction of the agreeing captures from which another offset makes the best one ambiguous."""
+_ANCHORS, _PEAKS, _SAMPLE = 6, 3, 2000
+_LEAST, _MOST = 32, 512  # captures of an anchor
+_DIFFERENCES = 2_000_000  # of an anchor; bounds time and memory
+_MOST_DRIFTS = 33
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How far a clock is ahead of the first list's: ``ahead + drift * (time - origin)``, with time on the first."""
+
+    ahead: float  # s
+    drift: float = 0.0  # s gained per s
+    origin: float = 0.0  # s on the first list's clock
+    agreeing: int = 0  # number of captures of the first list with a partner within the tolerances
+    share: float = 1.0  # of the shorter list's captures that agree
+
+    def at(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what this clock shows at times of the first list's clock."""
+        shown: NDArray[np.float64] = seconds + self.ahead + self.drift * (seconds - self.origin)
+        return shown
+
+    def corrected(self, captures: Captures) -> Captures:
+        """Return captures with their times on the first list's clock.
+
+        Example:
+            >>> clock = Clock(10.0, 100e-6, origin=50.0)
+            >>> round(float(clock.at(np.array([1050.0]))[0]), 3)
+            1060.1
+        """
+        seconds = self.origin + (captures.seconds - self.origin - self.ahead) / (1 + self.drift)
+        return replace(captures, times=captures.times._replace(seconds=seconds))
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """Two lists in the order of time."""
+
+    first: NDArray[np.float64]  # s, ascending
+    second: NDArray[np.float64]  # s, ascending
+    points: tuple[NDArray[np.float64], NDArray[np.float64]] | None  # ``(captures, 3)`` of both, m; None without a limit
+    meters: float
+
+    def near(self, rows: NDArray[np.int64], others: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
+        """Whether captures of the two lists, which broadcast, are within the distance."""
+        assert self.points is not None
+        apart = np.linalg.norm(self.points[0][rows] - self.points[1][others], axis=-1)
+        within: NDArray[np.bool_] = apart <= self.meters
+        return within
+
+    def chance(self, width: float) -> float:
+        """Return the probability that a capture of the shorter list has a partner at a wrong offset."""
+        longer = max((self.first, self.second), key=len)
+        partners = 2 * width * len(longer) / max(float(np.ptp(longer)), width)
+        if self.points is not None:
+            rows, others = (_even(np.arange(len(times)), 300) for times in (self.first, self.second))
+            partners *= float(self.near(rows[:, None], others[None]).mean())
+        return 1 - exp(-partners)
+
+    def late(
+        self, clock: Clock, width: float, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return which of `rows` have a partner within `width` s, and by how many s the nearest one is late."""
+        shown = clock.at(self.first[rows])
+        start = np.searchsorted(self.second, shown - width)
+        counts = np.searchsorted(self.second, shown + width, side="right") - start
+        if (total := int(counts.sum())) > MOST_CANDIDATES:
+            raise CmkdError(f"{total} pairs are within the tolerances: use a smaller --seconds")
+        which = np.repeat(np.arange(len(rows)), counts)
+        others = np.arange(total) + np.repeat(start - (np.cumsum(counts) - counts), counts)
+        late = self.second[others] - shown[which]
+        if self.points is not None:
+            near = self.near(rows[which], others)
+            which, late = which[near], late[near]
+        order = np.lexsort((np.abs(late), which))
+        order = order[np.diff(which[order], prepend=-1) > 0]  # the nearest of each
+        return rows[which[order]], late[order]
+
+
+def estimate_clock(first: Captures, second: Captures, gate: Gate) -> Clock:
+    """Return the offset and drift of the second list's clock that most captures agree with.
+
+    Any offset at which the lists overlap may be found, and drifts up to `MOST_DRIFT`. Anchors, runs of consecutive
+    captures of the first list, are compared with the whole second list: the differences in time of all captures within
+    the tolerance in place are sorted, and the windows of two tolerances with the most differences are candidates. Each
+    is followed through ever longer parts of the lists by a line through the nearest partners, without outliers; the
+    line with which most captures agree wins. If another one fits nearly as well, narrower windows are tried, since
+    captures that come more often than the tolerance fit everywhere. A drift that noise may explain, or that makes less
+    than a tenth of the tolerance, is 0.
+
+    Args:
+        first: one list.
+        second: another, with times and places in the same units.
+        gate: tolerances.
+
+    Raises:
+        CmkdError: as `match`; also if few captures agree, or others nearly as many with another offset (as for captures
+            at even intervals).
+
+    Example:
+        >>> from pathlib import Path
+        >>> from cmkd.data.pairing.times import Times
+        >>> times = np.array([0.0, 70.0, 90.0, 200.0, 310.0, 350.0])
+        >>> lists = []
+        >>> for name, seconds in (("optical", times), ("radar", times + 7200.25)):
+        ...     (ids, none), read = (list("abcdef"), [""] * 6), Times(seconds, "own", False)
+        ...     lists.append(Captures(name, Path("a.csv"), ids, ids, read, None, False, none, none))
+        >>> clock = estimate_clock(*lists, Gate(seconds=2))
+        >>> clock.ahead, clock.drift, clock.agreeing
+        (7200.25, 0.0, 6)
+    """
+    check_comparable(first, second, gate)
+    lists = _in_order(first, second, gate)
+    doubts = []
+    widths = [gate.seconds, gate.seconds / 4, gate.seconds / 16]
+    for width in [width for width in widths if lists.chance(width) <= AMBIGUOUS] or widths[-1:]:
+        ranked = _ranked(lists, width)
+        if not ranked:
+            break
+        best = ranked[0]
+        rival = next((c for c in ranked if _apart(lists, best, c) > 2 * width), None)
+        if _convincing(lists, width, best, rival):
+            return _final(lists, best, width, gate)
+        doubts.append((best, rival))
+    raise CmkdError(_doubt(first, second, doubts))
+
+
+def _in_order(first: Captures, second: Captures, gate: Gate) -> _Lists:
+    orders = [np.argsort(captures.seconds, kind="stable") for captures in (first, second)]
+    points = None if gate.meters is None else (first.points()[orders[0]], second.points()[orders[1]])
+    return _Lists(first.seconds[orders[0]], second.seconds[orders[1]], points, gate.meters or 0.0)
+
+
+def _ranked(lists: _Lists, width: float) -> list[Clock]:
+    """Return candidates, the one with which most captures agree first."""
+    found: list[Clock] = []
+    count, drifts = _anchor(lists, width)
+    for start in np.unique(np.linspace(0, len(lists.first) - count, _ANCHORS).astype(np.int64)):
+        rows = np.arange(start, start + count)
+        for peak in _peaks(lists, rows, drifts, width):
+            clock = _follow(lists, peak, float(np.ptp(lists.first[rows])) / 2, width)
+            found.append(_counted(lists, clock, width, _even(np.arange(len(lists.first)))))
+    return sorted(found, key=lambda clock: (-clock.agreeing, abs(clock.ahead)))
+
+
+def _anchor(lists: _Lists, width: float) -> tuple[int, NDArray[np.float64]]:
+    """Return the number of captures of an anchor, and drifts of which one is near enough to see its peak."""
+    total, spacing = len(lists.first), float(np.ptp(lists.first)) / max(len(lists.first) - 1, 1)
+    count = min(_MOST, total)
+    while True:
+        steps = min(ceil(MOST_DRIFT * spacing * count / width), _MOST_DRIFTS) | 1
+        if count <= _LEAST or count * len(lists.second) * steps <= _DIFFERENCES:
+            return count, np.linspace(-MOST_DRIFT, MOST_DRIFT, steps) if steps > 1 else np.zeros(1)
+        count = max(count // 2, _LEAST)
+
+
+def _peaks(lists: _Lists, rows: NDArray[np.int64], drifts: NDArray[np.float64], width: float) -> list[Clock]:
+    """Return the clocks with which most differences of an anchor agree."""
+    times = lists.first[rows]
+    origin = float(times.mean())
+    # of a very long list the part around the anchor, so that memory stays bounded
+    most = max(_DIFFERENCES // len(rows), 1)
+    start = max(int(np.searchsorted(lists.second, origin)) - most // 2, 0)
+    part = slice(start, start + most)
+    near = None if lists.points is None else np.stack([lists.near(rows[k : k + 1], part) for k in range(len(rows))])
+    found: list[tuple[float, Clock]] = []
+    for drift in drifts:
+        matrix = lists.second[None, part] - Clock(0.0, drift, origin).at(times)[:, None]
+        late = np.sort(matrix.ravel() if near is None else matrix[near])
+        if not len(late):
+            continue
+        ends = np.searchsorted(late, late + 2 * width, side="right")
+        # among equal counts the offset nearest zero
+        scores = ends - np.arange(len(late)) - 0.5 * np.abs(late) / max(float(np.abs(late[[0, -1]]).max()), 1e-9)
+        for _ in range(_PEAKS):
+            top = int(scores.argmax())
+            if not scores[top] > 0:
+                break
+            found.append((float(scores[top]), Clock(float(np.median(late[top : ends[top]])), float(drift), origin)))
+            left, right = np.searchsorted(late, (late[top] - 2 * width, late[top] + 2 * width))
+            scores[left : right + 1] = -1
+    peaks: list[Clock] = []
+    for _, clock in sorted(found, key=lambda entry: -entry[0]):
+        if all(abs(clock.ahead - other.ahead) > 2 * width for other in peaks):  # the same one with another drift
+            peaks.append(clock)
+    return peaks[:_PEAKS]
+
+
+def _follow(lists: _Lists, clock: Clock, half: float, width: float) -> Clock:
+    """Fit a clock to ever longer parts of the lists around its origin."""
+    half = max(half, width)
+    while True:
+        ends = np.searchsorted(lists.first, (clock.origin - half, clock.origin + half))
+        rows = np.arange(ends[0], ends[1])
+        for _ in range(2):
+            agreeing, late = lists.late(clock, width, _even(rows))
+            clock = _fitted(clock, lists.first[agreeing] - clock.origin, late)
+        if len(rows) == len(lists.first):
+            return clock
+        half *= 3
+
+
+def _fitted(clock: Clock, times: NDArray[np.float64], late: NDArray[np.float64]) -> Clock:
+    """Return the clock after a line through what is late, fitted again without outliers."""
+    if not len(late):
+        return clock
+    if len(late) < 8 or not np.ptp(times):
+        return replace(clock, ahead=clock.ahead + float(np.median(late)))
+    kept, slope, shift = np.ones(len(late), dtype=bool), 0.0, 0.0
+    for _ in range(3):
+        slope, shift = np.polyfit(times[kept], late[kept], 1)
+        misses = np.abs(late - slope * times - shift)
+        kept = misses <= max(3 * 1.4826 * float(np.median(misses)), 1e-6)
+        if kept.sum() < 8 or not np.ptp(times[kept]):
+            break
+    if abs(clock.drift + slope) > MOST_DRIFT:
+        return replace(clock, ahead=clock.ahead + float(np.median(late)))
+    return replace(clock, ahead=clock.ahead + float(shift), drift=clock.drift + float(slope))
+
+
+def _final(lists: _Lists, clock: Clock, width: float, gate: Gate) -> Clock:
+    """Return the clock with its origin amid the captures that agree, and without a drift that means nothing."""
+    rows = np.arange(len(lists.first))
+    agreeing, late = lists.late(clock, width, rows)
+    times = lists.first[agreeing]
+    origin = float(times.mean())
+    moved = replace(clock, ahead=clock.ahead + clock.drift * (origin - clock.origin), origin=origin)
+    spread, span = float(times.std()), float(np.ptp(times))
+    noise = float(np.median(np.abs(late - np.median(late)))) * 1.4826
+    sure = spread > 0 and abs(clock.drift) > 4 * noise / (sqrt(len(times)) * spread)
+    if not (sure and len(times) >= 8 and abs(clock.drift) * span > 0.1 * gate.seconds):
+        moved = replace(moved, drift=0.0)
+        for _ in range(2):  # the second time around the median, so that the edges of the window do not matter
+            moved = replace(moved, ahead=moved.ahead + float(np.median(lists.late(moved, gate.seconds, rows)[1])))
+    return _counted(lists, moved, gate.seconds, rows)
+
+
+def _counted(lists: _Lists, clock: Clock, width: float, rows: NDArray[np.int64]) -> Clock:
+    agreeing = len(lists.late(clock, width, rows)[0])
+    shorter = min(len(lists.first), len(lists.second)) * len(rows) / len(lists.first)
+    return replace(clock, agreeing=agreeing, share=min(agreeing / shorter, 1.0))
+
+
+def _even(rows: NDArray[np.int64], most: int = _SAMPLE) -> NDArray[np.int64]:
+    """Return at most so many rows, evenly spread."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+
+
+def _apart(lists: _Lists, one: Clock, other: Clock) -> float:
+    """Return the seconds between two clocks in the middle of the first list."""
+    middle = lists.first[len(lists.first) // 2 : len(lists.first) // 2 + 1]
+    return float(np.abs(one.at(middle) - other.at(middle))[0])
+
+
+def _convincing(lists: _Lists, width: float, best: Clock, rival: Clock | None) -> bool:
+    """Whether more captures agree than a regular interval or chance explains."""
+    from scipy.stats import binom
+
+    if rival is not None and rival.agreeing > AMBIGUOUS * best.agreeing:
+        return False
+    span, other = float(np.ptp(lists.first)), float(np.ptp(lists.second))
+    tried = (1 + (span + other) / width) * (1 + 2 * MOST_DRIFT * span / width)
+    asked = max(round(best.agreeing / max(best.share, 1e-9)), best.agreeing)
+    return bool(tried * binom.sf(best.agreeing - 1, asked, lists.chance(width)) <= CHANCE)
+
+
+def _doubt(first: Captures, second: Captures, doubts: Sequence[tuple[Clock, Clock | None]]) -> str:
+    lists, spans = f"the clocks of {first.name} and {second.name}", f"{first.span}; {second.span}"
+    if not doubts:
+        return f"no capture of {second.name} is within the distance of one of {first.name}: use a larger --meters"
+    best, rival = doubts[0]
+    fit = f"{best.ahead:+.3f} s ({best.share:.0%} of the captures agree)"
+    if rival is not None and rival.agreeing > AMBIGUOUS * best.agreeing:
+        return (
+            f"more than one offset fits {lists}: {fit} and {rival.ahead:+.3f} s ({rival.share:.0%}); state the right "
+            "one with --offset, or use smaller tolerances"
+        )
+    return f"no offset of {lists} is sure: {fit} fits best, but chance may explain it ({spans}); state it with --offset"

@@ -1,0 +1,148 @@
+"""CSV and Parquet files as tables of text: the one reader of manifests and of lists of captures."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmkd.errors import CmkdError
+
+_UNNAMED = re.compile(r"__index_level_\d+__")  # pandas' name in Parquet of an index that has none
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Cells as text, without surrounding spaces; empty for none."""
+
+    path: Path  # the file, or the folder that was listed
+    header: list[str]  # names of the columns, without repeats
+    rows: list[list[str]]  # a cell per column
+    lines: list[str]  # name of every row in messages, such as ``manifest.csv line 3``
+
+    def column(self, name: str) -> list[str]:
+        """Return the cells of a column; empty ones if there is none of this name."""
+        if name not in self.header:
+            return [""] * len(self.rows)
+        place = self.header.index(name)
+        return [row[place] for row in self.rows]
+
+
+def read_text_table(path: Path, needs: str) -> TextTable:
+    r"""Read a CSV or Parquet file.
+
+    Every cell is kept as it stands: ``None``, ``NA`` and ``null`` are text, and 007 keeps its zeros. Blank lines, a
+    byte order mark, and columns of a CSV file with neither name nor content are skipped. In Parquet, missing values and
+    NaN are empty, whole floats lose their fraction, and dates are written in ISO 8601.
+
+    Args:
+        path: the file; the suffix ``.parquet`` tells Parquet.
+        needs: columns of such a file, for messages.
+
+    Raises:
+        CmkdError: the file cannot be read, is empty, is ragged, or a column holds lists or bytes; the line names it.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "list.csv"
+        >>> _ = path.write_text("id,label\n007,NA\n\n008,\n")
+        >>> table = read_text_table(path, "the columns id and label")
+        >>> table.rows, table.lines
+        ([['007', 'NA'], ['008', '']], ['list.csv line 2', 'list.csv line 4'])
+    """
+    header, rows, lines = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path, needs)
+    repeated = next((name for name in header if header.count(name) > 1), None)
+    if repeated is not None:
+        raise CmkdError(f"{path} has two columns '{repeated}': rename one")
+    if not rows:
+        raise CmkdError(f"{path} is empty: it has a header and no rows; it needs {needs}")
+    return TextTable(path, header, rows, lines)
+
+
+def posix_path(cell: str, folder: Path) -> str:
+    r"""Return a path with slashes where it has backslashes, unless a file in `folder` has them in its name.
+
+    Example:
+        >>> posix_path("o\\1.png", Path("nowhere"))
+        'o/1.png'
+    """
+    return cell if "\\" not in cell or (folder / cell).is_file() else cell.replace("\\", "/")
+
+
+def _read_csv(path: Path, needs: str) -> tuple[list[str], list[list[str]], list[str]]:
+    rows, lines = [], []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for cells in reader:
+                if any(stripped := [cell.strip() for cell in cells]):
+                    rows.append(stripped)
+                    lines.append(f"{path.name} line {reader.line_num}")
+    except FileNotFoundError:
+        raise CmkdError(f"{path} does not exist: give a CSV or Parquet file with {needs}") from None
+    except UnicodeDecodeError as error:
+        raise CmkdError(f"{path} is not UTF-8 (byte {error.start}): save it as CSV UTF-8") from error
+    except (OSError, csv.Error) as error:
+        raise CmkdError(f"{path} cannot be read as CSV ({error}): save it again") from error
+    if not rows:
+        raise CmkdError(f"{path} is empty: it needs {needs}")
+    if len(rows[0]) == 1 and ";" in rows[0][0]:
+        raise CmkdError(f"{path} is separated by semicolons: save it with commas")
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(rows[0]):
+            raise CmkdError(f"{line} has {len(row)} cells where the header has {len(rows[0])}")
+    # a spreadsheet saves a column that was emptied as one without name and content
+    kept = [k for k, name in enumerate(rows[0]) if name or any(row[k] for row in rows)]
+    header, *rest = ([row[k] for k in kept] for row in rows)
+    return header, rest, lines[1:]
+
+
+def _read_parquet(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_types(path, file.schema_arrow)
+            table = file.read()
+        columns = {
+            str(name): [_plain(value) for value in column.to_pylist()]
+            for name, column in zip(table.column_names, table.columns, strict=True)
+            if not _UNNAMED.fullmatch(str(name))
+        }
+    except FileNotFoundError:
+        raise CmkdError(f"{path} does not exist") from None
+    except CmkdError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise CmkdError(f"{path} is truncated or not a Parquet file: save it again") from error
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    return list(columns), rows, [f"{path.name} row {row + 1}" for row in range(len(rows))]
+
+
+def _check_types(path: Path, schema: Any) -> None:  # noqa: ANN401  # a pyarrow.Schema, which has no types
+    import pyarrow as pa
+
+    names: Sequence[str] = schema.names
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise CmkdError(f"{path} has two columns '{repeated}': rename one")
+    for field in schema:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            raise CmkdError(
+                f"{path}: column '{field.name}' holds {field.type}, not text or numbers: remove it, or save one value "
+                "a cell"
+            )
+
+
+def _plain(value: object) -> str:
+    if value is None or value != value:  # NaN, and pandas' NaT
+        return ""
+    if isinstance(value, float) and value.is_integer():  # pandas stores whole numbers with gaps as floats
+        return str(int(value))
+    iso = getattr(value, "isoformat", None)
+    return str(iso() if iso is not None else value).strip()

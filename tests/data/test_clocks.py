@@ -1,0 +1,113 @@
+"""Clocks that are off and drift: found from the captures, or refused where the captures do not tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cmkd.cli import main
+from cmkd.data.pairing.captures import Captures
+from cmkd.data.pairing.clocks import Clock, estimate_clock
+from cmkd.data.pairing.matching import Gate, match
+from cmkd.data.pairing.times import Times
+from cmkd.errors import CmkdError
+
+HOUR, DAY = 3600.0, 86_400.0
+
+
+def captures(name: str, seconds: NDArray[np.float64], place: NDArray[np.float64] | None = None) -> Captures:
+    ids, none = [f"{name}{k}" for k in range(len(seconds))], [""] * len(seconds)
+    return Captures(name, Path(f"{name}.csv"), ids, ids, Times(seconds, "own", False), place, False, none, none)
+
+
+@pytest.mark.parametrize(("ahead", "drift"), [(HOUR + 0.4, 0.0), (-2 * DAY - 37.4, 200e-6), (400 * DAY, -80e-6)])
+def test_offset_and_drift_are_found(ahead: float, drift: float) -> None:
+    generator = np.random.default_rng(1)
+    times = np.cumsum(generator.uniform(30, 90, 600))
+    kept = [generator.random(600) > 0.2 for _ in range(2)]
+    one, two = times[kept[0]], (times + ahead + drift * times)[kept[1]]
+    one, two = (seconds + generator.normal(0, 0.1, len(seconds)) for seconds in (one, two))
+    clock = estimate_clock(captures("a", one), captures("b", two), Gate(2))
+    assert clock.ahead == pytest.approx(ahead + drift * clock.origin, abs=0.03)
+    assert clock.drift == pytest.approx(drift, abs=3e-6)
+    assert clock.agreeing >= (kept[0] & kept[1]).sum() > 0.9 * clock.agreeing
+    assert clock.share == pytest.approx(0.8, abs=0.05)
+    found = match(captures("a", one), clock.corrected(captures("b", two)), Gate(2))
+    rows = [np.flatnonzero(mask)[found.rows[:, k]] for k, mask in enumerate(kept)]
+    assert (rows[0] == rows[1]).mean() > 0.99
+
+
+def test_a_day_of_captures_with_drift_keeps_its_pairs() -> None:
+    """The case that lost 31,000 of 45,000 pairs: 200 ppm over 28 hours, smaller by a factor of nine."""
+    times = np.sort(np.random.default_rng(0).uniform(0, 28 * HOUR, 5000))
+    one, two = captures("a", times), captures("b", times + HOUR + 200e-6 * times)
+    assert len(match(one, Clock(HOUR).corrected(two), Gate(2)).rows) < 2500
+    clock = estimate_clock(one, two, Gate(2))
+    rows = match(one, clock.corrected(two), Gate(2)).rows
+    assert len(rows) == clock.agreeing == 5000
+    assert (rows[:, 0] == rows[:, 1]).mean() > 0.99
+
+
+def test_captures_more_frequent_than_the_tolerance() -> None:
+    times = np.cumsum(np.random.default_rng(2).uniform(1.2, 3.2, 3000))
+    clock = estimate_clock(captures("a", times), captures("b", times + 1000.3), Gate(10))
+    assert clock.ahead == pytest.approx(1000.3, abs=0.05)
+
+
+def test_regular_captures_are_ambiguous_unless_places_tell() -> None:
+    times, place = 10.0 * np.arange(200), np.random.default_rng(3).uniform(0, 9000, (200, 2))
+    with pytest.raises(CmkdError, match=r"more than one offset fits .*: \+0\.400 s .* and [+-]\d+\.\d00 s .*--offset"):
+        estimate_clock(captures("a", times), captures("b", times + 0.4), Gate(2))
+    clock = estimate_clock(captures("a", times, place), captures("b", times + 70.4, place), Gate(2, 50))
+    assert clock.ahead == pytest.approx(70.4)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_unrelated_lists_are_refused(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    one, two = (captures(name, np.sort(generator.uniform(0, 5000, int(generator.integers(3, 60))))) for name in "ab")
+    with pytest.raises(CmkdError, match="--offset"):
+        estimate_clock(one, two, Gate(2))
+
+
+def test_no_captures_of_one_place() -> None:
+    times, place = np.array([0.0, 70.0, 90.0, 200.0]), np.zeros((4, 2))
+    with pytest.raises(CmkdError, match="within the distance"):
+        estimate_clock(captures("a", times, place), captures("b", times, place + 1000), Gate(2, 50))
+
+
+def write(folder: Path, offset: float, drift: float = 0.0, count: int = 40, strangers: int = 0) -> list[str]:
+    """Write two lists of captures at uneven intervals, and return the arguments that pair them."""
+    generator = np.random.default_rng(5)
+    times = np.cumsum(generator.uniform(60, 300, count))
+    other = times + offset + drift * times
+    other[:strangers] = np.sort(generator.uniform(other[0], other[-1], strangers))
+    for name, seconds in (("optical", times), ("radar", other)):
+        stamps = np.datetime64("2023-03-26T00:30") + np.round(seconds * 1000).astype("timedelta64[ms]")
+        rows = [f"{name}/{k}.png,{stamp}" for k, stamp in enumerate(stamps)]
+        (folder / f"{name}.csv").write_text("\n".join(["path,time", *rows]))
+    out = ["--out", str(folder / "manifest.csv"), "--seconds", "2", "--offset", "auto"]
+    return ["data", "pair", str(folder / "optical.csv"), str(folder / "radar.csv"), *out]
+
+
+def test_an_hour_is_found_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(write(tmp_path, 3600.4)) == 0
+    told = capsys.readouterr()
+    assert "radar: clock +3600.400 s to optical's; 40 of 40 captures agree" in told.out
+    assert "40 pairs in" in told.out and told.err == ""
+
+
+def test_drift_is_told_and_few_that_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(write(tmp_path, -DAY, drift=150e-6, count=400, strangers=150)) == 0
+    told = capsys.readouterr()
+    assert "drifting by +150." in told.out and "from 2023-03-2" in told.out
+    assert "% of the shorter list agree with the clock of radar: look at some pairs" in told.err
+
+
+def test_nothing_is_written_where_few_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(write(tmp_path, 3600.4, strangers=40)) == 2
+    assert "--offset" in capsys.readouterr().err
+    assert not (tmp_path / "manifest.csv").exists()

@@ -1,0 +1,165 @@
+"""The one reader of tables: cells are kept as they stand, and what cannot be kept is one line."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cmkd.cli import main
+from cmkd.data import build
+from cmkd.data.manifest.table import read_table
+from cmkd.data.text_table import read_text_table
+from cmkd.errors import CmkdError
+
+Folder = Callable[..., Path]
+Rows = list[dict[str, str]]
+CELLS = st.one_of(
+    st.sampled_from(
+        ["None", "NA", "null", "nan", "007", "1e5", "", "-", "True", "a,b", 'a"b', "two\nlines", "ä\u00a0x"]
+    ),
+    st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=8),
+)
+few = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@few
+@given(st.lists(st.lists(CELLS, min_size=3, max_size=3), min_size=1, max_size=6), st.booleans())
+def test_every_cell_comes_back(tmp_path: Path, rows: list[list[str]], mark: bool) -> None:
+    wanted = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["id", "label", "note"])
+    for row in rows:
+        writer.writerow(row)
+        text.write("\r\n")  # a blank line
+    path = tmp_path / "table.csv"
+    path.write_bytes((b"\xef\xbb\xbf" if mark else b"") + text.getvalue().encode())
+    if not wanted:
+        with pytest.raises(CmkdError, match="no rows"):
+            read_text_table(path, "rows")
+        return
+    assert read_text_table(path, "rows").rows == wanted
+    frame = pd.DataFrame(rows, columns=["id", "label", "note"], dtype=object)
+    frame.to_parquet(tmp_path / "table.parquet")
+    found = read_text_table(tmp_path / "table.parquet", "rows")
+    assert found.rows == [[cell.strip() for cell in row] for row in rows]
+
+
+@few
+@given(st.binary(max_size=200), st.sampled_from(["csv", "parquet"]))
+def test_noise_is_a_table_or_one_line(tmp_path: Path, content: bytes, kind: str) -> None:
+    path = tmp_path / f"noise.{kind}"
+    path.write_bytes(content)
+    try:
+        read_text_table(path, "rows")
+    except CmkdError as error:
+        assert "\n" not in str(error)
+
+
+def test_a_damaged_parquet_file_is_one_line(tmp_path: Path) -> None:
+    """Every byte of a small file changed, one at a time: no exception but ours."""
+    path = tmp_path / "table.parquet"
+    pd.DataFrame({"id": ["a", "b"], "label": ["x", None]}).to_parquet(path)
+    whole, refused = path.read_bytes(), 0
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            read_text_table(path, "rows")
+        except CmkdError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 10
+
+
+def test_typed_parquet_columns(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "whole": [1.0, np.nan],
+            "day": pd.to_datetime(["2023-01-31", "2023-02-01"]).date,
+            "at": pd.to_datetime(["2023-01-31T12:00:00.25Z", None]),
+            "kind": pd.Categorical(["NA", "b"]),
+        },
+        index=[5, 9],
+    )
+    frame.to_parquet(tmp_path / "table.parquet")
+    table = read_text_table(tmp_path / "table.parquet", "rows")
+    assert table.header == ["whole", "day", "at", "kind"]
+    assert table.rows == [["1", "2023-01-31", "2023-01-31T12:00:00.250000+00:00", "NA"], ["", "2023-02-01", "", "b"]]
+
+
+@pytest.mark.parametrize("cell", [[1, 2], {"a": 1}, b"bytes"])
+def test_a_parquet_column_of_lists_is_named(
+    make_folder: Folder,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    cell: Any,  # noqa: ANN401
+) -> None:
+    folder = make_folder()
+    frame = pd.read_csv(folder / "manifest.csv", dtype=str)
+    frame["bbox"] = [cell] * len(frame)
+    frame.to_parquet(folder / "manifest.parquet")
+    (folder / "manifest.csv").unlink()
+    assert main(["data", "build", str(folder), "--out", str(tmp_path / "pack")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("cmkd: error: ") and "column 'bbox' holds" in told and told.count("\n") == 1
+
+
+def test_labels_that_look_like_nothing_backslashes_and_blank_lines(make_folder: Folder, tmp_path: Path) -> None:
+    def edit(rows: Rows) -> None:
+        for k, row in enumerate(rows):
+            row.update(label=["None", "NA", "null"][k % 3], group="", optical=row["optical"].replace("/", "\\"))
+
+    folder = make_folder(edit)
+    text = (folder / "manifest.csv").read_text()
+    header, *rows = text.splitlines()
+    (folder / "manifest.csv").write_text("\ufeff" + "\n\n".join([f"{header},", *(f"{row}," for row in rows)]) + "\n\n")
+    pack = build(folder, tmp_path / "pack")
+    assert pack.classes == ("NA", "None", "null")
+    assert pack.index["has_optical"].all() and len(pack) == 24
+    (folder / "files" / "o4.png").unlink()
+    with pytest.raises(CmkdError, match=r"manifest\.csv line 11, optical: .*o4\.png does not exist"):
+        read_table(folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "says"),
+    [
+        ("optical", "C:\\files\\o0.png", "leaves the folder"),
+        ("splits", "train", "did you mean 'split'"),
+        ("notes", "files/note.txt", "column 'notes' names files/note.txt; a modality's files end in"),
+        ("has_radar", "yes", "may not be called 'has_radar'"),
+    ],
+)
+def test_columns_that_were_meant_otherwise(make_folder: Folder, column: str, cell: str, says: str) -> None:
+    folder = make_folder(lambda rows: [row.update({column: cell}) for row in rows] and None)
+    (folder / "files" / "note.txt").write_text("calm")
+    with pytest.raises(CmkdError, match=says):
+        read_table(folder)
+
+
+@pytest.mark.filterwarnings("default::cmkd.errors.CmkdWarning")
+def test_a_class_without_train_pairs_is_one_line(
+    make_folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def edit(rows: Rows) -> None:
+        for k, row in enumerate(rows):
+            row.update(group="", split=["train", "validation", "test"][k // 2 % 3])
+        rows[4]["label"] = "ferry"
+
+    assert main(["data", "build", str(make_folder(edit)), "--out", str(tmp_path / "pack")]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        "cmkd: warning: the train split has no pair of 1 of 3 classes, such as 'ferry', which no model can learn"
+    )
+    assert not any(".py" in line for line in lines)
