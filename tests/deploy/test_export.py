@@ -56,7 +56,7 @@ except cmkd.CmkdError as error:
 def ships(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """A model of 8-bit images, exported and quantized once."""
     folder = tmp_path_factory.mktemp("ships")
-    path = saved(folder, "image", "thin_resnet(width=4, stages=2)", dtype="uint8")
+    path = saved(folder, "image", "thin_resnet(width=8, stages=1)", dtype="uint8")
     return export(path, int8=True, data=pack(folder / "pack", "image", dtype="uint8"))
 
 

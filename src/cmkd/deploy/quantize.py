@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.pack import Pack
-from cmkd.deploy.onnx_model import ABOUT
+from cmkd.deploy.onnx_model import ABOUT, load_onnx
 from cmkd.deploy.samples import labeled
 from cmkd.deploy.student import Student, load_student
 from cmkd.errors import needs_extra
@@ -20,9 +20,13 @@ from cmkd.io import write_bytes
 
 RANGE_PAIRS = 256
 """Training pairs that the ranges of activations are taken from."""
-QUANTIZED = ["Conv", "Gemm", "MatMul", "Relu", "MaxPool"]
+PRODUCTS = ["Gemm", "MatMul"]
+QUANTIZED = ["Conv", *PRODUCTS, "Relu", "MaxPool"]
 """Operators that compute in integers; preprocessing, whose values have any range, is none of them."""
+SLACK = 1.1
+"""Size of a dynamic file in units of the static one from which on it leaves too much in float."""
 BATCH = 64
+Method = Literal["static", "dynamic"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Int8:
 
     path: Path
     student: Student
-    method: Literal["static", "dynamic"]
+    method: Method
     accuracy: float
     float_accuracy: float
     pairs: int
@@ -49,8 +53,9 @@ class Int8:
 def quantize(path: Path, reference: Student, data: Pack) -> Int8:
     """Write ``NAME.int8.onnx`` beside an exported ``NAME.onnx``.
 
-    Static and dynamic quantization are both tried; the one more accurate on validation is kept, static on a tie.
-    Ranges come from training pairs, so that the validation pairs measure what is lost.
+    Quantization is static, or dynamic where that is more accurate on validation and as small: it is for matrix products
+    alone, as onnxruntime has no fast dynamic convolution. Ranges come from training pairs, so that the validation pairs
+    measure what is lost.
 
     Args:
         path: of the exported file.
@@ -61,7 +66,7 @@ def quantize(path: Path, reference: Student, data: Pack) -> Int8:
     ranges, _ = labeled(reference, data, "train", RANGE_PAIRS)
     out = path.with_suffix(".int8.onnx")
     before = accuracy(reference, samples, target)
-    found: dict[Literal["static", "dynamic"], tuple[float, bytes]] = {}
+    found: dict[Method, tuple[float, bytes]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for method, content in _variants(path, ranges, Path(folder)).items():
             trial = Path(folder) / "trial.onnx"
@@ -95,27 +100,27 @@ class _Reader:
         return None if batch is None else {"samples": batch}
 
 
-def _variants(path: Path, ranges: NDArray[Any], folder: Path) -> dict[Literal["static", "dynamic"], bytes]:
+def _variants(path: Path, ranges: NDArray[Any], folder: Path) -> dict[Method, bytes]:
     """Return the quantized files, each with the metadata of `path`."""
     with needs_extra("onnx", "int8"):
         import onnx
         from onnxruntime import quantization
         from onnxruntime.quantization.shape_inference import quant_pre_process
-    ready, made = folder / "ready.onnx", folder / "made.onnx"
+    ready = folder / "ready.onnx"
+    made: dict[Method, Path] = {"static": folder / "static.onnx", "dynamic": folder / "dynamic.onnx"}
     quant_pre_process(path, ready, skip_symbolic_shape=True)  # which needs sympy, and shapes are known but the batch
-    about = json.loads(next(prop.value for prop in onnx.load(path).metadata_props if prop.key == ABOUT))
-    options: dict[str, Any] = {"op_types_to_quantize": QUANTIZED, "per_channel": True}
-    found: dict[Literal["static", "dynamic"], bytes] = {}
-    for method in ("static", "dynamic"):
-        if method == "static":
-            # unsigned activations: with signed ones onnxruntime is ten times slower on x86
-            kinds = {"activation_type": quantization.QuantType.QUInt8, "weight_type": quantization.QuantType.QInt8}
-            quantization.quantize_static(ready, made, _Reader(ranges), **kinds, **options)
-        else:
-            quantization.quantize_dynamic(ready, made, **options)
-        proto = onnx.load(made)
+    # unsigned activations: with signed ones onnxruntime is ten times slower on x86
+    kinds = {"activation_type": quantization.QuantType.QUInt8, "weight_type": quantization.QuantType.QInt8}
+    quantization.quantize_static(
+        ready, made["static"], _Reader(ranges), op_types_to_quantize=QUANTIZED, per_channel=True, **kinds
+    )
+    quantization.quantize_dynamic(ready, made["dynamic"], op_types_to_quantize=PRODUCTS, per_channel=True)
+    about, _ = load_onnx(path, device="cpu")
+    found: dict[Method, bytes] = {}
+    for method, file in made.items():
+        proto = onnx.load(file)
         del proto.metadata_props[:]
-        about["exported"]["int8"] = method
-        proto.metadata_props.add(key=ABOUT, value=json.dumps(about))
+        said = about | {"exported": about["exported"] | {"int8": method}}
+        proto.metadata_props.add(key=ABOUT, value=json.dumps(said))
         found[method] = proto.SerializeToString()
-    return found
+    return found if len(found["dynamic"]) <= SLACK * len(found["static"]) else {"static": found["static"]}
