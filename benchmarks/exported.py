@@ -1,6 +1,6 @@
 """Exported students against PyTorch: difference of the probabilities, latency, and accuracy in int8.
 
-    python benchmarks/exported.py terramind:DATA/terramind presto:DATA mars:DATA/mars spoken_digits:DATA
+    OMP_NUM_THREADS=1 python benchmarks/exported.py terramind:DATA/terramind presto:DATA mars:DATA/mars spoken_digits:DATA
 
 For each data set a run trains a teacher and a student for a few epochs; the figure is a difference between two ways to
 compute one network, so the networks need not have converged. `cmkd export` writes it as ONNX, also in int8, and both
@@ -10,6 +10,7 @@ classify 500 test pairs. An interrupted run resumes. Writes ``exported.json`` an
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,27 +61,19 @@ def measure(reference: str, run: Path, epochs: int) -> dict[str, Any]:
             "validation_accuracy": found.int8.accuracy,
             "validation_accuracy_float": found.int8.float_accuracy,
         },
-        "timings": [
-            {
-                "name": t.name,
-                "bytes": t.size,
-                "threads": t.threads,
-                "milliseconds": {str(b): t.milliseconds[b] for b in BATCHES},
-            }
-            for t in timings(found)
-        ],
+        "timings": [asdict(timing) for timing in timings(found)],
     }
 
 
-def write(records: Records, given: argparse.Namespace) -> None:
+def write(given: argparse.Namespace) -> None:
     """Write the table of what is measured, one line a data set."""
     lines = []
-    for row in records.rows.values():
+    for row in stored(given).rows.values():
         times = {t["name"]: t for t in row["timings"]}
         small = row["int8"]
         cells = [row["data"], row["modality"], str(row["pairs"]), f"{row['difference']:.1e}", str(row["other_classes"])]
-        cells += [f"{times[name]['bytes'] / 1000:.0f}" for name in times]
-        cells += [" / ".join(f"{t['milliseconds'][str(b)]:.3g}" for t in times.values()) for b in BATCHES]
+        cells += [f"{times[name]['size'] / 1000:.0f}" for name in times]
+        cells += [" / ".join(f"{t['processor_milliseconds'][str(b)]:.3g}" for t in times.values()) for b in BATCHES]
         cells += [f"{percent(small['validation_accuracy_float'])} / {percent(small['validation_accuracy'])}"]
         cells += [f"{small['method']}, {small['validation_pairs']}"]
         lines.append(cells)
@@ -89,16 +82,22 @@ def write(records: Records, given: argparse.Namespace) -> None:
     header += ["validation accuracy, float / int8, %", "int8, validation pairs"]
     text = (
         "# Exported students against PyTorch\n\n"
-        f"`python benchmarks/exported.py {' '.join(without_folder(r) for r in given.data)} --epochs {given.epochs}`, "
+        f"`OMP_NUM_THREADS=1 python benchmarks/exported.py {' '.join(without_folder(r) for r in given.data)} "
+        f"--epochs {given.epochs}`, "
         f"{about()}, onnxruntime {version('onnxruntime')}.\n\n"
         f"One student of each data set, trained for {given.epochs} epochs: the networks have not converged, and the "
         "accuracies say nothing about the data sets. The figure is the largest difference between a probability of "
         f"PyTorch and of the exported file on real test pairs (allowed: {ALLOWED:g}), and how many of these pairs get "
-        "another class. Times are medians of at most 50 runs, which take turns, with one thread on a machine that "
-        "other programs used too. The int8 file is the static or the dynamic one, whichever has the higher validation "
-        "accuracy.\n\n"
+        "another class. Times are medians of at most 50 runs in turns, with one thread. They are processor time, the "
+        "latency on a free core: other programs used the machine too, so that the time on the clock, which "
+        "`exported.json` has as well, measures them. Accuracy in int8 is on all validation pairs.\n\n"
     )
     write_text(given.out / "exported.md", f"{text}{table(header, lines, left=2)}\n")
+
+
+def stored(given: argparse.Namespace) -> Records:
+    """Return the rows measured so far."""
+    return Records(given.out / "exported.json", identity=("data",))
 
 
 def main() -> None:
@@ -109,15 +108,15 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/exported"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
-    records = Records(given.out / "exported.json", identity=("data",))
     for reference in given.data:
         key = f"{without_folder(reference)}, {given.epochs} epochs"
+        records = stored(given)
         if key not in records.rows:
             row = measure(reference, Path(folder(given.runs, reference)), given.epochs)
             records.add(key, row)
             if not row["difference"] <= ALLOWED:
                 raise SystemExit(f"{key}: a probability differs by {row['difference']}")
-        write(records, given)
+        write(given)
 
 
 if __name__ == "__main__":

@@ -15,21 +15,25 @@ from deploy.exporting import Own, pack, saved, values
 pytest.importorskip("onnx")
 
 
+LINEAR: list[tuple[Kind, object, str, int | None]] = [
+    ("image", "thin_resnet(width=8)", "uint8", None),
+    ("image", "thin_resnet(width=8)", "int16", 20),
+    ("image", "resnet18", "float32", None),
+    ("image", Own, "float16", None),
+]
+EVERY: list[tuple[Kind, object, str, int | None]] = [
+    ("image", "thin_resnet(width=8)", "uint16", 8),
+    ("vector", "mlp", "float64", None),
+    ("series", "series_net(width=8)", "float32", None),
+    ("points", "point_net(width=8)", "float32", None),
+    ("point_series", "point_net(width=8)", "int32", None),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("scaling", ["linear", "log", "rank"])
 @pytest.mark.parametrize(
-    ("kind", "encoder", "dtype", "size"),
-    [
-        ("image", "thin_resnet(width=8)", "uint8", None),
-        ("image", "thin_resnet(width=8)", "uint16", 8),
-        ("image", "thin_resnet(width=8)", "int16", 20),
-        ("image", "resnet18", "float32", None),
-        ("image", Own, "float16", None),
-        ("vector", "mlp", "float64", None),
-        ("series", "series_net(width=8)", "float32", None),
-        ("points", "point_net(width=8)", "float32", None),
-        ("point_series", "point_net(width=8)", "int32", None),
-    ],
+    ("kind", "encoder", "dtype", "size", "scaling"),
+    [(*case, "linear") for case in (*LINEAR, *EVERY)] + [(*case, s) for case in EVERY for s in ("log", "rank")],
 )
 def test_every_kind_scaling_and_encoder(
     kind: Kind, encoder: object, dtype: str, size: int | None, scaling: Scaling, tmp_path: Path

@@ -145,8 +145,7 @@ def _traced(model: Model, calibration: Calibration, sample: Tensor) -> torch.exp
         pair = torch.cat([sample, sample])
         return torch.export.export(classifier, (pair,), dynamic_shapes=({0: batch},), strict=False)
     except Exception as error:  # torch raises many kinds for what it cannot trace
-        reason = " ".join(str(error).split())[:160]
-        raise CmkdError(f"torch.export cannot trace this model: {reason}") from error
+        raise CmkdError(f"torch.export cannot trace this model: {_reason(error)}") from error
 
 
 def _onnx(program: torch.export.ExportedProgram, about: Mapping[str, Any]) -> bytes:
@@ -157,14 +156,17 @@ def _onnx(program: torch.export.ExportedProgram, about: Mapping[str, Any]) -> by
     size = sum(value.nbytes for value in program.state_dict.values())
     if size > LARGEST_BYTES:
         raise CmkdError(f"the weights have {size / 2**30:.1f} GiB and an ONNX file holds 2: use --format pt2")
-    made = torch.onnx.export(
-        program,
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["samples"],
-        output_names=list(OUTPUTS),
-        verbose=False,
-    )
+    try:
+        made = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["samples"],
+            output_names=list(OUTPUTS),
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        raise CmkdError(f"torch.onnx cannot write this model ({_reason(error)}): use --format pt2") from error
     assert made is not None
     proto = made.model_proto
     for value in (*proto.graph.input, *proto.graph.output):
@@ -172,6 +174,10 @@ def _onnx(program: torch.export.ExportedProgram, about: Mapping[str, Any]) -> by
     proto.metadata_props.add(key=ABOUT, value=json.dumps(about))
     content: bytes = proto.SerializeToString()
     return content
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
 
 
 def _pt2(program: torch.export.ExportedProgram, about: Mapping[str, Any]) -> bytes:

@@ -32,6 +32,8 @@ class Timing:
         name: of what runs it.
         size: of its file, in bytes.
         milliseconds: batch size -> median time of a batch.
+        processor_milliseconds: batch size -> median processor time of a batch, of all threads together; with one thread
+            it is the time on a core that nothing else uses.
         runs: batch size -> number of runs.
         threads: of each run.
     """
@@ -39,6 +41,7 @@ class Timing:
     name: str
     size: int
     milliseconds: Mapping[int, float]
+    processor_milliseconds: Mapping[int, float]
     runs: Mapping[int, int]
     threads: int
 
@@ -65,7 +68,8 @@ def timings(found: Exported) -> list[Timing]:
         Timing(
             name,
             path.stat().st_size,
-            {batch: 1e3 * median(times[place]) for batch, times in taken.items()},
+            {batch: 1e3 * median(wall for wall, _ in times[place]) for batch, times in taken.items()},
+            {batch: 1e3 * median(processor for _, processor in times[place]) for batch, times in taken.items()},
             {batch: len(times[place]) for batch, times in taken.items()},
             threads,
         )
@@ -73,15 +77,15 @@ def timings(found: Exported) -> list[Timing]:
     ]
 
 
-def _turns(ways: list[Logits], samples: NDArray[Any]) -> list[list[float]]:
-    """Return the seconds of each run of each way."""
+def _turns(ways: list[Logits], samples: NDArray[Any]) -> list[list[tuple[float, float]]]:
+    """Return the seconds of each run of each way, and those of the processor."""
     for run in ways:
         run(samples)
-    taken: list[list[float]] = [[] for _ in ways]
+    taken: list[list[tuple[float, float]]] = [[] for _ in ways]
     end = time.perf_counter() + SECONDS
     while len(taken[0]) < RUNS and (time.perf_counter() < end or not taken[0]):
         for run, times in zip(ways, taken, strict=True):
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             run(samples)
-            times.append(time.perf_counter() - start)
+            times.append((time.perf_counter() - start, time.process_time() - busy))
     return taken

@@ -15,7 +15,7 @@ from cmkd.data.pack import Pack
 from cmkd.deploy.onnx_model import ABOUT, load_onnx
 from cmkd.deploy.samples import labeled
 from cmkd.deploy.student import Student, load_student
-from cmkd.errors import needs_extra
+from cmkd.errors import CmkdError, needs_extra
 from cmkd.io import write_bytes
 
 RANGE_PAIRS = 256
@@ -108,13 +108,24 @@ def _variants(path: Path, ranges: NDArray[Any], folder: Path) -> dict[Method, by
         from onnxruntime.quantization.shape_inference import quant_pre_process
     ready = folder / "ready.onnx"
     made: dict[Method, Path] = {"static": folder / "static.onnx", "dynamic": folder / "dynamic.onnx"}
-    quant_pre_process(path, ready, skip_symbolic_shape=True)  # which needs sympy, and shapes are known but the batch
-    # unsigned activations: with signed ones onnxruntime is ten times slower on x86
-    kinds = {"activation_type": quantization.QuantType.QUInt8, "weight_type": quantization.QuantType.QInt8}
-    quantization.quantize_static(
-        ready, made["static"], _Reader(ranges), op_types_to_quantize=QUANTIZED, per_channel=True, **kinds
-    )
-    quantization.quantize_dynamic(ready, made["dynamic"], op_types_to_quantize=PRODUCTS, per_channel=True)
+    try:
+        quant_pre_process(
+            path, ready, skip_symbolic_shape=True
+        )  # which needs sympy; all shapes but the batch are known
+        quantization.quantize_static(
+            ready,
+            made["static"],
+            _Reader(ranges),
+            op_types_to_quantize=QUANTIZED,
+            per_channel=True,
+            # with signed activations onnxruntime is ten times slower on x86
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+        quantization.quantize_dynamic(ready, made["dynamic"], op_types_to_quantize=PRODUCTS, per_channel=True)
+    except Exception as error:  # of onnx, onnxruntime and Python, for graphs that it does not know
+        reason = " ".join(str(error).split())[:160]
+        raise CmkdError(f"'{path}' is written, but onnxruntime cannot quantize it: {reason}") from error
     about, _ = load_onnx(path, device="cpu")
     found: dict[Method, bytes] = {}
     for method, file in made.items():
