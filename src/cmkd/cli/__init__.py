@@ -19,6 +19,7 @@ from cmkd.errors import CmkdError, CmkdWarning, IncompleteError, unknown_name
 
 COMMANDS = {
     "run": "train a teacher and students, and write results and a report",
+    "export": "write a student as an ONNX or pt2 file",
     "report": "write the report of a run again",
     "predict": "classify new files with the student of a run, or map a whole scene",
     "analyze": "measure and draw the structure of trained models' features",
@@ -74,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FIXABLE:
             print(f"cmkd: error: cannot read or write {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+            return 2
+        if isinstance(error, ModuleNotFoundError) and not (error.name or "cmkd").startswith("cmkd"):
+            print(f"cmkd: error: cmkd {given[0]} needs {error.name}: pip install cmkd", file=sys.stderr)
             return 2
         print(_bug(error, given), file=sys.stderr)
         return 1

@@ -40,6 +40,12 @@ class Student:
     about: Mapping[str, Any]
     logits: Callable[[NDArray[Any]], NDArray[np.float32]]
 
+    @classmethod
+    def of(cls, about: Mapping[str, Any], logits: Callable[[NDArray[Any]], NDArray[np.float32]]) -> Student:
+        """Make one from what a model's file says and a function that computes its logits."""
+        calibration = Calibration.from_dict(about["calibration"]) if "calibration" in about else Calibration()
+        return cls(Modality.from_dict(about["modality"]), tuple(about["classes"]), calibration, about, logits)
+
     def probabilities(self, samples: NDArray[Any]) -> NDArray[np.float64]:
         """Return the calibrated probabilities ``(n, classes)`` of samples ``(n, *modality.shape)``."""
         return self.calibration.probabilities(self.logits(samples))
@@ -137,24 +143,39 @@ def load_student(path: Path | str, *, device: str = "auto", module: object = Non
                         input class  probability   entropy  rejected     p_0 ...
         0  tomorrow/ship.png     3     0.971523  0.153104     False  0.0004 ...
     """
-    place = Path(path)
-    if place.is_dir():
-        if not (place / STUDENT).is_file():
-            run = (place / "results.json").is_file()
-            hint = "run the same `cmkd run` again to finish it" if run else "give a run's folder, or a model's file"
-            raise CmkdError(f"'{place}' holds no {STUDENT}: {hint}")
-        place = place / STUDENT
+    place = model_file(path)
     if place.suffix == ".onnx":
         from cmkd.deploy.onnx_model import load_onnx
 
-        return load_onnx(place, device=device)
+        return Student.of(*load_onnx(place, device=device))
     return _load_torch(place, device, module)
 
 
-def _load_torch(path: Path, device: str, module: object) -> Student:
-    import torch
+def model_file(path: Path | str) -> Path:
+    """Return the model's file that a path stands for: of a run's folder, the student that the run recommends.
 
-    from cmkd.models.checkpoint import load_model
+    Raises:
+        CmkdError: a folder without one.
+    """
+    place = Path(path)
+    if not place.is_dir():
+        return place
+    if not (place / STUDENT).is_file():
+        run = (place / "results.json").is_file()
+        hint = "run the same `cmkd run` again to finish it" if run else "give a run's folder, or a model's file"
+        raise CmkdError(f"'{place}' holds no {STUDENT}: {hint}")
+    return place / STUDENT
+
+
+def _load_torch(path: Path, device: str, module: object) -> Student:
+    try:
+        import torch
+
+        from cmkd.models.checkpoint import load_model
+    except ImportError as error:
+        raise CmkdError(
+            f"'{path}' needs {error.name or 'torch'}: pip install cmkd, or give an .onnx file of `cmkd export`"
+        ) from error
 
     model, about = load_model(path, module=module)
     try:
@@ -168,5 +189,4 @@ def _load_torch(path: Path, device: str, module: object) -> Student:
             found: NDArray[np.float32] = model(torch.from_numpy(samples).to(there)).logits.float().cpu().numpy()
             return found
 
-    calibration = Calibration.from_dict(about["calibration"]) if "calibration" in about else Calibration()
-    return Student(model.modality, tuple(about["classes"]), calibration, about, logits)
+    return Student.of(about, logits)

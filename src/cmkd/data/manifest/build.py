@@ -44,8 +44,8 @@ def build(
     Columns of a manifest: ``id``, ``label``, optional ``split`` (train, validation or val, test; empty cells are
     assigned) and ``group`` (never in two splits), and one per modality with a path relative to the folder: PNG, JPEG,
     TIFF, GeoTIFF, NPY, WAV, or a series as CSV or Parquet. Other columns are kept as text in the pack's index. An empty
-    cell is a missing modality. A pair without a label serves distillation alone: it is labeled -1 and in the train split,
-    or in that of its group. Without a manifest, files named ``MODALITY/CLASS/NAME.png`` or
+    cell is a missing modality. A pair without a label serves distillation alone: it is labeled -1 and in the train
+    split, or in that of its group. Without a manifest, files named ``MODALITY/CLASS/NAME.png`` or
     ``SPLIT/MODALITY/CLASS/NAME.png`` are paired by class and name
     (`cmkd.data.manifest.folders`). Everything that can be checked from the table and from the headers of the files is
     checked before anything is written.

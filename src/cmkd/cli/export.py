@@ -1,0 +1,57 @@
+"""``cmkd export``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from cmkd.cli.parsing import call
+from cmkd.cli.tables import show, table
+
+
+def export(
+    model: Path,
+    *,
+    format: Literal["onnx", "pt2"] = "onnx",
+    out: Path | None = None,
+    int8: bool = False,
+    data: str = "",
+    module: str = "",
+) -> None:
+    """Write a student as one ONNX or pt2 file, with preprocessing and calibration inside, compared with PyTorch.
+
+    Args:
+        model: a run's folder, for the student that it recommends, or a .safetensors file of a model.
+        format: onnx, or pt2, a program of torch.export.
+        out: the file to write; by default beside the model.
+        int8: write a quantized NAME.int8.onnx too; needs --data.
+        data: what the model was trained on, as cmkd run --data takes it; its validation pairs are compared.
+        module: package.module:Name of your own module, for weights of one.
+    """
+    from cmkd.datasets import open_data
+    from cmkd.deploy.export import OPSET
+    from cmkd.deploy.export import export as write
+    from cmkd.deploy.latency import BATCHES, timings
+
+    pack = open_data(data) if data else None
+    found = write(model, out, format=format, int8=int8, data=pack, module=module or None)
+    print(f"{found.path}: {f'ONNX, opset {OPSET}' if format == 'onnx' else 'pt2, a program of torch.export'}")
+    print(f"largest difference of a probability to PyTorch: {found.difference:.1e}, on {found.samples.source}")
+    if (small := found.int8) is not None:
+        print(
+            f"{small.path}: {small.method} int8; accuracy on {small.pairs} validation pairs "
+            f"{100 * small.accuracy:.2f} %, in float {100 * small.float_accuracy:.2f} %"
+        )
+    made, rows = table("CPU", "size, kB", *(f"batch {batch}, ms" for batch in BATCHES)), timings(found)
+    for row in rows:
+        made.add_row(row.name, f"{row.size / 1000:.0f}", *(f"{row.milliseconds[batch]:.3g}" for batch in BATCHES))
+    print()
+    show(made)
+    runs = " and ".join(str(rows[0].runs[batch]) for batch in BATCHES)
+    print(f"medians of {runs} runs in turns, {rows[0].threads} thread(s)")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run from a command line."""
+    call(export, arguments, prog="cmkd export")

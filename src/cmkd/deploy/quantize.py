@@ -1,0 +1,137 @@
+"""An ONNX student in 8-bit integers, with what that costs on validation pairs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.pack import Pack
+from cmkd.deploy.onnx_model import ABOUT, load_onnx
+from cmkd.deploy.samples import labeled
+from cmkd.deploy.student import Student, load_student
+from cmkd.errors import CmkdError, needs_extra
+from cmkd.io import write_bytes
+
+RANGE_PAIRS = 256
+"""Training pairs that the ranges of activations are taken from."""
+PRODUCTS = ["Gemm", "MatMul"]
+QUANTIZED = ["Conv", *PRODUCTS, "Relu", "MaxPool"]
+"""Operators that compute in integers; preprocessing, whose values have any range, is none of them."""
+SLACK = 1.1
+"""Size of a dynamic file in units of the static one from which on it leaves too much in float."""
+BATCH = 64
+Method = Literal["static", "dynamic"]
+
+
+@dataclass(frozen=True)
+class Int8:
+    """A quantized student.
+
+    Args:
+        path: of its file.
+        student: itself.
+        method: ``static`` (ranges of activations are fixed before) or ``dynamic`` (found for each batch).
+        accuracy: on validation.
+        float_accuracy: of the student it was made from, there.
+        pairs: number of validation pairs.
+    """
+
+    path: Path
+    student: Student
+    method: Method
+    accuracy: float
+    float_accuracy: float
+    pairs: int
+
+
+def quantize(path: Path, reference: Student, data: Pack) -> Int8:
+    """Write ``NAME.int8.onnx`` beside an exported ``NAME.onnx``.
+
+    Quantization is static, or dynamic where that is more accurate on validation and as small: it is for matrix products
+    alone, as onnxruntime has no fast dynamic convolution. Ranges come from training pairs, so that the validation pairs
+    measure what is lost.
+
+    Args:
+        path: of the exported file.
+        reference: the student in PyTorch.
+        data: labeled pairs of its modality.
+    """
+    samples, target = labeled(reference, data, "validation")
+    ranges, _ = labeled(reference, data, "train", RANGE_PAIRS)
+    out = path.with_suffix(".int8.onnx")
+    before = accuracy(reference, samples, target)
+    found: dict[Method, tuple[float, bytes]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for method, content in _variants(path, ranges, Path(folder)).items():
+            trial = Path(folder) / "trial.onnx"
+            trial.write_bytes(content)
+            found[method] = accuracy(load_student(trial, device="cpu"), samples, target), content
+    method = max(found, key=lambda name: (found[name][0], name == "static"))
+    write_bytes(out, found[method][1])
+    return Int8(out, load_student(out, device="cpu"), method, found[method][0], before, len(target))
+
+
+def accuracy(student: Student, samples: NDArray[Any], target: NDArray[Any]) -> float:
+    """Return the accuracy of a student on samples ``(n, *modality.shape)`` of classes ``(n,)``."""
+    starts = range(0, len(samples), BATCH)
+    predicted = np.concatenate([student.logits(samples[k : k + BATCH]).argmax(1) for k in starts])
+    return float((predicted == target).mean())
+
+
+class _Reader:
+    """Batches for onnxruntime, in its words.
+
+    Args:
+        samples: ``(n, ...)``.
+    """
+
+    def __init__(self, samples: NDArray[Any]) -> None:
+        self._batches = iter([samples[start : start + BATCH] for start in range(0, len(samples), BATCH)])
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        """Return the next batch by the input's name, and None after the last."""
+        batch = next(self._batches, None)
+        return None if batch is None else {"samples": batch}
+
+
+def _variants(path: Path, ranges: NDArray[Any], folder: Path) -> dict[Method, bytes]:
+    """Return the quantized files, each with the metadata of `path`."""
+    with needs_extra("onnx", "int8"):
+        import onnx
+        from onnxruntime import quantization
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+    ready = folder / "ready.onnx"
+    made: dict[Method, Path] = {"static": folder / "static.onnx", "dynamic": folder / "dynamic.onnx"}
+    try:
+        quant_pre_process(
+            path, ready, skip_symbolic_shape=True
+        )  # which needs sympy; all shapes but the batch are known
+        quantization.quantize_static(
+            ready,
+            made["static"],
+            _Reader(ranges),
+            op_types_to_quantize=QUANTIZED,
+            per_channel=True,
+            # with signed activations onnxruntime is ten times slower on x86
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+        quantization.quantize_dynamic(ready, made["dynamic"], op_types_to_quantize=PRODUCTS, per_channel=True)
+    except Exception as error:  # of onnx, onnxruntime and Python, for graphs that it does not know
+        reason = " ".join(str(error).split())[:160]
+        raise CmkdError(f"'{path}' is written, but onnxruntime cannot quantize it: {reason}") from error
+    about, _ = load_onnx(path, device="cpu")
+    found: dict[Method, bytes] = {}
+    for method, file in made.items():
+        proto = onnx.load(file)
+        del proto.metadata_props[:]
+        said = about | {"exported": about["exported"] | {"int8": method}}
+        proto.metadata_props.add(key=ABOUT, value=json.dumps(said))
+        found[method] = proto.SerializeToString()
+    return found if len(found["dynamic"]) <= SLACK * len(found["static"]) else {"static": found["static"]}

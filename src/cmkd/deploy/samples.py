@@ -1,0 +1,88 @@
+"""Samples to try a student on: pairs that the user gives, those that its run kept, or random ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.pack import Pack
+from cmkd.deploy.student import Student
+from cmkd.errors import CmkdError
+from cmkd.types import Modality
+
+MOST = 500
+"""Pairs of a data set that an exported model is compared on."""
+RANDOM = 64
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of a modality.
+
+    Args:
+        values: ``(n, *modality.shape)`` of its dtype.
+        source: what they are, for people.
+    """
+
+    values: NDArray[Any]
+    source: str
+
+
+def samples_for(student: Student, model: Path, data: Pack | None) -> Samples:
+    """Return validation pairs of `data`, else the samples in the folder of the model's run, else random ones.
+
+    Args:
+        student: whose modality they have.
+        model: its file.
+        data: pairs, which must fit the student.
+    """
+    modality = student.modality
+    if data is not None:
+        values, _ = labeled(student, data, "validation", MOST)
+        return Samples(values, f"{len(values)} validation pairs of {data.card.name}")
+    for folder in model.resolve().parents[:4]:  # RUN/student.safetensors or RUN/students/METHOD/SEED/best.safetensors
+        file = folder / "samples.npz"
+        if file.is_file():
+            with np.load(file, allow_pickle=False) as arrays:
+                kept = arrays[modality.name] if modality.name in arrays else np.zeros(0)
+            if kept.shape[1:] == modality.shape and kept.dtype.name == modality.dtype:
+                return Samples(kept, f"{len(kept)} training pairs that the run kept")
+    return Samples(_random(modality), f"{RANDOM} random samples with the modality's mean and deviation")
+
+
+def labeled(student: Student, data: Pack, split: str, most: int | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return samples and targets of a split for a student, evenly spaced if there are more than `most`.
+
+    Raises:
+        CmkdError: the data have other classes or another modality, or no such pairs.
+    """
+    ours = student.modality
+    theirs = data.modality(ours.name)
+    if (theirs.kind, theirs.shape, theirs.dtype) != (ours.kind, ours.shape, ours.dtype):
+        raise CmkdError(
+            f"'{ours.name}' of {data.card.name} is {theirs.kind} {theirs.shape} of {theirs.dtype}, and the student's "
+            f"{ours.kind} {ours.shape} of {ours.dtype}: give the data that it was trained on"
+        )
+    if data.classes != student.classes:
+        raise CmkdError(f"{data.card.name} has other classes than the student: give the data that it was trained on")
+    rows = data.rows(split, modalities=(ours.name,), labeled=True)
+    if not len(rows):
+        raise CmkdError(f"{data.card.name} has no labeled {split} pairs with '{ours.name}'")
+    if most is not None and len(rows) > most:
+        rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+    return data.array(ours.name)[rows], data.index["label"].to_numpy()[rows]
+
+
+def _random(modality: Modality) -> NDArray[Any]:
+    view = (-1, 1, 1) if modality.kind == "image" else (-1,)
+    mean, std = (np.reshape(known, view) for known in (modality.mean, modality.std))
+    values = mean + std * np.random.default_rng(0).standard_normal((RANDOM, *modality.shape))
+    dtype = np.dtype(modality.dtype)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        values = np.rint(values).clip(limits.min, limits.max)
+    return values.astype(dtype)
