@@ -18,12 +18,13 @@ ABOUT = "cmkd"
 """Key of the file's metadata that holds, as JSON, what the checkpoint says of the model."""
 
 
-def load_onnx(path: Path, *, device: str = "auto") -> Student:
+def load_onnx(path: Path, *, device: str = "auto", threads: int | None = None) -> Student:
     """Load a file that ``cmkd export`` wrote.
 
     Args:
         path: of the ``.onnx`` file.
         device: ``auto`` (what this onnxruntime offers, best first) or ``cpu``.
+        threads: CPU threads of one prediction; by default as many as onnxruntime chooses.
 
     Raises:
         CmkdError: onnxruntime is not installed, or the file is missing, damaged or something else.
@@ -33,8 +34,10 @@ def load_onnx(path: Path, *, device: str = "auto") -> Student:
     if not path.is_file():
         raise CmkdError(f"no model at '{path}'")
     providers = ["CPUExecutionProvider"] if device == "cpu" else onnxruntime.get_available_providers()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
     try:
-        session = onnxruntime.InferenceSession(path, providers=providers)
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
         about = json.loads(session.get_modelmeta().custom_metadata_map[ABOUT])
     except KeyError:
         raise CmkdError(f"'{path}' was not written by cmkd export: its metadata name no classes") from None

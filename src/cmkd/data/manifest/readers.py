@@ -132,7 +132,7 @@ def read_npy(path: File) -> NDArray[Any]:
     """
     _npy_header(path)
     with path.open("rb") as file:
-        return np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-any-return]
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _npy_header(path: File) -> tuple[tuple[int, ...], np.dtype[Any]]:

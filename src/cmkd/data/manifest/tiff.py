@@ -11,7 +11,7 @@ import numpy as np
 from cmkd.data.manifest.content import File
 from cmkd.errors import CmkdError
 
-_OFF = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
+_OFF: dict[str, Any] = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
 """Dialects whose metadata name other files, which tifffile would open."""
 
 
