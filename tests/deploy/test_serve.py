@@ -94,14 +94,20 @@ def tiff(array: NDArray[Any], **options: Any) -> bytes:  # noqa: ANN401  # of ti
     return file.getvalue()
 
 
-def huge_png(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that declares any number of pixels."""
+def png(width: int, height: int, pixels: bytes = b"") -> bytes:
+    """A gray PNG that declares any number of pixels, whatever there is of them."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def many_pages(count: int) -> bytes:
+    """A TIFF of empty directories."""
+    ends = [8 + 6 * k for k in range(1, count)]
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(struct.pack("<HI", 0, end) for end in [*ends, 0])
 
 
 def huge_jpeg(width: int, height: int) -> bytes:
@@ -187,14 +193,14 @@ REFUSED: dict[str, tuple[bytes, str, int, str]] = {
     "promising npy": (promising_npy((10**9, 10**9)), "application/x-npy", 422, "truncated"),
     "negative npy": (promising_npy((-1, 8)), "application/x-npy", 422, ""),
     "batch": (npy(np.zeros((5, 1, 8, 8), np.uint8)), "application/x-npy", 413, "5 samples in one request"),
-    "png bomb": (huge_png(2**31 - 1, 2**31 - 1), "image/png", 413, "the limit is 4096 in all"),
+    "png bomb": (png(2**31 - 1, 2**31 - 1), "image/png", 413, "the limit is 4096 in all"),
     "jpeg bomb": (huge_jpeg(65000, 65000), "image/jpeg", 413, "65000x65000 pixels"),
-    "long png": (huge_png(4096, 1), "image/png", 413, "the limit of a side is 128"),
+    "long png": (png(4096, 1), "image/png", 413, "the limit of a side is 128"),
     "tiff bomb": (tiff(np.zeros((300, 300), np.uint8), compression="zlib"), "image/tiff", 413, "300x300"),
     "tile bomb": (tiff(GRAY, tile=(8192, 8192), compression="zlib"), "image/tiff", 413, "8192x8192"),
     "channel bomb": (tiff(np.zeros((900, 8, 8), np.uint8), compression="zlib"), "image/tiff", 422, "900 channels"),
-    "page bomb": (tiff(np.zeros((1100, 2, 2), np.uint8), photometric="minisblack", metadata=None), "image/tiff", 413,
-                  "1100 pages"),
+    "page bomb": (many_pages(5000), "image/tiff", 422, "more than 4096 pages"),
+    "inflated png": (png(8, 8, zlib.compress(bytes(2**20))), "image/png", 422, "more pixel data than its header says"),
     "image in tiff": (tiff(GRAY, compression="png"), "image/tiff", 422, "has the compression PNG"),
     "long npy": (npy(np.zeros((5000, 3, 1), np.uint8)), "application/x-npy", 413, "5000x3 pixels"),
     "long batch": (npy(np.zeros((2, 1, 5000, 3), np.uint8)), "application/x-npy", 413, "5000x3 pixels"),

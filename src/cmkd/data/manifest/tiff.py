@@ -14,12 +14,15 @@ from cmkd.errors import CmkdError
 _OFF: dict[str, Any] = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
 """Dialects whose metadata name other files, which tifffile would open."""
 
+DIRECTORIES = 4096
+"""Most directories of a file; a few bytes each, they cost time before anything is known of the image."""
+
 
 def read_tiff(path: File, *, read: bool) -> Any:  # noqa: ANN401  # (shape, dtype) or (shape, dtype, array)
     """Read a TIFF, channels first: bands interleaved, planar or as pages; previews and masks are skipped."""
     import tifffile
 
-    _check_chain(path)
+    check_chain(path)
     with path.open("rb") as opened, tifffile.TiffFile(opened, **_OFF) as file:
         size = opened.seek(0, SEEK_END)
         parts = [s for s in file.series if not (s.keyframe.is_reduced or s.keyframe.is_mask)] or file.series[:1]
@@ -48,8 +51,13 @@ def read_tiff(path: File, *, read: bool) -> Any:  # noqa: ANN401  # (shape, dtyp
     return target, dtype, array.reshape((len(parts), *shape) if len(shape) == 2 else shape).transpose(order)
 
 
-def _check_chain(path: File) -> None:
-    """Follow the directories of a TIFF to the last, since tifffile ignores one that is cut off."""
+def check_chain(path: File) -> None:
+    """Follow the directories of a TIFF to the last, since tifffile ignores one that is cut off.
+
+    Raises:
+        CmkdError: it is truncated, or has more than `DIRECTORIES`.
+        struct.error: it ends within a directory.
+    """
     with path.open("rb") as file:
         size = file.seek(0, SEEK_END)
         file.seek(0)
@@ -63,6 +71,8 @@ def _check_chain(path: File) -> None:
         seen: set[int] = set()
         while position and position not in seen:
             seen.add(position)
+            if len(seen) > DIRECTORIES:
+                raise CmkdError(f"{path} has more than {DIRECTORIES} pages: save one image per file")
             file.seek(position)
             (entries,) = struct.unpack(f"{order}{count}", file.read(struct.calcsize(f"={count}")))
             end = position + struct.calcsize(f"={count}") + entries * entry

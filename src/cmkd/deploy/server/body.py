@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import struct
+import zlib
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 from cmkd.data.manifest.content import Content
 from cmkd.data.manifest.readers import inspect, read_npy
 from cmkd.data.manifest.sample import load, sample
+from cmkd.data.manifest.tiff import check_chain
 from cmkd.deploy.server.limits import Limits, Refused
 from cmkd.errors import CmkdError
 from cmkd.types import Kind, Modality
@@ -18,8 +22,6 @@ from cmkd.types import Kind, Modality
 IMAGES = {"image/png": ".png", "image/jpeg": ".jpg", "image/tiff": ".tif"}
 SOUNDS = {"audio/wav": ".wav", "audio/x-wav": ".wav", "audio/vnd.wave": ".wav"}
 ARRAYS = {"application/x-npy": ".npy"}
-TIFF_DIRECTORIES = 1024
-"""Most pages of a TIFF; each costs time before its size is known."""
 _BOUNDED = {"NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "ZSTD", "LZMA"}
 """TIFF compressions that cannot give more than the size of a tile; others hold images with sizes of their own."""
 
@@ -67,7 +69,10 @@ def samples(content: Content, modality: Modality, limits: Limits) -> NDArray[Any
     elif content.suffix == ".tif":
         _check_tiff(content, modality, limits)
     elif content.suffix != ".wav":
-        _check_size(_declared(content), modality, limits)
+        size = _declared(content)
+        _check_size(size, modality, limits)
+        if content.suffix == ".png" and _inflates_beyond(content.data, (size[0] + 8) * (size[1] + 8) * 8 + 2**16):
+            raise CmkdError(f"{content} has more pixel data than its header says: save it again")
     return np.stack([load(modality, content)])  # a copy: torch warns of the decoders' read-only arrays
 
 
@@ -94,7 +99,7 @@ def _batch(array: NDArray[Any], modality: Modality, limits: Limits) -> NDArray[A
 
 def _check_size(shape: tuple[int, ...], modality: Modality, limits: Limits) -> None:
     """Refuse an image of too many pixels; of anything else, the body's size is the limit."""
-    if modality.kind != "image":
+    if modality.kind != "image" or not shape:
         return
     size = "x".join(map(str, shape))
     if math.prod(shape) > limits.pixels:
@@ -117,20 +122,30 @@ def _declared(content: Content) -> tuple[int, int]:
         raise CmkdError(f"{content} is no {kind} image, or it is truncated: check its Content-Type") from error
 
 
+def _inflates_beyond(png: bytes, most: int) -> bool:
+    """Return whether the pixel data of a PNG unpack to more bytes; libpng would go through all of them."""
+    inflate, place, total = zlib.decompressobj(), 8, 0
+    with suppress(zlib.error):  # the decoder names what is damaged
+        while place + 8 <= len(png) and total <= most:
+            length, name = struct.unpack_from(">I4s", png, place)
+            if name == b"IDAT":
+                total += len(inflate.decompress(png[place + 8 : place + 8 + length], most + 1 - total))
+            place += length + 12
+    return total > most
+
+
 def _check_tiff(content: Content, modality: Modality, limits: Limits) -> None:
     """Refuse a TIFF that would unpack to more than its limits: in pages, in tiles, or as what its metadata declare."""
     import tifffile
 
     try:
+        check_chain(content)
         with tifffile.TiffFile(content.open()) as file:
-            if len(file.pages) > TIFF_DIRECTORIES:
-                raise Refused(413, f"the TIFF has {len(file.pages)} pages, the limit is {TIFF_DIRECTORIES}")
             for page in (page.aspage() for page in file.pages):
                 compression = tifffile.COMPRESSION(page.compression).name
                 if compression not in _BOUNDED:
                     raise CmkdError(f"{content} has the compression {compression}: save it with LZW, deflate or none")
-                if page.is_tiled:
-                    _check_size(page.tile, modality, limits)
+                _check_size(page.tile or (), modality, limits)
                 _check_size((page.imagelength, page.imagewidth), modality, limits)
     except (CmkdError, Refused):
         raise

@@ -68,7 +68,8 @@ def listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
-        reason = os.strerror(error.errno) if getattr(error, "errno", None) in errno.errorcode else error
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number) if number and number in errno.errorcode else error
         raise CmkdError(f"cannot listen at {host}, port {port} ({reason}): choose another --host or --port") from error
 
 
