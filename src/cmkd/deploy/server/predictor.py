@@ -19,6 +19,10 @@ from cmkd.deploy.server.metrics import Metrics
 from cmkd.deploy.student import Student
 from cmkd.errors import CmkdError
 
+_DISCARDED = 16
+"""A body of less than so many times the limit is discarded as it comes: at a closed connection, a client that is still
+sending may miss the answer."""
+
 
 class Predictor:
     """A student, and the workers and places that requests share.
@@ -105,9 +109,10 @@ async def _read(request: Request, limits: Limits) -> bytes:
     if request.headers.get("content-encoding", "identity") != "identity":
         raise _closing(415, "compressed bodies are not supported: send the body without Content-Encoding")
     length = request.headers.get("content-length", "")
-    large = _closing(413, f"the body is larger than {limits.body_mb:g} MB")
+    large = f"the body is larger than {limits.body_mb:g} MB"
     if length.isdecimal() and int(length) > limits.body_bytes:
-        raise large
+        near = int(length) < _DISCARDED * limits.body_bytes
+        raise Refused(413, large) if near else _closing(413, large)
     body = bytearray()
     while True:
         message = await request.receive()
@@ -115,7 +120,7 @@ async def _read(request: Request, limits: Limits) -> bytes:
             raise Refused(400, "the client closed the connection")
         body += message.get("body", b"")
         if len(body) > limits.body_bytes:
-            raise large
+            raise _closing(413, large)
         if not message.get("more_body", False):
             break
     if not body:
