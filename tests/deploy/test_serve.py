@@ -298,6 +298,23 @@ def test_a_slow_body_gets_408(student: Student) -> None:
     assert not app.state.predictor.busy
 
 
+def test_a_client_that_leaves_frees_its_place(student: Student) -> None:
+    app = create_app(student, MODEL, replace(LIMITS, workers=1, queue=0))
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:  # noqa: ANN401  # of ASGI
+        sent.append(message)
+
+    headers = [(b"content-type", b"image/png")]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": headers}
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 400
+    assert not app.state.predictor.busy
+
+
 def slow_student(student: Student, seconds: float) -> Student:
     def logits(given: NDArray[Any]) -> NDArray[np.float32]:
         time.sleep(seconds)
