@@ -17,7 +17,13 @@ import cmkd
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-MODULES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn", "mlflow-skinny": "mlflow"}
+MODULES = {
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+    "mlflow-skinny": "mlflow",
+    "prometheus-client": "prometheus_client",
+}
 """Distributions whose module has another name."""
 
 
@@ -107,3 +113,11 @@ def test_the_wheel_works_on_its_own(wheel: Path, extras: str, tmp_path: Path) ->
         assert "pip install 'cmkd[tensorboard]'" in run(*loggers[0], fails=True)
         assert "pip install 'cmkd[mlflow]'" in run(*loggers[1], fails=True)
         assert "pip install 'cmkd[tune]'" in run(*tune, fails=True)
+
+
+def test_the_image_installs_dependencies_alone() -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    (names,) = re.findall(r"constraints\.txt \\\n +(.+) \\\n", text)
+    known = {distribution(r) for r in [*PROJECT["dependencies"], *EXTRAS["serve"], *EXTRAS["onnx"]]}
+    assert set(names.split()) <= known - {"torch"}
+    assert {distribution(r) for r in EXTRAS["serve"]} <= set(names.split())

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import wavfile
 
+from cmkd.data.manifest.content import Content
 from cmkd.data.manifest.readers import inspect, read
 from cmkd.data.manifest.resize import fit, fitted_shape
 from cmkd.errors import CmkdError
@@ -85,6 +86,9 @@ def test_round_trip(tmp_path: Path, name: str, write: Writer, expected: NDArray[
     np.testing.assert_array_equal(values, expected)
     series = path.suffix in (".wav", ".csv", ".parquet")
     assert header.kind == ("series" if series else "vector" if "vector" in name else "image")
+    held = Content("the body", path.suffix, path.read_bytes())
+    assert inspect(held) == header
+    np.testing.assert_array_equal(read(held, header.kind), expected)
 
 
 def test_palette_and_jpeg_are_color(tmp_path: Path) -> None:
@@ -160,6 +164,13 @@ def test_unusable_file_is_named(tmp_path: Path, name: str, write: Writer, says: 
         read(tmp_path / name, inspect(tmp_path / name).kind)
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_header_that_promises_more_reserves_no_memory(tmp_path: Path) -> None:
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**6)})
+    with pytest.raises(CmkdError, match="truncated"):
+        read(tmp_path / "a.npy", "image")
 
 
 def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ COMMANDS = {
     "analyze": "measure and draw the structure of trained models' features",
     "methods": "list the distillation methods, or show one",
     "data": "list, inspect, prepare, build and verify data sets",
+    "serve": "answer predictions of a student over HTTP",
     "simulate": "make a data set of simulated pairs",
 }
 """Command -> what it does in a line; its code is the module of the same name in this package."""

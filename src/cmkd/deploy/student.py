@@ -125,7 +125,9 @@ class Student:
         return np.zeros((0, len(self.classes)))
 
 
-def load_student(path: Path | str, *, device: str = "auto", module: object = None) -> Student:
+def load_student(
+    path: Path | str, *, device: str = "auto", module: object = None, threads: int | None = None
+) -> Student:
     """Load a student for use.
 
     Args:
@@ -133,6 +135,7 @@ def load_student(path: Path | str, *, device: str = "auto", module: object = Non
             or an ``.onnx`` file of ``cmkd export``, which needs onnxruntime and no torch.
         device: where it computes: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ...
         module: for weights of an own module, as for `cmkd.load_model`.
+        threads: CPU threads of one prediction; by default as many as torch or onnxruntime choose.
 
     Raises:
         CmkdError: there is no such file, it is damaged or holds something else, or the device is not there.
@@ -147,8 +150,8 @@ def load_student(path: Path | str, *, device: str = "auto", module: object = Non
     if place.suffix == ".onnx":
         from cmkd.deploy.onnx_model import load_onnx
 
-        return Student.of(*load_onnx(place, device=device))
-    return _load_torch(place, device, module)
+        return Student.of(*load_onnx(place, device=device, threads=threads))
+    return _load_torch(place, device, module, threads)
 
 
 def model_file(path: Path | str) -> Path:
@@ -167,7 +170,7 @@ def model_file(path: Path | str) -> Path:
     return place / STUDENT
 
 
-def _load_torch(path: Path, device: str, module: object) -> Student:
+def _load_torch(path: Path, device: str, module: object, threads: int | None) -> Student:
     try:
         import torch
 
@@ -185,6 +188,8 @@ def _load_torch(path: Path, device: str, module: object) -> Student:
         raise CmkdError(f"no device '{device}' here ({str(error).splitlines()[0]}): use cpu") from error
 
     def logits(samples: NDArray[Any]) -> NDArray[np.float32]:
+        if threads is not None:
+            torch.set_num_threads(threads)  # each thread of a program that calls has a number of its own
         with torch.inference_mode():
             found: NDArray[np.float32] = model(torch.from_numpy(samples).to(there)).logits.float().cpu().numpy()
             return found

@@ -8,16 +8,19 @@ would turn an image away from the modality it is co-registered with.
 
 from __future__ import annotations
 
+import math
 import struct
 import threading
 import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
+from io import SEEK_END
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.manifest.content import File
+from cmkd.data.manifest.tiff import read_tiff
 from cmkd.errors import CmkdError
 from cmkd.types import DTYPES, Kind
 
@@ -41,11 +44,11 @@ class FileHeader:
     rate: int = 0  # samples per second of a recording, 0 elsewhere
 
 
-def inspect(path: Path, kind: Kind | None = None) -> FileHeader:
+def inspect(path: File, kind: Kind | None = None) -> FileHeader:
     """Return what a file holds, from its header where the format has one.
 
     Args:
-        path: the file.
+        path: the file, on disk or in memory.
         kind: how to read it. By default pictures are images, recordings and tables series, and an array is a vector
             (one axis), an image of one channel (two), or an image whose channels are the smaller outer axis (three).
 
@@ -56,11 +59,11 @@ def inspect(path: Path, kind: Kind | None = None) -> FileHeader:
     return as_kind(path, found, kind, channels_last=_channels_last(path, found.shape))
 
 
-def read(path: Path, kind: Kind | None = None, *, finite: bool = True) -> NDArray[Any]:
+def read(path: File, kind: Kind | None = None, *, finite: bool = True) -> NDArray[Any]:
     """Return the array of a file, shaped and typed as `inspect` said.
 
     Args:
-        path: the file.
+        path: the file, on disk or in memory.
         kind: how to read it; as in `inspect`.
         finite: refuse NaN and infinite values.
 
@@ -79,7 +82,7 @@ def read(path: Path, kind: Kind | None = None, *, finite: bool = True) -> NDArra
     return array
 
 
-def _guarded(path: Path, reader: Any) -> Any:  # noqa: ANN401  # header and content share one translation of errors
+def _guarded(path: File, reader: Any) -> Any:  # noqa: ANN401  # header and content share one translation of errors
     if path.suffix.lower() not in SUFFIXES:
         raise CmkdError(f"{path} has an unsupported file type; supported: {', '.join(SUFFIXES)}: convert it")
     try:
@@ -96,12 +99,12 @@ def _guarded(path: Path, reader: Any) -> Any:  # noqa: ANN401  # header and cont
         raise CmkdError(f"{path} cannot be read, it is truncated or damaged ({reason}): replace it") from error
 
 
-def _header(path: Path) -> FileHeader:
+def _header(path: File) -> FileHeader:
     match path.suffix.lower():
         case ".png" | ".jpg" | ".jpeg":
             return _picture_header(path)
         case ".tif" | ".tiff":
-            shape, dtype = _tiff(path, read=False)
+            shape, dtype = read_tiff(path, read=False)
             return FileHeader("image", shape, dtype.name)
         case ".wav":
             rate, values = _wav(path)
@@ -109,31 +112,57 @@ def _header(path: Path) -> FileHeader:
         case ".csv" | ".parquet":
             values = _table(path)
             return FileHeader("series", values.shape, values.dtype.name)
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return FileHeader(_natural(path, array.shape), array.shape, array.dtype.name)
+    shape, dtype = _npy_header(path)
+    return FileHeader(_natural(path, shape), shape, dtype.name)
 
 
-def _content(path: Path) -> NDArray[Any]:
+def _content(path: File) -> NDArray[Any]:
     match path.suffix.lower():
         case ".png" | ".jpg" | ".jpeg":
             return _picture(path)
         case ".tif" | ".tiff":
-            array: NDArray[Any] = _tiff(path, read=True)[2]
+            array: NDArray[Any] = read_tiff(path, read=True)[2]
             return array
         case ".wav":
             return _wav(path)[1]
         case ".csv" | ".parquet":
             return _table(path)
-    return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
+    return read_npy(path)
 
 
-def _natural(path: Path, shape: tuple[int, ...]) -> Kind:
+def read_npy(path: File) -> NDArray[Any]:
+    """Return the array of an NPY file; a pickle in it is refused, and so is a header that promises more than there is.
+
+    Raises:
+        CmkdError: the file is truncated or holds objects.
+        ValueError: it is no NPY file.
+    """
+    _npy_header(path)
+    with path.open("rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _npy_header(path: File) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    with path.open("rb") as file:
+        size = file.seek(0, SEEK_END)
+        file.seek(0)
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+        if dtype.hasobject:
+            raise CmkdError(f"{path} cannot be read: it holds Python objects; save numbers")
+        if math.prod(shape) * dtype.itemsize > size - file.tell():  # before memory is reserved for it
+            raise CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
+    return shape, dtype
+
+
+def _natural(path: File, shape: tuple[int, ...]) -> Kind:
     if path.suffix.lower() in (".wav", *TABLES):
         return "series"
     return "vector" if len(shape) == 1 else "image"
 
 
-def _channels_last(path: Path, shape: tuple[int, ...]) -> bool:
+def _channels_last(path: File, shape: tuple[int, ...]) -> bool:
     return path.suffix.lower() == ".npy" and len(shape) == 3 and shape[-1] < shape[0]
 
 
@@ -169,21 +198,21 @@ def as_kind(where: object, header: FileHeader, kind: Kind | None, *, channels_la
     return replace(header, kind=wanted, shape=shape, dtype=dtype)
 
 
-def _picture_header(path: Path) -> FileHeader:
+def _picture_header(path: File) -> FileHeader:
     from PIL import Image
 
     bits, color = _png_depth(path)
     if bits == 16 and color != 0:  # pillow would silently drop the lower 8 bits
         array = _picture(path)
         return FileHeader("image", array.shape, array.dtype.name)
-    with Image.open(path) as image:
+    with path.open("rb") as file, Image.open(file) as image:
         mode, (width, height) = image.mode, image.size
     if mode not in _PIL_CHANNELS:
         raise CmkdError(f"{path} has the color mode {mode}: convert it to gray or RGB")
     return FileHeader("image", (_PIL_CHANNELS[mode], height, width), _PIL_DTYPES.get(mode, "uint8"))
 
 
-def _picture(path: Path) -> NDArray[Any]:
+def _picture(path: File) -> NDArray[Any]:
     from PIL import Image
 
     bits, color = _png_depth(path)
@@ -192,7 +221,7 @@ def _picture(path: Path) -> NDArray[Any]:
 
         deep: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
         return np.moveaxis(deep, -1, 0)
-    with Image.open(path) as image:
+    with path.open("rb") as file, Image.open(file) as image:
         image.load()
         if image.format == "PNG" and b"IEND" not in path.read_bytes():  # pillow does without the end
             raise CmkdError(f"{path} is truncated: it has no end; replace it")
@@ -206,7 +235,7 @@ def picture_array(image: Image.Image) -> NDArray[Any]:
     return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
 
 
-def _png_depth(path: Path) -> tuple[int, int]:
+def _png_depth(path: File) -> tuple[int, int]:
     """Return bits per channel and color type of a PNG, zeros for anything else."""
     with path.open("rb") as file:
         head = file.read(26)
@@ -215,84 +244,29 @@ def _png_depth(path: Path) -> tuple[int, int]:
     return head[24], head[25]
 
 
-def _tiff(path: Path, *, read: bool) -> Any:  # noqa: ANN401  # (shape, dtype) or (shape, dtype, array)
-    """Read a TIFF, channels first: bands interleaved, planar or as pages; previews and masks are skipped."""
-    import tifffile
-
-    _check_tiff_chain(path)
-    size = path.stat().st_size
-    with tifffile.TiffFile(path) as file:
-        parts = [s for s in file.series if not (s.keyframe.is_reduced or s.keyframe.is_mask)] or file.series[:1]
-        if len({(s.shape, s.axes, np.dtype(s.dtype)) for s in parts}) > 1 or (len(parts) > 1 and parts[0].ndim != 2):
-            raise CmkdError(f"{path} holds {len(parts)} pictures that are not bands of one image: save one per file")
-        for page in (page for s in parts for page in s.pages):
-            blocks = zip(page.dataoffsets, page.databytecounts, strict=False) if page is not None else ()
-            if page is None or max((o + n for o, n in blocks), default=0) > size:  # missing data is read as zeros
-                raise CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
-        axes, dtype = parts[0].axes, np.dtype(parts[0].dtype)
-        shape = tuple(int(n) for n in parts[0].shape)
-        array = np.stack([s.asarray() for s in parts]) if read else None
-    if len(parts) == 1 and len(shape) > 3:  # axes of length one that some writers add
-        kept = [k for k, n in enumerate(shape) if n > 1 or axes[k] in "YX"]
-        shape, axes = tuple(shape[k] for k in kept), "".join(axes[k] for k in kept)
-    if len(shape) == 2:
-        order, target = (0, 1, 2), (len(parts), *shape)
-    elif len(shape) == 3 and axes.endswith("YX"):
-        order, target = (0, 1, 2), shape
-    elif len(shape) == 3 and axes.startswith("YX"):
-        order, target = (2, 0, 1), (shape[2], shape[0], shape[1])
-    else:
-        raise CmkdError(f"{path} has the axes {axes} {shape}: save one image with its bands, height and width")
-    if array is None:
-        return target, dtype
-    return target, dtype, array.reshape((len(parts), *shape) if len(shape) == 2 else shape).transpose(order)
-
-
-def _check_tiff_chain(path: Path) -> None:
-    """Follow the directories of a TIFF to the last, since tifffile ignores one that is cut off."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(16)
-        order = {b"II": "<", b"MM": ">"}.get(head[:2])
-        if order is None or len(head) < 8:
-            raise CmkdError(f"{path} is truncated or not a TIFF file: replace it")
-        big = struct.unpack(f"{order}H", head[2:4])[0] == 43
-        count, entry, pointer = ("Q", 20, "Q") if big else ("H", 12, "I")
-        (position,) = struct.unpack(f"{order}{pointer}", head[8:16] if big else head[4:8])
-        seen: set[int] = set()
-        while position and position not in seen:
-            seen.add(position)
-            file.seek(position)
-            (entries,) = struct.unpack(f"{order}{count}", file.read(struct.calcsize(f"={count}")))
-            end = position + struct.calcsize(f"={count}") + entries * entry
-            if end + struct.calcsize(f"={pointer}") > size:
-                raise CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
-            file.seek(end)
-            (position,) = struct.unpack(f"{order}{pointer}", file.read(struct.calcsize(f"={pointer}")))
-
-
-def _wav(path: Path) -> tuple[int, NDArray[Any]]:
+def _wav(path: File) -> tuple[int, NDArray[Any]]:
     """Return samples per second and ``(time, channels)``."""
     from scipy.io import wavfile
 
     with path.open("rb") as file:
-        head = file.read(12)
-    size = path.stat().st_size
-    if head[:4] == b"RIFF" and len(head) == 12 and struct.unpack("<I", head[4:8])[0] + 8 > size:
-        raise CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
-    with _WAV, warnings.catch_warnings():
-        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # it warns of tags that it skips
-        rate, values = wavfile.read(path)
+        head, size = file.read(12), file.seek(0, SEEK_END)
+        if head[:4] == b"RIFF" and len(head) == 12 and struct.unpack("<I", head[4:8])[0] + 8 > size:
+            raise CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
+        file.seek(0)
+        with _WAV, warnings.catch_warnings():
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # it warns of tags that it skips
+            rate, values = wavfile.read(file)
     return int(rate), values[:, None] if values.ndim == 1 else values
 
 
-def _table(path: Path) -> NDArray[Any]:
+def _table(path: File) -> NDArray[Any]:
     """Return ``(time, features)`` of a table of numbers; a CSV file, which has no types, holds 64-bit floats."""
     import pyarrow
     from pyarrow import csv, parquet
 
     text = path.suffix.lower() == ".csv"
-    table = csv.read_csv(path) if text else parquet.read_table(path)
+    with path.open("rb") as file:
+        table = csv.read_csv(file) if text else parquet.read_table(file)
     for name, kind in zip(table.column_names, table.schema.types, strict=True):
         if not (pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)):
             raise CmkdError(f"{path}: column '{name}' holds {kind}, not numbers: leave it out")

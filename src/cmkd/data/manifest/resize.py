@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ def fit(array: NDArray[Any], kind: Kind, size: tuple[int, ...]) -> NDArray[Any]:
     return padded
 
 
-@cache
+@lru_cache(maxsize=64)  # files of many sizes must not fill the memory
 def _triangle(old: int, new: int) -> NDArray[np.float64]:
     """Return the weights ``(new, old)`` of linear resampling, as wide as the larger of the two pixels: antialiased."""
     ratio = old / new

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.manifest.content import File
 from cmkd.data.manifest.readers import FileHeader, as_kind, read
 from cmkd.data.manifest.resize import fit
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
 
-def load(modality: Modality, path: Path) -> NDArray[Any]:
+def load(modality: Modality, path: File) -> NDArray[Any]:
     """Read a file as a sample of a modality ``(*modality.shape)``; an image of another size is resized.
 
     Raises:

@@ -1,0 +1,56 @@
+"""``cmkd serve``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cmkd.cli.parsing import call
+from cmkd.errors import needs_extra
+
+
+def serve(
+    model: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str = "auto",
+    threads: int = 1,
+    workers: int = 2,
+    queue: int = 32,
+    seconds: float = 10.0,
+    body_mb: float = 16.0,
+    pixels: int = 2**22,
+    batch: int = 256,
+    grace: float = 10.0,
+) -> None:
+    """Answer predictions of a student over HTTP: POST a file to /predict; /docs describes all.
+
+    The environment variable CMKD_TOKEN holds a token that clients must then send. Ctrl-C and SIGTERM let the requests
+    in flight end. For TLS, and for a public network, put a reverse proxy in front.
+
+    Args:
+        model: folder of a run, .safetensors file of a model, or .onnx file of cmkd export.
+        host: address to listen at; 0.0.0.0 for all of this machine.
+        port: to listen at; 0 takes a free one.
+        device: auto, cpu, cuda, ...
+        threads: CPU threads of one prediction.
+        workers: requests that are decoded and classified at a time.
+        queue: requests that may wait beyond these; one more gets 503.
+        seconds: time for one request; then it gets 408 (the body is late) or 504.
+        body_mb: largest body in MB; a larger one gets 413.
+        pixels: largest height times width of an image, checked before decoding; a larger one gets 413.
+        batch: most samples of one array; more get 413.
+        grace: seconds that requests in flight have to end at a stop.
+    """
+    with needs_extra("serve", "the server"):
+        from cmkd.deploy.server.launch import serve as run
+    from cmkd.deploy.server.limits import Limits
+
+    limits = Limits(body_mb=body_mb, pixels=pixels, batch=batch, seconds=seconds, workers=workers, queue=queue)
+    run(model, host=host, port=port, device=device, threads=threads, grace=grace, limits=limits)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run from a command line."""
+    call(serve, arguments, prog="cmkd serve")

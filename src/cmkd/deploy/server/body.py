@@ -1,0 +1,157 @@
+"""From the body of a request to samples: nothing is written to disk, unpickled, or decoded before its size is known."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.manifest.content import Content
+from cmkd.data.manifest.readers import inspect, read_npy
+from cmkd.data.manifest.sample import load, sample
+from cmkd.data.manifest.tiff import check_chain
+from cmkd.deploy.server.limits import Limits, Refused
+from cmkd.errors import CmkdError
+from cmkd.types import Kind, Modality
+
+IMAGES = {"image/png": ".png", "image/jpeg": ".jpg", "image/tiff": ".tif"}
+SOUNDS = {"audio/wav": ".wav", "audio/x-wav": ".wav", "audio/vnd.wave": ".wav"}
+ARRAYS = {"application/x-npy": ".npy"}
+_BOUNDED = {"NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "ZSTD", "LZMA"}
+"""TIFF compressions that cannot give more than the size of a tile; others hold images with sizes of their own."""
+
+
+def media_types(kind: Kind) -> dict[str, str]:
+    """Return the media types that a model of this kind takes, each with the suffix of its format.
+
+    Example:
+        >>> list(media_types("vector"))
+        ['application/x-npy']
+    """
+    return ARRAYS | (IMAGES if kind == "image" else SOUNDS if kind == "series" else {})
+
+
+def suffix_of(content_type: str, kind: Kind) -> str:
+    """Return the suffix of a request's format.
+
+    Raises:
+        Refused: with 415, the model does not take this type.
+    """
+    known = media_types(kind)
+    given = content_type.partition(";")[0].strip().lower()
+    if given not in known:
+        raise Refused(415, f"this model takes {', '.join(known)}: send the body with its Content-Type")
+    return known[given]
+
+
+def samples(content: Content, modality: Modality, limits: Limits) -> NDArray[Any]:
+    """Return a body as samples ``(n, *modality.shape)``.
+
+    Args:
+        content: the body.
+        modality: what the model sees. An array may hold one sample or several, in the modality's order of axes.
+        limits: on pixels and batch.
+
+    Raises:
+        Refused: with 413, more pixels or samples than the limits.
+        CmkdError: the body is damaged, or no sample of the modality.
+    """
+    if content.suffix == ".npy":
+        array = _array(content)
+        if array.ndim == len(modality.shape) + 1:
+            return _batch(array, modality, limits)
+        _check_size(inspect(content, modality.kind).shape[-2:], modality, limits)
+    elif content.suffix == ".tif":
+        _check_tiff(content, modality, limits)
+    elif content.suffix != ".wav":
+        size = _declared(content)
+        _check_size(size, modality, limits)
+        if content.suffix == ".png" and _inflates_beyond(content.data, (size[0] + 8) * (size[1] + 8) * 8 + 2**16):
+            raise CmkdError(f"{content} has more pixel data than its header says: save it again")
+    return np.stack([load(modality, content)])  # a copy: torch warns of the decoders' read-only arrays
+
+
+def _array(content: Content) -> NDArray[Any]:
+    try:
+        return read_npy(content)
+    except CmkdError:
+        raise
+    except Exception as error:  # numpy parses the header with whatever errors a parser has
+        reason = " ".join(str(error).split())[:80]
+        raise CmkdError(f"{content} is no NPY array ({reason}): save it with numpy.save") from error
+
+
+def _batch(array: NDArray[Any], modality: Modality, limits: Limits) -> NDArray[Any]:
+    if len(array) > limits.batch:
+        raise Refused(413, f"{len(array)} samples in one request, the limit is {limits.batch}: send several requests")
+    if not array.size:
+        raise CmkdError(f"the array is empty: its shape is {array.shape}")
+    _check_size(array.shape[-2:], modality, limits)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise CmkdError("the array holds NaN or infinite values: fill them")
+    return np.stack([sample(modality, one) for one in array])
+
+
+def _check_size(shape: tuple[int, ...], modality: Modality, limits: Limits) -> None:
+    """Refuse an image of too many pixels; of anything else, the body's size is the limit."""
+    if modality.kind != "image" or not shape:
+        return
+    size = "x".join(map(str, shape))
+    if math.prod(shape) > limits.pixels:
+        raise Refused(413, f"the image has {size} pixels, the limit is {limits.pixels} in all: send a smaller one")
+    if max(shape) > limits.side:
+        raise Refused(413, f"the image has {size} pixels, the limit of a side is {limits.side}: send a smaller one")
+
+
+def _declared(content: Content) -> tuple[int, int]:
+    """Return height and width of a PNG or JPEG as its header says."""
+    from PIL.JpegImagePlugin import JpegImageFile
+    from PIL.PngImagePlugin import PngImageFile
+
+    opener = PngImageFile if content.suffix == ".png" else JpegImageFile  # Image.open would try every format it knows
+    try:
+        with opener(content.open()) as image:
+            return image.height, image.width
+    except Exception as error:  # decoders raise whatever they like on damaged bytes
+        kind = "PNG" if content.suffix == ".png" else "JPEG"
+        raise CmkdError(f"{content} is no {kind} image, or it is truncated: check its Content-Type") from error
+
+
+def _inflates_beyond(png: bytes, most: int) -> bool:
+    """Return whether the pixel data of a PNG unpack to more bytes; libpng would go through all of them."""
+    inflate, place, total = zlib.decompressobj(), 8, 0
+    with suppress(zlib.error):  # the decoder names what is damaged
+        while place + 8 <= len(png) and total <= most:
+            length, name = struct.unpack_from(">I4s", png, place)
+            if name == b"IDAT":
+                total += len(inflate.decompress(png[place + 8 : place + 8 + length], most + 1 - total))
+            place += length + 12
+    return total > most
+
+
+def _check_tiff(content: Content, modality: Modality, limits: Limits) -> None:
+    """Refuse a TIFF that would unpack to more than its limits: in pages, in tiles, or as what its metadata declare."""
+    import tifffile
+
+    try:
+        check_chain(content)
+        with tifffile.TiffFile(content.open()) as file:
+            for page in (page.aspage() for page in file.pages):
+                compression = tifffile.COMPRESSION(page.compression).name
+                if compression not in _BOUNDED:
+                    raise CmkdError(f"{content} has the compression {compression}: save it with LZW, deflate or none")
+                _check_size(page.tile or (), modality, limits)
+                _check_size((page.imagelength, page.imagewidth), modality, limits)
+    except (CmkdError, Refused):
+        raise
+    except Exception as error:  # as above
+        raise CmkdError(f"{content} is no TIFF image, or it is truncated: check its Content-Type") from error
+    shape = inspect(content, modality.kind).shape
+    if shape[0] != modality.channels:
+        raise CmkdError(f"{content} has {shape[0]} channels, '{modality.name}' has {modality.channels}: convert it")
+    _check_size(shape[1:], modality, limits)

@@ -1,0 +1,85 @@
+"""The server's life: load, listen, answer, and stop after the requests in flight."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvicorn
+
+from cmkd.deploy.server.app import create_app
+from cmkd.deploy.server.limits import Limits
+from cmkd.deploy.student import STUDENT, load_student
+from cmkd.errors import CmkdError
+from cmkd.io import checksum
+
+TOKEN = "CMKD_TOKEN"
+"""Environment variable of the token that clients must send; unset, no token is asked for."""
+
+
+def serve(path: Path, *, host: str, port: int, device: str, threads: int, grace: float, limits: Limits) -> None:
+    """Answer requests until a signal; then those in flight end, and the signal goes on to whoever handled it before.
+
+    Args:
+        path: of the student, as for `load_student`.
+        host: address to listen at.
+        port: to listen at; 0 takes a free one.
+        device: as for `load_student`.
+        threads: CPU threads of one prediction.
+        grace: seconds that requests in flight have to end.
+        limits: on requests.
+
+    Raises:
+        CmkdError: no student, no such address, or an empty token.
+    """
+    token = os.environ.get(TOKEN)
+    if token == "":
+        raise CmkdError(f"{TOKEN} is empty: set it to a secret, or unset it to serve without one")
+    student = load_student(path, device=device, threads=threads)
+    student.probabilities(np.zeros((1, *student.modality.shape), student.modality.dtype))  # the first one is slow
+    model = described(student.about, path / STUDENT if path.is_dir() else path)
+    app = create_app(student, model, limits, token=token)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=int(grace)
+    )
+    with listening(host, port) as opened:
+        where = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}"
+        print(f"serving {model['name']} ({model['version']}) at {where}, described at {where}/docs", flush=True)
+        if token is None:
+            print(f"anyone who reaches {host} may ask: set {TOKEN} to require a token", flush=True)
+        try:
+            uvicorn.Server(config).run(sockets=[opened])
+        finally:
+            app.state.predictor.close()
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        CmkdError: the address is taken, or not of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number) if number and number in errno.errorcode else error
+        raise CmkdError(f"cannot listen at {host}, port {port} ({reason}): choose another --host or --port") from error
+
+
+def described(about: Mapping[str, Any], path: Path) -> dict[str, str]:
+    """Return name and version of a model: data, method and seed as its file says, and the start of its SHA-256.
+
+    Args:
+        about: what the file says.
+        path: of the file.
+    """
+    parts = [about.get("data", {}).get("name"), about.get("method"), about.get("seed")]
+    name = "-".join(str(part) for part in parts if part is not None)
+    return {"name": name or path.stem, "version": checksum(path)[:12]}

@@ -1,0 +1,133 @@
+"""From a request to its answer: places, time, a worker thread."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from fastapi import Request
+from numpy.typing import NDArray
+
+from cmkd.data.manifest.content import Content
+from cmkd.deploy.server.body import samples, suffix_of
+from cmkd.deploy.server.limits import Limits, Refused
+from cmkd.deploy.server.metrics import Metrics
+from cmkd.deploy.student import Student
+from cmkd.errors import CmkdError
+
+_DISCARDED = 16
+"""A body of less than so many times the limit is discarded as it comes: at a closed connection, a client that is still
+sending may miss the answer."""
+
+
+class Predictor:
+    """A student, and the workers and places that requests share.
+
+    Args:
+        student: what predicts.
+        model: name and version, repeated in each answer.
+        limits: on each request, and on their number.
+        metrics: what counts predictions.
+    """
+
+    def __init__(self, student: Student, model: dict[str, str], limits: Limits, metrics: Metrics) -> None:
+        self.student, self.model, self.limits, self.metrics = student, model, limits, metrics
+        self._workers = ThreadPoolExecutor(limits.workers, thread_name_prefix="predict")
+        self._places = threading.BoundedSemaphore(limits.workers + limits.queue)
+
+    @property
+    def busy(self) -> bool:
+        """Whether every place is taken, so that a request would be refused."""
+        free = self._places.acquire(blocking=False)
+        if free:
+            self._places.release()
+        return not free
+
+    async def answer(self, request: Request) -> bytes:
+        """Return the answer to a request, as JSON.
+
+        A request holds a place from before its body is read until its work ends, which bounds the memory. Work that
+        has begun cannot be interrupted: after its time it still holds its worker and place.
+
+        Raises:
+            Refused: a limit, or what the body is not.
+        """
+        suffix = suffix_of(request.headers.get("content-type", ""), self.student.modality.kind)
+        if not self._places.acquire(blocking=False):
+            raise Refused(503, "all workers are busy and the queue is full: try again", {"Retry-After": "1"})
+        work: Future[bytes] | None = None
+        try:
+            async with asyncio.timeout(self.limits.seconds):
+                content = Content("the body", suffix, await _read(request, self.limits))
+                work = self._workers.submit(self._work, content)
+                return await asyncio.wrap_future(work)
+        except TimeoutError:
+            if work is None:
+                raise _closing(408, f"the body did not arrive within {self.limits.seconds:g} s") from None
+            raise Refused(504, f"no answer within {self.limits.seconds:g} s: send fewer or smaller samples") from None
+        finally:
+            if work is None:
+                self._places.release()
+            else:
+                work.add_done_callback(lambda _: self._places.release())
+
+    def _work(self, content: Content) -> bytes:
+        try:
+            given = samples(content, self.student.modality, self.limits)
+        except CmkdError as error:
+            raise Refused(422, str(error)) from error
+        probabilities = self.student.probabilities(given)
+        if not np.isfinite(probabilities).all():
+            raise Refused(422, "the model has no finite answer for these values: check their units")
+        answer: dict[str, Any] = {"model": self.model, "predictions": predictions(self.student, probabilities)}
+        for one in answer["predictions"]:
+            self.metrics.predictions.labels(one["class"]).inc()
+            self.metrics.rejected.inc(one["rejected"])
+        return json.dumps(answer, allow_nan=False).encode()
+
+    def close(self) -> None:
+        """Begin no more work."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+
+def predictions(student: Student, probabilities: NDArray[Any]) -> list[dict[str, Any]]:
+    """Return the predictions of a table of probabilities ``(n, classes)``, ready for JSON."""
+    columns = student.columns([""] * len(probabilities), probabilities)
+    return [
+        {name: columns[name][k] for name in ("class", "probability", "entropy", "rejected")}
+        | {"probabilities": dict(zip(student.classes, row, strict=True))}
+        for k, row in enumerate(probabilities.tolist())
+    ]
+
+
+async def _read(request: Request, limits: Limits) -> bytes:
+    """Return the body, refusing one that is too large before it has arrived."""
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise _closing(415, "compressed bodies are not supported: send the body without Content-Encoding")
+    length = request.headers.get("content-length", "")
+    large = f"the body is larger than {limits.body_mb:g} MB"
+    if length.isdecimal() and int(length) > limits.body_bytes:
+        near = int(length) < _DISCARDED * limits.body_bytes
+        raise Refused(413, large) if near else _closing(413, large)
+    body = bytearray()
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "the client closed the connection")
+        body += message.get("body", b"")
+        if len(body) > limits.body_bytes:
+            raise _closing(413, large)
+        if not message.get("more_body", False):
+            break
+    if not body:
+        raise Refused(422, "the body is empty: send an image or an array")
+    return bytes(body)
+
+
+def _closing(status: int, message: str) -> Refused:
+    """Return a refusal of a body that is not read: the connection cannot serve another request."""
+    return Refused(status, message, {"Connection": "close"})
