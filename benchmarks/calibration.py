@@ -68,12 +68,13 @@ def markdown(records: Records, command: str) -> str:
     ]  # fmt: skip
     return (
         "# Calibration\n\n"
-        f"Expected calibration error in %, on the test pairs: the mean distance between confidence and accuracy, in {BINS} "
-        "bins of equal width. It is biased upward where pairs are few, so a perfectly calibrated model does not reach 0. "
-        f"Students of `{METHOD}` (quick preset), n seeds with one teacher; `difference` is after minus before, paired by "
-        "seed, with Student's 95 % interval over seeds, bold where it excludes 0. The temperature was fitted on the "
-        "validation pairs, which also chose the checkpoint.\n\n"
-        f"Command: `{command}`, where DATA is the folder of that set's files; {about()}.\n\n{table(header, cells, left=2)}\n"
+        "Expected calibration error (ECE) in %, on the test pairs: the mean distance between confidence and accuracy, "
+        f"in {BINS} bins of equal width. It is biased upward where pairs are few, so a perfectly calibrated model does "
+        f"not reach 0. Students of `{METHOD}` (quick preset), n seeds with one teacher; `difference` is after minus "
+        "before in points, paired by seed, with Student's 95 % interval over seeds, bold where it excludes 0. The "
+        "temperature was fitted on the validation pairs, which also chose the checkpoint.\n\n"
+        f"Command: `{command}`, where DATA is the folder of that set's files; {about()}.\n\n"
+        f"{table(header, cells, left=2)}\n"
     )
 
 

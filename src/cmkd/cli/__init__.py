@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "train a teacher and students, and write results and a report",
     "report": "write the report of a run again",
     "analyze": "measure and draw the structure of trained models' features",
+    "evaluate": "measure a student on labeled pairs, its calibration and robustness, or compare two",
     "methods": "list the distillation methods, or show one",
     "data": "list, inspect, prepare, build and verify data sets",
     "simulate": "make a data set of simulated pairs",
