@@ -18,7 +18,7 @@ from cmkd.datasets.degradations import PerImage, multiplied
 from cmkd.types import Modality
 
 DECIBEL = -3.0
-"""A modality whose training means are all below this is taken to be in dB: intensities are not, nor is what is centered."""
+"""A modality is taken to be in dB where all its training means are below this, as of no intensity."""
 SNR = (20.0, 10.0, 5.0, 0.0)
 LOOKS = (16.0, 8.0, 4.0, 1.0)
 FACTORS = (1.5, 2.0, 3.0, 4.0)
@@ -35,7 +35,7 @@ class Corruption:
 
     Args:
         name: a word.
-        title: what is done, and the unit of the severities.
+        title: what is done.
         severities: from mild to strong, without the uncorrupted sample.
         labels: the severities as they are shown, with their units.
         apply: of samples ``(n, *shape)``, a severity and randomness.
@@ -95,7 +95,9 @@ def _speckle(modality: Modality, nonnegative: bool) -> list[Corruption]:
 
     of = "values taken as decibels" if decibel else "values taken as intensities"
     labels = tuple(f"{looks:g} look{'s' if looks > 1 else ''}" for looks in LOOKS)
-    return [Corruption("speckle", f"speckle ({of})", LOOKS, labels, apply)]
+    return [
+        Corruption("speckle", f"gamma-distributed with mean 1, by the number of looks ({of})", LOOKS, labels, apply)
+    ]
 
 
 def _noise(modality: Modality) -> Corruption:
@@ -107,7 +109,7 @@ def _noise(modality: Modality) -> Corruption:
             return np.where(x.any(axis=-1, keepdims=True), noisy, x)  # rows of zeros are padding
         return noisy
 
-    title = "Gaussian noise (ratio of each channel's training variance to the noise's)"
+    title = "Gaussian, by the ratio of each channel's training variance to the noise's"
     return Corruption("noise", title, SNR, tuple(f"{snr:g} dB" for snr in SNR), apply)
 
 
@@ -119,9 +121,7 @@ def _resolution(modality: Modality) -> Corruption:
         planes = fit(x.reshape(-1, height, width), "image", size)
         return fit(planes, "image", (height, width)).reshape(x.shape)
 
-    return Corruption(
-        "resolution", "coarser pixels (times their side)", FACTORS, tuple(f"{f:g}x" for f in FACTORS), apply
-    )
+    return Corruption("resolution", "pixels coarser by a factor", FACTORS, tuple(f"{f:g}x" for f in FACTORS), apply)
 
 
 def _missing(modality: Modality) -> list[Corruption]:
@@ -137,7 +137,7 @@ def _missing(modality: Modality) -> list[Corruption]:
         return np.where(lost.reshape(shape), _along(modality, modality.mean), x)
 
     labels = tuple(f"{n} of {channels}" for n in counts)
-    title = f"missing {what} (set to their training mean)"
+    title = f"{what} set to their training mean"
     return [Corruption("missing", title, tuple(map(float, counts)), labels, apply)]
 
 
@@ -148,7 +148,7 @@ def _points(modality: Modality) -> list[Corruption]:
         return np.where(generator.random(x.shape[:-1])[..., None] < fraction, 0.0, x)
 
     labels = tuple(f"{100 * fraction:g} %" for fraction in FRACTIONS)
-    return [Corruption("missing", "missing points (fraction)", FRACTIONS, labels, apply)]
+    return [Corruption("missing", "fraction of points removed", FRACTIONS, labels, apply)]
 
 
 def _shift(modality: Modality) -> list[Corruption]:
@@ -168,7 +168,11 @@ def _shift(modality: Modality) -> list[Corruption]:
             return _moved(moved, np.rint(step * np.cos(angle)), axis=3)
         return _moved(x, np.where(generator.random((len(x), 1))[:, 0] < 0.5, -step, step), axis=1)
 
-    title, unit = ("shift (pixels)", "px") if image else ("shift in time (steps)", "steps")
+    title, unit = (
+        ("in a random direction; the edge repeats", "px")
+        if image
+        else ("forward or back in time; the edge repeats", "steps")
+    )
     return [Corruption("shift", title, tuple(map(float, steps)), tuple(f"{n} {unit}" for n in steps), apply)]
 
 
