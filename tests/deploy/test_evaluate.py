@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,37 @@ def test_the_student_of_a_file_is_measured_as_it_predicts(harbor: Pack, tmp_path
     accuracy = float((student.probabilities(samples).argmax(1) == truth(harbor)).mean())
     assert found["scores"]["accuracy"]["value"] == pytest.approx(accuracy)
     assert "accepted" not in found["scores"]  # it has no thresholds
+
+
+class Averages(torch.nn.Module):
+    """A network of one's own: the mean of each channel, then a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = torch.nn.Linear(2, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.Tensor(self.classifier(images.mean((2, 3))))
+
+
+def test_a_network_of_ones_own_is_named(
+    harbor: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    model = models.build(Averages(), harbor.modality("radar"), classes=3)
+    save_model(tmp_path / "own.safetensors", model.eval(), name="Averages", classes=CLASSES, extra={})
+    monkeypatch.setitem(sys.modules, "own_networks", sys.modules[__name__])
+    command = [
+        "evaluate",
+        str(tmp_path / "own.safetensors"),
+        "--data",
+        str(harbor.path),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([*command, "--robustness", "false"]) == 2
+    assert "holds weights of your own module" in capsys.readouterr().err
+    assert main([*command, "--robustness", "false", "--module", "own_networks:Averages"]) == 0
 
 
 def test_images_of_another_size_are_resized(harbor: Pack, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ def evaluate(
     robustness: bool = True,
     seed: int = 0,
     device: str = "auto",
+    module: str = "",
 ) -> None:
     """Measure a student on labeled pairs, or compare two on the same pairs.
 
@@ -32,6 +33,7 @@ def evaluate(
         robustness: also measure with noise, fewer pixels, missing channels and shifts; takes 20 times as long.
         seed: of resamples and corruptions.
         device: where the models compute: auto, cpu, cuda, ...
+        module: package.module:Name of your own module, for weights of one.
     """
     from cmkd.cli.tables import show, table
     from cmkd.datasets import open_data
@@ -41,7 +43,8 @@ def evaluate(
     from cmkd.report.evaluation import score_rows, verdict, write_evaluation
 
     paths = [model] if second is None else [model, second]
-    students = dict(zip(names(paths), (load_student(path, device=device) for path in paths), strict=True))
+    loaded = [load_student(path, device=device, module=module or None) for path in paths]
+    students = dict(zip(names(paths), loaded, strict=True))
     with shown("evaluating") as progress:
         found = measure(students, open_data(data), split=split, robustness=robustness, seed=seed, progress=progress)
     page = write_evaluation(found, out)

@@ -51,6 +51,7 @@ def write_evaluation(found: Mapping[str, Any], folder: Path) -> Path:
         most=MOST,
         reliability=figures.embed(reliability_figure(models)),
         robustness=[figures.embed(robustness_figure(same)) for same in _alike(models)],
+        kinds=dict.fromkeys(f"{kind['name']}: {kind['title']}" for m in models for kind in m.get("robustness", ())),
         unspeckled=[m["name"] for m in models if _unspeckled(m)],
         confusions={model["name"]: _confusion(model) for model in models},
     )
