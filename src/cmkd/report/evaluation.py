@@ -50,7 +50,7 @@ def write_evaluation(found: Mapping[str, Any], folder: Path) -> Path:
         estimate=estimate,
         most=MOST,
         reliability=figures.embed(reliability_figure(models)),
-        robustness=[figures.embed(robustness_figure(same)) for same in _alike(models)],
+        robustness=[(_caption(same), figures.embed(robustness_figure(same))) for same in _alike(models)],
         kinds=dict.fromkeys(f"{kind['name']}: {kind['title']}" for m in models for kind in m.get("robustness", ())),
         unspeckled=[m["name"] for m in models if _unspeckled(m)],
         confusions={model["name"]: _confusion(model) for model in models},
@@ -129,17 +129,17 @@ def reliability_figure(models: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def robustness_figure(models: Sequence[Mapping[str, Any]]) -> Figure:
+def robustness_figure(models: Mapping[int, Mapping[str, Any]]) -> Figure:
     """Draw accuracy and log loss by severity, one column a corruption, with 95 % intervals as bands.
 
     Args:
-        models: entries ``models`` of ``evaluation.json``, of one modality.
+        models: entries ``models`` of ``evaluation.json`` with the same severities, by the places that choose colors.
     """
-    kinds = models[0]["robustness"]
+    kinds = next(iter(models.values()))["robustness"]
     figure = Figure(figsize=(max(4.0, 2.9 * len(kinds)), 4.8), layout="constrained")
     grid = figure.subplots(2, len(kinds), squeeze=False, sharey="row", sharex="col")
     for column, kind in enumerate(kinds):
-        for place, model in enumerate(models):
+        for place, model in models.items():
             for axes, name, factor in ((grid[0, column], "accuracy", 100), (grid[1, column], "log_loss", 1)):
                 cells = [cell[name] for cell in model["robustness"][column]["severities"]]
                 value, low, high = (factor * np.array([c[k] for c in cells]) for k in ("value", "low", "high"))
@@ -157,14 +157,19 @@ def robustness_figure(models: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _alike(models: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Return the models with robustness curves, those with the same severities together."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for model in models:
+def _alike(models: Sequence[Mapping[str, Any]]) -> list[dict[int, Mapping[str, Any]]]:
+    """Return the models with robustness curves by their places, those with the same severities together."""
+    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for place, model in enumerate(models):
         if model.get("robustness"):
             axes = [[kind["title"], [cell["label"] for cell in kind["severities"]]] for kind in model["robustness"]]
-            found.setdefault(json.dumps([model["modality"], axes]), []).append(model)
+            found.setdefault(json.dumps([model["modality"], axes]), {})[place] = model
     return list(found.values())
+
+
+def _caption(models: Mapping[int, Mapping[str, Any]]) -> str:
+    names = [model["name"] for model in models.values()]
+    return f"{' and '.join(names)} on {next(iter(models.values()))['modality']}"
 
 
 def _unspeckled(model: Mapping[str, Any]) -> bool:
