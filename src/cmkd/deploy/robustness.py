@@ -168,12 +168,9 @@ def _shift(modality: Modality) -> list[Corruption]:
             return _moved(moved, np.rint(step * np.cos(angle)), axis=3)
         return _moved(x, np.where(generator.random((len(x), 1))[:, 0] < 0.5, -step, step), axis=1)
 
-    title, unit = (
-        ("in a random direction; the edge repeats", "px")
-        if image
-        else ("forward or back in time; the edge repeats", "steps")
-    )
-    return [Corruption("shift", title, tuple(map(float, steps)), tuple(f"{n} {unit}" for n in steps), apply)]
+    title = "in a random direction; the edge repeats" if image else "forward or back in time; the edge repeats"
+    labels = tuple(f"{n} px" if image else f"{n} step{'s' if n > 1 else ''}" for n in steps)
+    return [Corruption("shift", title, tuple(map(float, steps)), labels, apply)]
 
 
 def _moved(x: Samples, by: Samples, axis: int) -> Samples:
