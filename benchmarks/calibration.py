@@ -62,6 +62,10 @@ def markdown(records: Records, command: str) -> str:
             difference([b - a for a, b in zip(before, after, strict=True)]),
             f"{losses[0]:.3f} / {losses[1]:.3f}", f"{temperatures[0]:.2f} to {temperatures[-1]:.2f}",
         ])  # fmt: skip
+    lower = {
+        name: sum(row[f"{name}_after"] < row[f"{name}_before"] for row in records.rows.values())
+        for name in ("calibration_error", "log_loss")
+    }
     header = [
         "data", "modality", "n", "validation / test pairs", "accuracy", "ECE before", "ECE after", "difference",
         "log loss before / after", "temperature",
@@ -72,7 +76,9 @@ def markdown(records: Records, command: str) -> str:
         f"in {BINS} bins of equal width. It is biased upward where pairs are few, so a perfectly calibrated model does "
         f"not reach 0. Students of `{METHOD}` (quick preset), n seeds with one teacher; `difference` is after minus "
         "before in points, paired by seed, with Student's 95 % interval over seeds, bold where it excludes 0. The "
-        "temperature was fitted on the validation pairs, which also chose the checkpoint.\n\n"
+        "temperature was fitted on the validation pairs, which also chose the checkpoint. "
+        f"Of {len(records.rows)} students, ECE fell for {lower['calibration_error']} and log loss for "
+        f"{lower['log_loss']}.\n\n"
         f"Command: `{command}`, where DATA is the folder of that set's files; {about()}.\n\n"
         f"{table(header, cells, left=2)}\n"
     )
