@@ -23,6 +23,7 @@ COMMANDS = {
     "report": "write the report of a run again",
     "predict": "classify new files with the student of a run, or map a whole scene",
     "analyze": "measure and draw the structure of trained models' features",
+    "evaluate": "measure a student on labeled pairs, its calibration and robustness, or compare two",
     "methods": "list the distillation methods, or show one",
     "data": "list, inspect, prepare, build and verify data sets",
     "serve": "answer predictions of a student over HTTP",

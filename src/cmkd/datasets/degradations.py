@@ -136,9 +136,14 @@ def speckle(
     width = BLUR * images.shape[-2] * severity
     sigma = (0.0,) * (images.ndim - 2) + (width, width)
     blurred = gaussian_filter(images.astype(np.float64), sigma=sigma, mode=outside)
-    looks = LOOKS / severity**2
-    speckled = blurred * generator.gamma(looks, 1 / looks, images.shape)
+    speckled = multiplied(blurred, looks=LOOKS / severity**2, generator=generator)
     return (speckled + generator.normal(0.0, NOISE * severity * full_scale, images.shape)).astype(np.float32)
+
+
+def multiplied(images: Values, *, looks: float, generator: Randomness) -> Values:
+    """Return intensities ``(n, ...)`` times speckle: gamma-distributed with mean 1 and variance ``1/looks``."""
+    found: Values = images * generator.gamma(looks, 1 / looks, images.shape)
+    return found
 
 
 def _amplitude(images: Values, severity: float, generator: Randomness) -> Values:

@@ -117,8 +117,7 @@ def reliability(probabilities: NDArray[Any], target: NDArray[Any], *, bins: int 
     Returns:
         For each bin ``confidence`` and ``accuracy``, the means over its predictions, and their ``fraction``.
     """
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == target
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    confidence, right, place = _binned(probabilities, target, bins)
     return [
         {
             "confidence": float(confidence[place == k].mean()),
@@ -143,5 +142,23 @@ def calibration_error(probabilities: NDArray[Any], target: NDArray[Any], *, bins
         >>> round(calibration_error(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1])), 3)
         0.45
     """
-    found = reliability(probabilities, target, bins=bins)
-    return sum(b["fraction"] * abs(b["confidence"] - b["accuracy"]) for b in found)
+    return float(calibration_errors(probabilities, target, np.ones((1, len(target))), bins=bins)[0])
+
+
+def calibration_errors(
+    probabilities: NDArray[Any], target: NDArray[Any], weights: NDArray[Any], *, bins: int = BINS
+) -> NDArray[np.float64]:
+    """Return `calibration_error` ``(resamples,)`` for each row of weights ``(resamples, n)`` of the predictions."""
+    confidence, right, place = _binned(probabilities, target, bins)
+    gaps = np.zeros((len(target), bins))
+    gaps[np.arange(len(target)), place] = confidence - right  # their weighted sum is that of a bin, times its fraction
+    found: NDArray[np.float64] = np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1)
+    return found
+
+
+def _binned(
+    probabilities: NDArray[Any], target: NDArray[Any], bins: int
+) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.int64]]:
+    """Return confidence, whether the prediction is right, and the bin of each prediction."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == target
+    return confidence, right, np.minimum((confidence * bins).astype(np.int64), bins - 1)

@@ -60,8 +60,17 @@ def verdict(row: Mapping[str, Any]) -> str:
     if row["gain_interval"] is None:
         return f"{said} on one seed; run more seeds to get a confidence interval"
     low, high = row["gain_interval"]
-    found = "significantly better" if low > 0 else "significantly worse" if high < 0 else "not significant"
-    return f"{said} (95 % CI {100 * low:+.1f} to {100 * high:+.1f}, n = {row['gain_n']} seeds), {found}"
+    return f"{said} (95 % CI {100 * low:+.1f} to {100 * high:+.1f}, n = {row['gain_n']} seeds), {finding(low, high)}"
+
+
+def finding(low: float, high: float) -> str:
+    """Say what a confidence interval of a difference shows.
+
+    Example:
+        >>> finding(0.011, 0.029), finding(-0.2, 0.1)
+        ('significantly better', 'not significant')
+    """
+    return "significantly better" if low > 0 else "significantly worse" if high < 0 else "not significant"
 
 
 def labels_seen(labels: Mapping[str, Mapping[str, Any]]) -> str:

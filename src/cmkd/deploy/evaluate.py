@@ -1,0 +1,284 @@
+"""Evaluate students on the pairs of a split: scores with intervals, calibration, robustness; compare two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import cmkd
+from cmkd.data.manifest.sample import fitted
+from cmkd.data.pack.pack import Pack
+from cmkd.datasets.degradations import PerImage
+from cmkd.deploy.calibration import BINS, Calibration, calibration_errors, reliability
+from cmkd.deploy.robustness import corruptions, stored
+from cmkd.deploy.student import Student
+from cmkd.errors import CmkdError
+from cmkd.evaluation import auroc, bootstrap, class_scores, fraction_interval, log_losses, mcnemar, weighted_scores
+from cmkd.evaluation.intervals import RESAMPLES
+from cmkd.progress import Progress
+
+BATCH, BATCH_BYTES = 256, 2**26
+"""Largest number of pairs classified at a time, and of the bytes of their samples in float64."""
+LEVEL = 0.95
+Values = NDArray[np.float64]
+
+
+def evaluate(
+    students: Mapping[str, Student],
+    pack: Pack,
+    *,
+    split: str = "test",
+    robustness: bool = True,
+    seed: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """Evaluate one student, or two on the same pairs.
+
+    Args:
+        students: by the names that the results use.
+        pack: pairs with labels, of classes that the students know.
+        split: the split whose pairs are used; those without a label or without a student's modality are left out.
+        robustness: also measure on corrupted samples (`cmkd.deploy.robustness.corruptions`).
+        seed: of the resamples and the corruptions.
+        progress: called as pairs are read, once for the scores and once for all their corruptions.
+
+    Returns:
+        What ``evaluation.json`` holds: ``data`` (what was measured, and what the intervals are), ``models`` and, for
+        two students, ``comparison``. An estimate is a dictionary of ``value``, ``low`` and ``high``.
+
+    Raises:
+        CmkdError: the data have other classes, lack the modality or its channels, or have no labels there.
+    """
+    for name, student in students.items():
+        _check(name, student, pack)
+    rows, left_out = _rows(students, pack, split)
+    groups, kind = _groups(pack, rows)
+    clusters, resampled = _clusters(groups, kind)
+    labels = pack.index["label"].to_numpy()[rows]
+    models, right = [], []
+    seen = _counter(progress, len(rows) * len(students) * (2 if robustness else 1))
+    for name, student in students.items():
+        target = np.array([student.classes.index(known) if known in student.classes else -1 for known in pack.classes])
+        of_pairs = target[labels]
+        logits, nonnegative = _logits(student, pack, rows, seen)
+        model = {
+            "name": name,
+            "modality": student.modality.name,
+            "kind": student.modality.kind,
+            "temperature": student.calibration.temperature,
+        }
+        model |= {key: student.about[key] for key in ("model", "method", "seed") if student.about.get(key) is not None}
+        model |= _measured(student, logits, of_pairs, clusters, seed)
+        right.append(logits.argmax(1) == of_pairs)
+        model["groups"] = _by_group(right[-1], groups)
+        if robustness:
+            model["robustness"] = _robustness(student, pack, rows, of_pairs, clusters, nonnegative, seed, seen)
+        models.append(model)
+    data = {"name": pack.card.name, "version": pack.card.version, "split": split, "pairs": len(rows)}
+    data |= {"left_out": left_out, "group": kind, "groups": len(set(groups) - {""})}
+    data["intervals"] = f"{100 * LEVEL:g} % percentile bootstrap intervals ({RESAMPLES:,} resamples of {resampled})"
+    found: dict[str, Any] = {"cmkd": cmkd.__version__, "data": data, "models": models}
+    if len(right) == 2:
+        found["comparison"] = _compared(right[0], right[1], clusters, seed) | {"names": list(students)}
+    return found
+
+
+def _counter(progress: Progress, total: int) -> Callable[[int], None]:
+    """Return a function that adds to the number of pairs that were read."""
+    done = 0
+
+    def add(number: int) -> None:
+        nonlocal done
+        done += number
+        progress(done, total)
+
+    return add
+
+
+def _check(name: str, student: Student, pack: Pack) -> None:
+    """Raise if the student cannot be evaluated on the data."""
+    wanted, data = student.modality, f"the data '{pack.card.name}'"
+    if wanted.name not in pack.modalities:
+        raise CmkdError(f"'{name}' sees '{wanted.name}', but {data} have {', '.join(pack.modalities)} alone")
+    there = pack.modality(wanted.name)
+    for what in ("kind", "dtype", "channels"):
+        if getattr(there, what) != getattr(wanted, what):
+            both = f"{getattr(there, what)}, not {getattr(wanted, what)}"
+            raise CmkdError(f"'{wanted.name}' of {data} has another {what} than '{name}' was trained on: {both}")
+    if unknown := [label for label in pack.classes if label not in student.classes]:
+        known = f"{', '.join(student.classes[:10])}{', ...' if len(student.classes) > 10 else ''}"
+        raise CmkdError(f"{data} have classes that '{name}' does not know ({', '.join(unknown[:5])}): it knows {known}")
+
+
+def _rows(students: Mapping[str, Student], pack: Pack, split: str) -> tuple[NDArray[np.int64], int]:
+    """Return the labeled pairs of the split that every student can see, and the number of the others."""
+    names = sorted({student.modality.name for student in students.values()})
+    rows = pack.rows(split, modalities=names, labeled=True)
+    if not len(rows):
+        raise CmkdError(
+            f"no {split} pair of '{pack.card.name}' has a label and {' and '.join(names)}: nothing to measure"
+        )
+    return rows, len(pack.rows(split)) - len(rows)
+
+
+def _groups(pack: Pack, rows: NDArray[np.int64]) -> tuple[NDArray[np.str_], str]:
+    """Return the group of each pair, empty where it has none, and what a group is."""
+    return pack.index["group"].to_numpy()[rows].astype(str), pack.card.group or "a group"
+
+
+def _clusters(groups: NDArray[np.str_], kind: str) -> tuple[NDArray[np.str_], str]:
+    """Return what is resampled as a whole, by name, and what the intervals say of it."""
+    pairs = np.array([f"pair {k}" for k in range(len(groups))])
+    named = len(set(groups) - {""})
+    if not named:
+        return pairs, f"{len(groups):,} pairs"
+    if len(set(groups)) == 1:
+        return pairs, f"{len(groups):,} pairs of one group, {kind}: they say nothing about other groups"
+    clusters = np.where(groups == "", pairs, np.char.add("group ", groups))
+    few = "; with so few groups they are too narrow" if named < 10 else ""
+    alone = int((groups == "").sum())
+    return clusters, f"{named:,} groups, each {kind}{f', and {alone:,} pairs without one' if alone else ''}{few}"
+
+
+def _batches(student: Student, pack: Pack, rows: NDArray[np.int64]) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield places in `rows` and their samples at the student's size, in bounded memory."""
+    modality, array = student.modality, pack.array(student.modality.name)
+    size = max(1, min(BATCH, BATCH_BYTES // (8 * int(np.prod(modality.shape)))))
+    for start in range(0, len(rows), size):
+        samples = array[rows[start : start + size]]
+        if samples.shape[1:] != modality.shape:
+            samples = np.stack([fitted(modality, one, modality.name) for one in samples])
+        yield slice(start, start + len(samples)), samples
+
+
+def _logits(
+    student: Student, pack: Pack, rows: NDArray[np.int64], seen: Callable[[int], None]
+) -> tuple[NDArray[np.float32], bool]:
+    """Return the logits ``(n, classes)``, and whether no sample holds a negative value."""
+    parts, nonnegative = [], True
+    for _, samples in _batches(student, pack, rows):
+        parts.append(student.logits(samples))
+        nonnegative = nonnegative and bool(samples.min() >= 0)
+        seen(len(samples))
+    return np.concatenate(parts), nonnegative
+
+
+def _measured(
+    student: Student, logits: NDArray[np.float32], target: NDArray[np.int64], clusters: NDArray[np.str_], seed: int
+) -> dict[str, Any]:
+    """Return scores, calibration, confusion and the numbers of each class."""
+    calibration, right = student.calibration, logits.argmax(1) == target
+    scaled = logits.astype(np.float64) / calibration.temperature
+    probabilities, raw = calibration.probabilities(logits), Calibration().probabilities(logits)
+    accepted = ~calibration.rejected(probabilities)
+
+    def statistics(weights: Values) -> dict[str, Values]:
+        found = weighted_scores(scaled, target, weights) | {"auroc": auroc(probabilities, target, weights)}
+        found["calibration_error"] = calibration_errors(probabilities, target, weights)
+        if calibration.temperature != 1:
+            found["calibration_error_uncalibrated"] = calibration_errors(raw, target, weights)
+        if calibration.thresholds:
+            taken = weights @ accepted
+            found["accepted"] = taken / weights.sum(1)
+            with np.errstate(invalid="ignore"):
+                found["accuracy_of_accepted"] = weights @ (accepted & right) / taken
+        return found | class_scores(scaled, target, weights)
+
+    found = bootstrap(statistics, clusters, level=LEVEL, seed=seed)
+    by_class = {name: found.pop(name) for name in ("precision", "recall", "f1")}
+    times = np.bincount(target, minlength=len(student.classes))
+    confusion = np.zeros((len(student.classes),) * 2, dtype=np.int64)
+    np.add.at(confusion, (target, logits.argmax(1)), 1)
+    return {
+        "scores": {name: _estimate(values) for name, values in found.items()},
+        "reliability": reliability(probabilities, target),
+        "bins": BINS,
+        "classes": [
+            {"class": name, "n": int(times[k])} | {key: _estimate(v[:, k]) for key, v in by_class.items()}
+            for k, name in enumerate(student.classes)
+        ],
+        "confusion": confusion.tolist(),
+    }
+
+
+def _by_group(right: NDArray[np.bool_], groups: NDArray[np.str_]) -> list[dict[str, Any]]:
+    """Return accuracy and Wilson's interval of each named group, the worst first."""
+    found = []
+    for name in sorted(set(groups) - {""}):
+        own = right[groups == name]
+        low, high = fraction_interval(int(own.sum()), len(own), level=LEVEL)
+        accuracy = {"value": float(own.mean()), "low": low, "high": high}
+        found.append({"group": name, "n": len(own), "accuracy": accuracy})
+    return sorted(found, key=lambda row: row["accuracy"]["value"])
+
+
+def _robustness(
+    student: Student,
+    pack: Pack,
+    rows: NDArray[np.int64],
+    target: NDArray[np.int64],
+    clusters: NDArray[np.str_],
+    nonnegative: bool,
+    seed: int,
+    seen: Callable[[int], None],
+) -> list[dict[str, Any]]:
+    """Return accuracy and log loss by corruption and severity, no corruption first."""
+    known = corruptions(student.modality, nonnegative=nonnegative)
+    cells = [(c, severity) for c in known for severity in c.severities]
+    right = np.zeros((len(rows), 1 + len(cells)), dtype=bool)
+    losses = np.zeros(right.shape, dtype=np.float32)
+    for place, samples in _batches(student, pack, rows):
+        exact = samples.astype(np.float64)
+        for k, cell in enumerate([None, *cells]):
+            if cell is not None:
+                changed = cell[0].apply(exact, cell[1], PerImage(seed, rows[place].tolist()))
+                samples = stored(changed, student.modality)
+            logits = student.logits(samples)
+            right[place, k] = logits.argmax(1) == target[place]
+            losses[place, k] = log_losses(logits.astype(np.float64) / student.calibration.temperature, target[place])
+    estimates = _means(right, losses, clusters, seed)
+    ends = np.cumsum([1, *(len(c.severities) for c in known)])
+    return [
+        {
+            "name": c.name,
+            "title": c.title,
+            "severities": [
+                {"label": label, "severity": severity} | estimates[k]
+                for label, severity, k in zip(
+                    ("none", *c.labels), (None, *c.severities), (0, *range(start, end)), strict=True
+                )
+            ],
+        }
+        for c, start, end in zip(known, ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+    ]
+
+
+def _means(
+    right: NDArray[np.bool_], losses: NDArray[np.float32], clusters: NDArray[np.str_], seed: int
+) -> list[dict[str, Any]]:
+    """Return accuracy and log loss of each column of ``(n, cells)``."""
+
+    def statistics(weights: Values) -> dict[str, Values]:
+        of = weights.sum(1, keepdims=True)
+        return {"accuracy": weights @ right / of, "log_loss": weights @ losses / of}
+
+    found = bootstrap(statistics, clusters, level=LEVEL, seed=seed)
+    return [{name: _estimate(values[:, k]) for name, values in found.items()} for k in range(right.shape[1])]
+
+
+def _compared(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], clusters: NDArray[np.str_], seed: int
+) -> dict[str, Any]:
+    """Return the difference in accuracy, first minus second, and McNemar's test."""
+    difference = first.astype(np.float64) - second
+    found = bootstrap(lambda w: {"accuracy": w @ difference / w.sum(1)}, clusters, level=LEVEL, seed=seed)
+    return {"accuracy_difference": _estimate(found["accuracy"]), "mcnemar": mcnemar(first, second)}
+
+
+def _estimate(values: Sequence[float] | Values) -> dict[str, float | None]:
+    """Return value, low and high by name; None for what is not defined."""
+    said = zip(("value", "low", "high"), np.asarray(values).tolist(), strict=True)
+    return {name: None if np.isnan(value) else value for name, value in said}

@@ -1,0 +1,14 @@
+"""Statistics: scores of predictions, confidence intervals, comparisons of models, and the summary of a run."""
+
+from cmkd.evaluation.intervals import bootstrap as bootstrap
+from cmkd.evaluation.intervals import fraction_interval as fraction_interval
+from cmkd.evaluation.intervals import interval as interval
+from cmkd.evaluation.intervals import mcnemar as mcnemar
+from cmkd.evaluation.intervals import spearman as spearman
+from cmkd.evaluation.scores import auroc as auroc
+from cmkd.evaluation.scores import class_scores as class_scores
+from cmkd.evaluation.scores import log_losses as log_losses
+from cmkd.evaluation.scores import prediction_table as prediction_table
+from cmkd.evaluation.scores import scores as scores
+from cmkd.evaluation.scores import weighted_scores as weighted_scores
+from cmkd.evaluation.summary import summarize as summarize

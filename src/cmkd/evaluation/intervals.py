@@ -1,0 +1,157 @@
+"""Confidence intervals of means, fractions, correlations and resampled statistics, and a test of two models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from cmkd.errors import CmkdError
+
+RESAMPLES = 2000
+"""Resamples of `bootstrap`."""
+_WEIGHTS = 2**22
+"""Largest number of weights that `bootstrap` holds at a time."""
+Statistics = Callable[[NDArray[np.float64]], Mapping[str, NDArray[np.float64]]]
+"""From weights of the pairs ``(resamples, n)`` to the named values ``(resamples, ...)`` of each resample."""
+
+
+def bootstrap(
+    statistics: Statistics, groups: NDArray[Any], *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
+) -> dict[str, NDArray[np.float64]]:
+    """Return statistics with the ends of their percentile bootstrap intervals, whole groups drawn with replacement.
+
+    Pairs of one group (a vessel, a person, a scene) are alike, so that pairs drawn one by one would give intervals
+    that are too narrow (Field and Welsh 2007, "Bootstrapping clustered data"). With few groups, about ten or fewer,
+    the intervals are still somewhat too narrow. Resamples in which a statistic has no value are left out.
+
+    Args:
+        statistics: of the weights, which say how often a resample holds each pair.
+        groups: ``(n,)`` names; pairs of one name are drawn together.
+        resamples: number of resamples.
+        level: of the intervals.
+        seed: of the draws.
+
+    Returns:
+        Each statistic ``(3, ...)``: its value on the pairs themselves, and the lower and upper end of its interval.
+
+    Example:
+        >>> right = np.array([1.0, 1.0, 0.0, 1.0])
+        >>> found = bootstrap(lambda w: {"accuracy": w @ right / w.sum(1)}, np.array(["a", "a", "b", "c"]))
+        >>> found["accuracy"].tolist()
+        [0.75, 0.0, 1.0]
+    """
+    names, place = np.unique(groups, return_inverse=True)
+    generator, count = np.random.default_rng(seed), len(names)
+    step = max(1, _WEIGHTS // max(1, len(groups)))
+    parts = []
+    for start in range(0, resamples, step):
+        number = min(step, resamples - start)
+        drawn = generator.integers(count, size=(number, count)) + count * np.arange(number)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=number * count).reshape(number, count)
+        parts.append(statistics(times[:, place].astype(np.float64)))
+    found = {}
+    for name, value in statistics(np.ones((1, len(groups)))).items():
+        drawn_values = np.concatenate([part[name] for part in parts])
+        found[name] = np.stack([value[0], *_quantiles(drawn_values, ((1 - level) / 2, (1 + level) / 2))])
+    return found
+
+
+def _quantiles(values: NDArray[np.float64], at: Sequence[float]) -> NDArray[np.float64]:
+    """Return quantiles over the first axis without NaN; NaN where there is nothing else."""
+    known = ~np.isnan(values).all(0)
+    found: NDArray[np.float64] = np.full((len(at), *values.shape[1:]), np.nan)
+    found[:, known] = np.nanquantile(values[:, known], at, axis=0)
+    return found
+
+
+def fraction_interval(hits: int, of: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval for a fraction of independent trials (Wilson 1927).
+
+    Example:
+        >>> low, high = fraction_interval(8, 10)
+        >>> round(low, 3), round(high, 3)
+        (0.49, 0.943)
+    """
+    found = stats.binomtest(hits, of).proportion_ci(level, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, float | int]:
+    """Test whether two models are right equally often on the same pairs: the exact form of McNemar's test.
+
+    Only pairs on which one model alone is right tell them apart. Under the hypothesis each model is right on half of
+    them: a two-sided binomial test (McNemar 1947, "Note on the sampling error of the difference between correlated
+    proportions or percentages"; Dietterich 1998 for classifiers). It takes the pairs to be independent.
+
+    Args:
+        first: ``(n,)`` where the first model is right.
+        second: ``(n,)`` where the second one is.
+
+    Returns:
+        ``first_only`` and ``second_only``, the numbers of pairs on which one alone is right, and ``p_value``.
+
+    Example:
+        >>> mcnemar(np.array([True] * 6 + [False]), np.array([False] * 6 + [False]))
+        {'first_only': 6, 'second_only': 0, 'p_value': 0.03125}
+    """
+    first_only, second_only = int((first & ~second).sum()), int((second & ~first).sum())
+    apart = first_only + second_only
+    p_value = float(stats.binomtest(first_only, apart).pvalue) if apart else 1.0
+    return {"first_only": first_only, "second_only": second_only, "p_value": p_value}
+
+
+def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Student's t interval for the mean of independent values, such as one difference per seed.
+
+    Args:
+        values: at least two for a finite interval.
+        confidence: probability of covering the mean.
+
+    Example:
+        >>> low, high = interval([1.0, 2.0, 3.0])
+        >>> round(low, 3), round(high, 3)
+        (-0.484, 4.484)
+    """
+    array = np.asarray(values, dtype=float)
+    if len(array) < 2:
+        return (float("-inf"), float("inf"))
+    half = float(stats.t.ppf(0.5 + confidence / 2, len(array) - 1)) * float(array.std(ddof=1)) / len(array) ** 0.5
+    return (float(array.mean()) - half, float(array.mean()) + half)
+
+
+def spearman(
+    x: np.ndarray, y: np.ndarray, *, resamples: int = 4000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return Spearman's rank correlation and its percentile bootstrap interval over points.
+
+    Args:
+        x: ``(n,)``, three points or more.
+        y: ``(n,)``.
+        resamples: of the bootstrap; those in which x or y is constant are left out.
+        level: of the interval.
+        seed: of the resamples.
+
+    Returns:
+        The correlation, and the interval's lower and upper end; NaN where x or y is constant.
+
+    Example:
+        >>> spearman(np.arange(6.0), np.arange(6.0) ** 3)
+        (1.0, 1.0, 1.0)
+    """
+    if x.shape != y.shape or x.ndim != 1 or len(x) < 3:
+        raise CmkdError(f"expected two lists of three points or more, got shapes {x.shape} and {y.shape}")
+    drawn = np.random.default_rng(seed).integers(len(x), size=(resamples, len(x)))
+    drawn = np.concatenate([np.arange(len(x))[None], drawn])  # the first row is the points themselves
+    ranks = [stats.rankdata(values[drawn], axis=1) for values in (x, y)]
+    a, b = (r - r.mean(1, keepdims=True) for r in ranks)
+    spread = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    values = np.divide((a * b).sum(1), spread, out=np.full(len(drawn), np.nan), where=spread > 0)
+    found = values[1:][~np.isnan(values[1:])]
+    if np.isnan(values[0]) or not len(found):
+        return np.nan, np.nan, np.nan
+    low, high = np.quantile(found, ((1 - level) / 2, (1 + level) / 2))
+    return float(values[0]), float(low), float(high)

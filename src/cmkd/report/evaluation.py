@@ -1,0 +1,183 @@
+"""Write ``evaluation.json`` and its page: scores, reliability, robustness, classes, groups, and two models compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cmkd.io import write_text
+from cmkd.report import figures
+from cmkd.report.html import render
+from cmkd.report.page import finding
+
+SCORES = {
+    "accuracy": ("accuracy (%)", 100),
+    "balanced_accuracy": ("balanced accuracy (%)", 100),
+    "macro_f1": ("macro F1 (%)", 100),
+    "auroc": ("AUROC (%)", 100),
+    "log_loss": ("log loss (nats)", 1),
+    "calibration_error": ("ECE (%)", 100),
+    "calibration_error_uncalibrated": ("ECE before temperature scaling (%)", 100),
+    "accepted": ("accepted (%)", 100),
+    "accuracy_of_accepted": ("accuracy of accepted (%)", 100),
+}
+"""Score -> its name and unit, and the factor to that unit."""
+MOST = 20
+"""Largest number of groups that the page lists; ``evaluation.json`` has all."""
+
+
+def write_evaluation(found: Mapping[str, Any], folder: Path) -> Path:
+    """Write the results of an evaluation, and return the path of its page.
+
+    Args:
+        found: what `cmkd.deploy.evaluate.evaluate` returned.
+        folder: receives ``evaluation.json`` and ``evaluation.html``, which needs no other file.
+    """
+    said = verdict(found["comparison"], found["data"]["pairs"]) if "comparison" in found else ""
+    made = dict(found) | ({"verdict": said} if said else {})
+    write_text(folder / "evaluation.json", json.dumps(made, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    models = found["models"]
+    page = render(
+        "evaluation.html",
+        found=found,
+        verdict=said,
+        scores=score_rows(models),
+        estimate=estimate,
+        most=MOST,
+        reliability=figures.embed(reliability_figure(models)),
+        robustness=[(_caption(same), figures.embed(robustness_figure(same))) for same in _alike(models)],
+        kinds=dict.fromkeys(f"{kind['name']}: {kind['title']}" for m in models for kind in m.get("robustness", ())),
+        unspeckled=[m["name"] for m in models if _unspeckled(m)],
+        confusions={model["name"]: _confusion(model) for model in models},
+    )
+    write_text(folder / "evaluation.html", page)
+    return folder / "evaluation.html"
+
+
+def verdict(comparison: Mapping[str, Any], pairs: int) -> str:
+    """Say in a sentence which of two models is more accurate.
+
+    Args:
+        comparison: the entry of that name in ``evaluation.json``.
+        pairs: on which both were measured.
+
+    Example:
+        >>> difference = {"value": 0.02, "low": 0.011, "high": 0.029}
+        >>> test = {"first_only": 9, "second_only": 2, "p_value": 0.0654}
+        >>> verdict({"names": ["ds", "kd"], "accuracy_difference": difference, "mcnemar": test}, 350)
+        'ds: +2.0 points over kd (95 % CI +1.1 to +2.9, n = 350 pairs), significantly better; McNemar p = 0.065'
+    """
+    first, second = comparison["names"]
+    value, low, high = (100 * comparison["accuracy_difference"][key] for key in ("value", "low", "high"))
+    said = f"{first}: {value:+.1f} points over {second} (95 % CI {low:+.1f} to {high:+.1f}, n = {pairs:,} pairs)"
+    return f"{said}, {finding(low, high)}; McNemar p = {comparison['mcnemar']['p_value']:.2g}"
+
+
+def score_rows(models: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Return the table of scores: a name, and one cell a model.
+
+    Example:
+        >>> score_rows([{"scores": {"accuracy": {"value": 0.5, "low": 0.42, "high": 0.58}}}])
+        [('accuracy (%)', ['50.0 (42.0 to 58.0)'])]
+    """
+    return [
+        (said, [estimate(model["scores"].get(name), factor, 1 if factor == 100 else 3) for model in models])
+        for name, (said, factor) in SCORES.items()
+        if any(name in model["scores"] for model in models)
+    ]
+
+
+def estimate(said: Mapping[str, float | None] | None, factor: float = 100, digits: int = 1) -> str:
+    """Return an estimate with its interval as text; a dash where there is none.
+
+    Example:
+        >>> estimate({"value": 0.5, "low": 0.42, "high": 0.58})
+        '50.0 (42.0 to 58.0)'
+    """
+    if said is None or said["value"] is None:
+        return "—"
+    value, low, high = (f"{factor * (said[key] or 0.0):.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})" if said["low"] is not None else value
+
+
+def reliability_figure(models: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw accuracy against confidence in bins, and below it the fraction of predictions in each bin.
+
+    Args:
+        models: entries ``models`` of ``evaluation.json``.
+    """
+    figure = Figure(figsize=(4.6, 5.0), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot([0, 100], [0, 100], color="#888888", linestyle="--", linewidth=1)
+    for place, model in enumerate(models):
+        color, bins = figures.COLORS[place + 1], model["reliability"]
+        x, y, fraction = (100 * np.array([b[key] for b in bins]) for key in ("confidence", "accuracy", "fraction"))
+        above.plot(x, y, color=color, linewidth=1.2, alpha=0.7)
+        above.scatter(x, y, s=10 + 2 * fraction, color=color, label=model["name"], linewidths=0)
+        width = 100 / model["bins"]
+        left = np.floor(x / width).clip(max=model["bins"] - 1) * width
+        below.bar(left + width * (place + 0.5) / len(models), fraction, 0.9 * width / len(models), color=color)
+    figures.plain(above, ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 102))
+    figures.plain(below, xlabel="confidence: probability of the predicted class (%)", ylabel="predictions (%)")
+    if len(models) > 1:
+        above.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def robustness_figure(models: Mapping[int, Mapping[str, Any]]) -> Figure:
+    """Draw accuracy and log loss by severity, one column a corruption, with 95 % intervals as bands.
+
+    Args:
+        models: entries ``models`` of ``evaluation.json`` with the same severities, by the places that choose colors.
+    """
+    kinds = next(iter(models.values()))["robustness"]
+    figure = Figure(figsize=(max(4.0, 2.9 * len(kinds)), 4.8), layout="constrained")
+    grid = figure.subplots(2, len(kinds), squeeze=False, sharey="row", sharex="col")
+    for column, kind in enumerate(kinds):
+        for place, model in models.items():
+            for axes, name, factor in ((grid[0, column], "accuracy", 100), (grid[1, column], "log_loss", 1)):
+                cells = [cell[name] for cell in model["robustness"][column]["severities"]]
+                value, low, high = (factor * np.array([c[k] for c in cells]) for k in ("value", "low", "high"))
+                color = figures.COLORS[place + 1]
+                axes.plot(value, "o-", color=color, markersize=4, linewidth=1.6, label=model["name"])
+                axes.fill_between(range(len(value)), low, high, color=color, alpha=0.15, linewidth=0)
+        labels = [cell["label"] for cell in kind["severities"]]
+        grid[1, column].set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=8)
+        grid[0, column].set_title(kind["name"], fontsize=10)
+        for row, ylabel in enumerate(("accuracy (%)", "log loss (nats)")):
+            figures.plain(grid[row, column], ylabel="" if column else ylabel)
+    grid[0, 0].set_ylim(0, 102)
+    if len(models) > 1:
+        grid[0, 0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _alike(models: Sequence[Mapping[str, Any]]) -> list[dict[int, Mapping[str, Any]]]:
+    """Return the models with robustness curves by their places, those with the same severities together."""
+    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for place, model in enumerate(models):
+        if model.get("robustness"):
+            axes = [[kind["title"], [cell["label"] for cell in kind["severities"]]] for kind in model["robustness"]]
+            found.setdefault(json.dumps([model["modality"], axes]), {})[place] = model
+    return list(found.values())
+
+
+def _caption(models: Mapping[int, Mapping[str, Any]]) -> str:
+    names = [model["name"] for model in models.values()]
+    return f"{' and '.join(names)} on {next(iter(models.values()))['modality']}"
+
+
+def _unspeckled(model: Mapping[str, Any]) -> bool:
+    kinds = [kind["name"] for kind in model.get("robustness", ())]
+    return model["kind"] == "image" and bool(kinds) and "speckle" not in kinds
+
+
+def _confusion(model: Mapping[str, Any]) -> str:
+    counts = np.array(model["confusion"])
+    target, predicted = (np.repeat(axis.ravel(), counts.ravel()) for axis in np.indices(counts.shape))
+    return figures.embed(figures.confusion_figure(target, predicted, [row["class"] for row in model["classes"]]))

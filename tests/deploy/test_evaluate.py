@@ -1,0 +1,272 @@
+"""``cmkd evaluate`` against sklearn, and the inputs that it refuses in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics
+
+from cmkd import models
+from cmkd.cli import main
+from cmkd.data import CardInfo, Pack, from_dataset
+from cmkd.deploy.calibration import Calibration
+from cmkd.deploy.evaluate import evaluate
+from cmkd.deploy.student import Student, load_student
+from cmkd.models.checkpoint import save_model
+from cmkd.report.evaluation import write_evaluation
+
+CLASSES = ("tanker", "tug", "ferry")
+
+
+class Harbor:
+    """Radar images of 24 vessels, ten of each; half have an optical image, some no label, and validation no radar."""
+
+    def __len__(self) -> int:
+        return 240
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        generator, vessel = np.random.default_rng(index), index // 10
+        radar = generator.normal(vessel % 3, 1.5, (2, 12, 12)).astype(np.float32)
+        split = "train" if vessel < 9 else "validation" if vessel < 12 else "test"
+        item: dict[str, object] = {"id": str(index), "group": f"imo{vessel}", "split": split}
+        item["label"] = None if index % 10 == 9 else CLASSES[vessel % 3]
+        item["radar"] = None if split == "validation" else radar
+        return item | ({"optical": np.zeros((3, 12, 12), np.uint8)} if index % 2 or split == "validation" else {})
+
+
+@pytest.fixture(scope="module")
+def harbor(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    info = CardInfo("harbor", rich="optical", poor="radar", group="a vessel")
+    return from_dataset(Harbor(), tmp_path_factory.mktemp("harbor") / "pack", info=info, classes=CLASSES)
+
+
+def nearest(pack: Pack, noise: float, *, classes: tuple[str, ...] = CLASSES) -> Student:
+    """Return a student that compares the mean of an image with those of the classes, and hears noise."""
+
+    def logits(samples: np.ndarray) -> np.ndarray:
+        heard = np.random.default_rng(len(samples)).normal(0, noise, len(samples))
+        distance = samples.mean((1, 2, 3))[:, None] + heard[:, None] - np.arange(3.0)
+        return (-(distance**2)).astype(np.float32)[:, [CLASSES.index(name) for name in classes]]
+
+    return Student(pack.modality("radar"), classes, Calibration(0.5, (0.6, 0.6, None), 0.9, 50), {}, logits)
+
+
+def truth(pack: Pack) -> np.ndarray:
+    return pack.index["label"].to_numpy()[pack.rows("test", labeled=True)]
+
+
+def test_scores_are_those_of_sklearn(harbor: Pack) -> None:
+    student = nearest(harbor, 0.7)
+    found = evaluate({"a": student}, harbor, robustness=False)
+    samples = harbor.array("radar")[harbor.rows("test", labeled=True)]
+    probabilities, target = student.probabilities(samples), truth(harbor)
+    predicted, scores = probabilities.argmax(1), found["models"][0]["scores"]
+    expected = {
+        "accuracy": metrics.accuracy_score(target, predicted),
+        "balanced_accuracy": metrics.balanced_accuracy_score(target, predicted),
+        "macro_f1": metrics.f1_score(target, predicted, average="macro"),
+        "auroc": metrics.roc_auc_score(target, probabilities, multi_class="ovr"),
+        "log_loss": metrics.log_loss(target, probabilities),
+        "accepted": (~student.calibration.rejected(probabilities)).mean(),
+        "accuracy_of_accepted": (predicted == target)[~student.calibration.rejected(probabilities)].mean(),
+    }
+    assert 0.3 < expected["accuracy"] < 0.95
+    for name, value in expected.items():
+        assert scores[name]["value"] == pytest.approx(value, rel=1e-6)
+        assert scores[name]["low"] <= value <= scores[name]["high"]
+    assert found["models"][0]["confusion"] == metrics.confusion_matrix(target, predicted).tolist()
+    assert [row["n"] for row in found["models"][0]["classes"]] == [36, 36, 36]
+
+
+def test_pairs_without_a_label_are_left_out_and_groups_are_drawn_whole(harbor: Pack) -> None:
+    found = evaluate({"a": nearest(harbor, 0.7)}, harbor, robustness=False)
+    data, groups = found["data"], found["models"][0]["groups"]
+    assert (data["pairs"], data["left_out"], data["groups"], data["group"]) == (108, 12, 12, "a vessel")
+    assert data["intervals"] == "95 % percentile bootstrap intervals (2,000 resamples of 12 groups, each a vessel)"
+    assert len(groups) == 12 and {row["n"] for row in groups} == {9}
+    accuracies = [row["accuracy"]["value"] for row in groups]
+    assert accuracies == sorted(accuracies)
+    assert np.mean(accuracies) == pytest.approx(found["models"][0]["scores"]["accuracy"]["value"])
+
+
+def test_classes_of_a_student_may_have_another_order_and_more_names(harbor: Pack) -> None:
+    said = [
+        evaluate({"a": s}, harbor, robustness=False)
+        for s in (nearest(harbor, 0), nearest(harbor, 0, classes=CLASSES[::-1]))
+    ]
+    assert said[0]["models"][0]["scores"]["accuracy"] == said[1]["models"][0]["scores"]["accuracy"]
+    assert said[1]["models"][0]["classes"][0]["class"] == "ferry"
+
+
+def test_two_students_are_compared_on_the_same_pairs(harbor: Pack) -> None:
+    found = evaluate({"good": nearest(harbor, 0), "bad": nearest(harbor, 2)}, harbor, robustness=False)
+    good, bad = (model["scores"]["accuracy"]["value"] for model in found["models"])
+    difference, test = found["comparison"]["accuracy_difference"], found["comparison"]["mcnemar"]
+    assert difference["value"] == pytest.approx(good - bad) and difference["low"] > 0
+    assert test["first_only"] - test["second_only"] == round(108 * (good - bad)) and test["p_value"] < 0.001
+
+
+def test_robustness_starts_at_the_score_and_ends_lower(harbor: Pack) -> None:
+    found = evaluate({"a": nearest(harbor, 0)}, harbor)["models"][0]
+    curves = {curve["name"]: curve["severities"] for curve in found["robustness"]}
+    assert list(curves) == ["noise", "resolution", "missing", "shift"]
+    for cells in curves.values():
+        assert cells[0]["label"] == "none" and cells[0]["accuracy"] == found["scores"]["accuracy"]
+        assert cells[0]["log_loss"]["value"] == pytest.approx(found["scores"]["log_loss"]["value"], rel=1e-5)
+    assert curves["missing"][-1]["accuracy"]["high"] < found["scores"]["accuracy"]["low"]
+
+
+def test_a_long_split_in_small_batches_gives_the_same(harbor: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = nearest(harbor, 0)
+    whole = evaluate({"a": student}, harbor)
+    monkeypatch.setattr("cmkd.deploy.evaluate.BATCH", 7)
+    assert evaluate({"a": student}, harbor) == whole
+
+
+def checkpoint(pack: Pack, folder: Path, name: str = "radar", classes: tuple[str, ...] = CLASSES) -> Path:
+    torch.manual_seed(0)
+    model = models.build("thin_resnet(width=4,stages=1)", pack.modality(name), classes=len(classes))
+    path = folder / f"{name}.safetensors"
+    save_model(path, model.eval(), name="thin_resnet(width=4,stages=1)", classes=classes, extra={})
+    return path
+
+
+def strict(path: Path) -> dict[str, Any]:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    return dict(json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse))
+
+
+def test_the_command_writes_numbers_and_a_page(
+    harbor: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, out = checkpoint(harbor, tmp_path), checkpoint(harbor, tmp_path, "optical"), tmp_path / "out"
+    assert main(["evaluate", str(first), str(second), "--data", str(harbor.path), "--out", str(out)]) == 0
+    found, page = strict(out / "evaluation.json"), (out / "evaluation.html").read_text(encoding="utf-8")
+    assert found["data"]["pairs"] == 48  # those with a label that have both modalities
+    assert [model["modality"] for model in found["models"]] == ["radar", "optical"]
+    printed = capsys.readouterr().out
+    assert found["verdict"] in printed and "ECE (%)" in printed and "resamples of 12 groups" in printed
+    assert found["verdict"] in page and "expected calibration error" in page
+    assert page.count("<img") == 5  # reliability, two kinds of corruption, two confusions
+    assert main(["evaluate", str(first), "--data", str(harbor.path), "--out", str(out), "--robustness", "false"]) == 0
+    assert "robustness" not in strict(out / "evaluation.json")["models"][0]
+
+
+def test_the_student_of_a_file_is_measured_as_it_predicts(harbor: Pack, tmp_path: Path) -> None:
+    student = load_student(checkpoint(harbor, tmp_path))
+    samples = harbor.array("radar")[harbor.rows("test", labeled=True)]
+    found = evaluate({"a": student}, harbor, robustness=False)["models"][0]
+    accuracy = float((student.probabilities(samples).argmax(1) == truth(harbor)).mean())
+    assert found["scores"]["accuracy"]["value"] == pytest.approx(accuracy)
+    assert "accepted" not in found["scores"]  # it has no thresholds
+
+
+class Averages(torch.nn.Module):
+    """A network of one's own: the mean of each channel, then a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = torch.nn.Linear(2, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.Tensor(self.classifier(images.mean((2, 3))))
+
+
+def test_a_network_of_ones_own_is_named(
+    harbor: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    model = models.build(Averages(), harbor.modality("radar"), classes=3)
+    save_model(tmp_path / "own.safetensors", model.eval(), name="Averages", classes=CLASSES, extra={})
+    monkeypatch.setitem(sys.modules, "own_networks", sys.modules[__name__])
+    command = [
+        "evaluate",
+        str(tmp_path / "own.safetensors"),
+        "--data",
+        str(harbor.path),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([*command, "--robustness", "false"]) == 2
+    assert "holds weights of your own module" in capsys.readouterr().err
+    assert main([*command, "--robustness", "false", "--module", "own_networks:Averages"]) == 0
+
+
+def test_images_of_another_size_are_resized(harbor: Pack, tmp_path: Path) -> None:
+    class Larger(Harbor):
+        def __getitem__(self, index: int) -> dict[str, object]:
+            item = super().__getitem__(index)
+            small = item["radar"]
+            return item | {"radar": None if small is None else np.repeat(np.repeat(np.asarray(small), 2, 1), 2, 2)}
+
+    large = from_dataset(Larger(), tmp_path / "pack", info=CardInfo("large"), classes=CLASSES)
+    found = [evaluate({"a": nearest(harbor, 0)}, pack, robustness=False) for pack in (harbor, large)]
+    accuracies = [one["models"][0]["scores"]["accuracy"]["value"] for one in found]
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=0.02)
+
+
+def test_pairs_without_groups_and_of_one_group_are_drawn_one_by_one(tmp_path: Path) -> None:
+    class OneGroup(Harbor):
+        def __init__(self, group: str) -> None:
+            self.group = group
+
+        def __getitem__(self, index: int) -> dict[str, object]:
+            item = super().__getitem__(index)
+            return item | ({"group": self.group} if item["split"] == "test" else {})
+
+    found = {}
+    for group in ("", "imo99"):
+        info = CardInfo("alone", group="a vessel")
+        pack = from_dataset(OneGroup(group), tmp_path / f"pack-{group}", info=info, classes=CLASSES)
+        found[group] = evaluate({"a": nearest(pack, 0.7)}, pack, robustness=False)["data"]["intervals"]
+    assert "2,000 resamples of 108 pairs)" in found[""]
+    assert "108 pairs of one group, a vessel: they say nothing about other groups" in found["imo99"]
+
+
+def test_a_class_that_is_never_predicted_is_a_dash(harbor: Pack, tmp_path: Path) -> None:
+    def logits(samples: np.ndarray) -> np.ndarray:
+        return np.tile(np.float32([1, 0, 0]), (len(samples), 1))
+
+    constant = Student(harbor.modality("radar"), CLASSES, Calibration(1.0, (None,) * 3, 0.9, 9), {}, logits)
+    page = write_evaluation(evaluate({"a": constant}, harbor, robustness=False), tmp_path)
+    found = strict(tmp_path / "evaluation.json")["models"][0]
+    assert found["classes"][1]["precision"] == {"value": None, "low": None, "high": None}
+    assert found["scores"]["accepted"]["value"] == 0 and found["scores"]["accuracy_of_accepted"]["value"] is None
+    assert "—" in page.read_text(encoding="utf-8")
+
+
+REFUSED: Mapping[str, tuple[dict[str, Any], list[str], str]] = {
+    "classes": ({"classes": ("tanker", "tug", "kayak")}, [], "does not know (ferry): it knows tanker, tug, kayak"),
+    "split": ({}, ["--split", "validation"], "no validation pair of 'harbor' has a label and radar"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_measured_is_refused_in_one_line(
+    case: str, harbor: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, flags, message = REFUSED[case]
+    model = checkpoint(harbor, tmp_path, **options)
+    assert main(["evaluate", str(model), "--data", str(harbor.path), "--out", str(tmp_path / "out"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_data_and_the_same_model_twice_are_refused(
+    harbor: Pack, digits: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = str(checkpoint(harbor, tmp_path)), str(tmp_path / "out")
+    assert main(["evaluate", model, "--data", str(digits.path), "--out", out]) == 2
+    assert "sees 'radar', but the data 'digits' have optical, degraded alone" in capsys.readouterr().err
+    assert main(["evaluate", model, model, "--data", str(harbor.path), "--out", out]) == 2
+    assert "is given twice" in capsys.readouterr().err

@@ -1,0 +1,107 @@
+"""The statistics of an evaluation against sklearn, against counting by hand, and in simulations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from cmkd.deploy.calibration import calibration_error, calibration_errors
+from cmkd.evaluation import auroc, bootstrap, class_scores, intervals, mcnemar, scores, weighted_scores
+
+GENERATOR = np.random.default_rng(0)
+TARGET = GENERATOR.integers(3, size=80)
+LOGITS = np.round(GENERATOR.normal(size=(80, 4)), 1) + 1.5 * np.eye(4)[TARGET]  # class 3 never occurs
+PROBABILITIES = np.round(np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True), 2)  # rounded, so that some are equal
+TIMES = GENERATOR.integers(3, size=80)
+REPEATED = np.repeat(np.arange(80), TIMES)
+"""A resample, as weights and as rows."""
+
+
+def test_auroc_is_that_of_sklearn_with_equal_scores_and_an_absent_class() -> None:
+    for rows, weights in ((np.arange(80), np.ones(80)), (REPEATED, TIMES.astype(float))):
+        expected = [metrics.roc_auc_score(TARGET[rows] == k, PROBABILITIES[rows, k]) for k in range(3)]
+        assert auroc(PROBABILITIES, TARGET, weights[None])[0] == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+def test_auroc_leaves_out_classes_that_a_resample_lacks() -> None:
+    lacks, alone = (np.isin(TARGET, kept).astype(float) for kept in ((0, 1), (2,)))
+    found = auroc(PROBABILITIES, TARGET, np.stack([lacks, alone]))
+    kept = lacks > 0
+    expected = [metrics.roc_auc_score(TARGET[kept] == k, PROBABILITIES[kept, k]) for k in (0, 1)]
+    assert found[0] == pytest.approx(np.mean(expected), abs=1e-12)
+    assert np.isnan(found[1])
+
+
+def test_weights_are_repetitions() -> None:
+    weights = np.stack([np.ones(80), TIMES])
+    for row, rows in enumerate((np.arange(80), REPEATED)):
+        for name, values in weighted_scores(LOGITS, TARGET, weights).items():
+            assert values[row] == pytest.approx(scores(LOGITS[rows], TARGET[rows])[name], abs=1e-12)
+        errors = calibration_errors(PROBABILITIES, TARGET, weights)
+        assert errors[row] == pytest.approx(calibration_error(PROBABILITIES[rows], TARGET[rows]), abs=1e-12)
+
+
+def test_class_scores_and_scores_are_those_of_sklearn() -> None:
+    found, predicted = class_scores(LOGITS, TARGET, np.ones((1, 80))), LOGITS.argmax(1)
+    expected = metrics.precision_recall_fscore_support(TARGET, predicted, labels=[0, 1, 2])
+    for name, values in zip(("precision", "recall", "f1"), expected, strict=False):
+        np.testing.assert_allclose(found[name][0, :3], values)
+    assert np.isnan(found["recall"][0, 3]) and np.isnan(found["f1"][0, 3])
+    whole = scores(LOGITS, TARGET)
+    assert whole["balanced_accuracy"] == pytest.approx(expected[1].mean())
+    assert whole["macro_f1"] == pytest.approx(metrics.f1_score(TARGET, predicted, labels=[0, 1, 2], average="macro"))
+
+
+@pytest.mark.parametrize(("first_only", "second_only"), [(0, 0), (7, 1), (3, 9), (5, 5)])
+def test_mcnemar_is_the_two_sided_binomial_test(first_only: int, second_only: int) -> None:
+    first = np.array([True] * first_only + [False] * second_only + [True, False, True])
+    second = np.array([False] * first_only + [True] * second_only + [True, False, True])
+    n = first_only + second_only
+    tail = sum(math.comb(n, k) for k in range(min(first_only, second_only) + 1)) / 2**n
+    found = mcnemar(first, second)
+    assert (found["first_only"], found["second_only"]) == (first_only, second_only)
+    assert found["p_value"] == pytest.approx(min(1.0, 2 * tail))
+
+
+def of(values: np.ndarray, groups: np.ndarray, resamples: int = 400) -> np.ndarray:
+    return bootstrap(lambda w: {"mean": w @ values / w.sum(1)}, groups, resamples=resamples)["mean"]
+
+
+def test_the_bootstrap_covers_what_it_says() -> None:
+    generator, covered = np.random.default_rng(1), []
+    for _ in range(200):
+        _, low, high = of((generator.random(60) < 0.7).astype(float), np.arange(60))
+        covered.append(low <= 0.7 <= high)
+    assert 0.89 <= np.mean(covered) <= 0.99
+
+
+def test_whole_groups_cover_what_single_pairs_do_not() -> None:
+    generator, groups = np.random.default_rng(2), np.repeat(np.arange(20), 10)
+    covered: dict[str, list[bool]] = {"groups": [], "pairs": []}
+    for _ in range(100):
+        chance = generator.beta(1.4, 0.6, 20)[groups]  # a group is mostly right or mostly wrong; 0.7 on average
+        right = (generator.random(200) < chance).astype(float)
+        for name, clusters in (("groups", groups), ("pairs", np.arange(200))):
+            _, low, high = of(right, clusters)
+            covered[name].append(bool(low <= 0.7 <= high))
+    assert np.mean(covered["groups"]) >= 0.85
+    assert np.mean(covered["pairs"]) <= 0.75
+
+
+def test_the_memory_does_not_change_the_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = of(LOGITS[:, 0], TARGET)
+    monkeypatch.setattr(intervals, "_WEIGHTS", 1000)
+    np.testing.assert_array_equal(of(LOGITS[:, 0], TARGET), whole)
+
+
+def test_a_statistic_without_a_value_in_some_resamples_has_an_interval_of_the_others() -> None:
+    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
+        with np.errstate(invalid="ignore"):
+            return {"rare": weights[:, 0] / weights[:, 0], "never": np.full(len(weights), np.nan)}
+
+    found = bootstrap(statistics, np.arange(5), resamples=50)
+    assert found["rare"].tolist() == [1, 1, 1]
+    assert np.isnan(found["never"]).all()
