@@ -78,6 +78,8 @@ def read(path: Path, kind: Kind | None = None, *, finite: bool = True) -> NDArra
 
 
 def _guarded(path: Path, reader: Any) -> Any:  # noqa: ANN401  # header and content share one translation of errors
+    if path.suffix.lower() not in SUFFIXES:
+        raise CmkdError(f"{path} has an unsupported file type; supported: {', '.join(SUFFIXES)}: convert it")
     try:
         return reader(path)
     except CmkdError:
