@@ -41,12 +41,8 @@ def digits() -> tuple[pd.DataFrame, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def fitted(digits: tuple[pd.DataFrame, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> DistilledClassifier:
-    return small(
-        epochs=15,
-        student="thin_resnet(width=8,stages=2)",
-        options={"optimizer": {"ema": 0.0}, "trainer": {"batch_size": 16}},
-        out=tmp_path_factory.mktemp("fitted") / "run",
-    ).fit(*digits)
+    out = tmp_path_factory.mktemp("fitted") / "run"
+    return small(epochs=15, teacher="auto", student="auto", out=out).fit(*digits)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +82,7 @@ def test_it_learns_and_needs_the_poor_modality_alone(
 ) -> None:
     pairs, labels = digits
     assert fitted.classes_.tolist() == ["nil", "one", "two"]
-    assert fitted.score(pairs, labels) > 0.6  # a third by chance
+    assert fitted.score(pairs, labels) > 0.7  # a third by chance
     expected = fitted.predict_proba(pairs)
     assert expected.shape == (90, 3)
     np.testing.assert_allclose(expected.sum(1), 1.0)

@@ -58,8 +58,7 @@ class HubStudent(ModelHubMixin):
 
         Args:
             pretrained_model_name_or_path: a folder, or the repository's name (``me/ships``).
-            options: ``revision``, ``token``, ``cache_dir``, ``local_files_only`` and ``force_download``, as in the hub's
-                library.
+            options: ``revision``, ``token``, ``cache_dir``, ``local_files_only`` and ``force_download``, as in the mixin.
 
         Raises:
             CmkdError: there is no such folder or repository, it holds no student, or the hub cannot be reached.
@@ -82,9 +81,7 @@ class HubStudent(ModelHubMixin):
 
     def generate_model_card(self, *_: object, **__: object) -> ModelCard:
         """Return the student's model card with the metadata that the hub indexes."""
-        beside = self._card_beside()
-        text = beside.text if beside else f"# A classifier of {self.about['modality']['name']} samples\n"
-        license = self.license or (beside.data.get("license") if beside else None)
+        text, license = self._card_beside()
         task, accuracy = _TASKS.get(self.about["modality"]["kind"]), self.about.get("test_accuracy")
         data, results = self.about.get("data", {}).get("name", ""), None
         if accuracy is not None:
@@ -96,19 +93,21 @@ class HubStudent(ModelHubMixin):
         about = ModelCardData(
             library_name=LIBRARY,
             tags=["knowledge-distillation", "cross-modal", "model_hub_mixin"],
-            license=license,
+            license=self.license or license,
             pipeline_tag=task,
             model_name=f"{data} student",
             eval_results=results,
         )
         return ModelCard(f"---\n{about.to_yaml()}\n---\n\n{text.lstrip()}")
 
-    def _card_beside(self) -> ModelCard | None:
-        """Return the card beside the file: of a run, or of a repository."""
-        for name in (CARD, PAGE) if self.path.name == STUDENT else ():
-            if (self.path.parent / name).is_file():
-                return ModelCard((self.path.parent / name).read_text(encoding="utf-8"), ignore_metadata_errors=True)
-        return None
+    def _card_beside(self) -> tuple[str, str | None]:
+        """Return the text and the license of the card beside the file: of a run, or of a repository."""
+        if self.path.name == STUDENT and (run := self.path.with_name(CARD)).is_file():
+            return run.read_text(encoding="utf-8"), None
+        if self.path.name == STUDENT and (page := self.path.with_name(PAGE)).is_file():
+            card = ModelCard(page.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+            return card.text, card.data.get("license")
+        return f"# A classifier of {self.about['modality']['name']} samples\n", None
 
     def _save_pretrained(self, save_directory: Path) -> None:
         card = str(self.generate_model_card())  # before anything is replaced: it may be the folder of this student
@@ -121,7 +120,10 @@ class HubStudent(ModelHubMixin):
     def _from_pretrained(cls, *, model_id: str, license: str | None = None, **options: Any) -> Self:  # noqa: ANN401
         if Path(model_id).is_dir():
             return cls(model_id, license=license)
-        return cls(snapshot_download(model_id, allow_patterns=[STUDENT, PAGE], **options), license=license)
+        folder = Path(snapshot_download(model_id, allow_patterns=[STUDENT, PAGE], **options))
+        if not (folder / STUDENT).is_file():
+            raise CmkdError(f"the repository '{model_id}' holds no {STUDENT}: it is none of HubStudent.push_to_hub")
+        return cls(folder, license=license)
 
 
 @contextmanager

@@ -161,7 +161,9 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             yield Path(place)
 
     def _config(self, pack: Pack, out: Path, seed: int) -> RunConfig:
-        own: dict[str, Any] = {name: getattr(self, name) for name in ("seeds", "preset", "epochs", "teacher", "student")}
+        own: dict[str, Any] = {
+            name: getattr(self, name) for name in ("seeds", "preset", "epochs", "teacher", "student")
+        }
         own |= {"data": pack, "out": out, "methods": self.method, "seed": seed}
         others: dict[str, Any] = {"jobs": 1, "trainer": {}} | dict(self.options or {})
         for name in others:
