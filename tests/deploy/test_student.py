@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from cmkd import CmkdError, load_model, load_student, models
 from cmkd.deploy.student import Student
-from cmkd.models.checkpoint import save_model
-from cmkd.types import Modality
+from cmkd.models.checkpoint import rewrite, save_model
+from cmkd.types import DTYPES, Modality
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +141,23 @@ def test_files_that_hold_no_student_are_one_line(radar_student: Path, tmp_path: 
     cut.write_bytes(radar_student.read_bytes()[:-100])
     with pytest.raises(CmkdError, match="not a readable checkpoint"):
         load_student(cut)
+
+
+def test_a_file_never_names_code_to_run(radar_student: Path, tmp_path: Path) -> None:
+    bad, trace = tmp_path / "bad.safetensors", tmp_path / "trace"
+    rewrite(radar_student, bad, {"model": f"subprocess:getoutput(cmd='touch {trace}')"})
+    with pytest.raises(CmkdError, match=r"names code to run .* do not trust it"):
+        load_student(bad)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_stored_dtype_is_predicted_from(dtype: str, tmp_path: Path) -> None:
+    vector, path = Modality("echo", "vector", (4,), dtype, (0.0,) * 4, (1.0,) * 4), tmp_path / "echo.safetensors"
+    save_model(path, models.build("mlp", vector, classes=2), name="mlp", classes=("a", "b"), extra={})
+    values = np.arange(8).reshape(2, 4)
+    expected = load_model(path)[0](torch.from_numpy(values).float()).logits.detach().softmax(1).numpy()
+    np.testing.assert_allclose(load_student(path).predict(values)[["p_a", "p_b"]], expected, atol=1e-6)
 
 
 class Own(nn.Module):

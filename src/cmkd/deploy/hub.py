@@ -58,7 +58,7 @@ class HubStudent(ModelHubMixin):
 
         Args:
             pretrained_model_name_or_path: a folder, or the repository's name (``me/ships``).
-            options: ``revision``, ``token``, ``cache_dir``, ``local_files_only`` and ``force_download``, as in the mixin.
+            options: those of the hub's mixin, such as ``revision``, ``token`` and ``local_files_only``.
 
         Raises:
             CmkdError: there is no such folder or repository, it holds no student, or the hub cannot be reached.
