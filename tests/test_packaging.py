@@ -18,7 +18,11 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 MODULES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn", "mlflow-skinny": "mlflow"}
-"""Distributions whose module has another name."""
+"""Distributions whose module has another name; in all others a hyphen becomes an underscore."""
+
+
+def module(name: str) -> str:
+    return MODULES.get(name, name.replace("-", "_"))
 
 
 def distribution(requirement: str) -> str:
@@ -40,14 +44,14 @@ def test_every_import_is_a_dependency_and_every_dependency_is_imported() -> None
     needed = {distribution(requirement) for requirement in PROJECT["dependencies"]}
     single = {distribution(r) for name, rs in EXTRAS.items() if name not in ("all", "dev") for r in rs}
     imported = third_party()
-    assert imported <= {MODULES.get(name, name) for name in needed | single}
+    assert imported <= {module(name) for name in needed | single}
     by_others = {
         "tensorboard",
         "mlflow-skinny",
         "wandb",
         "onnxscript",
     }  # Lightning imports the first three, torch the last
-    assert {MODULES.get(name, name) for name in (needed | single) - by_others} <= imported
+    assert {module(name) for name in (needed | single) - by_others} <= imported
 
 
 def test_the_extra_all_holds_every_extra() -> None:

@@ -1,29 +1,33 @@
-"""A student from an ONNX file: onnxruntime computes, and torch is not needed."""
+"""The model of an ONNX file: onnxruntime computes, and torch is not needed."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.deploy.calibration import Calibration
-from cmkd.deploy.student import Student
 from cmkd.errors import CmkdError, needs_extra
-from cmkd.types import Modality
 
 ABOUT = "cmkd"
 """Key of the file's metadata that holds, as JSON, what the checkpoint says of the model."""
 
 
-def load_onnx(path: Path, *, device: str = "auto") -> Student:
+def load_onnx(
+    path: Path, *, device: str = "auto", threads: int | None = None
+) -> tuple[dict[str, Any], Callable[[NDArray[Any]], NDArray[np.float32]]]:
     """Load a file that ``cmkd export`` wrote.
 
     Args:
         path: of the ``.onnx`` file.
         device: ``auto`` (what this onnxruntime offers, best first) or ``cpu``.
+        threads: CPU threads of one prediction; by default as many as onnxruntime chooses.
+
+    Returns:
+        What it says of the model, and a function from samples to logits ``(n, classes)``.
 
     Raises:
         CmkdError: onnxruntime is not installed, or the file is missing, damaged or something else.
@@ -33,24 +37,20 @@ def load_onnx(path: Path, *, device: str = "auto") -> Student:
     if not path.is_file():
         raise CmkdError(f"no model at '{path}'")
     providers = ["CPUExecutionProvider"] if device == "cpu" else onnxruntime.get_available_providers()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
     try:
-        session = onnxruntime.InferenceSession(path, providers=providers)
-        about = json.loads(session.get_modelmeta().custom_metadata_map[ABOUT])
-    except KeyError:
-        raise CmkdError(f"'{path}' was not written by cmkd export: its metadata name no classes") from None
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
+        about = json.loads(session.get_modelmeta().custom_metadata_map.get(ABOUT, "{}"))
     except Exception as error:  # onnxruntime raises classes of its own, which it does not name
         reason = " ".join(str(error).split())[:80]
         raise CmkdError(f"'{path}' is no readable ONNX file ({reason}): export it again") from error
+    if not {"modality", "classes", "calibration"} <= about.keys():
+        raise CmkdError(f"'{path}' was not written by cmkd export: its metadata name no classes")
     name = session.get_inputs()[0].name
 
     def logits(samples: NDArray[Any]) -> NDArray[np.float32]:
         found: NDArray[np.float32] = session.run(["logits"], {name: samples})[0]
         return found
 
-    return Student(
-        Modality.from_dict(about["modality"]),
-        tuple(about["classes"]),
-        Calibration.from_dict(about["calibration"]),
-        about,
-        logits,
-    )
+    return about, logits

@@ -156,7 +156,7 @@ def load_student(path: Path | str, *, device: str = "auto", module: object = Non
     if place.suffix == ".onnx":
         from cmkd.deploy.onnx_model import load_onnx
 
-        return load_onnx(place, device=device)
+        return Student.of(*load_onnx(place, device=device))
     return _load_torch(place, device, module)
 
 
@@ -177,9 +177,14 @@ def model_file(path: Path | str) -> Path:
 
 
 def _load_torch(path: Path, device: str, module: object) -> Student:
-    import torch
+    try:
+        import torch
 
-    from cmkd.models.checkpoint import load_model
+        from cmkd.models.checkpoint import load_model
+    except ImportError as error:
+        raise CmkdError(
+            f"'{path}' needs {error.name or 'torch'}: pip install cmkd, or give an .onnx file of `cmkd export`"
+        ) from error
 
     model, about = load_model(path, module=module)
     try:
