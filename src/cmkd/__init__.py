@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from cmkd.deploy.hub import HubStudent
     from cmkd.deploy.student import load_student
     from cmkd.errors import CmkdError
+    from cmkd.estimator import DistilledClassifier
     from cmkd.experiment import Experiment
-    from cmkd.experiment.estimator import DistilledClassifier
     from cmkd.models import wrap
     from cmkd.models.checkpoint import load_model
     from cmkd.types import Batch, Modality, Output, Spec
@@ -51,7 +51,7 @@ _HOMES = {
     "AugmentationConfig": "config",
     "Batch": "types",
     "CmkdError": "errors",
-    "DistilledClassifier": "experiment.estimator",
+    "DistilledClassifier": "estimator",
     "Experiment": "experiment",
     "HubStudent": "deploy.hub",
     "Modality": "types",

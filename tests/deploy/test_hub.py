@@ -82,6 +82,8 @@ def test_what_is_no_student_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     for made in (lambda: HubStudent(tmp_path), lambda: HubStudent.from_pretrained(tmp_path)):
         with pytest.raises(CmkdError, match=r"holds no student\.safetensors"):
             made()
+    with pytest.raises(CmkdError, match=r"the hub gets the \.safetensors file"):
+        HubStudent(tmp_path / "student.onnx")
     for name in ("no/such/repository", "not a name"):
         with pytest.raises(CmkdError, match=f"cannot load '{name}', which is no folder, from the hub") as caught:
             HubStudent.from_pretrained(name, local_files_only=True)
@@ -181,6 +183,6 @@ except CmkdError as error:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     pushed, same, absent = done.stdout.splitlines()
-    assert "me/ships/commit/" in pushed and same == "True"
+    assert "/me/ships/" in pushed and same == "True"
     assert absent.startswith("cannot load 'me/boats', which is no folder, from the hub")
     assert sorted(Hub.files) == ["README.md", "config.json", "student.safetensors"]

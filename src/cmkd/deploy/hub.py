@@ -45,6 +45,8 @@ class HubStudent(ModelHubMixin):
 
     def __init__(self, path: Path | str, *, license: str | None = None) -> None:
         self.path = model_file(path)
+        if self.path.suffix == ".onnx":
+            raise CmkdError(f"'{path}': the hub gets the .safetensors file that an .onnx file was exported from")
         self.license = license
         self.about = read_about(self.path)
 

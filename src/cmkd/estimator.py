@@ -1,11 +1,14 @@
 """A scikit-learn classifier that learns from pairs and predicts from the poor modality alone.
 
-It trains, so it sits on the floor of `Experiment` and not with the other tools of `cmkd.deploy`.
+It trains by a run, as a user does, so it sits above `cmkd.experiment` and not with the tools of `cmkd.deploy`. `fit` alone
+imports Lightning, and drops its warning filter: processes that scikit-learn starts get the filters before this package is
+imported, and so would import Lightning too early (see `cmkd._torchvision`).
 """
 
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
@@ -25,7 +28,6 @@ from cmkd.data import CardInfo, Pack, PackExistsError, assign_splits, from_datas
 from cmkd.data.manifest.readers import read
 from cmkd.deploy.student import load_student
 from cmkd.errors import CmkdError, unknown_name
-from cmkd.experiment.runner import Experiment
 from cmkd.types import Kind
 
 
@@ -126,7 +128,10 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 )
             except PackExistsError:
                 raise CmkdError(f"'{out}' holds a run: choose another out for each fit, or leave it out") from None
-            self.results_ = Experiment(self._config(pack, out, seed), page=self.out is not None).run()
+            with warnings.catch_warnings():  # drops Lightning's filter
+                from cmkd.experiment import Experiment
+
+                self.results_ = Experiment(self._config(pack, out, seed), page=self.out is not None).run()
             self.student_ = load_student(out)
         self.poor_ = poor
         return self
