@@ -28,6 +28,7 @@ FLOORS: list[set[str]] = [
     {"analysis", "report"},
     {"deploy"},
     {"experiment"},
+    {"estimator"},
     {"cli"},
     {"__main__"},
 ]

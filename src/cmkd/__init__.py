@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from cmkd.config import AugmentationConfig, ModelConfig, OptimizerConfig, RunConfig, TeacherConfig, TrainerConfig
     from cmkd.data import Pack
     from cmkd.datasets import open_data
+    from cmkd.deploy.hub import HubStudent
     from cmkd.deploy.student import load_student
     from cmkd.errors import CmkdError
+    from cmkd.estimator import DistilledClassifier
     from cmkd.experiment import Experiment
     from cmkd.models import wrap
     from cmkd.models.checkpoint import load_model
@@ -26,7 +28,9 @@ __all__ = [
     "AugmentationConfig",
     "Batch",
     "CmkdError",
+    "DistilledClassifier",
     "Experiment",
+    "HubStudent",
     "Modality",
     "ModelConfig",
     "OptimizerConfig",
@@ -47,7 +51,9 @@ _HOMES = {
     "AugmentationConfig": "config",
     "Batch": "types",
     "CmkdError": "errors",
+    "DistilledClassifier": "estimator",
     "Experiment": "experiment",
+    "HubStudent": "deploy.hub",
     "Modality": "types",
     "ModelConfig": "config",
     "OptimizerConfig": "config",

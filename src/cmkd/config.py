@@ -16,6 +16,9 @@ from cmkd.expression import split_list
 from cmkd.io import write_text
 from cmkd.types import Scaling
 
+OWN_METHOD = "ds"
+"""The method of this package, dimensional structure."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -218,7 +221,7 @@ class RunConfig:
 
     data: Any
     out: Path
-    methods: str | tuple[str, ...] = "none,kd,ds"
+    methods: str | tuple[str, ...] = f"none,kd,{OWN_METHOD}"
     seeds: int = 3
     seed: int = 0
     jobs: int | None = None

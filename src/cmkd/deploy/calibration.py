@@ -44,11 +44,10 @@ class Calibration:
         return found
 
     def rejected(self, probabilities: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which predictions ``(n,)`` are below the threshold of their class."""
-        if not self.thresholds:
-            return np.zeros(len(probabilities), dtype=bool)
-        limits = np.array([np.inf if limit is None else limit for limit in self.thresholds])
-        found: NDArray[np.bool_] = probabilities.max(axis=1) < limits[probabilities.argmax(axis=1)]
+        """Return which predictions ``(n,)`` are below the threshold of their class, or no number."""
+        thresholds = self.thresholds or (0.0,) * probabilities.shape[1]
+        limits = np.array([np.inf if limit is None else limit for limit in thresholds])
+        found: NDArray[np.bool_] = ~(probabilities.max(axis=1) >= limits[probabilities.argmax(axis=1)])
         return found
 
     def to_dict(self) -> dict[str, Any]:

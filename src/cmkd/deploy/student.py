@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ from cmkd.types import Modality
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
+
+    from cmkd.models import Model
 
 STUDENT = "student.safetensors"
 """Name of the recommended student in the folder of a run."""
@@ -67,6 +71,9 @@ class Student:
             CmkdError: a file or an array that is no sample of the modality.
         """
         import pandas as pd
+
+        if batch_size < 1:
+            raise CmkdError(f"batch_size is {batch_size}; it must be at least 1")
 
         given = self._listed(inputs)
         parts = [
@@ -119,6 +126,8 @@ class Student:
         if isinstance(inputs, np.ndarray):
             one = inputs.ndim <= len(self.modality.shape)
             return [inputs] if one else list(inputs)
+        if not isinstance(inputs, Sequence):
+            raise CmkdError(f"expected a file, an array, or a list of these, got {type(inputs).__name__}")
         return list(inputs)
 
     def _none(self) -> NDArray[np.float64]:
@@ -164,7 +173,7 @@ def model_file(path: Path | str) -> Path:
     if not place.is_dir():
         return place
     if not (place / STUDENT).is_file():
-        run = (place / "results.json").is_file()
+        run = (place / "settings.json").is_file()
         hint = "run the same `cmkd run` again to finish it" if run else "give a run's folder, or a model's file"
         raise CmkdError(f"'{place}' holds no {STUDENT}: {hint}")
     return place / STUDENT
@@ -183,15 +192,19 @@ def _load_torch(path: Path, device: str, module: object, threads: int | None) ->
     model, about = load_model(path, module=module)
     try:
         there = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        model = model.to(there)
+        torch.zeros(1, device=there).item()  # some devices have a name and hold no values
     except (RuntimeError, AssertionError) as error:  # torch's words for an unknown device and for one that is not there
-        raise CmkdError(f"no device '{device}' here ({str(error).splitlines()[0]}): use cpu") from error
+        raise CmkdError(f"no device '{device}' here ({str(error).splitlines()[0][:80]}): use cpu") from error
+    return Student.of(about, partial(_torch_logits, model.to(there), there, threads))  # a partial, which can be pickled
 
-    def logits(samples: NDArray[Any]) -> NDArray[np.float32]:
-        if threads is not None:
-            torch.set_num_threads(threads)  # each thread of a program that calls has a number of its own
-        with torch.inference_mode():
-            found: NDArray[np.float32] = model(torch.from_numpy(samples).to(there)).logits.float().cpu().numpy()
-            return found
 
-    return Student.of(about, logits)
+def _torch_logits(
+    model: Model, device: torch.device, threads: int | None, samples: NDArray[Any]
+) -> NDArray[np.float32]:
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)  # each thread of a program that calls has a number of its own
+    with torch.inference_mode():
+        found: NDArray[np.float32] = model(torch.from_numpy(samples).to(device)).logits.float().cpu().numpy()
+        return found

@@ -49,6 +49,7 @@ class Experiment:
     Args:
         config: what to do; it is not changed.
         callbacks: extra Lightning callbacks of every training, run before checkpointing.
+        page: write ``report.html``, which takes seconds.
 
     Example:
         >>> experiment = Experiment(RunConfig(data="digits", out="runs/digits"))
@@ -59,6 +60,7 @@ class Experiment:
 
     config: RunConfig
     callbacks: Sequence[Callback] = ()
+    page: bool = True
 
     @property
     def folder(self) -> RunFolder:
@@ -86,7 +88,8 @@ class Experiment:
                 failures = self._train(run, content, jobs, leader)
             if leader:
                 publish(self.config.out, self.folder.results(run), run.pack.card, precision=self.config.min_precision)
-                write_report(self.config.out)
+                if self.page:
+                    write_report(self.config.out)
             if failures:
                 count = f"{len(failures)} students were not trained: " if len(failures) > 1 else ""
                 raise CmkdError(count + "; ".join(failures))

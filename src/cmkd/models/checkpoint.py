@@ -19,6 +19,7 @@ from cmkd.errors import CmkdError
 from cmkd.io import atomic, write_json
 from cmkd.models.base import Model
 from cmkd.models.wrapping import Wrapped
+from cmkd.registry import is_reference
 from cmkd.types import Modality
 
 MODEL_FORMAT = "cmkd-model-1"
@@ -87,7 +88,7 @@ def read_about(path: Path) -> dict[str, Any]:
         raise CmkdError(
             f"'{path}' is not a readable checkpoint ({error}); it may be truncated: copy it again"
         ) from error
-    if about.get("format") != MODEL_FORMAT:
+    if about.get("format") != MODEL_FORMAT or not {"model", "size", "modality", "classes"} <= about.keys():
         raise CmkdError(f"'{path}' is no model saved by cmkd; give a best.safetensors file of a run")
     return dict(about)
 
@@ -108,6 +109,10 @@ def load_model(path: Path | str, *, module: object = None) -> tuple[Model, dict[
     scaling = about.get("scaling", "linear")  # files of earlier versions do not say
     values = np.zeros((1, modality.channels))  # the file's own tensors replace what is made of them
     if "own" not in about:
+        if is_reference(str(about["model"])):  # `build` would import and call it
+            raise CmkdError(
+                f"'{path}' names code to run ({about['model']}), which no file of cmkd does: do not trust it"
+            )
         model = models.build(
             about["model"], modality, classes=classes, size=about["size"], scaling=scaling, values=values
         )

@@ -31,7 +31,7 @@ def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
         values: in the order of axes that `Modality` fixes; an image of one channel may lack its axis.
 
     Raises:
-        CmkdError: another number of axes or channels, or values that the dtype cannot hold.
+        CmkdError: another number of axes or channels, NaN or infinite values, or values that the dtype cannot hold.
 
     Example:
         >>> radar = Modality("radar", "image", (1, 4, 4), "uint8")
@@ -40,8 +40,13 @@ def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
     """
     header = as_kind("the array", FileHeader(modality.kind, values.shape, values.dtype.name), modality.kind)
     values = values.reshape(header.shape)
-    typed = values.astype(modality.dtype)
-    exact = np.issubdtype(typed.dtype, np.floating) or np.array_equal(typed, values)
+    if not np.isfinite(values).all():
+        raise CmkdError("the array holds NaN or infinite values: fill them")
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused in words
+        typed = values.astype(modality.dtype)
+    if typed.dtype.kind == "f" and not np.isfinite(typed).all():
+        raise CmkdError(f"the array holds {abs(values).max():g}, which {modality.dtype} cannot hold: rescale it")
+    exact = typed.dtype.kind == "f" or np.array_equal(typed, values)
     return fitted(modality, typed if exact else values, "the array")
 
 
