@@ -31,6 +31,7 @@ class Batch:
         present: modality name -> ``(batch,)`` bool, whether the pair has that modality.
         view: ``(batch,)`` int64, which augmented view of each pair this is; 0 by default.
         teacher: the teacher's outputs, where they were computed before (`cmkd.training.teacher_cache`).
+        taught: ``(batch,)`` bool, which pairs have such an output.
 
     Example:
         >>> import torch
@@ -45,6 +46,7 @@ class Batch:
     present: Mapping[str, Tensor] = None  # type: ignore[assignment]  # filled below; never None afterwards
     view: Tensor = None  # type: ignore[assignment]  # filled below; never None afterwards
     teacher: Output | None = None
+    taught: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.present is None:
@@ -72,6 +74,7 @@ class Batch:
             {name: function(value) for name, value in self.present.items()},
             function(self.view),
             None if self.teacher is None else self.teacher.map(function),
+            None if self.taught is None else function(self.taught),
         )
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:

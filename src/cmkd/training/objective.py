@@ -13,6 +13,7 @@ from cmkd.distributed import world_size
 from cmkd.errors import CmkdError
 from cmkd.methods import Method
 from cmkd.models import Model
+from cmkd.training.augment import drop_modalities
 from cmkd.types import Batch, Output
 
 
@@ -30,6 +31,8 @@ class Objective(nn.Module):
         method: the distillation terms; None for a model that trains alone.
         label_smoothing: of the cross-entropy.
         always_paired: whether every batch has both modalities throughout, which saves a check of the masks.
+        modality_dropout: probability of hiding a modality of a pair from a model that reads several.
+        seed: of the modality dropout.
     """
 
     def __init__(
@@ -41,10 +44,13 @@ class Objective(nn.Module):
         method: Method | None = None,
         label_smoothing: float = 0.0,
         always_paired: bool = True,
+        modality_dropout: float = 0.0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.model, self.method = train_mode(model), method
         self.label_smoothing, self.always_paired = label_smoothing, always_paired
+        self.modality_dropout, self.seed = modality_dropout, seed
         self.trains_teacher = method is not None and method.trains_teacher
         teacher = copy.deepcopy(teacher)
         if teacher is not None and self.trains_teacher:
@@ -66,7 +72,11 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Output, dict[str, Tensor]]:
         """Return the model's output and the terms by name; their sum is the loss."""
-        output = self.model(batch.inputs[self.model.modality.name])
+        present = batch.present
+        if self.modality_dropout:
+            names = [modality.name for modality in self.model.modalities]
+            present = drop_modalities(batch, names, self.modality_dropout, seed=self.seed)
+        output = self.model.classify(batch.inputs, present)
         terms = {"cross_entropy": self._cross_entropy(output.logits, batch)}
         if self.method is None or not self.method.uses_teacher or self.teacher_modality is None:
             return output, terms | self._without_teacher(output, batch)
@@ -90,7 +100,8 @@ class Objective(nn.Module):
         assert self.method is not None and self.teacher_modality is not None
         if self.always_paired:
             return self.method.forward(output, teacher_output, batch)
-        paired = batch.present[self.model.modality.name] & batch.present[self.teacher_modality]
+        taught = batch.present[self.teacher_modality] if batch.taught is None else batch.taught
+        paired = batch.present[self.model.modality.name] & taught
         fewest = paired.sum()
         if world_size() > 1:  # all or none: a process that skips a collective operation would block the others
             dist.all_reduce(fewest, dist.ReduceOp.MIN)
