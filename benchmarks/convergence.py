@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cmkd.config import ModelConfig, OptimizerConfig, RunConfig, TeacherConfig
+from cmkd.config import OptimizerConfig, RunConfig, StudentConfig, TeacherConfig
 from cmkd.experiment.runner import Experiment
 from cmkd.io import read_json, write_text
 from records import RESULTS, about, percent, table, without_folder
@@ -36,7 +36,7 @@ def train(reference: str, place: Path, size: int | None) -> None:
         seeds=1,
         preset="full",
         teacher=TeacherConfig(size=size),
-        student=ModelConfig(size=size),
+        student=StudentConfig(size=size),
     )
     results = Experiment(config).run()
     longest = max(results["teacher"]["steps"], results["students"][0]["steps"])

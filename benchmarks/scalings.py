@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cmkd.config import ModelConfig, RunConfig, TeacherConfig
+from cmkd.config import RunConfig, StudentConfig, TeacherConfig
 from cmkd.data import CardInfo, PackWriter
 from cmkd.datasets import open_data
 from cmkd.experiment.runner import Experiment
@@ -62,7 +62,7 @@ def train(given: argparse.Namespace, data: str, place: Path, teacher: Path | Non
             preset=given.preset,
             epochs=given.epochs,
             teacher=TeacherConfig(scaling=scaling, checkpoint=kept, size=given.size),
-            student=ModelConfig(scaling=scaling, size=given.size),
+            student=StudentConfig(scaling=scaling, size=given.size),
         )
         Experiment(config).run()
 

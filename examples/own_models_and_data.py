@@ -71,7 +71,9 @@ if __name__ == "__main__":
         seeds=1,
         epochs=3,
         teacher=cmkd.TeacherConfig("optical", cmkd.wrap(OpticalNet(), feature_maps=["first", "second"])),
-        student=cmkd.ModelConfig("radar", cmkd.wrap(RadarNet(), classifier="head", feature_maps=["body.0", "body.1"])),
+        student=cmkd.StudentConfig(
+            "radar", cmkd.wrap(RadarNet(), classifier="head", feature_maps=["body.0", "body.1"])
+        ),
         trainer=cmkd.TrainerConfig(logger="none", progress="none"),
     )
     results = cmkd.Experiment(config).run()

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from cmkd import _torchvision
 
 if TYPE_CHECKING:
-    from cmkd.config import AugmentationConfig, ModelConfig, OptimizerConfig, RunConfig, TeacherConfig, TrainerConfig
+    from cmkd.config import (
+        AugmentationConfig,
+        ModelConfig,
+        OptimizerConfig,
+        RunConfig,
+        StudentConfig,
+        TeacherConfig,
+        TrainerConfig,
+    )
     from cmkd.data import Pack
     from cmkd.datasets import open_data
     from cmkd.deploy.hub import HubStudent
@@ -38,6 +46,7 @@ __all__ = [
     "Pack",
     "RunConfig",
     "Spec",
+    "StudentConfig",
     "TeacherConfig",
     "TrainerConfig",
     "load_model",
@@ -61,6 +70,7 @@ _HOMES = {
     "Pack": "data",
     "RunConfig": "config",
     "Spec": "types",
+    "StudentConfig": "config",
     "TeacherConfig": "config",
     "TrainerConfig": "config",
     "load_model": "models.checkpoint",

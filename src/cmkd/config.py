@@ -25,7 +25,9 @@ class ModelConfig:
     """One of the two models.
 
     Args:
-        modality: what it sees; by default the rich (teacher) or poor (student) modality of the data.
+        modality: what it sees; by default the rich (teacher) or poor (student) modality of the data. A student may see
+            several, as in ``optical+radar``, and then works with any subset of them. It trains on the pairs that have
+            the poor one, or else the first named, and with this one alone it is compared with other models.
         model: ``auto``, an encoder, a timm name, or your own as ``package.module:Name``. Options are written as in
             ``thin_resnet(width=32)``. In Python also an ``nn.Module``, a class or a function that returns one, or what
             `cmkd.wrap` returns; see `cmkd.models.build`.
@@ -49,6 +51,23 @@ class ModelConfig:
     checkpoint: Path | None = None
     label_fraction: float | None = None
     frozen: bool = False
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The names in `modality`."""
+        return tuple(name.strip() for name in (self.modality or "").split("+"))
+
+
+@dataclass(frozen=True)
+class StudentConfig(ModelConfig):
+    """The student.
+
+    Args:
+        modality_dropout: probability of hiding each modality of a training pair from a student that sees several; one
+            always stays (`cmkd.training.augment.drop_modalities`). By default 0.5.
+    """
+
+    modality_dropout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -232,14 +251,14 @@ class RunConfig:
     tune: int = 0
     min_precision: float = 0.9
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    student: ModelConfig = field(default_factory=ModelConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     method_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for role, kind in (("teacher", TeacherConfig), ("student", ModelConfig)):
+        for role, kind in (("teacher", TeacherConfig), ("student", StudentConfig)):
             given = getattr(self, role)
             if not isinstance(given, ModelConfig | Mapping):  # a model by itself
                 object.__setattr__(self, role, kind(model=given))
@@ -265,6 +284,8 @@ class RunConfig:
                 raise CmkdError(f"{name} is {value}; it must be at least {least}")
         if self.teacher.outputs is not None and self.teacher.checkpoint is not None:
             raise CmkdError("teacher.outputs and teacher.checkpoint are two teachers; give one")
+        if not 0.0 <= (self.student.modality_dropout or 0.0) <= 1.0:
+            raise CmkdError(f"student.modality_dropout is {self.student.modality_dropout}; it must be from 0 to 1")
         if not 0.0 <= self.optimizer.ema < 1.0:
             raise CmkdError(f"optimizer.ema is {self.optimizer.ema}; it must be at least 0 and below 1")
         for prefix, fraction in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,24 +13,32 @@ from cmkd.types import Output
 
 
 def outputs(
-    model: Model, pack: Pack, rows: np.ndarray, *, batch_size: int = 512, device: torch.device | str = "cpu"
+    model: Model,
+    pack: Pack,
+    rows: np.ndarray,
+    *,
+    modalities: Sequence[str] = (),
+    batch_size: int = 512,
+    device: torch.device | str = "cpu",
 ) -> Iterator[Output]:
     """Yield the outputs of a model in eval mode, batch by batch, in the order of `rows`.
 
     The model is moved to `device` and left in eval mode there.
 
     Args:
-        model: reads its own modality of each pair.
+        model: the model.
         pack: the pairs.
         rows: positions in the pack, ``(n,)`` int64.
+        modalities: names of what it reads, one of `Model.subsets`; by default its first modality alone.
         batch_size: pairs per batch.
         device: the device of the model and of the outputs.
     """
     model = model.to(device).eval()
-    name = model.modality.name
+    names = modalities or (model.modality.name,)
     with torch.inference_mode():
         for start in range(0, len(rows), batch_size):
-            yield model(pack.batch(rows[start : start + batch_size], (name,)).inputs[name].to(device))
+            batch = pack.batch(rows[start : start + batch_size], names).to(device)
+            yield model.classify(batch.inputs, batch.present)
 
 
 def operations(model: Model, pack: Pack) -> int:
@@ -40,16 +48,23 @@ def operations(model: Model, pack: Pack) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    name = model.modality.name
-    inputs = pack.batch(pack.rows("train", modalities=(name,))[:1], (name,)).inputs[name]
+    rows = pack.rows("train", modalities=(model.modality.name,))[:1]
+    batch = pack.batch(rows, [modality.name for modality in model.modalities])
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(inputs)
+        model.eval().classify(batch.inputs)
     return int(counter.get_total_flops()) // 2
 
 
 def predict(
-    model: Model, pack: Pack, rows: np.ndarray, *, batch_size: int = 512, device: torch.device | str = "cpu"
+    model: Model,
+    pack: Pack,
+    rows: np.ndarray,
+    *,
+    modalities: Sequence[str] = (),
+    batch_size: int = 512,
+    device: torch.device | str = "cpu",
 ) -> np.ndarray:
     """Return the logits ``(n, classes)``, float32, of the pairs at `rows`; arguments as in `outputs`."""
-    parts = [o.logits.float().cpu() for o in outputs(model, pack, rows, batch_size=batch_size, device=device)]
+    found = outputs(model, pack, rows, modalities=modalities, batch_size=batch_size, device=device)
+    parts = [output.logits.float().cpu() for output in found]
     return torch.cat(parts).numpy() if parts else np.zeros((0, model.spec.classes), dtype=np.float32)

@@ -33,6 +33,7 @@ class Batch:
         teacher: the teacher's outputs, where they were computed before (`cmkd.training.teacher_cache`).
         labeled_rows: ``(n,)`` int64 positions of the labeled pairs in the batch, where they were found on the CPU: to
             find them in `target`, the CPU would wait for the GPU.
+        taught: ``(batch,)`` bool, which pairs have such an output.
 
     Example:
         >>> import torch
@@ -48,6 +49,7 @@ class Batch:
     view: Tensor = None  # type: ignore[assignment]  # filled below; never None afterwards
     teacher: Output | None = None
     labeled_rows: Tensor | None = None
+    taught: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.present is None:
@@ -76,6 +78,7 @@ class Batch:
             function(self.view),
             None if self.teacher is None else self.teacher.map(function),
             None if self.labeled_rows is None else function(self.labeled_rows),
+            None if self.taught is None else function(self.taught),
         )
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cmkd.config import AugmentationConfig
-from cmkd.training.augment import augment, hashed_uniform
+from cmkd.training.augment import augment, drop_modalities, hashed_uniform
 from cmkd.types import Batch, Modality
 
 OPTICAL = Modality("optical", "image", (3, 16, 16), "float32", (0.0,) * 3, (1.0,) * 3)
@@ -140,3 +140,36 @@ def test_a_dropped_time_step_repeats_the_one_before() -> None:
     jumps = torch.diff(done, dim=1)
     assert bool((done[:, 0] == 1.0).all()) and bool((jumps >= 0).all())  # never the mean, never back in time
     assert bool((jumps == 0).any()) and set(done.flatten().tolist()) <= set(range(1, 9))
+
+
+NAMES = ("optical", "radar", "cloud")
+
+
+def pairs(n: int, *, view: int = 0) -> Batch:
+    """Return pairs of three modalities, of which every fourth lacks the first and every sixth the second."""
+    index = torch.arange(n)
+    present = {"optical": index % 4 != 0, "radar": index % 6 != 0, "cloud": torch.ones(n, dtype=torch.bool)}
+    inputs = {name: torch.zeros(n, 1) for name in NAMES}
+    return Batch(inputs, torch.zeros(n, dtype=torch.int64), index, present, torch.full((n,), view))
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 0.5, 1.0])
+def test_modalities_are_hidden_with_the_probability_given_but_never_all(probability: float) -> None:
+    given = pairs(12000)
+    kept = drop_modalities(given, NAMES, probability, seed=0)
+    left = torch.stack([kept[name] for name in NAMES])
+    assert bool(left.any(0).all())
+    assert not any(bool((kept[name] & ~given.present[name]).any()) for name in NAMES)
+    whole = left[:, torch.stack([given.present[name] for name in NAMES]).all(0)]
+    # each is hidden with the probability, less a third of the times that all three would be
+    expected = 1 - probability + probability**3 / 3
+    for share in whole.double().mean(1):
+        assert abs(float(share) - expected) < 0.02  # four standard errors of 0.5 / sqrt(7000)
+
+
+def test_what_is_hidden_depends_on_seed_pair_and_view_alone() -> None:
+    kept, part = (drop_modalities(b, NAMES, 0.5, seed=3) for b in (pairs(60), pairs(60).select(torch.tensor([41, 7]))))
+    others = [drop_modalities(pairs(60), NAMES, 0.5, seed=4), drop_modalities(pairs(60, view=1), NAMES, 0.5, seed=3)]
+    for name in NAMES:
+        assert kept[name][[41, 7]].tolist() == part[name].tolist()
+        assert all(kept[name].tolist() != other[name].tolist() for other in others)

@@ -159,10 +159,10 @@ def test_a_batch_brings_the_answers_to_its_views_and_says_which_pairs_have_one(
     )
     seen = set()
     for batch in loader:
-        assert batch.teacher is not None and set(batch.inputs) == {"degraded"}
-        assert batch.present["optical"].tolist() == [int(i) in known for i in batch.index]
-        assert bool(batch.present["degraded"].all())
-        taught = batch.select(batch.present["optical"])
+        assert batch.teacher is not None and batch.taught is not None and set(batch.inputs) == {"degraded"}
+        assert batch.taught.tolist() == [int(i) in known for i in batch.index]
+        assert bool(batch.present["optical"].all()) and bool(batch.present["degraded"].all())
+        taught = batch.select(batch.taught)
         assert taught.teacher is not None and 0 < len(taught) < len(batch)
         expected = torch.stack([taught.index, taught.view % 2], 1).float()
         assert torch.equal(taught.teacher.logits, expected) and torch.equal(taught.teacher.embedding, -expected[:, :1])

@@ -23,13 +23,17 @@ from cmkd.training.fit import TrainingJob, fit
 from cmkd.training.module import DistillationModule
 
 
-def job(folder: Path, pack: Pack, method: str = "kd", epochs: int = 2) -> TrainingJob:
+def job(folder: Path, pack: Pack, method: str = "kd", epochs: int = 2, dropout: float = 0.0) -> TrainingJob:
     torch.manual_seed(0)
     teacher = models.build("thin_resnet(width=8)", pack.modalities["optical"], classes=10).eval()
     student = models.build("thin_resnet(width=4)", pack.modalities["degraded"], classes=10)
+    if dropout:
+        others = [models.build("thin_resnet(width=4)", pack.modalities["optical"], classes=student.spec.dim)]
+        student = models.FusedModel(student, others)
     made = methods.create(method, student.spec, teacher.spec)
     made.setup(student, teacher)
-    return TrainingJob(folder, pack, student, "thin_resnet(width=4)", epochs, 0, teacher=teacher, method=made)
+    training = {"teacher": teacher, "method": made, "modality_dropout": dropout}
+    return TrainingJob(folder, pack, student, "thin_resnet(width=4)", epochs, 0, **training)  # type: ignore[arg-type]
 
 
 def settings(**changes: object) -> TrainerConfig:
@@ -94,10 +98,10 @@ def test_the_model_kept_is_the_best_on_validation(tmp_path: Path, digits: Pack) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["kd", "ds", "simkd"])
-def test_two_processes_agree_with_one(tmp_path: Path, digits: Pack, method: str) -> None:
+@pytest.mark.parametrize(("method", "dropout"), [("kd", 0.0), ("ds", 0.0), ("simkd", 0.0), ("kd", 0.5)])
+def test_two_processes_agree_with_one(tmp_path: Path, digits: Pack, method: str, dropout: float) -> None:
     for devices in (1, 2):
-        made = job(tmp_path / str(devices), digits, method, epochs=3)
+        made = job(tmp_path / str(devices), digits, method, epochs=3, dropout=dropout)
         # at a constant rate rounding grows with it
         fit(made, OptimizerConfig(learning_rate=1e-3), AugmentationConfig(), settings(devices=devices))
     one, two = (pd.read_csv(tmp_path / n / "history.csv") for n in ("1", "2"))

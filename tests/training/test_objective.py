@@ -111,3 +111,19 @@ def test_a_teacher_that_trains_along_has_its_own_cross_entropy() -> None:
     torch.testing.assert_close(terms["teacher_cross_entropy"], expected)
     terms["teacher_cross_entropy"].backward()
     assert all(p.grad is not None for p in made.teacher.parameters())
+
+
+def test_what_is_hidden_from_the_student_is_still_taught() -> None:
+    torch.manual_seed(0)
+    first = models.build("thin_resnet(width=4)", RADAR, classes=3)
+    student = models.FusedModel(first, [models.build("thin_resnet(width=4)", OPTICAL, classes=first.spec.dim)])
+    teacher = models.build("thin_resnet(width=4)", OPTICAL, classes=3)
+    method = Seen(student.spec, teacher.spec)
+    made = Objective(student, teacher=teacher, method=method, always_paired=False, modality_dropout=1.0)
+    given = batch({"optical": [True] * 7 + [False], "radar": [True] * 8}, [0, 1, 2, 0, 1, 2, 0, 1])
+    output, _ = made(given)
+    assert method.rows == [0, 1, 2, 3, 4, 5, 6]  # the pairs that have the teacher's modality
+    embeddings = [student.classify({name: given.inputs[name]}).embedding for name in ("radar", "optical")]
+    from_radar, from_optical = (torch.isclose(output.embedding, e, atol=1e-6).all(1) for e in embeddings)
+    assert (from_radar ^ from_optical).tolist() == [True] * 8 and 0 < int(from_optical.sum()) < 8
+    assert bool(from_radar[7])

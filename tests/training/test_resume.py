@@ -22,7 +22,9 @@ class Stopped(Exception):
     pass
 
 
-def train(folder: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> None:
+def train(
+    folder: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None, *, dropout: float = 0.0
+) -> None:
     """Train with a projection, a warm-up, random directions and an average; stop after a number of saved states."""
     saved, save = [0], keep.CheckpointCallback._save
 
@@ -35,8 +37,12 @@ def train(folder: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, stop_after:
     torch.manual_seed(0)
     teacher = models.build("thin_resnet(width=8)", pack.modalities["optical"], classes=10).eval()
     student = models.build("thin_resnet(width=4)", pack.modalities["degraded"], classes=10)
+    if dropout:
+        others = [models.build("thin_resnet(width=4)", pack.modalities["optical"], classes=student.spec.dim)]
+        student = models.FusedModel(student, others)
     method = from_expression("fitnet+dkd(warmup_epochs=3)+sliced_wasserstein", student.spec, teacher.spec)
-    job = TrainingJob(folder, pack, student, "thin_resnet(width=4)", EPOCHS, 0, teacher=teacher, method=method)
+    name, training = "thin_resnet(width=4)", {"teacher": teacher, "method": method, "modality_dropout": dropout}
+    job = TrainingJob(folder, pack, student, name, EPOCHS, 0, **training)  # type: ignore[arg-type]
     settings = TrainerConfig(batch_size=256, checkpoint_seconds=0.0, accelerator="cpu", logger="none", progress="none")
     with monkeypatch.context() as patched:
         patched.setattr(keep.CheckpointCallback, "_save", counting)
@@ -70,3 +76,14 @@ def test_a_finished_training_is_left_as_it_is(whole: Path, digits: Pack, monkeyp
     before = {p: p.stat().st_mtime_ns for p in whole.iterdir() if p.is_file()}
     train(whole, digits, monkeypatch)
     assert before == {p: p.stat().st_mtime_ns for p in whole.iterdir() if p.is_file()}
+
+
+def test_modality_dropout_resumes_with_the_same_draws(
+    tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path / "whole", digits, monkeypatch, dropout=0.5)
+    with pytest.raises(Stopped):
+        train(tmp_path / "stopped", digits, monkeypatch, STEPS + 1, dropout=0.5)
+    train(tmp_path / "stopped", digits, monkeypatch, dropout=0.5)
+    expected, got = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "stopped"))
+    assert [key for key in expected if not torch.equal(expected[key], got[key])] == []

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cmkd.cli.parsing import Parser, metavar
-from cmkd.config import ModelConfig, RunConfig, TeacherConfig, read_yaml
+from cmkd.config import ModelConfig, RunConfig, StudentConfig, TeacherConfig, read_yaml
 from cmkd.errors import CmkdError
 from cmkd.options import build, documented, fits, from_text, parameters
 
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str]) -> None:
         return
     console = Console(soft_wrap=not sys.stdout.isatty())
     console.print(table(results))
+    if any("subsets" in student for student in results["students"]):
+        console.print(subset_table(results))
     for tuned in results["tuned"]:
         print(chosen_options(tuned))
     if results["recommended"]:
@@ -127,6 +129,9 @@ def usage() -> str:
                 "",
                 "of the teacher alone",
                 *_help(TeacherConfig, "teacher.", without=ModelConfig),
+                "",
+                "of the student alone",
+                *_help(StudentConfig, "student.", without=ModelConfig),
             ]
     lines += [
         "",
@@ -182,4 +187,18 @@ def table(results: dict[str, Any]) -> Table:
             gain += f" ({100 * row['gain_interval'][0]:+.1f} to {100 * row['gain_interval'][1]:+.1f})"
         spread = "" if row["sd"] is None else f"{100 * row['sd']:.1f}"
         made.add_row(row["method"], data["poor"], f"{100 * row['mean']:.1f}", spread, str(row["n"]), gain)
+    return made
+
+
+def subset_table(results: dict[str, Any]) -> Table:
+    """Return the table of students that see several modalities: the accuracy of each method with each subset."""
+    from cmkd.evaluation import by_subset
+
+    rows = by_subset(results["students"])
+    made = Table(title=f"{results['data']['name']}: test accuracy in % with each subset of modalities")
+    made.add_column("model")
+    for subset in rows[0]["mean"]:
+        made.add_column(subset, justify="right")
+    for row in rows:
+        made.add_row(row["method"], *(f"{100 * mean:.1f}" for mean in row["mean"].values()))
     return made

@@ -11,4 +11,5 @@ from cmkd.evaluation.scores import log_losses as log_losses
 from cmkd.evaluation.scores import prediction_table as prediction_table
 from cmkd.evaluation.scores import scores as scores
 from cmkd.evaluation.scores import weighted_scores as weighted_scores
+from cmkd.evaluation.summary import by_subset as by_subset
 from cmkd.evaluation.summary import summarize as summarize

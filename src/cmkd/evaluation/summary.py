@@ -44,3 +44,31 @@ def summarize(students: list[dict[str, Any]], teacher: float | None = None) -> l
                 row["gap_closed"] = row["gain"] / gap
         rows.append(row)
     return rows
+
+
+def by_subset(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Average the test accuracies of students that see several modalities, by method and subset.
+
+    Args:
+        students: as for `summarize`; those that see several have ``subsets``.
+
+    Returns:
+        For each method ``method``, ``n``, and ``mean``: the subset's name -> the mean accuracy with it.
+
+    Example:
+        >>> rows = [{"method": "kd", "subsets": {"radar": {"test_accuracy": a}}} for a in (0.5, 0.75)]
+        >>> by_subset([*rows, {"method": "none"}])
+        [{'method': 'kd', 'n': 2, 'mean': {'radar': 0.625}}]
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for student in students:
+        if "subsets" in student:
+            found.setdefault(student["method"], []).append(student["subsets"])
+    return [
+        {
+            "method": method,
+            "n": len(each),
+            "mean": {name: float(np.mean([one[name]["test_accuracy"] for one in each])) for name in each[0]},
+        }
+        for method, each in found.items()
+    ]

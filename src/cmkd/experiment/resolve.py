@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -17,13 +17,14 @@ from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset, train_values
 from cmkd.datasets import DATASETS, open_data
 from cmkd.distributed import launched
 from cmkd.errors import CmkdError
+from cmkd.experiment.modalities import with_modalities
 from cmkd.experiment.tuning import check_installed
 from cmkd.expression import parse_sum
 from cmkd.inference import operations
 from cmkd.io import checksum
 from cmkd.methods import METHODS
 from cmkd.methods.combine import from_expression, taught_by
-from cmkd.models import Model
+from cmkd.models import FusedModel, Model
 from cmkd.models.checkpoint import load_model
 from cmkd.options import check, plain
 from cmkd.progress import shown
@@ -31,8 +32,8 @@ from cmkd.registry import is_reference, load_reference
 from cmkd.training.compiling import check_compiler
 from cmkd.training.schedule import epoch_steps, training_length
 from cmkd.training.teacher_outputs import OutputsFile
+from cmkd.types import Modality
 
-Config = TypeVar("Config", bound=ModelConfig)
 NOT_SETTINGS = ("out", "methods", "seeds", "jobs", "preset", "data", "min_precision")
 """Options that may change between two calls on one folder; the pack behind `data` may not."""
 NOT_SETTINGS_TRAINER = (
@@ -69,8 +70,8 @@ class ResolvedRun:
 
     @property
     def poor(self) -> str:
-        """The student's modality."""
-        return str(self.config.student.modality)
+        """The student's modality; of several, the one that all its training pairs have."""
+        return self.config.student.modalities[0]
 
     @property
     def labels(self) -> dict[str, dict[str, int | None]]:
@@ -120,17 +121,11 @@ class ResolvedRun:
             CmkdError: it does not fit the data.
         """
         config: ModelConfig = getattr(self.config, role)
-        modality = self.pack.modality(str(config.modality))
+        modalities = [self.pack.modality(name) for name in config.modalities]
         if config.checkpoint is None:
-            model = models.build(
-                config.model,
-                modality,
-                classes=len(self.pack.classes),
-                pretrained=config.pretrained,
-                size=config.size,
-                scaling=config.scaling,
-                values=None if config.scaling == "linear" else train_values(self.pack, modality.name),
-            )
+            model = self._built(config, modalities[0], len(self.pack.classes))
+            if modalities[1:]:
+                model = FusedModel(model, [self._built(config, other, model.spec.dim) for other in modalities[1:]])
             model.spec = replace(model.spec, class_names=self.pack.classes)
         else:
             module = None if isinstance(config.model, str) and not is_reference(config.model) else config.model
@@ -138,15 +133,26 @@ class ResolvedRun:
             model.train()
             if model.spec.class_names != self.pack.classes and role != "teacher":
                 raise CmkdError(f"'{config.checkpoint}' was trained on different classes, which only a teacher may be")
-            if (model.modality.name, model.modality.shape) != (modality.name, modality.shape):
-                raise CmkdError(
-                    f"'{config.checkpoint}' sees '{model.modality.name}' {model.modality.shape}, the data have "
-                    f"'{modality.name}' {modality.shape}"
-                )
-        if config.frozen:
-            model.encoder.requires_grad_(False)
-            model.classifier.requires_grad_(True)
+            seen = (model.modalities, modalities)
+            theirs, ours = (" and ".join(f"'{m.name}' {m.shape}" for m in each) for each in seen)
+            if theirs != ours:
+                raise CmkdError(f"'{config.checkpoint}' sees {theirs}, the data have {ours}")
+        for part in model.modules() if config.frozen else ():
+            if isinstance(part, Model):  # a model of several modalities has one of each
+                part.encoder.requires_grad_(False)
+                part.classifier.requires_grad_(True)
         return model
+
+    def _built(self, config: ModelConfig, modality: Modality, classes: int) -> Model:
+        return models.build(
+            config.model,
+            modality,
+            classes=classes,
+            pretrained=config.pretrained,
+            size=config.size,
+            scaling=config.scaling,
+            values=None if config.scaling == "linear" else train_values(self.pack, modality.name),
+        )
 
 
 def resolve(config: RunConfig) -> ResolvedRun:
@@ -162,8 +168,8 @@ def resolve(config: RunConfig) -> ResolvedRun:
     if config.trainer.compile:
         check_compiler()
     pack = open_pairs(config)
-    teacher, student = (_with_modality(getattr(config, role), role, pack) for role in ("teacher", "student"))
-    pairs = usable_pairs(pack, str(student.modality), str(teacher.modality))
+    teacher, student = with_modalities(config, pack)
+    pairs = usable_pairs(pack, student.modalities[0], str(teacher.modality))
     epochs, batch_size = training_length(
         pairs, config.preset, epochs=config.epochs, batch_size=config.trainer.batch_size
     )
@@ -245,20 +251,12 @@ def open_pairs(config: RunConfig) -> Pack:
     return pack
 
 
-def _with_modality(config: Config, role: str, pack: Pack) -> Config:
-    name = config.modality or (pack.card.rich if role == "teacher" else pack.card.poor)
-    if name is None:
-        names = ", ".join(pack.modalities)
-        raise CmkdError(f"which modality does the {role} see? Give --{role}.modality, one of {names}")
-    return replace(config, modality=pack.modality(name).name)
-
-
 def _check(run: ResolvedRun) -> int:
     """Check that models, methods and data fit together, and return the operations of the larger model."""
     for split in SPLITS:
-        for name in (run.rich, run.poor):
-            if not len(run.pack.rows(split, modalities=(name,), labeled=True)):
-                raise CmkdError(f"no labeled {split} pair has the modality '{name}'; check the split column")
+        for names in ((run.rich,), (run.poor,), run.config.student.modalities):
+            if not len(run.pack.rows(split, modalities=names, labeled=True)):
+                raise CmkdError(f"no labeled {split} pair has the modality '{'+'.join(names)}'; check the split column")
     for role, name in (("teacher", run.rich), ("student", run.poor)):
         if not len(run.packs[role].rows("train", modalities=(name,), labeled=True)):
             raise CmkdError(f"no training pair with a visible label has the modality '{name}'; show the {role} more")

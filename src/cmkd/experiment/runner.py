@@ -249,6 +249,7 @@ class Experiment:
             answers=answers,
             views=teaching.views(method),
             view_seed=config.seed,
+            modality_dropout=config.student.modality_dropout or 0.0,
             method=method,
             pairs=run.pairs("student"),
             about={"role": "student", "method": expression},

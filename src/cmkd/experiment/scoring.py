@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ def score_outputs(run: ResolvedRun, folder: Path, path: Path, about: dict[str, A
 def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about: dict[str, Any]) -> None:
     """Score a model; one of `RunConfig.trial_seed` on the validation pairs alone.
 
+    A model of several modalities is scored with its first one alone, as others are, and under ``subsets`` with each
+    subset, on the pairs that have all of it.
+
     Args:
         run: the resolved run.
         folder: receives ``result.json``, and the predictions of each split.
@@ -50,11 +54,15 @@ def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about:
         write_json(folder / RESULT, result | {"classes": list(model.spec.class_names)} | unknown)
         return
     device = run_device(run.config.trainer.accelerator)
-    for split in ("validation",) if about["seed"] == run.config.trial_seed else ("validation", "test"):
-        rows = run.pack.rows(split, modalities=(model.modality.name,), labeled=True)
-        logits = predict(model, run.pack, rows, device=device)
-        measured = scores(logits, run.pack.index["label"].to_numpy()[rows])
-        result |= {f"{split}_{name}": value for name, value in measured.items()} | {f"{split}_pairs": len(rows)}
-        with atomic(folder / f"{split}.parquet") as temporary:
-            prediction_table(run.pack, rows, logits).to_parquet(temporary, index=False)
+    splits = ("validation",) if about["seed"] == run.config.trial_seed else ("validation", "test")
+    alone, subsets = (model.modality.name,), dict[str, dict[str, Any]]()
+    for split, names in product(splits, model.subsets):
+        rows = run.pack.rows(split, modalities=names, labeled=True)
+        logits = predict(model, run.pack, rows, modalities=names, device=device)
+        measured = scores(logits, run.pack.index["label"].to_numpy()[rows]) | {"pairs": len(rows)}
+        subsets.setdefault("+".join(names), {}).update({f"{split}_{name}": value for name, value in measured.items()})
+        if names == alone:
+            with atomic(folder / f"{split}.parquet") as temporary:
+                prediction_table(run.pack, rows, logits).to_parquet(temporary, index=False)
+    result |= subsets[alone[0]] | ({"subsets": subsets} if len(subsets) > 1 else {})
     write_json(folder / RESULT, result)

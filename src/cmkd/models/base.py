@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import chain, combinations
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -154,6 +156,28 @@ class Model(nn.Module):
             return output
         embedding, maps = output
         return Output(self.classifier(embedding), embedding, maps)
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What it can read."""
+        return (self.modality,)
+
+    @property
+    def subsets(self) -> tuple[tuple[str, ...], ...]:
+        """The names of the modalities of each subset that it can classify with, small subsets first."""
+        names = [modality.name for modality in self.modalities]
+        return tuple(chain.from_iterable(combinations(names, size + 1) for size in range(len(names))))
+
+    def classify(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Output:
+        """Classify pairs by those of their modalities that the model reads.
+
+        Args:
+            inputs: modality name -> ``(batch, *modality.shape)``, as in `Batch.inputs`.
+            present: modality name -> ``(batch,)`` bool, which pairs have it; by default all. A model of one modality
+                does without.
+        """
+        output: Output = self(inputs[self.modality.name])
+        return output
 
 
 def _first_output(encoder: Wrapped, sample: Tensor, classes: int) -> Output:

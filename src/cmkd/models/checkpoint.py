@@ -18,6 +18,7 @@ from cmkd import models
 from cmkd.errors import CmkdError
 from cmkd.io import atomic, write_json
 from cmkd.models.base import Model
+from cmkd.models.fused import FusedModel
 from cmkd.models.wrapping import Wrapped
 from cmkd.registry import is_reference
 from cmkd.types import Modality
@@ -40,14 +41,14 @@ def save_model(path: Path, model: Model, *, name: str, classes: tuple[str, ...],
         "cmkd": cmkd.__version__,
         "torch": torch.__version__,
         "model": name,
-        "size": model.preprocess.size[0] if model.preprocess.size else None,
-        "scaling": model.preprocess.scaling,
-        "modality": asdict(model.modality),
+        **_input(model),
         "classes": list(classes),
         **extra,
     }
     if isinstance(model.encoder, Wrapped):
         about["own"] = {"classifier": model.encoder.classifier_name, "feature_maps": list(model.encoder.map_names)}
+    if isinstance(model, FusedModel):
+        about["others"] = [_input(other) for other in model.others.values()]
     with atomic(path) as temporary:
         tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
         save_file(tensors, temporary, metadata={"about": json.dumps(about)})
@@ -71,6 +72,15 @@ def rewrite(source: Path, path: Path, extra: Mapping[str, Any]) -> None:
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
     with safe_open(path, framework="pt") as file:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
+
+
+def _input(model: Any) -> dict[str, Any]:  # noqa: ANN401  # a Model; torch does not type the values of a ModuleDict
+    size = model.preprocess.size
+    return {
+        "size": size[0] if size else None,
+        "scaling": model.preprocess.scaling,
+        "modality": asdict(model.modality),
+    }
 
 
 def read_about(path: Path) -> dict[str, Any]:
@@ -105,25 +115,36 @@ def load_model(path: Path | str, *, module: object = None) -> tuple[Model, dict[
         CmkdError: the file is missing or damaged, its module is not given, or the weights do not fit it.
     """
     about = read_about(Path(path))
-    modality, classes = Modality.from_dict(about["modality"]), len(about["classes"])
-    scaling = about.get("scaling", "linear")  # files of earlier versions do not say
-    values = np.zeros((1, modality.channels))  # the file's own tensors replace what is made of them
+    classes = len(about["classes"])
     if "own" not in about:
         if is_reference(str(about["model"])):  # `build` would import and call it
             raise CmkdError(
                 f"'{path}' names code to run ({about['model']}), which no file of cmkd does: do not trust it"
             )
-        model = models.build(
-            about["model"], modality, classes=classes, size=about["size"], scaling=scaling, values=values
-        )
+        model = models.build(about["model"], classes=classes, **_arguments(about))
     elif module is None:
         raise CmkdError(f"'{path}' holds weights of your own module ({about['model']}): load_model(path, module=...)")
     else:
-        own = models.own_module(module, modality, classes, about["own"])
-        model = Model(modality, own, classes=classes, size=about["size"], scaling=scaling, values=values)
+        given = _arguments(about)
+        own = models.own_module(module, given["modality"], classes, about["own"])
+        model = Model(encoder=own, classes=classes, **given)
+    if others := about.get("others"):
+        width = model.spec.dim
+        model = FusedModel(model, [models.build(about["model"], classes=width, **_arguments(one)) for one in others])
     try:
         model.load_state_dict(_tensors(Path(path)))
     except RuntimeError as error:  # torch lists every tensor that does not fit
         raise CmkdError(f"the weights in '{path}' do not fit the model '{about['model']}'; was it changed?") from error
     model.spec = replace(model.spec, class_names=tuple(about["classes"]))
     return model.eval(), about
+
+
+def _arguments(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `_input` described, as arguments of a model."""
+    modality = Modality.from_dict(described["modality"])
+    return {
+        "modality": modality,
+        "size": described["size"],
+        "scaling": described.get("scaling", "linear"),  # files of earlier versions do not say
+        "values": np.zeros((1, modality.channels)),  # the file's own tensors replace what is made of them
+    }

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cmkd.errors import CmkdError
-from cmkd.evaluation import summarize
+from cmkd.evaluation import by_subset, summarize
 from cmkd.io import read_json, write_text
 from cmkd.report import figures
 from cmkd.report.html import render
@@ -34,6 +34,7 @@ def write_report(folder: Path) -> Path:
         "run.html",
         results=results,
         summary=summary,
+        subsets=by_subset(results["students"]),
         verdicts=[verdict(row) for row in summary if "gain" in row],
         rising=not_converged(results),
         recommended=chosen_student(results) if results.get("recommended") else "",

@@ -16,6 +16,9 @@ from torch import Tensor
 from cmkd.config import AugmentationConfig
 from cmkd.types import Batch, Modality
 
+DROPOUT_STREAM = 5000
+"""Stream of the random numbers of `drop_modalities`; those of inputs are below."""
+
 
 def hashed_uniform(index: Tensor, count: int, *, seed: int, view: Tensor | int, stream: int = 0) -> Tensor:
     """Return uniform numbers in [0, 1) that depend on the arguments alone.
@@ -91,6 +94,30 @@ def augment(
         else:
             inputs[name] = _values(value, modality, batch.index, strengths, seed=seed, view=batch.view, stream=own)
     return replace(batch, inputs=inputs)
+
+
+def drop_modalities(batch: Batch, names: Sequence[str], probability: float, *, seed: int) -> dict[str, Tensor]:
+    """Return `Batch.present` with modalities hidden at random (ModDrop, Neverova et al. 2016).
+
+    Each modality that a pair has is hidden with this probability, but never all: the one with the largest draw stays.
+
+    Args:
+        batch: `Batch.view` selects the draw of each pair.
+        names: of the modalities that may be hidden.
+        probability: 0 to 1; with 1 each pair keeps one of them.
+        seed: of the run.
+
+    Example:
+        >>> pairs = Batch({"optical": torch.zeros(3, 1), "radar": torch.zeros(3, 1)}, torch.zeros(3), torch.arange(3))
+        >>> kept = drop_modalities(pairs, ["optical", "radar"], 1.0, seed=0)
+        >>> (kept["optical"] ^ kept["radar"]).tolist()
+        [True, True, True]
+    """
+    present = torch.stack([batch.present[name] for name in names], 1)
+    draw = hashed_uniform(batch.index, len(names), seed=seed, view=batch.view, stream=DROPOUT_STREAM)
+    draw = draw.masked_fill(~present, -1.0)
+    kept = present & ((draw >= probability) | (draw == draw.amax(1, keepdim=True)))
+    return {**batch.present, **dict(zip(names, kept.T, strict=True))}
 
 
 def _image(

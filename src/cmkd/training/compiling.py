@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -32,14 +32,17 @@ def check_compiler() -> None:
         )
 
 
-def compiled(model: Model) -> Callable[[Tensor], Output]:
-    """Return a function that runs a model compiled; the model itself, its modules and its weights stay as they are.
+Classify = Callable[[Mapping[str, Tensor], Mapping[str, Tensor] | None], Output]
+"""What `Model.classify` is."""
+
+
+def compiled(model: Model) -> Classify:
+    """Return a model's `classify` compiled; the model itself, its modules and its weights stay as they are.
 
     Random numbers, as of dropout, are those of the model that is not compiled, so results are equal up to rounding.
     """
 
-    def run(values: Tensor) -> Output:
-        output: Output = model(values)
-        return output
+    def run(inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None) -> Output:
+        return model.classify(inputs, present)
 
     return torch.compile(run, options={"fallback_random": True})

@@ -39,6 +39,7 @@ class TrainingJob:
         views: number of augmented views of a pair, drawn by `view_seed` and the same for all students, after which the
             first comes again; 0 for new ones in each pass, drawn by `seed`.
         view_seed: of the finite views.
+        modality_dropout: probability of hiding a modality of a training pair from a model that reads several.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class TrainingJob:
     answers: Answers | None = None
     views: int = 0
     view_seed: int = 0
+    modality_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         self.pairs = self.pairs or len(self.rows("train"))
@@ -62,8 +64,8 @@ class TrainingJob:
     def rows(self, split: str) -> np.ndarray:
         """Return the positions of the pairs of `split` that this training uses.
 
-        They have its modality and a label. A method's terms also use training pairs without a label, where these have
-        what it reads of the teacher.
+        They have its first modality and a label. A method's terms also use training pairs without a label, where these
+        have what it reads of the teacher.
 
         Raises:
             CmkdError: there is none.
@@ -85,10 +87,14 @@ class TrainingJob:
     @property
     def modalities(self) -> tuple[str, ...]:
         """The inputs that a training batch needs."""
-        names = [self.model.modality.name]
+        names = list(self._own)
         if self.method is not None and self.distills and (self.answers is None or "inputs" in self.method.needs):
             names.append(str(self.teacher_modality))
         return tuple(dict.fromkeys(names))
+
+    @property
+    def _own(self) -> tuple[str, ...]:
+        return tuple(modality.name for modality in self.model.modalities)
 
     @property
     def distills(self) -> bool:
@@ -124,7 +130,7 @@ class TrainingJob:
         return PairLoader(
             self.pack,
             self.rows(split),
-            self.modalities if training else (self.model.modality.name,),
+            self.modalities if training else self._own,
             batch_size=batch_size if training else max(batch_size, 512 * world_size()),
             shuffle=training,
             seed=self.seed,

@@ -35,8 +35,7 @@ class PairLoader:
         world: number of processes; each reads every `world`-th row of a batch.
         pairs: number of pairs in a training epoch; by default that of the rows.
         views: number of different views of a pair, after which the first comes again; 0 for no end.
-        answers: the teacher's outputs, delivered as `Batch.teacher`; pairs without them count as lacking the teacher's
-            modality.
+        answers: the teacher's outputs, delivered as `Batch.teacher`; `Batch.taught` says which pairs have one.
 
     Raises:
         CmkdError: the batch size is not a multiple of the number of processes.
@@ -107,7 +106,7 @@ class PairLoader:
         batch = replace(batch, view=torch.from_numpy(views), labeled_rows=batch.labeled.nonzero()[:, 0])
         if self.answers is not None:
             known, teacher = self.answers.read(rows, views)
-            batch = replace(batch, teacher=teacher, present={**batch.present, self.answers.modality: known})
+            batch = replace(batch, teacher=teacher, taught=known)
         if torch.cuda.is_available():
             batch = batch.pin_memory()
         return batch

@@ -22,7 +22,7 @@ from cmkd.training.job import TrainingJob
 from cmkd.training.loader import PairLoader
 from cmkd.training.objective import Objective
 from cmkd.training.schedule import PlateauSchedule
-from cmkd.types import Batch
+from cmkd.types import UNLABELED, Batch
 
 WARMUP = 200  # steps at most: a larger limit does not need a longer warm-up
 CHECK_EVERY = 50  # steps between finiteness checks; each synchronizes the GPU
@@ -50,6 +50,8 @@ class DistillationModule(LightningModule):
             method=job.method,
             label_smoothing=optimizer.label_smoothing,
             always_paired=job.always_paired,
+            modality_dropout=job.modality_dropout,
+            seed=job.seed,
         )
         if job.method is not None:
             job.method.on_train_start(len(job.pack))
@@ -174,16 +176,18 @@ class DistillationModule(LightningModule):
         self._scores = torch.zeros(3, dtype=torch.float64, device="cpu" if self.device.type == "mps" else self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add up right answers and the cross-entropy of labeled pairs.
+        """Add up right answers and the cross-entropy of labeled pairs, over all subsets of the model's modalities.
 
-        Lightning runs this inside the training, on the device and over the processes of it; `cmkd.inference` is for
-        models at rest.
+        So the model kept is the best on average over what it may meet in use. Lightning runs this inside the training,
+        on the device and over the processes of it; `cmkd.inference` is for models at rest.
         """
-        model = self.model
-        logits = model(batch.inputs[model.modality.name]).logits.float()
-        entropy = nn.functional.cross_entropy(logits, batch.target, ignore_index=-1, reduction="sum")
-        right = (logits.argmax(1) == batch.target).sum()
-        self._scores += torch.stack([right.double(), entropy.double(), batch.labeled.sum().double()]).to(self._scores)
+        for names in self.model.subsets:
+            whole = torch.stack([batch.present[name] for name in names]).all(0)
+            target = batch.target.masked_fill(~whole, UNLABELED)
+            logits = self.model.classify({name: batch.inputs[name] for name in names}).logits.float()
+            entropy = nn.functional.cross_entropy(logits, target, ignore_index=UNLABELED, reduction="sum")
+            found = [(logits.argmax(1) == target).sum(), entropy, (target != UNLABELED).sum()]
+            self._scores += torch.stack([value.double() for value in found]).to(self._scores)
 
     def on_train_epoch_end(self) -> None:
         """Add a row to the history, the same in every process."""

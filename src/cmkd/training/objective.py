@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
@@ -14,7 +14,8 @@ from cmkd.distributed import world_size
 from cmkd.errors import CmkdError
 from cmkd.methods import Method
 from cmkd.models import Model
-from cmkd.training.compiling import compiled
+from cmkd.training.augment import drop_modalities
+from cmkd.training.compiling import Classify, compiled
 from cmkd.types import Batch, Output
 
 
@@ -32,6 +33,8 @@ class Objective(nn.Module):
         method: the distillation terms; None for a model that trains alone.
         label_smoothing: of the cross-entropy.
         always_paired: whether every batch has both modalities throughout, which saves a check of the masks.
+        modality_dropout: probability of hiding a modality of a pair from a model that reads several.
+        seed: of the modality dropout.
     """
 
     def __init__(
@@ -43,10 +46,13 @@ class Objective(nn.Module):
         method: Method | None = None,
         label_smoothing: float = 0.0,
         always_paired: bool = True,
+        modality_dropout: float = 0.0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.model, self.method = train_mode(model), method
         self.label_smoothing, self.always_paired = label_smoothing, always_paired
+        self.modality_dropout, self.seed = modality_dropout, seed
         self.trains_teacher = method is not None and method.trains_teacher
         teacher = copy.deepcopy(teacher)
         if teacher is not None and self.trains_teacher:
@@ -55,7 +61,7 @@ class Objective(nn.Module):
             teacher.requires_grad_(False).eval()
         self.teacher_modality = teacher_modality if teacher is None else teacher.modality.name
         self._teacher = [teacher]  # a list, so that torch does not register it
-        self._compiled: dict[nn.Module, Callable[[Tensor], Output]] = {}
+        self._compiled: dict[nn.Module, Classify] = {}
 
     @property
     def teacher(self) -> Model | None:
@@ -72,13 +78,16 @@ class Objective(nn.Module):
         torch.compiler.reset()  # of earlier trainings: torch gives up on code that it has compiled for eight models
         self._compiled = {model: compiled(model) for model in (self.model, self.teacher) if model is not None}
 
-    def _run(self, model: Model, values: Tensor) -> Output:
-        run: Callable[[Tensor], Output] = self._compiled.get(model, model)
-        return run(values)
+    def _classify(self, model: Model, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Output:
+        return self._compiled.get(model, model.classify)(inputs, present)
 
     def forward(self, batch: Batch) -> tuple[Output, dict[str, Tensor]]:
         """Return the model's output and the terms by name; their sum is the loss."""
-        output = self._run(self.model, batch.inputs[self.model.modality.name])
+        present = batch.present
+        if self.modality_dropout:
+            names = [modality.name for modality in self.model.modalities]
+            present = drop_modalities(batch, names, self.modality_dropout, seed=self.seed)
+        output = self._classify(self.model, batch.inputs, present)
         terms = {"cross_entropy": self._cross_entropy(output.logits, batch)}
         if self.method is None or not self.method.uses_teacher or self.teacher_modality is None:
             return output, terms | self._without_teacher(output, batch)
@@ -86,13 +95,12 @@ class Objective(nn.Module):
             return output, terms | self._distil(output, batch.teacher, batch)
         if self.teacher is None:
             raise CmkdError("the batch brings no outputs of the teacher, and there is no teacher to run")
-        values = batch.inputs[self.teacher.modality.name]
         if self.trains_teacher:
-            teacher_output = self._run(self.teacher, values)
+            teacher_output = self._classify(self.teacher, batch.inputs, batch.present)
             terms["teacher_cross_entropy"] = self._cross_entropy(teacher_output.logits, batch)
         else:
             with torch.no_grad():
-                teacher_output = self._run(self.teacher, values).detach()
+                teacher_output = self._classify(self.teacher, batch.inputs, batch.present).detach()
         return output, terms | self._distil(output, teacher_output, batch)
 
     def _without_teacher(self, output: Output, batch: Batch) -> dict[str, Tensor]:
@@ -102,7 +110,8 @@ class Objective(nn.Module):
         assert self.method is not None and self.teacher_modality is not None
         if self.always_paired:
             return self.method.forward(output, teacher_output, batch)
-        paired = batch.present[self.model.modality.name] & batch.present[self.teacher_modality]
+        taught = batch.present[self.teacher_modality] if batch.taught is None else batch.taught
+        paired = batch.present[self.model.modality.name] & taught
         fewest = paired.sum()
         if world_size() > 1:  # all or none: a process that skips a collective operation would block the others
             dist.all_reduce(fewest, dist.ReduceOp.MIN)

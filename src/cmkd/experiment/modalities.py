@@ -1,0 +1,44 @@
+"""Which modalities teacher and students see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+from cmkd.config import ModelConfig, RunConfig, StudentConfig, TeacherConfig
+from cmkd.data import Pack
+from cmkd.errors import CmkdError
+from cmkd.registry import is_reference
+
+Config = TypeVar("Config", bound=ModelConfig)
+MODALITY_DROPOUT = 0.5
+"""Probability of hiding a modality from a student that sees several, where none is given. Our choice: over all subsets
+of the validation pairs of digits, 0.25, 0.5 and 0.75 were alike, and all far above 0."""
+
+
+def with_modalities(config: RunConfig, pack: Pack) -> tuple[TeacherConfig, StudentConfig]:
+    """Return the two configurations with their modalities, those of the student with the poor one first.
+
+    Raises:
+        CmkdError: there are no such modalities, or the model cannot see them.
+    """
+    teacher, student = (_named(getattr(config, role), role, pack) for role in ("teacher", "student"))
+    if len(teacher.modalities) > 1:
+        raise CmkdError(f"teacher.modality is {teacher.modality}; only --student.modality may name several")
+    several, dropout = len(student.modalities) > 1, student.modality_dropout
+    if several and (not isinstance(student.model, str) or is_reference(student.model)):
+        raise CmkdError(f"an own module sees one modality; for {student.modality}, name an encoder as student.model")
+    if dropout is not None and not several:
+        raise CmkdError("student.modality_dropout needs several modalities, such as --student.modality optical+radar")
+    return teacher, replace(student, modality_dropout=MODALITY_DROPOUT if several and dropout is None else dropout)
+
+
+def _named(config: Config, role: str, pack: Pack) -> Config:
+    given = config.modality or (pack.card.rich if role == "teacher" else pack.card.poor)
+    if given is None:
+        known = ", ".join(pack.modalities)
+        raise CmkdError(f"which modality does the {role} see? Give --{role}.modality, one of {known}")
+    names = [pack.modality(name).name for name in replace(config, modality=given).modalities]
+    if len(set(names)) < len(names):
+        raise CmkdError(f"{role}.modality names one twice: {given}")
+    return replace(config, modality="+".join(sorted(names, key=lambda name: name != pack.card.poor)))

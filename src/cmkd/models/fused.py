@@ -1,0 +1,89 @@
+"""A model of several modalities that classifies with any subset of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cmkd.errors import CmkdError
+from cmkd.models.base import Model
+from cmkd.types import Modality, Output
+
+
+class FusedModel(Model):
+    """A model of one modality that reads others too: its embedding is the mean over those that a pair has.
+
+    Each modality has its own preprocessing and encoder. The first one's embedding enters as it is, and the others
+    through a linear projection to its width. So a mean over any subset is in one space, for one classifier, and the
+    model on the first modality alone is an ordinary `Model`. To be trained with modality dropout (ModDrop, Neverova et
+    al. 2016, IEEE TPAMI 38(8), arXiv 1501.00102; theirs concatenates features and sets those of a missing modality to
+    zero, ours averages, which needs no stand-in for them).
+
+    Args:
+        first: the model of the modality that most pairs in use have; its modules become those of this model.
+        others: models of other modalities; their "classes" are the values of the first one's embedding.
+
+    Attributes:
+        spec: shapes of its output. Feature maps are those of the first modality.
+
+    Raises:
+        CmkdError: an other model with another number of outputs, or two models of one modality.
+
+    Example:
+        >>> from cmkd import models
+        >>> radar, optical = (Modality(name, "vector", (4,), "float32", (0.0,) * 4, (1.0,) * 4) for name in "ro")
+        >>> first = models.build("mlp(width=8)", radar, classes=3)
+        >>> model = FusedModel(first, [models.build("mlp(width=8)", optical, classes=first.spec.dim)]).eval()
+        >>> model.subsets, model.classify({"o": torch.ones(2, 4)}).logits.shape
+        ((('r',), ('o',), ('r', 'o')), torch.Size([2, 3]))
+    """
+
+    def __init__(self, first: Model, others: Sequence[Model]) -> None:
+        nn.Module.__init__(self)
+        self.modality, self.spec = first.modality, first.spec
+        self.preprocess, self.encoder, self.classifier = first.preprocess, first.encoder, first.classifier
+        self.others = nn.ModuleDict({other.modality.name: other for other in others})
+        self.learning_rate = min(model.learning_rate for model in (first, *others))
+        names = [modality.name for modality in self.modalities]
+        if len(names) <= len(others) or names[0] in names[1:]:
+            raise CmkdError(f"expected one model of each modality, got {', '.join(m.modality.name for m in others)}")
+        for other in others:
+            if other.spec.classes != self.spec.dim:
+                raise CmkdError(
+                    f"the model of '{other.modality.name}' gives {other.spec.classes} values and the embedding of "
+                    f"'{self.modality.name}' has {self.spec.dim}; build it with classes={self.spec.dim}"
+                )
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What it can read, the first modality first."""
+        return (self.modality, *(other.modality for other in self.others.values() if isinstance(other, Model)))
+
+    def classify(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Output:
+        """Classify each pair by those of its modalities that `inputs` holds; arguments as in `Model.classify`.
+
+        A pair that has none of them gets the logits of an embedding of zeros. There are no feature maps without the
+        first modality.
+
+        Raises:
+            CmkdError: `inputs` holds none of the model's modalities.
+        """
+        first, maps, embeddings = self.modality.name, (), dict[str, Tensor]()
+        if first in inputs:
+            output = self(inputs[first])
+            embeddings[first], maps = output.embedding, output.feature_maps
+        for name, other in self.others.items():
+            if name in inputs:
+                embeddings[name] = other(inputs[name]).logits
+        if not embeddings:
+            known = ", ".join(modality.name for modality in self.modalities)
+            raise CmkdError(f"expected inputs of one or more of {known}, got {', '.join(inputs) or 'none'}")
+        each = torch.stack(list(embeddings.values()), 1)
+        if present is None:
+            embedding = each.mean(1)
+        else:
+            weight = torch.stack([present[name] for name in embeddings], 1).to(each.dtype)[..., None]
+            embedding = (each * weight).sum(1) / weight.sum(1).clamp(min=1)
+        return Output(self.classifier(embedding), embedding, maps)

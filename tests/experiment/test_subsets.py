@@ -1,0 +1,129 @@
+"""Students of several modalities in a run: trained, resumed, evaluated with each subset, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from cmkd import CmkdError, Experiment, RunConfig, StudentConfig, TeacherConfig, TrainerConfig, load_model
+from cmkd.cli.run import subset_table
+from cmkd.data import Pack
+from cmkd.evaluation import scores
+from cmkd.experiment.modalities import with_modalities
+from cmkd.inference import predict
+from cmkd.io import read_json
+from cmkd.models import FusedModel
+from cmkd.report import write_report
+
+NAME = "thin_resnet(width=4,stages=2)"
+TRAINER = TrainerConfig(batch_size=32, accelerator="cpu", progress="none")
+BOTH = StudentConfig("rich+poor", NAME)
+
+
+def config(data: object, out: Path, methods: str = "none", **changes: object) -> RunConfig:
+    given = {"data": data, "out": out, "methods": methods, "seeds": 1, "epochs": 2, "trainer": TRAINER, "jobs": 1}
+    return RunConfig(**given | {"teacher": TeacherConfig(model=NAME), "student": BOTH} | changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def finished(squares: Pack, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which every seventh pair lacks the rich modality, one method of each family."""
+    out = tmp_path_factory.mktemp("subsets") / "out"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("cmkd.experiment.runner.write_report", lambda folder: None)
+        Experiment(config(squares, out, "none,ds,kd+fitnet,simkd")).run()
+    return out
+
+
+def test_each_subset_is_evaluated_on_the_pairs_that_have_it(finished: Path, squares: Pack) -> None:
+    results = read_json(finished / "results.json")
+    assert results["complete"] and results["data"]["poor"] == "poor" and len(results["students"]) == 4
+    for student in results["students"]:
+        model, _ = load_model(finished / student["checkpoint"])
+        assert isinstance(model, FusedModel)
+        assert list(student["subsets"]) == ["poor", "rich", "poor+rich"]
+        for subset, found in student["subsets"].items():
+            names = subset.split("+")
+            rows = squares.rows("test", modalities=names, labeled=True)
+            logits = predict(model, squares, rows, modalities=names)
+            expected = scores(logits, squares.index["label"].to_numpy()[rows])["accuracy"]
+            assert found["test_accuracy"] == expected and found["test_pairs"] == len(rows)
+        # beside other methods, the student is worth what it is with the poor modality alone
+        assert {k: student[k] for k in student["subsets"]["poor"]} == student["subsets"]["poor"]
+        table = pd.read_parquet((finished / student["checkpoint"]).parent / "test.parquet")
+        assert student["test_accuracy"] == pytest.approx((table["target"] == table["predicted"]).mean())
+        assert student["subsets"]["rich"]["test_pairs"] < student["test_pairs"]
+
+
+def test_the_epoch_is_chosen_over_all_subsets(finished: Path) -> None:
+    for student in read_json(finished / "results.json")["students"]:
+        home = (finished / student["checkpoint"]).parent
+        best = pd.read_csv(home / "history.csv")["validation_accuracy"].max()
+        pairs = [found["validation_pairs"] for found in student["subsets"].values()]
+        right = [found["validation_accuracy"] * found["validation_pairs"] for found in student["subsets"].values()]
+        assert best == pytest.approx(sum(right) / sum(pairs))
+
+
+def test_table_and_page_show_the_subsets(finished: Path) -> None:
+    results = read_json(finished / "results.json")
+    shown = subset_table(results)
+    assert [str(column.header) for column in shown.columns] == ["model", "poor", "rich", "poor+rich"]
+    expected = [f"{100 * student['subsets']['rich']['test_accuracy']:.1f}" for student in results["students"]]
+    assert list(shown.columns[2].cells) == expected
+    page = write_report(finished).read_text()
+    assert "Accuracy with each subset of modalities" in page and "<th>poor+rich (%)</th>" in page
+
+
+def test_the_recommended_student_keeps_its_modalities(finished: Path) -> None:
+    model, _ = load_model(finished / "student.safetensors")
+    assert [modality.name for modality in model.modalities] == ["poor", "rich"]
+
+
+@pytest.mark.usefixtures("without_page")
+def test_a_student_that_sees_more_starts_as_the_one_that_sees_the_poor_modality(squares: Pack, tmp_path: Path) -> None:
+    from cmkd.experiment.resolve import resolve
+
+    built = []
+    for student in (BOTH, StudentConfig(model=NAME)):
+        run = resolve(config(squares, tmp_path, student=student))
+        torch.manual_seed(0)
+        built.append(run.build("student").state_dict())
+    for name, value in built[1].items():
+        torch.testing.assert_close(built[0][name], value, rtol=0, atol=0)
+
+
+def test_the_poor_modality_comes_first_and_the_dropout_is_filled_in(squares: Pack, tmp_path: Path) -> None:
+    _, student = with_modalities(config(squares, tmp_path), squares)
+    assert student.modalities == ("poor", "rich") and student.modality_dropout == 0.5
+    _, one = with_modalities(config(squares, tmp_path, student=StudentConfig()), squares)
+    assert one.modalities == ("poor",) and one.modality_dropout is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"student": {"modality": "rich+por"}}, "did you mean 'poor'"),
+        ({"student": {"modality": "rich+rich"}}, r"student.modality names one twice: rich\+rich"),
+        ({"teacher": {"modality": "rich+poor"}}, "only --student.modality may name several"),
+        ({"student": {"modality_dropout": 0.5}}, "needs several modalities"),
+        ({"student": {"modality": "rich+poor", "model": torch.nn.Linear(2, 3)}}, "an own module sees one modality"),
+        ({"student": {"modality": "rich+poor", "modality_dropout": 1.5}}, "must be from 0 to 1"),
+        ({"student": {"modality": "rich+poor", "checkpoint": "CHECKPOINT"}}, r"sees 'poor' \(1, 8, 8\), the data have"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_training(
+    changes: dict[str, object], says: str, squares: Pack, tmp_path: Path
+) -> None:
+    from cmkd import models
+    from cmkd.models.checkpoint import save_model
+
+    path = tmp_path / "alone.safetensors"
+    alone = models.build(NAME, squares.modality("poor"), classes=3)
+    save_model(path, alone, name=NAME, classes=squares.classes, extra={})
+    student = {k: str(path) if v == "CHECKPOINT" else v for k, v in dict(changes.get("student", {})).items()}  # type: ignore[call-overload]
+    with pytest.raises(CmkdError, match=says):
+        Experiment(config(squares, tmp_path / "out", **changes | ({"student": student} if student else {}))).run()
+    assert not (tmp_path / "out" / "teacher").exists()
