@@ -1,8 +1,8 @@
 """A scikit-learn classifier that learns from pairs and predicts from the poor modality alone.
 
-It trains by a run, as a user does, so it sits above `cmkd.experiment` and not with the tools of `cmkd.deploy`. `fit` alone
-imports Lightning, and drops its warning filter: processes that scikit-learn starts get the filters before this package is
-imported, and so would import Lightning too early (see `cmkd._torchvision`).
+It trains by a run, as a user does, so it sits above `cmkd.experiment` and not with the tools of `cmkd.deploy`.
+`fit` alone imports Lightning, and drops its warning filter: processes that scikit-learn starts get the filters before
+this package is imported, and so would import Lightning too early (see `cmkd._torchvision`).
 """
 
 from __future__ import annotations
