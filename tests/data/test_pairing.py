@@ -199,6 +199,7 @@ def drop(*columns: str) -> Any:  # noqa: ANN401
         (drop("latitude"), [], "has only the column 'longitude'"),
         (drop("latitude", "longitude"), ["--meters", "50"], "has no latitude and longitude, or x and y"),
         (lambda folder: None, ["--meters", "0"], "tolerances must be positive"),
+        (lambda folder: None, ["--offset=-9e11"], "no capture of optical has a partner"),
         (lambda folder: None, ["--names", "a"], "gives 1 names for 2 lists"),
         (lambda folder: None, ["--names", "a,a"], "at least two lists with different names"),
         (lambda folder: None, ["--offset", "3000"], "no capture of optical has a partner within 5 s"),

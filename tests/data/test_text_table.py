@@ -138,6 +138,7 @@ def test_labels_that_look_like_nothing_backslashes_and_blank_lines(make_folder: 
         ("optical", "C:\\files\\o0.png", "leaves the folder"),
         ("splits", "train", "did you mean 'split'"),
         ("notes", "files/note.txt", "column 'notes' names files/note.txt; a modality's files end in"),
+        ("position", "aft", "may not be called 'position'"),
         ("has_radar", "yes", "may not be called 'has_radar'"),
     ],
 )

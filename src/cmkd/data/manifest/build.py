@@ -161,7 +161,7 @@ def append(
 
 def _appended_splits(first: Pack, old: Pack, table: Table) -> tuple[list[str], dict[str, Any]]:
     """Return the split of every new pair, and a record of how it was made."""
-    seed, count = int(first.card.split.get("seed", 0)), len(first)
+    seed, count = int(first.card.split.get("seed") or 0), len(first)
     shares = {split: len(first.rows(split)) / count for split in SPLITS}
     groups, marked = table.groups or [""] * len(table.ids), table.splits or [""] * len(table.ids)
     names = [f"group {group}" if group else f"pair {name}" for group, name in zip(groups, table.ids, strict=True)]

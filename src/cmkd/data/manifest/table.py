@@ -100,7 +100,7 @@ def _check_metadata(table: TextTable, folder: Path, name: str) -> None:
     absent = [known for known in _KNOWN if known not in table.header]
     if get_close_matches(name, absent, 1, 0.75):
         raise CmkdError(f"{table.path}: {unknown_name('column', name, absent)}")
-    if not name or name.startswith("has_"):
+    if name in ("", "position") or name.startswith("has_"):  # columns of a pack's index, or of its export
         raise CmkdError(f"{table.path}: a column of metadata may not be called '{name}': rename it")
     cell = next(cell for cell in table.column(name) if cell)
     if Path(cell).suffix and (folder / posix_path(cell, folder)).is_file():

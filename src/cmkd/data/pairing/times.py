@@ -73,8 +73,7 @@ def when(seconds: float, clock: str) -> str:
     """
     if clock == "own":
         return f"{seconds:,.10g} s"
-    stamp = pd.Timestamp(round(seconds), unit="s")
-    return stamp.isoformat() + ("Z" if clock == "UTC" else "")
+    return f"{np.datetime64(round(seconds), 's')}{'Z' if clock == 'UTC' else ''}"
 
 
 def _mostly_dates(cells: pd.Series) -> bool:
