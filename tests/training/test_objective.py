@@ -127,3 +127,19 @@ def test_what_is_hidden_from_the_student_is_still_taught() -> None:
     from_radar, from_optical = (torch.isclose(output.embedding, e, atol=1e-6).all(1) for e in embeddings)
     assert (from_radar ^ from_optical).tolist() == [True] * 8 and 0 < int(from_optical.sum()) < 8
     assert bool(from_radar[7])
+
+
+def test_a_teacher_that_reads_several_modalities_answers_with_its_first_alone() -> None:
+    torch.manual_seed(0)
+    first = models.build("thin_resnet(width=4)", RADAR, classes=3)
+    teacher = models.FusedModel(first, [models.build("thin_resnet(width=4)", OPTICAL, classes=first.spec.dim)])
+    student = models.build("thin_resnet(width=4)", RADAR, classes=3)
+    given, answers = batch({"optical": [True] * 3, "radar": [True] * 3}, [0, 1, 2]), []
+
+    class Answered(Method):
+        def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+            answers.append(teacher.logits)
+            return {}
+
+    Objective(student, teacher=teacher, method=Answered(student.spec, teacher.spec))(given)
+    torch.testing.assert_close(answers[0], teacher.eval()(given.inputs["radar"]).logits)

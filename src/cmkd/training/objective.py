@@ -95,12 +95,14 @@ class Objective(nn.Module):
             return output, terms | self._distil(output, batch.teacher, batch)
         if self.teacher is None:
             raise CmkdError("the batch brings no outputs of the teacher, and there is no teacher to run")
+        name = self.teacher.modality.name
+        inputs = {name: batch.inputs[name]}  # alone, as in its cached outputs: an earlier student may read more
         if self.trains_teacher:
-            teacher_output = self._classify(self.teacher, batch.inputs, batch.present)
+            teacher_output = self._classify(self.teacher, inputs, batch.present)
             terms["teacher_cross_entropy"] = self._cross_entropy(teacher_output.logits, batch)
         else:
             with torch.no_grad():
-                teacher_output = self._classify(self.teacher, batch.inputs, batch.present).detach()
+                teacher_output = self._classify(self.teacher, inputs, batch.present).detach()
         return output, terms | self._distil(output, teacher_output, batch)
 
     def _without_teacher(self, output: Output, batch: Batch) -> dict[str, Tensor]:
