@@ -1,6 +1,6 @@
 """Exported students against PyTorch: difference of the probabilities, latency, and accuracy in int8.
 
-    OMP_NUM_THREADS=1 python benchmarks/exported.py terramind:DATA presto:DATA mars:DATA spoken_digits:DATA
+    OMP_NUM_THREADS=1 python benchmarks/exported.py terramind:DATA/terramind presto:DATA mars:DATA/mars ...
 
 For each data set a run trains a teacher and a student for a few epochs; the figure is a difference between two ways to
 compute one network, so the networks need not have converged. `cmkd export` writes it as ONNX, also in int8, and both
