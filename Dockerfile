@@ -13,11 +13,11 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.11-slim
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-COPY constraints.txt /wheels/
+COPY constraints.txt requirements-runtime.txt /wheels/
 COPY --from=wheel /wheels /wheels
 # cmkd itself comes without its dependencies, of which training needs most.
-RUN pip install --no-cache-dir --constraint /wheels/constraints.txt \
-        fastapi imagecodecs numpy onnxruntime pandas pillow prometheus-client pyarrow scipy tifffile uvicorn \
+RUN pip install --no-cache-dir --constraint /wheels/constraints.txt --requirement /wheels/requirements-runtime.txt \
+        fastapi prometheus-client uvicorn \
     && pip install --no-cache-dir --no-deps /wheels/cmkd-*.whl \
     && rm -r /wheels \
     && useradd --system --uid 10001 cmkd

@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -289,12 +290,10 @@ def test_a_slow_body_gets_408(student: Student) -> None:
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"x"
-        await asyncio.sleep(5)
+        await asyncio.sleep(60)
 
-    start = time.monotonic()
     answer = post(app, slow())
     assert answer.status_code == 408 and "did not arrive within 0.1 s" in answer.text
-    assert time.monotonic() - start < 2
     assert not app.state.predictor.busy
 
 
@@ -315,42 +314,47 @@ def test_a_client_that_leaves_frees_its_place(student: Student) -> None:
     assert not app.state.predictor.busy
 
 
-def slow_student(student: Student, seconds: float) -> Student:
+def held_up(student: Student, until: threading.Event) -> Student:
+    """The student, who answers no request before an event."""
+
     def logits(given: NDArray[Any]) -> NDArray[np.float32]:
-        time.sleep(seconds)
+        until.wait(10)
         return student.logits(given)
 
     return replace(student, logits=logits)
 
 
 def test_a_full_queue_gets_503_and_the_loop_stays_free(student: Student) -> None:
-    app = create_app(slow_student(student, 0.4), MODEL, replace(LIMITS, workers=1, queue=1))
+    free = threading.Event()
+    app = create_app(held_up(student, free), MODEL, replace(LIMITS, workers=1, queue=1, seconds=20.0))
 
-    async def crowd() -> tuple[list[httpx.Response], httpx.Response, float]:
+    async def crowd() -> tuple[list[httpx.Response], httpx.Response]:
         async with client(app) as session:
             headers = {"content-type": "image/png"}
             posts = [session.post("/predict", content=GOOD["image/png"], headers=headers) for _ in range(4)]
             waiting = asyncio.gather(*posts)
-            await asyncio.sleep(0.15)
-            start = time.monotonic()
+            await asyncio.sleep(0.05)
             health = await session.get("/health")
-            waited = time.monotonic() - start
-            return await waiting, health, waited
+            free.set()
+            return await waiting, health
 
-    answers, health, waited = asyncio.run(crowd())
+    answers, health = asyncio.run(crowd())
     assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503]
     assert next(a for a in answers if a.status_code == 503).headers["retry-after"] == "1"
     assert (health.status_code, health.json()["status"]) == (503, "busy")
-    assert waited < 0.2
     assert get(app, "/health").json() == {"status": "ready", "model": MODEL}
 
 
 def test_late_work_gets_504_and_keeps_its_place_until_it_ends(student: Student) -> None:
-    app = create_app(slow_student(student, 0.5), MODEL, replace(LIMITS, seconds=0.1, workers=1, queue=0))
+    free = threading.Event()
+    app = create_app(held_up(student, free), MODEL, replace(LIMITS, seconds=0.1, workers=1, queue=0))
     assert post(app, GOOD["image/png"], "image/png").status_code == 504
     assert post(app, GOOD["image/png"], "image/png").status_code == 503
-    time.sleep(0.6)
-    assert get(app, "/health").status_code == 200
+    free.set()
+    end = time.monotonic() + 10
+    while get(app, "/health").status_code != 200:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_only_the_token_opens(student: Student) -> None:

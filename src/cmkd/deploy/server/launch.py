@@ -14,7 +14,7 @@ import uvicorn
 
 from cmkd.deploy.server.app import create_app
 from cmkd.deploy.server.limits import Limits
-from cmkd.deploy.student import STUDENT, load_student
+from cmkd.deploy.student import load_student, model_file
 from cmkd.errors import CmkdError
 from cmkd.io import checksum
 
@@ -42,7 +42,7 @@ def serve(path: Path, *, host: str, port: int, device: str, threads: int, grace:
         raise CmkdError(f"{TOKEN} is empty: set it to a secret, or unset it to serve without one")
     student = load_student(path, device=device, threads=threads)
     student.probabilities(np.zeros((1, *student.modality.shape), student.modality.dtype))  # the first one is slow
-    model = described(student.about, path / STUDENT if path.is_dir() else path)
+    model = described(student.about, model_file(path))
     app = create_app(student, model, limits, token=token)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=int(grace)
