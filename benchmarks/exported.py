@@ -90,7 +90,8 @@ def write(given: argparse.Namespace) -> None:
         f"PyTorch and of the exported file on real test pairs (allowed: {ALLOWED:g}), and how many of these pairs get "
         "another class. Times are medians of at most 50 runs in turns, with one thread. They are processor time, the "
         "latency on a free core: other programs used the machine too, so that the time on the clock, which "
-        "`exported.json` has as well, measures them. Accuracy in int8 is on all validation pairs.\n\n"
+        "`exported.json` has as well, measures them. Larger batches of point sets are slower than "
+        "in PyTorch, as onnxruntime scatters slowly. Accuracy in int8 is on all validation pairs.\n\n"
     )
     write_text(given.out / "exported.md", f"{text}{table(header, lines, left=2)}\n")
 

@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -36,10 +37,10 @@ for name in {TRAINING}:
     sys.modules[name] = None
 """
 PREDICT = """
-import json, sys
 import cmkd
-table = cmkd.load_student(sys.argv[1]).predict(sys.argv[2:])
-print(json.dumps(table.filter(like="p_").to_numpy().tolist()))
+from cmkd.cli import main
+print(cmkd.load_student(sys.argv[1]).predict(sys.argv[2:]).to_csv(index=False))
+sys.exit(main(["predict", *sys.argv[1:], "--out", "table.csv"]))
 """
 REFUSED = """
 import cmkd
@@ -194,12 +195,17 @@ def pictures(ships: Exported, tmp_path_factory: pytest.TempPathFactory) -> list[
     return paths
 
 
-def test_predicting_needs_no_torch(ships: Exported, pictures: list[str]) -> None:
-    command = [sys.executable, "-c", WITHOUT + PREDICT, str(ships.path), *pictures]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+def same(table: pd.DataFrame, ships: Exported, pictures: list[str]) -> None:
     expected = ships.reference.predict(pictures).filter(like="p_")
-    np.testing.assert_allclose(json.loads(done.stdout), expected, atol=1e-5)
+    np.testing.assert_allclose(table[expected.columns], expected, atol=1e-5)
+
+
+def test_predicting_needs_no_torch(ships: Exported, pictures: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT + PREDICT, str(ships.path), *pictures]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    same(pd.read_csv(io.StringIO(done.stdout)), ships, pictures)
+    same(pd.read_csv(tmp_path / "table.csv"), ships, pictures)
 
 
 def test_what_needs_torch_says_so(ships: Exported) -> None:
@@ -233,7 +239,6 @@ def test_predicting_where_torch_is_not_installed(ships: Exported, pictures: list
     python("-m", "pip", "install", "--quiet", "-r", RUNTIME)
     python("-m", "pip", "install", "--quiet", "--no-deps", ROOT)
     assert "torch" not in python("-m", "pip", "list")
-    expected = ships.reference.predict(pictures).filter(like="p_")
-    np.testing.assert_allclose(json.loads(python("-c", PREDICT, ships.path, *pictures)), expected, atol=1e-5)
-    # `cmkd predict` joins here
-    assert "export" in python("-m", "cmkd", "--help")
+    load = "import cmkd, sys; print(cmkd.load_student(sys.argv[1]).predict(sys.argv[2:]).to_csv(index=False))"
+    same(pd.read_csv(io.StringIO(python("-c", load, ships.path, *pictures))), ships, pictures)
+    same(pd.read_csv(io.StringIO(python("-m", "cmkd", "predict", ships.path, *pictures))), ships, pictures)

@@ -30,7 +30,7 @@ COMMANDS = {
     "simulate": "make a data set of simulated pairs",
 }
 """Command -> what it does in a line; its code is the module of the same name in this package."""
-WHOLE = ("predict",)
+WHOLE = ("predict", "export")
 """Commands that begin anew after a stop; the others continue."""
 FIXABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
 """Operating system errors that a user can fix: a full disk, a folder that is a file or is not accessible."""
