@@ -30,8 +30,13 @@ COMMANDS = {
     "simulate": "make a data set of simulated pairs",
 }
 """Command -> what it does in a line; its code is the module of the same name in this package."""
-WHOLE = ("predict", "export")
-"""Commands that begin anew after a stop; the others continue."""
+STOPPED = {
+    "predict": "no partial file is left",
+    "export": "no partial file is left",
+    "evaluate": "no partial file is left",
+    "serve": "requests in flight were answered",
+}
+"""What a stop means to a command; the others continue."""
 FIXABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
 """Operating system errors that a user can fix: a full disk, a folder that is a file or is not accessible."""
 
@@ -69,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cmkd: error: {error}", file=sys.stderr)
         return 2
     except Stopped as stop:
-        words = "no partial file is left" if given[0] in WHOLE else "the same command continues where it was"
-        print(f"cmkd: stopped; {words}", file=sys.stderr)
+        meaning = STOPPED.get(given[0], "the same command continues where it was")
+        print(f"cmkd: stopped; {meaning}", file=sys.stderr)
         return 128 + stop.signal
     except BrokenPipeError:
         return 0
