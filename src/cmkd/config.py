@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from cmkd import options
 from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.io import write_text
+from cmkd.options import Range
 from cmkd.types import Scaling
 
+Count = Annotated[int, Range(least=1)]
+Fraction = Annotated[float, Range(above=0, most=1)]
+NotNegative = Annotated[float, Range(least=0)]
+BelowOne = Annotated[float, Range(least=0, below=1)]
 OWN_METHOD = "ds"
 """The method of this package, dimensional structure."""
 
@@ -45,11 +50,11 @@ class ModelConfig:
 
     modality: str | None = None
     model: Any = "auto"
-    size: int | None = None
+    size: Count | None = None
     scaling: Scaling = "linear"
     pretrained: bool = False
     checkpoint: Path | None = None
-    label_fraction: float | None = None
+    label_fraction: Fraction | None = None
     frozen: bool = False
 
     @property
@@ -67,7 +72,7 @@ class StudentConfig(ModelConfig):
             always stays (`cmkd.training.augment.drop_modalities`). By default 0.5.
     """
 
-    modality_dropout: float | None = None
+    modality_dropout: Annotated[float, Range(least=0, most=1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,8 +92,8 @@ class TeacherConfig(ModelConfig):
         outputs: a file with logits and embeddings of a teacher that is not run here (`cmkd.training.teacher_outputs`).
     """
 
-    views: int | None = None
-    folds: int = 1
+    views: Annotated[int, Range(least=0)] | None = None
+    folds: Count = 1
     outputs: Path | None = None
 
 
@@ -112,13 +117,13 @@ class OptimizerConfig:
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float | None = None
-    weight_decay: float = 0.05
-    momentum: float = 0.9
-    warmup: float = 0.1
-    clip_norm: float = 5.0
-    label_smoothing: float = 0.0
-    ema: float = 0.99
+    learning_rate: Annotated[float, Range(above=0)] | None = None
+    weight_decay: NotNegative = 0.05
+    momentum: BelowOne = 0.9
+    warmup: Annotated[float, Range(least=0, most=1)] = 0.1
+    clip_norm: NotNegative = 5.0
+    label_smoothing: BelowOne = 0.0
+    ema: BelowOne = 0.99
     early_stop: bool = True
 
 
@@ -138,11 +143,11 @@ class AugmentationConfig:
     """
 
     flip: bool | None = None
-    shift: float | None = None
-    rotate: float = 0.0
-    scale: float = 0.1
-    noise: float = 0.02
-    drop: float = 0.05
+    shift: BelowOne | None = None
+    rotate: Annotated[float, Range(least=0, most=180)] = 0.0
+    scale: BelowOne = 0.1
+    noise: NotNegative = 0.02
+    drop: BelowOne = 0.05
 
     def resolved(self, *, mirror: bool, cropped: bool) -> AugmentationConfig:
         """Return it with open fields filled in by what the data set states.
@@ -177,15 +182,15 @@ class TrainerConfig:
         progress: auto shows bars on a terminal and plain lines elsewhere; none is silent.
     """
 
-    batch_size: int | None = None
+    batch_size: Annotated[int, Range(least=2)] | None = None
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     compile: bool = False
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int = 1
-    num_nodes: int = 1
-    threads: int | None = None
-    checkpoint_seconds: float = 60.0
-    cache_gb: float = 10.0
+    devices: Count = 1
+    num_nodes: Count = 1
+    threads: Count | None = None
+    checkpoint_seconds: NotNegative = 60.0
+    cache_gb: NotNegative = 10.0
     deterministic: bool = False
     logger: Literal["none", "tensorboard", "mlflow", "wandb"] = "none"
     progress: Literal["auto", "none"] = "auto"
@@ -241,15 +246,15 @@ class RunConfig:
     data: Any
     out: Path
     methods: str | tuple[str, ...] = f"none,kd,{OWN_METHOD}"
-    seeds: int = 3
-    seed: int = 0
-    jobs: int | None = None
-    epochs: int | None = None
+    seeds: Count = 3
+    seed: Annotated[int, Range(least=0, most=2**31 - 1)] = 0
+    jobs: Count | None = None
+    epochs: Count | None = None
     preset: Literal["quick", "full"] = "quick"
-    label_fraction: float = 1.0
-    labels: int | None = None
-    tune: int = 0
-    min_precision: float = 0.9
+    label_fraction: Fraction = 1.0
+    labels: Annotated[int, Range(least=2)] | None = None
+    tune: Annotated[int, Range(least=0)] = 0
+    min_precision: Fraction = 0.9
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -264,39 +269,11 @@ class RunConfig:
                 object.__setattr__(self, role, kind(model=given))
         for name, value in options.checked(type(self), {f.name: getattr(self, f.name) for f in fields(self)}).items():
             object.__setattr__(self, name, value)
-        self._check_ranges()
+        self._check_together()
 
-    def _check_ranges(self) -> None:
-        for name, value, least in (
-            ("seeds", self.seeds, 1),
-            ("epochs", self.epochs, 1),
-            ("teacher.views", self.teacher.views, 0),
-            ("teacher.folds", self.teacher.folds, 1),
-            ("labels", self.labels, 2),
-            ("tune", self.tune, 0),
-            ("trainer.batch_size", self.trainer.batch_size, 2),
-            ("trainer.devices", self.trainer.devices, 1),
-            ("trainer.num_nodes", self.trainer.num_nodes, 1),
-            ("trainer.threads", self.trainer.threads, 1),
-            ("jobs", self.jobs, 1),
-        ):
-            if value is not None and value < least:
-                raise CmkdError(f"{name} is {value}; it must be at least {least}")
+    def _check_together(self) -> None:
         if self.teacher.outputs is not None and self.teacher.checkpoint is not None:
             raise CmkdError("teacher.outputs and teacher.checkpoint are two teachers; give one")
-        if not 0.0 <= (self.student.modality_dropout or 0.0) <= 1.0:
-            raise CmkdError(f"student.modality_dropout is {self.student.modality_dropout}; it must be from 0 to 1")
-        if not 0.0 <= self.optimizer.ema < 1.0:
-            raise CmkdError(f"optimizer.ema is {self.optimizer.ema}; it must be at least 0 and below 1")
-        for prefix, fraction in (
-            ("", self.label_fraction),
-            ("teacher.", self.teacher.label_fraction),
-            ("student.", self.student.label_fraction),
-        ):
-            if fraction is not None and not 0.0 < fraction <= 1.0:
-                raise CmkdError(f"{prefix}label_fraction is {fraction}; it must be above 0 and at most 1")
-        if not 0.0 < self.min_precision <= 1.0:
-            raise CmkdError(f"min_precision is {self.min_precision}; it must be above 0 and at most 1")
         if self.labels is not None and self.label_fraction != 1.0:
             raise CmkdError(f"labels is {self.labels} and label_fraction {self.label_fraction}; give one of them")
         if not self.expressions:

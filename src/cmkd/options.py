@@ -10,14 +10,43 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cmkd.errors import CmkdError, unknown_name
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Limits of a number, as part of its type: ``Annotated[float, Range(least=0, below=1)]``.
+
+    Args:
+        least: smallest value.
+        most: largest value.
+        above: largest number that is too small.
+        below: smallest number that is too large.
+    """
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        return not (
+            (self.least is not None and value < self.least)
+            or (self.most is not None and value > self.most)
+            or (self.above is not None and value <= self.above)
+            or (self.below is not None and value >= self.below)
+        )
+
+    def __str__(self) -> str:
+        limits = (("at least", self.least), ("above", self.above), ("at most", self.most), ("below", self.below))
+        return " and ".join(f"{word} {limit}" for word, limit in limits if limit is not None)
 
 
 def parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
@@ -140,14 +169,25 @@ def checked(cls: type[object], values: Mapping[str, Any], *, path: str = "") -> 
     lists become tuples.
 
     Raises:
-        CmkdError: an unknown field (with the nearest valid one), or a value of another type.
+        CmkdError: an unknown field (with the nearest valid one), or a value of another type or out of its `Range`.
     """
-    hints, made = get_type_hints(cls), dict[str, Any]()
+    hints, limited, made = get_type_hints(cls), get_type_hints(cls, include_extras=True), dict[str, Any]()
     for name, value in values.items():
         if name not in hints:
             raise unknown_name("option", _dotted(path, name), [_dotted(path, known) for known in hints])
         made[name] = _converted(value, hints[name], _dotted(path, name))
+        limits = _limits(limited[name])
+        if limits is not None and value is not None and value not in limits:
+            raise CmkdError(f"{_dotted(path, name)} is {value}; it must be {limits}")
     return made
+
+
+def _limits(hint: object) -> Range | None:
+    """Return the limits in a type, or in one of the types of a union."""
+    if get_origin(hint) is Annotated:
+        return next((part for part in get_args(hint)[1:] if isinstance(part, Range)), None)
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else ()
+    return next((found for part in parts if (found := _limits(part)) is not None), None)
 
 
 def _converted(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401  # any value of a configuration

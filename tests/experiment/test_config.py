@@ -6,12 +6,14 @@ from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from torch import nn
 
 from cmkd import ModelConfig, OptimizerConfig, RunConfig, StudentConfig, TeacherConfig, TrainerConfig
 from cmkd.cli.run import parse, usage
 from cmkd.errors import CmkdError
+from cmkd.experiment.resolve import resolve
 
 
 def test_saved_is_what_is_loaded(tmp_path: Path) -> None:
@@ -69,6 +71,13 @@ WRONG = [
     ({"student": {"label_fraction": 0}}, "student.label_fraction is 0; it must be above 0 and at most 1"),
     ({"label_fraction": 1.5}, "label_fraction is 1.5; it must be above 0 and at most 1"),
     ({"labels": 1}, "labels is 1; it must be at least 2"),
+    ({"seed": -1}, "seed is -1; it must be at least 0 and at most 2147483647"),
+    ({"optimizer": {"learning_rate": -1.0}}, "optimizer.learning_rate is -1.0; it must be above 0"),
+    ({"optimizer": {"momentum": 5}}, "optimizer.momentum is 5; it must be at least 0 and below 1"),
+    ({"optimizer": {"warmup": 5}}, "optimizer.warmup is 5; it must be at least 0 and at most 1"),
+    ({"optimizer": {"clip_norm": -1}}, "optimizer.clip_norm is -1; it must be at least 0"),
+    ({"augmentation": {"drop": 9}}, "augmentation.drop is 9; it must be at least 0 and below 1"),
+    ({"trainer": {"cache_gb": -1}}, "trainer.cache_gb is -1; it must be at least 0"),
     ({"labels": 40, "label_fraction": 0.1}, "labels is 40 and label_fraction 0.1; give one of them"),
     ({"methods": "kd,kd"}, "names one twice"),
     ({"methods": []}, "methods is empty"),
@@ -143,3 +152,10 @@ def test_help_fits_two_screens_and_knows_every_option() -> None:
 def test_replace_checks_again() -> None:
     with pytest.raises(CmkdError, match="seeds is 0"):
         replace(RunConfig(data="digits", out="out"), seeds=0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused_before_the_data(tmp_path: Path) -> None:
+    asked = RunConfig(data="nowhere", out=tmp_path, trainer=TrainerConfig(accelerator="gpu", devices=2))
+    with pytest.raises(CmkdError, match=r"--trainer.accelerator gpu with --devices 2: torch finds 0 here"):
+        resolve(asked)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from cmkd import models
@@ -162,6 +163,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
         CmkdError: for anything wrong with the configuration or the data, in one line.
     """
     config = replace(config, trainer=_with_launcher(config.trainer))
+    _check_accelerator(config.trainer)
     _check_methods(config)  # before the data: preparing them can take long
     if config.tune:
         check_installed()
@@ -189,6 +191,17 @@ def resolve(config: RunConfig) -> ResolvedRun:
         {role: visible(pack, config, role) for role in ("teacher", "student")},
     )
     return replace(resolved, operations=_check(resolved))
+
+
+def _check_accelerator(trainer: TrainerConfig) -> None:
+    """Refuse a GPU that is not there; Lightning would, once the data are prepared."""
+    if trainer.accelerator != "gpu":
+        return
+    found = torch.cuda.device_count() or int(torch.backends.mps.is_available())
+    if found < trainer.devices:
+        raise CmkdError(
+            f"--trainer.accelerator gpu with --devices {trainer.devices}: torch finds {found} here; use fewer, or cpu"
+        )
 
 
 def _with_launcher(trainer: TrainerConfig) -> TrainerConfig:
