@@ -14,13 +14,13 @@ from cmkd import options
 from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.io import write_text
-from cmkd.options import Range
+from cmkd.options import Bounds
 from cmkd.types import Scaling
 
-Count = Annotated[int, Range(least=1)]
-Fraction = Annotated[float, Range(above=0, most=1)]
-NotNegative = Annotated[float, Range(least=0)]
-BelowOne = Annotated[float, Range(least=0, below=1)]
+Count = Annotated[int, Bounds(least=1)]
+Fraction = Annotated[float, Bounds(above=0, most=1)]
+NotNegative = Annotated[float, Bounds(least=0)]
+BelowOne = Annotated[float, Bounds(least=0, below=1)]
 OWN_METHOD = "ds"
 """The method of this package, dimensional structure."""
 
@@ -72,7 +72,7 @@ class StudentConfig(ModelConfig):
             always stays (`cmkd.training.augment.drop_modalities`). By default 0.5.
     """
 
-    modality_dropout: Annotated[float, Range(least=0, most=1)] | None = None
+    modality_dropout: Annotated[float, Bounds(least=0, most=1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class TeacherConfig(ModelConfig):
         outputs: a file with logits and embeddings of a teacher that is not run here (`cmkd.training.teacher_outputs`).
     """
 
-    views: Annotated[int, Range(least=0)] | None = None
+    views: Annotated[int, Bounds(least=0)] | None = None
     folds: Count = 1
     outputs: Path | None = None
 
@@ -117,10 +117,10 @@ class OptimizerConfig:
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: Annotated[float, Range(above=0)] | None = None
+    learning_rate: Annotated[float, Bounds(above=0)] | None = None
     weight_decay: NotNegative = 0.05
     momentum: BelowOne = 0.9
-    warmup: Annotated[float, Range(least=0, most=1)] = 0.1
+    warmup: Annotated[float, Bounds(least=0, most=1)] = 0.1
     clip_norm: NotNegative = 5.0
     label_smoothing: BelowOne = 0.0
     ema: BelowOne = 0.99
@@ -144,7 +144,7 @@ class AugmentationConfig:
 
     flip: bool | None = None
     shift: BelowOne | None = None
-    rotate: Annotated[float, Range(least=0, most=180)] = 0.0
+    rotate: Annotated[float, Bounds(least=0, most=180)] = 0.0
     scale: BelowOne = 0.1
     noise: NotNegative = 0.02
     drop: BelowOne = 0.05
@@ -182,7 +182,7 @@ class TrainerConfig:
         progress: auto shows bars on a terminal and plain lines elsewhere; none is silent.
     """
 
-    batch_size: Annotated[int, Range(least=2)] | None = None
+    batch_size: Annotated[int, Bounds(least=2)] | None = None
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     compile: bool = False
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -247,13 +247,13 @@ class RunConfig:
     out: Path
     methods: str | tuple[str, ...] = f"none,kd,{OWN_METHOD}"
     seeds: Count = 3
-    seed: Annotated[int, Range(least=0, most=2**31 - 1)] = 0
+    seed: Annotated[int, Bounds(least=0, most=2**31 - 1)] = 0
     jobs: Count | None = None
     epochs: Count | None = None
     preset: Literal["quick", "full"] = "quick"
     label_fraction: Fraction = 1.0
-    labels: Annotated[int, Range(least=2)] | None = None
-    tune: Annotated[int, Range(least=0)] = 0
+    labels: Annotated[int, Bounds(least=2)] | None = None
+    tune: Annotated[int, Bounds(least=0)] = 0
     min_precision: Fraction = 0.9
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: StudentConfig = field(default_factory=StudentConfig)

@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Range:
-    """Limits of a number, as part of its type: ``Annotated[float, Range(least=0, below=1)]``.
+class Bounds:
+    """Limits of a number, as part of its type: ``Annotated[float, Bounds(least=0, below=1)]``.
 
     Args:
         least: smallest value.
@@ -169,25 +169,25 @@ def checked(cls: type[object], values: Mapping[str, Any], *, path: str = "") -> 
     lists become tuples.
 
     Raises:
-        CmkdError: an unknown field (with the nearest valid one), or a value of another type or out of its `Range`.
+        CmkdError: an unknown field (with the nearest valid one), or a value of another type or out of its `Bounds`.
     """
     hints, limited, made = get_type_hints(cls), get_type_hints(cls, include_extras=True), dict[str, Any]()
     for name, value in values.items():
         if name not in hints:
             raise unknown_name("option", _dotted(path, name), [_dotted(path, known) for known in hints])
         made[name] = _converted(value, hints[name], _dotted(path, name))
-        limits = _limits(limited[name])
-        if limits is not None and value is not None and value not in limits:
-            raise CmkdError(f"{_dotted(path, name)} is {value}; it must be {limits}")
+        bounds = _bounds(limited[name])
+        if bounds is not None and value is not None and value not in bounds:
+            raise CmkdError(f"{_dotted(path, name)} is {value}; it must be {bounds}")
     return made
 
 
-def _limits(hint: object) -> Range | None:
+def _bounds(hint: object) -> Bounds | None:
     """Return the limits in a type, or in one of the types of a union."""
     if get_origin(hint) is Annotated:
-        return next((part for part in get_args(hint)[1:] if isinstance(part, Range)), None)
+        return next((part for part in get_args(hint)[1:] if isinstance(part, Bounds)), None)
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else ()
-    return next((found for part in parts if (found := _limits(part)) is not None), None)
+    return next((found for part in parts if (found := _bounds(part)) is not None), None)
 
 
 def _converted(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401  # any value of a configuration
