@@ -124,7 +124,7 @@ class HubStudent(ModelHubMixin):
             return cls(model_id, license=license)
         folder = Path(snapshot_download(model_id, allow_patterns=[STUDENT, PAGE], **options))
         if not (folder / STUDENT).is_file():
-            raise CmkdError(f"the repository '{model_id}' holds no {STUDENT}: it is none of HubStudent.push_to_hub")
+            raise CmkdError(f"the repository '{model_id}' holds no {STUDENT}: push one with HubStudent")
         return cls(folder, license=license)
 
 

@@ -22,7 +22,7 @@ RANGE_PAIRS = 256
 """Training pairs that the ranges of activations are taken from."""
 PRODUCTS = ["Gemm", "MatMul"]
 QUANTIZED = ["Conv", *PRODUCTS, "Relu", "MaxPool"]
-"""Operators that compute in integers; preprocessing, whose values have any range, is none of them."""
+"""Operators that compute in integers. Preprocessing is not among them: its values have any range."""
 SLACK = 1.1
 """Size of a dynamic file in units of the static one from which on it leaves too much in float."""
 BATCH = 64

@@ -70,7 +70,7 @@ def predict_scene(
 
     The tile of a pixel of the map is centered on it; at the edges it is moved inside the scene. A tile with any
     missing value (nodata, masked, NaN or infinite) gets no prediction. The map begins where the scene does; where the
-    stride does not divide its size, the last row and column reach beyond it. Memory is proportional to the width.
+    stride does not divide its size, the last row and column reach beyond it. Memory grows with width and classes.
 
     Args:
         student: of images, with the bands and the dtype of the scene.
