@@ -2,9 +2,9 @@
 
     python benchmarks/convergence.py digits 'marine(gap=0.75)' mars:DATA/mars
 
-Four times the steps of the longer of both trainings are trained without early stopping, and the weights are chosen by
-the same rule, the best epoch on validation. A recipe passes where validation is within 1 point of that. An interrupted
-run resumes: what is trained is kept. Writes ``convergence.md``, also after each data set.
+At least four times the steps of each training are trained without early stopping, and the weights are chosen by the
+same rule, the best epoch on validation. A recipe passes where validation is within 1 point of that. An interrupted run
+resumes: what is trained is kept. Writes ``convergence.md``, also after each data set.
 """
 
 from __future__ import annotations
@@ -39,11 +39,14 @@ def train(reference: str, place: Path, size: int | None) -> None:
         student=StudentConfig(size=size),
     )
     results = Experiment(config).run()
-    longest = max(results["teacher"]["steps"], results["students"][0]["steps"])
+    teacher, student = results["teacher"]["steps"], results["students"][0]["steps"]
     epoch = pd.read_csv(place / "recipe" / "teacher" / "history.csv")["step"].iloc[0]
-    epochs = math.ceil(4 * longest / epoch)
-    longer = replace(config, out=place / "longer", epochs=epochs, optimizer=OptimizerConfig(early_stop=False))
-    Experiment(longer).run()
+    longer = replace(config, optimizer=OptimizerConfig(early_stop=False))
+    Experiment(replace(longer, out=place / "longer", epochs=math.ceil(4 * teacher / epoch))).run()
+    if student > teacher:
+        trained = replace(config.teacher, checkpoint=place / "recipe" / "teacher" / "best.safetensors")
+        epochs = math.ceil(4 * student / epoch)
+        Experiment(replace(longer, out=place / "longer-student", epochs=epochs, teacher=trained)).run()
 
 
 def lines(reference: str, place: Path) -> list[list[str]]:
@@ -52,9 +55,11 @@ def lines(reference: str, place: Path) -> list[list[str]]:
     if not all(path.exists() and read_json(path)["complete"] for path in found):
         return [[name, "not run yet", *[""] * (len(HEADER) - 2)]]
     short, long = (read_json(path) for path in found)
+    other = place / "longer-student" / "results.json"
+    students = read_json(other) if other.exists() else long
+    pairs = {"teacher": (short["teacher"], long["teacher"]), "none": (short["students"][0], students["students"][0])}
     rows = []
-    for role in ("teacher", "none"):
-        one, four = (run["teacher"] if role == "teacher" else run["students"][0] for run in (short, long))
+    for role, (one, four) in pairs.items():
         gained = 100 * (four["validation_accuracy"] - one["validation_accuracy"])
         cells = [name, role, str(short["data"]["pairs"]["train"]), str(one["steps"])]
         cells += ["yes" if one["converged"] else "no", percent(one["validation_accuracy"])]
