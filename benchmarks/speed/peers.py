@@ -9,7 +9,9 @@ take turns. Speed is that of all epochs but the first, with validation and check
 
 - ``cmkd``: `Experiment`, as ``cmkd run`` does; the teacher's outputs are computed before the first epoch, which later
   students, seeds and runs need not do again, and read from disk.
-- ``cmkd, no cache``: the same with ``--teacher.views 0``: the teacher runs in each step.
+- ``cmkd, a whole run``: `none`, `kd` and `ds` with five seeds, one student after another; its speed is that of all
+  their images over the time of the run after the teacher's training, the teacher's outputs included.
+- ``cmkd, no cache``: as the first with ``--teacher.views 0``: the teacher runs in each step.
 - ``textbook`` and ``torchdistill``: ``peer_loops.py``. Without torchdistill, its side is left out.
 """
 
@@ -27,6 +29,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -39,7 +42,8 @@ from cmkd.experiment.runner import Experiment
 from peer_loops import LOOPS, Recipe, Stopwatch
 
 DATA = ("marine(pairs=2000,size=32)", "marine(pairs=2000,size=64)")
-SIDES = ("cmkd", "cmkd, no cache", "textbook", "torchdistill")
+SIDES = ("cmkd", "cmkd, a whole run", "cmkd, no cache", "textbook", "torchdistill")
+METHODS, SEEDS = ("none", "kd", "ds"), 5
 TEACHER = "resnet18"
 INSTALL = "pip install --no-deps --target FOLDER torchdistill==1.1.5, then PYTHONPATH=FOLDER"
 
@@ -62,13 +66,21 @@ class Epochs(Callback):
         self.watch.stop()
 
 
-def run(given: argparse.Namespace, out: Path, method: str, watch: Stopwatch, **teacher: Any) -> float:  # noqa: ANN401
-    """Run an experiment of one student, as a user would; return its test accuracy."""
+def run(
+    given: argparse.Namespace,
+    out: Path,
+    methods: str,
+    watch: Stopwatch | None,
+    seeds: int = 1,
+    **teacher: Any,  # noqa: ANN401
+) -> float:
+    """Run an experiment, as a user would; return the mean test accuracy of its students."""
     config = RunConfig(
         str(given.pack),
         out,
-        methods=method,
-        seeds=1,
+        methods=methods,
+        seeds=seeds,
+        jobs=1,
         seed=given.seed,
         epochs=given.epochs,
         teacher=TeacherConfig(model=TEACHER, **teacher),
@@ -77,8 +89,9 @@ def run(given: argparse.Namespace, out: Path, method: str, watch: Stopwatch, **t
             given.batch, accelerator="cpu" if given.device == "cpu" else "gpu", threads=1, progress="none"
         ),
     )
-    (student,) = Experiment(config, callbacks=[Epochs(watch)]).run()["students"]
-    return float(student["test_accuracy"])
+    callbacks = [] if watch is None else [Epochs(watch)]
+    students = Experiment(config, callbacks=callbacks).run()["students"]
+    return float(fmean(student["test_accuracy"] for student in students))
 
 
 def measure_side(given: argparse.Namespace) -> dict[str, float]:
@@ -87,14 +100,22 @@ def measure_side(given: argparse.Namespace) -> dict[str, float]:
         Pack.open(given.pack), given.teacher, given.epochs, given.batch, given.seed, given.device, given.workers
     )
     watch = Stopwatch(given.device)
+    images = recipe.steps * recipe.batch * (recipe.epochs - 1)
     if given.side in LOOPS:
         accuracy = LOOPS[given.side](recipe, watch)
+    elif given.side == "cmkd, a whole run":
+        images = recipe.steps * recipe.batch * recipe.epochs * len(METHODS) * SEEDS
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["CMKD_CACHE"] = folder
+            watch.ready()
+            watch.start()
+            accuracy = run(given, Path(folder) / "run", ",".join(METHODS), None, SEEDS, checkpoint=given.teacher)
+            watch.stop()
     else:
         views = 0 if given.side == "cmkd, no cache" else None
         with tempfile.TemporaryDirectory() as folder:
             os.environ["CMKD_CACHE"] = folder  # an empty one, so that the outputs are computed here
             accuracy = run(given, Path(folder) / "run", "kd", watch, checkpoint=given.teacher, views=views)
-    images = recipe.steps * recipe.batch * (recipe.epochs - 1)
     return {
         "speed": images / watch.elapsed, "cpu": 1e3 * watch.cpu / images, "before": watch.before, "all": watch.total,
         "accuracy": accuracy, "memory": peak_memory(),
@@ -165,18 +186,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if importlib.util.find_spec("torchdistill") is None:
         print(f"torchdistill is left out; for it: {INSTALL}", file=sys.stderr)
-    rows = []
-    for data in given.data:
-        with tempfile.TemporaryDirectory() as folder:
-            rows += compare(data, prepare(data, given, Path(folder)), given)
     text = (
         f"The student thin ResNet and the teacher {TEACHER}, `kd`, batch {given.batch}, {given.epochs} epochs; one "
         f"thread for torch, and one more: cmkd's reader, or {given.workers} worker(s) of the DataLoaders. Speed and "
         "CPU time are those of all epochs but the first, with validation and checkpoints. Before the first epoch cmkd "
-        "evaluates the teacher and computes its outputs, once for all students. Median of "
+        "evaluates the teacher and computes its outputs, once for all students. Those of *a whole run* are of "
+        f"{', '.join(METHODS)} with {SEEDS} seeds, and of everything after the teacher's training. Median of "
         f"{given.rounds} rounds (quartiles), each with its own seed, in which the sides take turns."
     )
-    print(write(given.out, "cmkd, torchdistill and a textbook loop", [Section(text, rows)]))
+    rows: list[dict[str, Any]] = []
+    for data in given.data:
+        with tempfile.TemporaryDirectory() as folder:
+            rows += compare(data, prepare(data, given, Path(folder)), given)
+        print(write(given.out, "cmkd, torchdistill and a textbook loop", [Section(text, rows)]))
 
 
 if __name__ == "__main__":

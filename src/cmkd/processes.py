@@ -1,11 +1,15 @@
-"""What processes side by side share: the cores they may use, and their end with the process that started them."""
+"""Processes side by side: the cores they may use, their start, and their end with the one that started them."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -35,6 +39,20 @@ def free_memory(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) ->
         return max(0, min(free, limit - int(used["anon"])))
     except (OSError, KeyError, ValueError):  # no container, or one without a limit ("max")
         return free
+
+
+@contextlib.contextmanager
+def without_script() -> Iterator[None]:
+    """Let processes start without the user's script, which they would run again, unguarded code included.
+
+    Nothing that they are sent may come from there.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def end_with_parent() -> None:

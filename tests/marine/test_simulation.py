@@ -204,12 +204,11 @@ def test_vessel_casts_a_shadow_on_the_sea_and_blocks_the_sun() -> None:
 
 
 @pytest.mark.slow
-def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+def test_workers_of_a_script_without_a_guard_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(
         "from pathlib import Path\nfrom cmkd.simulators.marine.simulate import Recipe, generate\n"
-        "if __name__ == '__main__':\n"
-        f"    list(generate(Recipe(4000, chunk=2), Path({str(tmp_path / 'parts')!r}), workers=2))\n"
+        f"list(generate(Recipe(4000, chunk=2), Path({str(tmp_path / 'parts')!r}), workers=2))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     process = subprocess.Popen([sys.executable, str(script)], env=environment, start_new_session=True)

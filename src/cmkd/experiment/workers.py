@@ -10,13 +10,11 @@ import contextlib
 import multiprocessing
 import pickle
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from types import ModuleType
 
 import torch
 
@@ -24,7 +22,7 @@ from cmkd import progress
 from cmkd.distributed import world_size
 from cmkd.errors import CmkdError
 from cmkd.experiment.plan import PlannedStudent, ready
-from cmkd.processes import end_with_parent
+from cmkd.processes import end_with_parent, without_script
 from cmkd.training.fit import threads as using_threads
 from cmkd.training.reporting import Report, Tell
 
@@ -182,18 +180,13 @@ class _Worker:
 
 @contextlib.contextmanager
 def _start() -> Iterator[None]:
-    """Let processes start without Ctrl-C, which the parent handles for all, and without the user's script.
-
-    A process would run the script again, unguarded code included; nothing that it is sent comes from there.
-    """
+    """Let processes start without Ctrl-C, which the parent handles for all, and without the user's script."""
     resource_tracker.ensure_running()  # if it starts with the process, it unblocks the signal
-    main = sys.modules["__main__"]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    sys.modules["__main__"] = ModuleType("__main__")
     try:
-        yield
+        with without_script():
+            yield
     finally:
-        sys.modules["__main__"] = main
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

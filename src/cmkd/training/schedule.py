@@ -16,8 +16,8 @@ EPOCH_STEPS = 500
 TOLERANCE = 0.005
 """Rise of the validation accuracy, between a third of a training and the next, that counts as still rising."""
 LEAST = 2000
-"""Steps that are trained in any case before validation is asked, or a quarter of the limit where that is less. With 1500,
-slow starters such as a model of text were taken for converged."""
+"""Steps that are trained in any case before validation is asked, or a quarter of the limit where that is less. With
+1500, slow starters such as a model of text were taken for converged."""
 COOLDOWN = 0.25
 """Steps of the cooldown, as a fraction of the steps before it."""
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from cmkd.errors import CmkdError
 from cmkd.io import atomic, write_bytes
-from cmkd.processes import end_with_parent, usable_cores
+from cmkd.processes import end_with_parent, usable_cores, without_script
 from cmkd.progress import Progress
 from cmkd.simulators.marine import optical, radar
 from cmkd.simulators.marine.mesh import Array
@@ -172,7 +172,8 @@ def _made(recipe: Recipe, folder: Path, missing: list[int], workers: int) -> Ite
         queue, running = iter(missing), set[Future[int]]()
         while True:
             for chunk in queue:
-                running.add(pool.submit(_make_chunk, recipe, folder, chunk))
+                with without_script():  # a submit may start a process
+                    running.add(pool.submit(_make_chunk, recipe, folder, chunk))
                 if len(running) >= 2 * workers:
                     break
             if not running:
@@ -182,7 +183,7 @@ def _made(recipe: Recipe, folder: Path, missing: list[int], workers: int) -> Ite
                 yield future.result()
     except BrokenProcessPool as error:
         raise CmkdError(
-            "a worker process died: in a script, guard the call with if __name__ == '__main__', or use workers=1"
+            "a worker process died, most likely for lack of memory; the same call goes on, and fewer workers need less"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
