@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from cmkd.data.manifest.readers import FileHeader, inspect
+from cmkd.data.manifest.header import FileHeader
+from cmkd.data.manifest.readers import inspect
 from cmkd.data.manifest.resize import fitted_shape
 from cmkd.data.manifest.sample import load
 from cmkd.data.manifest.table import Table, read_table

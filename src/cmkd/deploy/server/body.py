@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.manifest.arrays import read_npy
 from cmkd.data.manifest.content import Content
-from cmkd.data.manifest.readers import inspect, read_npy
+from cmkd.data.manifest.readers import inspect
 from cmkd.data.manifest.sample import load, sample
 from cmkd.data.manifest.tiff import check_chain
 from cmkd.deploy.server.limits import Limits, Refused
@@ -65,7 +66,7 @@ def samples(content: Content, modality: Modality, limits: Limits) -> NDArray[Any
         array = _array(content)
         if array.ndim == len(modality.shape) + 1:
             return _batch(array, modality, limits)
-        _check_size(inspect(content, modality.kind).shape[-2:], modality, limits)
+        _check_size(inspect(content, modality.kind, channels=modality.channels).shape[-2:], modality, limits)
     elif content.suffix == ".tif":
         _check_tiff(content, modality, limits)
     elif content.suffix != ".wav":
@@ -151,7 +152,7 @@ def _check_tiff(content: Content, modality: Modality, limits: Limits) -> None:
         raise
     except Exception as error:  # as above
         raise CmkdError(f"{content} is no TIFF image, or it is truncated: check its Content-Type") from error
-    shape = inspect(content, modality.kind).shape
+    shape = inspect(content, modality.kind, channels=modality.channels).shape
     if shape[0] != modality.channels:
         raise CmkdError(f"{content} has {shape[0]} channels, '{modality.name}' has {modality.channels}: convert it")
     _check_size(shape[1:], modality, limits)
