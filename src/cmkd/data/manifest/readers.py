@@ -40,8 +40,6 @@ _DECODERS: Mapping[str, Callable[..., Decoded]] = {
     ".parquet": decode_parquet,
 }
 SUFFIXES = tuple(_DECODERS)
-EXACT = 2**24
-"""Whole numbers above this cannot all be told apart as 32-bit floats, in which networks compute."""
 
 
 def inspect(path: File, kind: Kind | None = None, *, channels: Channels | None = None) -> FileHeader:
@@ -122,8 +120,9 @@ def _warn_of_lost_values(path: File, array: NDArray[Any], stored: NDArray[Any]) 
     """Warn of values that a 32-bit float cannot hold, in words that are the same for all files of a folder."""
     folder = getattr(path, "parent", None)
     files = path if folder is None else f"{folder}/*{path.suffix}"
-    if array.dtype.kind in "iu" and array.dtype.itemsize > 2 and max(array.max(), -array.min()) > EXACT:
-        problem = f"whole numbers above {EXACT:,}, which a network's 32-bit floats cannot all tell apart"
+    whole = array.dtype.kind in "iu" and array.dtype.itemsize > 2
+    if whole and (array.astype(np.float32).astype(np.float64) != array).any():
+        problem = f"whole numbers above {2**24:,} that a network's 32-bit floats cannot tell apart"
     elif array.dtype == np.float64 and ((stored == 0) & (array != 0)).any():
         problem = "values too small for 32-bit floats, which become 0"
     else:

@@ -96,8 +96,10 @@ def _frame(path: File, form: bytes, order: str) -> int:
     if tag == _EXTENSIBLE and len(form) >= 26:
         (tag,) = struct.unpack(f"{order}H", form[24:26])
     if tag not in (_PCM, _FLOAT):
-        name = _ENCODINGS.get(tag, f"of encoding {tag:#06x}")
-        raise CmkdError(f"{path} holds {name} sound: convert it to PCM, as in ffmpeg -i IN.wav -c:a pcm_s16le OUT.wav")
+        name = _ENCODINGS.get(tag, f"encoding {tag:#06x}")
+        raise CmkdError(
+            f"{path} holds sound in {name}: convert it to PCM, as in ffmpeg -i IN.wav -c:a pcm_s16le OUT.wav"
+        )
     if not channels or frame < channels or frame % channels or bits > 8 * frame // channels:
         raise CmkdError(f"{path} is damaged: {channels} channels of {bits} bits in {frame} bytes; replace it")
     return int(frame)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import struct
-from io import SEEK_END
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,14 @@ from numpy.typing import NDArray
 from cmkd.data.manifest.content import File
 from cmkd.data.manifest.header import Decoded, FileHeader
 from cmkd.data.manifest.size_limit import check_size
+from cmkd.data.manifest.tiff_blocks import check_blocks, check_chain
 from cmkd.data.manifest.tiff_colors import as_shown, shown_form
 from cmkd.errors import CmkdError
 
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong is refused here, in one line
+
 _OFF: dict[str, Any] = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
 """Dialects whose metadata name other files, which tifffile would open."""
-
-DIRECTORIES = 4096
-"""Most directories of a file; a few bytes each, they cost time before anything is known of the image."""
 
 
 def decode_tiff(path: File, *, values: bool) -> Decoded:
@@ -33,7 +32,7 @@ def decode_tiff(path: File, *, values: bool) -> Decoded:
         page = parts[0].keyframe
         for part in parts:
             for one in part.pages:
-                _check_blocks(path, one, opened.seek(0, SEEK_END))
+                check_blocks(path, opened, one)
         shape, axes = tuple(int(n) for n in parts[0].shape), parts[0].axes
         if len(parts) == 1 and len(shape) > 3:  # axes of length one that some writers add
             kept = [k for k, n in enumerate(shape) if n > 1 or axes[k] in "YX"]
@@ -74,55 +73,3 @@ def _parts(path: File, file: Any) -> list[Any]:  # noqa: ANN401  # tifffile is i
         if page.subifds and not all(child.is_reduced or child.is_mask for child in page.pages):
             raise CmkdError(f"{path} holds child images (SubIFDs), as camera raw files do: convert it to plain TIFF")
     return parts
-
-
-def _check_blocks(path: File, page: Any, size: int) -> None:  # noqa: ANN401  # as above
-    """Check that the strips or tiles of a page are there, because tifffile reads missing ones as zeros.
-
-    Raises:
-        CmkdError: fewer blocks than the shape needs, blocks beyond the end of the file, or too short ones.
-    """
-    truncated = CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
-    if page is None:
-        raise truncated
-    frame = page.keyframe
-    offsets, counts = page.dataoffsets, page.databytecounts
-    if max((o + n for o, n in zip(offsets, counts, strict=False)), default=0) > size:
-        raise truncated
-    joined = frame.is_contiguous and len(offsets) == 1  # a writer may join the strips of values that are not packed
-    if not joined and min(len(offsets), len(counts)) < math.prod(frame.chunked):
-        raise CmkdError(f"{path} is damaged: it has {len(offsets)} strips or tiles, its shape needs more; replace it")
-    plain = frame.compression == 1 and all(counts)  # a block of no bytes is one that a writer left out: nodata
-    if plain and sum(counts) < frame.imagelength * frame.imagewidth * frame.samplesperpixel * frame.bitspersample // 8:
-        raise truncated
-
-
-def check_chain(path: File) -> None:
-    """Follow the directories of a TIFF to the last, since tifffile ignores one that is cut off.
-
-    Raises:
-        CmkdError: it is truncated, or has more than `DIRECTORIES`.
-        struct.error: it ends within a directory.
-    """
-    with path.open("rb") as file:
-        size = file.seek(0, SEEK_END)
-        file.seek(0)
-        head = file.read(16)
-        order = {b"II": "<", b"MM": ">"}.get(head[:2])
-        if order is None or len(head) < 8:
-            raise CmkdError(f"{path} is truncated or not a TIFF file: replace it")
-        big = struct.unpack(f"{order}H", head[2:4])[0] == 43
-        count, entry, pointer = ("Q", 20, "Q") if big else ("H", 12, "I")
-        (position,) = struct.unpack(f"{order}{pointer}", head[8:16] if big else head[4:8])
-        seen: set[int] = set()
-        while position and position not in seen:
-            seen.add(position)
-            if len(seen) > DIRECTORIES:
-                raise CmkdError(f"{path} has more than {DIRECTORIES} pages: save one image per file")
-            file.seek(position)
-            (entries,) = struct.unpack(f"{order}{count}", file.read(struct.calcsize(f"={count}")))
-            end = position + struct.calcsize(f"={count}") + entries * entry
-            if end + struct.calcsize(f"={pointer}") > size:
-                raise CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
-            file.seek(end)
-            (position,) = struct.unpack(f"{order}{pointer}", file.read(struct.calcsize(f"={pointer}")))

@@ -59,10 +59,9 @@ def as_shown(page: Any, array: NDArray[Any]) -> NDArray[Any]:  # noqa: ANN401
 
         inks = np.ascontiguousarray(np.moveaxis(array, 0, -1))
         return np.moveaxis(np.asarray(Image.fromarray(inks, "CMYK").convert("RGB")), -1, 0)
-    if page.bitspersample < 8:
-        array = (array.astype(np.uint16) * 255 // most).astype(np.uint8)
-        most = 255
-    return (most - array).astype(array.dtype) if meaning == _WHITE_IS_ZERO else array
+    if meaning == _WHITE_IS_ZERO:
+        array = (most - array).astype(array.dtype) if array.dtype != bool else ~array
+    return (array.astype(np.uint16) * 255 // most).astype(np.uint8) if page.bitspersample < 8 else array
 
 
 def _meaning(page: Any) -> int:  # noqa: ANN401

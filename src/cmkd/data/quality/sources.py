@@ -182,7 +182,7 @@ def _what_is_left(path: Path) -> NDArray[Any] | None:
     before = ImageFile.LOAD_TRUNCATED_IMAGES  # pillow's only switch for this is global
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("JPEG", "PNG")) as image:
             array = np.asarray(image.convert("RGB"))
     except Exception:  # decoders raise any exception on damaged bytes; the page then shows no picture
         return None

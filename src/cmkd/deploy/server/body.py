@@ -15,7 +15,7 @@ from cmkd.data.manifest.arrays import read_npy
 from cmkd.data.manifest.content import Content
 from cmkd.data.manifest.readers import inspect
 from cmkd.data.manifest.sample import load, sample
-from cmkd.data.manifest.tiff import check_chain
+from cmkd.data.manifest.tiff_blocks import BOUNDED, check_chain
 from cmkd.deploy.server.limits import Limits, Refused
 from cmkd.errors import CmkdError
 from cmkd.types import Kind, Modality
@@ -23,8 +23,6 @@ from cmkd.types import Kind, Modality
 IMAGES = {"image/png": ".png", "image/jpeg": ".jpg", "image/tiff": ".tif"}
 SOUNDS = {"audio/wav": ".wav", "audio/x-wav": ".wav", "audio/vnd.wave": ".wav"}
 ARRAYS = {"application/x-npy": ".npy"}
-_BOUNDED = {"NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "ZSTD", "LZMA"}
-"""TIFF compressions that cannot give more than the size of a tile; others hold images with sizes of their own."""
 
 
 def media_types(kind: Kind) -> dict[str, str]:
@@ -144,7 +142,7 @@ def _check_tiff(content: Content, modality: Modality, limits: Limits) -> None:
         with tifffile.TiffFile(content.open()) as file:
             for page in (page.aspage() for page in file.pages):
                 compression = tifffile.COMPRESSION(page.compression).name
-                if compression not in _BOUNDED:
+                if compression not in BOUNDED:
                     raise CmkdError(f"{content} has the compression {compression}: save it with LZW, deflate or none")
                 _check_size(page.tile or (), modality, limits)
                 _check_size((page.imagelength, page.imagewidth), modality, limits)
