@@ -120,3 +120,11 @@ def _signs(shape: tuple[int, ...]) -> set[str]:
     if (a == b != c) or (c <= 4 < a):
         signs.add("last")
     return signs
+
+
+def turned_note(modality: str, turned: int, total: int, example: object) -> str:
+    """Say in a line that pictures of a modality have an orientation tag, which is not applied."""
+    return (
+        f"{turned} of {total} files of '{modality}' have an orientation tag, such as {example}: it is not applied, so "
+        "that co-registered images keep their grid; turn the pixels where they must be upright"
+    )

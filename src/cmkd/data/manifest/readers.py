@@ -28,6 +28,7 @@ from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.types import Kind
 
 TABLES = (".csv", ".parquet")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _DECODERS: Mapping[str, Callable[..., Decoded]] = {
     ".png": decode_png,
     ".jpg": decode_jpeg,
@@ -80,7 +81,7 @@ def read(
     if last:
         array = np.moveaxis(array, -1, 0)
     array = array.reshape(header.shape)
-    with np.errstate(over="ignore"):  # what does not fit is refused in words
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused in words
         stored = np.ascontiguousarray(array, dtype=header.dtype)
     if finite and stored.dtype.kind == "f" and not np.isfinite(stored).all():
         if np.isfinite(array).all():

@@ -79,7 +79,7 @@ def check_chain(path: File) -> None:
     """Follow the directories of a TIFF to the last, since tifffile ignores one that is cut off.
 
     Raises:
-        CmkdError: it is truncated, or has more than `DIRECTORIES`.
+        CmkdError: it is truncated, runs in a circle, or has more than `DIRECTORIES`.
         struct.error: it ends within a directory.
     """
     with path.open("rb") as file:
@@ -93,7 +93,9 @@ def check_chain(path: File) -> None:
         count, entry, pointer = ("Q", 20, "Q") if big else ("H", 12, "I")
         (position,) = struct.unpack(f"{order}{pointer}", head[8:16] if big else head[4:8])
         seen: set[int] = set()
-        while position and position not in seen:
+        while position:
+            if position in seen:  # tifffile would follow it for ever
+                raise CmkdError(f"{path} is damaged: its pages lead back to one before; replace it")
             seen.add(position)
             if len(seen) > DIRECTORIES:
                 raise CmkdError(f"{path} has more than {DIRECTORIES} pages: save one image per file")
