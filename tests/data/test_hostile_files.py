@@ -74,6 +74,12 @@ def npy(header: str) -> bytes:
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header.encode() + bytes(96)
 
 
+def riff(whole: int, samples: int) -> bytes:
+    """Return a recording of 2000 bytes whose header states other sizes."""
+    form = struct.pack("<HHIIHH", 1, 1, 8000, 16000, 2, 16)
+    return struct.pack("<4sI8sI16s4sI", b"RIFF", whole, b"WAVEfmt ", 16, form, b"data", samples) + bytes(2000)
+
+
 BOMBS = {
     "damaged height": (".tif", tiff(sizes={HEIGHT: 4521996}, rowsperstrip=4, compression="lzw"), "shape needs more"),
     "no strip": (".tif", tiff(sizes={HEIGHT: 24}), "truncated"),
@@ -89,8 +95,7 @@ BOMBS = {
     "animated": (".png", encoded(Image.fromarray(GRAY), "PNG", save_all=True,
                                   append_images=[Image.fromarray(GRAY + 1)]), "holds 2 pictures: save one per file"),
     "12 bits": (".jpg", imagecodecs.jpeg_encode(GRAY.astype(np.uint16), bitspersample=12), "JPEG samples of 12 bit"),
-    "riff_small": (".wav", struct.pack("<4sI8sIHHIIHH4sI", b"RIFF", 100, b"WAVEfmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data",
-                                       20000) + bytes(2000), "truncated"),
+    "riff_small": (".wav", riff(100, 20000), "truncated"),
     "ds_presto": (".npy", npy("{'descr': '<U11', 'fortran_order': False, 'shape': (240,),\0\0"), "cannot be read"),
     "negative": (".npy", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4)}\n"), "truncated"),
     "text array": (".npy", npy("{'descr': '<U2', 'fortran_order': False, 'shape': (4,)}\n"), "not numbers"),
