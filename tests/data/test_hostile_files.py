@@ -40,8 +40,9 @@ def tiff(values: np.ndarray = GRAY, /, sizes: dict[int, int] | None = None, **op
     return data
 
 
-def deep_png(side: int) -> bytes:
-    data = imagecodecs.png_encode(np.zeros((4, 4, 3), np.uint16))
+def png(side: int, values: np.ndarray) -> bytes:
+    """Return a PNG whose header states another size."""
+    data = imagecodecs.png_encode(values)
     header = b"IHDR" + struct.pack(">II", side, side) + data[24:29]
     return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
 
@@ -90,7 +91,8 @@ BOMBS = {
     "codec": (".tif", tiff(compression="png"), "has the compression PNG: save it with LZW"),
     "children": (".tif", children(1, 0), r"child images \(SubIFDs\)"),
     "circle": (".tif", circle(), "its pages lead back to one before"),
-    "bomb20k_rgb16": (".png", deep_png(20000), "400,000,000 pixels, the limit is"),
+    "bomb20k_rgb16": (".png", png(20000, np.zeros((4, 4, 3), np.uint16)), "400,000,000 pixels, the limit is"),
+    "bomb12k": (".png", png(12000, GRAY), "144,000,000 pixels"),
     "text": (".png", encoded(Image.fromarray(GRAY), "PNG").replace(b"IDAT", b"zTXt"), "cannot be read"),
     "animated": (".png", encoded(Image.fromarray(GRAY), "PNG", save_all=True,
                                   append_images=[Image.fromarray(GRAY + 1)]), "holds 2 pictures: save one per file"),
@@ -155,3 +157,15 @@ def test_the_limit_is_raised_by_the_environment(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("CMKD_MAX_PIXELS", "1e9")
     with pytest.raises(CmkdError, match="CMKD_MAX_PIXELS is '1e9': give a positive whole number"):
         inspect(tmp_path / "a.png")
+
+
+def test_damaged_exif_data_change_no_pixel() -> None:
+    exif = Image.Exif()
+    exif[274], exif[270] = 6, "a long description"
+    data = encoded(Image.fromarray(GRAY), "JPEG", exif=exif)
+    place = data.index(b"\x12\x01\x03\0") if b"\x12\x01\x03\0" in data else data.index(b"\x01\x12\0\x03")
+    content = Content(
+        "a", ".jpg", data[: place + 4] + b"\xff" * 8 + data[place + 12 :]
+    )  # count and value; no raw warning
+    assert inspect(content).orientation == 1
+    np.testing.assert_array_equal(read(content)[0], np.asarray(Image.open(io.BytesIO(data))))

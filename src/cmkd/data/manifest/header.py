@@ -122,6 +122,16 @@ def _signs(shape: tuple[int, ...]) -> set[str]:
     return signs
 
 
+def as_orientation(value: object) -> int:
+    """Return an EXIF orientation, and 1, upright, for what is none.
+
+    Example:
+        >>> as_orientation(6), as_orientation(0), as_orientation("left")
+        (6, 1, 1)
+    """
+    return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
 def turned_note(modality: str, turned: int, total: int, example: object) -> str:
     """Say in a line that pictures of a modality have an orientation tag, which is not applied."""
     return (

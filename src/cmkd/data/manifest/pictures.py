@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import TYPE_CHECKING, Any
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.content import File
-from cmkd.data.manifest.header import Decoded, FileHeader
+from cmkd.data.manifest.header import Decoded, FileHeader, as_orientation
 from cmkd.data.manifest.size_limit import check_size
 from cmkd.errors import CmkdError
 
@@ -21,17 +25,18 @@ _CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "LA": 2, "CMYK": 3, "Y
 _DTYPES = {"I;16": "uint16", "I": "int32", "F": "float32"}
 _SHOWN = {"P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "1": "L"}
 _PNG_SAMPLES = {2: 3, 4: 2, 6: 4}  # color type -> channels of a picture with 16 bits that is not gray
-ORIENTATION = 274
-"""The tag of EXIF and TIFF that asks a viewer to turn or mirror the picture."""
+_ORIENTATION = 274
+_WARNINGS = threading.Lock()  # the filters of warnings are global to the process
 
 
 def decode_png(path: File, *, values: bool) -> Decoded:
     """Read a PNG; palettes become RGB, one bit becomes 0 and 255."""
     from PIL.PngImagePlugin import PngImageFile
 
-    with path.open("rb") as file, PngImageFile(file) as image:
-        if getattr(image, "is_animated", False):
-            raise CmkdError(f"{path} holds {image.n_frames} pictures: save one per file")
+    with path.open("rb") as file, _opened(PngImageFile, file) as image:
+        pictures = getattr(image, "n_frames", 1)
+        if pictures > 1:
+            raise CmkdError(f"{path} holds {pictures} pictures: save one per file")
         header = _header(path, image, _deep_channels(path))
         if not values:
             return header, None
@@ -46,7 +51,7 @@ def decode_jpeg(path: File, *, values: bool) -> Decoded:
 
     with path.open("rb") as file:
         try:
-            opened = JpegImageFile(file)
+            opened = _opened(JpegImageFile, file)
         except SyntaxError as error:
             found = re.search(r"cannot handle (\d+-(?:bit|layer))", str(error))
             if not found:
@@ -64,6 +69,17 @@ def picture_array(image: Image.Image) -> NDArray[Any]:
     return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
 
 
+def _opened(plugin: Callable[[IO[bytes]], Image.Image], file: IO[bytes]) -> Image.Image:
+    """Open a picture; pillow warns of damaged EXIF data, which change no pixel."""
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        image = plugin(file)
+        if "exif" in image.info:  # of a PNG without, pillow would decode the pixels to look behind them
+            with suppress(Exception):  # as above
+                image.info["orientation"] = image.getexif().get(_ORIENTATION)
+        return image
+
+
 def _header(path: File, image: Image.Image, deep: int = 0) -> FileHeader:
     """Return the header of an opened picture, `deep` being the channels of a color PNG of 16 bits."""
     if image.mode not in _CHANNELS:
@@ -71,7 +87,7 @@ def _header(path: File, image: Image.Image, deep: int = 0) -> FileHeader:
     shape = (deep or _CHANNELS[image.mode], image.height, image.width)
     dtype = np.dtype("uint16" if deep else _DTYPES.get(image.mode, "uint8"))
     check_size(path, shape, dtype.itemsize, pixels=image.height * image.width)
-    return FileHeader("image", shape, dtype.name, orientation=int(image.getexif().get(ORIENTATION, 1)))
+    return FileHeader("image", shape, dtype.name, orientation=as_orientation(image.info.get("orientation")))
 
 
 def _deep_channels(path: File) -> int:

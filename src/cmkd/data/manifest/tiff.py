@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.content import File
-from cmkd.data.manifest.header import Decoded, FileHeader
+from cmkd.data.manifest.header import Decoded, FileHeader, as_orientation
 from cmkd.data.manifest.size_limit import check_size
 from cmkd.data.manifest.tiff_blocks import check_blocks, check_chain
 from cmkd.data.manifest.tiff_colors import as_shown, shown_form
@@ -51,7 +51,7 @@ def decode_tiff(path: File, *, values: bool) -> Decoded:
             "image",
             (bands, *stored[1:]),
             dtype.name,
-            orientation=int(page.tags.valueof(274, 1)),
+            orientation=as_orientation(page.tags.valueof(274)),
             order="pages" if paged else "told",
         )
         if not values:
