@@ -78,8 +78,9 @@ CASES: list[tuple[str, Writer, NDArray[Any]]] = [
 def test_round_trip(tmp_path: Path, name: str, write: Writer, expected: NDArray[Any]) -> None:
     path = tmp_path / name
     write(path)
-    header = inspect(path)
-    values = read(path, header.kind)
+    order: Any = "last" if name == "last.npy" else "first" if name.endswith(".npy") else None
+    header = inspect(path, channels=order)
+    values = read(path, header.kind, channels=order)
     assert (header.shape, header.dtype) == (expected.shape, expected.dtype.name)
     assert values.dtype == expected.dtype
     assert values.dtype.isnative
@@ -87,8 +88,8 @@ def test_round_trip(tmp_path: Path, name: str, write: Writer, expected: NDArray[
     series = path.suffix in (".wav", ".csv", ".parquet")
     assert header.kind == ("series" if series else "vector" if "vector" in name else "image")
     held = Content("the body", path.suffix, path.read_bytes())
-    assert inspect(held) == header
-    np.testing.assert_array_equal(read(held, header.kind), expected)
+    assert inspect(held, channels=order) == header
+    np.testing.assert_array_equal(read(held, header.kind, channels=order), expected)
 
 
 def test_palette_and_jpeg_are_color(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ REASONS = {
     "end.png": "truncated",
     "empty.png": "cannot be read",
     "page.jpg": "cannot be read",
-    "suffix.tif": "not a TIFF",
+    "suffix.tif": "its content is PNG",
     "RGB.png": "3 channels",
     "16_bit.png": "uint16",
     "nan.npy": "NaN",

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.build import warn_of_empty_classes
-from cmkd.data.manifest.readers import FileHeader, as_kind, picture_array
+from cmkd.data.manifest.header import FileHeader, as_kind
+from cmkd.data.manifest.pictures import picture_array
 from cmkd.data.pack.card import CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter

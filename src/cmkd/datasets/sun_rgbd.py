@@ -143,7 +143,7 @@ def _depth(archive: Archive, name: str) -> NDArray[np.float32]:
     """Return meters ``(1, height, width)``."""
     from PIL import Image
 
-    with archive.decoding(name) as file, Image.open(file) as image:
+    with archive.decoding(name) as file, Image.open(file, formats=("PNG",)) as image:
         if image.mode != "I;16":
             raise archive.error(name, "is not a gray image of 16 bits")
         rotated = np.asarray(image).astype(np.uint16)

@@ -72,6 +72,9 @@ def from_arrow(modality: Modality, cell: pa.Scalar, where: str) -> NDArray[Any]:
     return array.reshape(modality.shape).astype(modality.dtype, copy=False)
 
 
+_PICTURES = ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP")  # pillow knows others that start another program
+
+
 def picture(content: bytes | None, where: str) -> NDArray[Any]:
     """Decode a picture to ``(channels, height, width)``.
 
@@ -83,7 +86,7 @@ def picture(content: bytes | None, where: str) -> NDArray[Any]:
     if content is None:
         raise CmkdError(f"{where} names a file instead of holding it: download the data set with its pictures embedded")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=_PICTURES) as image:
             plain = {"1": "L", "LA": "L"}.get(image.mode, "RGB")
             array = np.asarray(image if image.mode in ("L", "RGB", "RGBA", "I;16", "I") else image.convert(plain))
     except Exception as error:  # decoders raise any exception on damaged bytes

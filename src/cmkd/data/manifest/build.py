@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from cmkd.data.manifest.readers import FileHeader, inspect
+from cmkd.data.manifest.header import FileHeader, turned_note
+from cmkd.data.manifest.readers import inspect
 from cmkd.data.manifest.resize import fitted_shape
 from cmkd.data.manifest.sample import load
 from cmkd.data.manifest.table import Table, read_table
@@ -195,13 +196,18 @@ def _modality(
         raise CmkdError(f"{table.path}: column '{name}' is empty: remove it")
     paths = [path for path in table.files[name] if path is not None]
     first: FileHeader | None = None
+    turned: list[Path] = []
     for row, path, header in zip(rows, paths, run(partial(inspect, kind=kind), paths), strict=True):
         if first is None:
             first = header
+        if header.orientation != 1:
+            turned.append(path)
         reason = _difference(first, header, size)
         if reason:
             raise CmkdError(f"{table.lines[row]}, {name}: {reason.format(path=path, other=paths[0], name=name)}")
     assert first is not None
+    if turned:
+        warnings.warn(turned_note(name, len(turned), len(paths), turned[0]), CmkdWarning, stacklevel=3)
     shape = first.shape if size is None else fitted_shape(first.kind, first.shape, size)
     return Modality(name, first.kind, shape, first.dtype)
 

@@ -7,6 +7,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
+from cmkd.errors import CmkdError
+
 
 @dataclass(frozen=True)
 class Content:
@@ -40,3 +42,53 @@ class Content:
 
 File = Path | Content
 """A file on disk or in memory."""
+
+
+_SIGNATURES: dict[str, tuple[bytes, ...]] = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "NPY": (b"\x93NUMPY",),
+    "WAV": (b"RIFF????WAVE", b"RIFX????WAVE", b"RF64????WAVE"),
+    "Parquet": (b"PAR1",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "BMP": (b"BM",),
+    "WebP": (b"RIFF????WEBP",),
+    "JPEG 2000": (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
+    "PostScript": (b"%!PS", b"\xc5\xd0\xd3\xc6"),
+    "PDF": (b"%PDF",),
+    "HDF5": (b"\x89HDF",),
+    "ZIP": (b"PK\x03\x04",),
+    "gzip": (b"\x1f\x8b",),
+}
+"""Format -> how its files begin, ``?`` standing for any byte."""
+
+_FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "TIFF": (".tif", ".tiff"),
+    "NPY": (".npy",),
+    "WAV": (".wav",),
+    "Parquet": (".parquet",),
+}
+
+
+def check_content(path: File) -> None:
+    """Refuse a file that begins as one of another format than its suffix names.
+
+    Raises:
+        CmkdError: it does. Text has no signature, so a CSV file may begin in any way.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return
+    with path.open("rb") as file:
+        head = file.read(12)
+    for name, starts in _SIGNATURES.items():
+        if suffix not in _FORMATS.get(name, ()) and any(_begins(head, start) for start in starts):
+            way = f"name it {_FORMATS[name][0]}" if name in _FORMATS else "convert it"
+            raise CmkdError(f"{path} has the suffix {suffix}, but its content is {name}: {way}")
+
+
+def _begins(head: bytes, start: bytes) -> bool:
+    return len(head) >= len(start) and all(a in (b, ord("?")) for a, b in zip(start, head, strict=False))

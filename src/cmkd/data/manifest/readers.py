@@ -1,92 +1,104 @@
 """Readers of one sample's file: header or content of an image, an array, a recording or a table of numbers.
 
 They read PNG (also 16 bits per channel), JPEG, TIFF and GeoTIFF, NPY, WAV, and a series as a CSV or Parquet file whose
-columns are features and whose rows are times. Values stay in the file's own units;
-64-bit floats become 32-bit ones, since nothing trains in 64. Orientation tags of cameras are not applied, because they
-would turn an image away from the modality it is co-registered with.
+columns are features and whose rows are times. A file is opened as the format that its suffix names and as no other.
+Values stay in the file's own units; 64-bit floats become 32-bit ones, since nothing trains in 64. One convention holds
+for pictures of all formats: palettes and CMYK become RGB, fewer than 8 bits fill 0 to 255, larger is brighter, and
+orientation tags of cameras are not applied, because they would turn an image away from the modality it is
+co-registered with. A sample that is too large (`cmkd.data.manifest.size_limit`) is refused from its header.
 """
 
 from __future__ import annotations
 
-import math
-import struct
-import threading
 import warnings
-from dataclasses import dataclass, replace
-from io import SEEK_END
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.data.manifest.content import File
-from cmkd.data.manifest.tiff import read_tiff
-from cmkd.errors import CmkdError
-from cmkd.types import DTYPES, Kind
-
-if TYPE_CHECKING:
-    from PIL import Image
+from cmkd.data.manifest.arrays import decode_npy
+from cmkd.data.manifest.content import File, check_content
+from cmkd.data.manifest.header import Channels, Decoded, FileHeader, as_kind, channels_last
+from cmkd.data.manifest.pictures import decode_jpeg, decode_png
+from cmkd.data.manifest.series import decode_csv, decode_parquet
+from cmkd.data.manifest.sound import decode_wav
+from cmkd.data.manifest.tiff import decode_tiff
+from cmkd.errors import CmkdError, CmkdWarning
+from cmkd.types import Kind
 
 TABLES = (".csv", ".parquet")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".wav", *TABLES)
-_PIL_CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "LA": 2, "CMYK": 3, "YCbCr": 3, "I;16": 1, "I": 1, "F": 1}
-_PIL_DTYPES = {"I;16": "uint16", "I": "int32", "F": "float32"}
-_WAV = threading.Lock()  # scipy warns, and the filters of warnings are global to the process
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+_DECODERS: Mapping[str, Callable[..., Decoded]] = {
+    ".png": decode_png,
+    ".jpg": decode_jpeg,
+    ".jpeg": decode_jpeg,
+    ".tif": decode_tiff,
+    ".tiff": decode_tiff,
+    ".npy": decode_npy,
+    ".wav": decode_wav,
+    ".csv": decode_csv,
+    ".parquet": decode_parquet,
+}
+SUFFIXES = tuple(_DECODERS)
 
 
-@dataclass(frozen=True)
-class FileHeader:
-    """What a file holds, as far as its header says."""
-
-    kind: Kind  # how to read the array
-    shape: tuple[int, ...]  # of the array, in the order that `Modality` fixes for the kind
-    dtype: str  # as it will be stored
-    rate: int = 0  # samples per second of a recording, 0 elsewhere
-
-
-def inspect(path: File, kind: Kind | None = None) -> FileHeader:
+def inspect(path: File, kind: Kind | None = None, *, channels: Channels | None = None) -> FileHeader:
     """Return what a file holds, from its header where the format has one.
 
     Args:
         path: the file, on disk or in memory.
         kind: how to read it. By default pictures are images, recordings and tables series, and an array is a vector
-            (one axis), an image of one channel (two), or an image whose channels are the smaller outer axis (three).
+            (one axis) or an image (two, or three).
+        channels: which axis of an image of three axes is the channels, ``first`` or ``last``, or how many there are;
+            by default the shape must tell (`cmkd.data.manifest.header.channels_last`). Pictures and TIFF files tell it
+            themselves.
 
     Raises:
         CmkdError: the file is damaged or truncated, or holds something that cannot be used; the line names the file.
     """
-    found = _guarded(path, _header)
-    return as_kind(path, found, kind, channels_last=_channels_last(path, found.shape))
+    header, _ = _decoded(path, values=False)
+    return _settled(path, header, kind, channels)[0]
 
 
-def read(path: File, kind: Kind | None = None, *, finite: bool = True) -> NDArray[Any]:
+def read(
+    path: File, kind: Kind | None = None, *, finite: bool = True, channels: Channels | None = None
+) -> NDArray[Any]:
     """Return the array of a file, shaped and typed as `inspect` said.
 
     Args:
         path: the file, on disk or in memory.
         kind: how to read it; as in `inspect`.
         finite: refuse NaN and infinite values.
+        channels: as in `inspect`.
 
     Raises:
         CmkdError: the file is damaged or truncated, or has NaN or infinite values; the line names the file.
     """
-    array = _guarded(path, _content)
-    last = _channels_last(path, array.shape)
-    header = FileHeader(_natural(path, array.shape), array.shape, array.dtype.name)
-    header = as_kind(path, header, kind, channels_last=last)
-    if header.kind == "image" and last:
+    found, array = _decoded(path, values=True)
+    assert array is not None
+    header, last = _settled(path, found, kind, channels)
+    if last:
         array = np.moveaxis(array, -1, 0)
-    array = np.ascontiguousarray(array.reshape(header.shape), dtype=header.dtype)
-    if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
+    array = array.reshape(header.shape)
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused in words
+        stored = np.ascontiguousarray(array, dtype=header.dtype)
+    if finite and stored.dtype.kind == "f" and not np.isfinite(stored).all():
+        if np.isfinite(array).all():
+            raise CmkdError(f"{path} holds {abs(array).max():g}, which {header.dtype} cannot hold: rescale it")
         raise CmkdError(f"{path} holds NaN or infinite values: fill them, or leave its cell of the manifest empty")
-    return array
+    _warn_of_lost_values(path, array, stored)
+    return stored
 
 
-def _guarded(path: File, reader: Any) -> Any:  # noqa: ANN401  # header and content share one translation of errors
-    if path.suffix.lower() not in SUFFIXES:
+def _decoded(path: File, *, values: bool) -> Decoded:
+    """Decode a file; whatever its decoder raises becomes one line."""
+    suffix = path.suffix.lower()
+    if suffix not in _DECODERS:
         raise CmkdError(f"{path} has an unsupported file type; supported: {', '.join(SUFFIXES)}: convert it")
     try:
-        return reader(path)
+        check_content(path)
+        return _DECODERS[suffix](path, values=values)
     except CmkdError:
         raise
     except FileNotFoundError:
@@ -99,176 +111,21 @@ def _guarded(path: File, reader: Any) -> Any:  # noqa: ANN401  # header and cont
         raise CmkdError(f"{path} cannot be read, it is truncated or damaged ({reason}): replace it") from error
 
 
-def _header(path: File) -> FileHeader:
-    match path.suffix.lower():
-        case ".png" | ".jpg" | ".jpeg":
-            return _picture_header(path)
-        case ".tif" | ".tiff":
-            shape, dtype = read_tiff(path, read=False)
-            return FileHeader("image", shape, dtype.name)
-        case ".wav":
-            rate, values = _wav(path)
-            return FileHeader("series", values.shape, values.dtype.name, rate)
-        case ".csv" | ".parquet":
-            values = _table(path)
-            return FileHeader("series", values.shape, values.dtype.name)
-    shape, dtype = _npy_header(path)
-    return FileHeader(_natural(path, shape), shape, dtype.name)
+def _settled(path: File, found: FileHeader, kind: Kind | None, channels: Channels | None) -> tuple[FileHeader, bool]:
+    """Return a header in the order of the kind's axes, and whether the channels come last in the file."""
+    last = (kind or found.kind) == "image" and channels_last(path, found, channels)
+    return as_kind(path, found, kind, channels_last=last), last
 
 
-def _content(path: File) -> NDArray[Any]:
-    match path.suffix.lower():
-        case ".png" | ".jpg" | ".jpeg":
-            return _picture(path)
-        case ".tif" | ".tiff":
-            array: NDArray[Any] = read_tiff(path, read=True)[2]
-            return array
-        case ".wav":
-            return _wav(path)[1]
-        case ".csv" | ".parquet":
-            return _table(path)
-    return read_npy(path)
-
-
-def read_npy(path: File) -> NDArray[Any]:
-    """Return the array of an NPY file; a pickle in it is refused, and so is a header that promises more than there is.
-
-    Raises:
-        CmkdError: the file is truncated or holds objects.
-        ValueError: it is no NPY file.
-    """
-    _npy_header(path)
-    with path.open("rb") as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def _npy_header(path: File) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    with path.open("rb") as file:
-        size = file.seek(0, SEEK_END)
-        file.seek(0)
-        version = np.lib.format.read_magic(file)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(file)
-        if dtype.hasobject:
-            raise CmkdError(f"{path} cannot be read: it holds Python objects; save numbers")
-        if math.prod(shape) * dtype.itemsize > size - file.tell():  # before memory is reserved for it
-            raise CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
-    return shape, dtype
-
-
-def _natural(path: File, shape: tuple[int, ...]) -> Kind:
-    if path.suffix.lower() in (".wav", *TABLES):
-        return "series"
-    return "vector" if len(shape) == 1 else "image"
-
-
-def _channels_last(path: File, shape: tuple[int, ...]) -> bool:
-    return path.suffix.lower() == ".npy" and len(shape) == 3 and shape[-1] < shape[0]
-
-
-def as_kind(where: object, header: FileHeader, kind: Kind | None, *, channels_last: bool = False) -> FileHeader:
-    """Return a header with the shape that the kind fixes and the dtype that is stored.
-
-    Args:
-        where: the file, or what else is read, for messages.
-        header: kind, shape and dtype as found.
-        kind: the kind to read it as; by default the header's own.
-        channels_last: whether an image's channels are its last axis.
-
-    Raises:
-        CmkdError: the shape does not fit the kind, or the dtype cannot be stored.
-    """
-    shape, wanted = header.shape, kind or header.kind
-    if header.dtype.startswith("complex"):
-        raise CmkdError(f"{where} is complex: save its amplitude, or its real and imaginary parts as two channels")
-    if not shape or 0 in shape:
-        raise CmkdError(f"{where} is empty: its shape is {shape}")
-    if wanted == "image" and channels_last:
-        shape = (shape[2], shape[0], shape[1])
-    if wanted == "image" and len(shape) == 2:
-        shape = (1, *shape)
-    if wanted == "series" and len(shape) == 1:
-        shape = (*shape, 1)
-    axes = {"image": 3, "vector": 1, "series": 2, "points": 2, "point_series": 3}[wanted]
-    if len(shape) != axes:
-        raise CmkdError(f"{where} has shape {header.shape}, which does not fit the kind {wanted}: choose another kind")
-    dtype = {"float64": "float32", "bool": "uint8"}.get(header.dtype, header.dtype)
-    if dtype not in DTYPES:
-        raise CmkdError(f"{where} holds {header.dtype}, which cannot be stored: save it as one of {', '.join(DTYPES)}")
-    return replace(header, kind=wanted, shape=shape, dtype=dtype)
-
-
-def _picture_header(path: File) -> FileHeader:
-    from PIL import Image
-
-    bits, color = _png_depth(path)
-    if bits == 16 and color != 0:  # pillow would silently drop the lower 8 bits
-        array = _picture(path)
-        return FileHeader("image", array.shape, array.dtype.name)
-    with path.open("rb") as file, Image.open(file) as image:
-        mode, (width, height) = image.mode, image.size
-    if mode not in _PIL_CHANNELS:
-        raise CmkdError(f"{path} has the color mode {mode}: convert it to gray or RGB")
-    return FileHeader("image", (_PIL_CHANNELS[mode], height, width), _PIL_DTYPES.get(mode, "uint8"))
-
-
-def _picture(path: File) -> NDArray[Any]:
-    from PIL import Image
-
-    bits, color = _png_depth(path)
-    if bits == 16 and color != 0:
-        import imagecodecs
-
-        deep: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
-        return np.moveaxis(deep, -1, 0)
-    with path.open("rb") as file, Image.open(file) as image:
-        image.load()
-        if image.format == "PNG" and b"IEND" not in path.read_bytes():  # pillow does without the end
-            raise CmkdError(f"{path} is truncated: it has no end; replace it")
-        return picture_array(image)
-
-
-def picture_array(image: Image.Image) -> NDArray[Any]:
-    """Return a picture's pixels ``(channels, height, width)``; palettes, CMYK and YCbCr become RGB."""
-    modes = {"P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "1": "L"}
-    array = np.asarray(image.convert(modes[image.mode]) if image.mode in modes else image)
-    return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
-
-
-def _png_depth(path: File) -> tuple[int, int]:
-    """Return bits per channel and color type of a PNG, zeros for anything else."""
-    with path.open("rb") as file:
-        head = file.read(26)
-    if len(head) < 26 or head[:8] != b"\x89PNG\r\n\x1a\n":
-        return 0, 0
-    return head[24], head[25]
-
-
-def _wav(path: File) -> tuple[int, NDArray[Any]]:
-    """Return samples per second and ``(time, channels)``."""
-    from scipy.io import wavfile
-
-    with path.open("rb") as file:
-        head, size = file.read(12), file.seek(0, SEEK_END)
-        if head[:4] == b"RIFF" and len(head) == 12 and struct.unpack("<I", head[4:8])[0] + 8 > size:
-            raise CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
-        file.seek(0)
-        with _WAV, warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # it warns of tags that it skips
-            rate, values = wavfile.read(file)
-    return int(rate), values[:, None] if values.ndim == 1 else values
-
-
-def _table(path: File) -> NDArray[Any]:
-    """Return ``(time, features)`` of a table of numbers; a CSV file, which has no types, holds 64-bit floats."""
-    import pyarrow
-    from pyarrow import csv, parquet
-
-    text = path.suffix.lower() == ".csv"
-    with path.open("rb") as file:
-        table = csv.read_csv(file) if text else parquet.read_table(file)
-    for name, kind in zip(table.column_names, table.schema.types, strict=True):
-        if not (pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)):
-            raise CmkdError(f"{path}: column '{name}' holds {kind}, not numbers: leave it out")
-    columns = [column.to_numpy() for column in table.columns]
-    return np.stack(columns, axis=1).astype(np.float64 if text else np.result_type(*columns), copy=False)
+def _warn_of_lost_values(path: File, array: NDArray[Any], stored: NDArray[Any]) -> None:
+    """Warn of values that a 32-bit float cannot hold, in words that are the same for all files of a folder."""
+    folder = getattr(path, "parent", None)
+    files = path if folder is None else f"{folder}/*{path.suffix}"
+    whole = array.dtype.kind in "iu" and array.dtype.itemsize > 2
+    if whole and (array.astype(np.float32).astype(np.float64) != array).any():
+        problem = f"whole numbers above {2**24:,} that a network's 32-bit floats cannot tell apart"
+    elif array.dtype == np.float64 and ((stored == 0) & (array != 0)).any():
+        problem = "values too small for 32-bit floats, which become 0"
+    else:
+        return
+    warnings.warn(f"{files} hold {problem}: subtract an offset, or rescale them", CmkdWarning, stacklevel=1)

@@ -8,19 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.content import File
-from cmkd.data.manifest.readers import FileHeader, as_kind, read
+from cmkd.data.manifest.header import Channels, FileHeader, as_kind
+from cmkd.data.manifest.readers import read
 from cmkd.data.manifest.resize import fit
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
 
-def load(modality: Modality, path: File) -> NDArray[Any]:
+def load(modality: Modality, path: File, *, channels: Channels | None = None) -> NDArray[Any]:
     """Read a file as a sample of a modality ``(*modality.shape)``; an image of another size is resized.
+
+    Args:
+        modality: its shape and dtype.
+        path: the file.
+        channels: which axis of an image of three axes is the channels; by default the one as long as the modality has
+            channels. A file where both outer axes are that long is refused.
 
     Raises:
         CmkdError: the file is damaged, or has other channels or another dtype; the line names the file.
     """
-    return fitted(modality, read(path, modality.kind), path)
+    return fitted(modality, read(path, modality.kind, channels=channels or modality.channels), path)
 
 
 def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
@@ -28,7 +35,8 @@ def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
 
     Args:
         modality: its shape and dtype.
-        values: in the order of axes that `Modality` fixes; an image of one channel may lack its axis.
+        values: in the order of axes that `Modality` fixes; an image of one channel may lack its axis. The channels of
+            an image may be the last axis, if only that one is as long as the modality has channels.
 
     Raises:
         CmkdError: another number of axes or channels, NaN or infinite values, or values that the dtype cannot hold.
@@ -38,6 +46,8 @@ def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
         >>> sample(radar, np.full((8, 8), 7)).shape
         (1, 4, 4)
     """
+    if modality.kind == "image" and values.ndim == 3 and values.shape[0] != modality.channels == values.shape[2]:
+        values = np.moveaxis(values, -1, 0)
     header = as_kind("the array", FileHeader(modality.kind, values.shape, values.dtype.name), modality.kind)
     values = values.reshape(header.shape)
     if not np.isfinite(values).all():

@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.manifest.header import turned_note
 from cmkd.data.quality.duplicates import Duplicate, exact_duplicates, near_duplicates
 from cmkd.data.quality.faults import KINDS, Fault, FaultReport
 from cmkd.data.quality.limits import FEWEST, LEAST_CLIPPED, LEAST_TAIL, least_spread, most_share
@@ -77,12 +78,22 @@ def check(source: Source, *, progress: Callable[[int, int], None] | None = None)
     for name, column in columns.items():
         found += _duplicates(source, name, column, limits[name], notes)
     found += _shifts(source, columns, offsets, notes)
+    notes += _turned(source)
     if len(columns) > 1 and not offsets:
         notes.append("no modalities are declared co-registered, so shifts were not checked")
     place = {name: number for number, name in enumerate(source.ids)}
     order = list(KINDS)
     found.sort(key=lambda fault: (order.index(fault.kind), place[fault.id], fault.modality))
     return FaultReport(str(source.place), len(source.ids), list(source.modalities), found, limits, notes)
+
+
+def _turned(source: Source) -> list[str]:
+    notes = []
+    for name in source.modalities:
+        rows = [row for row in range(len(source.ids)) if source.orientation(row, name) != 1]
+        if rows:
+            notes.append(turned_note(name, len(rows), len(source.ids), f"that of '{source.ids[rows[0]]}'"))
+    return notes
 
 
 def _fault(source: Source, row: int, kind: str, modality: str, message: str, other: int | None = None) -> Fault:

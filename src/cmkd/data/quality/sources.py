@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.data.manifest.readers import read
+from cmkd.data.manifest.readers import PICTURES, inspect, read
 from cmkd.data.manifest.table import holds_pairs, read_table
 from cmkd.data.pack.pack import Pack
 from cmkd.data.split import ALIASES
@@ -62,6 +62,10 @@ class Source(ABC):
     def cell(self, row: int, modality: str) -> Cell | None:
         """Return a sample, or None if the pair lacks the modality."""
 
+    def orientation(self, row: int, modality: str) -> int:
+        """Return the EXIF orientation that a sample's file states; 1 is upright, and that of a file without one."""
+        return 1
+
     def picture(self, row: int, modality: str) -> NDArray[Any] | None:
         """Return what can be shown of a sample, even of a damaged one."""
         cell = self.cell(row, modality)
@@ -104,6 +108,16 @@ class FolderSource(Source):
             message = " ".join(str(error).replace(f"{path} ", "").split())
             return Cell(fault="truncated" if _starts_well(path) else "unreadable", message=message)
         return Cell(array, self._kinds.get(modality) or _usual_kind(array))
+
+    def orientation(self, row: int, modality: str) -> int:
+        """Read the header of a picture."""
+        path = self._files[modality][row]
+        if path is None or path.suffix.lower() not in PICTURES:
+            return 1
+        try:
+            return inspect(path, channels="first").orientation
+        except CmkdError:  # `cell` says why
+            return 1
 
     def picture(self, row: int, modality: str) -> NDArray[Any] | None:
         """Read a file; of a damaged image, the rows that can be decoded."""
@@ -182,7 +196,7 @@ def _what_is_left(path: Path) -> NDArray[Any] | None:
     before = ImageFile.LOAD_TRUNCATED_IMAGES  # pillow's only switch for this is global
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("JPEG", "PNG")) as image:
             array = np.asarray(image.convert("RGB"))
     except Exception:  # decoders raise any exception on damaged bytes; the page then shows no picture
         return None

@@ -22,7 +22,7 @@ def rgb(archive: Archive, name: str, *, shape: tuple[int, int, int] | None = Non
     """
     from PIL import Image
 
-    with archive.decoding(name) as file, Image.open(file) as image:
+    with archive.decoding(name) as file, Image.open(file, formats=("JPEG", "PNG")) as image:
         if shape is not None and image.size != (shape[2], shape[1]):
             size = f"{image.width} x {image.height}"
             raise archive.error(name, f"has {size} pixels, expected {shape[2]} x {shape[1]}")

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.manifest.arrays import read_npy
 from cmkd.data.manifest.content import Content
-from cmkd.data.manifest.readers import inspect, read_npy
+from cmkd.data.manifest.readers import inspect
 from cmkd.data.manifest.sample import load, sample
-from cmkd.data.manifest.tiff import check_chain
+from cmkd.data.manifest.tiff_blocks import BOUNDED, check_chain
 from cmkd.deploy.server.limits import Limits, Refused
 from cmkd.errors import CmkdError
 from cmkd.types import Kind, Modality
@@ -22,8 +23,6 @@ from cmkd.types import Kind, Modality
 IMAGES = {"image/png": ".png", "image/jpeg": ".jpg", "image/tiff": ".tif"}
 SOUNDS = {"audio/wav": ".wav", "audio/x-wav": ".wav", "audio/vnd.wave": ".wav"}
 ARRAYS = {"application/x-npy": ".npy"}
-_BOUNDED = {"NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "ZSTD", "LZMA"}
-"""TIFF compressions that cannot give more than the size of a tile; others hold images with sizes of their own."""
 
 
 def media_types(kind: Kind) -> dict[str, str]:
@@ -65,7 +64,7 @@ def samples(content: Content, modality: Modality, limits: Limits) -> NDArray[Any
         array = _array(content)
         if array.ndim == len(modality.shape) + 1:
             return _batch(array, modality, limits)
-        _check_size(inspect(content, modality.kind).shape[-2:], modality, limits)
+        _check_size(inspect(content, modality.kind, channels=modality.channels).shape[-2:], modality, limits)
     elif content.suffix == ".tif":
         _check_tiff(content, modality, limits)
     elif content.suffix != ".wav":
@@ -143,7 +142,7 @@ def _check_tiff(content: Content, modality: Modality, limits: Limits) -> None:
         with tifffile.TiffFile(content.open()) as file:
             for page in (page.aspage() for page in file.pages):
                 compression = tifffile.COMPRESSION(page.compression).name
-                if compression not in _BOUNDED:
+                if compression not in BOUNDED:
                     raise CmkdError(f"{content} has the compression {compression}: save it with LZW, deflate or none")
                 _check_size(page.tile or (), modality, limits)
                 _check_size((page.imagelength, page.imagewidth), modality, limits)
@@ -151,7 +150,7 @@ def _check_tiff(content: Content, modality: Modality, limits: Limits) -> None:
         raise
     except Exception as error:  # as above
         raise CmkdError(f"{content} is no TIFF image, or it is truncated: check its Content-Type") from error
-    shape = inspect(content, modality.kind).shape
+    shape = inspect(content, modality.kind, channels=modality.channels).shape
     if shape[0] != modality.channels:
         raise CmkdError(f"{content} has {shape[0]} channels, '{modality.name}' has {modality.channels}: convert it")
     _check_size(shape[1:], modality, limits)

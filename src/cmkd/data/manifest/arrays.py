@@ -1,0 +1,51 @@
+"""The reader of NPY files."""
+
+from __future__ import annotations
+
+import math
+from io import SEEK_END
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.manifest.content import File
+from cmkd.data.manifest.header import Decoded, FileHeader
+from cmkd.data.manifest.size_limit import check_size
+from cmkd.errors import CmkdError
+
+
+def decode_npy(path: File, *, values: bool) -> Decoded:
+    """Read an array; three axes do not tell which are the channels."""
+    shape, dtype = _npy_header(path)
+    header = FileHeader("vector" if len(shape) == 1 else "image", shape, dtype.name, order="open")
+    return header, read_npy(path) if values else None
+
+
+def read_npy(path: File) -> NDArray[Any]:
+    """Return the array of an NPY file; a pickle in it is refused, and so is a header that promises more than there is.
+
+    Raises:
+        CmkdError: the file is truncated, too large, or holds objects.
+        ValueError: it is no NPY file.
+    """
+    _npy_header(path)
+    with path.open("rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _npy_header(path: File) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    with path.open("rb") as file:
+        size = file.seek(0, SEEK_END)
+        file.seek(0)
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+        if dtype.hasobject:
+            raise CmkdError(f"{path} cannot be read: it holds Python objects; save numbers")
+        if dtype.names is not None or dtype.kind not in "biufc":
+            raise CmkdError(f"{path} holds {dtype.name}, not numbers, which cannot be stored: save numbers")
+        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size - file.tell():
+            raise CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
+        check_size(path, shape, dtype.itemsize)
+    return shape, dtype

@@ -1,0 +1,51 @@
+"""The reader of series in tables of numbers: CSV and Parquet files, whose columns are features and rows are times."""
+
+from __future__ import annotations
+
+from io import SEEK_END
+from typing import Any
+
+import numpy as np
+
+from cmkd.data.manifest.content import File
+from cmkd.data.manifest.header import Decoded, FileHeader
+from cmkd.data.manifest.size_limit import check_size
+from cmkd.errors import CmkdError
+
+
+def decode_csv(path: File, *, values: bool) -> Decoded:
+    """Read a CSV file, which has no types: ``(time, features)`` as 64-bit floats."""
+    from pyarrow import csv
+
+    with path.open("rb") as file:
+        # a value takes at least two bytes of text, so four times the text bounds the array
+        check_size(path, (file.seek(0, SEEK_END),), 4)
+        file.seek(0)
+        table = csv.read_csv(file)
+    _check_columns(path, table.schema)
+    check_size(path, table.shape, 8)
+    array = np.stack([column.to_numpy() for column in table.columns], axis=1).astype(np.float64, copy=False)
+    return FileHeader("series", array.shape, array.dtype.name), array if values else None
+
+
+def decode_parquet(path: File, *, values: bool) -> Decoded:
+    """Read a Parquet file, ``(time, features)`` in a type that holds all of its columns."""
+    from pyarrow import parquet
+
+    with path.open("rb") as opened, parquet.ParquetFile(opened) as file:
+        schema = file.schema_arrow
+        _check_columns(path, schema)
+        check_size(path, (file.metadata.num_rows, len(schema.names)), 8)
+        columns = [column.to_numpy() for column in file.read().columns]
+    array = np.stack(columns, axis=1).astype(np.result_type(*columns), copy=False)
+    return FileHeader("series", array.shape, array.dtype.name), array if values else None
+
+
+def _check_columns(path: File, schema: Any) -> None:  # noqa: ANN401  # pyarrow has no types
+    from pyarrow import types
+
+    if not schema.names:
+        raise CmkdError(f"{path} has no column: a series has one a feature")
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        if not (types.is_integer(kind) or types.is_floating(kind)):
+            raise CmkdError(f"{path}: column '{name}' holds {kind}, not numbers: leave it out")
