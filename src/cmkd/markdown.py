@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from cmkd.errors import one_line
+
 _SPECIAL = re.compile(r"[\\`*\[\]<>&|~$]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word is no emphasis
 _LINE_START = re.compile(r"^(?:()([#+=-])(?=[\s#=-]|$)|(\d{1,9})([.)])(?=\s|$))")  # headings, lists and rules
 _ADDRESS = re.compile(r"https?://[^\s\\`*\[\]<>|]+")
@@ -20,7 +22,7 @@ def escape(text: str) -> str:
         >>> print(escape("# 1"), escape("1. a"), escape("-3"))
         \# 1 1\. a -3
     """
-    line = _SPECIAL.sub(lambda found: f"\\{found[0]}", " ".join(text.split()))
+    line = _SPECIAL.sub(lambda found: f"\\{found[0]}", _joined(text))
     return _LINE_START.sub(r"\1\3\\\2\4", line)
 
 
@@ -41,7 +43,7 @@ def code(text: str) -> str:
         >>> print(code("kd"), code("a`b"))
         `kd` `` a`b ``
     """
-    line, fence = " ".join(text.split()), "`" * (_longest_run(text) + 1)
+    line, fence = _joined(text), "`" * (_longest_run(text) + 1)
     return f"{fence}{line}{fence}" if len(fence) == 1 else f"{fence} {line} {fence}"
 
 
@@ -67,8 +69,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int 
     """
     aligned = len(header) if left is None else left
     alignment = [*["---"] * aligned, *["---:"] * (len(header) - aligned)]
-    lines = [[_BARE_PIPE.sub(r"\1\\|", " ".join(str(cell).split())) for cell in line] for line in (header, *rows)]
+    lines = [[_BARE_PIPE.sub(r"\1\\|", _joined(str(cell))) for cell in line] for line in (header, *rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], alignment, *lines[1:]))
+
+
+def _joined(text: str) -> str:
+    return one_line(" ".join(text.split()))
 
 
 def _longest_run(text: str) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 import cmkd
-from cmkd.errors import CmkdError, CmkdWarning, IncompleteError, unknown_name
+from cmkd.errors import CmkdError, CmkdWarning, IncompleteError, one_line, unknown_name
 
 COMMANDS = {
     "run": "train a teacher and students, and write results and a report",
@@ -68,10 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_own_warnings()
             module.main(given[1:])
     except IncompleteError as error:
-        print(f"cmkd: {error}", file=sys.stderr)
+        print("cmkd:", *map(one_line, str(error).split("\n")), sep="\n", file=sys.stderr)
         return 3
     except CmkdError as error:
-        print(f"cmkd: error: {error}", file=sys.stderr)
+        print(f"cmkd: error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except Stopped as stop:
         meaning = STOPPED.get(given[0], "the same command continues where it was")
@@ -123,7 +123,7 @@ def _print_own_warnings() -> None:
         line: str | None = None,
     ) -> None:
         if issubclass(category, CmkdWarning):
-            print(f"cmkd: warning: {message}", file=sys.stderr)
+            print(f"cmkd: warning: {one_line(str(message))}", file=sys.stderr)
         else:
             usual(message, category, filename, lineno, file, line)
 

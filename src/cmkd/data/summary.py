@@ -144,7 +144,7 @@ def facts(pack: Pack) -> dict[str, str]:
         "Co-registered": "; ".join(", ".join(group) for group in card.co_registered) or "none",
         "Unsound": card.unsound or "nothing noted",
         "Notes": card.notes or "none",
-        "License": card.license or "not stated",
+        "License": card.license or "not stated; state it before you share the data",
         "Sources": ", ".join(card.sources) or "not stated",
     }
 

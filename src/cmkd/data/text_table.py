@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning, has_control
 
+_FORMULA = re.compile(r"[=+\-@\t\r\n\0\uff1d\uff0b\uff0d\uff20]")  # what OWASP lists: CSV Injection
+_SEPARATOR_LINE = re.compile(r"sep=.?", re.IGNORECASE)  # a spreadsheet's first line
 _UNNAMED = re.compile(r"__index_level_\d+__")  # pandas' name in Parquet of an index that has none
 
 
@@ -34,8 +38,8 @@ class TextTable:
 def read_text_table(path: Path, needs: str) -> TextTable:
     r"""Read a CSV or Parquet file.
 
-    Every cell is kept as it stands: ``None``, ``NA`` and ``null`` are text, and 007 keeps its zeros. Blank lines, a
-    byte order mark, and columns of a CSV file with neither name nor content are skipped. In Parquet, missing values and
+    Every cell is kept as it stands: ``None``, ``NA`` and ``null`` are text, and 007 keeps its zeros. Blank lines, byte
+    order marks, a line ``sep=,``, and columns and cells of a CSV file with neither name nor content are skipped. In Parquet, missing values and
     NaN are empty, whole floats lose their fraction, and dates are written in ISO 8601.
 
     Args:
@@ -62,6 +66,18 @@ def read_text_table(path: Path, needs: str) -> TextTable:
     return TextTable(path, header, rows, lines)
 
 
+def check_names(table: TextTable, columns: Sequence[str]) -> None:
+    """Refuse names that would break lines of messages and reports.
+
+    Raises:
+        CmkdError: a cell of one of the columns holds a line break or another control character; the line names it.
+    """
+    for name in columns:
+        for line, cell in zip(table.lines, table.column(name), strict=True):
+            if has_control(cell):
+                raise CmkdError(f"{line}: {name} '{cell}' holds a line break or a control character: remove it")
+
+
 def posix_path(cell: str, folder: Path) -> str:
     r"""Return a path with slashes where it has backslashes, unless a file in `folder` has them in its name.
 
@@ -69,7 +85,52 @@ def posix_path(cell: str, folder: Path) -> str:
         >>> posix_path("o\\1.png", Path("nowhere"))
         'o/1.png'
     """
-    return cell if "\\" not in cell or (folder / cell).is_file() else cell.replace("\\", "/")
+    return cell if "\\" not in cell or os.path.isfile(folder / cell) else cell.replace("\\", "/")
+
+
+class PrintedCells:
+    """Cells of a CSV file that people open: a text that a spreadsheet would run as a formula gets an apostrophe.
+
+    Numbers stay, negative ones too. Files that are read back, such as manifests, hold every text as it stands.
+
+    Example:
+        >>> cells = PrintedCells()
+        >>> [cells.safe(text) for text in ("=1+1", "-3", "-3e2", "a-b", "-a")], cells.changed
+        (["'=1+1", '-3', '-3e2', 'a-b', "'-a"], 2)
+    """
+
+    def __init__(self) -> None:
+        self.changed = 0
+
+    def safe(self, text: str) -> str:
+        """Return a text as it may stand in the file, and count it if it differs."""
+        if not _FORMULA.match(text) or _is_number(text):
+            return text
+        self.changed += 1
+        return f"'{text}"
+
+    def warn(self, where: object, exact: str) -> None:
+        """Warn of texts that were changed.
+
+        Args:
+            where: the file.
+            exact: where the texts are as they stand.
+        """
+        if self.changed:
+            warnings.warn(
+                f"{where}: {self.changed} cells would run as formulas in a spreadsheet and begin with an apostrophe; "
+                f"{exact} as they stand",
+                CmkdWarning,
+                stacklevel=3,
+            )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_csv(path: Path, needs: str) -> tuple[list[str], list[list[str]], list[str]]:
@@ -78,7 +139,8 @@ def _read_csv(path: Path, needs: str) -> tuple[list[str], list[list[str]], list[
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             for cells in reader:
-                if any(stripped := [cell.strip() for cell in cells]):
+                stripped = [cell.strip() for cell in cells]
+                if any(stripped) and (rows or not _SEPARATOR_LINE.fullmatch(stripped[0])):
                     rows.append(stripped)
                     lines.append(f"{path.name} line {reader.line_num}")
     except FileNotFoundError:
@@ -89,15 +151,20 @@ def _read_csv(path: Path, needs: str) -> tuple[list[str], list[list[str]], list[
         raise CmkdError(f"{path} cannot be read as CSV ({error}): save it again") from error
     if not rows:
         raise CmkdError(f"{path} is empty: it needs {needs}")
-    if len(rows[0]) == 1 and ";" in rows[0][0]:
-        raise CmkdError(f"{path} is separated by semicolons: save it with commas")
+    for mark, name in {";": "semicolons", "\t": "tabs", "|": "bars"}.items():
+        if len(rows[0]) == 1 and mark in rows[0][0]:
+            raise CmkdError(f"{path} is separated by {name}: save it with commas")
     for row, line in zip(rows, lines, strict=True):
+        if any("\0" in cell for cell in row):
+            raise CmkdError(f"{line} holds zero bytes, as UTF-16 has: save it as CSV UTF-8")
+        while len(row) > len(rows[0]) and not row[-1]:  # a comma too many
+            row.pop()
         if len(row) != len(rows[0]):
             raise CmkdError(f"{line} has {len(row)} cells where the header has {len(rows[0])}")
     # a spreadsheet saves a column that was emptied as one without name and content
     kept = [k for k, name in enumerate(rows[0]) if name or any(row[k] for row in rows)]
     header, *rest = ([row[k] for k in kept] for row in rows)
-    return header, rest, lines[1:]
+    return [name.strip("\ufeff\u200b") for name in header], rest, lines[1:]  # a second mark, a space of no width
 
 
 def _read_parquet(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
