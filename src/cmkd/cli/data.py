@@ -174,9 +174,7 @@ def append(
         workers: threads that read files.
     """
     with shown("reading") as report:
-        made = append_manifest(
-            pack, folder, new_classes=new_classes, exclude=exclude, workers=workers, progress=report
-        )
+        made = append_manifest(pack, folder, new_classes=new_classes, exclude=exclude, workers=workers, progress=report)
     _show(made)
 
 

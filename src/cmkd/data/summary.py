@@ -101,7 +101,9 @@ def markdown(pack: Pack, measured: Sequence[str] = (), *, opened: str = "", head
         (escape(m.name), roles.get(m.name, "other"), m.kind, _size(m.shape), m.dtype, short(m.mean), short(m.std))
         for m in pack.modalities.values()
     ]
-    counts = [(escape(name), *row) for name, row in zip(pack.classes, zip(*summary.counts.values(), strict=True), strict=True)]
+    counts = [
+        (escape(name), *row) for name, row in zip(pack.classes, zip(*summary.counts.values(), strict=True), strict=True)
+    ]
     if any(summary.unlabeled.values()):
         counts.append(("(no label)", *summary.unlabeled.values()))
     counts.append(("**all**", *np.sum([row[1:] for row in counts], axis=0)))

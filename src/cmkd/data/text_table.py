@@ -6,7 +6,7 @@ import csv
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ def read_text_table(path: Path, needs: str) -> TextTable:
     r"""Read a CSV or Parquet file.
 
     Every cell is kept as it stands: ``None``, ``NA`` and ``null`` are text, and 007 keeps its zeros. Blank lines, byte
-    order marks, a line ``sep=,``, and columns and cells of a CSV file with neither name nor content are skipped. In Parquet, missing values and
-    NaN are empty, whole floats lose their fraction, and dates are written in ISO 8601.
+    order marks, a line ``sep=,``, and columns and cells of a CSV file with neither name nor content are skipped. In
+    Parquet, missing values and NaN are empty, whole floats lose their fraction, and dates are written in ISO 8601.
 
     Args:
         path: the file; the suffix ``.parquet`` tells Parquet.
@@ -133,38 +133,57 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _read_csv(path: Path, needs: str) -> tuple[list[str], list[list[str]], list[str]]:
-    rows, lines = [], []
+def csv_rows(path: Path, needs: str, *, errors: str = "strict") -> Iterator[tuple[list[str], str]]:
+    """Yield the header and then the rows of a CSV file, each with its name for messages, without holding them.
+
+    Args:
+        path: the file.
+        needs: columns of such a file, for messages.
+        errors: of the decoder of UTF-8, as in `open`.
+
+    Raises:
+        CmkdError: as for `read_text_table`, when the wrong line is reached.
+    """
+    header: list[str] = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="", errors=errors) as file:
             reader = csv.reader(file, strict=True)
             for cells in reader:
-                stripped = [cell.strip() for cell in cells]
-                if any(stripped) and (rows or not _SEPARATOR_LINE.fullmatch(stripped[0])):
-                    rows.append(stripped)
-                    lines.append(f"{path.name} line {reader.line_num}")
+                row, line = [cell.strip() for cell in cells], f"{path.name} line {reader.line_num}"
+                if not any(row) or (not header and _SEPARATOR_LINE.fullmatch(row[0])):
+                    continue
+                if any("\0" in cell for cell in row):
+                    raise CmkdError(f"{line} holds zero bytes, as UTF-16 has: save it as CSV UTF-8")
+                if not header:
+                    header = row = [name.strip("\ufeff\u200b") for name in row]  # a second mark, a space of no width
+                    _check_separator(path, header)
+                while len(row) > len(header) and not row[-1]:  # a comma too many
+                    row.pop()
+                if len(row) != len(header):
+                    raise CmkdError(f"{line} has {len(row)} cells where the header has {len(header)}")
+                yield row, line
     except FileNotFoundError:
         raise CmkdError(f"{path} does not exist: give a CSV or Parquet file with {needs}") from None
     except UnicodeDecodeError as error:
         raise CmkdError(f"{path} is not UTF-8 (byte {error.start}): save it as CSV UTF-8") from error
     except (OSError, csv.Error) as error:
         raise CmkdError(f"{path} cannot be read as CSV ({error}): save it again") from error
-    if not rows:
+    if not header:
         raise CmkdError(f"{path} is empty: it needs {needs}")
+
+
+def _check_separator(path: Path, header: Sequence[str]) -> None:
     for mark, name in {";": "semicolons", "\t": "tabs", "|": "bars"}.items():
-        if len(rows[0]) == 1 and mark in rows[0][0]:
+        if len(header) == 1 and mark in header[0]:
             raise CmkdError(f"{path} is separated by {name}: save it with commas")
-    for row, line in zip(rows, lines, strict=True):
-        if any("\0" in cell for cell in row):
-            raise CmkdError(f"{line} holds zero bytes, as UTF-16 has: save it as CSV UTF-8")
-        while len(row) > len(rows[0]) and not row[-1]:  # a comma too many
-            row.pop()
-        if len(row) != len(rows[0]):
-            raise CmkdError(f"{line} has {len(row)} cells where the header has {len(rows[0])}")
+
+
+def _read_csv(path: Path, needs: str) -> tuple[list[str], list[list[str]], list[str]]:
+    rows, lines = map(list, zip(*csv_rows(path, needs), strict=True))
     # a spreadsheet saves a column that was emptied as one without name and content
     kept = [k for k, name in enumerate(rows[0]) if name or any(row[k] for row in rows)]
     header, *rest = ([row[k] for k in kept] for row in rows)
-    return [name.strip("\ufeff\u200b") for name in header], rest, lines[1:]  # a second mark, a space of no width
+    return header, rest, lines[1:]
 
 
 def _read_parquet(path: Path) -> tuple[list[str], list[list[str]], list[str]]:

@@ -45,12 +45,12 @@ def model_card(
 
 
 def _intended(data: Mapping[str, Any], shape: tuple[int, ...], dtype: str, chosen: Mapping[str, Any]) -> str:
-    size = "x".join(map(str, shape))
+    size, classes = "x".join(map(str, shape)), ", ".join(map(escape, data["classes"]))
+    rich, poor = escape(data["rich"]), escape(data["poor"])
     return (
-        f"It tells {len(data['classes'])} classes apart ({', '.join(map(escape, data['classes']))}) from one {escape(data['poor'])} sample "
-        f"of shape {size} ({dtype}). It was trained with pairs of {escape(data['rich'])} and {escape(data['poor'])} by "
-        f"{code(chosen['method'])} (seed {chosen['seed']}); in use it needs {escape(data['poor'])} alone. "
-        "It was chosen on the validation pairs."
+        f"It tells {len(data['classes'])} classes apart ({classes}) from one {poor} sample of shape {size} ({dtype}). "
+        f"It was trained with pairs of {rich} and {poor} by {code(chosen['method'])} (seed {chosen['seed']}); in use it "
+        f"needs {poor} alone. It was chosen on the validation pairs."
     )
 
 
@@ -118,8 +118,9 @@ def _limits(data: Mapping[str, Any], card: Card) -> str:
 def _data(data: Mapping[str, Any], card: Card) -> str:
     pairs = ", ".join(f"{count} {split}" for split, count in data["pairs"].items())
     labels = data["labels"]["student"]
+    name = ": ".join(map(escape, filter(None, (card.name, card.title))))
     lines = [
-        f"{escape(card.name)}{f': {escape(card.title)}' if card.title else ''} (version {card.version}); pairs: {pairs}.",
+        f"{name} (version {card.version}); pairs: {pairs}.",
         f"The student saw {labels['visible']} of {labels['all']} training labels.",
         f"License of the data: {escape(card.license) or 'not stated'}.",
     ]

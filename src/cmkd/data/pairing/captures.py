@@ -64,7 +64,8 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
     """Read a list of captures.
 
     Columns: ``path``; ``time`` as `cmkd.data.pairing.times.read_times` reads it; ``latitude`` and ``longitude`` (or
-    ``lat`` and ``lon``) in degrees, or ``x`` and ``y`` in meters, or neither; optional ``id`` (by default the path), ``label`` and ``group``.
+    ``lat`` and ``lon``) in degrees, or ``x`` and ``y`` in meters, or neither; optional ``id`` (by default the path),
+    ``label`` and ``group``.
 
     Args:
         path: a CSV or Parquet file.
