@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")  # also what reverses a line
+# control characters, line breaks, marks that reverse a line, and bytes of file names that are no UTF-8
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class CmkdError(ValueError):
@@ -40,7 +41,7 @@ def one_line(text: str) -> str:
 
 
 def has_control(text: str) -> bool:
-    """Whether a text holds a line break or another control character."""
+    """Whether a text holds a line break, another control character, or bytes of a file name that are no UTF-8."""
     return _CONTROL.search(text) is not None
 
 

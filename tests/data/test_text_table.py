@@ -128,3 +128,32 @@ def test_columns_that_were_meant_otherwise(make_folder: Folder, column: str, cel
     (folder / "files" / "note.txt").write_text("calm")
     with pytest.raises(CmkdError, match=says):
         read_table(folder)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda text: f"sep=,\n{text}", ""),
+        (lambda text: text.replace("\n", ",,\n").replace(",,\n", "\n", 1), ""),  # commas too many, but in the header
+        (lambda text: f"\ufeff\ufeff{text}", ""),
+        (lambda text: text.replace("\n", "\r"), ""),
+        (lambda text: "sep=;\n" + text.replace(",", ";"), "separated by semicolons"),
+        (lambda text: text.replace(",", "\t"), "separated by tabs"),
+        (lambda text: text.encode("utf-16").decode("latin-1"), "not UTF-8|zero bytes"),
+        (lambda text: text.replace("p01", '"p\n01"'), r"id 'p\n01' holds a line break"),
+        (lambda text: text.replace("cargo", "\x1b[31mcargo"), "holds a line break or no printable text"),
+        (lambda text: text.replace("o3.png", f"{'o' * 5000}.png"), "does not exist"),
+        (lambda text: text.replace("p01", "p" * 200_000), "field larger than field limit"),
+        (lambda text: text.replace("optical", "group", 1), "two columns 'group'"),
+    ],
+)
+def test_tables_as_programs_save_them(make_folder: Folder, edit: Callable[[str], str], says: str) -> None:
+    folder = make_folder()
+    path = folder / "manifest.csv"
+    wanted = read_table(folder).ids
+    path.write_bytes(edit(path.read_text()).encode())
+    if says:
+        with pytest.raises(CmkdError, match=says):
+            read_table(folder)
+    else:
+        assert read_table(folder).ids == wanted

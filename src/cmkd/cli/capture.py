@@ -254,7 +254,11 @@ def read_kinds(text: str) -> dict[str, Kind]:
 
 def read_groups(text: str) -> list[list[str]]:
     """Read ``optical+radar,...``."""
-    return [[name.strip() for name in group.split("+")] for group in split_list(text)]
+    groups = [[name.strip() for name in group.split("+")] for group in split_list(text)]
+    for group in groups:
+        if len(set(group)) < max(2, len(group)):
+            raise CmkdError(f"--co_registered '{'+'.join(group)}' must join different modalities, as in optical+radar")
+    return groups
 
 
 def read_pairs(flag: str, text: str, example: str) -> dict[str, str]:

@@ -13,6 +13,8 @@ from typing import Any
 
 from cmkd.errors import CmkdError, CmkdWarning, has_control
 
+OWN_COLUMNS = ("id", "label", "split", "group")
+"""Columns of a manifest that cannot name a modality."""
 _FORMULA = re.compile(r"[=+\-@\t\r\n\0\uff1d\uff0b\uff0d\uff20]")  # what OWASP lists: CSV Injection
 _SEPARATOR_LINE = re.compile(r"sep=.?", re.IGNORECASE)  # a spreadsheet's first line
 _UNNAMED = re.compile(r"__index_level_\d+__")  # pandas' name in Parquet of an index that has none
@@ -70,12 +72,12 @@ def check_names(table: TextTable, columns: Sequence[str]) -> None:
     """Refuse names that would break lines of messages and reports.
 
     Raises:
-        CmkdError: a cell of one of the columns holds a line break or another control character; the line names it.
+        CmkdError: a cell of one of the columns holds a line break, a control character or no UTF-8; the line names it.
     """
     for name in columns:
         for line, cell in zip(table.lines, table.column(name), strict=True):
             if has_control(cell):
-                raise CmkdError(f"{line}: {name} '{cell}' holds a line break or a control character: remove it")
+                raise CmkdError(f"{line}: {name} '{cell}' holds a line break or no printable text: rename it")
 
 
 def posix_path(cell: str, folder: Path) -> str:
@@ -164,6 +166,8 @@ def csv_rows(path: Path, needs: str, *, errors: str = "strict") -> Iterator[tupl
                 yield row, line
     except FileNotFoundError:
         raise CmkdError(f"{path} does not exist: give a CSV or Parquet file with {needs}") from None
+    except IsADirectoryError:
+        raise CmkdError(f"{path} is a folder: give a CSV or Parquet file with {needs}") from None
     except UnicodeDecodeError as error:
         raise CmkdError(f"{path} is not UTF-8 (byte {error.start}): save it as CSV UTF-8") from error
     except (OSError, csv.Error) as error:

@@ -48,9 +48,9 @@ def _intended(data: Mapping[str, Any], shape: tuple[int, ...], dtype: str, chose
     size, classes = "x".join(map(str, shape)), ", ".join(map(escape, data["classes"]))
     rich, poor = escape(data["rich"]), escape(data["poor"])
     return (
-        f"It tells {len(data['classes'])} classes apart ({classes}) from one {poor} sample of shape {size} "
-        f"({dtype}). It was trained with pairs of {rich} and {poor} by {code(chosen['method'])} (seed {chosen['seed']}); "
-        f"in use it needs {poor} alone. It was chosen on the validation pairs."
+        f"It tells {len(data['classes'])} classes apart ({classes}) from one {poor} sample of shape {size} ({dtype}). "
+        f"It was trained with pairs of {rich} and {poor} by {code(chosen['method'])} (seed {chosen['seed']}); in use "
+        f"it needs {poor} alone. It was chosen on the validation pairs."
     )
 
 

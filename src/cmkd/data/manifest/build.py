@@ -73,6 +73,7 @@ def build(
     destination = Path(out)
     if destination.exists():
         raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
+    _check_numbers(workers, seed)
     flagged, left_out = read_flagged(exclude)
     table = read_table(Path(folder), exclude=flagged)
     if len(table.classes) < 2:
@@ -136,6 +137,7 @@ def append(
         CmkdError: as `build`; also if a modality, dtype or number of channels differs, or for an unknown label. The
             pack is then unchanged.
     """
+    _check_numbers(workers)
     old = Pack.open(pack)
     flagged, left_out = read_flagged(exclude)
     table = read_table(Path(folder), exclude=flagged)
@@ -169,6 +171,13 @@ def append(
         with PackWriter.append(old.path, classes=classes, split=record, notes=notes) as writer:
             _fill(writer, renamed, list(old.modalities.values()), splits, run, progress)
     return Pack.open(old.path)
+
+
+def _check_numbers(workers: int, seed: int = 0) -> None:
+    if workers < 1:
+        raise CmkdError(f"workers is {workers}; give at least 1")
+    if not 0 <= seed < 2**32:
+        raise CmkdError(f"seed is {seed}; give 0 to {2**32 - 1}")
 
 
 def _origin(table: Table, folder: Path) -> str:

@@ -12,12 +12,11 @@ from pathlib import Path
 
 from cmkd.data.manifest.folders import list_folders
 from cmkd.data.manifest.readers import SUFFIXES
-from cmkd.data.text_table import TextTable, check_names, posix_path, read_text_table
+from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table
 from cmkd.errors import CmkdError, CmkdWarning, unknown_name
 from cmkd.types import UNLABELED
 
 NEEDS = "the columns id, label and one per modality"
-_KNOWN = ("id", "label", "split", "group")
 _DRIVE = re.compile(r"[A-Za-z]:/")
 
 
@@ -128,7 +127,7 @@ def _columns(table: TextTable, folder: Path) -> tuple[list[str], list[str]]:
         if name not in header:
             raise CmkdError(f"{path} has no column '{name}': its columns are {', '.join(header)}")
     modalities, metadata = [], []
-    for name in (name for name in header if name not in _KNOWN):
+    for name in (name for name in header if name not in OWN_COLUMNS):
         cells = table.column(name)
         if any(cells) and not any(cell.lower().endswith(SUFFIXES) for cell in cells):
             _check_metadata(table, folder, name)
@@ -144,7 +143,7 @@ def _columns(table: TextTable, folder: Path) -> tuple[list[str], list[str]]:
 
 def _check_metadata(table: TextTable, folder: Path, name: str) -> None:
     """Refuse a column that was meant as another: a misspelled name, or files of an unsupported type."""
-    absent = [known for known in _KNOWN if known not in table.header]
+    absent = [known for known in OWN_COLUMNS if known not in table.header]
     if get_close_matches(name, absent, 1, 0.75):
         raise CmkdError(f"{table.path}: {unknown_name('column', name, absent)}")
     if name in ("", "position") or name.startswith("has_"):  # columns of a pack's index, or of its export

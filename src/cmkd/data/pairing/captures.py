@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cmkd.data.pairing.times import Times, TimeUnit, read_times, when
-from cmkd.data.text_table import TextTable, check_names, posix_path, read_text_table
+from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table
 from cmkd.errors import CmkdError
 
 EARTH = 6_371_008.8
@@ -76,8 +76,9 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
         CmkdError: a column is missing, or a cell cannot be read; the line names it.
     """
     modality = name or path.stem.lower()
-    if not modality.isidentifier():
-        raise CmkdError(f"'{modality}' cannot name a modality (letters, digits, underscores): give --names")
+    if not modality.isidentifier() or modality in OWN_COLUMNS:
+        others = f"and not {', '.join(OWN_COLUMNS)}"
+        raise CmkdError(f"'{modality}' cannot name a modality (letters, digits, underscores, {others}): give --names")
     table = read_text_table(path, "a row per capture with path and time")
     table = replace(table, header=[_ALIASES.get(c, c) for c in map(str.lower, table.header)])
     check_names(table, ["path", "id", "label", "group"])
