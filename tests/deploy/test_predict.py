@@ -138,7 +138,7 @@ def test_a_manifest_keeps_its_ids(run: Run, tmp_path: Path, suffix: str) -> None
     table = pd.DataFrame(
         {
             "id": ["x", "y", "z", "w"],
-            "radar": ["files/0.png", None, "files/2.png", "files/9.png"],
+            "radar": ["files/0.png", None, "files\\2.png", "files/9.png"],
             "optical": ["o"] * 4,
         }
     )

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 on success, 2 on bad input (one line says what to fix), 3 if some of many inputs failed and the rest is done
-        (they are named last), 130 and 143 after Ctrl-C and SIGTERM, 1 for a bug.
+        (they are named last) or a strict check flagged some, 130 and 143 after Ctrl-C and SIGTERM, 1 for a bug.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
