@@ -75,7 +75,7 @@ def main() -> None:
         f"`python benchmarks/every_method.py {command} --epochs {given.epochs}`; {about()}.\n\n"
         f"{about_method}\n\n"
     )
-    write_text(given.out, f"{text}{table(header, rows)}\n")
+    write_text(given.out, f"{text}{table(header, rows, left=1)}\n")
 
 
 if __name__ == "__main__":

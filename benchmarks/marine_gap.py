@@ -63,7 +63,7 @@ def main() -> None:
         f"`python benchmarks/marine_gap.py {command}`, {about()}.\n\n"
     )
     header = ["gap", "teacher, optical", "student without a teacher, radar", "sd", "difference"]
-    write_text(given.out, f"{text}{table(header, lines)}\n")
+    write_text(given.out, f"{text}{table(header, lines, left=1)}\n")
 
 
 if __name__ == "__main__":

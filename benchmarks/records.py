@@ -11,6 +11,7 @@ import numpy as np
 
 from cmkd.evaluation import interval
 from cmkd.io import read_json, write_json
+from cmkd.markdown import table as table
 from cmkd.provenance import commit, hardware
 
 RESULTS = Path(__file__).parent / "results"
@@ -71,12 +72,6 @@ def difference(values: Sequence[float]) -> str:
         return mean
     text = f"{mean} ({100 * low:+.1f} to {100 * high:+.1f})"
     return f"**{text}**" if low > 0 or high < 0 else text
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """Return a Markdown table whose first `left` columns are left-aligned, and the others right-aligned."""
-    alignment = [*["---"] * left, *["---:"] * (len(header) - left)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, alignment, *rows))
 
 
 def without_folder(reference: str) -> str:

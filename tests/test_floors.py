@@ -15,6 +15,7 @@ FLOORS: list[set[str]] = [
         "errors",
         "expression",
         "io",
+        "markdown",
         "options",
         "processes",
         "progress",

@@ -116,7 +116,7 @@ class Section:
         """Return text and table."""
         header = list(dict.fromkeys(column for row in self.rows for column in row))
         lines = [[cell(row.get(column)) for column in header] for row in self.rows]
-        return f"{self.text}\n\n{table(header, lines)}" if self.rows else self.text
+        return f"{self.text}\n\n{table(header, lines, left=1)}" if self.rows else self.text
 
 
 def write(out: Path, title: str, sections: Sequence[Section]) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+
+# control characters, line breaks, marks that reverse a line, and bytes of file names that are no UTF-8
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class CmkdError(ValueError):
@@ -16,7 +20,7 @@ class CmkdError(ValueError):
 
 
 class IncompleteError(CmkdError):
-    """Some of many inputs failed, and the rest is done: a line for each that failed.
+    """Some of many inputs failed, and the rest is done: a line for each, or one with their number and report.
 
     The command line prints it and exits with 3.
     """
@@ -24,6 +28,21 @@ class IncompleteError(CmkdError):
 
 class CmkdWarning(UserWarning):
     """A doubt that stops nothing; the command line prints it as ``cmkd: warning: ...``."""
+
+
+def one_line(text: str) -> str:
+    r"""Return a text without line breaks and codes that would steer a terminal; both are written out.
+
+    Example:
+        >>> print(one_line("a\nb\x1b[31m"))
+        a\nb\x1b[31m
+    """
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def has_control(text: str) -> bool:
+    """Whether a text holds a line break, another control character, or bytes of a file name that are no UTF-8."""
+    return _CONTROL.search(text) is not None
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> CmkdError:

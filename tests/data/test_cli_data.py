@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cmkd.cli import data as command
+from cmkd.cli import main
 from cmkd.data import Pack
 from cmkd.datasets import DATASETS
 from cmkd.errors import CmkdError
@@ -100,3 +101,108 @@ def test_info_imports_no_slow_library() -> None:
     program = "import sys; from cmkd.cli import data; data.info('digits'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert {"torch", "sklearn", "scipy", "lightning", "timm", "matplotlib"}.isdisjoint(done.stdout.split())
+
+
+def told(words: list[object], capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
+    """Run a command line, and return its exit code and the lines of its errors."""
+    capsys.readouterr()
+    code = main(["data", *map(str, words)])
+    error = capsys.readouterr().err.splitlines()
+    return code, [line for line in error if not line.startswith(("reading", "cmkd: warning", "note"))]
+
+
+def test_wrong_usage_is_one_line(
+    make_folder: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_folder()
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "build", "ships", "--out", "pack"]) == 0
+    Path("file").write_text("x")
+    Path("none").mkdir()
+    Path("list.csv").write_text("path,time\na.png,0\n")
+    for kind in ("optical/a", "radar/a"):
+        Path("one", kind).mkdir(parents=True)
+        Path("one", kind, "1.png").write_bytes(Path("ships/files/o1.png").read_bytes())
+    Path("other.json").write_text("[1]")
+    rows = {
+        "build pack --out new": "pack is a pack already",
+        "build file --out new": "file is a file: give the folder that holds it",
+        "build none --out new": "none has no manifest.csv",
+        "build one --out new": "at least two classes",
+        "build ships --out pack": "pack exists",
+        "build ships --out file/new": "cannot write to file",
+        f"build ships --out {'n' * 300}": "File name too long",
+        "build ships --out new --seed -1": "seed is -1; give 0 to",
+        "build ships --out new --workers 0": "workers is 0; give at least 1",
+        "build ships --out new --co_registered optical": "must join different modalities",
+        "build ships --out new --exclude none.json": "none.json does not exist",
+        "build ships --out new --exclude other.json": "other.json is not a faults.json",
+        "append file ships": "file is not a pack",
+        "append pack pack": "pack is a pack already",
+        "append pack ships": "id 'p00' occurs twice",
+        "verify ships": "ships is not a pack",
+        "check pack --out new --kind optical=vector": "pack is a pack, whose card states the kinds",
+        "check none --out new": "none is neither a pack nor a folder",
+        "check ships --out file": "cannot write to file",
+        "diff pack pack@2": "pack has no version 2",
+        "diff pack ships": "ships is not a pack",
+        "pair list.csv none --seconds 5 --out new.csv": "none is a folder",
+        "pair list.csv list.csv --seconds 5 --out new.csv --names a,label": "'label' cannot name a modality",
+        "export none --out new": "none is not a pack",
+        "import none --out new": "none has no Parquet files",
+        "info none": "none is neither a pack",
+        "card sihps": "unknown data set 'sihps'",
+    }
+    for words, says in rows.items():
+        code, lines = told(list(words.split()), capsys)
+        assert (code, len(lines)) == (2, 1) and says in lines[0], (words, lines)
+    assert told(["build", "ships", "--out", ""], capsys) == (2, ["cmkd: error: --out is empty: give a path"])
+    assert not Path("new").exists()
+
+
+def test_flagged_pairs_are_left_out(
+    make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_folder()
+    for name, content in (("o5.png", (folder / "files" / "o3.png").read_bytes()), ("o7.png", b"no picture")):
+        (folder / "files" / name).write_bytes(content)
+    out, packs = tmp_path / "faults", [tmp_path / "pack", tmp_path / "longer"]
+    assert told(["check", folder, "--out", out], capsys) == (0, [])
+    code, lines = told(["check", folder, "--out", out, "--strict"], capsys)
+    assert code == 3 and lines[-1].startswith("cmkd: 2 of 24 pairs flagged: 1 unreadable, 1 exact_duplicate; page: ")
+    exclude = ["--exclude", out / "faults.json"]
+    assert told(["build", folder, "--out", packs[0], *exclude, "--license", "CC BY 4.0"], capsys) == (0, [])
+    pack = Pack.open(packs[0])
+    assert pack.card.license == "CC BY 4.0" and {"p05", "p07"}.isdisjoint(pack.index["id"]) and len(pack) == 22
+    says = (
+        "made by cmkd data build from manifest.csv of the folder 'ships', without 2 pairs that cmkd data check flagged "
+        "(1 unreadable, 1 exact_duplicate)"
+    )
+    assert pack.card.notes == says
+    more = make_folder(lambda rows: [row.update(id=row["id"] + "b", group="") for row in rows], name="more")
+    assert told(["append", packs[0], more], capsys) == (0, [])
+    assert main(["data", "card", str(packs[0])]) == 0
+    assert f"- **Notes**: {says}; version 2 adds manifest.csv of the folder 'more'." in capsys.readouterr().out
+    assert told(["check", packs[0], "--out", out, "--strict"], capsys)[0] == 3  # `more` repeats all images
+    code, lines = told(["build", make_folder(name="third"), "--out", packs[1], *exclude], capsys)
+    assert code == 2 and "has no pair" in lines[0]
+
+
+def test_a_card_of_hostile_names(
+    make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def edit(rows: list[dict[str, str]]) -> None:
+        for row in rows:
+            row["label"] = {"tanker": "a|b <img src=x>", "cargo": "[x](http://y) `c`"}[row["label"]]
+
+    assert main(["data", "build", str(make_folder(edit)), "--out", str(tmp_path / "pack")]) == 0
+    capsys.readouterr()
+    assert main(["data", "card", str(tmp_path / "pack")]) == 0
+    text = capsys.readouterr().out
+    assert "| a\\|b \\<img src=x\\> | 8 |" in text and "| \\[x\\](http://y) \\`c\\` | 8 |" in text
+    assert "- **License**: not stated; state it before you share the data." in text
+    assert main(["data", "export", str(tmp_path / "pack"), "--out", str(tmp_path / "hub")]) == 0
+    assert "| a\\|b \\<img src=x\\> | 8 |" in (tmp_path / "hub" / "README.md").read_text()

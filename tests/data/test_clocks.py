@@ -93,13 +93,6 @@ def write(folder: Path, offset: float, drift: float = 0.0, count: int = 40, stra
     return ["data", "pair", str(folder / "optical.csv"), str(folder / "radar.csv"), *out]
 
 
-def test_an_hour_is_found_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(write(tmp_path, 3600.4)) == 0
-    told = capsys.readouterr()
-    assert "radar: clock +3600.400 s to optical's; 40 of 40 captures agree" in told.out
-    assert "40 pairs in" in told.out and told.err == ""
-
-
 def test_drift_is_told_and_few_that_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(write(tmp_path, -DAY, drift=150e-6, count=400, strangers=150)) == 0
     told = capsys.readouterr()

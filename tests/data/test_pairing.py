@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from cmkd.cli import data as command
+from cmkd.cli import main
 from cmkd.data import build
 from cmkd.data.pairing.captures import Captures, ground_distance, read_captures
 from cmkd.data.pairing.clocks import estimate_clock
@@ -239,3 +240,18 @@ def test_lists_in_other_units_are_refused(tmp_path: Path) -> None:
         match(a, c, Gate(1))
     with pytest.raises(CmkdError, match="does not exist"):
         read_captures(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.filterwarnings("default::cmkd.errors.CmkdWarning")
+def test_places_that_are_not_used_and_ids_like_formulas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lists(tmp_path, id=["=1+1", "-3", "@a", "d", "e", "f"])
+    path = tmp_path / "radar.csv"
+    path.write_text(path.read_text().replace("latitude,longitude", "lat,lon"))
+    arguments = ["data", "pair", *(str(tmp_path / f"{name}.csv") for name in ("optical", "radar")), "--seconds", "5"]
+    assert main([*arguments, "--keep_unmatched", "--out", str(tmp_path / "manifest.csv")]) == 0
+    told = capsys.readouterr().err
+    assert "note: optical, radar give places, which are used with --meters only" in told
+    assert "manifest.pairing.csv: 2 cells would run as formulas" in told
+    assert pd.read_csv(tmp_path / "manifest.pairing.csv")["id"].tolist()[:3] == ["'=1+1", "-3", "'@a"]
+    run(tmp_path, "--meters", "50", "--out", str(tmp_path / "near.csv"))
+    assert len(pd.read_csv(tmp_path / "near.csv")) == 5

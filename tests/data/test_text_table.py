@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cmkd.cli import main
 from cmkd.data import build
 from cmkd.data.manifest.table import read_table
 from cmkd.data.text_table import read_text_table
@@ -98,23 +96,6 @@ def test_typed_parquet_columns(tmp_path: Path) -> None:
     assert table.rows == [["1", "2023-01-31", "2023-01-31T12:00:00.250000+00:00", "NA"], ["", "2023-02-01", "", "b"]]
 
 
-@pytest.mark.parametrize("cell", [[1, 2], {"a": 1}, b"bytes"])
-def test_a_parquet_column_of_lists_is_named(
-    make_folder: Folder,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    cell: Any,  # noqa: ANN401
-) -> None:
-    folder = make_folder()
-    frame = pd.read_csv(folder / "manifest.csv", dtype=str)
-    frame["bbox"] = [cell] * len(frame)
-    frame.to_parquet(folder / "manifest.parquet")
-    (folder / "manifest.csv").unlink()
-    assert main(["data", "build", str(folder), "--out", str(tmp_path / "pack")]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("cmkd: error: ") and "column 'bbox' holds" in told and told.count("\n") == 1
-
-
 def test_labels_that_look_like_nothing_backslashes_and_blank_lines(make_folder: Folder, tmp_path: Path) -> None:
     def edit(rows: Rows) -> None:
         for k, row in enumerate(rows):
@@ -149,18 +130,30 @@ def test_columns_that_were_meant_otherwise(make_folder: Folder, column: str, cel
         read_table(folder)
 
 
-@pytest.mark.filterwarnings("default::cmkd.errors.CmkdWarning")
-def test_a_class_without_train_pairs_is_one_line(
-    make_folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def edit(rows: Rows) -> None:
-        for k, row in enumerate(rows):
-            row.update(group="", split=["train", "validation", "test"][k // 2 % 3])
-        rows[4]["label"] = "ferry"
-
-    assert main(["data", "build", str(make_folder(edit)), "--out", str(tmp_path / "pack")]) == 0
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == (
-        "cmkd: warning: the train split has no pair of 1 of 3 classes, such as 'ferry', which no model can learn"
-    )
-    assert not any(".py" in line for line in lines)
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda text: f"sep=,\n{text}", ""),
+        (lambda text: text.replace("\n", ",,\n").replace(",,\n", "\n", 1), ""),  # commas too many, but in the header
+        (lambda text: f"\ufeff\ufeff{text}", ""),
+        (lambda text: text.replace("\n", "\r"), ""),
+        (lambda text: "sep=;\n" + text.replace(",", ";"), "separated by semicolons"),
+        (lambda text: text.replace(",", "\t"), "separated by tabs"),
+        (lambda text: text.encode("utf-16").decode("latin-1"), "not UTF-8|zero bytes"),
+        (lambda text: text.replace("p01", '"p\n01"'), r"id 'p\n01' holds a line break"),
+        (lambda text: text.replace("cargo", "\x1b[31mcargo"), "holds a line break or no printable text"),
+        (lambda text: text.replace("o3.png", f"{'o' * 5000}.png"), "does not exist"),
+        (lambda text: text.replace("p01", "p" * 200_000), "field larger than field limit"),
+        (lambda text: text.replace("optical", "group", 1), "two columns 'group'"),
+    ],
+)
+def test_tables_as_programs_save_them(make_folder: Folder, edit: Callable[[str], str], says: str) -> None:
+    folder = make_folder()
+    path = folder / "manifest.csv"
+    wanted = read_table(folder).ids
+    path.write_bytes(edit(path.read_text()).encode())
+    if says:
+        with pytest.raises(CmkdError, match=says):
+            read_table(folder)
+    else:
+        assert read_table(folder).ids == wanted

@@ -107,24 +107,6 @@ def lists(folder: Path, optical: list[str], radar: list[str]) -> list[str]:
     return ["data", "pair", str(folder / "optical.csv"), str(folder / "radar.csv"), "--out", str(out)]
 
 
-def test_compact_times_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pair = lists(tmp_path, ["20230101000050", "20230101001000"], ["20230101000110", "20230101001010"])
-    assert main([*pair, "--seconds", "30"]) == 0
-    told = capsys.readouterr()
-    assert "2 pairs in" in told.out and "places, which are used with --meters only" in told.err
-    record = (tmp_path / "manifest.pairing.csv").read_text().splitlines()
-    assert [line.split(",")[4] for line in record[1:]] == ["20.000", "10.000"]
-
-
-@pytest.mark.parametrize("seconds", ["5", "90000"])
-def test_dates_alone_make_no_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str], seconds: str) -> None:
-    assert main([*lists(tmp_path, ["20230131", "20230115"], ["20230301", "20230701"]), "--seconds", seconds]) == 2
-    told = capsys.readouterr().err
-    says = "dates without a time of day" if seconds == "5" else "optical 2023-01-15T00:00:00 to 2023-01-31T00:00:00"
-    assert says in told
-    assert not (tmp_path / "manifest.csv").exists()
-
-
 def test_units_of_one_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pair = [*lists(tmp_path, ["0", "60", "180"], ["500", "60500", "180500"]), "--seconds", "2"]
     assert main(pair) == 2
@@ -147,13 +129,3 @@ def test_lists_with_and_without_a_time_zone_are_refused(tmp_path: Path) -> None:
     one, two = (read_captures(tmp_path / f"{name}.csv") for name in ("optical", "radar"))
     with pytest.raises(CmkdError, match=r"the times of .*optical\.csv have no time zone"):
         match(one, two, Gate(5))
-
-
-def test_ids_and_labels_that_look_like_nothing(tmp_path: Path) -> None:
-    for name in ("optical", "radar"):
-        cells = [f"{what},{name}\\{k}.png,{60 * k},{what}" for k, what in enumerate(["None", "NA", "null", "007"])]
-        (tmp_path / f"{name}.csv").write_text("\ufeff" + "\n\n".join(["id,path,time,label", *cells]) + "\n\n")
-    pair = ["data", "pair", str(tmp_path / "optical.csv"), str(tmp_path / "radar.csv"), "--seconds", "5"]
-    assert main([*pair, "--out", str(tmp_path / "manifest.csv")]) == 0
-    lines = (tmp_path / "manifest.csv").read_text().splitlines()
-    assert lines[1:] == [f"{k},{k},,optical/{n}.png,radar/{n}.png" for n, k in enumerate(["None", "NA", "null", "007"])]

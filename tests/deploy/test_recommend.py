@@ -11,6 +11,7 @@ import pytest
 from cmkd import CmkdError, Experiment, ModelConfig, RunConfig, TeacherConfig, TrainerConfig, load_model, load_student
 from cmkd.data import Pack
 from cmkd.deploy.calibration import fit
+from cmkd.deploy.model_card import model_card
 from cmkd.deploy.recommend import recommended
 from cmkd.io import read_json
 
@@ -76,6 +77,9 @@ def test_a_run_publishes_its_student_and_a_longer_run_another(squares: Pack, tmp
     assert f"the teacher, which needs rich | {100 * results['teacher']['test_accuracy']:.1f} |" in card
 
     student = load_student(out)
+    hostile = {**results["data"], "classes": ["a|b", "<img src=x>", "[c](http://d)"]}
+    card = model_card(results | {"data": hostile}, chosen, squares.card, student.calibration, about["test"])
+    assert card.count(r"a\|b") == card.count(r"\<img src=x\>") == card.count(r"\[c\](http://d)") == 2
     tables = {s: pd.read_parquet((out / chosen["checkpoint"]).parent / f"{s}.parquet") for s in ("validation", "test")}
     logits = {s: table.filter(regex=r"^logit_\d+$").to_numpy() for s, table in tables.items()}
     assert student.calibration == fit(logits["validation"], tables["validation"]["target"].to_numpy(), precision=0.7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 import cmkd
-from cmkd.errors import CmkdError, CmkdWarning, IncompleteError, unknown_name
+from cmkd.errors import CmkdError, CmkdWarning, IncompleteError, one_line, unknown_name
 
 COMMANDS = {
     "run": "train a teacher and students, and write results and a report",
@@ -37,8 +38,17 @@ STOPPED = {
     "serve": "requests in flight were answered",
 }
 """What a stop means to a command; the others continue."""
-FIXABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
-"""Operating system errors that a user can fix: a full disk, a folder that is a file or is not accessible."""
+FIXABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+)
+"""Operating system errors that a user can fix: a full disk, a folder that is a file, too long or not accessible."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 on success, 2 on bad input (one line says what to fix), 3 if some of many inputs failed and the rest is done
-        (they are named last), 130 and 143 after Ctrl-C and SIGTERM, 1 for a bug.
+        (they are named last) or a strict check flagged some, 130 and 143 after Ctrl-C and SIGTERM, 1 for a bug.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
@@ -68,10 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_own_warnings()
             module.main(given[1:])
     except IncompleteError as error:
-        print(f"cmkd: {error}", file=sys.stderr)
+        print("cmkd: " + "\n".join(map(one_line, str(error).split("\n"))), file=sys.stderr)
         return 3
     except CmkdError as error:
-        print(f"cmkd: error: {error}", file=sys.stderr)
+        print(f"cmkd: error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except Stopped as stop:
         meaning = STOPPED.get(given[0], "the same command continues where it was")
@@ -79,6 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + stop.signal
     except BrokenPipeError:
         return 0
+    except MemoryError as error:
+        print(f"cmkd: error: not enough memory ({error}): use smaller sizes", file=sys.stderr)
+        return 2
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FIXABLE:
             print(f"cmkd: error: cannot read or write {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
@@ -123,7 +136,7 @@ def _print_own_warnings() -> None:
         line: str | None = None,
     ) -> None:
         if issubclass(category, CmkdWarning):
-            print(f"cmkd: warning: {message}", file=sys.stderr)
+            print(f"cmkd: warning: {one_line(str(message))}", file=sys.stderr)
         else:
             usual(message, category, filename, lineno, file, line)
 
@@ -152,7 +165,7 @@ def _bug(error: Exception, given: Sequence[str]) -> str:
     text = "".join(traceback.format_exception(error))
     folder = next((Path(b) for a, b in pairwise(given) if a == "--out"), None)
     summary = f"cmkd: bug: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    if folder is not None and folder.is_dir():
+    if folder is not None and os.path.isdir(folder):
         (folder / "error.log").write_text(text, encoding="utf-8")
         return f"{summary}\ncmkd: please report it with {folder / 'error.log'}"
     return f"{text}{summary}\ncmkd: please report it with the lines above"

@@ -14,7 +14,7 @@ from cmkd.data.pairing.captures import Captures, read_captures
 from cmkd.data.pairing.clocks import Clock, estimate_clock
 from cmkd.data.pairing.matching import Gate
 from cmkd.data.pairing.times import TimeUnit, when
-from cmkd.errors import CmkdError, unknown_name
+from cmkd.errors import CmkdError, IncompleteError, unknown_name
 from cmkd.expression import split_list
 from cmkd.progress import shown
 from cmkd.types import Kind
@@ -25,16 +25,18 @@ FEW_PAIRED = 0.05
 """Share of the captures with a partner, below which units or clocks are suspected."""
 
 
-def check(place: Path, *, out: Path, co_registered: str = "", kind: str = "") -> None:
+def check(place: Path, *, out: Path, co_registered: str = "", kind: str = "", strict: bool = False) -> None:
     """Find ten kinds of fault in a folder of pairs or a pack; nothing is dropped.
 
-    Writes faults.json and faults.html, a page with thumbnails.
+    Writes faults.json and faults.html, a page with thumbnails. cmkd data build --exclude faults.json leaves the flagged
+    pairs out.
 
     Args:
         place: a pack, or a folder with a manifest or folders by class.
         out: folder to write to.
         co_registered: image modalities that share a pixel grid, as in optical+radar; by default those on a pack's card.
         kind: kind of a modality, as in radar=points.
+        strict: end with exit code 3 if a pair is flagged.
     """
     from cmkd.data.quality import check as look
     from cmkd.data.quality import open_source
@@ -58,7 +60,10 @@ def check(place: Path, *, out: Path, co_registered: str = "", kind: str = "") ->
         show(counts)
     for note in found.notes:
         print(f"note: {note}")
-    print(f"{found.summary()}; page: {out / 'faults.html'}")
+    summary = f"{found.summary()}; page: {out / 'faults.html'}"
+    if strict and found.faults:
+        raise IncompleteError(summary)
+    print(summary)
 
 
 def diff(before: str, after: str, *, json: bool = False) -> None:
@@ -113,7 +118,7 @@ def pair(
     """Pair lists of captures by time and place, one to one, and write a manifest.
 
     A list is a CSV or Parquet file with the columns path, time (ISO 8601, 20230131120000, a count since 1970, or
-    seconds of its own clock), latitude and longitude or x and y in meters, and optional id, label and group.
+    seconds of its own clock), latitude and longitude (lat, lon) or x and y in meters, and optional id, label and group.
 
     Args:
         first: list of the sensor that the others are paired with.
@@ -136,8 +141,9 @@ def pair(
     units = _units(time_unit, names_of)
     lists = [read_captures(file, name, unit=units.get(name)) for file, name in zip(files, names_of, strict=True)]
     gate = Gate(seconds, meters)
-    if meters is None and all(captures.place is not None for captures in lists):
-        print("note: the lists give places, which are used with --meters only", file=sys.stderr)
+    placed = [captures.name for captures in lists if captures.place is not None]
+    if meters is None and placed:
+        print(f"note: {joined(placed)} give places, which are used with --meters only", file=sys.stderr)
     clocks = [estimate_clock(lists[0], o, gate) if offset == "auto" else Clock(offset) for o in lists[1:]]
     if offset == "auto":
         _tell_clocks(clocks, lists)
@@ -248,7 +254,11 @@ def read_kinds(text: str) -> dict[str, Kind]:
 
 def read_groups(text: str) -> list[list[str]]:
     """Read ``optical+radar,...``."""
-    return [[name.strip() for name in group.split("+")] for group in split_list(text)]
+    groups = [[name.strip() for name in group.split("+")] for group in split_list(text)]
+    for group in groups:
+        if len(set(group)) < max(2, len(group)):
+            raise CmkdError(f"--co_registered '{'+'.join(group)}' must join different modalities, as in optical+radar")
+    return groups
 
 
 def read_pairs(flag: str, text: str, example: str) -> dict[str, str]:

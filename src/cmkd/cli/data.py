@@ -113,6 +113,8 @@ def build(
     co_registered: str = "",
     rich: str | None = None,
     poor: str | None = None,
+    exclude: Path | None = None,
+    license: str = "",
     workers: int = 1,
 ) -> None:
     """Make a pack from a folder with a manifest, or with folders by class.
@@ -129,6 +131,8 @@ def build(
         co_registered: image modalities that share a pixel grid, as in optical+radar; commas between groups.
         rich: the teacher's modality by default.
         poor: the student's modality by default.
+        exclude: faults.json of cmkd data check, whose flagged pairs are left out and counted on the card.
+        license: license of the data, for the card.
         workers: threads that read files.
     """
     with shown("reading") as report:
@@ -141,6 +145,8 @@ def build(
             co_registered=read_groups(co_registered),
             rich=rich,
             poor=poor,
+            exclude=exclude,
+            license=license,
             workers=workers,
             progress=report,
         )
@@ -148,7 +154,14 @@ def build(
     print(f"\nto find duplicates, blank, clipped and other faulty pairs: cmkd data check {out} --out DIR")
 
 
-def append(pack: Path, folder: Path, *, new_classes: Literal["refuse", "allow"] = "refuse", workers: int = 1) -> None:
+def append(
+    pack: Path,
+    folder: Path,
+    *,
+    new_classes: Literal["refuse", "allow"] = "refuse",
+    exclude: Path | None = None,
+    workers: int = 1,
+) -> None:
     """Add pairs to a pack as its next version; older versions do not change.
 
     Groups of the pack keep their split; new ones get one by a hash of their name, in the pack's proportions.
@@ -157,10 +170,11 @@ def append(pack: Path, folder: Path, *, new_classes: Literal["refuse", "allow"] 
         pack: folder of the pack.
         folder: with the manifest, or the folders by class, of the new pairs.
         new_classes: refuse labels that the pack does not know, or allow them to become classes.
+        exclude: faults.json of cmkd data check, whose flagged pairs are left out.
         workers: threads that read files.
     """
     with shown("reading") as report:
-        made = append_manifest(pack, folder, new_classes=new_classes, workers=workers, progress=report)
+        made = append_manifest(pack, folder, new_classes=new_classes, exclude=exclude, workers=workers, progress=report)
     _show(made)
 
 

@@ -6,6 +6,7 @@ import argparse
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from cmkd.errors import CmkdError, unknown_name
@@ -76,6 +77,8 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
 
 def value(name: str, text: str, hint: object) -> Any:  # noqa: ANN401  # of the type that `hint` names
     """Read one word as the type of its parameter, or raise naming the flag."""
+    if not text and hint in (Path, Path | None):
+        raise CmkdError(f"{name} is empty: give a path")
     read = from_text(text, hint)
     if not fits(read, hint):
         raise CmkdError(f"{name} must be {described(hint)}, got {text!r}")

@@ -8,10 +8,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cmkd.errors import one_line
 
-def table(*columns: str) -> Table:
+
+class PlainTable(Table):
+    """A table whose cells cannot break a line or steer the terminal."""
+
+    def add_row(self, *cells: str) -> None:  # type: ignore[override]  # of all that rich shows, text alone
+        """Add a row of text."""
+        super().add_row(*map(one_line, cells))
+
+
+def table(*columns: str) -> PlainTable:
     """Return an empty table."""
-    made = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False, show_edge=False)
+    made = PlainTable(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False, show_edge=False)
     for column in columns:
         made.add_column(column, overflow="fold")
     return made

@@ -11,6 +11,7 @@ import numpy as np
 from cmkd.data.pack.card import SPLITS
 from cmkd.data.pack.pack import Pack
 from cmkd.data.quality.duplicates import digest, exact_duplicates
+from cmkd.markdown import address, code, escape, fenced, table
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def leaked(pack: Pack, modality: str) -> int:
 
 
 def markdown(pack: Pack, measured: Sequence[str] = (), *, opened: str = "", heading: str = "", lead: str = "") -> str:
-    """Return the data card as Markdown.
+    """Return the data card as Markdown; only `measured`, `heading`, `lead` and the description may hold markup.
 
     Args:
         pack: any pack.
@@ -97,29 +98,33 @@ def markdown(pack: Pack, measured: Sequence[str] = (), *, opened: str = "", head
     """
     card, summary, roles = pack.card, summarize(pack), {pack.card.rich: "rich", pack.card.poor: "poor"}
     sensors = [
-        (m.name, roles.get(m.name, "other"), m.kind, _size(m.shape), m.dtype, short(m.mean), short(m.std))
+        (escape(m.name), roles.get(m.name, "other"), m.kind, _size(m.shape), m.dtype, short(m.mean), short(m.std))
         for m in pack.modalities.values()
     ]
-    counts = [(name, *row) for name, row in zip(pack.classes, zip(*summary.counts.values(), strict=True), strict=True)]
+    counts = [
+        (escape(name), *row) for name, row in zip(pack.classes, zip(*summary.counts.values(), strict=True), strict=True)
+    ]
     if any(summary.unlabeled.values()):
         counts.append(("(no label)", *summary.unlabeled.values()))
     counts.append(("**all**", *np.sum([row[1:] for row in counts], axis=0)))
     where = ", where FOLDER holds the published files" if opened.endswith(":FOLDER") else ""
     again = ", ".join(f"{name} {leaked(pack, name)}" for name in pack.modalities)
     others = sum(len(pack.rows(split)) for split in SPLITS[1:])
-    lines = {"Open": f"`--data '{opened}'`{where}"} if opened else {}
-    lines |= facts(pack) | {
+    opening = code(f"--data '{opened}'") + where
+    lines = ({"Open": opening} if opened else {}) | {name: escape(fact) for name, fact in facts(pack).items()}
+    lines |= {"Sources": ", ".join(map(address, card.sources))} if card.sources else {}
+    lines |= {
         "Exact duplicates in another split": f"{again} (of {others} pairs of validation and test)",
         "Gap": " ".join(measured) or "not measured",
     }
     parts = [
-        heading or f"## {opened.removesuffix(':FOLDER') or card.name}",
-        card.description or card.title,
+        heading or f"## {escape(opened.removesuffix(':FOLDER') or card.name)}",
+        card.description or escape(card.title),
         lead,
-        _table(("modality", "role", "kind", "shape", "type", "mean", "standard deviation"), sensors),
-        _table(("class", *SPLITS), counts),
+        table(("modality", "role", "kind", "shape", "type", "mean", "standard deviation"), sensors),
+        table(("class", *SPLITS), counts),
         "\n".join(f"- **{name}**: {fact.rstrip('.')}." for name, fact in lines.items()),
-        f"```bibtex\n{card.citation}\n```" if card.citation else "",
+        fenced(card.citation, "bibtex") if card.citation else "",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -141,7 +146,7 @@ def facts(pack: Pack) -> dict[str, str]:
         "Co-registered": "; ".join(", ".join(group) for group in card.co_registered) or "none",
         "Unsound": card.unsound or "nothing noted",
         "Notes": card.notes or "none",
-        "License": card.license or "not stated",
+        "License": card.license or "not stated; state it before you share the data",
         "Sources": ", ".join(card.sources) or "not stated",
     }
 
@@ -158,11 +163,6 @@ def short(values: Sequence[float], most: int = 4) -> str:
 
 def _size(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _balance(classes: Sequence[str], summary: Summary) -> str:

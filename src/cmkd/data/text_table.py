@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning, has_control
 
+OWN_COLUMNS = ("id", "label", "split", "group")
+"""Columns of a manifest that cannot name a modality."""
+_FORMULA = re.compile(r"[=+\-@\t\r\n\0\uff1d\uff0b\uff0d\uff20]")  # what OWASP lists: CSV Injection
+_SEPARATOR_LINE = re.compile(r"sep=.?", re.IGNORECASE)  # a spreadsheet's first line
 _UNNAMED = re.compile(r"__index_level_\d+__")  # pandas' name in Parquet of an index that has none
 
 
@@ -34,9 +40,9 @@ class TextTable:
 def read_text_table(path: Path, needs: str) -> TextTable:
     r"""Read a CSV or Parquet file.
 
-    Every cell is kept as it stands: ``None``, ``NA`` and ``null`` are text, and 007 keeps its zeros. Blank lines, a
-    byte order mark, and columns of a CSV file with neither name nor content are skipped. In Parquet, missing values and
-    NaN are empty, whole floats lose their fraction, and dates are written in ISO 8601.
+    Every cell is kept as it stands: ``None``, ``NA`` and ``null`` are text, and 007 keeps its zeros. Blank lines, byte
+    order marks, a line ``sep=,``, and columns and cells of a CSV file with neither name nor content are skipped. In
+    Parquet, missing values and NaN are empty, whole floats lose their fraction, and dates are written in ISO 8601.
 
     Args:
         path: the file; the suffix ``.parquet`` tells Parquet.
@@ -62,6 +68,18 @@ def read_text_table(path: Path, needs: str) -> TextTable:
     return TextTable(path, header, rows, lines)
 
 
+def check_names(table: TextTable, columns: Sequence[str]) -> None:
+    """Refuse names that would break lines of messages and reports.
+
+    Raises:
+        CmkdError: a cell of one of the columns holds a line break, a control character or no UTF-8; the line names it.
+    """
+    for name in columns:
+        for line, cell in zip(table.lines, table.column(name), strict=True):
+            if has_control(cell):
+                raise CmkdError(f"{line}: {name} '{cell}' holds a line break or no printable text: rename it")
+
+
 def posix_path(cell: str, folder: Path) -> str:
     r"""Return a path with slashes where it has backslashes, unless a file in `folder` has them in its name.
 
@@ -69,31 +87,103 @@ def posix_path(cell: str, folder: Path) -> str:
         >>> posix_path("o\\1.png", Path("nowhere"))
         'o/1.png'
     """
-    return cell if "\\" not in cell or (folder / cell).is_file() else cell.replace("\\", "/")
+    return cell if "\\" not in cell or os.path.isfile(folder / cell) else cell.replace("\\", "/")
 
 
-def _read_csv(path: Path, needs: str) -> tuple[list[str], list[list[str]], list[str]]:
-    rows, lines = [], []
+class PrintedCells:
+    """Cells of a CSV file that people open: a text that a spreadsheet would run as a formula gets an apostrophe.
+
+    Numbers stay, negative ones too. Files that are read back, such as manifests, hold every text as it stands.
+
+    Example:
+        >>> cells = PrintedCells()
+        >>> [cells.safe(text) for text in ("=1+1", "-3", "-3e2", "a-b", "-a")], cells.changed
+        (["'=1+1", '-3', '-3e2', 'a-b', "'-a"], 2)
+    """
+
+    def __init__(self) -> None:
+        self.changed = 0
+
+    def safe(self, text: str) -> str:
+        """Return a text as it may stand in the file, and count it if it differs."""
+        if not _FORMULA.match(text) or _is_number(text):
+            return text
+        self.changed += 1
+        return f"'{text}"
+
+    def warn(self, where: object, exact: str) -> None:
+        """Warn of texts that were changed.
+
+        Args:
+            where: the file.
+            exact: where the texts are as they stand.
+        """
+        if self.changed:
+            warnings.warn(
+                f"{where}: {self.changed} cells would run as formulas in a spreadsheet and begin with an apostrophe; "
+                f"{exact} as they stand",
+                CmkdWarning,
+                stacklevel=3,
+            )
+
+
+def _is_number(text: str) -> bool:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def csv_rows(path: Path, needs: str, *, errors: str = "strict") -> Iterator[tuple[list[str], str]]:
+    """Yield the header and then the rows of a CSV file, each with its name for messages, without holding them.
+
+    Args:
+        path: the file.
+        needs: columns of such a file, for messages.
+        errors: of the decoder of UTF-8, as in `open`.
+
+    Raises:
+        CmkdError: as for `read_text_table`, when the wrong line is reached.
+    """
+    header: list[str] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="", errors=errors) as file:
             reader = csv.reader(file, strict=True)
             for cells in reader:
-                if any(stripped := [cell.strip() for cell in cells]):
-                    rows.append(stripped)
-                    lines.append(f"{path.name} line {reader.line_num}")
+                row, line = [cell.strip() for cell in cells], f"{path.name} line {reader.line_num}"
+                if not any(row) or (not header and _SEPARATOR_LINE.fullmatch(row[0])):
+                    continue
+                if any("\0" in cell for cell in row):
+                    raise CmkdError(f"{line} holds zero bytes, as UTF-16 has: save it as CSV UTF-8")
+                if not header:
+                    header = row = [name.strip("\ufeff\u200b") for name in row]  # a second mark, a space of no width
+                    _check_separator(path, header)
+                while len(row) > len(header) and not row[-1]:  # a comma too many
+                    row.pop()
+                if len(row) != len(header):
+                    raise CmkdError(f"{line} has {len(row)} cells where the header has {len(header)}")
+                yield row, line
     except FileNotFoundError:
         raise CmkdError(f"{path} does not exist: give a CSV or Parquet file with {needs}") from None
+    except IsADirectoryError:
+        raise CmkdError(f"{path} is a folder: give a CSV or Parquet file with {needs}") from None
     except UnicodeDecodeError as error:
         raise CmkdError(f"{path} is not UTF-8 (byte {error.start}): save it as CSV UTF-8") from error
     except (OSError, csv.Error) as error:
         raise CmkdError(f"{path} cannot be read as CSV ({error}): save it again") from error
-    if not rows:
+    if not header:
         raise CmkdError(f"{path} is empty: it needs {needs}")
-    if len(rows[0]) == 1 and ";" in rows[0][0]:
-        raise CmkdError(f"{path} is separated by semicolons: save it with commas")
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(rows[0]):
-            raise CmkdError(f"{line} has {len(row)} cells where the header has {len(rows[0])}")
+
+
+def _check_separator(path: Path, header: Sequence[str]) -> None:
+    for mark, name in {";": "semicolons", "\t": "tabs", "|": "bars"}.items():
+        if len(header) == 1 and mark in header[0]:
+            raise CmkdError(f"{path} is separated by {name}: save it with commas")
+
+
+def _read_csv(path: Path, needs: str) -> tuple[list[str], list[list[str]], list[str]]:
+    rows, lines = map(list, zip(*csv_rows(path, needs), strict=True))
     # a spreadsheet saves a column that was emptied as one without name and content
     kept = [k for k, name in enumerate(rows[0]) if name or any(row[k] for row in rows)]
     header, *rest = ([row[k] for k in kept] for row in rows)

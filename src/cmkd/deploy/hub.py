@@ -12,6 +12,7 @@ from cmkd.deploy.recommend import CARD
 from cmkd.deploy.student import STUDENT, Student, load_student, model_file
 from cmkd.errors import CmkdError, needs_extra
 from cmkd.io import atomic, write_json, write_text
+from cmkd.markdown import escape
 from cmkd.models.checkpoint import read_about
 
 with needs_extra("hub", "the Hugging Face Hub"):
@@ -109,7 +110,7 @@ class HubStudent(ModelHubMixin):
         if self.path.name == STUDENT and (page := self.path.with_name(PAGE)).is_file():
             card = ModelCard(page.read_text(encoding="utf-8"), ignore_metadata_errors=True)
             return card.text, card.data.get("license")
-        return f"# A classifier of {self.about['modality']['name']} samples\n", None
+        return f"# A classifier of {escape(self.about['modality']['name'])} samples\n", None
 
     def _save_pretrained(self, save_directory: Path) -> None:
         card = str(self.generate_model_card())  # before anything is replaced: it may be the folder of this student

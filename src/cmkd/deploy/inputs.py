@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import os
 import sys
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.manifest.readers import SUFFIXES, TABLES
 from cmkd.data.manifest.table import find_manifest
+from cmkd.data.text_table import csv_rows, posix_path
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -135,8 +135,7 @@ def _of_table(path: Path, modality: Modality) -> Iterator[Item]:
 
 def _header(path: Path) -> list[str]:
     if path.suffix.lower() == ".csv":
-        with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
-            return [cell.strip() for cell in next(csv.reader(file), [])]
+        return next(csv_rows(path, "a header", errors="surrogateescape"))[0]
     from pyarrow import ArrowException, parquet
 
     try:
@@ -152,21 +151,16 @@ def _of_manifest(path: Path, modality: Modality) -> Iterator[Item]:
     columns = [modality.name, "id"] if "id" in header else [modality.name]
     for row in _csv_rows(path, columns) if path.suffix.lower() == ".csv" else _parquet_rows(path, columns):
         if row[0]:
-            found = _file(path.parent / row[0])
+            found = _file(path.parent / posix_path(row[0], path.parent))
             yield Item(found.input, found.source, row[1] if len(row) > 1 else None, found.reason)
 
 
 def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:
-    with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
-        lines = csv.reader(file)
-        header = [cell.strip() for cell in next(lines)]
-        places = [header.index(name) for name in columns]
-        for line in lines:
-            if len(line) > max(places):
-                yield [line[place].strip() for place in places]
-            elif any(line):
-                seen = f"{len(line)} cells where the header has {len(header)}"
-                raise CmkdError(f"{path} line {lines.line_num} has {seen}: correct it")
+    lines = csv_rows(path, "a header", errors="surrogateescape")  # paths may be any bytes
+    header, _ = next(lines)
+    places = [header.index(name) for name in columns]
+    for row, _ in lines:
+        yield [row[place] for place in places]
 
 
 def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:

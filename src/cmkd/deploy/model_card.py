@@ -8,6 +8,7 @@ from typing import Any
 from cmkd.data.pack import Card
 from cmkd.deploy.calibration import Calibration
 from cmkd.evaluation import summarize
+from cmkd.markdown import address, code, escape, fenced, table
 from cmkd.methods.pages import bibliography
 
 
@@ -31,12 +32,12 @@ def model_card(
     modality = card.modalities[data["poor"]]
     summary = {row["method"]: row for row in summarize(results["students"], teacher["test_accuracy"])}
     sections = {
-        f"A classifier of {data['poor']} samples": _intended(data, modality.shape, modality.dtype, chosen),
+        f"A classifier of {escape(data['poor'])} samples": _intended(data, modality.shape, modality.dtype, chosen),
         "Accuracy": _accuracy(data, teacher, chosen, summary),
         "Calibration": _calibrated(calibration, data["classes"], test),
         "Limits": _limits(data, card),
         "Data": _data(data, card),
-        "Citation": f"```bibtex\n{_citations(card, chosen['method'])}\n```",
+        "Citation": fenced(_citations(card, chosen["method"]), "bibtex"),
     }
     return "\n\n".join(
         f"{'#' if k == 0 else '##'} {title}\n\n{text}" for k, (title, text) in enumerate(sections.items())
@@ -44,30 +45,30 @@ def model_card(
 
 
 def _intended(data: Mapping[str, Any], shape: tuple[int, ...], dtype: str, chosen: Mapping[str, Any]) -> str:
-    size = "x".join(map(str, shape))
+    size, classes = "x".join(map(str, shape)), ", ".join(map(escape, data["classes"]))
+    rich, poor = escape(data["rich"]), escape(data["poor"])
     return (
-        f"It tells {len(data['classes'])} classes apart ({', '.join(data['classes'])}) from one {data['poor']} sample "
-        f"of shape {size} ({dtype}). It was trained with pairs of {data['rich']} and {data['poor']} by "
-        f"`{chosen['method']}` (seed {chosen['seed']}); in use it needs {data['poor']} alone. "
-        "It was chosen on the validation pairs."
+        f"It tells {len(data['classes'])} classes apart ({classes}) from one {poor} sample of shape {size} ({dtype}). "
+        f"It was trained with pairs of {rich} and {poor} by {code(chosen['method'])} (seed {chosen['seed']}); in use "
+        f"it needs {poor} alone. It was chosen on the validation pairs."
     )
 
 
 def _accuracy(
     data: Mapping[str, Any], teacher: Mapping[str, Any], chosen: Mapping[str, Any], summary: Mapping[str, Any]
 ) -> str:
-    lines = [
-        f"| on the test pairs ({data['pairs']['test']}) | % |",
-        "| --- | ---: |",
-        f"| this student | {100 * chosen['test_accuracy']:.1f} |",
-        f"| this student, balanced accuracy | {100 * chosen['test_balanced_accuracy']:.1f} |",
+    measured = [
+        ("this student", chosen["test_accuracy"]),
+        ("this student, balanced accuracy", chosen["test_balanced_accuracy"]),
     ]
     row = summary[chosen["method"]]
-    lines.append(f"| `{chosen['method']}`, mean of {row['n']} | {100 * row['mean']:.1f} |")
+    measured.append((f"{code(chosen['method'])}, mean of {row['n']}", row["mean"]))
     if "none" in summary and chosen["method"] != "none":
-        lines.append(f"| without a teacher, mean of {summary['none']['n']} | {100 * summary['none']['mean']:.1f} |")
+        measured.append((f"without a teacher, mean of {summary['none']['n']}", summary["none"]["mean"]))
     if teacher["test_accuracy"] is not None:
-        lines.append(f"| the teacher, which needs {data['rich']} | {100 * teacher['test_accuracy']:.1f} |")
+        measured.append((f"the teacher, which needs {escape(data['rich'])}", teacher["test_accuracy"]))
+    rows = [(said, f"{100 * accuracy:.1f}") for said, accuracy in measured]
+    lines = [table((f"on the test pairs ({data['pairs']['test']})", "%"), rows, left=1)]
     if row.get("gain_interval"):
         low, high = row["gain_interval"]
         lines += [
@@ -82,7 +83,7 @@ def _accuracy(
 
 def _calibrated(calibration: Calibration, classes: list[str], test: Mapping[str, Any]) -> str:
     limits = ", ".join(
-        f"{name} {'never accepted' if limit is None else f'{limit:.2f}'}"
+        f"{escape(name)} {'never accepted' if limit is None else f'{limit:.2f}'}"
         for name, limit in zip(classes, calibration.thresholds, strict=True)
     )
     accepted = f"{100 * test['accepted']:.0f} % of the test pairs are accepted"
@@ -110,19 +111,20 @@ def _limits(data: Mapping[str, Any], card: Card) -> str:
             "differences of a few points are within chance."
         )
     if card.unsound:
-        known.append(f"Of the data: {card.unsound}")
+        known.append(f"Of the data: {escape(card.unsound)}")
     return "\n".join(f"- {line}" for line in known)
 
 
 def _data(data: Mapping[str, Any], card: Card) -> str:
     pairs = ", ".join(f"{count} {split}" for split, count in data["pairs"].items())
     labels = data["labels"]["student"]
+    name = ": ".join(map(escape, filter(None, (card.name, card.title))))
     lines = [
-        f"{card.name}{f': {card.title}' if card.title else ''} (version {card.version}); pairs: {pairs}.",
+        f"{name} (version {card.version}); pairs: {pairs}.",
         f"The student saw {labels['visible']} of {labels['all']} training labels.",
-        f"License of the data: {card.license or 'not stated'}.",
+        f"License of the data: {escape(card.license) or 'not stated'}.",
     ]
-    return "\n".join(lines + [f"Source: {source}" for source in card.sources])
+    return "\n".join(lines + [f"Source: {address(source)}" for source in card.sources])
 
 
 def _citations(card: Card, method: str) -> str:

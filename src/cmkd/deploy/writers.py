@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from cmkd.data.text_table import PrintedCells
 from cmkd.errors import CmkdError
 from cmkd.io import CHUNK_BYTES, atomic
 
@@ -31,21 +32,24 @@ def check_format(out: Path | None) -> None:
 def table(out: Path | None) -> Iterator[Write]:
     """Yield a function that appends rows to a table, which appears at `out` when the block succeeds.
 
-    In CSV, numbers have six digits, and a text that a spreadsheet would run as a formula gets an apostrophe before it.
+    In CSV, numbers have six digits, and a text that a spreadsheet would run as a formula gets an apostrophe before it,
+    with a warning, since ids are joined; Parquet and JSON lines hold every text as it stands.
 
     Args:
         out: its suffix is one of `FORMATS`; None writes CSV to standard output.
 
     Example:
         >>> with table(None) as write:
-        ...     write({"input": ["=1+1", "-1"], "probability": [0.123456789, 1.0]})
+        ...     write({"input": ["ship", "-1"], "probability": [0.123456789, 1.0]})
         input,probability
-        '=1+1,0.123457
+        ship,0.123457
         -1,1
     """
     check_format(out)
+    cells = PrintedCells()
     if out is None:
-        yield _csv(sys.stdout)
+        yield _csv(sys.stdout, cells)
+        cells.warn("the table", "--out with .parquet or .jsonl keeps them")
         return
     with atomic(out) as temporary:
         if out.suffix.lower() == ".parquet":
@@ -53,31 +57,27 @@ def table(out: Path | None) -> Iterator[Write]:
                 yield write
             return
         with temporary.open("w", encoding="utf-8", newline="") as file:
-            yield _csv(file) if out.suffix.lower() == ".csv" else _json_lines(file)
+            yield _csv(file, cells) if out.suffix.lower() == ".csv" else _json_lines(file)
+    cells.warn(out, "--out with .parquet or .jsonl keeps them")
 
 
-def _csv(file: IO[str]) -> Write:
+def _csv(file: IO[str], cells: PrintedCells) -> Write:
     rows, begun = csv.writer(file, lineterminator="\n"), False
 
     def write(columns: Mapping[str, Sequence[Any]]) -> None:
         nonlocal begun
         if not begun:
-            rows.writerow([_cell(name) for name in columns])
+            rows.writerow([cells.safe(name) for name in columns])
             begun = True
-        rows.writerows([_cell(value) for value in row] for row in zip(*columns.values(), strict=True))
+        rows.writerows([_cell(value, cells) for value in row] for row in zip(*columns.values(), strict=True))
 
     return write
 
 
-def _cell(value: object) -> object:
+def _cell(value: object, cells: PrintedCells) -> object:
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        try:
-            float(value)
-        except ValueError:
-            return f"'{value}"
-    return value
+    return cells.safe(value) if isinstance(value, str) else value
 
 
 def _json_lines(file: IO[str]) -> Write:

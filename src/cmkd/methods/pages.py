@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cmkd.expression import parse_sum
 from cmkd.io import write_text
+from cmkd.markdown import table
 from cmkd.methods.base import HOOKS, METHODS
 from cmkd.options import documented, parameters
 
@@ -68,10 +69,8 @@ class Page:
         lines += ["- The teacher trains too."] if self.trains_teacher else []
         lines += [f"- Paper: {self.paper}"] if self.paper else []
         if self.hyperparameters:
-            lines += ["", "| option | type | default | meaning |", "|---|---|---|---|"]
-            for h in self.hyperparameters:
-                kind = h.type.replace("|", "\\|")
-                lines.append(f"| `{h.name}` | `{kind}` | `{h.default}` | {h.text} |")
+            cells = [(f"`{h.name}`", f"`{h.type}`", f"`{h.default}`", h.text) for h in self.hyperparameters]
+            lines += ["", table(("option", "type", "default", "meaning"), cells)]
         options = ", ".join(f"{h.name}={h.default}" for h in self.hyperparameters[-1:])
         call = f"{self.name}({options})" if options else self.name
         compared = ",".join(dict.fromkeys(("none", call)))
@@ -127,11 +126,9 @@ def write_markdown(folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     everything = pages()
-    index = ["# Methods", "", "| method | kind | idea | needs | paper |", "|---|---|---|---|---|"]
-    index += [
-        f"| [{p.name}]({p.name}.md) | {p.kind} | {p.idea} | {', '.join(p.needs)} | {p.paper} |" for p in everything
-    ]
-    texts = {"index.md": "\n".join(index) + "\n"} | {f"{p.name}.md": p.markdown() for p in everything}
+    cells = [(f"[{p.name}]({p.name}.md)", p.kind, p.idea, ", ".join(p.needs), p.paper) for p in everything]
+    index = f"# Methods\n\n{table(('method', 'kind', 'idea', 'needs', 'paper'), cells)}\n"
+    texts = {"index.md": index} | {f"{p.name}.md": p.markdown() for p in everything}
     for name, text in texts.items():
         write_text(folder / name, text)
     return [folder / name for name in texts]

@@ -10,6 +10,7 @@ import yaml
 from cmkd.data.pack.card import SPLITS
 from cmkd.data.pack.pack import Pack
 from cmkd.data.summary import markdown
+from cmkd.markdown import escape
 
 _LICENSES = (
     "apache-2.0",
@@ -41,7 +42,7 @@ def readme(pack: Pack, files: Mapping[str, list[str]]) -> str:
         "--out PACK` reads it back. Pairs of one group (column `group`) are never in two splits."
     )
     shown = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
-    return f"---\n{shown}---\n\n{markdown(pack, heading=f'# {card.title or card.name}', lead=told)}"
+    return f"---\n{shown}---\n\n{markdown(pack, heading=f'# {escape(card.title or card.name)}', lead=told)}"
 
 
 def _license(text: str) -> dict[str, str]:

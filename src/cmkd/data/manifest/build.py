@@ -17,7 +17,7 @@ from cmkd.data.manifest.header import FileHeader, turned_note
 from cmkd.data.manifest.readers import inspect
 from cmkd.data.manifest.resize import fitted_shape
 from cmkd.data.manifest.sample import load
-from cmkd.data.manifest.table import Table, read_table
+from cmkd.data.manifest.table import Table, read_flagged, read_table
 from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
@@ -37,6 +37,8 @@ def build(
     co_registered: Sequence[Sequence[str]] = (),
     rich: str | None = None,
     poor: str | None = None,
+    exclude: Path | str | None = None,
+    license: str = "",
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Pack:
@@ -61,6 +63,8 @@ def build(
         co_registered: groups of image modalities that share a pixel grid.
         rich: the teacher's modality by default.
         poor: the student's modality by default.
+        exclude: ``faults.json`` of `cmkd data check`; the pairs that it flags are left out, and counted on the card.
+        license: of the data, for the card.
         workers: threads that read files.
         progress: called as pairs are written.
 
@@ -70,7 +74,9 @@ def build(
     destination = Path(out)
     if destination.exists():
         raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
-    table = read_table(Path(folder))
+    _check_numbers(workers, seed)
+    flagged, left_out = read_flagged(exclude)
+    table = read_table(Path(folder), exclude=flagged)
     if len(table.classes) < 2:
         raise CmkdError(f"{table.path} has the labels {table.classes}: a classifier needs at least two classes")
     for name in (*(kinds or {}), *(sizes or {})):
@@ -92,10 +98,12 @@ def build(
                 rich=rich,
                 poor=poor,
                 co_registered=co_registered,
+                license=license,
             ),
             classes=table.classes,
             modalities=modalities,
             split=record,
+            notes=f"made by cmkd data build from {_origin(table, Path(folder))}{left_out}",
         )
         with writer:
             _fill(writer, table, modalities, splits, run, progress)
@@ -107,6 +115,7 @@ def append(
     folder: Path | str,
     *,
     new_classes: Literal["refuse", "allow"] = "refuse",
+    exclude: Path | str | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Pack:
@@ -121,6 +130,7 @@ def append(
         pack: folder of the pack.
         folder: with the manifest, or the folders by class, of the new pairs.
         new_classes: whether labels that the pack does not know become classes, which follow the old ones.
+        exclude: ``faults.json`` of `cmkd data check`; the pairs that it flags are left out.
         workers: threads that read files.
         progress: called as pairs are written.
 
@@ -128,8 +138,10 @@ def append(
         CmkdError: as `build`; also if a modality, dtype or number of channels differs, or for an unknown label. The
             pack is then unchanged.
     """
+    _check_numbers(workers)
     old = Pack.open(pack)
-    table = read_table(Path(folder))
+    flagged, left_out = read_flagged(exclude)
+    table = read_table(Path(folder), exclude=flagged)
     for name in table.files:
         old.modality(name)
     added = [name for name in table.classes if name not in old.classes]
@@ -155,9 +167,23 @@ def append(
                     f"{name} in {table.path} is {found.shape} {found.dtype}, in the pack {modality.shape} "
                     f"{modality.dtype}: convert the files"
                 )
-        with PackWriter.append(old.path, classes=classes, split=record) as writer:
+        added_from = f"version {old.card.version + 1} adds {_origin(table, Path(folder))}{left_out}"
+        notes = "; ".join(filter(None, (old.card.notes.rstrip("."), added_from)))
+        with PackWriter.append(old.path, classes=classes, split=record, notes=notes) as writer:
             _fill(writer, renamed, list(old.modalities.values()), splits, run, progress)
     return Pack.open(old.path)
+
+
+def _check_numbers(workers: int, seed: int = 0) -> None:
+    if workers < 1:
+        raise CmkdError(f"workers is {workers}; give at least 1")
+    if not 0 <= seed < 2**32:
+        raise CmkdError(f"seed is {seed}; give 0 to {2**32 - 1}")
+
+
+def _origin(table: Table, folder: Path) -> str:
+    what = "folders by class" if table.path.is_dir() else table.path.name
+    return f"{what} of the folder '{folder.resolve().name}'"
 
 
 def _appended_splits(first: Pack, old: Pack, table: Table) -> tuple[list[str], dict[str, Any]]:

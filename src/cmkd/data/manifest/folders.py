@@ -7,7 +7,7 @@ from pathlib import Path
 from cmkd.data.manifest.readers import SUFFIXES
 from cmkd.data.pack.card import SPLITS
 from cmkd.data.split import ALIASES
-from cmkd.data.text_table import TextTable
+from cmkd.data.text_table import OWN_COLUMNS, TextTable
 from cmkd.errors import CmkdError
 
 
@@ -53,6 +53,8 @@ def list_folders(folder: Path) -> TextTable:
     modalities = sorted({modality for cells in pairs.values() for modality in cells})
     if len(modalities) < 2:
         raise _wrong(folder, f"it needs two modalities, found {modalities}")
+    if taken := sorted(set(modalities) & set(OWN_COLUMNS)):
+        raise _wrong(folder, f"its modality '{taken[0]}' needs another name")
     if all(len(cells) == 1 for cells in pairs.values()):
         first, second = (next(c[name] for c in pairs.values() if name in c) for name in modalities[:2])
         raise _wrong(folder, f"it pairs nothing: {first} and {second} share no class and name with another modality")

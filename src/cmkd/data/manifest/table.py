@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from cmkd.data.manifest.folders import list_folders
 from cmkd.data.manifest.readers import SUFFIXES
-from cmkd.data.text_table import TextTable, posix_path, read_text_table
-from cmkd.errors import CmkdError, unknown_name
+from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table
+from cmkd.errors import CmkdError, CmkdWarning, unknown_name
 from cmkd.types import UNLABELED
 
 NEEDS = "the columns id, label and one per modality"
-_KNOWN = ("id", "label", "split", "group")
 _DRIVE = re.compile(r"[A-Za-z]:/")
 
 
@@ -46,22 +47,24 @@ def holds_pairs(folder: Path) -> bool:
     )
 
 
-def read_table(folder: Path, *, allow_missing: bool = False) -> Table:
+def read_table(folder: Path, *, allow_missing: bool = False, exclude: Collection[str] = ()) -> Table:
     """Read and check the manifest in `folder`, or list its folders by class.
 
     Args:
         folder: with ``manifest.csv`` or ``manifest.parquet``, or as `cmkd.data.manifest.folders.list_folders` reads it.
         allow_missing: accept files that do not exist.
+        exclude: ids of pairs that are left out before anything else is checked.
 
     Raises:
         CmkdError: names the wrong row or folder, and how to fix it.
     """
     path = find_manifest(folder)
     if not holds_pairs(folder):
-        what = "has no manifest.csv or manifest.parquet" if folder.exists() else "does not exist"
-        raise CmkdError(f"{folder} {what}: a manifest has the columns id, label and one per modality")
+        raise CmkdError(f"{folder} {_no_folder(folder)}")
     text = list_folders(folder) if path is None else read_text_table(path, NEEDS)
+    text = _without(text, exclude) if exclude else text
     modalities, metadata = _columns(text, folder)
+    check_names(text, [name for name in text.header if name not in metadata])
     _check_ids(text)
     classes, labels = _labels(text.column("label"))
     files = {name: _paths(text, folder, name) for name in modalities}
@@ -74,6 +77,49 @@ def read_table(folder: Path, *, allow_missing: bool = False) -> Table:
     return Table(text.path, text.lines, text.column("id"), labels, classes, splits, groups, files, kept)
 
 
+def read_flagged(report: Path | str | None) -> tuple[list[str], str]:
+    """Return the ids that a ``faults.json`` flags, and what a card says of them; nothing without a report.
+
+    Raises:
+        CmkdError: the file is no such report.
+    """
+    if report is None:
+        return [], ""
+    from cmkd.data.quality.faults import FaultReport  # here, since the checks load slow libraries
+
+    found = FaultReport.read(Path(report))
+    kinds = ", ".join(f"{count} {kind}" for kind, count in found.counts.items() if count)
+    return found.flagged, f", without {len(found.flagged)} pairs that cmkd data check flagged ({kinds or 'none'})"
+
+
+def _no_folder(place: Path) -> str:
+    if (place / "card.json").is_file():
+        return "is a pack already: give the folder with the files that it was made from"
+    if place.is_file():
+        return "is a file: give the folder that holds it, with manifest.csv and the files it names"
+    state = "has no manifest.csv or manifest.parquet" if place.exists() else "does not exist"
+    return f"{state}: a manifest has {NEEDS}"
+
+
+def _without(table: TextTable, exclude: Collection[str]) -> TextTable:
+    names, left_out = table.column("id"), set(exclude)
+    unknown = sorted(left_out - set(names))
+    if unknown:
+        raise CmkdError(
+            f"{table.path} has no pair '{unknown[0]}' to leave out ({len(unknown)} such): check this folder again"
+        )
+    kept = [row for row, name in enumerate(names) if name not in left_out]
+    if not kept:
+        raise CmkdError(f"{table.path}: every pair is to be left out: exclude fewer")
+    labels = table.column("label")
+    lost = sorted(set(labels) - {labels[row] for row in kept})
+    if lost:
+        warnings.warn(
+            f"class '{lost[0]}' is gone with the pairs left out ({len(lost)} such)", CmkdWarning, stacklevel=3
+        )
+    return replace(table, rows=[table.rows[row] for row in kept], lines=[table.lines[row] for row in kept])
+
+
 def _columns(table: TextTable, folder: Path) -> tuple[list[str], list[str]]:
     """Return the columns of modalities and those of metadata."""
     path, header = table.path, table.header
@@ -81,7 +127,7 @@ def _columns(table: TextTable, folder: Path) -> tuple[list[str], list[str]]:
         if name not in header:
             raise CmkdError(f"{path} has no column '{name}': its columns are {', '.join(header)}")
     modalities, metadata = [], []
-    for name in (name for name in header if name not in _KNOWN):
+    for name in (name for name in header if name not in OWN_COLUMNS):
         cells = table.column(name)
         if any(cells) and not any(cell.lower().endswith(SUFFIXES) for cell in cells):
             _check_metadata(table, folder, name)
@@ -97,7 +143,7 @@ def _columns(table: TextTable, folder: Path) -> tuple[list[str], list[str]]:
 
 def _check_metadata(table: TextTable, folder: Path, name: str) -> None:
     """Refuse a column that was meant as another: a misspelled name, or files of an unsupported type."""
-    absent = [known for known in _KNOWN if known not in table.header]
+    absent = [known for known in OWN_COLUMNS if known not in table.header]
     if get_close_matches(name, absent, 1, 0.75):
         raise CmkdError(f"{table.path}: {unknown_name('column', name, absent)}")
     if name in ("", "position") or name.startswith("has_"):  # columns of a pack's index, or of its export
@@ -140,7 +186,7 @@ def _check_exists(table: TextTable, files: dict[str, list[Path | None]]) -> None
         (row, name, path)
         for name, paths in files.items()
         for row, path in enumerate(paths)
-        if path is not None and not path.is_file()
+        if path is not None and not os.path.isfile(path)  # False also for a name that is too long
     ]
     if missing:
         row, name, path = min(missing, key=lambda entry: entry[0])

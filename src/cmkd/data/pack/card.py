@@ -133,7 +133,7 @@ class CardFile:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             header, versions, number = dict(content["header"]), list(content["versions"]), int(content["format"])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise CmkdError(f"{folder} is not a pack: it has no card.json; make one with `cmkd data build`") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CmkdError(f"{path} is damaged ({type(error).__name__}): make the pack again") from error

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.pairing.captures import Captures
 from cmkd.data.pairing.matching import Gate, Matching, match, nearest
+from cmkd.data.text_table import PrintedCells
 from cmkd.errors import CmkdError
 from cmkd.io import write_bytes
 
@@ -76,11 +77,14 @@ def assemble(
     left = [(captures, row) for captures in lists for row in alone[captures.name]]
     rows, disagreeing = _rows(groups + ([[one] for one in left] if keep_unmatched else []), cells)
     record = manifest.with_name(f"{manifest.stem}.pairing.csv")
+    printed = PrintedCells()  # people read the record; `cmkd data build` reads the manifest
     try:
-        write_bytes(record, _csv(_RECORD, _record(first, others, matchings, alone, gate)))
+        lines = [[printed.safe(cell) for cell in line] for line in _record(first, others, matchings, alone, gate)]
+        write_bytes(record, _csv(_RECORD, lines))
         write_bytes(manifest, _csv(tuple(rows[0]), [list(row.values()) for row in rows]))
     except OSError as error:
         raise CmkdError(f"cannot write {manifest}: {error.strerror or error}") from error
+    printed.warn(record, f"{manifest.name} has them")
     unmatched = {captures.name: [captures.ids[row] for row in alone[captures.name]] for captures in lists}
     return Assembly(manifest, record, len(groups), matchings, unmatched, disagreeing)
 

@@ -10,11 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cmkd.data.pairing.times import Times, TimeUnit, read_times, when
-from cmkd.data.text_table import TextTable, posix_path, read_text_table
+from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table
 from cmkd.errors import CmkdError
 
 EARTH = 6_371_008.8
 """Mean radius of the Earth, m (IUGG)."""
+
+_ALIASES = {"lat": "latitude", "lon": "longitude", "lng": "longitude", "long": "longitude"}
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,9 @@ class Captures:
 def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None = None) -> Captures:
     """Read a list of captures.
 
-    Columns: ``path``; ``time`` as `cmkd.data.pairing.times.read_times` reads it; ``latitude`` and ``longitude`` in
-    degrees, or ``x`` and ``y`` in meters, or neither; optional ``id`` (by default the path), ``label`` and ``group``.
+    Columns: ``path``; ``time`` as `cmkd.data.pairing.times.read_times` reads it; ``latitude`` and ``longitude`` (or
+    ``lat`` and ``lon``) in degrees, or ``x`` and ``y`` in meters, or neither; optional ``id`` (by default the path),
+    ``label`` and ``group``.
 
     Args:
         path: a CSV or Parquet file.
@@ -73,13 +76,16 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
         CmkdError: a column is missing, or a cell cannot be read; the line names it.
     """
     modality = name or path.stem.lower()
-    if not modality.isidentifier():
-        raise CmkdError(f"'{modality}' cannot name a modality (letters, digits, underscores): give --names")
+    if not modality.isidentifier() or modality in OWN_COLUMNS:
+        others = f"and not {', '.join(OWN_COLUMNS)}"
+        raise CmkdError(f"'{modality}' cannot name a modality (letters, digits, underscores, {others}): give --names")
     table = read_text_table(path, "a row per capture with path and time")
-    table = replace(table, header=[column.lower() for column in table.header])
+    table = replace(table, header=[_ALIASES.get(c, c) for c in map(str.lower, table.header)])
+    check_names(table, ["path", "id", "label", "group"])
+    twice_named = next((column for column in table.header if table.header.count(column) > 1), None)
+    if twice_named is not None:
+        raise CmkdError(f"{path} has two columns for '{twice_named}': rename one")
     for column in ("path", "time"):
-        if table.header.count(column) > 1:
-            raise CmkdError(f"{path} has two columns '{column}' in different case: rename one")
         if column not in table.header:
             raise CmkdError(f"{path} has no column '{column}': its columns are {', '.join(table.header)}")
     files = [posix_path(cell, path.parent) for cell in table.column("path")]

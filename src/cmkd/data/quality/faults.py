@@ -106,5 +106,7 @@ class FaultReport:
             faults = [Fault(**fault) for fault in content["faults"]]
             kept = {name: content[name] for name in ("source", "pairs", "modalities", "limits", "notes")}
             return cls(faults=faults, **kept)
+        except FileNotFoundError:
+            raise CmkdError(f"{path} does not exist: `cmkd data check` writes it") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CmkdError(f"{path} is not a faults.json of `cmkd data check` ({type(error).__name__})") from error

@@ -156,6 +156,8 @@ def open_source(
         CmkdError: it is neither, or an unknown modality is named.
     """
     if (place / "card.json").is_file():
+        if kinds:
+            raise CmkdError(f"{place} is a pack, whose card states the kinds: leave them out")
         source = PackSource(Pack.open(place))
         source.co_registered = _declared(co_registered, source.modalities) if co_registered else source.co_registered
         return source
