@@ -1,0 +1,116 @@
+"""Inputs that were once found by fuzzing stay fixed, a short run finds nothing, and the fuzzer can find."""
+
+from __future__ import annotations
+
+import os
+import signal
+import zlib
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from cmkd.errors import CmkdError
+from fuzz.cases import CORPUS, Finding, generated, kept, tried
+from fuzz.mutation import mutate
+from fuzz.process import Session
+from fuzz.targets import TARGETS, Check, Target
+
+CASES = 150
+"""New cases of a target, the same in each run: chance breaks no build."""
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_stored_and_new_cases_are_read_or_refused(name: str, tmp_path: Path) -> None:
+    target = TARGETS[name]
+    valid, check = target.prepare(tmp_path)
+    stored = kept(CORPUS, name)
+    failing = {case: finding for case, data in stored.items() if (finding := tried(check, data))}
+    assert failing == {}
+    cases: Iterator[bytes] = generated(target, [*valid, *stored.values()], Random(0))
+    for data in islice(cases, CASES):
+        finding = tried(check, data)
+        assert finding is None, f"{finding}\n{data!r}"
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_valid_inputs_are_read(name: str, tmp_path: Path) -> None:
+    valid, check = TARGETS[name].prepare(tmp_path)
+    refused = []
+    for data in valid:
+        try:
+            check(data)
+        except CmkdError as error:
+            refused.append(str(error))
+    assert len(refused) < len(valid) / 2, refused
+
+
+def test_corpus_belongs_to_targets_and_is_small() -> None:
+    files = [path for path in CORPUS.rglob("*") if path.is_file()]
+    assert {path.parent.name for path in files} <= TARGETS.keys()
+    assert {path.suffix for path in files} <= {".bin"}
+    assert sum(path.stat().st_size for path in files) < 400_000
+
+
+def planted(data: bytes) -> None:
+    match data[:1]:
+        case b"k":
+            raise KeyError(data)
+        case b"m":
+            raise CmkdError(f"{bytearray(2**31)[:1]!r}")
+        case b"s":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case b"h":
+            signal.setitimer(signal.ITIMER_PROF, 0.05)  # the limit is five seconds
+            while True:
+                pass
+    raise CmkdError("refused")
+
+
+def test_each_kind_of_finding_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare(folder: Path) -> tuple[Sequence[bytes], Check]:
+        return [b"kkkk", b"m", b"s", b"h"], planted
+
+    monkeypatch.setitem(TARGETS, "planted", Target(prepare))
+    session = Session("planted", tmp_path, seed=0)
+    session.run(1.0)
+    assert sorted(name.split("-")[1] for name in session.names()) == ["KeyError", "SIGSEGV", "hang", "memory"]
+    stored = kept(tmp_path, "planted")
+    assert stored.keys() == session.names()
+    assert next(data for name, data in stored.items() if "KeyError" in name) == b"k"  # made smaller
+    before = session.progress.cases
+    again = Session("planted", tmp_path, seed=0)
+    again.run(0.0)
+    assert again.names() == session.names(), "stored inputs are tried again"
+    assert 4 <= again.progress.cases < before
+
+
+def test_a_fixed_finding_is_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TARGETS, "planted", Target(lambda folder: ([b"a"], planted)))
+    (tmp_path / "planted").mkdir()
+    (tmp_path / "planted" / "found-KeyError-0.bin").write_bytes(b"a")
+    session = Session("planted", tmp_path, seed=0)
+    session.run(0.0)
+    assert session.names() == set()
+
+
+def test_mutations_keep_the_checksums_of_a_png() -> None:
+    valid, random = TARGETS["png"].prepare(Path())[0], Random(0)
+    right = 0
+    for _ in range(200):
+        data = mutate(valid[0], valid, random)
+        right += (
+            len(data) > 33
+            and zlib.crc32(data[12:29]).to_bytes(4, "big") == data[29:33]
+            and data[8:33] != valid[0][8:33]
+        )
+    assert right > 5
+
+
+def test_a_finding_is_named_by_kind_and_place() -> None:
+    one, other = (tried(planted, data) for data in (b"k", b"kk"))
+    assert isinstance(one, Finding) and isinstance(other, Finding)
+    assert one.name == other.name
+    assert tried(planted, b"") is None
