@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -24,8 +26,8 @@ DRAWN = 0.25
 """Share of drawn cases, which take ten times as long to make as damaged ones."""
 POOL = 500
 """Most drawn inputs that are damaged further."""
-TRIES = 400
-"""Most tries to make a found input smaller."""
+SHRINK_SECONDS = 2.0
+"""Most CPU time to make a found input smaller."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,12 @@ def tried(check: Check, data: bytes) -> Finding | None:
         except CmkdError as error:
             if _ran_out(error):
                 return _found("memory", error)
-            if "\n" in str(error).strip():
-                return _found("lines", error)
         except MemoryError as error:
             return _found("memory", error)
         except Exception as error:
             return _found(type(error).__name__, error)
     for warning in caught:
-        # file and line of a warning are those of its caller, which is enough to tell two warnings apart
-        place = f"{Path(warning.filename).name} {str(warning.message)[:20]}"
+        place = f"{Path(warning.filename).name} {re.sub(r'[0-9]+', '', str(warning.message))[:40]}"
         return Finding(warning.category.__name__, place, warnings.formatwarning(*_parts(warning)))
     return None
 
@@ -129,19 +128,17 @@ def _drawing(target: Target):  # noqa: ANN202  # bytes -> a drawn input, or None
 
 def smaller(check: Check, data: bytes, finding: Finding) -> bytes:
     """Return a shorter input with the same finding."""
-    tries, size = 0, max(1, len(data) // 2)
-    while tries < TRIES:
+    end, size = time.process_time() + SHRINK_SECONDS, len(data) // 2
+    while size and time.process_time() < end:
         place = 0
-        while place < len(data) and tries < TRIES:
-            shorter, tries = data[:place] + data[place + size :], tries + 1
+        while place < len(data) and time.process_time() < end:
+            shorter = data[:place] + data[place + size :]
             again = tried(check, shorter)
             if again is not None and again.name == finding.name:
                 data = shorter
             else:
                 place += size
-        if size == 1:
-            break
-        size = max(1, size // 2)
+        size //= 2
     return data
 
 

@@ -31,7 +31,7 @@ _HEAD = struct.Struct("QQQ")
 
 
 class Progress:
-    """What a process is at, in memory that outlives it: number of cases, of stored inputs tried, and the case."""
+    """What a process is at, in memory that outlives it: number of cases, of known inputs tried, and the case."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _HEAD.size + 4 * MOST_BYTES)
@@ -66,7 +66,7 @@ class Session:
     seconds: float = 0.0
 
     def run(self, seconds: float) -> None:
-        """Fuzz for a time, and at least until all stored inputs have been tried."""
+        """Fuzz for a time, and at least until all valid and stored inputs have been tried."""
         begun = time.monotonic()
         self.open.parent.mkdir(parents=True, exist_ok=True)
         self.open.write_text("")
@@ -107,7 +107,7 @@ class Session:
             file.write(f"{again or name}\n")
         if again is None:
             (self.open.parent / f"{name}.bin").write_bytes(data)
-        (self.open.parent / f"{again or name}.txt").write_text(f"{finding.place}\n\n{finding.text}")
+        (self.open.parent / f"{again or name}.txt").write_text(f"{finding.kind}\n{finding.place}\n\n{finding.text}")
 
     def _process(self, end: float, errors: int) -> int:
         sys.stdout.flush()
@@ -135,8 +135,8 @@ class Session:
             target = TARGETS[self.name]
             valid, check = target.prepare(Path(folder))
             _limit_memory()
-            stored = [*kept(CORPUS, self.name).values(), *kept(self.found, self.name).values()]
-            for replay, data in self._listed(stored, generated(target, [*valid, *stored], random)):
+            known = [*valid, *kept(CORPUS, self.name).values(), *kept(self.found, self.name).values()]
+            for replay, data in self._listed(known, generated(target, known, random)):
                 if not replay and time.monotonic() > end:
                     return
                 self.progress.begin(data, replay=replay)
@@ -144,14 +144,13 @@ class Session:
                 signal.setitimer(signal.ITIMER_REAL, WALL_SECONDS)
                 finding = tried(check, data)
                 if finding is not None:
-                    if not replay and finding.name not in self.names():
-                        data = smaller(check, data, finding)
-                    self.keep(finding, data)
+                    new = data not in known and finding.name not in self.names()
+                    self.keep(finding, smaller(check, data, finding) if new else data)
                 if self.progress.cases % 1000 == 0:
                     os.ftruncate(2, 0)
 
-    def _listed(self, stored: list[bytes], more: Iterator[bytes]) -> Iterator[tuple[bool, bytes]]:
-        yield from ((True, data) for data in stored[self.progress.replayed :])
+    def _listed(self, known: list[bytes], more: Iterator[bytes]) -> Iterator[tuple[bool, bytes]]:
+        yield from ((True, data) for data in known[self.progress.replayed :])
         yield from ((False, data) for data in more)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from cmkd.datasets.formats.idx import read_idx
 from cmkd.deploy.server.body import samples
 from cmkd.deploy.server.limits import Limits, Refused
 from cmkd.deploy.student import load_student
+from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.methods import METHODS
 from cmkd.methods.combine import from_expression
@@ -193,20 +195,28 @@ def _outputs(suffix: str, folder: Path) -> tuple[Sequence[bytes], Check]:
 
 
 def _body(folder: Path) -> tuple[Sequence[bytes], Check]:
-    """Bodies of requests; the first byte tells the format."""
-    limits, image = Limits(body_mb=1, pixels=2**16), Modality("radar", "image", (1, 4, 4), "uint8")
+    """Bodies of requests; the first byte tells the format and the model."""
+    limits, gray = Limits(body_mb=1, pixels=2**16), Modality("radar", "image", (1, 4, 4), "uint8")
+    color, bands = replace(gray, shape=(3, 4, 4)), replace(gray, shape=(3, 4, 4), dtype="float32")
     sound, vector = Modality("sound", "series", (8, 1), "int16"), Modality("spectrum", "vector", (8,), "float32")
-    kinds = [(".png", image), (".jpg", image), (".tif", image), (".npy", image), (".wav", sound), (".npy", vector)]
-    valid = (seeds.png(), seeds.jpeg(), seeds.tiff(), seeds.npy(), seeds.wav(), seeds.npy())
+    kinds = [(".png", color), (".jpg", color), (".tif", color), (".tif", bands), (".npy", gray), (".npy", bands)]
+    kinds += [(".wav", sound), (".npy", vector), (".png", gray), (".tif", gray)]
+    files = {".png": seeds.png(), ".jpg": seeds.jpeg(), ".tif": seeds.tiff(), ".npy": seeds.npy(), ".wav": seeds.wav()}
+
+    def answer(data: bytes) -> None:
+        suffix, modality = kinds[data[0] % len(kinds)] if data else kinds[0]
+        samples(Content("the body", suffix, data[1:]), modality, limits)
 
     def check(data: bytes) -> None:
-        suffix, modality = kinds[data[0] % len(kinds)] if data else kinds[0]
-        try:
-            samples(Content("the body", suffix, data[1:]), modality, limits)
-        except Refused:
-            return
+        with suppress(Refused):
+            answer(data)
 
-    return [bytes([k]) + one for k, files in enumerate(valid) for one in files], check
+    valid = []
+    for body in (bytes([k]) + file for k, (suffix, _) in enumerate(kinds) for file in files[suffix]):
+        with suppress(Refused, CmkdError):
+            answer(body)
+            valid.append(body)
+    return valid, check
 
 
 def _express(text: str) -> None:
@@ -263,7 +273,8 @@ TARGETS: dict[str, Target] = {
         drawn.EXPRESSIONS,
     ),
     "options": Target(
-        partial(_text, _options, ["kd\ntemperature=2", "ds\nuniformity_reference=teacher\npoints=3"]), drawn.OPTIONS
+        partial(_text, _options, ["kd\ntemperature=2", "ds\nuniformity_reference=teacher\npoints=positions"]),
+        drawn.OPTIONS,
     ),
     "request": Target(_body),
     "zip": Target(partial(_file, "a.zip", _read_archive, seeds.zips)),
