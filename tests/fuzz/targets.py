@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,32 +12,21 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from cmkd import models, options
+from cmkd import options
 from cmkd.config import RunConfig
-from cmkd.data import Pack
 from cmkd.data.manifest.content import Content
 from cmkd.data.manifest.readers import inspect, read
 from cmkd.data.manifest.table import read_table
-from cmkd.data.pack.card import CardInfo
-from cmkd.data.pack.writer import PackWriter
 from cmkd.data.pairing.captures import read_captures
 from cmkd.data.pairing.matching import Gate, match
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.idx import read_idx
-from cmkd.deploy.server.body import samples
-from cmkd.deploy.server.limits import Limits, Refused
-from cmkd.deploy.student import load_student
-from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.methods import METHODS
 from cmkd.methods.combine import from_expression
-from cmkd.models.checkpoint import load_model, save_model
-from cmkd.training.teacher_outputs import OutputsFile
-from cmkd.types import Modality, Spec
-from fuzz import drawn, seeds
-
-Check = Callable[[bytes], object]
-"""Returns, or raises `CmkdError`; anything else is a finding."""
+from cmkd.types import Spec
+from fuzz import drawn, products, seeds
+from fuzz.products import Check
 
 
 @dataclass(frozen=True)
@@ -118,107 +106,6 @@ def _read_archive(path: Path) -> None:
             archive.read(name)
 
 
-SENSORS = (Modality("optical", "image", (3, 4, 4), "uint8"), Modality("radar", "series", (5, 2), "float32"))
-CLASSES = ("cat", "dog")
-
-
-def _make_pack(folder: Path) -> Pack:
-    """Write a pack of two versions."""
-    path, random = folder / "pack", np.random.default_rng(0)
-
-    def add(writer: PackWriter, first: int) -> None:
-        optical, radar = random.integers(0, 255, (6, 3, 4, 4), np.uint8), random.normal(size=(6, 5, 2))
-        names, splits = [f"p{first + k}" for k in range(6)], ["train", "train", "train", "train", "validation", "test"]
-        arrays = {"optical": optical, "radar": radar.astype(np.float32)}
-        writer.add(names, [0, 1, 0, -1, 1, 0], splits, None, arrays, {"radar": np.arange(6) != 2})
-
-    info = CardInfo("toy", "two sensors", rich="optical", poor="radar", sources=["https://example.org"])
-    with PackWriter(path, info, classes=CLASSES, modalities=SENSORS) as writer:
-        add(writer, 0)
-    with PackWriter.append(path) as writer:
-        add(writer, 6)
-    return Pack.open(path)
-
-
-def _use_pack(path: Path) -> None:
-    pack = Pack.open(path)
-    repr(pack)
-    pack.batch(pack.rows("train", modalities=list(pack.modalities))[:2])
-    pack.withhold(0.5)
-    pack.verify()
-
-
-def _pack_file(name: str, folder: Path) -> tuple[Sequence[bytes], Check]:
-    """One damaged file of a pack."""
-    path = _make_pack(folder).path / name
-    return [path.read_bytes()], lambda data: (path.write_bytes(data), _use_pack(path.parent))
-
-
-def _checkpoint(folder: Path) -> tuple[Sequence[bytes], Check]:
-    """A model's file, with what its description asks for."""
-    path, valid = folder / "student.safetensors", []
-    calibration = {"temperature": 1.5, "thresholds": [0.4, None], "precision": 0.9, "pairs": 10}
-    for name, modality in (("thin_resnet(width=4,stages=1)", SENSORS[0]), ("series_net(width=4)", SENSORS[1])):
-        known = replace(modality, mean=(1.0,) * modality.channels, std=(2.0,) * modality.channels)
-        model = models.build(name, known, classes=2)
-        save_model(path, model, name=name, classes=CLASSES, extra={"calibration": calibration, "method": "kd"})
-        valid.append(path.read_bytes())
-
-    def check(data: bytes) -> None:
-        path.write_bytes(data)
-        load_model(path)
-        student = load_student(path, device="cpu")
-        student.predict(np.zeros(student.modality.shape, student.modality.dtype))
-
-    return valid, check
-
-
-def _outputs(suffix: str, folder: Path) -> tuple[Sequence[bytes], Check]:
-    """Outputs of a teacher that is not run here."""
-    pack, path = _make_pack(folder), folder / f"outputs{suffix}"
-    names = pack.index["id"].tolist()
-    logits, embedding = np.ones((12, 2), np.float32), np.ones((12, 3), np.float32)
-    if suffix == ".npz":
-        arrays = {"ids": np.array(names), "logits": logits, "embedding": embedding}
-        valid = [
-            seeds.written(lambda f: np.savez(f, **arrays)),
-            seeds.written(lambda f: np.savez_compressed(f, **arrays)),
-        ]
-    else:
-        valid = [seeds.safetensors({"logits": logits, "embedding": embedding}, {"ids": names})]
-
-    def check(data: bytes) -> None:
-        path.write_bytes(data)
-        OutputsFile.read(path, pack).records(pack, "optical")[1](pack.rows("train")[:1], 0)
-
-    return valid, check
-
-
-def _body(folder: Path) -> tuple[Sequence[bytes], Check]:
-    """Bodies of requests; the first byte tells the format and the model."""
-    limits, gray = Limits(body_mb=1, pixels=2**16), Modality("radar", "image", (1, 4, 4), "uint8")
-    color, bands = replace(gray, shape=(3, 4, 4)), replace(gray, shape=(3, 4, 4), dtype="float32")
-    sound, vector = Modality("sound", "series", (8, 1), "int16"), Modality("spectrum", "vector", (8,), "float32")
-    kinds = [(".png", color), (".jpg", color), (".tif", color), (".tif", bands), (".npy", gray), (".npy", bands)]
-    kinds += [(".wav", sound), (".npy", vector), (".png", gray), (".tif", gray)]
-    files = {".png": seeds.png(), ".jpg": seeds.jpeg(), ".tif": seeds.tiff(), ".npy": seeds.npy(), ".wav": seeds.wav()}
-
-    def answer(data: bytes) -> None:
-        suffix, modality = kinds[data[0] % len(kinds)] if data else kinds[0]
-        samples(Content("the body", suffix, data[1:]), modality, limits)
-
-    def check(data: bytes) -> None:
-        with suppress(Refused):
-            answer(data)
-
-    valid = []
-    for body in (bytes([k]) + file for k, (suffix, _) in enumerate(kinds) for file in files[suffix]):
-        with suppress(Refused, CmkdError):
-            answer(body)
-            valid.append(body)
-    return valid, check
-
-
 def _express(text: str) -> None:
     spec = Spec(classes=3, dim=4, map_shapes=((2, 4, 4), (4, 2, 2)))
     for expression in split_list(text):
@@ -261,12 +148,15 @@ TARGETS: dict[str, Target] = {
         partial(_file, "manifest.parquet", lambda path: read_table(path.parent, allow_missing=True), _manifest_frames)
     ),
     "captures": Target(partial(_file, "radar.csv", _pair, _captures), drawn.CAPTURES),
-    "pack_card": Target(partial(_pack_file, "card.json")),
-    "pack_index": Target(partial(_pack_file, "index-0002.parquet")),
-    "pack_array": Target(partial(_pack_file, "radar.bin")),
-    "checkpoint": Target(_checkpoint),
-    "outputs_npz": Target(partial(_outputs, ".npz")),
-    "outputs_safetensors": Target(partial(_outputs, ".safetensors")),
+    "pack_card": Target(partial(products.pack_file, "card.json")),
+    "pack_index": Target(partial(products.pack_file, "index-0002.parquet")),
+    "pack_array": Target(partial(products.pack_file, "radar.bin")),
+    "hub_description": Target(partial(products.hub_file, "cmkd.json")),
+    "hub_table": Target(partial(products.hub_file, "data/train-*.parquet")),
+    "faults": Target(products.faults),
+    "checkpoint": Target(products.checkpoint),
+    "outputs_npz": Target(partial(products.outputs, ".npz")),
+    "outputs_safetensors": Target(partial(products.outputs, ".safetensors")),
     "config": Target(partial(_file, "config.yaml", RunConfig.load, lambda: [CONFIG.encode()]), drawn.CONFIGS),
     "expression": Target(
         partial(_text, _express, ["none,kd(temperature=2)+0.5*ds", "rkd, 2*kd", "ds(uniformity_reference=teacher)"]),
@@ -276,7 +166,7 @@ TARGETS: dict[str, Target] = {
         partial(_text, _options, ["kd\ntemperature=2", "ds\nuniformity_reference=teacher\npoints=positions"]),
         drawn.OPTIONS,
     ),
-    "request": Target(_body),
+    "request": Target(products.request),
     "zip": Target(partial(_file, "a.zip", _read_archive, seeds.zips)),
     "tar": Target(partial(_file, "a.tar", _read_archive, seeds.tars)),
     "idx": Target(partial(_file, "idx", lambda path: read_idx(path, axes=1, address="https://example.org"), seeds.idx)),
