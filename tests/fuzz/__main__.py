@@ -7,11 +7,12 @@ the corpus, which the fast suite runs. Cases and seconds add up in ``benchmarks/
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import time
 from pathlib import Path
 
-from cmkd.io import read_json, write_json, write_text
+from cmkd.io import write_json, write_text
 from fuzz.cases import CORPUS, kept
 from fuzz.process import CPU_SECONDS, MEMORY, Session
 from fuzz.targets import TARGETS
@@ -34,7 +35,7 @@ def main() -> None:
         _adopt()
         return
     path = RESULTS / "fuzz.json"
-    rows = read_json(path)["rows"] if path.exists() else {}
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
     for name in names:
         session = Session(name, FOUND, seed=time.time_ns())
         session.run(given.seconds / len(names))
