@@ -5,8 +5,9 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 DEMO ?= demo
+SECONDS ?= 600
 
-.PHONY: demo test test-all test-wheel check bench bench-gpu clean
+.PHONY: demo test test-all test-wheel check fuzz bench bench-gpu clean
 
 # Sharp and degraded digits: teacher and students learn from the same 40 labels, beside the student with all labels.
 demo: $(VENV)/.installed
@@ -30,6 +31,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+# Damaged and made-up inputs for every reader, SECONDS in all; findings go to runs/fuzz, the table to benchmarks/results.
+fuzz: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 PYTHONPATH=tests:benchmarks $(BIN)/python -m fuzz --seconds $(SECONDS)
 
 # The speed benchmarks, about an hour on two cores, into benchmarks/results; docs/performance.md says what each shows.
 bench: $(VENV)/.installed-dev

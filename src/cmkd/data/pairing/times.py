@@ -92,8 +92,9 @@ def _dates(table: TextTable, cells: pd.Series) -> Times:
     if zoned.any() and not zoned.all():
         row = int(np.flatnonzero(~zoned)[0])
         raise CmkdError(f"{table.lines[row]}: time '{cells[row]}' has no time zone, as others have: add it")
-    seconds = (stamps - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-    return Times(np.asarray(seconds, dtype=np.float64), "UTC" if zoned.all() else "naive", bool(daily.all()))
+    # in microseconds, since nanoseconds span the years 1677 to 2262 alone
+    counts = stamps.dt.tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64)
+    return Times(counts / 1e6, "UTC" if zoned.all() else "naive", bool(daily.all()))
 
 
 def _stamps(cells: pd.Series) -> tuple[pd.Series, pd.DataFrame]:
