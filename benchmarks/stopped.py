@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -124,6 +125,7 @@ def _become(arguments: Sequence[str], log: Path, environment: Mapping[str, str])
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
+            log.with_suffix(".modules").write_text("\n".join(sys.modules))
         os._exit(code)
 
 
@@ -142,6 +144,13 @@ def _command_line(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def import_what_it_used(log: Path) -> None:
+    """Import the modules that an earlier command imported, so that later forks have them."""
+    for name in log.with_suffix(".modules").read_text().split():
+        with contextlib.suppress(Exception):  # lazy modules of libraries raise what they like
+            import_module(name)
 
 
 def contents(folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, str]:
