@@ -99,7 +99,9 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
     def check(self, ended: Ended, allowed: Sequence[int]) -> None:
-        """Compare an exit code, and what was said, with the contract."""
+        """Compare an exit code, and what was said, with the contract; nothing goes on after it."""
+        if ended.orphans:
+            self.problems.append(f"{ended.orphans} processes went on")
         if ended.code not in allowed or not ended.clean:
             self.wrong_codes.append(f"exit {ended.code}, expected {allowed}: {ended.said[-300:]}")
 
@@ -243,8 +245,6 @@ def killed_worker(command: Command, place: Place, moment: random.Random, *, seco
         os.kill(moment.choice(workers), signal.SIGKILL)
         outcome.faults += 1
     outcome.check(process.end(), (0, 2))
-    if process.orphans():
-        outcome.problems.append("processes went on")
     return outcome
 
 
@@ -398,8 +398,8 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
             "",
             f"`OMP_NUM_THREADS=1 python benchmarks/faults.py`, {about()}.",
             "",
-            "Real processes, disturbed at random moments; then the same command again. Survived: it ends with exit code",
-            "0 and with the files of an undisturbed command, byte for byte (weights, histories, `results.json`, packs,",
+            "Real processes, disturbed at random moments; then the same command again. Survived: it ends with exit",
+            "code 0 and with the files of an undisturbed command, byte for byte (weights, histories, `results.json`, packs,",
             "predictions, ONNX), and nothing half-written is left. Lost: files that were complete before the fault and",
             "are gone or changed after it. Wrong exit code: another one than the contract has (0 done, 2 and one line",
             "for a full disk, a lost worker or a second writer, 130 and 143 and one line for SIGINT and SIGTERM).",

@@ -27,10 +27,12 @@ class Ended:
     Args:
         code: exit code as a shell shows it, 137 after SIGKILL.
         said: what it wrote to standard error.
+        orphans: processes of its session that went on for seconds.
     """
 
     code: int
     said: str
+    orphans: int = 0
 
     @property
     def clean(self) -> bool:
@@ -88,13 +90,15 @@ class Running:
         code = 124
         if self.wait(PATIENCE):
             code = self._code if self._code is None or self._code >= 0 else 128 - self._code
+        until = time.monotonic() + 5
+        while (orphans := self._others()) and time.monotonic() < until:
+            time.sleep(0.05)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.wait(10)
-        return Ended(code, self.log.read_text(errors="replace"))
+        return Ended(code, self.log.read_text(errors="replace"), len(orphans))
 
-    def orphans(self) -> list[int]:
-        """Return the processes of its session, itself excluded."""
+    def _others(self) -> list[int]:
         return [pid for pid, _, session in _processes() if session == self.pid and pid != self.pid]
 
     def workers(self) -> list[int]:

@@ -39,16 +39,10 @@ STOPPED = {
 }
 """What a stop means to a command; the others continue."""
 FIXABLE = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EIO),
+    *(errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE),
 )
-"""Operating system errors that a user can fix: a full disk, a folder that is a file, too long or not accessible."""
+"""Errors of the operating system that a user can fix: a full disk, a folder that is a file or was removed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,6 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         if isinstance(error, ModuleNotFoundError) and not (error.name or "cmkd").startswith("cmkd"):
             print(f"cmkd: error: cmkd {given[0]} needs {error.name}: pip install cmkd", file=sys.stderr)
+            return 2
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # numpy and torch
+            print(f"cmkd: error: too little memory ({' '.join(str(error).split())[-200:]})", file=sys.stderr)
             return 2
         print(_bug(error, given), file=sys.stderr)
         return 1
