@@ -55,7 +55,8 @@ class Running:
     def __init__(
         self, arguments: Sequence[str], log: Path, environment: Mapping[str, str], *, fresh: bool = False
     ) -> None:
-        self.log, self.began, self._code = log, time.monotonic(), None
+        self.log = log
+        self._code: int | None = None
         if fresh:
             command = [sys.executable, "-m", "cmkd", *arguments]
             with log.open("wb") as file:
@@ -88,8 +89,8 @@ class Running:
     def end(self) -> Ended:
         """Wait for the end, and say how it was; a process that hangs is killed and ends with 124."""
         code = 124
-        if self.wait(PATIENCE):
-            code = self._code if self._code is None or self._code >= 0 else 128 - self._code
+        if self.wait(PATIENCE) and self._code is not None:
+            code = self._code if self._code >= 0 else 128 - self._code
         until = time.monotonic() + 5
         while (orphans := self._others()) and time.monotonic() < until:
             time.sleep(0.05)
@@ -169,7 +170,11 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Callable[[], None]]:
     options = f"size={kilobytes}k"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True, capture_output=True)
     try:
-        yield lambda: subprocess.run(["mount", "-o", "remount,size=200m", str(folder)], check=True) and None
+
+        def enlarge() -> None:
+            subprocess.run(["mount", "-o", "remount,size=200m", str(folder)], check=True)
+
+        yield enlarge
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
