@@ -14,13 +14,13 @@ from cmkd import options
 from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.io import write_text
-from cmkd.options import Bounds
+from cmkd.options import BelowOne, Bounds, Count, Seed, Threads
 from cmkd.types import Scaling
 
-Count = Annotated[int, Bounds(least=1)]
 Fraction = Annotated[float, Bounds(above=0, most=1)]
 NotNegative = Annotated[float, Bounds(least=0)]
-BelowOne = Annotated[float, Bounds(least=0, below=1)]
+TRIAL_SEEDS = 1_000_000
+"""Distance of the seed of trials from the first one of a run; more students than this no method has."""
 OWN_METHOD = "ds"
 """The method of this package, dimensional structure."""
 
@@ -188,7 +188,7 @@ class TrainerConfig:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Count = 1
     num_nodes: Count = 1
-    threads: Count | None = None
+    threads: Threads | None = None
     checkpoint_seconds: NotNegative = 60.0
     cache_gb: NotNegative = 10.0
     deterministic: bool = False
@@ -246,8 +246,8 @@ class RunConfig:
     data: Any
     out: Path
     methods: str | tuple[str, ...] = f"none,kd,{OWN_METHOD}"
-    seeds: Count = 3
-    seed: Annotated[int, Bounds(least=0, most=2**31 - 1)] = 0
+    seeds: Annotated[int, Bounds(least=1, most=TRIAL_SEEDS - 1)] = 3
+    seed: Seed = 0
     jobs: Count | None = None
     epochs: Count | None = None
     preset: Literal["quick", "full"] = "quick"
@@ -289,7 +289,7 @@ class RunConfig:
     @property
     def trial_seed(self) -> int:
         """Seed of the students that only try options; no other student has it, however many seeds are added."""
-        return self.seed + 1_000_000
+        return self.seed + TRIAL_SEEDS
 
     @classmethod
     def load(cls, path: Path | str) -> RunConfig:

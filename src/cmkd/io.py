@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -22,8 +23,10 @@ CHUNK_BYTES = 8 * 2**20
 """Bytes of a chunk of pairs, where a data set is read or written in chunks."""
 PIECE_BYTES = 2**20
 """Bytes read at a time in a pass over a whole file."""
-STALE_SECONDS = 60.0
-"""Age from which an unlocked temporary folder counts as left behind by a killed process."""
+STALE_SECONDS = 3600.0
+"""Age from which a temporary folder counts as left behind, where the file system has no locks to tell."""
+LONGEST_NAME = 220
+"""Bytes of a file's name to which a temporary one may add, as file systems allow 255."""
 
 
 @contextmanager
@@ -40,21 +43,57 @@ def atomic(path: Path) -> Iterator[Path]:
         >>> path.read_text()
         '1 2 3'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_sibling(path)
-    try:
+    with staged(path) as temporary:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Yield a path of the same name in a hidden folder beside `path`, which is removed with what is left in it.
+
+    A folder, since libraries write files of their own beside the one that they are asked for. It is locked, and the
+    next writer of `path` removes those of killed processes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(path)
+    folder, descriptor = claim(path)
+    try:
+        yield folder / path.name
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def claim(path: Path) -> tuple[Path, int]:
+    """Make a folder named `temporary_sibling` beside `path`, and lock it against `remove_stale`.
+
+    Returns:
+        The folder, and the lock's descriptor as `lock` returns it.
+    """
+    while True:
+        folder = temporary_sibling(path)
+        folder.mkdir()
+        try:
+            descriptor = _lock_folder(folder)
+        except FileNotFoundError:  # removed before it was locked
+            continue
+        if descriptor is None:  # about to be removed
+            continue
+        if folder.exists():
+            return folder, descriptor
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def temporary_sibling(path: Path) -> Path:
     """Return a hidden, unused name beside `path`, ``.NAME.<random>.tmp``, as `remove_stale` knows it."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    name = path.name if len(path.name.encode()) <= LONGEST_NAME else checksum([path.name.encode()])[:16]
+    return path.with_name(f".{name}.{secrets.token_hex(6)}.tmp")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -69,8 +108,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write a JSON file whole or not at all.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON cannot hold; what is not known is None.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -130,8 +173,10 @@ def lock(path: Path, *, wait: bool = False, shared: bool = False) -> int | None:
     """
     if fcntl is None:  # pragma: no cover  # Windows
         return -1
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    descriptor = os.open(path, flags)
+    return _locked_descriptor(os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT), wait, shared)
+
+
+def _locked_descriptor(descriptor: int, wait: bool = False, shared: bool = False) -> int | None:
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -155,15 +200,37 @@ def locked(path: Path, *, wait: bool = False, shared: bool = False) -> Iterator[
 
 
 def remove_stale(destination: Path) -> None:
-    """Remove half-built siblings of `destination` whose writer was killed: unlocked and older than a minute."""
-    for folder in destination.parent.glob(f".{destination.name}.*.tmp"):
+    """Remove what killed writers of `destination` left beside it."""
+    _remove_unlocked(destination.parent.glob(glob.escape(temporary_sibling(destination).name[:-16]) + "*.tmp"))
+
+
+def remove_all_stale(folder: Path) -> None:
+    """Remove what killed writers left anywhere in a folder."""
+    _remove_unlocked(folder.rglob(".*.tmp"))
+
+
+def _remove_unlocked(found: Iterable[Path]) -> None:
+    for left in list(found):
         try:
-            if time.time() - folder.stat().st_mtime > STALE_SECONDS:
-                with locked(folder) as free:
-                    if free:
-                        shutil.rmtree(folder, ignore_errors=True)
+            descriptor = _lock_folder(left)
+        except NotADirectoryError:  # of an earlier version, which had files
+            left.unlink(missing_ok=True)
+            continue
         except OSError:
             continue
+        if descriptor is None:
+            continue
+        if descriptor >= 0 or time.time() - left.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _lock_folder(folder: Path) -> int | None:
+    """Lock a folder as `lock` does, but never create it."""
+    if fcntl is None:  # pragma: no cover  # Windows
+        return -1
+    return _locked_descriptor(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
 
 
 def cache_folder() -> Path:

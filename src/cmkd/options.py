@@ -49,6 +49,13 @@ class Bounds:
         return " and ".join(f"{word} {limit}" for word, limit in limits if limit is not None)
 
 
+BelowOne = Annotated[float, Bounds(least=0, below=1)]
+Depth = Annotated[int, Bounds(least=1, most=64)]
+Count = Annotated[int, Bounds(least=1)]
+Threads = Annotated[int, Bounds(least=1, most=1024)]
+Seed = Annotated[int, Bounds(least=0, most=2**31 - 1)]
+
+
 def parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
     """Return the keyword-only parameters of a signature, in order."""
     found = inspect.signature(function).parameters
@@ -65,6 +72,8 @@ def fits(value: object, hint: object) -> bool:
         (True, False, False, True)
     """
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return fits(value, arguments[0])
     if origin is Literal:
         return value in arguments
     if origin in (Union, UnionType):
@@ -97,6 +106,8 @@ def described(hint: object) -> str:
     if hint in (None, NoneType):
         return "null"
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return described(arguments[0])
     if origin is Literal:
         return " or ".join(map(repr, arguments))
     if origin in (Union, UnionType):
@@ -133,13 +144,14 @@ def check(owner: str, function: Callable[..., object], options: Mapping[str, obj
             raise unknown_name(f"option of {owner}", name, known)
         if not fits(value, hints.get(name, object)):
             raise CmkdError(f"option {name} of {owner} must be {described(hints[name])}, got {value!r}")
+        check_bounds(f"option {name} of {owner}", value, hints.get(name, object))
     return {name: options.get(name, parameter.default) for name, parameter in known.items()}
 
 
 def option_types(function: Callable[..., object]) -> dict[str, Any]:
-    """Return the annotated types of a signature, of a class those of its constructor; empty where they are unknown."""
+    """Return the types of a signature with their `Bounds`, of a class those of its constructor; empty if unknown."""
     try:
-        return get_type_hints(function.__init__ if inspect.isclass(function) else function)
+        return get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     except NameError:  # a plug-in whose annotations are imported for the type checker alone
         return {}
 
@@ -176,10 +188,22 @@ def checked(cls: type[object], values: Mapping[str, Any], *, path: str = "") -> 
         if name not in hints:
             raise unknown_name("option", _dotted(path, name), [_dotted(path, known) for known in hints])
         made[name] = _converted(value, hints[name], _dotted(path, name))
-        bounds = _bounds(limited[name])
-        if bounds is not None and value is not None and value not in bounds:
-            raise CmkdError(f"{_dotted(path, name)} is {value}; it must be {bounds}")
+        check_bounds(_dotted(path, name), value, limited[name])
     return made
+
+
+def check_bounds(name: str, value: Any, hint: object) -> None:  # noqa: ANN401  # any value of an option
+    """Raise `CmkdError` if a number is outside the `Bounds` of its type.
+
+    Example:
+        >>> check_bounds("--seed", -1, Annotated[int, Bounds(least=0)])
+        Traceback (most recent call last):
+            ...
+        cmkd.errors.CmkdError: --seed is -1; it must be at least 0
+    """
+    bounds = _bounds(hint)
+    if bounds is not None and value is not None and value not in bounds:
+        raise CmkdError(f"{name} is {value}; it must be {bounds}")
 
 
 def _bounds(hint: object) -> Bounds | None:
@@ -242,6 +266,8 @@ def from_text(text: str, hint: object) -> Any:  # noqa: ANN401  # of the type th
         ([1.0, 2.5], 'relu')
     """
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return from_text(text, arguments[0])
     if origin is Literal:
         return next((choice for choice in arguments if str(choice) == text), text)
     if origin in (Union, UnionType):

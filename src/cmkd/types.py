@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and showing a pack does with
     import torch
     from torch import Tensor
 
+LONGEST_NAME = 100
+"""Bytes of a modality's name, which names files of packs and caches."""
 UNLABELED = -1
 """The target of a pair without a label: it takes part in the distillation terms and not in the cross-entropy."""
 
@@ -194,8 +196,11 @@ class Modality:
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier():
-            raise CmkdError(f"modality name '{self.name}' must be a word of letters, digits and underscores")
+        if not self.name.isidentifier() or len(self.name.encode()) > LONGEST_NAME:
+            raise CmkdError(
+                f"modality name '{self.name}' must be a word of letters, digits and underscores, of at most "
+                f"{LONGEST_NAME} bytes: it names files"
+            )
         if self.kind not in _AXES:
             raise CmkdError(f"unknown kind '{self.kind}' of modality '{self.name}': use one of {', '.join(_AXES)}")
         if len(self.shape) != len(_AXES[self.kind]) or min(self.shape) < 1:

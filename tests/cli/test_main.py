@@ -56,6 +56,41 @@ def test_importing_the_package_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data", "build", "folder", "--out", "pack", "--seed", "-1"],
+        ["data", "build", "folder", "--out", "pack", "--workers", "0"],
+        ["evaluate", "run", "--data", "digits", "--out", "out", "--seed", str(2**32)],
+        ["analyze", "run", "--data", "digits", "--out", "out", "--pairs", "0"],
+        ["predict", "run", "folder", "--top", "-1"],
+        ["serve", "run", "--port", "70000"],
+        ["simulate", "marine", "--pairs", "3", "--out", "out", "--gap", "nan"],
+        ["run", "--data", "digits", "--out", "out", "--seeds", "99999999999"],
+        ["run", "--data", "digits", "--out", "out", "--epochs", "three"],
+    ],
+)
+def test_numbers_out_of_range_are_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "must be" in error and words[-2].lstrip("-") in error
+
+
+@pytest.mark.parametrize("said", ["I/O error: No space left on device (os error 28)", "Detail: [errno 28] No space"])
+def test_a_full_disk_is_one_line_whichever_library_met_it(
+    said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The messages are those of safetensors 0.8 and of pyarrow."""
+    import cmkd.cli.report
+
+    def fail(_: object) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(cmkd.cli.report, "main", fail)
+    assert main(["report", "x"]) == 2
+    assert capsys.readouterr().err == "cmkd: error: cannot read or write a file: No space left on device\n"
+
+
 def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("not a folder")
     words = ["run", "--data", "digits", "--methods", "none", "--out", str(tmp_path / "file" / "out")]

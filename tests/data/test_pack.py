@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from cmkd.data import CardInfo, Kind, Modality, Pack, PackExistsError, PackWriter
 from cmkd.data.pack.statistics import ChannelStatistics
 from cmkd.errors import CmkdError
+from cmkd.io import locked
 
 SENSORS = [
     Modality("optical", "image", (3, 6, 5), "uint8"),
@@ -230,14 +230,13 @@ def test_new_pack_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
-    abandoned, recent = tmp_path / ".pack.0123456789ab.tmp", tmp_path / ".pack.ba9876543210.tmp"
-    for folder in (abandoned, recent):
+    abandoned, working = tmp_path / ".pack.0123456789ab.tmp", tmp_path / ".pack.ba9876543210.tmp"
+    for folder in (abandoned, working):
         folder.mkdir()
-    old = time.time() - 3600
-    os.utime(abandoned, (old, old))
-    write(tmp_path / "pack")
-    assert not abandoned.exists()
-    assert recent.exists()  # may belong to a writer that has just started
+    with locked(working):
+        write(tmp_path / "pack")
+        assert not abandoned.exists()
+        assert working.exists()
 
 
 def test_two_writers_of_one_pack(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from cmkd import models
 from cmkd.errors import CmkdError
 from cmkd.models.checkpoint import save_model
 from cmkd.report import write_report
+from cmkd.report.figures import draw
 from cmkd.report.page import verdict
+from cmkd.report.structure import tsne_figure
 from cmkd.types import Modality
 
 RADAR = Modality("radar", "image", (1, 8, 8), "uint8", (20.0,), (30.0,))
@@ -82,6 +85,36 @@ def test_the_page_shows_tables_figures_and_verdicts(run: Path) -> None:
     assert "<td>+10.5</td>" in page and "<td>30 %</td>" in page  # 0.105 of the 0.35 from 0.55 to 0.9
     assert page.count("data:image/svg+xml") == 5  # accuracy, curves, three confusion matrices
     assert "n = 2 seeds), significantly better" in page and "http" not in page
+
+
+NAMES = (
+    "$5 to $10",
+    r"$\frac{",
+    "a_b^c\\d",
+    "_hidden",
+    "<script>x</script>",
+    "line\none",
+    "y" * 300,
+    "🚢 船",
+    "\u200b",
+    "שלום",
+)
+"""Names of classes that are formulas, markup, or nothing to matplotlib."""
+
+
+def test_names_are_text_in_figures_and_pages(run: Path) -> None:
+    about = {"labels": list(NAMES), "modalities": {"radar": asdict(RADAR)}}
+    (run / "samples.json").write_text(json.dumps(about))
+    np.savez(run / "samples.npz", radar=np.zeros((len(NAMES), 1, 8, 8), np.uint8))
+    results = json.loads((run / "results.json").read_text())
+    results["data"] |= {"classes": list(NAMES), "name": NAMES[4], "poor": "$radar$"}
+    (run / "results.json").write_text(json.dumps(results))
+    page = write_report(run).read_text()  # warnings are errors
+    assert "&lt;script&gt;" in page and "<script" not in page
+    features = {"$a": np.random.default_rng(0).normal(size=(20, 3))}
+    figure = tsne_figure(features, np.arange(20) % len(NAMES), NAMES, place=lambda x: x[:, :2])
+    assert len(figure.legends[0].texts) == len(NAMES)
+    assert draw(figure, "png")
 
 
 def test_a_verdict_is_significant_only_where_the_interval_excludes_zero() -> None:

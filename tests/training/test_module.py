@@ -47,6 +47,33 @@ def test_a_loss_that_is_not_finite_stops_with_a_clear_word(tmp_path: Path, digit
         fit(job(tmp_path, digits, epochs=5), wild, AugmentationConfig(), settings())
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.99])
+def test_a_model_that_the_last_step_spoils_is_no_result(tmp_path: Path, digits: Pack, ema: float) -> None:
+    """One step: its loss is that of the first weights, and finite."""
+    wild = OptimizerConfig(learning_rate=1e38, ema=ema, warmup=0.0)
+    with pytest.raises(CmkdError, match=r"diverged near step 1: weights or the validation loss \(nan\) are not finite"):
+        fit(job(tmp_path, digits, "none", epochs=1), wild, AugmentationConfig(), settings(batch_size=4096))
+    assert not list(tmp_path.iterdir())
+
+
+class SpoiledBuffer(Callback):
+    """Spoils a weight that the validation pairs do not meet."""
+
+    def on_train_batch_end(self, _: object, module: DistillationModule, *__: object) -> None:  # type: ignore[override]
+        module.average.model.encoder.register_buffer("idle", torch.tensor(float("inf")))  # type: ignore[union-attr,operator]
+
+
+def test_weights_are_checked_where_the_validation_loss_is_finite(tmp_path: Path, digits: Pack) -> None:
+    with pytest.raises(CmkdError, match=r"weights or the validation loss \(\d.*\) are not finite"):
+        fit(
+            job(tmp_path, digits, "none", epochs=1),
+            OptimizerConfig(),
+            AugmentationConfig(),
+            settings(batch_size=4096),
+            callbacks=[SpoiledBuffer()],
+        )
+
+
 class Terminated(Callback):
     """Sends SIGTERM to this process after the first step."""
 

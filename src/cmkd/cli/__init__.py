@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -39,16 +40,10 @@ STOPPED = {
 }
 """What a stop means to a command; the others continue."""
 FIXABLE = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EIO),
+    *(errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE),
 )
-"""Operating system errors that a user can fix: a full disk, a folder that is a file, too long or not accessible."""
+"""Errors of the operating system that a user can fix: a full disk, a folder that is a file or was removed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,11 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cmkd: error: not enough memory ({error}): use smaller sizes", file=sys.stderr)
         return 2
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in FIXABLE:
-            print(f"cmkd: error: cannot read or write {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        if (number := _system_error(error)) in FIXABLE:
+            place = getattr(error, "filename", None) or "a file"
+            print(f"cmkd: error: cannot read or write {place}: {os.strerror(number)}", file=sys.stderr)
             return 2
         if isinstance(error, ModuleNotFoundError) and not (error.name or "cmkd").startswith("cmkd"):
             print(f"cmkd: error: cmkd {given[0]} needs {error.name}: pip install cmkd", file=sys.stderr)
+            return 2
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # numpy and torch
+            print(f"cmkd: error: too little memory ({' '.join(str(error).split())[-200:]})", file=sys.stderr)
             return 2
         print(_bug(error, given), file=sys.stderr)
         return 1
@@ -117,6 +116,17 @@ class Stopped(BaseException):
     def __init__(self, signal: int) -> None:
         super().__init__(signal)
         self.signal = signal
+
+
+def _system_error(error: Exception) -> int:
+    """Return the number of the operating system's error, 0 for another one.
+
+    Of safetensors, pyarrow and processes that train together, only the text of the message has it.
+    """
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    found = re.search(r"(?:os error|\[errno) (\d+)", str(error), flags=re.IGNORECASE)
+    return int(found[1]) if found else 0
 
 
 def _stop(number: int, _: object) -> None:

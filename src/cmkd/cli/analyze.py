@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from cmkd.cli.parsing import call
-from cmkd.errors import CmkdError
+from cmkd.options import Bounds, Seed
 
 
 def analyze(
@@ -15,10 +15,10 @@ def analyze(
     data: str,
     out: Path,
     split: Literal["train", "validation", "test"] = "validation",
-    pairs: int = 2000,
+    pairs: Annotated[int, Bounds(least=4)] = 2000,
     figures: bool = True,
-    sample: int = 500,
-    seed: int = 0,
+    sample: Annotated[int, Bounds(least=4)] = 500,
+    seed: Seed = 0,
 ) -> None:
     """Measure and draw the structure of trained models' features, at every stage.
 
@@ -32,14 +32,12 @@ def analyze(
         sample: the largest number of pairs that t-SNE draws; its time grows faster than they do.
         seed: of the draws and of t-SNE.
     """
+    import torch
+
     from cmkd.analysis import analyze as measure
     from cmkd.analysis import find
     from cmkd.datasets import open_data
     from cmkd.report.analysis import write_analysis
-
-    if sample < 4:
-        raise CmkdError(f"--sample is {sample}; t-SNE needs at least 4")
-    import torch
 
     subjects = find(models)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -19,6 +19,7 @@ from cmkd.datasets.base import DATASETS, DataSet
 from cmkd.datasets.open import open_data, parse_reference, portable, without_files
 from cmkd.datasets.open import prepare as prepare_data
 from cmkd.errors import CmkdError
+from cmkd.options import Seed, Threads
 from cmkd.progress import shown
 
 
@@ -107,7 +108,7 @@ def build(
     folder: Path,
     *,
     out: Path,
-    seed: int = 0,
+    seed: Seed = 0,
     size: str = "",
     kind: str = "",
     co_registered: str = "",
@@ -115,7 +116,7 @@ def build(
     poor: str | None = None,
     exclude: Path | None = None,
     license: str = "",
-    workers: int = 1,
+    workers: Threads = 1,
 ) -> None:
     """Make a pack from a folder with a manifest, or with folders by class.
 
@@ -160,7 +161,7 @@ def append(
     *,
     new_classes: Literal["refuse", "allow"] = "refuse",
     exclude: Path | None = None,
-    workers: int = 1,
+    workers: Threads = 1,
 ) -> None:
     """Add pairs to a pack as its next version; older versions do not change.
 

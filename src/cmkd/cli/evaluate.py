@@ -8,6 +8,7 @@ from typing import Literal
 
 from cmkd.cli.parsing import call
 from cmkd.errors import CmkdError
+from cmkd.options import Seed
 
 
 def evaluate(
@@ -18,7 +19,7 @@ def evaluate(
     out: Path,
     split: Literal["train", "validation", "test"] = "test",
     robustness: bool = True,
-    seed: int = 0,
+    seed: Seed = 0,
     device: str = "auto",
     module: str = "",
 ) -> None:

@@ -7,10 +7,10 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from cmkd.errors import CmkdError, unknown_name
-from cmkd.options import described, documented, fits, from_text
+from cmkd.options import check_bounds, described, documented, fits, from_text
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,7 +48,7 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
         prog: the command as users type it.
     """
     (summary, *_), texts = documented(function)
-    parser, hints = Parser(prog, summary), get_type_hints(function)
+    parser, hints = Parser(prog, summary), get_type_hints(function, include_extras=True)
     parameters = inspect.signature(function).parameters
     for name, parameter in parameters.items():
         text = texts.get(name, "").replace("%", "%%")
@@ -82,11 +82,14 @@ def value(name: str, text: str, hint: object) -> Any:  # noqa: ANN401  # of the 
     read = from_text(text, hint)
     if not fits(read, hint):
         raise CmkdError(f"{name} must be {described(hint)}, got {text!r}")
+    check_bounds(name, read, hint)
     return read
 
 
 def metavar(hint: object) -> str:
     """Return how the help shows a flag's value."""
+    if get_origin(hint) is Annotated:
+        return metavar(get_args(hint)[0])
     if get_origin(hint) is Literal:
         return "{" + ",".join(map(str, get_args(hint))) + "}"
     parts = [part for part in get_args(hint) if part is not type(None)] or [hint]

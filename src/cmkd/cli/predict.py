@@ -5,21 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from cmkd.cli.parsing import call
 from cmkd.errors import CmkdError, IncompleteError
+from cmkd.options import Bounds, Count, Threads
 
 
 def predict(
     model: Path,
     *inputs: str,
     out: Path | None = None,
-    top: int = 0,
-    workers: int = 4,
-    batch_size: int = 256,
+    top: Annotated[int, Bounds(least=0)] = 0,
+    workers: Threads = 4,
+    batch_size: Count = 256,
     device: str = "auto",
-    tile: int = 0,
-    stride: int = 0,
+    tile: Annotated[int, Bounds(least=0)] = 0,
+    stride: Annotated[int, Bounds(least=0)] = 0,
 ) -> None:
     """Classify new files with a trained student: class, calibrated probabilities, entropy, and whether to reject.
 

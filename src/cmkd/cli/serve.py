@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from cmkd.cli.parsing import call
 from cmkd.errors import needs_extra
+from cmkd.options import Bounds, Threads
 
 
 def serve(
     model: Path,
     *,
     host: str = "127.0.0.1",
-    port: int = 8000,
+    port: Annotated[int, Bounds(least=0, most=65535)] = 8000,
     device: str = "auto",
-    threads: int = 1,
-    workers: int = 2,
+    threads: Threads = 1,
+    workers: Threads = 2,
     queue: int = 32,
     seconds: float = 10.0,
     body_mb: float = 16.0,
     pixels: int = 2**22,
     batch: int = 256,
-    grace: float = 10.0,
+    grace: Annotated[float, Bounds(least=0)] = 10.0,
 ) -> None:
     """Answer predictions of a student over HTTP: POST a file to /predict; /docs describes all.
 

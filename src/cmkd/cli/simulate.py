@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from cmkd.cli.parsing import call
+from cmkd.options import Bounds, Count, Seed, Threads
 from cmkd.progress import shown
 
 
 def simulate(
-    name: Literal["marine"], *, pairs: int, out: Path, seed: int = 0, size: int = 64, gap: float = 0.5,
-    workers: int | None = None,
+    name: Literal["marine"], *, pairs: Count, out: Path, seed: Seed = 0, size: Count = 64,
+    gap: Annotated[float, Bounds(least=0, most=1)] = 0.5,
+    workers: Threads | None = None,
 ) -> None:  # fmt: skip
     """Simulate paired optical and radar images as a pack, with a contact sheet and a card.
 

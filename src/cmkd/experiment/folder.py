@@ -20,11 +20,13 @@ from cmkd.errors import CmkdError
 from cmkd.evaluation import summarize
 from cmkd.experiment.resolve import ResolvedRun, first_difference
 from cmkd.experiment.tuning import summary
-from cmkd.io import atomic, locked, read_json, write_json, write_text
+from cmkd.io import atomic, checksum, locked, read_json, remove_all_stale, write_json, write_text
 from cmkd.methods.pages import bibliography
 from cmkd.provenance import commit, hardware, versions
 
 RESULTS, RESULT = "results.json", "result.json"
+LONGEST_NAME = 120
+"""Characters of a method in the name of its folder."""
 SHOWN_CLASSES = 12
 """Classes of which a sample pair is kept for the report."""
 
@@ -74,15 +76,10 @@ class RunFolder:
             if not free:
                 raise CmkdError(f"another run is at work in '{self.path}'; wait for it, or choose another --out")
             try:
-                self._remove_partial_files()
+                remove_all_stale(self.path)  # of an earlier run
                 yield
             finally:
-                self._remove_partial_files()
-
-    def _remove_partial_files(self) -> None:
-        """Remove half-written files of processes that were killed: of an earlier run, or this run's own."""
-        for left in self.path.rglob(".*.tmp"):
-            left.unlink(missing_ok=True)
+                remove_all_stale(self.path)  # of this run's own processes
 
     def record(self, run: ResolvedRun) -> None:
         """Write the resolved configuration, where it came from, and a sample pair of each class.
@@ -160,4 +157,6 @@ class RunFolder:
 
 
 def _file_name(expression: str) -> str:
-    return re.sub(r"[^\w.=,+*()-]", "_", expression)
+    """Return a folder's name for a method, within the 255 bytes of file systems; a digest tells what is cut off."""
+    name = re.sub(r"[^\w.=,+*()-]", "_", expression, flags=re.ASCII)
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{checksum([expression.encode()])[:12]}"

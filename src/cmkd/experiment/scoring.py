@@ -6,6 +6,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from cmkd.errors import CmkdError
 from cmkd.evaluation import prediction_table, scores
 from cmkd.experiment.folder import RESULT
 from cmkd.experiment.resolve import ResolvedRun
@@ -59,6 +62,11 @@ def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about:
     for split, names in product(splits, model.subsets):
         rows = run.pack.rows(split, modalities=names, labeled=True)
         logits = predict(model, run.pack, rows, modalities=names, device=device)
+        if spoiled := int((~np.isfinite(logits)).any(1).sum()):
+            raise CmkdError(
+                f"the outputs of '{path}' are not finite on {spoiled} of {len(rows)} {split} pairs; are their values "
+                "far from those of the training pairs, or is --optimizer.learning_rate too high?"
+            )
         measured = scores(logits, run.pack.index["label"].to_numpy()[rows]) | {"pairs": len(rows)}
         subsets.setdefault("+".join(names), {}).update({f"{split}_{name}": value for name, value in measured.items()})
         if names == alone:

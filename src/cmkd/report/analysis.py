@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from matplotlib.figure import Figure
 from cmkd import structure
 from cmkd.analysis import Analysis
 from cmkd.evaluation import spearman
-from cmkd.io import write_text
+from cmkd.io import write_json, write_text
 from cmkd.report import structure as figures
 from cmkd.report.figures import source
 from cmkd.report.html import render
@@ -58,7 +57,7 @@ def write_analysis(analysis: Analysis, folder: Path, *, draw: bool = True, sampl
             drawn.notes.append(f"{stage}, averaged over its positions, is the embedding: drawn once.")
             continue
         _draw_stage(analysis, shown, stage, drawn, sample, seed)
-    write_text(folder / "structure.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    write_json(folder / "structure.json", summary)
     page = render(
         "analysis.html",
         summary=summary,

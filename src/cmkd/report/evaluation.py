@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cmkd.io import write_text
+from cmkd.io import write_json, write_text
 from cmkd.report import figures
 from cmkd.report.html import render
 from cmkd.report.page import finding
@@ -40,7 +40,7 @@ def write_evaluation(found: Mapping[str, Any], folder: Path) -> Path:
     """
     said = verdict(found["comparison"], found["data"]["pairs"]) if "comparison" in found else ""
     made = dict(found) | ({"verdict": said} if said else {})
-    write_text(folder / "evaluation.json", json.dumps(made, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(folder / "evaluation.json", made)
     models = found["models"]
     page = render(
         "evaluation.html",
@@ -118,7 +118,7 @@ def reliability_figure(models: Sequence[Mapping[str, Any]]) -> Figure:
         color, bins = figures.COLORS[place + 1], model["reliability"]
         x, y, fraction = (100 * np.array([b[key] for b in bins]) for key in ("confidence", "accuracy", "fraction"))
         above.plot(x, y, color=color, linewidth=1.2, alpha=0.7)
-        above.scatter(x, y, s=10 + 2 * fraction, color=color, label=model["name"], linewidths=0)
+        above.scatter(x, y, s=10 + 2 * fraction, color=color, label=figures.shown(model["name"]), linewidths=0)
         width = 100 / model["bins"]
         left = np.floor(x / width).clip(max=model["bins"] - 1) * width
         below.bar(left + width * (place + 0.5) / len(models), fraction, 0.9 * width / len(models), color=color)
@@ -144,7 +144,7 @@ def robustness_figure(models: Mapping[int, Mapping[str, Any]]) -> Figure:
                 cells = [cell[name] for cell in model["robustness"][column]["severities"]]
                 value, low, high = (factor * np.array([c[k] for c in cells]) for k in ("value", "low", "high"))
                 color = figures.COLORS[place + 1]
-                axes.plot(value, "o-", color=color, markersize=4, linewidth=1.6, label=model["name"])
+                axes.plot(value, "o-", color=color, markersize=4, linewidth=1.6, label=figures.shown(model["name"]))
                 axes.fill_between(range(len(value)), low, high, color=color, alpha=0.15, linewidth=0)
         labels = [cell["label"] for cell in kind["severities"]]
         grid[1, column].set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=8)

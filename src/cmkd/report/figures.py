@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -12,13 +13,16 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from cmkd.types import Modality
 
 COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
-
+LONGEST = 48
+"""Characters of a name in a figure; the middle of a longer one is left out."""
 
 _UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}
 
@@ -43,6 +47,28 @@ def source(content: bytes, kind: str) -> str:
     return f"data:{media};base64,{base64.b64encode(content).decode()}"
 
 
+def shown(name: str) -> str:
+    r"""Return a name of the user's data as matplotlib takes it: one line of text, and no formula.
+
+    Every name of a class, modality, method or model goes through here on its way to a figure; pages show it in full.
+
+    Example:
+        >>> shown("$5 to $10"), shown("_other"), shown("a\nb"), shown(LONGEST * "x" + "yz")
+        ('\\$5 to \\$10', ' _other', 'a b', 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…xxxxxxxxxxxxxyz')
+    """
+    line = " ".join(name.split())
+    if len(line) > LONGEST:
+        line = f"{line[: 2 * LONGEST // 3]}…{line[-LONGEST // 3 + 1 :]}"
+    # matplotlib leaves what begins with an underscore out of legends, and warns of each letter that its font lacks
+    line = "".join(letter if ord(letter) in _letters() else "□" for letter in line).replace("$", r"\$")
+    return f" {line}" if line.startswith("_") else line
+
+
+@cache
+def _letters() -> frozenset[int]:
+    return frozenset(FT2Font(findfont(FontProperties())).get_charmap())
+
+
 def accuracy_figure(teacher: float | None, rows: Mapping[str, Sequence[float]]) -> Figure:
     """Draw each student's test accuracy as a dot, each method's mean as a bar, and the teacher as a line.
 
@@ -60,7 +86,7 @@ def accuracy_figure(teacher: float | None, rows: Mapping[str, Sequence[float]]) 
     if teacher is not None:
         axes.axvline(100 * teacher, color="#666666", linestyle="--", linewidth=1.2)
         axes.text(100 * teacher, -0.75, " teacher ", ha="right", va="center", color="#555555", fontsize=9)
-    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_yticks(range(len(rows)), list(map(shown, rows)))
     plain(axes, ylim=(len(rows) - 0.4, -1.1), xlabel="test accuracy (%)")
     return figure
 
@@ -79,7 +105,7 @@ def curves_figure(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
         for axes, column, factor in ((left, "validation_accuracy", 100.0), (right, "train_cross_entropy", 1.0)):
             values = factor * pd.concat([t.set_index("epoch")[column] for t in tables], axis=1)
             epochs = values.index + 1
-            axes.plot(epochs, values.mean(axis=1), style, color=color, label=name, linewidth=1.6)
+            axes.plot(epochs, values.mean(axis=1), style, color=color, label=shown(name), linewidth=1.6)
             if len(tables) > 1:
                 axes.fill_between(epochs, values.min(axis=1), values.max(axis=1), color=color, alpha=0.15, linewidth=0)
     plain(left, xlabel="epoch", ylabel="validation accuracy (%)")
@@ -108,8 +134,9 @@ def confusion_figure(target: NDArray[np.int64], predicted: NDArray[np.int64], cl
                 shade = "white" if share[row, column] > 55 else "#333333"
                 axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", fontsize=7, color=shade)
     if len(classes) <= 25:
-        axes.set_xticks(range(len(classes)), list(classes), rotation=60, ha="right", fontsize=8)
-        axes.set_yticks(range(len(classes)), list(classes), fontsize=8)
+        names = list(map(shown, classes))
+        axes.set_xticks(range(len(classes)), names, rotation=60, ha="right", fontsize=8)
+        axes.set_yticks(range(len(classes)), names, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true")
     return figure
 
@@ -133,8 +160,8 @@ def samples_figure(
             _draw(axes, np.asarray(values[column]), modalities[name])
             axes.set(xticks=[], yticks=[])
             if row == 0:
-                axes.set_title(labels[column], fontsize=8)
-        grid[row, 0].set_ylabel(name, fontsize=9)
+                axes.set_title(shown(labels[column]), fontsize=8)
+        grid[row, 0].set_ylabel(shown(name), fontsize=9)
     figure.tight_layout(pad=0.3)
     return figure
 

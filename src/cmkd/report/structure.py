@@ -17,7 +17,7 @@ from sklearn.manifold import TSNE
 
 from cmkd.errors import CmkdError
 from cmkd.io import write_bytes
-from cmkd.report.figures import COLORS, draw, plain
+from cmkd.report.figures import COLORS, draw, plain, shown
 
 Array = NDArray[np.float64]
 _MARKERS = "osD^vP*X<>ph"
@@ -75,7 +75,8 @@ def correlation_figure(correlations: Mapping[str, Array]) -> Figure:
         order = cluster_order(correlation)
         image = axes.imshow(correlation[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
         others = np.abs(correlation[~np.eye(len(correlation), dtype=bool)])
-        axes.set_title(f"{name}\nmean |r| off the diagonal {others.mean() if others.size else 0:.2f}", fontsize=10)
+        mean = others.mean() if others.size else 0
+        axes.set_title(f"{shown(name)}\nmean |r| off the diagonal {mean:.2f}", fontsize=10)
         axes.set(xticks=[], yticks=[])
         axes.set_xlabel(f"{len(correlation)} channels, clustered", fontsize=9)
     figure.colorbar(image, ax=list(grid), label="correlation", shrink=0.85)
@@ -94,7 +95,7 @@ def spectrum_figure(spectra: Mapping[str, Array]) -> Figure:
         share = np.asarray(values) / max(float(np.sum(values)), 1e-300)
         kept = share > 1e-10 * share.max()  # below that is rounding
         ranks = np.arange(1, len(share) + 1)
-        style = {"color": COLORS[place % len(COLORS)], "label": name, "linewidth": 1.5, "markersize": 3.5}
+        style = {"color": COLORS[place % len(COLORS)], "label": shown(name), "linewidth": 1.5, "markersize": 3.5}
         axes.loglog(ranks[kept], share[kept], marker=_MARKERS[place % len(_MARKERS)], **style)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -135,7 +136,7 @@ def hypersphere_figure(features: Mapping[str, Array], *, seed: int = 0) -> Figur
     for column, name in enumerate(features):
         disc, bars = above[column], below[column]
         disc.imshow(densities[column], origin="lower", extent=(-_EDGE, _EDGE) * 2, cmap="Blues", vmin=0, vmax=highest)
-        disc.set_title(name, fontsize=10)
+        disc.set_title(shown(name), fontsize=10)
         disc.set(xticks=[], yticks=[])
         angles = np.degrees(np.arctan2(points[column][:, 1], points[column][:, 0]))
         uniform = np.full(len(angles), 36 / len(angles))  # bars of height 1 are the uniform distribution
@@ -191,8 +192,8 @@ def tsne_figure(
         for number, label in enumerate(classes):
             own = targets[kept] == number
             color, marker = COLORS[number % len(COLORS)], _MARKERS[(number // len(COLORS)) % len(_MARKERS)]
-            axes.scatter(*placed[own].T, s=9, c=color, marker=marker, alpha=0.75, linewidths=0, label=label)
-        axes.set_title(name, fontsize=10)
+            axes.scatter(*placed[own].T, s=9, c=color, marker=marker, alpha=0.75, linewidths=0, label=shown(label))
+        axes.set_title(shown(name), fontsize=10)
         axes.set(xticks=[], yticks=[])
     handles, labels = grid[0].get_legend_handles_labels()
     style = {"frameon": False, "fontsize": 8, "markerscale": 2, "ncols": 1 + len(labels) // 20}
@@ -225,7 +226,7 @@ def relation_figure(
     for place, group in enumerate(dict.fromkeys(groups)):
         own = np.array([g == group for g in groups])
         color, marker = COLORS[place % len(COLORS)], _MARKERS[place % len(_MARKERS)]
-        axes.scatter(x[own], y[own], s=34, c=color, marker=marker, alpha=0.8, linewidths=0, label=group)
+        axes.scatter(x[own], y[own], s=34, c=color, marker=marker, alpha=0.8, linewidths=0, label=shown(group))
     axes.set_title(f"Spearman's rho = {rho:.2f}, 95 % interval {low:.2f} to {high:.2f}, n = {len(x)}", fontsize=10)
     axes.legend(frameon=False, fontsize=8)
     plain(axes, xlabel=x_label, ylabel=y_label)

@@ -204,12 +204,20 @@ class DistillationModule(LightningModule):
         row["train_accuracy"] = means.pop("right") / max(means.pop("labeled"), 1.0)
         row |= {f"train_{name}": value / steps for name, value in means.items()}
         row |= {"validation_accuracy": right / max(count, 1), "validation_loss": entropy / max(count, 1)}
+        self._check_finite(row["validation_loss"])
         accuracies = [past["validation_accuracy"] for past in [*self.history, row]]
         self.schedule.observe(self.global_step, accuracies, early_stop=self.optimizer_config.early_stop)
         self.history.append(row | {"leveled": float(self.schedule.leveled)})
         self.trainer.should_stop = self.global_step >= self.schedule.stop
         self._sums = {}
         self.log_dict({k: v for k, v in row.items() if k not in ("epoch", "step")}, sync_dist=False)
+
+    def _check_finite(self, loss: float) -> None:
+        """Stop if the last steps have spoiled the model: the loss of a step is that of the weights before it."""
+        models = (self.objective.model, self.model)
+        tensors = [value for model in models for value in model.state_dict().values() if value.is_floating_point()]
+        if not (math.isfinite(loss) and bool(torch.stack([value.isfinite().all() for value in tensors]).all())):
+            raise _diverged(self.global_step, f"weights or the validation loss ({loss:.3g}) are not finite")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the history, the sums of the epoch so far, and what the schedule has decided."""
@@ -229,13 +237,17 @@ class DistillationModule(LightningModule):
             numbers = {name: float(value) for name, value in values.items()}
             if not math.isfinite(numbers["loss"]):
                 terms = ", ".join(f"{k}={v:.3g}" for k, v in numbers.items() if k not in ("loss", "right", "labeled"))
-                raise CmkdError(
-                    f"training diverged near step {self.global_step}: the loss is not finite ({terms}); lower "
-                    "--optimizer.learning_rate or the weight of that term, or use --trainer.precision 32-true"
-                )
+                raise _diverged(self.global_step, f"the loss is not finite ({terms})")
             for name, number in {**numbers, "steps": 1.0}.items():
                 self._sums[name] = self._sums.get(name, 0.0) + number
         self._pending = []
+
+
+def _diverged(step: int, what: str) -> CmkdError:
+    return CmkdError(
+        f"training diverged near step {step}: {what}; lower --optimizer.learning_rate or the weight of a term, or use "
+        "--trainer.precision 32-true"
+    )
 
 
 def align(optimizer: torch.optim.Optimizer) -> None:

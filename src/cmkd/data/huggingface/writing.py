@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from cmkd.data.pack.card import FORMAT, SPLITS, modality_entry
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.validator import metadata_columns
 from cmkd.errors import CmkdError
-from cmkd.io import CHUNK_BYTES, sync_folder, temporary_sibling, write_json
+from cmkd.io import CHUNK_BYTES, staged, sync_folder, write_json
 
 SHARD_BYTES = 400 * 2**20
 """Bytes of arrays per file, before compression; the hub recommends some hundred megabytes."""
@@ -58,18 +57,16 @@ def export_pack(pack: Pack, out: Path | str) -> Path:
     destination = Path(out)
     if destination.exists():
         raise CmkdError(f"{destination} exists: remove it or write somewhere else")
-    stage = temporary_sibling(destination)
     try:
-        (stage / "data").mkdir(parents=True)
-        files = {split: names for split in SPLITS if (names := _write_split(pack, split, stage / "data"))}
-        (stage / "README.md").write_text(readme(pack, files), encoding="utf-8")
-        write_json(stage / DESCRIPTION, _description(pack))
-        os.rename(stage, destination)
-        sync_folder(destination.parent)
+        with staged(destination) as stage:
+            (stage / "data").mkdir(parents=True)
+            files = {split: names for split in SPLITS if (names := _write_split(pack, split, stage / "data"))}
+            (stage / "README.md").write_text(readme(pack, files), encoding="utf-8")
+            write_json(stage / DESCRIPTION, _description(pack))
+            os.rename(stage, destination)
+            sync_folder(destination.parent)
     except OSError as error:
         raise CmkdError(f"cannot write {destination}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
     return destination
 
 

@@ -18,7 +18,7 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.statistics import statistics_and_checksum
 from cmkd.data.pack.validator import ChunkValidator, check_names, complete_index
 from cmkd.errors import CmkdError
-from cmkd.io import CHUNK_BYTES, checksum, lock, remove_stale, sync_folder, temporary_sibling, write_bytes
+from cmkd.io import CHUNK_BYTES, checksum, claim, lock, remove_all_stale, remove_stale, sync_folder, write_bytes
 from cmkd.types import Modality
 
 
@@ -73,11 +73,10 @@ class PackWriter:
         try:
             self._destination.parent.mkdir(parents=True, exist_ok=True)
             remove_stale(self._destination)
-            folder = temporary_sibling(self._destination)
-            folder.mkdir()
+            folder, held = claim(self._destination)
         except OSError as error:
             raise CmkdError(f"cannot write to {self._destination.parent}: {error.strerror or error}") from error
-        self._start(folder, CardFile(header), {m.name: m for m in modalities}, tuple(classes), split, notes)
+        self._start(folder, CardFile(header), {m.name: m for m in modalities}, tuple(classes), split, notes, held)
 
     @classmethod
     def append(
@@ -117,18 +116,18 @@ class PackWriter:
         classes: tuple[str, ...],
         split: Mapping[str, Any] | None,
         notes: str,
+        held: int | None = None,
     ) -> None:
         self._folder, self._modalities, self._classes = folder, modalities, classes
         self._split, self._notes = dict(split or {}), notes
-        self._lock = lock(folder)
+        self._lock = lock(folder) if held is None else held
         if self._lock is None:
             raise CmkdError(f"{folder} is being written by another process: wait for it to end")
         # under the lock, since another writer may have committed a version after the pack was opened
         self._card = card if card is not None else CardFile.read(folder)
         self._old = Pack.open(folder) if card is None else None
         self._base = len(self._old) if self._old else 0
-        for leftover in folder.glob(".*.tmp"):  # of a killed writer, since this one holds the lock
-            leftover.unlink()
+        remove_all_stale(folder)
         self._files = {}
         for modality in modalities.values():
             file = (folder / modality.file).open("r+b" if self._old else "wb")

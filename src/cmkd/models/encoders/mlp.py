@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cmkd.options import BelowOne, Count, Depth
+
 
 class VectorEncoder(nn.Module):
     """A multi-layer perceptron with batch-norm.
@@ -18,7 +20,7 @@ class VectorEncoder(nn.Module):
     name = "mlp"
     kinds = ("vector",)
 
-    def __init__(self, shape: tuple[int], *, width: int = 128, layers: int = 2, dropout: float = 0.3) -> None:
+    def __init__(self, shape: tuple[int], *, width: Count = 128, layers: Depth = 2, dropout: BelowOne = 0.3) -> None:
         super().__init__()
         (features,) = shape
         self.layers = nn.ModuleList(

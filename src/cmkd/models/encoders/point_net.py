@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.models.encoders.series_net import SeriesEncoder
+from cmkd.options import BelowOne, Count, Depth
 
 
 class PointEncoder(nn.Module):
@@ -25,7 +26,9 @@ class PointEncoder(nn.Module):
     name = "point_net"
     kinds = ("points", "point_series")
 
-    def __init__(self, shape: tuple[int, ...], *, width: int = 64, stages: int = 2, dropout: float = 0.2) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], *, width: Count = 64, stages: Depth = 2, dropout: BelowOne = 0.2
+    ) -> None:
         super().__init__()
         time, features = shape[0] if len(shape) == 3 else 1, shape[-1]
         self.first, self.second = nn.Linear(features, width), nn.Linear(width, width)

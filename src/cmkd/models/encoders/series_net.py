@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmkd.options import BelowOne, Count, Depth
+
 
 class _TemporalBlock(nn.Module):
     """Two convolutions over time around a shortcut, halving the time axis while there is enough of it."""
@@ -46,9 +48,9 @@ class SeriesEncoder(nn.Module):
         self,
         shape: tuple[int, int],
         *,
-        width: int = 64,
-        stages: int = 3,
-        dropout: float | None = None,
+        width: Count = 64,
+        stages: Depth = 3,
+        dropout: BelowOne | None = None,
         motion: bool = True,
     ) -> None:
         super().__init__()

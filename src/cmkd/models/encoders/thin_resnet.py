@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmkd.options import Count, Depth
+
 
 class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
@@ -48,7 +50,7 @@ class ThinResNet(nn.Module):
     name = "thin_resnet"
     kinds = ("image",)
 
-    def __init__(self, shape: tuple[int, int, int], *, width: int = 16, stages: int = 3, blocks: int = 1) -> None:
+    def __init__(self, shape: tuple[int, int, int], *, width: Count = 16, stages: Depth = 3, blocks: Depth = 1) -> None:
         super().__init__()
         channels, size = shape[0], min(shape[1:])
         stem: list[nn.Module] = [nn.Conv2d(channels, width, 3, 2 if size >= 48 else 1, 1, bias=False)]

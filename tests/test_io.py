@@ -1,0 +1,60 @@
+"""Files are written whole or not at all, and what killed writers leave is swept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cmkd.io import atomic, read_json, remove_all_stale, write_json, write_text
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cmkd.io import atomic
+with atomic(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    temporary.with_name(".tmpAbC123").write_text("a library's own")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_json_never_holds_what_is_no_number(tmp_path: Path) -> None:
+    write_json(tmp_path / "results.json", {"accuracy": 0.5})
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write_json(tmp_path / "results.json", {"accuracy": value})
+    assert read_json(tmp_path / "results.json") == {"accuracy": 0.5}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_next_writer_of_a_name_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
+    path = tmp_path / "a[1]*.csv"  # no pattern of a shell
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], env=environment, check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.rglob("*"))) == 3
+    write_text(path, "whole")
+    assert [p.name for p in tmp_path.rglob("*")] == [path.name]
+
+
+def test_the_file_of_a_living_writer_stays(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    with atomic(path) as temporary:
+        save_file({"a": torch.zeros(2)}, temporary)  # replaces the file that it is given
+        write_text(path, "another writer of the same name")
+        remove_all_stale(tmp_path)
+        assert temporary.exists()
+    assert path.stat().st_size > 40
+    assert [p.name for p in tmp_path.rglob("*")] == [path.name]
+
+
+def test_a_name_as_long_as_file_systems_allow(tmp_path: Path) -> None:
+    write_text(tmp_path / ("x" * 255), "whole")
+    assert [len(p.name) for p in tmp_path.rglob("*")] == [255]
