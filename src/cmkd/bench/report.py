@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cmkd.bench.table import SPLITS
+from cmkd.markdown import code, escape, table
 
 INTRODUCTION = (
     "Accuracy in points. Students of the same teacher and seed are compared: they start from the same weights and see "
@@ -23,16 +24,16 @@ def page(name: str, results: Mapping[str, Any]) -> str:
         name: of the suite.
         results: what `cmkd.bench.bench` returns.
     """
-    parts = [f"# {name}", f"`{results['command']}`, commit {results['commit'] or 'unknown'}.", INTRODUCTION]
+    parts = [f"# {escape(name)}", f"{code(results['command'])}, commit {results['commit'] or 'unknown'}.", INTRODUCTION]
     parts.append(_models(results["models"]))
     for rival in results["suite"]["rivals"]:
         rows = [row for row in results["comparisons"] if row["rival"] == rival]
         if rows:
-            parts += [f"## Against {rival}", _comparisons(rows)]
+            parts += [f"## Against {escape(rival)}", _comparisons(rows)]
     if results["overall"]:
         parts += ["## Over all settings", _overall(results["overall"], results["suite"]["rivals"])]
     if results["failures"]:
-        lines = [f"- {title}: {reason}" for title, reason in results["failures"].items()]
+        lines = [f"- {escape(title)}: {escape(reason)}" for title, reason in results["failures"].items()]
         parts += ["## Failed", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
@@ -41,7 +42,12 @@ def _models(rows: Sequence[Mapping[str, Any]]) -> str:
     header = ["data", "setting", "teacher, test", "none, test", "others, test", "not converged"]
     lines = [
         [
-            *(row["data"], row["setting"], _percent(row["teacher"]), _percent(row["means"].get("none"))),
+            *(
+                escape(row["data"]),
+                escape(row["setting"]),
+                _percent(row["teacher"]),
+                _percent(row["means"].get("none")),
+            ),
             ", ".join(f"{m} {_percent(v)}" for m, v in row["means"].items() if m != "none"),
             f"{row['rising']} of {row['n']}" if row["rising"] else "",
         ]
@@ -57,7 +63,7 @@ def _comparisons(rows: Sequence[Mapping[str, Any]]) -> str:
         test = row["test"]
         teachers = ", ".join(f"{100 * mean:+.1f}" for mean in test["teachers"]) if len(test["teachers"]) > 1 else ""
         seen = "" if test["seen"] is None else f"{100 * test['seen']:.1f}"
-        cells = [row["data"], row["setting"], row["method"], str(row["n"])]
+        cells = [escape(row["data"]), escape(row["setting"]), row["method"], str(row["n"])]
         lines.append([*cells, *(_difference(row[split]) for split in SPLITS), teachers, seen])
     return table(header, lines, left=3)
 
@@ -87,16 +93,3 @@ def _difference(described: Mapping[str, Any]) -> str:
     low, high = described["interval"]
     text = f"{mean} ({100 * low:+.1f} to {100 * high:+.1f})"
     return f"**{text}**" if low > 0 or high < 0 else text
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """Return a Markdown table whose first `left` columns are left-aligned, and the others right-aligned.
-
-    Example:
-        >>> print(table(["a", "b"], [["x", "1"]]))
-        | a | b |
-        | --- | ---: |
-        | x | 1 |
-    """
-    alignment = [*["---"] * left, *["---:"] * (len(header) - left)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, alignment, *rows))
