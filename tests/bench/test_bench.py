@@ -80,3 +80,27 @@ def test_a_stopped_suite_leaves_no_process_and_continues_to_the_same_weights(tmp
     for folder in ("out", "fresh"):
         subprocess.run([*command, "--out", str(tmp_path / folder)], env=environment, check=True)
     assert weights(tmp_path / "out") == weights(tmp_path / "fresh") != {}
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_machines_that_loses_a_worker_gives_the_same_weights(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        command = [sys.executable, "-m", "cmkd", "bench", str(suite(tmp_path))]
+        away = [*command, "--out", str(tmp_path / "away"), "--ray", cluster.address]
+        process = subprocess.Popen(away, env=environment)
+        limit = time.time() + 240
+        while not list(tmp_path.glob("away/runs/*/teacher/history.csv")) and time.time() < limit:
+            time.sleep(0.05)
+        workers = subprocess.run(["pgrep", "-f", "^ray::run"], capture_output=True, text=True, check=True)
+        os.kill(int(workers.stdout.split()[0]), signal.SIGKILL)
+        assert process.wait(300) == 0
+    finally:
+        cluster.shutdown()
+    subprocess.run([*command, "--out", str(tmp_path / "here")], env=environment, check=True)
+    assert weights(tmp_path / "away") == weights(tmp_path / "here") != {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -115,7 +116,7 @@ def _cluster(address: str) -> Iterator[Submit]:
     with needs_extra("ray", "--ray"):
         import ray
     try:
-        ray.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False)
+        ray.init("local" if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise CmkdError(f"there is no Ray cluster at '{address}' ({' '.join(str(error).split())[:100]})") from error
     gpus = ray.cluster_resources().get("GPU", 0)
