@@ -79,14 +79,15 @@ def test_few_settings_have_no_p_value_and_controls_have_no_rank() -> None:
     assert found[0]["against"]["none"]["p_value"] is None
 
 
-def test_page_names_what_was_not_converged_and_what_failed() -> None:
+def test_page_names_what_was_not_converged_what_failed_and_what_is_missing() -> None:
     rows = students({"none": 0.0, "kd": 0.1, "ds": 0.3})
     results = {
         **{"suite": {"rivals": ["none", "kd"]}, "command": "cmkd bench a.yaml", "commit": "abc"},
         **{"models": models(rows), "comparisons": compare(rows, SUITE), "overall": overall(rows, SUITE)},
-        "failures": {"a, s0, teacher 1": "no disk"},
+        **{"failures": {"a, s0, teacher 1": "no disk"}, "runs": {"complete": 1, "all": 2}},
     }
     text = page("few labels", results)
     assert "| a | s0 | 90.0 | 65.0 | kd 75.0, ds 95.0 | 3 of 12 |" in text
     assert "**+30.0 (+30.0 to +30.0)**" in text
     assert "- a, s0, teacher 1: no disk" in text
+    assert "Not finished: 1 of 2 runs" in text

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cmkd.bench.report import page
+from cmkd.bench.suite import PlannedRun
 from cmkd.bench.suite import Suite as Suite
 from cmkd.bench.table import collect, compare, models, overall
-from cmkd.bench.work import train
+from cmkd.bench.work import complete, train
 from cmkd.errors import CmkdError
 from cmkd.io import locked, write_json, write_text
 from cmkd.options import plain
@@ -19,7 +20,7 @@ from cmkd.provenance import commit
 def bench(
     suite: Path, out: Path, *, workers: int | None = None, ray: str | None = None, command: str = ""
 ) -> dict[str, Any]:
-    """Train what a suite lacks, and write a JSON file and a page, named as the suite.
+    """Train what a suite lacks, and write a JSON file and a page, named as the suite, after each run.
 
     An interrupted call is continued, and what is trained is kept.
 
@@ -31,8 +32,8 @@ def bench(
         command: for the report.
 
     Returns:
-        What the JSON file holds: ``suite``, ``command``, ``commit``, ``models``, ``comparisons``, ``overall``,
-        ``failures`` (title -> reason of a run that failed twice) and ``rows``, one for each student.
+        What the JSON file holds: ``suite``, ``command``, ``commit``, ``runs`` (how many are ``complete``, of ``all``),
+        ``models``, ``comparisons``, ``overall``, ``failures`` (title -> reason of a run that failed twice) and ``rows``, one for each student.
 
     Raises:
         CmkdError: the suite is wrong, or another process works in the folder.
@@ -43,19 +44,27 @@ def bench(
     with locked(out / ".lock") as free:
         if not free:
             raise CmkdError(f"another suite is at work in '{out}'; wait for it, or choose another --out")
+        found: dict[str, Any] = {}
+
+        def write(failures: dict[str, str]) -> None:
+            found.update(_results(asked, runs, failures) | {"command": command})
+            write_json(out / f"{suite.stem}.json", found)
+            write_text(out / f"{suite.stem}.md", page(suite.stem, found))
+
         with shown("training", "students") as progress:
-            failures = train(runs, workers=workers, ray=ray, progress=progress)
-        rows = collect(runs)
-        results: dict[str, Any] = {
-            "suite": plain(asked),
-            "command": command,
-            "commit": commit(),
-            "models": models(rows) if len(rows) else [],
-            "comparisons": compare(rows, asked) if len(rows) else [],
-            "overall": overall(rows, asked) if len(rows) else [],
-            "failures": failures,
-            "rows": rows.to_dict("records"),
-        }
-        write_json(out / f"{suite.stem}.json", results)
-        write_text(out / f"{suite.stem}.md", page(suite.stem, results))
-    return results
+            train(runs, workers=workers, ray=ray, progress=progress, ended=write)
+    return found
+
+
+def _results(suite: Suite, runs: list[PlannedRun], failures: dict[str, str]) -> dict[str, Any]:
+    rows = collect(runs)
+    return {
+        "suite": plain(suite),
+        "commit": commit(),
+        "runs": {"complete": sum(map(complete, runs)), "all": len(runs)},
+        "models": models(rows) if len(rows) else [],
+        "comparisons": compare(rows, suite) if len(rows) else [],
+        "overall": overall(rows, suite) if len(rows) else [],
+        "failures": dict(failures),
+        "rows": rows.to_dict("records"),
+    }

@@ -25,6 +25,9 @@ def page(name: str, results: Mapping[str, Any]) -> str:
         results: what `cmkd.bench.bench` returns.
     """
     parts = [f"# {escape(name)}", f"{code(results['command'])}, commit {results['commit'] or 'unknown'}.", INTRODUCTION]
+    done, planned = results["runs"]["complete"], results["runs"]["all"]
+    if done < planned:
+        parts.append(f"**Not finished: {done} of {planned} runs are complete.**")
     parts.append(_models(results["models"]))
     for rival in results["suite"]["rivals"]:
         rows = [row for row in results["comparisons"] if row["rival"] == rival]

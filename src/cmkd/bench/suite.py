@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cmkd.config import Count, RunConfig, read_yaml
+from cmkd.config import RunConfig, read_yaml
 from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.io import checksum
-from cmkd.options import build
+from cmkd.options import Count, build
 
 SEED_STEP = 1000
 """Between the first seeds of two teachers: more students than anyone trains for one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from cmkd.bench.suite import PlannedRun
 from cmkd.errors import CmkdError, needs_extra
@@ -28,8 +30,15 @@ STOP_SECONDS = 10.0
 Submit = Callable[[PlannedRun], "Future[str]"]
 
 
-def train(runs: Sequence[PlannedRun], *, workers: int | None, ray: str | None, progress: Progress) -> dict[str, str]:
-    """Train what is missing, and return title -> reason of the runs that failed twice.
+def train(
+    runs: Sequence[PlannedRun],
+    *,
+    workers: int | None,
+    ray: str | None,
+    progress: Progress,
+    ended: Callable[[dict[str, str]], None],
+) -> None:
+    """Train what is missing.
 
     Args:
         runs: the runs; those that are complete are skipped.
@@ -37,6 +46,7 @@ def train(runs: Sequence[PlannedRun], *, workers: int | None, ray: str | None, p
             for.
         ray: address of a Ray cluster whose machines share the folder of the runs, or ``local``; by default none.
         progress: called with the number of trained students and of all.
+        ended: called where a run is over, and once at the start, with title -> reason of those that failed twice.
 
     Raises:
         CmkdError: Ray is not installed, or there is no cluster at the address.
@@ -44,8 +54,9 @@ def train(runs: Sequence[PlannedRun], *, workers: int | None, ray: str | None, p
     missing, failures = [planned for planned in runs if not complete(planned)], dict[str, str]()
     total = sum(planned.students for planned in runs)
     progress(total - sum(planned.students - trained(planned) for planned in missing), total)
+    ended(failures)
     if not missing:
-        return failures
+        return
     with _cluster(ray) if ray else _here(len(missing), workers) as submit:
         running, tries = {submit(planned): planned for planned in missing}, dict.fromkeys((c.title for c in missing), 1)
         while running:
@@ -56,10 +67,11 @@ def train(runs: Sequence[PlannedRun], *, workers: int | None, ray: str | None, p
                 if reason and tries[planned.title] < TRIES:
                     tries[planned.title] += 1
                     running[submit(planned)] = planned
-                elif reason:
+                    continue
+                if reason:
                     failures[planned.title] = reason
+                ended(failures)
             progress(total - sum(planned.students - trained(planned) for planned in missing), total)
-    return failures
 
 
 def complete(planned: PlannedRun) -> bool:
@@ -114,18 +126,18 @@ def _here(missing: int, workers: int | None) -> Iterator[Submit]:
 def _cluster(address: str) -> Iterator[Submit]:
     """Yield a function that starts a run on a Ray cluster, with a core or a GPU of its own."""
     with needs_extra("ray", "--ray"):
-        import ray
+        engine: Any = importlib.import_module("ray")
     try:
-        ray.init("local" if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR)
+        engine.init("local" if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise CmkdError(f"there is no Ray cluster at '{address}' ({' '.join(str(error).split())[:100]})") from error
-    gpus = ray.cluster_resources().get("GPU", 0)
+    gpus = engine.cluster_resources().get("GPU", 0)
     # a machine that dies takes its run along, which another one continues from the shared folder
-    remote = ray.remote(max_retries=2)(run).options(num_cpus=1, num_gpus=1 if gpus else 0)
+    remote = engine.remote(max_retries=2)(run).options(num_cpus=1, num_gpus=1 if gpus else 0)
     try:
         yield lambda planned: remote.remote(planned, 1).future()
     finally:
-        ray.shutdown()
+        engine.shutdown()
 
 
 def run(planned: PlannedRun, jobs: int | None, running: set[BaseProcess] | None = None) -> str:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 from cmkd.cli.parsing import call
 from cmkd.errors import IncompleteError
-from cmkd.options import Bounds
+from cmkd.options import Count
 
 
-def bench(
-    suite: Path, *, out: Path, workers: Annotated[int, Bounds(least=1)] | None = None, ray: str | None = None
-) -> None:
+def bench(suite: Path, *, out: Path, workers: Count | None = None, ray: str | None = None) -> None:
     """Train a suite of runs, compare its methods, and write a page; the same command continues.
 
     Args:
