@@ -29,7 +29,7 @@ FLOORS: list[set[str]] = [
     {"analysis", "report"},
     {"deploy"},
     {"experiment"},
-    {"estimator"},
+    {"bench", "estimator"},
     {"cli"},
     {"__main__"},
 ]

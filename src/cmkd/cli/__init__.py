@@ -26,6 +26,7 @@ COMMANDS = {
     "predict": "classify new files with the student of a run, or map a whole scene",
     "analyze": "measure and draw the structure of trained models' features",
     "evaluate": "measure a student on labeled pairs, its calibration and robustness, or compare two",
+    "bench": "train a suite of runs, and compare methods over data sets and settings",
     "methods": "list the distillation methods, or show one",
     "data": "list, inspect, prepare, build and verify data sets",
     "serve": "answer predictions of a student over HTTP",

@@ -1,0 +1,166 @@
+"""A suite: which runs a study consists of, from a YAML file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cmkd.config import RunConfig, read_yaml
+from cmkd.errors import CmkdError
+from cmkd.expression import split_list
+from cmkd.io import checksum
+from cmkd.options import Count, build
+
+SEED_STEP = 1000
+"""Between the first seeds of two teachers: more students than anyone trains for one."""
+OWN = ("data", "out", "methods", "seeds", "seed", "jobs")
+"""Options of a run that a suite sets itself."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A study: every data set in every setting with several teachers, and a student for each method and seed of these.
+
+    Args:
+        data: data sets, as ``cmkd run --data`` takes them; ``$NAME`` is a variable of the environment, such as the
+            folder of files that are not yours to share.
+        methods: as ``cmkd run --methods`` takes them; ``none`` comes first if it is not among them.
+        settings: name -> options of ``cmkd run`` that make it, such as ``{"a tenth": {"label_fraction": 0.1}}``.
+        teachers: for each data set and setting, each with a seed of its own.
+        seeds: students for each method and teacher.
+        rivals: methods that the others are compared with.
+        run: options of ``cmkd run`` for all runs, such as ``{"preset": "full"}``.
+
+    Raises:
+        CmkdError: an unknown option, a value of a wrong type or out of range, or a rival that is no method.
+
+    Example:
+        >>> suite = Suite(("digits",), "kd,ds", {"few": {"labels": 40}, "all": {}}, teachers=2)
+        >>> [planned.title for planned in suite.runs(Path("bench"))][:3]
+        ['digits, few, teacher 1', 'digits, few, teacher 2', 'digits, all, teacher 1']
+    """
+
+    data: tuple[str, ...]
+    methods: str
+    settings: Mapping[str, Any] = field(default_factory=lambda: {"default": {}})
+    teachers: Count = 1
+    seeds: Count = 3
+    rivals: tuple[str, ...] = ("none",)
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        missing = [rival for rival in self.rivals if rival not in self.expressions]
+        if missing:
+            raise CmkdError(f"the suite's rivals are {', '.join(missing)}, which are not among its methods")
+        for name, options in (*self.settings.items(), ("run", self.run)):
+            if not isinstance(options, Mapping):
+                raise CmkdError(f"the suite's setting '{name}' is {options!r}; write options of a run, as name: value")
+            taken = next((option for option in options if option in OWN), None)
+            if taken:
+                raise CmkdError(f"the suite's setting '{name}' has '{taken}', which the suite itself sets")
+
+    @classmethod
+    def load(cls, path: Path) -> Suite:
+        """Read a YAML file.
+
+        Raises:
+            CmkdError: as the class; or the file is missing, or no YAML.
+        """
+        return build(cls, read_yaml(path))
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """The methods, one expression each, ``none`` among them."""
+        given = split_list(self.methods)
+        return tuple(given) if "none" in given else ("none", *given)
+
+    def runs(self, store: Path) -> list[PlannedRun]:
+        """Return the runs of the suite, with a folder each in `store`.
+
+        Raises:
+            CmkdError: a setting is no configuration of a run, or a variable is not set.
+        """
+        return [
+            self._run_of(store, data, setting, teacher)
+            for data in self.data
+            for setting in self.settings
+            for teacher in range(self.teachers)
+        ]
+
+    def _run_of(self, store: Path, data: str, setting: str, teacher: int) -> PlannedRun:
+        options: dict[str, Any] = {"data": expanded(data), "seed": teacher * SEED_STEP, "out": store}
+        config = build(RunConfig, merged(self.run, self.settings[setting]) | options)
+        # methods and seeds are no part of it: a suite that grows continues in the same folders
+        described = {k: v for k, v in config.to_dict().items() if k not in ("data", "out", "methods", "seeds", "jobs")}
+        key = checksum([json.dumps({"data": data} | described, sort_keys=True).encode()])[:8]
+        words = re.sub(r"[^\w.]+", "-", f"{data.rsplit('/', 1)[-1]}-{setting}")[:60].strip("-")
+        values = config.to_dict() | {
+            "out": str(store / f"{words}-{teacher + 1}-{key}"),
+            "methods": ",".join(self.expressions),
+            "seeds": self.seeds,
+        }
+        return PlannedRun(data, setting, teacher, build(RunConfig, values))
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a suite: a teacher and its students.
+
+    Args:
+        data: the data set, as the suite names it.
+        setting: name of the setting.
+        teacher: number of the teacher, from 0.
+        config: of the run.
+    """
+
+    data: str
+    setting: str
+    teacher: int
+    config: RunConfig
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return f"{self.data}, {self.setting}, teacher {self.teacher + 1}"
+
+    @property
+    def students(self) -> int:
+        """Number of its students."""
+        return len(self.config.expressions) * self.config.seeds
+
+
+def expanded(reference: str) -> str:
+    """Return a reference with the variables of the environment in it.
+
+    Raises:
+        CmkdError: one is not set.
+
+    Example:
+        >>> os.environ["SENSORS"] = "/data"
+        >>> expanded("mars:$SENSORS/mars")
+        'mars:/data/mars'
+    """
+    found = os.path.expandvars(reference)
+    left = re.search(r"\$\{?(\w+)", found)
+    if left:
+        raise CmkdError(f"'{reference}' needs the folder of its files: set the variable, as in {left[1]}=FOLDER")
+    return found
+
+
+def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two nested mappings as one; the second takes precedence.
+
+    Example:
+        >>> merged({"teacher": {"size": 16}, "preset": "full"}, {"teacher": {"views": 4}})
+        {'teacher': {'size': 16, 'views': 4}, 'preset': 'full'}
+    """
+    both = dict(first)
+    for name, value in second.items():
+        before = both.get(name)
+        both[name] = merged(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+    return both

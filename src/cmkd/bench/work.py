@@ -1,0 +1,179 @@
+"""Training what a suite lacks: runs side by side in processes of their own, here or on a Ray cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from cmkd.bench.suite import PlannedRun
+from cmkd.errors import CmkdError, needs_extra
+from cmkd.experiment import Experiment
+from cmkd.io import read_json
+from cmkd.processes import end_with_parent, usable_cores, without_script
+from cmkd.progress import Progress
+
+TRIES = 2
+POLL_SECONDS = 2.0
+STOP_SECONDS = 10.0
+"""How long a process that is told to stop may take before it is killed; what it saved is resumed either way."""
+Submit = Callable[[PlannedRun], "Future[str]"]
+
+
+def train(
+    runs: Sequence[PlannedRun],
+    *,
+    workers: int | None,
+    ray: str | None,
+    progress: Progress,
+    ended: Callable[[dict[str, str]], None],
+) -> None:
+    """Train what is missing.
+
+    Args:
+        runs: the runs; those that are complete are skipped.
+        workers: runs at the same time; by default one a core, or one on a GPU. A cluster runs as many as it has room
+            for.
+        ray: address of a Ray cluster whose machines share the folder of the runs, or ``local``; by default none.
+        progress: called with the number of trained students and of all.
+        ended: called where a run is over, and once at the start, with title -> reason of those that failed twice.
+
+    Raises:
+        CmkdError: Ray is not installed, or there is no cluster at the address.
+    """
+    missing, failures = [planned for planned in runs if not complete(planned)], dict[str, str]()
+    total = sum(planned.students for planned in runs)
+    progress(total - sum(planned.students - trained(planned) for planned in missing), total)
+    ended(failures)
+    if not missing:
+        return
+    with _cluster(ray) if ray else _here(len(missing), workers) as submit:
+        running, tries = {submit(planned): planned for planned in missing}, dict.fromkeys((c.title for c in missing), 1)
+        while running:
+            done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+            for future in done:
+                planned = running.pop(future)
+                reason = "" if complete(planned) else _reason(future)
+                if reason and tries[planned.title] < TRIES:
+                    tries[planned.title] += 1
+                    running[submit(planned)] = planned
+                    continue
+                if reason:
+                    failures[planned.title] = reason
+                ended(failures)
+            progress(total - sum(planned.students - trained(planned) for planned in missing), total)
+
+
+def complete(planned: PlannedRun) -> bool:
+    """Whether a run has every student that the suite asks for."""
+    path = planned.config.out / "results.json"
+    if not path.exists():
+        return False
+    with contextlib.suppress(CmkdError):
+        found = {(row["method"], row["seed"]) for row in read_json(path)["students"]}
+        seeds = range(planned.config.seed, planned.config.seed + planned.config.seeds)
+        return {(method, seed) for method in planned.config.expressions for seed in seeds} <= found
+    return False
+
+
+def trained(planned: PlannedRun) -> int:
+    """Return the number of students of a run that are trained, of those that the suite asks for at most."""
+    return min(planned.students, sum(1 for _ in planned.config.out.glob("students/*/seed-*/result.json")))
+
+
+def log_file(planned: PlannedRun) -> Path:
+    """Return where a run's own words go."""
+    return planned.config.out / "run.log"
+
+
+def _reason(future: Future[str]) -> str:
+    error = future.exception()
+    return str(error or future.result() or "it ended without all of its students")
+
+
+@contextlib.contextmanager
+def _here(missing: int, workers: int | None) -> Iterator[Submit]:
+    """Yield a function that starts a run in a process of this machine; the processes end with the block."""
+    import torch
+
+    cores = usable_cores()
+    count = min(missing, workers or (1 if torch.cuda.is_available() else cores))
+    jobs = None if torch.cuda.is_available() else max(1, cores // count)
+    running: set[BaseProcess] = set()
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield lambda planned: pool.submit(run, planned, jobs, running)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(running):
+            process.terminate()
+        for process in list(running):
+            process.join(STOP_SECONDS)
+            process.kill()
+
+
+@contextlib.contextmanager
+def _cluster(address: str) -> Iterator[Submit]:
+    """Yield a function that starts a run on a Ray cluster, with a core or a GPU of its own."""
+    with needs_extra("ray", "--ray"):
+        engine: Any = importlib.import_module("ray")
+    try:
+        engine.init("local" if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise CmkdError(f"there is no Ray cluster at '{address}' ({' '.join(str(error).split())[:100]})") from error
+    gpus = engine.cluster_resources().get("GPU", 0)
+    # a machine that dies takes its run along, which another one continues from the shared folder
+    remote = engine.remote(max_retries=2)(run).options(num_cpus=1, num_gpus=1 if gpus else 0)
+    try:
+        yield lambda planned: remote.remote(planned, 1).future()
+    finally:
+        engine.shutdown()
+
+
+def run(planned: PlannedRun, jobs: int | None, running: set[BaseProcess] | None = None) -> str:
+    """Train one run in a process of its own; return why it failed, or nothing.
+
+    Args:
+        planned: the run.
+        jobs: students at a time.
+        running: holds the process while it lives, so that it can be stopped.
+    """
+    context = multiprocessing.get_context("spawn")
+    planned.config.out.mkdir(parents=True, exist_ok=True)
+    process = context.Process(target=_run, args=(planned, jobs))
+    with without_script():
+        process.start()
+    running = set() if running is None else running
+    running.add(process)
+    process.join()
+    running.discard(process)
+    if process.exitcode == 0:
+        return ""
+    if (process.exitcode or 0) < 0:
+        return f"its process was killed by signal {-(process.exitcode or 0)}"
+    lines = log_file(planned).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"its process ended with exit code {process.exitcode}"
+
+
+def _run(planned: PlannedRun, jobs: int | None) -> None:
+    """Train one run, with everything that it prints in its log."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its processes itself
+    with log_file(planned).open("a", encoding="utf-8") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+    try:
+        Experiment(replace(planned.config, jobs=jobs)).run()
+    except CmkdError as error:
+        print(error, flush=True)
+        sys.exit(2)

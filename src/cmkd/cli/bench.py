@@ -1,0 +1,33 @@
+"""``cmkd bench``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cmkd.cli.parsing import call
+from cmkd.errors import IncompleteError
+from cmkd.options import Count
+
+
+def bench(suite: Path, *, out: Path, workers: Count | None = None, ray: str | None = None) -> None:
+    """Train a suite of runs, compare its methods, and write a page; the same command continues.
+
+    Args:
+        suite: a YAML file: data, settings, methods, teachers, seeds, rivals, and options of all runs.
+        out: folder of the results; suites that share it share their runs.
+        workers: runs at the same time, each in a process of its own; by default one a core, or one on a GPU.
+        ray: address of a Ray cluster whose machines share the folder, or local.
+    """
+    from cmkd.bench import bench as train
+
+    words = [f"cmkd bench {suite}", *([f"--ray {ray}"] if ray else [])]
+    results = train(suite, out, workers=workers, ray=ray, command=" ".join(words))
+    print(f"{len(results['rows'])} students; page: {out / suite.stem}.md")
+    if results["failures"]:
+        raise IncompleteError("; ".join(f"{title}: {reason}" for title, reason in results["failures"].items()))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run from a command line."""
+    call(bench, arguments, prog="cmkd bench")

@@ -1,0 +1,106 @@
+"""Suites at work, in real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cmkd.cli import main
+from cmkd.io import checksum, read_json, write_text
+
+SUITE = """
+data: [digits]
+settings:
+  all: {{}}
+  few: {{labels: {labels}}}
+methods: kd
+seeds: 1
+run: {{epochs: 1, student: {{model: "thin_resnet(width=4, stages=2)"}}, teacher: {{model: "thin_resnet(width=4)"}}}}
+"""
+
+
+def suite(folder: Path, *, labels: int = 40) -> Path:
+    write_text(folder / "few.yaml", SUITE.format(labels=labels))
+    return folder / "few.yaml"
+
+
+def weights(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): checksum(p) for p in sorted(folder.glob("runs/*/students/**/best.safetensors"))}
+
+
+def test_a_failed_run_is_told_and_the_others_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["bench", str(suite(tmp_path, labels=5)), "--out", str(out)]) == 3
+    assert "digits, few, teacher 1: labels is 5, fewer than the 10 classes" in capsys.readouterr().err
+    found = read_json(out / "few.json")
+    assert [(row["setting"], row["method"]) for row in found["rows"]] == [("all", "none"), ("all", "kd")]
+    assert list(found["failures"]) == ["digits, few, teacher 1"]
+
+
+@pytest.mark.slow
+def test_a_suite_that_changes_trains_only_what_is_new(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["bench", str(suite(tmp_path, labels=5)), "--out", str(out)]) == 3
+    before, started = weights(out), time.time()
+    assert main(["bench", str(suite(tmp_path)), "--out", str(out)]) == 0
+    assert len(weights(out)) == 4
+    assert before.items() <= weights(out).items()
+    assert all(path.stat().st_mtime < started for path in out.glob("runs/digits-all-*/students/**/best.safetensors"))
+    assert read_json(out / "few.json")["failures"] == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_suite_leaves_no_process_and_continues_to_the_same_weights(tmp_path: Path, number: int) -> None:
+    command = [sys.executable, "-m", "cmkd", "bench", str(suite(tmp_path))]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "out")], env=environment, start_new_session=True)
+    limit = time.time() + 120
+    while not list(tmp_path.glob("out/runs/*/teacher/history.csv")) and time.time() < limit:
+        time.sleep(0.05)
+    process.send_signal(number)
+    code = process.wait(60)
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 128 + signal.SIGTERM)
+    limit = time.time() + 20
+    while time.time() < limit:
+        try:
+            os.killpg(process.pid, 0)  # the group lives as long as a process does
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail("processes outlived the suite by 20 s")
+    for folder in ("out", "fresh"):
+        subprocess.run([*command, "--out", str(tmp_path / folder)], env=environment, check=True)
+    assert weights(tmp_path / "out") == weights(tmp_path / "fresh") != {}
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_machines_that_loses_a_worker_gives_the_same_weights(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        command = [sys.executable, "-m", "cmkd", "bench", str(suite(tmp_path))]
+        away = [*command, "--out", str(tmp_path / "away"), "--ray", cluster.address]
+        process = subprocess.Popen(away, env=environment)
+        limit = time.time() + 240
+        while not list(tmp_path.glob("away/runs/*/teacher/history.csv")) and time.time() < limit:
+            time.sleep(0.05)
+        workers = subprocess.run(["pgrep", "-f", "^ray::run"], capture_output=True, text=True, check=True)
+        os.kill(int(workers.stdout.split()[0]), signal.SIGKILL)
+        assert process.wait(300) == 0
+    finally:
+        cluster.shutdown()
+    subprocess.run([*command, "--out", str(tmp_path / "here")], env=environment, check=True)
+    assert weights(tmp_path / "away") == weights(tmp_path / "here") != {}

@@ -1,0 +1,73 @@
+"""Suites: which runs they consist of, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cmkd.bench.suite import Suite
+from cmkd.errors import CmkdError
+from cmkd.io import write_text
+
+STORE = Path("runs")
+
+
+def folders(suite: Suite) -> list[str]:
+    return [planned.config.out.name for planned in suite.runs(STORE)]
+
+
+def test_a_suite_is_every_data_set_in_every_setting_with_every_teacher() -> None:
+    suite = Suite(("digits", "digits(severity=0.3)"), "kd", {"few": {"labels": 40}, "all": {}}, teachers=3, seeds=2)
+    runs = suite.runs(STORE)
+    assert len(runs) == len({planned.config.out for planned in runs}) == 12
+    assert [planned.config.seed for planned in runs[:3]] == [0, 1000, 2000]
+    assert {planned.config.labels for planned in runs} == {40, None}
+    assert runs[0].config.expressions == ("none", "kd")
+    assert runs[0].students == 4
+
+
+def test_folders_stay_where_methods_and_seeds_are_added_and_change_with_options() -> None:
+    small, large = Suite(("digits",), "kd"), Suite(("digits",), "kd,ds", seeds=9)
+    assert folders(small) == folders(large)
+    assert folders(small) != folders(Suite(("digits",), "kd", run={"preset": "full"}))
+    assert folders(small) != folders(Suite(("digits",), "kd", {"default": {"student": {"size": 16}}}))
+
+
+def test_a_setting_takes_precedence_over_the_options_of_all_runs_part_by_part() -> None:
+    run = {"teacher": {"size": 16, "views": 4}, "preset": "full"}
+    (planned,) = Suite(("digits",), "kd", {"two": {"teacher": {"views": 2}}}, run=run).runs(STORE)
+    assert (planned.config.teacher.size, planned.config.teacher.views, planned.config.preset) == (16, 2, "full")
+
+
+def test_folders_of_data_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = Suite(("mars:$SENSOR_FILES/mars",), "kd")
+    monkeypatch.delenv("SENSOR_FILES", raising=False)
+    with pytest.raises(CmkdError, match="SENSOR_FILES=FOLDER"):
+        suite.runs(STORE)
+    monkeypatch.setenv("SENSOR_FILES", "/here")
+    there = suite.runs(STORE)[0].config.out
+    monkeypatch.setenv("SENSOR_FILES", "/elsewhere")
+    planned = suite.runs(STORE)[0]
+    assert planned.config.data == "mars:/elsewhere/mars"
+    assert planned.config.out == there
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data: [digits]", "methods is missing"),
+        ("data: [digits]\nmethods: kd\nmethod: kd", "did you mean 'methods'"),
+        ("data: [digits]\nmethods: kd\nseeds: 0", "seeds is 0"),
+        ("data: [digits]\nmethods: kd\nrivals: [dist]", "dist, which are not among"),
+        ("data: [digits]\nmethods: kd\nsettings: {few: 3}", "setting 'few' is 3"),
+        ("data: [digits]\nmethods: kd\nsettings: {few: {seed: 3}}", "'seed', which the suite itself sets"),
+        ("data: [digits]\nmethods: kd\nrun: {epoch: 3}", "did you mean 'epochs'"),
+        ("data: digits\nmethods: kd", "data must be a list"),
+    ],
+)
+def test_a_wrong_suite_is_refused_in_a_line(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "suite.yaml"
+    write_text(path, text)
+    with pytest.raises(CmkdError, match=words):
+        Suite.load(path).runs(STORE)
