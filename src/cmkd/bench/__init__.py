@@ -33,8 +33,8 @@ def bench(
 
     Returns:
         What the JSON file holds: ``suite``, ``command``, ``commit``, ``runs`` (how many are ``complete``, of ``all``),
-        ``models``, ``comparisons``, ``overall``, ``failures`` (title -> reason of a run that failed twice) and ``rows``,
-        one for each student.
+        ``models``, ``comparisons``, ``overall``, ``failures`` (title -> reason of a run that failed twice) and
+        ``rows``, one for each student.
 
     Raises:
         CmkdError: the suite is wrong, or another process works in the folder.
