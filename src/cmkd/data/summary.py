@@ -179,7 +179,7 @@ def invalid_values(card: Card) -> str:
         if values:
             share = 100 * values / (pairs * math.prod(card.modalities[name].shape))
             lines.append(f"{name} {values} in {pairs} of {card.rows} pairs ({share:.2g} % of their values)")
-    return "; ".join(lines) + ", out of the statistics and filled with the mean" if lines else ""
+    return "; ".join(lines) + ": nodata or NaN, out of the statistics and filled with the mean" if lines else ""
 
 
 def short(values: Sequence[float], most: int = 4) -> str:
