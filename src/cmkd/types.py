@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cmkd.errors import CmkdError
 
@@ -177,15 +178,22 @@ class Modality:
             points ``(points, features)``, point_series ``(time, points, features)``. Points are padded with zero rows.
         dtype: numpy's name, as stored and as delivered, such as ``"uint8"``; values are in the sensor's own units.
         mean: per channel, from the rows of the train split that have the modality. Channels are the first axis of an
-            image and the last axis of everything else; zero rows of points are padding and do not count.
-        std: per channel (population), from the same rows; 1 for a channel that is constant.
+            image and the last axis of everything else; zero rows of points are padding and do not count, nor do
+            invalid values.
+        std: per channel (population), from the same values; 1 for a channel that is constant.
+        nodata: the stored value of an invalid sample: ``"nan"`` in float modalities, whatever marks it in the files; a
+            number in integer ones; None where every sample is valid.
+        file_nodata: the value that was stated to mark invalid samples in the files, in place of their own tags;
+            ``"none"`` if their tags are to be ignored; None where the files say it themselves.
+        unit: of the values, such as ``"dB"``, ``"linear power"`` or ``"amplitude"``.
 
     Raises:
-        CmkdError: if the shape does not fit the kind or the dtype cannot be stored.
+        CmkdError: if the shape does not fit the kind, the dtype cannot be stored, or it cannot hold `nodata`.
 
     Example:
-        >>> Modality("radar", "image", (2, 64, 64), "float32").channels
-        2
+        >>> radar = Modality("radar", "image", (1, 1, 3), "float32", (-12.0,), (3.0,), nodata="nan")
+        >>> radar.channels, radar.filled(np.array([[[-9.0, np.nan, -15.0]]], np.float32)).tolist()
+        (1, [[[-9.0, -12.0, -15.0]]])
     """
 
     name: str
@@ -194,6 +202,9 @@ class Modality:
     dtype: str
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    nodata: int | str | None = None
+    file_nodata: float | str | None = None
+    unit: str = ""
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or len(self.name.encode()) > LONGEST_NAME:
@@ -210,11 +221,21 @@ class Modality:
             )
         if self.dtype not in DTYPES:
             raise CmkdError(f"modality '{self.name}' cannot be stored as {self.dtype}: convert to {', '.join(DTYPES)}")
+        if self.nodata is not None and not self._holds(self.nodata):
+            raise CmkdError(f"modality '{self.name}' is {self.dtype}, which cannot hold the nodata value {self.nodata}")
+
+    def _holds(self, nodata: object) -> bool:
+        if np.dtype(self.dtype).kind == "f":
+            return nodata == "nan"
+        limits = np.iinfo(self.dtype)
+        return isinstance(nodata, int) and limits.min <= nodata <= limits.max
 
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> Modality:
-        """Rebuild one from ``dataclasses.asdict``, also after JSON made lists of its tuples."""
-        kept: dict[str, Any] = {field.name: described[field.name] for field in fields(cls)}
+        """Rebuild one from ``dataclasses.asdict``, also after JSON made lists of its tuples, and from older files."""
+        added = ("nodata", "file_nodata", "unit")
+        names = [field.name for field in fields(cls) if field.name not in added or field.name in described]
+        kept: dict[str, Any] = {name: described[name] for name in names}
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in kept.items()}
         return cls(**values)
 
@@ -222,6 +243,31 @@ class Modality:
     def channels(self) -> int:
         """Number of channels (image) or features (everything else)."""
         return self.shape[0] if self.kind == "image" else self.shape[-1]
+
+    def masked(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return values ``(..., *shape)`` as a masked array if some are invalid: masked, NaN or `nodata`."""
+        invalid = np.ma.getmaskarray(values) if np.ma.isMaskedArray(values) else None
+        plain = np.ma.getdata(values)
+        if plain.dtype.kind == "f" or isinstance(self.nodata, int):
+            marked = np.isnan(plain) if plain.dtype.kind == "f" else plain == self.nodata
+            invalid = marked if invalid is None else invalid | marked
+        return plain if invalid is None or not invalid.any() else np.ma.MaskedArray(plain, invalid)
+
+    def filled(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return values ``(..., *shape)`` for a network: invalid ones are the channel's mean, 0 once standardized.
+
+        The mean is rounded in integer modalities. Where a model scales the values by ``log`` or ``rank`` first, it is
+        not exactly the center: 0.2 to 0.5 standard deviations above it for speckle alone (4 looks to 1), up to 0.8
+        where bright targets are added.
+        """
+        found = self.masked(values)
+        if not np.ma.isMaskedArray(found):
+            return found
+        mean = np.array(self.mean)
+        mean = np.rint(mean) if found.dtype.kind in "iu" else mean
+        along = mean[:, None, None] if self.kind == "image" else mean
+        filled: NDArray[Any] = np.where(np.ma.getmaskarray(found), along.astype(found.dtype), np.ma.getdata(found))
+        return filled
 
     @property
     def row_bytes(self) -> int:

@@ -77,7 +77,7 @@ def test_flags_of_the_command_line(make_folder: Callable[..., Path], tmp_path: P
     [
         ({"size": "optical"}, "cannot read --size 'optical': write modality=value, as in optical=64x64"),
         ({"size": "optical=6by6"}, "cannot read --size optical=6by6"),
-        ({"kind": "radar=dots"}, "unknown kind 'dots' of radar: use image"),
+        ({"kind": "radar=dots"}, "cannot read --kind radar=dots: write 'image' or"),
         ({"co_registered": "optical+sonar"}, "'sonar' is not a modality"),
     ],
 )

@@ -17,6 +17,7 @@ from scipy.io import wavfile
 
 from cmkd.cli.data import info
 from cmkd.data import Pack, append, build
+from cmkd.data.manifest.reading import Reading
 from cmkd.errors import CmkdError, CmkdWarning
 
 Folder = Callable[..., Path]
@@ -107,7 +108,7 @@ def test_sizes_and_kinds(make_folder: Folder, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((20, 16, 3), np.uint8)).save(folder / "files" / "o5.png")
     with pytest.raises(CmkdError, match=r"line 7, optical: .*o5.png has size 20x16, .*--size optical=10x8"):
         build(folder, tmp_path / "pack")
-    pack = build(folder, tmp_path / "pack", sizes={"optical": (16, 16)})
+    pack = build(folder, tmp_path / "pack", readings={"optical": Reading(size=(16, 16))})
     assert pack.modalities["optical"].shape == (3, 16, 16)
 
 
@@ -122,7 +123,8 @@ def test_points_series_and_vectors(tmp_path: Path) -> None:
         np.save(folder / f"v{k}.npy", generator.normal(size=4))
         lines.append(f"{k},{'ab'[k % 2]},c{k}.npy,s{k}.wav,v{k}.npy")
     (folder / "manifest.csv").write_text("\n".join(lines))
-    pack = build(folder, tmp_path / "pack", kinds={"cloud": "points"}, sizes={"cloud": (7,), "sound": (40,)})
+    readings = {"cloud": Reading(kind="points", size=(7,)), "sound": Reading(size=(40,))}
+    pack = build(folder, tmp_path / "pack", readings=readings)
     assert {name: (m.kind, m.shape, m.dtype) for name, m in pack.modalities.items()} == {
         "cloud": ("points", (7, 3), "float32"),
         "sound": ("series", (40, 1), "int16"),
@@ -131,7 +133,7 @@ def test_points_series_and_vectors(tmp_path: Path) -> None:
     assert not pack.batch(np.array([0])).inputs["cloud"][0, 5:].any()
     wavfile.write(folder / "s3.wav", 16000, np.zeros(60, np.int16))
     with pytest.raises(CmkdError, match="has 16000 samples per second"):
-        build(folder, tmp_path / "again", kinds={"cloud": "points"}, sizes={"cloud": (7,), "sound": (40,)})
+        build(folder, tmp_path / "again", readings=readings)
 
 
 def set_cell(row: int, column: str, value: str) -> Callable[[Rows], None]:
@@ -227,7 +229,7 @@ def test_other_bad_input(make_folder: Folder, tmp_path: Path) -> None:
     refused(folder, tmp_path, r"r9.tif holds uint16, .*r0.tif holds float32: convert them to one")
     tifffile.imwrite(folder / "files" / "r9.tif", np.full((2, 10, 8), np.nan, np.float32), planarconfig="separate",
                      photometric="minisblack")  # fmt: skip
-    refused(folder, tmp_path, r"r9.tif holds NaN or infinite values")
+    refused(folder, tmp_path, r"r9.tif has no valid value")
     (folder / "manifest.csv").unlink()
     refused(folder, tmp_path, "has no manifest.csv or manifest.parquet")
     (folder / "manifest.parquet").write_bytes(b"PAR1")
@@ -238,9 +240,9 @@ def test_other_bad_input(make_folder: Folder, tmp_path: Path) -> None:
 def test_wrong_options(make_folder: Folder, tmp_path: Path) -> None:
     folder = make_folder()
     with pytest.raises(CmkdError, match="did you mean 'optical'"):
-        build(folder, tmp_path / "pack", sizes={"optcal": (8, 8)})
+        build(folder, tmp_path / "pack", readings={"optcal": Reading(size=(8, 8))})
     with pytest.raises(CmkdError, match="a size for image is 2 positive numbers"):
-        build(folder, tmp_path / "pack", sizes={"optical": (8,)})
+        build(folder, tmp_path / "pack", readings={"optical": Reading(size=(8,))})
     with pytest.raises(CmkdError, match="'sonar' is not a modality"):
         build(folder, tmp_path / "pack", rich="sonar")
     build(folder, tmp_path / "pack")

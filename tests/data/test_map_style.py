@@ -95,7 +95,7 @@ def at(place: int, **changes: object) -> Callable[[int, Item], object]:
         (at(7, radar=torch.zeros(2, 8, 8)), {}, r"item 7: 'radar' is image \(2, 8, 8\) float32, of item 0 .* 8, 9\)"),
         (at(7, radar=torch.zeros(2, 8, 9, dtype=torch.int16)), {}, "item 7: 'radar' is .*int16"),
         (at(7, radar="radar.tif"), {}, "item 7: 'radar' is a str, not an array"),
-        (at(7, radar=torch.full((2, 8, 9), torch.nan)), {}, "pair '000007' holds NaN"),
+        (at(7, radar=torch.full((2, 8, 9), torch.nan)), {}, "pair '000007' has no valid value"),
         (at(7, radar=np.zeros((2, 8, 9), complex)), {}, "item 7: 'radar' is complex"),
         (at(0, radar=np.zeros((8, 9, 3))), {}, "item 0: 'radar' has shape .* looks like channels last"),
         (at(0, radar=np.zeros((2, 2, 8, 9))), {}, "item 0: 'radar' has shape .*does not fit the kind image"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cmkd.data import Pack, build
+from cmkd.data.manifest.reading import Reading
 from cmkd.datasets import open_data
 from cmkd.errors import CmkdError
 from data.tiny import tiny_source
@@ -49,7 +50,7 @@ def test_manifest_is_built_once(make_folder: Callable[..., Path], cache: Path) -
     inode = (first.path / "optical.bin").stat().st_ino
     assert (open_data(folder).path / "optical.bin").stat().st_ino == inode
     assert open_data(folder, seed=5).path != first.path
-    assert open_data(folder, sizes={"optical": (4, 4)}).modalities["optical"].shape == (3, 4, 4)
+    assert open_data(folder, readings={"optical": Reading(size=(4, 4))}).modalities["optical"].shape == (3, 4, 4)
     file = folder / "files" / "o3.png"
     os.utime(file, (1, 1))  # a file that was replaced
     assert open_data(folder).path != first.path

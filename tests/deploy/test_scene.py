@@ -83,14 +83,21 @@ def test_each_pixel_is_the_prediction_of_its_tile(
         np.testing.assert_allclose(made.reshape(3, -1).T, expected, atol=1e-5)
 
 
-def test_tiles_with_a_missing_value_have_no_prediction(radar_student: Path, tmp_path: Path) -> None:
+def test_tiles_with_few_valid_values_have_no_prediction_and_others_are_filled(
+    radar_student: Path, tmp_path: Path
+) -> None:
     student, values = load_student(radar_student, device="cpu"), random_bytes(1, 32, 32) // 2 + 1
-    values[0, 9, 17] = 0
+    values[0, 8:13, 16:24] = 0
+    values[0, 8:12, 8:16] = 0  # exactly half
     found = predict_scene(student, write(tmp_path / "s.tif", values, nodata=0), tmp_path / "map.tif", tile=8, stride=8)
     with rasterio.open(tmp_path / "map.tif") as classes, rasterio.open(found.probabilities) as probabilities:
         missing = classes.read(1) == 255
         assert np.argwhere(missing).tolist() == [[1, 2]] and found.predicted == 15
-        assert np.array_equal(np.isnan(probabilities.read()), np.stack([missing] * 3))
+        made = probabilities.read()
+        assert np.array_equal(np.isnan(made), np.stack([missing] * 3))
+    tile = np.ma.masked_equal(values[:, 8:16, 8:16], 0)
+    np.testing.assert_allclose(made[:, 1, 1], student.probabilities(student.sample(tile)[None])[0], atol=1e-5)
+    assert (student.sample(tile)[0, :4] == round(student.modality.mean[0])).all()
     write(tmp_path / "empty.tif", np.zeros((1, 32, 32), np.uint8), nodata=0)
     assert predict_scene(student, tmp_path / "empty.tif", tmp_path / "map.tif", tile=8, stride=8).predicted == 0
 
@@ -99,7 +106,7 @@ def test_not_finite_values_are_missing_and_doubles_are_read(tmp_path: Path) -> N
     modality = Modality("sar", "image", (2, 8, 8), "float32", (0.0, 0.0), (1.0, 1.0))
     student = load_student(make_student(tmp_path, modality, ("a", "b"), "thin_resnet(width=4,stages=1)"), device="cpu")
     values = np.random.default_rng(0).normal(size=(2, 16, 24))
-    values[1, 0, 0] = np.nan
+    values[:, :5, :8] = np.nan
     predict_scene(student, write(tmp_path / "s.tif", values), tmp_path / "map.tif", tile=8, stride=8)
     with rasterio.open(tmp_path / "map.tif") as classes:
         assert (classes.read(1) == 255).tolist() == [[True, False, False], [False, False, False]]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+from cmkd.cli.readings import read_pairs, read_readings
 from cmkd.cli.tables import show, table
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pairing.assemble import Assembly, assemble, spread
@@ -17,7 +18,6 @@ from cmkd.data.pairing.times import TimeUnit, when
 from cmkd.errors import CmkdError, IncompleteError, unknown_name
 from cmkd.expression import split_list
 from cmkd.progress import shown
-from cmkd.types import Kind
 
 MANY_AGREE = 0.8
 """Share of the captures that agree with an estimated clock, below which pairs are worth a look."""
@@ -25,8 +25,17 @@ FEW_PAIRED = 0.05
 """Share of the captures with a partner, below which units or clocks are suspected."""
 
 
-def check(place: Path, *, out: Path, co_registered: str = "", kind: str = "", strict: bool = False) -> None:
-    """Find ten kinds of fault in a folder of pairs or a pack; nothing is dropped.
+def check(
+    place: Path,
+    *,
+    out: Path,
+    co_registered: str = "",
+    kind: str = "",
+    channels: str = "",
+    nodata: str = "",
+    strict: bool = False,
+) -> None:
+    """Find faults in a folder of pairs or a pack; nothing is dropped.
 
     Writes faults.json and faults.html, a page with thumbnails. cmkd data build --exclude faults.json leaves the flagged
     pairs out.
@@ -36,13 +45,16 @@ def check(place: Path, *, out: Path, co_registered: str = "", kind: str = "", st
         out: folder to write to.
         co_registered: image modalities that share a pixel grid, as in optical+radar; by default those on a pack's card.
         kind: kind of a modality, as in radar=points.
+        channels: axis of the channels of a modality's arrays, as in radar=last: first or last.
+        nodata: value of invalid samples, as in radar=-9999, in place of the files' tags; none ignores the tags.
         strict: end with exit code 3 if a pair is flagged.
     """
     from cmkd.data.quality import check as look
     from cmkd.data.quality import open_source
     from cmkd.report.faults import write_faults_page
 
-    source = open_source(place, kinds=read_kinds(kind), co_registered=read_groups(co_registered))
+    readings = read_readings(kind=kind, channels=channels, nodata=nodata)
+    source = open_source(place, readings=readings, co_registered=read_groups(co_registered))
     with shown("reading") as report:
         found = look(source, progress=report)
     try:
@@ -241,17 +253,6 @@ def _version(text: str) -> Pack:
     return Pack.open(text)
 
 
-def read_kinds(text: str) -> dict[str, Kind]:
-    """Read ``radar=points,...``."""
-    kinds: dict[str, Kind] = {}
-    for modality, value in read_pairs("kind", text, "radar=points").items():
-        found = next((k for k in get_args(Kind) if k == value), None)
-        if found is None:
-            raise CmkdError(f"unknown kind '{value}' of {modality}: use {', '.join(get_args(Kind))}")
-        kinds[modality] = found
-    return kinds
-
-
 def read_groups(text: str) -> list[list[str]]:
     """Read ``optical+radar,...``."""
     groups = [[name.strip() for name in group.split("+")] for group in split_list(text)]
@@ -259,15 +260,6 @@ def read_groups(text: str) -> list[list[str]]:
         if len(set(group)) < max(2, len(group)):
             raise CmkdError(f"--co_registered '{'+'.join(group)}' must join different modalities, as in optical+radar")
     return groups
-
-
-def read_pairs(flag: str, text: str, example: str) -> dict[str, str]:
-    """Read ``modality=value,...``."""
-    found = dict(part.partition("=")[::2] for part in split_list(text))
-    for name, value in found.items():
-        if not name or not value:
-            raise CmkdError(f"cannot read --{flag} '{name}': write modality=value, as in {example}")
-    return found
 
 
 def joined(names: Sequence[str], most: int = 5) -> str:

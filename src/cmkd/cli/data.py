@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from cmkd.cli.capture import check, diff, export, import_data, pair, read_groups, read_kinds, read_pairs
+from cmkd.cli.capture import check, diff, export, import_data, pair, read_groups
 from cmkd.cli.parsing import choose
+from cmkd.cli.readings import read_readings
 from cmkd.cli.tables import show, table
 from cmkd.data.manifest.build import append as append_manifest
 from cmkd.data.manifest.build import build as build_manifest
 from cmkd.data.pack.card import SPLITS
 from cmkd.data.pack.pack import Pack
-from cmkd.data.summary import facts, markdown, short, summarize
+from cmkd.data.summary import facts, markdown, short, summarize, type_and_unit
 from cmkd.datasets.base import DATASETS, DataSet
 from cmkd.datasets.open import open_data, parse_reference, portable, without_files
 from cmkd.datasets.open import prepare as prepare_data
-from cmkd.errors import CmkdError
 from cmkd.options import Seed, Threads
 from cmkd.progress import shown
 
@@ -111,6 +110,9 @@ def build(
     seed: Seed = 0,
     size: str = "",
     kind: str = "",
+    channels: str = "",
+    nodata: str = "",
+    unit: str = "",
     co_registered: str = "",
     rich: str | None = None,
     poor: str | None = None,
@@ -129,6 +131,9 @@ def build(
         seed: seed of the splits that are not given.
         size: size of modalities whose files differ, as in optical=64x64,radar=32x32.
         kind: kind of a modality, as in radar=points: image, vector, series, points or point_series.
+        channels: axis of the channels of a modality's arrays, as in radar=last: first or last.
+        nodata: value of invalid samples, as in radar=-9999, in place of the files' tags; none ignores the tags.
+        unit: unit of a modality's values, as in radar=dB. These five may stand in manifest.yaml beside the manifest.
         co_registered: image modalities that share a pixel grid, as in optical+radar; commas between groups.
         rich: the teacher's modality by default.
         poor: the student's modality by default.
@@ -141,8 +146,7 @@ def build(
             folder,
             out,
             seed=seed,
-            kinds=read_kinds(kind),
-            sizes=_sizes(size),
+            readings=read_readings(size=size, kind=kind, channels=channels, nodata=nodata, unit=unit),
             co_registered=read_groups(co_registered),
             rich=rich,
             poor=poor,
@@ -204,15 +208,7 @@ def _show(pack: Pack) -> None:
     for name, modality in pack.modalities.items():
         numbers = [str(len(pack.rows(split, modalities=[name]))) for split in SPLITS]
         shape = " x ".join(map(str, modality.shape))
-        sensors.add_row(name, modality.kind, shape, modality.dtype, short(modality.mean), short(modality.std), *numbers)
+        numbers = [short(modality.mean), short(modality.std), *numbers]
+        sensors.add_row(name, modality.kind, shape, type_and_unit(modality), *numbers)
     sensors.add_row("all, labeled", "", "", "", "", "", *map(str, summarize(pack).pairs.values()))
     show(rows, sensors)
-
-
-def _sizes(text: str) -> dict[str, tuple[int, ...]]:
-    sizes = {}
-    for name, value in read_pairs("size", text, "optical=64x64").items():
-        if not re.fullmatch(r"\d+(x\d+)*", value):
-            raise CmkdError(f"cannot read --size {name}={value}: write numbers, as in optical=64x64")
-        sizes[name] = tuple(int(number) for number in value.split("x"))
-    return sizes

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.build import warn_of_empty_classes
+from cmkd.data.manifest.column import may_lack, warn_of_undeclared
 from cmkd.data.manifest.header import FileHeader, as_kind
 from cmkd.data.manifest.pictures import picture_array
 from cmkd.data.pack.card import CardInfo
@@ -49,8 +50,9 @@ def from_dataset(
     """Make a pack from a map-style data set whose items are dicts.
 
     An item holds one array, tensor or PIL image per modality (None or no entry where the pair lacks it), a label, and
-    optionally ``id``, ``split`` and ``group``. Images are ``(channels, height, width)``. Every item is read twice, for
-    labels and shapes first and then for values, in constant memory.
+    optionally ``id``, ``split`` and ``group``. Images are ``(channels, height, width)``. NaN, and masked values of
+    floats, are invalid samples. Every item is read twice, for labels and shapes first and then for values, in constant
+    memory.
 
     Args:
         dataset: with ``len(dataset)`` and ``dataset[index]``.
@@ -103,8 +105,9 @@ def from_dataset(
     warn_of_empty_classes(labels, names, splits)
     forms = {name: survey.found[name][1] for name in modalities or survey.found}
     sensors = [Modality(name, form.kind, form.shape, form.dtype) for name, form in forms.items()]
+    declared = [may_lack(sensor) for sensor in sensors]
     items, about = _items(dataset), info or CardInfo(type(dataset).__name__)
-    with PackWriter(destination, about, classes=names, modalities=sensors, split=record) as writer:
+    with PackWriter(destination, about, classes=names, modalities=declared, split=record) as writer:
         for start in range(0, len(labels), writer.pairs_per_chunk):
             chunk = list(islice(items, writer.pairs_per_chunk))
             rows = slice(start, start + len(chunk))
@@ -112,7 +115,9 @@ def from_dataset(
             writer.add_samples(survey.ids[rows], labels[rows], splits[rows], survey.groups[rows], samples)
             if progress is not None:
                 progress(rows.stop, len(labels))
-    return Pack.open(destination)
+    pack = Pack.open(destination)
+    warn_of_undeclared(pack, sensors)
+    return pack
 
 
 @dataclass
@@ -161,7 +166,12 @@ class _Survey:
         if header != expected:
             forms = (f"{h.kind} {h.shape} {h.dtype}" for h in (header, expected))
             raise CmkdError(f"{where} is {next(forms)}, of item {first} it is {next(forms)}: make them one")
-        return array.reshape(header.shape).astype(header.dtype, copy=False)
+        array = array.reshape(header.shape).astype(header.dtype, copy=False)
+        if not np.ma.is_masked(array):
+            return np.ma.getdata(array)
+        if array.dtype.kind != "f":
+            raise CmkdError(f"{where} is masked and {array.dtype}: return floats, NaN where they are invalid")
+        return np.ma.filled(array, np.nan)
 
 
 def _items(dataset: MapStyle) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -191,7 +201,7 @@ def _array(value: object) -> NDArray[Any] | None:
     elif hasattr(found, "convert") and hasattr(found, "mode"):
         found = picture_array(found)
     elif hasattr(found, "__array__"):
-        found = np.asarray(found)
+        found = np.asanyarray(found)  # masks are kept
     return found if isinstance(found, np.ndarray) and found.ndim else None
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cmkd.data.pack.card import SPLITS
+from cmkd.data.pack.card import SPLITS, Card
 from cmkd.data.pack.pack import Pack
 from cmkd.data.quality.duplicates import digest, exact_duplicates
 from cmkd.markdown import address, code, escape, fenced, table
+from cmkd.types import Modality
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,15 @@ def markdown(pack: Pack, measured: Sequence[str] = (), *, opened: str = "", head
     """
     card, summary, roles = pack.card, summarize(pack), {pack.card.rich: "rich", pack.card.poor: "poor"}
     sensors = [
-        (escape(m.name), roles.get(m.name, "other"), m.kind, _size(m.shape), m.dtype, short(m.mean), short(m.std))
+        (
+            escape(m.name),
+            roles.get(m.name, "other"),
+            m.kind,
+            _size(m.shape),
+            escape(type_and_unit(m)),
+            short(m.mean),
+            short(m.std),
+        )
         for m in pack.modalities.values()
     ]
     counts = [
@@ -143,12 +153,33 @@ def facts(pack: Pack) -> dict[str, str]:
         "Groups": _groups(len(pack), summary, card.group),
         **({"Label and every modality": complete} if sum(summary.pairs.values()) < len(pack) else {}),
         **({"No label": unlabeled} if any(summary.unlabeled.values()) else {}),
+        **({"Invalid values": invalid} if (invalid := invalid_values(card)) else {}),
         "Co-registered": "; ".join(", ".join(group) for group in card.co_registered) or "none",
         "Unsound": card.unsound or "nothing noted",
         "Notes": card.notes or "none",
         "License": card.license or "not stated; state it before you share the data",
         "Sources": ", ".join(card.sources) or "not stated",
     }
+
+
+def type_and_unit(modality: Modality) -> str:
+    """Return the type of a modality's values, and their unit where it is known.
+
+    Example:
+        >>> type_and_unit(Modality("radar", "image", (1, 8, 8), "float32", unit="dB"))
+        'float32, dB'
+    """
+    return f"{modality.dtype}, {modality.unit}" if modality.unit else modality.dtype
+
+
+def invalid_values(card: Card) -> str:
+    """Return how many values of each modality are invalid, empty if all are valid."""
+    lines = []
+    for name, (values, pairs) in card.invalid.items():
+        if values:
+            share = 100 * values / (pairs * math.prod(card.modalities[name].shape))
+            lines.append(f"{name} {values} in {pairs} of {card.rows} pairs ({share:.2g} % of their values)")
+    return "; ".join(lines) + ": nodata or NaN, out of the statistics and filled with the mean" if lines else ""
 
 
 def short(values: Sequence[float], most: int = 4) -> str:

@@ -102,8 +102,10 @@ class BigEarthNet(DataSet):
                 destination,
                 Listing(ids, labels, splits, record, values, groups),
                 [
-                    Modality(self.rich, "image", (len(OPTICAL), self.size, self.size), "float32"),
-                    Modality(self.poor, "image", (len(RADAR), self.size, self.size), "float32"),
+                    Modality(self.rich, "image", (len(OPTICAL), self.size, self.size), "float32", nodata="nan"),
+                    Modality(
+                        self.poor, "image", (len(RADAR), self.size, self.size), "float32", nodata="nan", unit="dB"
+                    ),
                 ],
                 classes=list(CLASSES),
                 co_registered=True,

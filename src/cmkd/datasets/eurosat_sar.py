@@ -13,7 +13,7 @@ from cmkd.datasets.base import DataSet, Listing, read_pairs
 from cmkd.datasets.eurosat import Eurosat
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.fetch import PublishedFile
-from cmkd.datasets.formats.rasters import raster
+from cmkd.datasets.formats.rasters import floats, raster
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -67,16 +67,16 @@ class EuroSatSar(DataSet):
             values = read_pairs(
                 ids,
                 {
-                    self.rich: lambda name: raster(archive, optical[name], OPTICAL).astype(np.uint16),
-                    self.poor: lambda name: raster(archive, radar[name], RADAR).astype(np.float32),
+                    self.rich: lambda name: np.ma.filled(raster(archive, optical[name], OPTICAL).astype(np.uint16), 0),
+                    self.poor: lambda name: floats(raster(archive, radar[name], RADAR)),
                 },
             )
             return self.write(
                 destination,
                 Listing(ids, labels, splits, record, values),
                 [
-                    Modality(self.rich, "image", (OPTICAL, SIDE, SIDE), "uint16"),
-                    Modality(self.poor, "image", (RADAR, SIDE, SIDE), "float32"),
+                    Modality(self.rich, "image", (OPTICAL, SIDE, SIDE), "uint16", nodata=0),
+                    Modality(self.poor, "image", (RADAR, SIDE, SIDE), "float32", nodata="nan", unit="dB"),
                 ],
                 classes=CLASSES,
                 co_registered=True,

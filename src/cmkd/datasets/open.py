@@ -7,11 +7,13 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cmkd.data.manifest.build import build
-from cmkd.data.manifest.table import holds_pairs, read_table
+from cmkd.data.manifest.reading import Reading, stated
+from cmkd.data.manifest.table import Table, holds_pairs, read_table
 from cmkd.data.pack.card import FORMAT
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError
@@ -22,7 +24,6 @@ from cmkd.expression import Call, parse_call
 from cmkd.io import cache_folder, checksum, temporary_sibling
 from cmkd.options import check
 from cmkd.progress import Progress
-from cmkd.types import Kind
 
 PREPARATION = 1
 """Increase when all packs must be prepared again; older cached packs are then ignored."""
@@ -33,8 +34,7 @@ def open_data(
     *,
     version: int | None = None,
     seed: int = 0,
-    kinds: Mapping[str, Kind] | None = None,
-    sizes: Mapping[str, Sequence[int]] | None = None,
+    readings: Mapping[str, Reading] | None = None,
     co_registered: Sequence[Sequence[str]] = (),
     workers: int = 1,
     progress: Progress | None = None,
@@ -52,8 +52,7 @@ def open_data(
         version: of a pack; by default the latest.
         seed: of the splits that are not given. It and the following are of a manifest; see
             `cmkd.data.manifest.build.build`.
-        kinds: modality -> kind.
-        sizes: modality -> size.
+        readings: modality -> how its files are to be read.
         co_registered: groups of image modalities that share a pixel grid.
         workers: threads that read files.
         progress: called as pairs are written.
@@ -76,17 +75,18 @@ def open_data(
     if (folder / "card.json").is_file():
         return Pack.open(folder, version)
     if holds_pairs(folder):
-        options: dict[str, Any] = {
-            "seed": seed,
-            "kinds": dict(kinds or {}),
-            "sizes": {name: list(size) for name, size in (sizes or {}).items()},
-            "co_registered": [list(group) for group in co_registered],
+        table = read_table(folder)
+        said = stated(folder, table.files, readings)
+        options: dict[str, Any] = {"seed": seed, "co_registered": [list(group) for group in co_registered]}
+        identity = {
+            "folder": str(folder.resolve()),
+            "files": _manifest_stats(table),
+            "readings": {name: asdict(reading) for name, reading in said.items()},
         }
-        identity = {"folder": str(folder.resolve()), "files": _manifest_stats(folder)}
         return _cached(
             folder.resolve().name,
             options | identity,
-            lambda out: build(folder, out, workers=workers, progress=progress, **options),
+            lambda out: build(folder, out, readings=said, workers=workers, progress=progress, **options),
         )
     if folder.exists():
         raise CmkdError(f"{folder} is neither a pack (card.json) nor a folder with manifest.csv or folders by class")
@@ -202,8 +202,7 @@ def _stats(place: Path) -> list[tuple[str, int, int]]:
     return [(str(path.resolve()), (s := path.stat()).st_size, s.st_mtime_ns) for path in files if path.is_file()]
 
 
-def _manifest_stats(folder: Path) -> list[Any]:
-    table = read_table(folder)
+def _manifest_stats(table: Table) -> list[Any]:
     digest = checksum(table.path) if table.path.is_file() else ""
     files = (path for paths in table.files.values() for path in paths if path is not None)
     return [digest, *((str(path), (s := path.stat()).st_size, s.st_mtime_ns) for path in files)]

@@ -112,8 +112,10 @@ class Sen12Ms(DataSet):
                 destination,
                 Listing(ids, labels, splits, record, values, groups),
                 [
-                    Modality(self.rich, "image", (BANDS["s2"], self.size, self.size), "float32"),
-                    Modality(self.poor, "image", (BANDS["s1"], self.size, self.size), "float32"),
+                    Modality(self.rich, "image", (BANDS["s2"], self.size, self.size), "float32", nodata="nan"),
+                    Modality(
+                        self.poor, "image", (BANDS["s1"], self.size, self.size), "float32", nodata="nan", unit="dB"
+                    ),
                 ],
                 classes=list(CLASSES),
                 co_registered=True,

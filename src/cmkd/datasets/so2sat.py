@@ -79,7 +79,7 @@ class So2Sat(DataSet):
             ),
             [
                 Modality(self.rich, "image", (OPTICAL, SIDE, SIDE), "float32"),
-                Modality(self.poor, "image", (5, SIDE, SIDE), "float32"),
+                Modality(self.poor, "image", (5, SIDE, SIDE), "float32", unit="dB"),
             ],
             classes=CLASSES,
             co_registered=True,

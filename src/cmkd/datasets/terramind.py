@@ -15,7 +15,7 @@ from cmkd.data.split import assign_splits
 from cmkd.datasets.base import DataSet, Listing, read_pairs
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.fetch import PublishedFile
-from cmkd.datasets.formats.rasters import raster
+from cmkd.datasets.formats.rasters import floats, raster
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -87,8 +87,8 @@ class Terramind(DataSet):
                     [_block(*place) for place in kept],
                 ),
                 [
-                    Modality(self.rich, "image", (FOLDERS["S2L2A"], PATCH, PATCH), "float32"),
-                    Modality(self.poor, "image", (FOLDERS["S1RTC"], PATCH, PATCH), "float32"),
+                    Modality(self.rich, "image", (FOLDERS["S2L2A"], PATCH, PATCH), "float32", nodata="nan"),
+                    Modality(self.poor, "image", (FOLDERS["S1RTC"], PATCH, PATCH), "float32", nodata="nan", unit="dB"),
                 ],
                 classes=list(CLASSES.values()),
                 co_registered=True,
@@ -108,7 +108,7 @@ def _layer(archive: Archive, layer: str, name: str) -> NDArray[Any]:
     values = raster(archive, file, FOLDERS[layer])
     if values.shape[1:] != (SIDE, SIDE):
         raise archive.error(file, f"has shape {values.shape}, expected {(FOLDERS[layer], SIDE, SIDE)}")
-    return values
+    return floats(values)
 
 
 def _patches(layer: NDArray[Any]) -> NDArray[np.float32]:

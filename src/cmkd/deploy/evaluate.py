@@ -144,14 +144,17 @@ def _clusters(groups: NDArray[np.str_], kind: str) -> tuple[NDArray[np.str_], st
 
 
 def _batches(student: Student, pack: Pack, rows: NDArray[np.int64]) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield places in `rows` and their samples at the student's size, in bounded memory."""
+    """Yield places in `rows` and their samples at the student's size, invalid values filled, in bounded memory."""
     modality, array = student.modality, pack.array(student.modality.name)
+    there = pack.modality(modality.name)
     size = max(1, min(BATCH, BATCH_BYTES // (8 * int(np.prod(modality.shape)))))
     for start in range(0, len(rows), size):
         samples = array[rows[start : start + size]]
         if samples.shape[1:] != modality.shape:
-            samples = np.stack([fitted(modality, one, modality.name) for one in samples])
-        yield slice(start, start + len(samples)), samples
+            fit = (modality.filled(fitted(modality, there.masked(one), modality.name)) for one in samples)
+            yield slice(start, start + len(samples)), np.stack(list(fit))
+        else:
+            yield slice(start, start + len(samples)), modality.filled(there.masked(samples))
 
 
 def _logits(

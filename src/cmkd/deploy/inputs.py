@@ -189,7 +189,7 @@ def _of_pack(folder: Path, modality: Modality) -> Iterator[Item]:
     array, ids, present = pack.array(modality.name), pack.index["id"], pack.index[f"has_{modality.name}"]
     for row in range(len(pack)):
         if present.iat[row]:
-            yield Item(str(folder), array[row], str(ids.iat[row]))
+            yield Item(str(folder), there.masked(array[row]), str(ids.iat[row]))
 
 
 def _said(where: object, error: Exception) -> str:

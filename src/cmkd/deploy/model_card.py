@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from cmkd.data.pack import Card
+from cmkd.data.summary import invalid_values, type_and_unit
 from cmkd.deploy.calibration import Calibration
 from cmkd.evaluation import summarize
 from cmkd.markdown import address, code, escape, fenced, table
 from cmkd.methods.pages import bibliography
+from cmkd.types import Modality
 
 
 def model_card(
@@ -32,7 +34,7 @@ def model_card(
     modality = card.modalities[data["poor"]]
     summary = {row["method"]: row for row in summarize(results["students"], teacher["test_accuracy"])}
     sections = {
-        f"A classifier of {escape(data['poor'])} samples": _intended(data, modality.shape, modality.dtype, chosen),
+        f"A classifier of {escape(data['poor'])} samples": _intended(data, modality, chosen),
         "Accuracy": _accuracy(data, teacher, chosen, summary),
         "Calibration": _calibrated(calibration, data["classes"], test),
         "Limits": _limits(data, card),
@@ -44,11 +46,11 @@ def model_card(
     )
 
 
-def _intended(data: Mapping[str, Any], shape: tuple[int, ...], dtype: str, chosen: Mapping[str, Any]) -> str:
-    size, classes = "x".join(map(str, shape)), ", ".join(map(escape, data["classes"]))
-    rich, poor = escape(data["rich"]), escape(data["poor"])
+def _intended(data: Mapping[str, Any], modality: Modality, chosen: Mapping[str, Any]) -> str:
+    size, classes = "x".join(map(str, modality.shape)), ", ".join(map(escape, data["classes"]))
+    rich, poor, kind = escape(data["rich"]), escape(data["poor"]), escape(type_and_unit(modality))
     return (
-        f"It tells {len(data['classes'])} classes apart ({classes}) from one {poor} sample of shape {size} ({dtype}). "
+        f"It tells {len(data['classes'])} classes apart ({classes}) from one {poor} sample of shape {size} ({kind}). "
         f"It was trained with pairs of {rich} and {poor} by {code(chosen['method'])} (seed {chosen['seed']}); in use "
         f"it needs {poor} alone. It was chosen on the validation pairs."
     )
@@ -124,6 +126,8 @@ def _data(data: Mapping[str, Any], card: Card) -> str:
         f"The student saw {labels['visible']} of {labels['all']} training labels.",
         f"License of the data: {escape(card.license) or 'not stated'}.",
     ]
+    if invalid := invalid_values(card):
+        lines.append(f"Invalid values: {escape(invalid)}.")
     return "\n".join(lines + [f"Source: {address(source)}" for source in card.sources])
 
 

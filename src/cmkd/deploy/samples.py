@@ -74,7 +74,7 @@ def labeled(student: Student, data: Pack, split: str, most: int | None = None) -
         raise CmkdError(f"{data.card.name} has no labeled {split} pairs with '{ours.name}'")
     if most is not None and len(rows) > most:
         rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
-    return data.array(ours.name)[rows], data.index["label"].to_numpy()[rows]
+    return ours.filled(theirs.masked(data.array(ours.name)[rows])), data.index["label"].to_numpy()[rows]
 
 
 def _random(modality: Modality) -> NDArray[Any]:

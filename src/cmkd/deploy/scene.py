@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.manifest.gdal import ValueTags, measured
 from cmkd.data.manifest.sample import fitted
 from cmkd.deploy.student import Student
 from cmkd.errors import CmkdError, needs_extra
 from cmkd.io import atomic
 from cmkd.progress import shown
+from cmkd.types import Modality
 
 if TYPE_CHECKING:
     from rasterio import DatasetReader
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     Maps: TypeAlias = tuple[DatasetWriter, DatasetWriter]
 
+LEAST_VALID = 0.5
+"""Least fraction of valid values in a tile that is classified."""
 BLOCK = 128
 """Side of the blocks of a map, and rows of it that are kept in memory; a block is written once."""
 
@@ -68,8 +72,10 @@ def predict_scene(
 ) -> SceneMap:
     """Classify the tiles of a scene, and write a map of one pixel a stride in the same georeference.
 
-    The tile of a pixel of the map is centered on it; at the edges it is moved inside the scene. A tile with any
-    missing value (nodata, masked, NaN or infinite) gets no prediction. The map begins where the scene does; where the
+    The tile of a pixel of the map is centered on it; at the edges it is moved inside the scene. A tile of whose values
+    less than half are valid (the others are nodata, masked, NaN or infinite) gets no prediction; in other tiles these
+    values are filled with the modality's mean, as in training. Half is this program's choice, as it is in resizing.
+    Scale and offset that the scene states are applied. The map begins where the scene does; where the
     stride does not divide its size, the last row and column reach beyond it. Memory grows with width and classes.
 
     Args:
@@ -116,8 +122,14 @@ def _check(student: Student, source: Path, scene: DatasetReader, tile: int, stri
 
 
 def _dtype(scene: DatasetReader) -> np.dtype[Any]:
+    if _scaled(scene):
+        return np.dtype(np.float32)
     found = np.result_type(*scene.dtypes)
     return np.dtype(np.float32) if found == np.float64 else found  # as the readers of training
+
+
+def _scaled(scene: DatasetReader) -> bool:
+    return any(scale != 1 for scale in scene.scales) or any(offset != 0 for offset in scene.offsets)
 
 
 def _cache(scene: DatasetReader) -> int:
@@ -203,26 +215,39 @@ def _strip(
     tops = [grid.start(row, grid.height) for row in rows]
     lefts = [grid.start(column, grid.width) for column in range(grid.shape[1])]
     window = Window(0, tops[0], grid.width, tops[-1] + grid.tile - tops[0])
-    values = scene.read(window=window).astype(_dtype(scene), copy=False)
-    valid = _valid(scene, window, values)
+    values = _values(student.modality, scene, window)
+    valid = ~np.ma.getmaskarray(values)
     places = [
         (k, column, top - tops[0], left)
         for k, top in enumerate(tops)
         for column, left in enumerate(lefts)
-        if valid[top - tops[0] : top - tops[0] + grid.tile, left : left + grid.tile].all()
+        if valid[:, top - tops[0] : top - tops[0] + grid.tile, left : left + grid.tile].mean() >= LEAST_VALID
     ]
     for start in range(0, len(places), batch_size):
         batch = places[start : start + batch_size]
         tiles = (values[:, top : top + grid.tile, left : left + grid.tile] for _, _, top, left in batch)
-        probabilities = student.probabilities(np.stack([fitted(student.modality, tile, "the scene") for tile in tiles]))
+        fit = [student.modality.filled(fitted(student.modality, tile, "the scene")) for tile in tiles]
+        probabilities = student.probabilities(np.stack(fit))
         k, column = np.array([place[:2] for place in batch]).T
         found[:, k, column] = probabilities.T
 
 
-def _valid(scene: DatasetReader, window: object, values: NDArray[Any]) -> NDArray[np.bool_]:
-    from rasterio.enums import MaskFlags
-
-    valid = np.isfinite(values).all(axis=0) if values.dtype.kind == "f" else np.ones(values.shape[1:], dtype=bool)
-    if any(flags != [MaskFlags.all_valid] for flags in scene.mask_flag_enums):
-        valid &= (scene.read_masks(window=window) > 0).all(axis=0)
-    return valid
+def _values(modality: Modality, scene: DatasetReader, window: object) -> NDArray[Any]:
+    """Return the values of a window as the readers of training do, masked where they are invalid."""
+    tags = (
+        ValueTags(None, tuple(enumerate(scene.scales)), tuple(enumerate(scene.offsets)))
+        if _scaled(scene)
+        else ValueTags()
+    )
+    stated: Any = modality.file_nodata
+    if stated is None:
+        read = scene.read(window=window, masked=True)
+        plain, masked = np.ma.getdata(read), np.ma.getmaskarray(read)
+    else:
+        plain = scene.read(window=window)
+        masked = np.zeros(plain.shape, bool)
+    found = measured(plain, tags, stated).astype(_dtype(scene), copy=False)
+    masked = masked | np.ma.getmaskarray(modality.masked(found))
+    if found.dtype.kind == "f":
+        masked |= np.isinf(np.ma.getdata(found))
+    return np.ma.MaskedArray(np.ma.getdata(found), masked)

@@ -62,6 +62,7 @@ class Student:
         Args:
             inputs: a file, an array of one sample or of several ``(n, *modality.shape)``, or a list of files and
                 arrays. Images of other sizes are resized; everything else has to be what the student was trained on.
+                Invalid values (NaN, nodata of a GeoTIFF, masked) are filled with the modality's mean.
             batch_size: samples classified at a time.
 
         Returns:
@@ -89,14 +90,14 @@ class Student:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(self.columns([], self._none()))
 
     def sample(self, one: NDArray[Any] | Path | str) -> NDArray[Any]:
-        """Return a file or an array as a sample ``(*modality.shape)``.
+        """Return a file or an array as a sample ``(*modality.shape)``, invalid values filled with the modality's mean.
 
         Raises:
             CmkdError: it is none, and why.
         """
         if isinstance(one, Path | str):
-            return load(self.modality, Path(one))
-        return sample(self.modality, np.asarray(one))
+            return self.modality.filled(load(self.modality, Path(one)))
+        return self.modality.filled(sample(self.modality, np.asanyarray(one)))
 
     def columns(self, names: Sequence[str], probabilities: NDArray[Any]) -> dict[str, list[Any]]:
         """Return the columns of a table of predictions, one entry a sample.

@@ -71,7 +71,7 @@ def _scale(source: Source, name: str) -> _Scale:
 def _ends(array: NDArray[Any]) -> tuple[float, float]:
     if array.dtype == np.uint8:
         return 0.0, 255.0
-    finite = array[np.isfinite(array)].astype(np.float64)
+    finite = np.ma.compressed(np.ma.masked_invalid(array.astype(np.float64)))
     low, high = np.percentile(finite, (1, 99)) if finite.size else (0.0, 1.0)
     return float(low), float(high)
 
@@ -83,6 +83,8 @@ def _thumbnail(source: Source, row: int, name: str, scales: Mapping[str, _Scale]
         return ""
     from PIL import Image
 
+    if np.ma.isMaskedArray(array):
+        array = np.ma.filled(array.astype(np.float64), np.nan)
     usual, *ends = scales[name]
     image = Image.fromarray(_bytes(array, *(ends if array.dtype.name == usual else _ends(array))))
     factor = SIDE / max(image.size)

@@ -124,9 +124,9 @@ def _swapped(captures: Captures, row: int, number: int, generator: np.random.Gen
 def _not_finite(captures: Captures, row: int, number: int, generator: np.random.Generator) -> str:
     array = captures.arrays["radar"][row].copy()
     if number % 2:
-        array[generator.integers(64), generator.integers(64)] = (np.nan, np.inf, -np.inf)[number % 3]
+        array[generator.integers(64), generator.integers(64)] = (np.inf, -np.inf)[number % 2]
     else:
-        array[:5, :9] = np.nan
+        array[:5, :9] = np.inf
     captures.save(row, "radar", array)
     return "radar"
 

@@ -36,7 +36,7 @@ def named(report: FaultReport) -> set[tuple[str, str, str]]:
 def test_one_fault_of_each_kind(small: Planted) -> None:
     _, planted, report = small
     assert named(report) == {(name, kind, modality) for name, (kind, modality) in planted.items()}
-    assert all(count == (kind != "unreadable") for kind, count in report.counts.items())
+    assert all(count == (kind not in ("unreadable", "missing")) for kind, count in report.counts.items())
     assert "10 of 48 pairs flagged" in report.summary()
 
 
@@ -166,4 +166,4 @@ def test_wrong_input(make_folder, tmp_path: Path) -> None:  # type: ignore[no-un
     pack = build(folder, tmp_path / "pack")
     with pytest.raises(CmkdError, match="did you mean 'radar'"):
         open_source(pack.path, co_registered=[("optical", "rader")])
-    assert len(KINDS) == 11
+    assert len(KINDS) == 12

@@ -51,8 +51,9 @@ def test_measures_of_a_known_image() -> None:
     found = measure(image, "image")
     assert found.spread == pytest.approx(np.sqrt((2**2 + 0) / 2))
     assert (found.high, found.low, found.tail, found.finite) == (0.25, 0.75, 0.5, 1.0)
-    image[1, 0, 0] = np.nan
-    assert measure(image, "image").finite == pytest.approx(199 / 200)
+    image[1, 0, 0], image[1, 0, 1] = np.nan, np.inf
+    found = measure(image, "image")
+    assert (found.missing, found.finite) == (pytest.approx(1 / 200), pytest.approx(198 / 199))
     assert measure(np.full((2, 3, 3), np.inf, np.float32), "image").finite == 0
 
 

@@ -48,7 +48,7 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
     try:
         info, classes, split, notes = CardInfo.from_dict(about), about["classes"], about["split"], about["notes"]
         modalities = [
-            Modality(name, entry["kind"], tuple(entry["shape"]), entry["dtype"])
+            Modality.from_dict({"mean": (), "std": (), **entry, "name": name})
             for name, entry in about["modalities"].items()
         ]
     except (KeyError, TypeError, AttributeError) as error:

@@ -13,18 +13,19 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from cmkd.data.manifest.header import FileHeader, turned_note
+from cmkd.data.manifest.column import column_modality, may_lack, warn_of_undeclared
+from cmkd.data.manifest.header import Channels, FileHeader
 from cmkd.data.manifest.readers import inspect
-from cmkd.data.manifest.resize import fitted_shape
-from cmkd.data.manifest.sample import load
+from cmkd.data.manifest.reading import Reading, stated
+from cmkd.data.manifest.sample import header_of, load_stored
 from cmkd.data.manifest.table import Table, read_flagged, read_table
 from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import ALIASES, assign_splits, hashed_splits
-from cmkd.errors import CmkdError, CmkdWarning, unknown_name
+from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.progress import Progress
-from cmkd.types import UNLABELED, Kind, Modality
+from cmkd.types import UNLABELED, Modality
 
 
 def build(
@@ -32,8 +33,7 @@ def build(
     out: Path | str,
     *,
     seed: int = 0,
-    kinds: Mapping[str, Kind] | None = None,
-    sizes: Mapping[str, Sequence[int]] | None = None,
+    readings: Mapping[str, Reading] | None = None,
     co_registered: Sequence[Sequence[str]] = (),
     rich: str | None = None,
     poor: str | None = None,
@@ -50,16 +50,16 @@ def build(
     cell is a missing modality. A pair without a label serves distillation alone: it is labeled -1 and in the train
     split, or in that of its group. Without a manifest, files named ``MODALITY/CLASS/NAME.png`` or
     ``SPLIT/MODALITY/CLASS/NAME.png`` are paired by class and name
-    (`cmkd.data.manifest.folders`). Everything that can be checked from the table and from the headers of the files is
-    checked before anything is written.
+    (`cmkd.data.manifest.folders`). A ``manifest.yaml`` beside it may state how to read a modality
+    (`cmkd.data.manifest.reading`). NaN, and what a GeoTIFF's tag calls nodata, are invalid samples: out of the
+    statistics, counted on the card, and filled where the pack is read for a network. Everything that can be checked
+    from the table and from the headers of the files is checked before anything is written.
 
     Args:
         folder: with the manifest, or the folders by class.
         out: folder of the pack to make; it appears whole or not at all.
         seed: of the splits that are not given.
-        kinds: modality -> kind, if not the default for its files, such as ``{"radar": "points"}``.
-        sizes: modality -> size, if its files differ, such as ``{"optical": (64, 64)}``; see
-            `cmkd.data.manifest.resize`.
+        readings: modality -> how its files are to be read, such as ``{"radar": Reading(kind="points")}``.
         co_registered: groups of image modalities that share a pixel grid.
         rich: the teacher's modality by default.
         poor: the student's modality by default.
@@ -79,9 +79,7 @@ def build(
     table = read_table(Path(folder), exclude=flagged)
     if len(table.classes) < 2:
         raise CmkdError(f"{table.path} has the labels {table.classes}: a classifier needs at least two classes")
-    for name in (*(kinds or {}), *(sizes or {})):
-        if name not in table.files:
-            raise unknown_name("modality", name, table.files)
+    said = stated(Path(folder), table.files, readings)
     splits, record = assign_splits(table.labels, table.groups, table.splits, seed=seed)
     warn_of_empty_classes(table.labels, table.classes, splits)
     for name, paths in table.files.items():
@@ -89,7 +87,7 @@ def build(
             raise CmkdError(f"modality '{name}' is missing from every train pair: remove its column or give some")
     with ThreadPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
         run = pool.map if pool is not None else map
-        modalities = [_modality(table, name, (kinds or {}).get(name), _size(sizes, name), run) for name in table.files]
+        found = [column_modality(table, name, said[name], partial(_header, said[name]), run) for name in table.files]
         writer = PackWriter(
             destination,
             CardInfo(
@@ -101,13 +99,15 @@ def build(
                 license=license,
             ),
             classes=table.classes,
-            modalities=modalities,
+            modalities=[may_lack(modality) for modality in found],
             split=record,
             notes=f"made by cmkd data build from {_origin(table, Path(folder))}{left_out}",
         )
         with writer:
-            _fill(writer, table, modalities, splits, run, progress)
-    return Pack.open(destination)
+            _fill(writer, table, splits, {name: reading.channels for name, reading in said.items()}, run, progress)
+    pack = Pack.open(destination)
+    warn_of_undeclared(pack, found)
+    return pack
 
 
 def append(
@@ -161,7 +161,8 @@ def append(
         for name in table.files:
             modality = old.modalities[name]
             size = modality.shape[1:] if modality.kind == "image" else modality.shape[:-1]
-            found = _modality(table, name, modality.kind, size, run)
+            reading = Reading(modality.kind, size, nodata=modality.file_nodata)  # type: ignore[arg-type]  # as stated
+            found = column_modality(table, name, reading, partial(header_of, modality), run)
             if (found.shape, found.dtype) != (modality.shape, modality.dtype):
                 raise CmkdError(
                     f"{name} in {table.path} is {found.shape} {found.dtype}, in the pack {modality.shape} "
@@ -170,7 +171,7 @@ def append(
         added_from = f"version {old.card.version + 1} adds {_origin(table, Path(folder))}{left_out}"
         notes = "; ".join(filter(None, (old.card.notes.rstrip("."), added_from)))
         with PackWriter.append(old.path, classes=classes, split=record, notes=notes) as writer:
-            _fill(writer, renamed, list(old.modalities.values()), splits, run, progress)
+            _fill(writer, renamed, splits, {}, run, progress)
     return Pack.open(old.path)
 
 
@@ -205,69 +206,23 @@ def _appended_splits(first: Pack, old: Pack, table: Table) -> tuple[list[str], d
     return [ALIASES.get(split, split) for split in splits], record
 
 
-def _size(sizes: Mapping[str, Sequence[int]] | None, name: str) -> tuple[int, ...] | None:
-    return tuple(int(n) for n in sizes[name]) if sizes and name in sizes else None
-
-
-def _modality(
-    table: Table,
-    name: str,
-    kind: Kind | None,
-    size: tuple[int, ...] | None,
-    run: Any,  # noqa: ANN401  # map or its like
-) -> Modality:
-    """Read all headers of a column and return the modality they agree on."""
-    rows = [row for row, path in enumerate(table.files[name]) if path is not None]
-    if not rows:
-        raise CmkdError(f"{table.path}: column '{name}' is empty: remove it")
-    paths = [path for path in table.files[name] if path is not None]
-    first: FileHeader | None = None
-    turned: list[Path] = []
-    for row, path, header in zip(rows, paths, run(partial(inspect, kind=kind), paths), strict=True):
-        if first is None:
-            first = header
-        if header.orientation != 1:
-            turned.append(path)
-        reason = _difference(first, header, size)
-        if reason:
-            raise CmkdError(f"{table.lines[row]}, {name}: {reason.format(path=path, other=paths[0], name=name)}")
-    assert first is not None
-    if turned:
-        warnings.warn(turned_note(name, len(turned), len(paths), turned[0]), CmkdWarning, stacklevel=3)
-    shape = first.shape if size is None else fitted_shape(first.kind, first.shape, size)
-    return Modality(name, first.kind, shape, first.dtype)
-
-
-def _difference(first: FileHeader, header: FileHeader, size: tuple[int, ...] | None) -> str:
-    if header.kind != first.kind:
-        return f"{{path}} is {header.kind}, {{other}} is {first.kind}: name the kind, as in --kind {{name}}=image"
-    channels, expected = (c.shape[0] if c.kind == "image" else c.shape[-1] for c in (header, first))
-    if channels != expected:
-        return f"{{path}} has {channels} channels, {{other}} has {expected}: convert them to one"
-    if header.dtype != first.dtype:
-        return f"{{path}} holds {header.dtype}, {{other}} holds {first.dtype}: convert them to one"
-    if header.rate != first.rate:
-        return f"{{path}} has {header.rate} samples per second, {{other}} has {first.rate}: resample them to one"
-    if size is None and header.shape != first.shape:
-        axes = slice(1, None) if header.kind == "image" else slice(0, -1)
-        ours, theirs = ("x".join(map(str, c.shape[axes])) for c in (header, first))
-        return f"{{path}} has size {ours}, {{other}} has {theirs}: choose one, as in --size {{name}}={theirs}"
-    return ""
+def _header(reading: Reading, path: Path) -> FileHeader:
+    return inspect(path, reading.kind, channels=reading.channels)
 
 
 def _fill(
     writer: PackWriter,
     table: Table,
-    modalities: Sequence[Modality],
     splits: Sequence[str],
+    channels: Mapping[str, Channels | None],
     run: Any,  # noqa: ANN401  # map or its like
     progress: Progress | None,
 ) -> None:
-    total = len(table.ids)
+    total, modalities = len(table.ids), writer.modalities
     for start in range(0, total, writer.pairs_per_chunk):
         chunk = slice(start, min(start + writer.pairs_per_chunk, total))
         files = {m.name: table.files.get(m.name, [None] * total)[chunk] for m in modalities}
-        samples = {m.name: list(run(partial(_load, m), files[m.name])) for m in modalities}
+        samples = {m.name: list(run(partial(_load, m, channels.get(m.name)), files[m.name])) for m in modalities}
         groups = table.groups[chunk] if table.groups is not None else None
         metadata = {name: cells[chunk] for name, cells in table.metadata.items()}
         writer.add_samples(table.ids[chunk], table.labels[chunk], splits[chunk], groups, samples, metadata)
@@ -275,8 +230,8 @@ def _fill(
             progress(chunk.stop, total)
 
 
-def _load(modality: Modality, path: Path | None) -> NDArray[Any] | None:
-    return None if path is None else load(modality, path)
+def _load(modality: Modality, channels: Channels | None, path: Path | None) -> NDArray[Any] | None:
+    return None if path is None else load_stored(modality, path, channels)
 
 
 def warn_of_empty_classes(labels: Sequence[int], classes: Sequence[str], splits: Sequence[str]) -> None:

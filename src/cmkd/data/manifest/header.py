@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from cmkd.data.manifest.gdal import NO_TAGS, ValueTags
 from cmkd.errors import CmkdError
 from cmkd.types import DTYPES, Kind
 
@@ -23,11 +24,12 @@ class FileHeader:
     dtype: str  # as it will be stored
     rate: int = 0  # samples per second of a recording, 0 elsewhere
     orientation: int = 1  # EXIF orientation of a picture, which is not applied; 1 is upright
+    tags: ValueTags = NO_TAGS  # nodata, scale and offset of the stored values
     order: Literal["told", "pages", "open"] = "told"  # whether the format tells which axis of an image is the channels
 
 
 Decoded = tuple[FileHeader, NDArray[Any] | None]
-"""What a decoder returns: the header, and the values where they were asked for."""
+"""What a decoder returns: the header, and the values, as stored, where they were asked for, the tags not applied."""
 
 
 def as_kind(where: object, header: FileHeader, kind: Kind | None, *, channels_last: bool = False) -> FileHeader:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.arrays import decode_npy
 from cmkd.data.manifest.content import File, check_content
+from cmkd.data.manifest.gdal import measured
 from cmkd.data.manifest.header import Channels, Decoded, FileHeader, as_kind, channels_last
 from cmkd.data.manifest.pictures import decode_jpeg, decode_png
 from cmkd.data.manifest.series import decode_csv, decode_parquet
@@ -62,32 +63,42 @@ def inspect(path: File, kind: Kind | None = None, *, channels: Channels | None =
 
 
 def read(
-    path: File, kind: Kind | None = None, *, finite: bool = True, channels: Channels | None = None
+    path: File,
+    kind: Kind | None = None,
+    *,
+    finite: bool = True,
+    channels: Channels | None = None,
+    nodata: float | Literal["none"] | None = None,
 ) -> NDArray[Any]:
-    """Return the array of a file, shaped and typed as `inspect` said.
+    """Return the array of a file, shaped and typed as `inspect` said: a masked array if some values are invalid.
+
+    Invalid are NaN and the nodata value. Scale and offset that a TIFF states are applied.
 
     Args:
         path: the file, on disk or in memory.
         kind: how to read it; as in `inspect`.
-        finite: refuse NaN and infinite values.
+        finite: refuse infinite values.
         channels: as in `inspect`.
+        nodata: the nodata value, in place of the one that the file states; ``"none"`` for none.
 
     Raises:
-        CmkdError: the file is damaged or truncated, or has NaN or infinite values; the line names the file.
+        CmkdError: the file is damaged or truncated, or has infinite values; the line names the file.
     """
     found, array = _decoded(path, values=True)
     assert array is not None
+    array = measured(array, found.tags, nodata)
     header, last = _settled(path, found, kind, channels)
     if last:
         array = np.moveaxis(array, -1, 0)
     array = array.reshape(header.shape)
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused in words
-        stored = np.ascontiguousarray(array, dtype=header.dtype)
-    if finite and stored.dtype.kind == "f" and not np.isfinite(stored).all():
-        if np.isfinite(array).all():
-            raise CmkdError(f"{path} holds {abs(array).max():g}, which {header.dtype} cannot hold: rescale it")
-        raise CmkdError(f"{path} holds NaN or infinite values: fill them, or leave its cell of the manifest empty")
-    _warn_of_lost_values(path, array, stored)
+        stored = array.astype(header.dtype, order="C", copy=False)
+    valid, kept = np.ma.compressed(array), np.ma.compressed(stored)
+    if finite and kept.dtype.kind == "f" and np.isinf(kept).any():
+        if not np.isinf(valid).any():
+            raise CmkdError(f"{path} holds {abs(valid).max():g}, which {header.dtype} cannot hold: rescale it")
+        raise CmkdError(f"{path} holds infinite values: fill them, or leave its cell of the manifest empty")
+    _warn_of_lost_values(path, valid, kept)
     return stored
 
 

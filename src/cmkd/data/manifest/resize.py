@@ -13,6 +13,8 @@ from cmkd.types import Kind
 
 _FREE = {"image": 2, "vector": 0, "series": 1, "points": 1, "point_series": 2}
 """Number of axes that `fit` may change, by kind."""
+HALF = 0.5 - 1e-9
+"""Least weight of valid values in a resized pixel; rounding must not decide at exactly one half."""
 
 
 def fitted_shape(kind: Kind, shape: tuple[int, ...], size: tuple[int, ...]) -> tuple[int, ...]:
@@ -39,26 +41,45 @@ def fitted_shape(kind: Kind, shape: tuple[int, ...], size: tuple[int, ...]) -> t
 def fit(array: NDArray[Any], kind: Kind, size: tuple[int, ...]) -> NDArray[Any]:
     """Resample an image (bilinear, antialiased), or pad or cut an array of another kind; the dtype is kept.
 
-    The size is that of `fitted_shape`; integers are rounded.
+    The size is that of `fitted_shape`; integers are rounded. Of a masked array, only valid values are averaged; where
+    they have less than half of the weight, the result is masked.
 
     Example:
         >>> fit(np.ones((2, 3)), "series", (4,)).sum(axis=1)
         array([3., 3., 0., 0.])
+        >>> fit(np.ma.masked_equal([[[7.0, 7.0, 7.0, 0.0, 0.0, 0.0]]], 0.0), "image", (1, 3)).tolist()
+        [[[7.0, 7.0, None]]]
     """
     shape = fitted_shape(kind, array.shape, size)
     if shape == array.shape:
         return array
-    if kind == "image":
-        rows, columns = (_triangle(old, new) for old, new in zip(array.shape[1:], size, strict=True))
-        scaled = rows @ array.astype(np.float64) @ columns.T
-        if array.dtype.kind in "iu":
-            limits = np.iinfo(array.dtype)
-            scaled = np.rint(scaled).clip(limits.min, limits.max)
-        return scaled.astype(array.dtype)
+    plain, invalid = np.ma.getdata(array), np.ma.getmaskarray(array)
+    if kind != "image":
+        return _masked(_padded(plain, shape), _padded(invalid, shape))
+    rows, columns = (_triangle(old, new) for old, new in zip(array.shape[1:], size, strict=True))
+    if not invalid.any():
+        return _typed(rows @ plain.astype(np.float64) @ columns.T, array.dtype)
+    share = rows @ (~invalid).astype(np.float64) @ columns.T
+    scaled = rows @ np.where(invalid, 0, plain).astype(np.float64) @ columns.T
+    return _masked(_typed(scaled / np.where(share > 0, share, 1), array.dtype), share < HALF)
+
+
+def _padded(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     kept = tuple(slice(0, min(a, b)) for a, b in zip(array.shape, shape, strict=True))
     padded = np.zeros(shape, dtype=array.dtype)
     padded[kept] = array[kept]
     return padded
+
+
+def _masked(values: NDArray[Any], invalid: NDArray[np.bool_]) -> NDArray[Any]:
+    return np.ma.MaskedArray(values, invalid) if invalid.any() else values
+
+
+def _typed(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        values = np.rint(values).clip(limits.min, limits.max)
+    return values.astype(dtype)
 
 
 @lru_cache(maxsize=64)  # files of many sizes must not fill the memory

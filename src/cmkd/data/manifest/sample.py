@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.manifest.content import File
 from cmkd.data.manifest.header import Channels, FileHeader, as_kind
-from cmkd.data.manifest.readers import read
+from cmkd.data.manifest.readers import inspect, read
 from cmkd.data.manifest.resize import fit
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
@@ -18,16 +18,56 @@ from cmkd.types import Modality
 def load(modality: Modality, path: File, *, channels: Channels | None = None) -> NDArray[Any]:
     """Read a file as a sample of a modality ``(*modality.shape)``; an image of another size is resized.
 
+    Returns:
+        A masked array if some values are invalid; `Modality.filled` follows.
+
+    Raises:
+        CmkdError: the file is damaged, has other channels or another dtype, or no valid value; the line names the file.
+    """
+    return _some_valid(fitted(modality, modality.masked(_read(modality, path, None)), path), path)
+
+
+def load_stored(modality: Modality, path: File, channels: Channels | None = None) -> NDArray[Any]:
+    """Read a file as `load` does, in the form of a pack: invalid values are `Modality.nodata`.
+
     Args:
-        modality: its shape and dtype.
-        path: the file.
+        modality: its shape and dtype, and the values that mark invalid samples.
+        path: the file, on disk or in memory.
         channels: which axis of an image of three axes is the channels; by default the one as long as the modality has
             channels. A file where both outer axes are that long is refused.
 
     Raises:
-        CmkdError: the file is damaged, or has other channels or another dtype; the line names the file.
+        CmkdError: as `load`; also if a valid value is the nodata value, or invalid ones have no value to be stored as.
     """
-    return fitted(modality, read(path, modality.kind, channels=channels or modality.channels), path)
+    array = _read(modality, path, channels)
+    real = np.ma.getdata(array).dtype.kind == "f"
+    if not real and isinstance(modality.nodata, int) and (array == modality.nodata).any():  # masked ones are no match
+        raise CmkdError(
+            f"{path} has valid values {modality.nodata}, which marks invalid ones of '{modality.name}' in other files: "
+            f"if it does here, state it for all, as in --nodata {modality.name}={modality.nodata}"
+        )
+    found = _some_valid(fitted(modality, array, path), path)
+    if not np.ma.isMaskedArray(found):
+        return found
+    if modality.nodata is None and not real:
+        raise CmkdError(f"{path} has nodata values, the '{modality.name}' of the pack has none: make the pack again")
+    return np.ma.filled(found, np.nan if real else modality.nodata)
+
+
+def _read(modality: Modality, path: File, channels: Channels | None) -> NDArray[Any]:
+    nodata: Any = modality.file_nodata
+    return read(path, modality.kind, channels=channels or modality.channels, nodata=nodata)
+
+
+def header_of(modality: Modality, path: File) -> FileHeader:
+    """Return what a file holds, read as a sample of a known modality."""
+    return inspect(path, modality.kind, channels=modality.channels)
+
+
+def _some_valid(array: NDArray[Any], where: object) -> NDArray[Any]:
+    if np.ma.getmaskarray(array).all():
+        raise CmkdError(f"{where} has no valid value, only nodata or NaN: leave it out (its cell of a manifest empty)")
+    return array
 
 
 def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
@@ -36,10 +76,15 @@ def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
     Args:
         modality: its shape and dtype.
         values: in the order of axes that `Modality` fixes; an image of one channel may lack its axis. The channels of
-            an image may be the last axis, if only that one is as long as the modality has channels.
+            an image may be the last axis, if only that one is as long as the modality has channels. Invalid are NaN,
+            the modality's nodata value, and what a masked array masks.
+
+    Returns:
+        A masked array if some values are invalid; `Modality.filled` follows.
 
     Raises:
-        CmkdError: another number of axes or channels, NaN or infinite values, or values that the dtype cannot hold.
+        CmkdError: another number of axes or channels, no valid value, infinite values, or values that the dtype cannot
+            hold.
 
     Example:
         >>> radar = Modality("radar", "image", (1, 4, 4), "uint8")
@@ -49,23 +94,27 @@ def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
     if modality.kind == "image" and values.ndim == 3 and values.shape[0] != modality.channels == values.shape[2]:
         values = np.moveaxis(values, -1, 0)
     header = as_kind("the array", FileHeader(modality.kind, values.shape, values.dtype.name), modality.kind)
-    values = values.reshape(header.shape)
+    given = modality.masked(values.reshape(header.shape))
+    values = np.ma.filled(given, 0)
     if not np.isfinite(values).all():
-        raise CmkdError("the array holds NaN or infinite values: fill them")
+        raise CmkdError("the array holds infinite values: fill them")
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused in words
         typed = values.astype(modality.dtype)
     if typed.dtype.kind == "f" and not np.isfinite(typed).all():
         raise CmkdError(f"the array holds {abs(values).max():g}, which {modality.dtype} cannot hold: rescale it")
     exact = typed.dtype.kind == "f" or np.array_equal(typed, values)
-    return fitted(modality, typed if exact else values, "the array")
+    kept = typed if exact else values
+    if np.ma.isMaskedArray(given):
+        kept = np.ma.MaskedArray(kept, np.ma.getmaskarray(given))
+    return _some_valid(fitted(modality, kept, "the array"), "the array")
 
 
 def fitted(modality: Modality, array: NDArray[Any], where: object) -> NDArray[Any]:
-    """Return an array of the modality's kind at its size.
+    """Return an array of the modality's kind at its size, masked where it is invalid.
 
     Args:
         modality: its shape and dtype.
-        array: in the order of axes that `Modality` fixes.
+        array: in the order of axes that `Modality` fixes, masked where it is invalid.
         where: the file, or what else the array is from, for messages.
 
     Raises:
@@ -80,4 +129,14 @@ def fitted(modality: Modality, array: NDArray[Any], where: object) -> NDArray[An
             f"{where} holds {array.dtype.name}, '{modality.name}' is {modality.dtype}: its values would mean "
             "something else; convert it"
         )
-    return fit(array, modality.kind, modality.shape[1:] if image else modality.shape[:-1])
+    found = fit(array, modality.kind, modality.shape[1:] if image else modality.shape[:-1])
+    if found is not array and isinstance(modality.nodata, int):
+        _off_nodata(found, modality.nodata)
+    return found
+
+
+def _off_nodata(array: NDArray[Any], nodata: int) -> None:
+    """Move valid averages that were rounded to the nodata value by one, which they would not survive."""
+    plain = np.ma.getdata(array)
+    step = 1 if nodata < np.iinfo(plain.dtype).max else -1
+    plain[(plain == nodata) & ~np.ma.getmaskarray(array)] += step

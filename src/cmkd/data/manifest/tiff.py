@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.content import File
+from cmkd.data.manifest.gdal import NO_TAGS, value_tags
 from cmkd.data.manifest.header import Decoded, FileHeader, as_orientation
 from cmkd.data.manifest.size_limit import check_size
 from cmkd.data.manifest.tiff_blocks import check_blocks, check_chain
-from cmkd.data.manifest.tiff_colors import as_shown, shown_form
+from cmkd.data.manifest.tiff_colors import as_shown, is_as_stored, shown_form
 from cmkd.errors import CmkdError
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong is refused here, in one line
@@ -44,7 +45,9 @@ def decode_tiff(path: File, *, values: bool) -> Decoded:
         stored = tuple(whole[k] for k in order)
         dtype = np.dtype(parts[0].dtype)
         check_size(path, stored, dtype.itemsize, pixels=math.prod(stored[1:]))
+        tags = value_tags(page, path) if is_as_stored(page) else NO_TAGS
         bands, dtype = shown_form(path, page, stored[0], dtype)
+        dtype = np.dtype(np.float32) if tags.scaled else dtype
         check_size(path, (bands, *stored[1:]), dtype.itemsize)
         paged = len(parts) > 1 or (len(shape) == 3 and axes[0] in "QI")  # of pages, no tag says what they are
         header = FileHeader(
@@ -52,6 +55,7 @@ def decode_tiff(path: File, *, values: bool) -> Decoded:
             (bands, *stored[1:]),
             dtype.name,
             orientation=as_orientation(page.tags.valueof(274)),
+            tags=tags,
             order="pages" if paged else "told",
         )
         if not values:

@@ -44,6 +44,11 @@ def shown_form(path: File, page: Any, bands: int, dtype: np.dtype[Any]) -> tuple
     return bands, np.dtype("uint8") if page.bitspersample < 8 else dtype
 
 
+def is_as_stored(page: Any) -> bool:  # noqa: ANN401
+    """Return whether `as_shown` leaves the values as they are, so that tags about stored values are about them."""
+    return _meaning(page) in _PLAIN and page.bitspersample >= 8
+
+
 def as_shown(page: Any, array: NDArray[Any]) -> NDArray[Any]:  # noqa: ANN401
     """Return samples ``(bands, height, width)`` as a picture: larger is brighter, and fewer than 8 bits fill 0 to 255.
 

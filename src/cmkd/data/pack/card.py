@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,7 @@ class Card(CardInfo):
         rows: number of pairs.
         sha256: file name -> checksum of the bytes that belong to this version (the first `rows` rows of an array).
         history: all versions up to this one.
+        invalid: modality -> number of its invalid values, and of pairs that have any, where it may have some.
         notes: anything else a reader must know.
     """
 
@@ -107,6 +108,7 @@ class Card(CardInfo):
     sha256: Mapping[str, str]
     history: tuple[Version, ...]
     notes: str = ""
+    invalid: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def index_file(self) -> str:
@@ -146,6 +148,11 @@ class CardFile:
         """Replace the card in `folder` atomically, which commits a version."""
         write_json(folder / "card.json", {"format": FORMAT, "header": self.header, "versions": self.versions})
 
+    def declared(self, modalities: Mapping[str, Modality]) -> dict[str, Modality]:
+        """Return modalities with the nodata value that any version may use, also where a version has no use for it."""
+        entries = self.header["modalities"]
+        return {name: replace(known, nodata=entries[name].get("nodata")) for name, known in modalities.items()}
+
     def card(self, folder: Path, version: int | None = None) -> Card:
         """Return the card of one version, by default the latest.
 
@@ -157,14 +164,18 @@ class CardFile:
             raise CmkdError(f"{folder} has no version {number}: choose 1 to {len(self.versions)}")
         record, head = self.versions[number - 1], self.header
         try:
+            invalid = {name: (int(values), int(pairs)) for name, (values, pairs) in record.get("invalid", {}).items()}
             return Card(
                 **CardInfo.from_dict(head).to_dict(),
                 **{key: record[key] for key in ("version", "rows", "split", "notes", "sha256")},
                 classes=tuple(record["classes"]),
                 modalities={
-                    name: Modality.from_dict({"name": name, **entry, **record["statistics"][name]})
+                    name: Modality.from_dict(
+                        {"name": name, **_used(entry, invalid.get(name)), **record["statistics"][name]}
+                    )
                     for name, entry in head["modalities"].items()
                 },
+                invalid=invalid,
                 history=tuple(
                     Version(v["version"], v["rows"], v["date"], v["sha256"][index_name(v["version"])])
                     for v in self.versions[:number]
@@ -201,4 +212,10 @@ def index_name(version: int) -> str:
 
 def modality_entry(modality: Modality) -> dict[str, Any]:
     """Return the fields of a modality that no version changes, ready for JSON."""
-    return {key: value for key, value in asdict(modality).items() if key in ("kind", "shape", "dtype")}
+    return {key: value for key, value in asdict(modality).items() if key not in ("name", "mean", "std")}
+
+
+def _used(entry: Mapping[str, Any], invalid: tuple[int, int] | None) -> dict[str, Any]:
+    """Return the fields without the mark of invalid samples where a float modality may have some and has none."""
+    none = entry.get("nodata") == "nan" and not (invalid and invalid[0])
+    return {key: value for key, value in entry.items() if not (none and key == "nodata")}

@@ -125,7 +125,9 @@ def _name(pack: Pack) -> str:
 
 def _form(pack: Pack, name: str) -> str:
     modality = pack.modalities[name]
-    return f"({modality.kind} {'x'.join(map(str, modality.shape))} {modality.dtype})"
+    said = f", nodata {modality.nodata}" if isinstance(modality.nodata, int) else ""
+    said += f", {modality.unit}" if modality.unit else ""
+    return f"({modality.kind} {'x'.join(map(str, modality.shape))} {modality.dtype}{said})"
 
 
 def _signed(before: Sequence[str], after: Sequence[str]) -> list[str]:
@@ -144,7 +146,8 @@ def _changed(before: Pack, after: Pack, name: str, old: pd.DataFrame, new: pd.Da
     for start in range(0, len(old), step):
         part = slice(start, start + step)
         first, second = (array[chosen[part]] for array, chosen in zip(arrays, rows, strict=True))
-        differs[part] |= (first != second).reshape(len(first), -1).any(axis=1)
+        same = (first == second) | ((first != first) & (second != second))  # NaN, an invalid sample in both
+        differs[part] |= ~same.reshape(len(first), -1).all(axis=1)
     return [str(name) for name in old.index[differs]]
 
 

@@ -198,7 +198,10 @@ class Pack:
         return self.card.modalities[name]
 
     def array(self, name: str) -> NDArray[Any]:
-        """Return a modality's memory-mapped array ``(rows, *shape)``, read-only; missing rows are zeros."""
+        """Return a modality's memory-mapped array ``(rows, *shape)``, read-only; missing rows are zeros.
+
+        Invalid samples are as stored: `Modality.masked` tells them, and `Modality.filled` gives what a network reads.
+        """
         if name not in self._arrays:
             modality = self.modality(name)
             mapped = np.memmap(
@@ -228,7 +231,7 @@ class Pack:
         return np.flatnonzero(keep).astype(np.int64)
 
     def batch(self, rows: NDArray[np.integer[Any]] | Tensor, modalities: Sequence[str] | None = None) -> Batch:
-        """Gather pairs in the stored dtype, on the CPU.
+        """Gather pairs in the stored dtype, on the CPU; invalid samples are filled (`Modality.filled`).
 
         Args:
             rows: ``(batch,)`` positions, in any order, repeats allowed.
@@ -245,11 +248,19 @@ class Pack:
             raise IndexError(f"rows {positions.min()} to {positions.max()} are not all within 0 to {len(self) - 1}")
         names = list(self.card.modalities) if modalities is None else [self.modality(name).name for name in modalities]
         return Batch(
-            {name: torch.from_numpy(self.array(name)[positions]) for name in names},
+            {name: torch.from_numpy(self._filled(name, positions)) for name in names},
             torch.from_numpy(self._labels[positions]),
             torch.from_numpy(positions.copy()),
             {name: torch.from_numpy(present[positions]) for name, present in self._present.items()},
         )
+
+    def _filled(self, name: str, positions: NDArray[np.int64]) -> NDArray[Any]:
+        modality, values = self.card.modalities[name], self.array(name)[positions]
+        if modality.nodata is None:
+            return values
+        filled, present = modality.filled(values), self._present[name][positions]
+        filled[~present] = 0  # where the nodata value is 0, missing rows would be filled
+        return filled
 
     def verify(self, *, deep: bool = True) -> None:
         """Check the pack's files against the card.

@@ -16,14 +16,15 @@ GOLDEN = (5**0.5 - 1) / 2
 def train_values(pack: Pack, name: str) -> NDArray[np.float32]:
     """Return values of the training pairs that have a modality, ``(n, channels)``.
 
-    Pairs, and places in them, are evenly spaced. Zero rows of points are padding and do not count.
+    Pairs, and places in them, are evenly spaced. Zero rows of points are padding and do not count, nor do places with
+    an invalid value.
 
     Args:
         pack: the pairs; labels do not matter.
         name: of the modality.
 
     Returns:
-        At least one row; zeros where there is nothing but padding.
+        At least one row; zeros where there is nothing but padding or invalid values.
 
     Example:
         >>> import tempfile
@@ -41,6 +42,8 @@ def train_values(pack: Pack, name: str) -> NDArray[np.float32]:
         table = array[row].reshape(modality.channels, -1).T if image else array[row].reshape(-1, modality.channels)
         if modality.kind in ("points", "point_series"):
             table = table[table.any(axis=1)]
+        if modality.nodata is not None:
+            table = table[~np.ma.getmaskarray(modality.masked(table)).any(axis=1)]
         if len(table) > each:
             shift = position * GOLDEN % 1.0
             table = table[((np.arange(each) + shift) * (len(table) / each)).astype(np.int64)]

@@ -100,11 +100,19 @@ class ChunkValidator:
             )
         if not mask.all():
             array = np.where(mask.reshape(-1, *[1] * len(modality.shape)), array, np.zeros((), array.dtype))
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad = int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0])
-            raise CmkdError(
-                f"modality '{name}' of pair '{ids.iloc[bad]}' holds NaN or infinite values: fill or drop them"
-            )
+        found = modality.masked(array) if modality.nodata is not None else array
+        if np.ma.isMaskedArray(found):
+            empty = np.ma.getmaskarray(found).reshape(len(array), -1).all(axis=1) & mask
+            if empty.any():
+                pair = ids.iloc[int(empty.argmax())]
+                raise CmkdError(f"modality '{name}' of pair '{pair}' has no valid value: leave it out of the pair")
+            if modality.nodata == "nan":  # one NaN of the many, so that equal samples have equal bytes
+                array = np.ma.filled(found, np.nan)
+        if array.dtype.kind == "f" and (np.isinf(array).any() or (modality.nodata is None and np.isnan(array).any())):
+            wrong = np.isinf(array) if modality.nodata == "nan" else ~np.isfinite(array)
+            pair = ids.iloc[int(wrong.reshape(len(array), -1).any(axis=1).argmax())]
+            kinds = "infinite" if modality.nodata == "nan" else "NaN or infinite"
+            raise CmkdError(f"modality '{name}' of pair '{pair}' holds {kinds} values: fill or drop them")
         return np.ascontiguousarray(array, dtype=np.dtype(modality.dtype))
 
     def _check_groups(self, table: pd.DataFrame) -> None:

@@ -105,7 +105,14 @@ class PackWriter:
         check_names(names, list(latest.modalities.values()), latest.card)
         made = cls.__new__(cls)
         made._destination = latest.path
-        made._start(latest.path, None, latest.modalities, names, latest.card.split if split is None else split, notes)
+        made._start(
+            latest.path,
+            None,
+            CardFile.read(latest.path).declared(latest.modalities),
+            names,
+            latest.card.split if split is None else split,
+            notes,
+        )
         return made
 
     def _start(
@@ -195,6 +202,11 @@ class PackWriter:
         self.add(ids, labels, splits, groups, arrays, present, metadata)
 
     @property
+    def modalities(self) -> list[Modality]:
+        """What it writes; float ones may hold NaN, the value of invalid samples, where they declare it."""
+        return list(self._modalities.values())
+
+    @property
     def pairs_per_chunk(self) -> int:
         """Number of pairs to add at a time, so that a chunk takes little memory."""
         return max(1, min(1024, CHUNK_BYTES // sum(modality.row_bytes for modality in self._modalities.values())))
@@ -217,15 +229,19 @@ class PackWriter:
 
     def _commit(self) -> None:
         index = complete_index(self._old.index if self._old else None, self._parts, list(self._modalities))
-        statistics, sha256 = {}, {}
+        statistics, sha256, invalid = {}, {}, {}
         for name, modality in self._modalities.items():
             file = self._files[name]
             file.truncate(self._rows * modality.row_bytes)  # extends over the zeros of a missing tail
             file.flush()
             os.fsync(file.fileno())
-            use = (index["split"] == "train").to_numpy() & index[f"has_{name}"].to_numpy()
-            (mean, std), sha256[modality.file] = statistics_and_checksum(self._folder / modality.file, modality, use)
-            statistics[name] = {"mean": list(mean), "std": list(std)}
+            present = index[f"has_{name}"].to_numpy()
+            use = (index["split"] == "train").to_numpy() & present
+            found = statistics_and_checksum(self._folder / modality.file, modality, use, present)
+            statistics[name] = {"mean": list(found.mean), "std": list(found.std)}
+            sha256[modality.file] = found.sha256
+            if modality.nodata is not None:
+                invalid[name] = list(found.invalid)
         version = len(self._card.versions) + 1
         sha256[index_name(version)] = _write_index(index, self._folder / index_name(version))
         self._card.versions.append(
@@ -237,6 +253,7 @@ class PackWriter:
                 "split": self._split,
                 "notes": self._notes,
                 "statistics": statistics,
+                "invalid": invalid,
                 "sha256": sha256,
             }
         )

@@ -1,4 +1,4 @@
-"""Faults in paired data: ten kinds, judged by what is usual in the data set itself; nothing is dropped."""
+"""Faults in paired data: eleven kinds, judged by what is usual in the data set itself; nothing is dropped."""
 
 from cmkd.data.quality.check import check
 from cmkd.data.quality.faults import KINDS, Fault, FaultReport

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,13 @@ from cmkd.data.quality.duplicates import Duplicate, exact_duplicates, near_dupli
 from cmkd.data.quality.faults import KINDS, Fault, FaultReport
 from cmkd.data.quality.limits import FEWEST, LEAST_CLIPPED, LEAST_TAIL, least_spread, most_share
 from cmkd.data.quality.measures import Measures, measure
+from cmkd.data.quality.missing import missing_notes
 from cmkd.data.quality.registration import Offset, offset
 from cmkd.data.quality.sources import Source
 from cmkd.data.quality.swapped import swapped
 
+MOST_MISSING = 0.5
+"""Fraction of invalid values above which a sample is reported."""
 AGREED = 0.9
 """Fraction of a modality's samples that must agree on a size before the others are called wrong."""
 
@@ -79,6 +83,8 @@ def check(source: Source, *, progress: Callable[[int, int], None] | None = None)
         found += _duplicates(source, name, column, limits[name], notes)
     found += _shifts(source, columns, offsets, notes)
     notes += _turned(source)
+    for name, column in columns.items():
+        notes += missing_notes(name, {row: found.missing for row, found in column.measures.items()}, source)
     if len(columns) > 1 and not offsets:
         notes.append("no modalities are declared co-registered, so shifts were not checked")
     place = {name: number for number, name in enumerate(source.ids)}
@@ -117,8 +123,14 @@ def _measure(
                 columns[name].faults[row] = (cell.fault, cell.message)
                 continue
             found = columns[name].measures[row] = measure(cell.array, cell.kind)
-            if found.finite < 1:
-                message = f"{100 * (1 - found.finite):.2g} % of its values are NaN or infinite"
+            if found.missing > MOST_MISSING:
+                limit = f"unusual is more than {100 * MOST_MISSING:g} %"
+                columns[name].faults[row] = (
+                    "missing",
+                    f"{100 * found.missing:.3g} % of its values are invalid, {limit}",
+                )
+            elif found.finite < 1:
+                message = f"{100 * (1 - found.finite):.2g} % of its values are infinite"
                 columns[name].faults[row] = ("not_finite", message)
         for first, second in bound:
             pictures = [c.array for c in (cells[first], cells[second]) if c is not None and c.array is not None]
@@ -127,12 +139,19 @@ def _measure(
                 and all(p.ndim == 3 for p in pictures)
                 and pictures[0].shape[1:] == pictures[1].shape[1:]
             ):
-                where = offset(*(np.nan_to_num(picture.astype(np.float64)) for picture in pictures))
+                where = offset(*(_without_gaps(picture) for picture in pictures))
                 if where is not None:
                     offsets[first, second][row] = where
         if progress is not None and (row % 64 == 63 or row == total - 1):
             progress(row + 1, total)
     return columns, offsets
+
+
+def _without_gaps(picture: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a picture whose invalid values are its mean, where they are no edges."""
+    values = np.ma.masked_invalid(picture.astype(np.float64))
+    found: NDArray[np.float64] = np.ma.filled(values, values.mean() if values.count() else 0.0)
+    return found
 
 
 def _form(found: Measures) -> tuple[int, int, str]:

@@ -14,7 +14,8 @@ KINDS: Mapping[str, str] = {
     "truncated": "the file ends early or is damaged after a valid start, or its last rows are constant",
     "wrong_shape": "channels, size or type differ from nearly all other samples of the modality",
     "swapped": "the files of two modalities look swapped",
-    "not_finite": "the file holds NaN or infinite values",
+    "not_finite": "the file holds infinite values",
+    "missing": "most of its values are invalid (nodata or NaN)",
     "blank": "all values are equal, or nearly so",
     "clipped": "far more values than usual are at the highest or lowest one",
     "low_contrast": "the values spread far less than is usual for the modality",
@@ -22,7 +23,7 @@ KINDS: Mapping[str, str] = {
     "near_duplicate": "the content is that of another pair, apart from compression, brightness, noise or size",
     "misregistered": "modalities declared co-registered match better with one of them shifted",
 }
-"""Kind -> its meaning. ``unreadable`` is about files alone; the other ten also occur in packs."""
+"""Kind -> its meaning. ``unreadable`` is about files alone; the others also occur in packs."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ class Measures:
     shape: tuple[int, ...]  # of the array
     dtype: str  # of the array
     digest: str  # sha256 of shape, type and values
-    finite: float  # fraction of the values that are neither NaN nor infinite
+    missing: float  # fraction of the values that are invalid: masked or NaN; the other measures are of the valid ones
+    finite: float  # fraction of the others that are not infinite
     # root mean square over channels of the standard deviation in space (in time, over points); a vector's numbers are
     # one channel
     spread: float
@@ -39,37 +40,39 @@ class Measures:
 
 
 def measure(array: NDArray[Any], kind: Kind) -> Measures:
-    """Measure a sample, whose axes `kind` names.
+    """Measure a sample, whose axes `kind` names and whose invalid values are masked or NaN.
 
     Example:
         >>> flat = measure(np.full((3, 8, 8), 7, np.uint8), "image")
         >>> flat.spread, flat.high, flat.tail
         (0.0, 1.0, 1.0)
     """
-    values = array.astype(np.float64)
-    finite = np.isfinite(values)
-    share = float(finite.mean())
-    if share < 1:
-        values = np.where(finite, values, values[finite].mean() if share else 0.0)
+    values = np.ma.getdata(array).astype(np.float64)
+    invalid = np.ma.getmaskarray(array) | np.isnan(values)
+    used = np.isfinite(values) & ~invalid
+    if not used.all():
+        values = np.where(used, values, values[used].mean() if used.any() else 0.0)
     match kind:
         case "image":
-            channels = values.reshape(len(values), -1)
+            channels = (values.reshape(len(values), -1), used.reshape(len(values), -1))
         case "vector":
-            channels = values[None]
+            channels = (values[None], used[None])
         case _:
-            channels = values.reshape(-1, values.shape[-1]).T
+            channels = (values.reshape(-1, values.shape[-1]).T, used.reshape(-1, used.shape[-1]).T)
     low, high = float(values.min()), float(values.max())
     margin = EDGE * (high - low)
+    counted = max(1, int(used.sum()))
     empty = np.zeros(0, np.float32)
     return Measures(
         shape=array.shape,
         dtype=array.dtype.name,
-        digest=digest(array),
-        finite=share,
-        spread=float(np.sqrt(channels.var(axis=1).mean())),
-        high=float((values >= high - margin).mean()),
-        low=float((values <= low + margin).mean()),
-        tail=_tail(values) if kind == "image" else 0.0,
+        digest=digest(np.ma.filled(array, 0)) if used.any() else "",
+        missing=float(invalid.mean()),
+        finite=1 - float((~used & ~invalid).sum()) / max(1, int((~invalid).sum())),
+        spread=_spread(*channels),
+        high=float((used & (values >= high - margin)).sum()) / counted,
+        low=float((used & (values <= low + margin)).sum()) / counted,
+        tail=_tail(np.where(used, values, np.nan)) if kind == "image" else 0.0,
         descriptor=_descriptor(values) if kind == "image" else empty,
         character=_character(values, low, high) if kind == "image" else empty,
     )
@@ -79,6 +82,13 @@ def gray(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return one channel ``(height, width)``: the mean of the channels ``(channels, height, width)``."""
     mean: NDArray[np.float64] = values.mean(axis=0)
     return mean
+
+
+def _spread(channels: NDArray[np.float64], used: NDArray[np.bool_]) -> float:
+    count = np.maximum(used.sum(axis=1), 1)
+    mean = np.where(used, channels, 0).sum(axis=1) / count
+    variance = np.where(used, channels - mean[:, None], 0) ** 2
+    return float(np.sqrt((variance.sum(axis=1) / count).mean()))
 
 
 def _tail(values: NDArray[np.float64]) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.readers import PICTURES, inspect, read
+from cmkd.data.manifest.reading import Reading, stated
 from cmkd.data.manifest.table import holds_pairs, read_table
 from cmkd.data.pack.pack import Pack
 from cmkd.data.split import ALIASES
@@ -33,7 +34,7 @@ _STARTS: Mapping[str, tuple[bytes, ...]] = {
 class Cell:
     """One sample as it was found."""
 
-    array: NDArray[Any] | None = None  # its content; None if it could not be read
+    array: NDArray[Any] | None = None  # its content, masked where it is invalid; None if it could not be read
     kind: Kind = "image"  # meaning of the axes
     fault: str = ""  # ``unreadable`` or ``truncated`` if it could not be read, else empty
     message: str = ""  # why it could not be read
@@ -45,6 +46,8 @@ class Source(ABC):
     Attributes:
         place: the folder.
         ids: one per pair.
+        labels: positions of the classes, one per pair, -1 for none.
+        classes: their names.
         splits: one per pair, empty if unknown.
         groups: one per pair, empty for none.
         modalities: names.
@@ -53,6 +56,8 @@ class Source(ABC):
 
     place: Path
     ids: Sequence[str]
+    labels: Sequence[int]
+    classes: Sequence[str]
     splits: Sequence[str]
     groups: Sequence[str]
     modalities: Sequence[str]
@@ -77,37 +82,40 @@ class FolderSource(Source):
 
     Args:
         folder: with the manifest or the folders by class.
-        kinds: modality -> kind, if not the default for its files.
+        readings: modality -> how its files are to be read.
         co_registered: groups of image modalities that share a pixel grid.
 
     Raises:
-        CmkdError: the manifest or layout is wrong, or an unknown modality is named.
+        CmkdError: the manifest, its sidecar or the layout is wrong, or an unknown modality is named.
     """
 
     def __init__(
-        self, folder: Path, *, kinds: Mapping[str, Kind] | None = None, co_registered: Sequence[Sequence[str]] = ()
+        self,
+        folder: Path,
+        *,
+        readings: Mapping[str, Reading] | None = None,
+        co_registered: Sequence[Sequence[str]] = (),
     ) -> None:
         table = read_table(folder, allow_missing=True)
         blank = [""] * len(table.ids)
         self.place, self.ids, self.co_registered = folder, table.ids, _declared(co_registered, list(table.files))
+        self.labels, self.classes = table.labels, table.classes
         self.splits = [ALIASES.get(split, split) for split in table.splits or blank]
         self.groups, self.modalities = table.groups or blank, list(table.files)
-        self._files, self._kinds = table.files, kinds or {}
-        for name in self._kinds:
-            if name not in self._files:
-                raise unknown_name("modality", name, self._files)
+        self._files, self._readings = table.files, stated(folder, table.files, readings)
 
     def cell(self, row: int, modality: str) -> Cell | None:
         """Read a file; an error is kept in the result."""
         path = self._files[modality][row]
         if path is None:
             return None
+        said = self._readings[modality]
         try:
-            array = read(path, self._kinds.get(modality), finite=False)
+            array = read(path, said.kind, channels=said.channels, nodata=said.nodata, finite=False)
         except CmkdError as error:
             message = " ".join(str(error).replace(f"{path} ", "").split())
             return Cell(fault="truncated" if _starts_well(path) else "unreadable", message=message)
-        return Cell(array, self._kinds.get(modality) or _usual_kind(array))
+        return Cell(array, said.kind or _usual_kind(array))
 
     def orientation(self, row: int, modality: str) -> int:
         """Read the header of a picture."""
@@ -133,38 +141,40 @@ class PackSource(Source):
         self.place, self.co_registered = pack.path, pack.card.co_registered
         self.ids, self.splits = pack.index["id"].tolist(), pack.index["split"].tolist()
         self.groups, self.modalities = pack.index["group"].tolist(), list(pack.modalities)
+        self.labels, self.classes = pack.index["label"].tolist(), pack.classes
         self._present = {name: pack.index[f"has_{name}"].to_numpy(dtype=bool) for name in self.modalities}
 
     def cell(self, row: int, modality: str) -> Cell | None:
         """Return the stored array."""
         if not self._present[modality][row]:
             return None
-        return Cell(self._pack.array(modality)[row], self._pack.modalities[modality].kind)
+        known = self._pack.modalities[modality]
+        return Cell(known.masked(self._pack.array(modality)[row]), known.kind)
 
 
 def open_source(
-    place: Path, *, kinds: Mapping[str, Kind] | None = None, co_registered: Sequence[Sequence[str]] = ()
+    place: Path, *, readings: Mapping[str, Reading] | None = None, co_registered: Sequence[Sequence[str]] = ()
 ) -> Source:
     """Return the pairs of a pack, or of a folder with a manifest or folders by class.
 
     Args:
         place: the folder.
-        kinds: modality -> kind, if not the default for its files.
+        readings: modality -> how its files are to be read; a pack's own samples are as they are.
         co_registered: groups of image modalities that share a pixel grid; by default those on a pack's card.
 
     Raises:
         CmkdError: it is neither, or an unknown modality is named.
     """
     if (place / "card.json").is_file():
-        if kinds:
-            raise CmkdError(f"{place} is a pack, whose card states the kinds: leave them out")
+        if readings:
+            raise CmkdError(f"{place} is a pack, whose card states the kinds and nodata: leave them out")
         source = PackSource(Pack.open(place))
         source.co_registered = _declared(co_registered, source.modalities) if co_registered else source.co_registered
         return source
     if not holds_pairs(place):
         state = "is neither a pack nor a folder with manifest.csv" if place.exists() else "does not exist"
         raise CmkdError(f"{place} {state}: give the folder of a pack, or one with a manifest or folders by class")
-    return FolderSource(place, kinds=kinds, co_registered=co_registered)
+    return FolderSource(place, readings=readings, co_registered=co_registered)
 
 
 def _declared(co_registered: Sequence[Sequence[str]], modalities: Sequence[str]) -> list[list[str]]:

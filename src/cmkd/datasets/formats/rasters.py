@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.manifest.gdal import measured, value_tags
 from cmkd.data.manifest.resize import fit
 from cmkd.datasets.formats.archive import Archive
 
@@ -16,30 +17,40 @@ LEAST_POWER = 1e-6
 
 
 def raster(archive: Archive, name: str, bands: int) -> NDArray[Any]:
-    """Return the image of a TIFF file as ``(bands, height, width)`` in the file's own type.
+    """Return the image of a TIFF file as ``(bands, height, width)`` in the file's own type, masked where it is invalid.
 
-    The file may have its `bands` along its first or its last axis.
+    The file may have its `bands` along its first or its last axis. Invalid are NaN and the value that its tag calls
+    nodata; scale and offset that its tags state are applied, which gives floats.
 
     Raises:
-        CmkdError: it is missing or damaged, has other bands, or holds NaN or infinite values.
+        CmkdError: it is missing or damaged, has other bands or no valid value, or holds infinite values.
     """
     import tifffile
 
-    with archive.decoding(name) as file:
-        values = tifffile.imread(file)
+    with archive.decoding(name) as file, tifffile.TiffFile(file) as tiff:
+        values, tags = tiff.asarray(), value_tags(tiff.pages.first, name)
     values = values[None] if values.ndim == 2 else values
     if values.ndim == 3 and values.shape[0] != bands:
         values = np.moveaxis(values, -1, 0)
     if values.ndim != 3 or values.shape[0] != bands:
         raise archive.error(name, f"has shape {values.shape}, expected {bands} bands")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise archive.error(name, "holds NaN or infinite values; leave the file out, or")
+    values = measured(values, tags)
+    if values.dtype.kind == "f" and np.isinf(values).any():
+        raise archive.error(name, "holds infinite values; leave the file out, or")
+    if np.ma.getmaskarray(values).all():
+        raise archive.error(name, "has no valid value; leave the file out, or")
     return values
 
 
+def floats(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return values as a pack of floats holds them: invalid ones are NaN."""
+    found: NDArray[np.float32] = np.ma.filled(values.astype(np.float32), np.nan)
+    return found
+
+
 def stacked(bands: Sequence[NDArray[Any]], size: int) -> NDArray[np.float32]:
-    """Resize images ``(1, height, width)`` of any size to one grid, ``(bands, size, size)``."""
-    return np.concatenate([fit(band.astype(np.float32), "image", (size, size)) for band in bands])
+    """Resize images ``(1, height, width)`` of any size to one grid, ``(bands, size, size)``; invalid values are NaN."""
+    return np.concatenate([floats(fit(band.astype(np.float32), "image", (size, size))) for band in bands])
 
 
 def decibels(power: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cmkd.data.manifest.arrays import read_npy
 from cmkd.data.manifest.content import Content
 from cmkd.data.manifest.readers import inspect
-from cmkd.data.manifest.sample import load, sample
+from cmkd.data.manifest.sample import header_of, load, sample
 from cmkd.data.manifest.tiff_blocks import BOUNDED, check_chain
 from cmkd.deploy.server.limits import Limits, Refused
 from cmkd.errors import CmkdError
@@ -54,6 +54,7 @@ def samples(content: Content, modality: Modality, limits: Limits) -> NDArray[Any
     Args:
         content: the body.
         modality: what the model sees. An array may hold one sample or several, in the modality's order of axes.
+            Invalid values (NaN, nodata) are filled with its mean.
         limits: on pixels and batch.
 
     Raises:
@@ -64,7 +65,7 @@ def samples(content: Content, modality: Modality, limits: Limits) -> NDArray[Any
         array = _array(content)
         if array.ndim == len(modality.shape) + 1:
             return _batch(array, modality, limits)
-        _check_size(inspect(content, modality.kind, channels=modality.channels).shape[-2:], modality, limits)
+        _check_size(header_of(modality, content).shape[-2:], modality, limits)
     elif content.suffix == ".tif":
         _check_tiff(content, modality, limits)
     elif content.suffix != ".wav":
@@ -72,7 +73,7 @@ def samples(content: Content, modality: Modality, limits: Limits) -> NDArray[Any
         _check_size(size, modality, limits)
         if content.suffix == ".png" and _inflates_beyond(content.data, (size[0] + 8) * (size[1] + 8) * 8 + 2**16):
             raise CmkdError(f"{content} has more pixel data than its header says: save it again")
-    return np.stack([load(modality, content)])  # a copy: torch warns of the decoders' read-only arrays
+    return np.stack([modality.filled(load(modality, content))])  # a copy: torch warns of the decoders' read-only arrays
 
 
 def _array(content: Content) -> NDArray[Any]:
@@ -91,9 +92,7 @@ def _batch(array: NDArray[Any], modality: Modality, limits: Limits) -> NDArray[A
     if not array.size:
         raise CmkdError(f"the array is empty: its shape is {array.shape}")
     _check_size(array.shape[-2:], modality, limits)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise CmkdError("the array holds NaN or infinite values: fill them")
-    return np.stack([sample(modality, one) for one in array])
+    return np.stack([modality.filled(sample(modality, one)) for one in array])
 
 
 def _check_size(shape: tuple[int, ...], modality: Modality, limits: Limits) -> None:

@@ -1,0 +1,98 @@
+"""The modality that all files of a manifest's column agree on, from their headers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmkd.data.manifest.header import FileHeader, turned_note
+from cmkd.data.manifest.reading import Reading
+from cmkd.data.manifest.resize import fitted_shape
+from cmkd.data.manifest.table import Table
+from cmkd.data.pack.pack import Pack
+from cmkd.errors import CmkdError, CmkdWarning
+from cmkd.types import Modality
+
+
+def column_modality(
+    table: Table,
+    name: str,
+    reading: Reading,
+    look: Callable[[Path], FileHeader],
+    run: Any,  # noqa: ANN401  # map or its like
+) -> Modality:
+    """Read all headers of a column and return the modality they agree on."""
+    rows = [row for row, path in enumerate(table.files[name]) if path is not None]
+    if not rows:
+        raise CmkdError(f"{table.path}: column '{name}' is empty: remove it")
+    paths = [path for path in table.files[name] if path is not None]
+    first, nodata = None, None
+    turned: list[Path] = []
+    for row, path, header in zip(rows, paths, run(look, paths), strict=True):
+        first = header if first is None else first
+        nodata = header.tags.nodata if nodata is None else nodata
+        if header.orientation != 1:
+            turned.append(path)
+        reason = _difference(first, header, reading.size)
+        if reason:
+            raise CmkdError(f"{table.lines[row]}, {name}: {reason.format(path=path, other=paths[0], name=name)}")
+    assert first is not None
+    if turned:
+        warnings.warn(turned_note(name, len(turned), len(paths), turned[0]), CmkdWarning, stacklevel=3)
+    shape = first.shape if reading.size is None else fitted_shape(first.kind, first.shape, reading.size)
+    marker = _marker(name, first.dtype, nodata, reading.nodata)
+    return Modality(name, first.kind, shape, first.dtype, (), (), marker, reading.nodata, reading.unit)
+
+
+def _marker(name: str, dtype: str, found: float | None, stated: float | str | None) -> int | str | None:
+    """Return the value that a pack stores for invalid samples: of the files, or as it was stated."""
+    value = found if stated is None else None if isinstance(stated, str) else stated
+    if np.dtype(dtype).kind == "f":
+        return None if value is None else "nan"
+    limits = np.iinfo(dtype)
+    if value is not None and float(value).is_integer() and limits.min <= value <= limits.max:
+        return int(value)
+    if value is not None and stated is not None:
+        raise CmkdError(f"--nodata {name}={value:g}: the files hold {dtype}, which has no such value")
+    return None
+
+
+def may_lack(modality: Modality) -> Modality:
+    """Return a modality whose values may be NaN, as those of files may."""
+    return replace(modality, nodata="nan") if np.dtype(modality.dtype).kind == "f" else modality
+
+
+def warn_of_undeclared(pack: Pack, declared: Sequence[Modality]) -> None:
+    """Warn of modalities that hold NaN though they were not declared to have invalid samples."""
+    for modality in declared:
+        samples, pairs = pack.card.invalid.get(modality.name, (0, 0))
+        if samples and modality.nodata is None:
+            present = int(pack.index[f"has_{modality.name}"].sum())
+            warnings.warn(
+                f"{pairs} of {present} samples of '{modality.name}' hold NaN, which no tag or option declares: these "
+                f"{samples} values are invalid, left out of the statistics and filled with the mean",
+                CmkdWarning,
+                stacklevel=3,
+            )
+
+
+def _difference(first: FileHeader, header: FileHeader, size: tuple[int, ...] | None) -> str:
+    if header.kind != first.kind:
+        return f"{{path}} is {header.kind}, {{other}} is {first.kind}: name the kind, as in --kind {{name}}=image"
+    channels, expected = (c.shape[0] if c.kind == "image" else c.shape[-1] for c in (header, first))
+    if channels != expected:
+        return f"{{path}} has {channels} channels, {{other}} has {expected}: convert them to one"
+    if header.dtype != first.dtype:
+        return f"{{path}} holds {header.dtype}, {{other}} holds {first.dtype}: convert them to one"
+    if header.rate != first.rate:
+        return f"{{path}} has {header.rate} samples per second, {{other}} has {first.rate}: resample them to one"
+    if size is None and header.shape != first.shape:
+        axes = slice(1, None) if header.kind == "image" else slice(0, -1)
+        ours, theirs = ("x".join(map(str, c.shape[axes])) for c in (header, first))
+        return f"{{path}} has size {ours}, {{other}} has {theirs}: choose one, as in --size {{name}}={theirs}"
+    return ""
