@@ -11,7 +11,7 @@ import tifffile
 
 from cmkd import CmkdError, Modality
 from cmkd.data.manifest.readers import inspect, read
-from cmkd.data.manifest.sample import load, sample
+from cmkd.data.manifest.sample import load, load_stored, sample
 
 RNG = np.random.default_rng(0)
 
@@ -67,7 +67,7 @@ def test_the_channels_of_a_model_tell(tmp_path: Path) -> None:
     path, values = saved(tmp_path, 5, 5, 5)
     with pytest.raises(CmkdError, match="may be its first axis or its last; save it as TIFF, which tells"):
         load(cube, path)
-    np.testing.assert_array_equal(load(cube, path, channels="first"), values)
+    np.testing.assert_array_equal(load_stored(cube, path, "first"), values)
     np.testing.assert_array_equal(sample(cube, values), values)  # an array's order is a contract, a file's is not
 
 

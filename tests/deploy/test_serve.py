@@ -427,7 +427,7 @@ def test_bad_options_are_one_line(
         assert main(["serve", str(radar_student), "--port", str(taken.getsockname()[1])]) == 2
     assert "in use): choose another --host or --port" in capsys.readouterr().err
     assert main(["serve", str(radar_student), "--workers", "0"]) == 2
-    assert "the limit workers is 0" in capsys.readouterr().err
+    assert "--workers is 0; it must be at least 1" in capsys.readouterr().err
     monkeypatch.setenv("CMKD_TOKEN", "")
     with pytest.raises(CmkdError, match="CMKD_TOKEN is empty"):
         serve(radar_student, host="127.0.0.1", port=0, device="cpu", threads=1, grace=1.0, limits=LIMITS)

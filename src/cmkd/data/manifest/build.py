@@ -178,8 +178,8 @@ def append(
 def _check_numbers(workers: int, seed: int = 0) -> None:
     if workers < 1:
         raise CmkdError(f"workers is {workers}; give at least 1")
-    if not 0 <= seed < 2**32:
-        raise CmkdError(f"seed is {seed}; give 0 to {2**32 - 1}")
+    if not 0 <= seed < 2**31:
+        raise CmkdError(f"seed is {seed}; give 0 to {2**31 - 1}")
 
 
 def _origin(table: Table, folder: Path) -> str:
