@@ -136,7 +136,7 @@ def test_wrong_usage_is_one_line(
         "build ships --out file/new": "cannot write to file",
         f"build ships --out {'n' * 300}": "File name too long",
         "build ships --out new --seed -1": "seed is -1; it must be at least 0",
-        "build ships --out new --workers 0": "workers is 0; give at least 1",
+        "build ships --out new --workers 0": "workers is 0; it must be at least 1",
         "build ships --out new --co_registered optical": "must join different modalities",
         "build ships --out new --exclude none.json": "none.json does not exist",
         "build ships --out new --exclude other.json": "other.json is not a faults.json",
