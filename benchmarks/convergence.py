@@ -18,8 +18,9 @@ from pathlib import Path
 import pandas as pd
 
 from cmkd.config import OptimizerConfig, RunConfig, StudentConfig, TeacherConfig
+from cmkd.documents import read_json
 from cmkd.experiment.runner import Experiment
-from cmkd.io import read_json, write_text
+from cmkd.io import write_text
 from records import RESULTS, about, percent, table, without_folder
 
 HEADER = [

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from cmkd.config import RunConfig
+from cmkd.documents import read_json
 from cmkd.experiment.runner import Experiment
 from cmkd.expression import split_list
-from cmkd.io import read_json, write_text
+from cmkd.io import write_text
 from convergence import folder
 from records import RESULTS, about, difference, percent, table, without_folder
 

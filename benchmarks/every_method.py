@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 
 from cmkd.config import RunConfig, TrainerConfig
+from cmkd.documents import read_json
 from cmkd.errors import CmkdError
 from cmkd.experiment.runner import Experiment
 from cmkd.expression import parse_call
-from cmkd.io import read_json, write_json, write_text
+from cmkd.io import write_json, write_text
 from cmkd.methods import METHODS
 from records import RESULTS, about, percent, table, without_folder
 

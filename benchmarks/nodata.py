@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from cmkd.data import Pack
 from cmkd.datasets.terramind import CLASSES
-from cmkd.io import read_json, write_text
+from cmkd.documents import read_json
+from cmkd.io import write_text
 from records import RESULTS, about, percent, table
 
 SIDE, NODATA, TURN, BEYOND = 16, -9999.0, np.pi / 6, 0.3

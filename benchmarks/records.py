@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from cmkd.documents import read_json
 from cmkd.evaluation import interval
-from cmkd.io import read_json, write_json
+from cmkd.io import write_json
 from cmkd.markdown import table as table
 from cmkd.provenance import commit, hardware
 

@@ -21,8 +21,9 @@ import numpy as np
 from cmkd.config import RunConfig, StudentConfig, TeacherConfig
 from cmkd.data import CardInfo, PackWriter
 from cmkd.datasets import open_data
+from cmkd.documents import read_json
 from cmkd.experiment.runner import Experiment
-from cmkd.io import read_json, write_text
+from cmkd.io import write_text
 from cmkd.models.scaling import SCALINGS
 from convergence import folder
 from records import RESULTS, about, difference, percent, table, without_folder

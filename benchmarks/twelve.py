@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cmkd.config import RunConfig
+from cmkd.documents import read_json
 from cmkd.experiment.runner import Experiment
-from cmkd.io import read_json, write_text
+from cmkd.io import write_text
 from records import RESULTS, Records, about, percent, table, without_folder
 
 TRANSFORMED = {

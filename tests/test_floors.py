@@ -12,6 +12,7 @@ FLOORS: list[set[str]] = [
     {
         "_torchvision",
         "distributed",
+        "documents",
         "errors",
         "expression",
         "io",

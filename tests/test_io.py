@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cmkd.io import atomic, read_json, remove_all_stale, write_json, write_text
+from cmkd.documents import read_json
+from cmkd.io import atomic, remove_all_stale, write_json, write_text
 
 KILLED = """
 import os, signal, sys

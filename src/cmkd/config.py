@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cmkd import options
+from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.io import write_text
@@ -309,21 +310,3 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return it as nested dictionaries of plain values, ready for YAML and JSON."""
         return dict(options.plain({f.name: getattr(self, f.name) for f in fields(self)}))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
-
-    Raises:
-        CmkdError: it is missing, or is something else.
-    """
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise CmkdError(f"cannot read the configuration '{path}': {reason}") from error
-    if not isinstance(content, dict):
-        raise CmkdError(f"the configuration '{path}' holds no options; write lines such as 'data: digits'")
-    return content

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 try:
     import fcntl
@@ -116,11 +115,6 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object."""
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` durable; does nothing where a folder cannot be opened (Windows)."""
     try:
@@ -142,7 +136,9 @@ def pieces(path: Path, length: int | None = None) -> Iterator[bytes]:
             yield piece
 
 
-def checksum(content: Path | Iterable[bytes], *, algorithm: str = "sha256", length: int | None = None) -> str:
+def checksum(
+    content: Path | Iterable[bytes | memoryview], *, algorithm: str = "sha256", length: int | None = None
+) -> str:
     """Return the hexadecimal digest of a file, or of pieces of bytes.
 
     Args:

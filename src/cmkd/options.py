@@ -7,8 +7,9 @@ or the fields of a configuration.
 from __future__ import annotations
 
 import inspect
-import math
 import re
+import reprlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from cmkd.errors import CmkdError, unknown_name
 
 T = TypeVar("T")
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxlevel = 2
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,9 @@ def fits(value: object, hint: object) -> bool:
         return any(fits(value, part) for part in arguments)
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence):
         return isinstance(value, list | tuple) and all(fits(item, arguments[0]) for item in value)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is float:  # compared, since a whole number may be too large to become a float
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and abs(value) <= sys.float_info.max  # type: ignore[arg-type]  # mypy loses the type above
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (bool, str):
@@ -89,7 +95,9 @@ def fits(value: object, hint: object) -> bool:
     if hint is Path:
         return isinstance(value, str | Path)
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping)
+        return isinstance(value, Mapping) and all(
+            fits(k, arguments[0]) and fits(v, arguments[1]) for k, v in value.items()
+        )
     return value is None if hint in (None, NoneType) else True
 
 
@@ -112,6 +120,8 @@ def described(hint: object) -> str:
         return " or ".join(map(repr, arguments))
     if origin in (Union, UnionType):
         return " or ".join(described(part) for part in arguments)
+    if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
+        return f"a group of names, each with {described(arguments[1])}"
     if origin is not None and arguments:
         return f"a list, each item {described(arguments[0])}"
     return getattr(hint, "__name__", str(hint))
@@ -156,29 +166,33 @@ def option_types(function: Callable[..., object]) -> dict[str, Any]:
         return {}
 
 
-def build(cls: type[T], values: Mapping[str, Any], *, path: str = "") -> T:
+def build(cls: type[T], values: Mapping[str, Any], *, path: str = "", others: bool = False) -> T:
     """Make a dataclass from a mapping of its fields, checking names and types on the way.
 
     Args:
         cls: the dataclass.
         values: field -> value, as for `checked`.
         path: of `values` in the whole, for messages.
+        others: ignore unknown names, which a newer release may have written, instead of refusing them.
 
     Raises:
         CmkdError: an unknown or missing field, or a value of another type.
     """
-    made = checked(cls, values, path=path)
+    made = checked(cls, values, path=path, others=others)
     for f in fields(cls):  # type: ignore[arg-type]
         if f.name not in made and f.default is MISSING and f.default_factory is MISSING:
             raise CmkdError(f"{_dotted(path, f.name)} is missing")
-    return cls(**made)
+    try:
+        return cls(**made)
+    except CmkdError as error:
+        raise CmkdError(f"{path}: {error}" if path else str(error)) from error
 
 
-def checked(cls: type[object], values: Mapping[str, Any], *, path: str = "") -> dict[str, Any]:
-    """Check values against the fields of a dataclass, and return them in the fields' types.
+def checked(cls: type[object], values: Mapping[str, Any], *, path: str = "", others: bool = False) -> dict[str, Any]:
+    """Check values against the fields of a dataclass, and return them in the fields' types; arguments as for `build`.
 
-    Mappings become the dataclasses that fields want, and dataclasses are checked like them; text becomes a path, and
-    lists become tuples.
+    Mappings become the dataclasses that fields want, also inside lists and mappings, and dataclasses are checked like
+    them; text becomes a path, and lists become tuples.
 
     Raises:
         CmkdError: an unknown field (with the nearest valid one), or a value of another type or out of its `Bounds`.
@@ -186,8 +200,10 @@ def checked(cls: type[object], values: Mapping[str, Any], *, path: str = "") -> 
     hints, limited, made = get_type_hints(cls), get_type_hints(cls, include_extras=True), dict[str, Any]()
     for name, value in values.items():
         if name not in hints:
+            if others:
+                continue
             raise unknown_name("option", _dotted(path, name), [_dotted(path, known) for known in hints])
-        made[name] = _converted(value, hints[name], _dotted(path, name))
+        made[name] = _converted(value, hints[name], _dotted(path, name), others)
         check_bounds(_dotted(path, name), value, limited[name])
     return made
 
@@ -214,19 +230,33 @@ def _bounds(hint: object) -> Bounds | None:
     return next((found for part in parts if (found := _bounds(part)) is not None), None)
 
 
-def _converted(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401  # any value of a configuration
+def _converted(value: Any, hint: Any, where: str, others: bool) -> Any:  # noqa: ANN401  # any value of a configuration
     if is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, Mapping):
-            return build(hint, value, path=where)
+            return build(hint, value, path=where, others=others)
         if is_dataclass(value) and issubclass(hint, type(value)):  # also one of its base, whose other fields stay open
             return build(hint, {field.name: getattr(value, field.name) for field in fields(value)}, path=where)
-        raise CmkdError(f"{where} must be a group of options ({', '.join(get_type_hints(hint))}), got {value!r}")
-    kinds = get_args(hint) or (hint,)
-    if isinstance(value, list) and any(get_origin(kind) is tuple for kind in kinds):
+        names = ", ".join(get_type_hints(hint))
+        raise CmkdError(f"{where} must be a group of options ({names}), got {_shown(value)}")
+    origin, kinds = get_origin(hint), get_args(hint) or (hint,)
+    nested = [kind for kind in kinds if is_dataclass(kind)]
+    if nested and origin in (Union, UnionType) and value is not None:
+        return _converted(value, nested[0], where, others)
+    if nested and origin in (tuple, Sequence) and isinstance(value, list):
+        items = [_converted(item, nested[0], f"{where}[{k}]", others) for k, item in enumerate(value)]
+        return tuple(items) if origin is tuple else items
+    if origin is Mapping and isinstance(value, Mapping) and all(fits(name, kinds[0]) for name in value):
+        return {name: _converted(item, kinds[1], _dotted(where, str(name)), others) for name, item in value.items()}
+    if isinstance(value, list) and tuple in (origin, *map(get_origin, kinds)):
         value = tuple(value)
     if not fits(value, hint):
-        raise CmkdError(f"{where} must be {described(hint)}, got {value!r}")
+        raise CmkdError(f"{where} must be {described(hint)}, got {_shown(value)}")
     return Path(value) if isinstance(value, str) and Path in kinds and str not in kinds else value
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message of one line, long text and deep nesting cut."""
+    return _SHORT.repr(value)
 
 
 def _dotted(path: str, name: str) -> str:

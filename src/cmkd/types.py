@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.errors import CmkdError
+from cmkd.options import build
 
 if TYPE_CHECKING:  # torch takes seconds to import, and showing a pack does without it
     import torch
@@ -223,6 +224,9 @@ class Modality:
             raise CmkdError(f"modality '{self.name}' cannot be stored as {self.dtype}: convert to {', '.join(DTYPES)}")
         if self.nodata is not None and not self._holds(self.nodata):
             raise CmkdError(f"modality '{self.name}' is {self.dtype}, which cannot hold the nodata value {self.nodata}")
+        for known in (self.mean, self.std):
+            if len(known) not in (0, self.channels):
+                raise CmkdError(f"modality '{self.name}' has {self.channels} channels and statistics of {len(known)}")
 
     def _holds(self, nodata: object) -> bool:
         if np.dtype(self.dtype).kind == "f":
@@ -232,12 +236,12 @@ class Modality:
 
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> Modality:
-        """Rebuild one from ``dataclasses.asdict``, also after JSON made lists of its tuples, and from older files."""
-        added = ("nodata", "file_nodata", "unit")
-        names = [field.name for field in fields(cls) if field.name not in added or field.name in described]
-        kept: dict[str, Any] = {name: described[name] for name in names}
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in kept.items()}
-        return cls(**values)
+        """Rebuild one from ``dataclasses.asdict``, also after JSON made lists of its tuples; other keys are ignored.
+
+        Raises:
+            CmkdError: a field is missing or of another type.
+        """
+        return build(cls, described, others=True)
 
     @property
     def channels(self) -> int:

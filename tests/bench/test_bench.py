@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cmkd.cli import main
-from cmkd.io import checksum, read_json, write_text
+from cmkd.documents import read_json
+from cmkd.io import checksum, write_text
 
 SUITE = """
 data: [digits]

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from cmkd.cli import main
+from cmkd.data import SPLITS
 from cmkd.models.checkpoint import load_model, save_model
 
 SMALL = ["--teacher.model", "thin_resnet(width=4,stages=2)", "--student.model", "thin_resnet(width=4,stages=2)"]
@@ -139,7 +140,15 @@ def test_bad_input_is_one_line(run: Path, tmp_path: Path, capsys: pytest.Capture
     out = ("--out", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     assert "holds no results.json" in refused(capsys, tmp_path / "empty", *out)
-    (tmp_path / "empty" / "results.json").write_text('{"teacher": {}, "students": []}')
+    (tmp_path / "empty" / "results.json").write_text(
+        json.dumps(
+            {
+                "data": {"name": "x", "classes": ["a"], "rich": "r", "poor": "p", "pairs": dict.fromkeys(SPLITS, 1)},
+                "teacher": {},
+                "students": [],
+            }
+        )
+    )
     assert "has no checkpoint yet" in refused(capsys, tmp_path / "empty", *out)
     (tmp_path / "empty" / "results.json").write_text("[")
     assert "is damaged" in refused(capsys, tmp_path / "empty", *out)

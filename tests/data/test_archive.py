@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import os
 import stat
 import struct
@@ -86,9 +87,9 @@ def test_paths_that_leave_are_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_links_and_devices_are_refused(tmp_path: Path) -> None:
-    refused(make_tar(tmp_path / "a.tar", links={"top/key": "/etc/passwd"}), "top/key is a link or a device")
+    refused(make_tar(tmp_path / "a.tar", links={"top/key": "/etc/passwd"}), "top/key' is a link")
     packed = make_zip(tmp_path / "a.zip", {**CONTENT, "top/key": b"/etc/passwd"}, links=("top/key",))
-    refused(packed, "top/key is a link or a device")
+    refused(packed, "top/key' is a link")
 
 
 @pytest.mark.parametrize("keep", [0, 10, 512, 1500, 5000, 0.5, 0.9, -1, -40])
@@ -151,7 +152,7 @@ def test_twice_encrypted_missing(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[content.find(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
-    refused(path, "part is encrypted")
+    refused(path, "part' is encrypted")
     refused(tmp_path / "nowhere.zip", r"does not exist: get the files from https")
 
 
@@ -227,3 +228,21 @@ def test_recordings(tmp_path: Path) -> None:
     (folder / "2_theo_0.wav").write_bytes(b"RIFF")
     with pytest.raises(CmkdError, match=r"2_theo_0.wav in .* is truncated or damaged"):
         read()
+
+
+def test_a_giant_header_a_sparse_file_and_a_damaged_name_are_refused(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("././@PaxHeader")
+    header.type, header.size = tarfile.XHDTYPE, 2**28
+    sparse = tarfile.TarInfo("sparse")
+    sparse.type = tarfile.GNUTYPE_SPARSE
+    for name, info, says in (("pax", header, "a header of 268435456 bytes"), ("sparse", sparse, "a sparse file")):
+        path = tmp_path / f"{name}.tar.xz"
+        with lzma.open(path, "wb", preset=0) as file:
+            file.write(info.tobuf(tarfile.GNU_FORMAT) + bytes(2**20))
+        tracemalloc.start()
+        refused(path, says)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+        tracemalloc.stop()
+    path = make_zip(tmp_path / "name.zip", {"caf\u00e9.bin": b"1"})
+    path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\xe1\x2e"))
+    refused(path, "is truncated or no archive")

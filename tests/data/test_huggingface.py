@@ -88,7 +88,7 @@ def test_an_export_of_format_1_is_read_and_a_newer_one_refused(tmp_path: Path) -
     with pytest.raises(CmkdError, match=r"format 99.*upgrade"):
         import_folder(tmp_path / "hub", tmp_path / "x")
     (tmp_path / "hub" / "cmkd.json").write_text('{"format": 2, "name": "ships"}')
-    with pytest.raises(CmkdError, match=r"cmkd\.json is damaged"):
+    with pytest.raises(CmkdError, match=r"cmkd\.json' is damaged"):
         import_folder(tmp_path / "hub", tmp_path / "x")
 
 

@@ -13,7 +13,7 @@ from cmkd.data import Pack
 from cmkd.deploy.calibration import fit
 from cmkd.deploy.model_card import model_card
 from cmkd.deploy.recommend import recommended
-from cmkd.io import read_json
+from cmkd.documents import read_json
 
 SMALL = "thin_resnet(width=4,stages=2)"
 

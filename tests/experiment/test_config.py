@@ -103,7 +103,7 @@ def test_a_wrong_value_is_refused_alike_everywhere(values: dict[str, object], sa
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("- a list", "holds no options"), ("a: [", "cannot read"), (None, "No such file")]
+    ("text", "says"), [("- a list", "holds no options"), ("a: [", "cannot read"), (None, "does not exist")]
 )
 def test_a_file_that_is_no_configuration_is_one_line(text: str | None, says: str, tmp_path: Path) -> None:
     if text is not None:

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from cmkd.cli import main
 from cmkd.data import Pack
-from cmkd.io import read_json
+from cmkd.documents import read_json
 from cmkd.models.checkpoint import load_model
 
 STILL = [

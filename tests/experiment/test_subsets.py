@@ -11,10 +11,10 @@ import torch
 from cmkd import CmkdError, Experiment, RunConfig, StudentConfig, TeacherConfig, TrainerConfig, load_model
 from cmkd.cli.run import subset_table
 from cmkd.data import Pack
+from cmkd.documents import read_json
 from cmkd.evaluation import scores
 from cmkd.experiment.modalities import with_modalities
 from cmkd.inference import predict
-from cmkd.io import read_json
 from cmkd.models import FusedModel
 from cmkd.report import write_report
 

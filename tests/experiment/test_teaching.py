@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from cmkd import CmkdError, Experiment, ModelConfig, RunConfig, TeacherConfig, TrainerConfig
 from cmkd.data import Pack
+from cmkd.documents import read_json
 from cmkd.experiment import teaching
-from cmkd.io import read_json
 from cmkd.models import Model
 from cmkd.training import schedule
 from cmkd.training.teacher_cache import Compute, Contents, MapSizes

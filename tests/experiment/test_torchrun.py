@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from cmkd import RunConfig, TrainerConfig
+from cmkd.documents import read_json
 from cmkd.errors import CmkdError
 from cmkd.experiment.resolve import resolve
-from cmkd.io import read_json
 
 RUN = [
     *("run", "--data", "digits", "--methods", "none,kd,fitnet", "--seeds", "1", "--epochs", "2"),

@@ -13,8 +13,8 @@ from cmkd import models
 from cmkd.cli import main
 from cmkd.config import AugmentationConfig
 from cmkd.data.pack.pack import Pack
+from cmkd.documents import read_json
 from cmkd.errors import CmkdError
-from cmkd.io import read_json
 from cmkd.training.cross_fit import cross_fitted
 from cmkd.training.teacher_outputs import Views
 

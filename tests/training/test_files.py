@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cmkd import models
 from cmkd.errors import CmkdError
 from cmkd.io import atomic
-from cmkd.models.checkpoint import load_model, save_model
+from cmkd.models.checkpoint import load_model, read_about, save_model
 from cmkd.training.checkpointing import SafeCheckpointIO
 from cmkd.types import Modality
+from mutations import documents, flipped
 
 RADAR = Modality("radar", "image", (1, 16, 16), "uint8", (20.0,), (30.0,))
 
@@ -88,3 +92,80 @@ def test_full_state_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_an_object_without_a_json_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="cannot hold"):
         SafeCheckpointIO().save_checkpoint({"x": object()}, tmp_path / "last")
+
+
+def described(path: Path, about: str) -> None:
+    """Give the weights of a checkpoint another description, as an editor of its header would."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata={"about": about})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": "thin_resnet(width=6000)"}, "more weights than the file"),
+        ({"model": "thin_resnet(width=4,blocks=1000000000)"}, "more weights than the file"),
+        ({"model": "vit_giant_patch14_224"}, "more weights than the file"),
+        ({"model": "thin_resnet(width=5)"}, "is 4 x 4 x 3 x 3, and the model's 5 x 5 x 3 x 3"),
+        ({"model": "thin_resnet(width=0)"}, "cannot be built|do not fit"),
+        ({"classes": ["a", "b"]}, "classifier.weight gives no 2 values"),
+        ({"modality": {**asdict(RADAR), "shape": [1, 9000, 9000]}}, "more than 67108864 values"),
+        ({"modality": {**asdict(RADAR), "mean": [0.0, 0.0]}}, "1 channels and statistics of 2"),
+        ({"classes": None}, "classes must be a list, each item text, got None"),
+    ],
+)
+def test_a_description_of_another_model_is_refused_from_the_header(
+    changes: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    path = saved(tmp_path)
+    described(path, json.dumps(read_about(path) | changes))
+    begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CmkdError, match=f"best.safetensors.*({says})"):
+        load_model(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun < 200_000  # kB
+
+
+def test_an_image_of_the_largest_size_takes_no_memory_before_it_is_seen() -> None:
+    large = replace(RADAR, shape=(1, 8192, 8192))
+    begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert models.build("thin_resnet(width=16)", large, classes=2).spec.map_shapes[0] == (16, 2048, 2048)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun < 200_000
+
+
+def test_every_edit_of_a_description_and_flipped_bits_are_one_line(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    about, whole = read_about(path), path.read_bytes()
+    for _, text in documents(about, every=7):
+        path.write_bytes(whole)
+        described(path, text)
+        refused_or_loaded(path)
+    accepted = 0
+    for _, content in flipped(whole, 60):
+        path.write_bytes(content)
+        accepted += refused_or_loaded(path)
+    assert accepted <= 2  # a bit of the checksum's own name is all that may pass
+
+
+def refused_or_loaded(path: Path) -> bool:
+    """Load a model; return whether it was accepted, and let nothing but one line pass."""
+    try:
+        load_model(path)
+    except CmkdError as error:
+        assert "\n" not in str(error)
+        return False
+    return True
+
+
+def test_a_damaged_state_is_refused_before_lightning_sees_it(tmp_path: Path) -> None:
+    state = {"epoch": 3, "best": float("-inf"), "weights": torch.ones(5), "pair": (1, [None, "x"])}
+    path = tmp_path / "last.safetensors"
+    SafeCheckpointIO().save_checkpoint(state, path)
+    loaded, whole = SafeCheckpointIO().load_checkpoint(path), path.read_bytes()
+    assert torch.equal(loaded.pop("weights"), state.pop("weights")) and loaded == state
+    for name, content in flipped(whole, 60):
+        path.write_bytes(content)
+        try:
+            assert SafeCheckpointIO().load_checkpoint(path)["epoch"] == 3, name
+        except CmkdError as error:
+            assert "delete it to train this model again" in str(error)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cmkd.errors import CmkdError
+from cmkd.evaluation.results import read_results
 from cmkd.models.checkpoint import read_about
 
 
@@ -63,18 +63,13 @@ def find(places: Sequence[Path]) -> list[Subject]:
 def _of_run(folder: Path) -> list[Subject]:
     if not (folder / "results.json").is_file():
         raise CmkdError(f"'{folder}' holds no results.json; give the --out folder of a run, or a .safetensors file")
-    try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        listed = [(results.get("teacher") or {}, "teacher"), *((s, "student") for s in results.get("students") or [])]
-        found = [
-            Subject("", folder / one["checkpoint"], role, one.get("method") or "", one.get("seed"), folder)
-            for one, role in listed
-            if one.get("checkpoint")
-        ]
-    except (json.JSONDecodeError, AttributeError, TypeError) as error:
-        raise CmkdError(
-            f"'{folder / 'results.json'}' is damaged ({error}); run `cmkd run` on the folder again"
-        ) from error
+    results = read_results(folder / "results.json")
+    listed = [(results["teacher"], "teacher"), *((student, "student") for student in results["students"])]
+    found = [
+        Subject("", folder / one["checkpoint"], role, one.get("method") or "", one.get("seed"), folder)
+        for one, role in listed
+        if one.get("checkpoint")
+    ]
     if not found:
         raise CmkdError(f"the run '{folder}' has no checkpoint yet; let `cmkd run` finish its teacher first")
     for subject in found:

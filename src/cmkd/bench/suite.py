@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cmkd.config import RunConfig, read_yaml
+from cmkd.config import RunConfig
+from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.io import checksum

@@ -10,8 +10,8 @@ import pandas as pd
 from scipy import optimize, stats
 
 from cmkd.bench.suite import PlannedRun, Suite
+from cmkd.documents import read_json
 from cmkd.evaluation import interval
-from cmkd.io import read_json
 
 SPLITS = ("validation", "test")
 POWER = 0.8

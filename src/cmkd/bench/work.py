@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cmkd.bench.suite import PlannedRun
+from cmkd.documents import read_json
 from cmkd.errors import CmkdError, needs_extra
 from cmkd.experiment import Experiment
-from cmkd.io import read_json
 from cmkd.processes import end_with_parent, usable_cores, without_script
 from cmkd.progress import Progress
 

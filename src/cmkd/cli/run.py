@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cmkd.cli.parsing import Parser, metavar
-from cmkd.config import ModelConfig, RunConfig, StudentConfig, TeacherConfig, read_yaml
+from cmkd.config import ModelConfig, RunConfig, StudentConfig, TeacherConfig
+from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError
 from cmkd.options import build, documented, fits, from_text, parameters
 

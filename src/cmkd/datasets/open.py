@@ -42,7 +42,8 @@ def open_data(
     """Open paired data; prepare it first if needed.
 
     A prepared pack is kept in the cache (``CMKD_CACHE``, else the user's cache folder) under a key of everything it
-    depends on: the data set's options or the manifest and its files, their sizes and times, and the format.
+    depends on: the data set's options or the manifest and its files, and the format. Files count by size and time, or
+    by content where ``CMKD_CACHE_KEY`` is ``content``.
 
     Args:
         reference: one of: the folder of a pack; a folder with ``manifest.csv`` or ``manifest.parquet``; a data set's
@@ -197,15 +198,26 @@ def _named(text: str) -> tuple[Call, Path | None] | None:
     return None
 
 
-def _stats(place: Path) -> list[tuple[str, int, int]]:
+def _stats(place: Path) -> list[tuple[int | str, ...]]:
     files = sorted(place.rglob("*")) if place.is_dir() else [place]
-    return [(str(path.resolve()), (s := path.stat()).st_size, s.st_mtime_ns) for path in files if path.is_file()]
+    return [(str(path.resolve()), *_identity(path)) for path in files if path.is_file()]
 
 
 def _manifest_stats(table: Table) -> list[Any]:
     digest = checksum(table.path) if table.path.is_file() else ""
     files = (path for paths in table.files.values() for path in paths if path is not None)
-    return [digest, *((str(path), (s := path.stat()).st_size, s.st_mtime_ns) for path in files)]
+    return [digest, *((str(path), *_identity(path)) for path in files)]
+
+
+def _identity(path: Path) -> tuple[int | str, ...]:
+    """Return what tells a file from a changed one: size and time, or its checksum where ``CMKD_CACHE_KEY`` says so."""
+    kind = os.environ.get("CMKD_CACHE_KEY", "time")
+    if kind == "content":
+        return (checksum(path),)
+    if kind != "time":
+        raise CmkdError(f"CMKD_CACHE_KEY is '{kind}'; set it to time or content")
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _cached(name: str, key: Mapping[str, Any], make: Callable[[Path], Pack]) -> Pack:

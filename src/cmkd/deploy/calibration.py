@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cmkd.options import Bounds, build
 
 BINS = 15
 """Bins of the calibration error, as in Guo et al. 2017."""
@@ -31,7 +33,7 @@ class Calibration:
         ([[0.88, 0.12], [0.12, 0.88]], [False, True])
     """
 
-    temperature: float = 1.0
+    temperature: Annotated[float, Bounds(above=0)] = 1.0
     thresholds: tuple[float | None, ...] = ()
     precision: float | None = None
     pairs: int = 0
@@ -56,8 +58,12 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> Calibration:
-        """Rebuild one from what `to_dict` returned."""
-        return cls(float(said["temperature"]), tuple(said["thresholds"]), said["precision"], int(said["pairs"]))
+        """Rebuild one from what `to_dict` returned.
+
+        Raises:
+            CmkdError: a field of another type, or a temperature that is not above 0.
+        """
+        return build(cls, said, path="calibration", others=True)
 
 
 def fit(logits: NDArray[Any], target: NDArray[Any], *, precision: float = 0.9) -> Calibration:

@@ -86,7 +86,7 @@ class HubStudent(ModelHubMixin):
         """Return the student's model card with the metadata that the hub indexes."""
         text, license = self._card_beside()
         task, accuracy = _TASKS.get(self.about["modality"]["kind"]), self.about.get("test_accuracy")
-        data, results = self.about.get("data", {}).get("name", ""), None
+        data, results = str(self.about.get("data", {}).get("name", "")), None
         if accuracy is not None:
             measured = {"accuracy": accuracy, "expected calibration error": self.about["test"]["calibration_error"]}
             results = [

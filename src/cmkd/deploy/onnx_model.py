@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.documents import parse_json
 from cmkd.errors import CmkdError, needs_extra
 
 ABOUT = "cmkd"
@@ -41,10 +41,11 @@ def load_onnx(
     options.intra_op_num_threads = threads or 0
     try:
         session = onnxruntime.InferenceSession(path, options, providers=providers)
-        about = json.loads(session.get_modelmeta().custom_metadata_map.get(ABOUT, "{}"))
+        text = session.get_modelmeta().custom_metadata_map.get(ABOUT, "{}")
     except Exception as error:  # onnxruntime raises classes of its own, which it does not name
         reason = " ".join(str(error).split())[:80]
         raise CmkdError(f"'{path}' is no readable ONNX file ({reason}): export it again") from error
+    about = parse_json(text, f"'{path}'", fix="export it again")
     if not {"modality", "classes", "calibration"} <= about.keys():
         raise CmkdError(f"'{path}' was not written by cmkd export: its metadata name no classes")
     name = session.get_inputs()[0].name

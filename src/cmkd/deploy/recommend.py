@@ -8,12 +8,12 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from cmkd.data.pack import Card
 from cmkd.deploy.calibration import Calibration, calibration_error, fit
 from cmkd.deploy.model_card import model_card
 from cmkd.deploy.student import STUDENT
+from cmkd.evaluation.results import read_predictions
 from cmkd.io import write_text
 from cmkd.models.checkpoint import rewrite
 
@@ -72,7 +72,7 @@ def publish(folder: Path, results: Mapping[str, Any], card: Card, *, precision: 
     checkpoint = folder / chosen["checkpoint"]
     logits, target = {}, {}
     for split in ("validation", "test"):
-        table = pd.read_parquet(checkpoint.parent / f"{split}.parquet")
+        table = read_predictions(checkpoint.parent / f"{split}.parquet", len(results["data"]["classes"]), logits=True)
         target[split] = table["target"].to_numpy()
         logits[split] = table.filter(regex=r"^logit_\d+$").to_numpy()
     calibration = fit(logits["validation"], target["validation"], precision=precision)

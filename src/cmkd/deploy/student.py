@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cmkd.data.manifest.sample import load, sample
 from cmkd.deploy.calibration import Calibration
 from cmkd.errors import CmkdError
+from cmkd.options import build
 from cmkd.types import Modality
 
 if TYPE_CHECKING:
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 
 STUDENT = "student.safetensors"
 """Name of the recommended student in the folder of a run."""
+
+
+@dataclass(frozen=True)
+class _Said:
+    """Schema of what a model's file says, as far as a student needs it."""
+
+    modality: Modality
+    classes: tuple[str, ...]
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 @dataclass(frozen=True)
@@ -46,9 +56,15 @@ class Student:
 
     @classmethod
     def of(cls, about: Mapping[str, Any], logits: Callable[[NDArray[Any]], NDArray[np.float32]]) -> Student:
-        """Make one from what a model's file says and a function that computes its logits."""
-        calibration = Calibration.from_dict(about["calibration"]) if "calibration" in about else Calibration()
-        return cls(Modality.from_dict(about["modality"]), tuple(about["classes"]), calibration, about, logits)
+        """Make one from what a model's file says and a function that computes its logits.
+
+        Raises:
+            CmkdError: a part of it is missing or of another type.
+        """
+        said = build(_Said, about, others=True)
+        if len(said.calibration.thresholds) not in (0, len(said.classes)):
+            raise CmkdError("calibration.thresholds needs one threshold for each class")
+        return cls(said.modality, said.classes, said.calibration, about, logits)
 
     def probabilities(self, samples: NDArray[Any]) -> NDArray[np.float64]:
         """Return the calibrated probabilities ``(n, classes)`` of samples ``(n, *modality.shape)``."""
@@ -160,8 +176,13 @@ def load_student(
     if place.suffix == ".onnx":
         from cmkd.deploy.onnx_model import load_onnx
 
-        return Student.of(*load_onnx(place, device=device, threads=threads))
-    return _load_torch(place, device, module, threads)
+        about, logits = load_onnx(place, device=device, threads=threads)
+    else:
+        about, logits = _load_torch(place, device, module, threads)
+    try:
+        return Student.of(about, logits)
+    except CmkdError as error:
+        raise CmkdError(f"'{place}' is damaged ({error}): write it again") from error
 
 
 def model_file(path: Path | str) -> Path:
@@ -180,7 +201,9 @@ def model_file(path: Path | str) -> Path:
     return place / STUDENT
 
 
-def _load_torch(path: Path, device: str, module: object, threads: int | None) -> Student:
+def _load_torch(
+    path: Path, device: str, module: object, threads: int | None
+) -> tuple[dict[str, Any], Callable[[NDArray[Any]], NDArray[np.float32]]]:
     try:
         import torch
 
@@ -196,7 +219,7 @@ def _load_torch(path: Path, device: str, module: object, threads: int | None) ->
         torch.zeros(1, device=there).item()  # some devices have a name and hold no values
     except (RuntimeError, AssertionError) as error:  # torch's words for an unknown device and for one that is not there
         raise CmkdError(f"no device '{device}' here ({str(error).splitlines()[0][:80]}): use cpu") from error
-    return Student.of(about, partial(_torch_logits, model.to(there), there, threads))  # a partial, which can be pickled
+    return about, partial(_torch_logits, model.to(there), there, threads)  # a partial, which can be pickled
 
 
 def _torch_logits(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,11 +16,13 @@ import yaml
 import cmkd
 from cmkd.data import SPLITS
 from cmkd.deploy.recommend import recommended
+from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
 from cmkd.evaluation import summarize
+from cmkd.evaluation.results import read_result
 from cmkd.experiment.resolve import ResolvedRun, first_difference
 from cmkd.experiment.tuning import summary
-from cmkd.io import atomic, checksum, locked, read_json, remove_all_stale, write_json, write_text
+from cmkd.io import atomic, checksum, locked, remove_all_stale, write_json, write_text
 from cmkd.methods.pages import bibliography
 from cmkd.provenance import commit, hardware, versions
 
@@ -29,6 +31,13 @@ LONGEST_NAME = 120
 """Characters of a method in the name of its folder."""
 SHOWN_CLASSES = 12
 """Classes of which a sample pair is kept for the report."""
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Schema of ``settings.json``; all else in it is compared with the settings of today."""
+
+    method_options: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,9 @@ class RunFolder:
         """
         settings, path = run.settings(), self.path / "settings.json"
         if path.exists():
-            before = read_json(path)
+            again = "choose another --out, or restore the file"
+            before = read_json(path, fix=again)
+            record(_Settings, before, f"'{path}'", fix=again)
             # a method that is new to the folder brings its options along
             settings["method_options"] = before["method_options"] | settings["method_options"]
             both = {name: settings["method_options"][name] for name in before["method_options"]}
@@ -121,7 +132,9 @@ class RunFolder:
     def results(self, run: ResolvedRun) -> dict[str, Any]:
         """Collect the results of every model that is finished; see DESIGN: what ``results.json`` holds."""
         methods = run.config.expressions
-        found = [read_json(path) for path in sorted((self.path / "students").glob(f"*/seed-*/{RESULT}"))]
+        found = [
+            read_result(path, student=True) for path in sorted((self.path / "students").glob(f"*/seed-*/{RESULT}"))
+        ]
         order = {method: place for place, method in enumerate(methods)}
         students = sorted(found, key=lambda r: (order.get(r["method"], len(order)), r["method"], r["seed"]))
         tuned = [row for path in sorted((self.path / "tuning").glob("*")) if (row := summary(path, run.config.tune))]
@@ -139,7 +152,7 @@ class RunFolder:
             },
             "epochs": run.config.epochs,
             "complete": asked <= {(r["method"], r["seed"]) for r in students},
-            "teacher": read_json(self.teacher / RESULT),
+            "teacher": read_result(self.teacher / RESULT),
             "students": students,
             "tuned": sorted(tuned, key=lambda r: (order.get(r["method"], len(order)), r["method"])),
             "summary": summarize(students),

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 import torch.distributed as dist
 
@@ -18,6 +17,7 @@ from cmkd.data import Pack
 from cmkd.deploy.recommend import publish
 from cmkd.distributed import leads, rank, world_size
 from cmkd.errors import CmkdError
+from cmkd.evaluation.results import read_history, read_result
 from cmkd.experiment import capacity
 from cmkd.experiment.folder import RESULT, RunFolder
 from cmkd.experiment.plan import PlannedStudent, students
@@ -26,7 +26,6 @@ from cmkd.experiment.scoring import score_model, score_outputs
 from cmkd.experiment.teaching import Teaching
 from cmkd.experiment.tuning import Options, Trials, with_options
 from cmkd.experiment.workers import one_after_another, packed, processes
-from cmkd.io import read_json
 from cmkd.methods.combine import from_expression
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
@@ -83,6 +82,7 @@ class Experiment:
             content, jobs = self._jobs(run)
             with threads(capacity.threads(run, jobs)):
                 if leader:
+                    run.pack.verify_content()  # a run is resumed on the data it began with, whatever size and time say
                     self.folder.record(run)
                     self._tell(run)
                 failures = self._train(run, content, jobs, leader)
@@ -223,7 +223,7 @@ class Experiment:
         def train(options: Options) -> dict[str, Any]:
             if not result.exists():
                 self._train_student(run, which, options, tell)
-            return read_json(result)
+            return read_result(result)
 
         trials.run(which.trial, train, writes=leads())
         if world_size() > 1:
@@ -288,7 +288,7 @@ class Experiment:
     def _fit(self, run: ResolvedRun, job: TrainingJob, about: dict[str, Any], tell: Tell) -> None:
         config = run.config
         path = fit(job, config.optimizer, config.augmentation, config.trainer, callbacks=self.callbacks, tell=tell)
-        last = pd.read_csv(job.folder / "history.csv").iloc[-1]
+        last = read_history(job.folder / "history.csv", ("step", "leveled")).iloc[-1]
         about |= {"steps": int(last["step"]), "converged": bool(last["leveled"])}
         model, _ = load_model(path, module=job.model.encoder)
         self._evaluate(run, job.folder, model, path, about | {"labels": job.labels})

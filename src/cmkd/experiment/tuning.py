@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from cmkd.config import RunConfig
+from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError, needs_extra
+from cmkd.evaluation.results import AGAIN
 from cmkd.expression import Call, parse_sum, written
-from cmkd.io import read_json, write_json
+from cmkd.io import write_json
 from cmkd.methods import METHODS
 from cmkd.options import check, fits, option_types
 
@@ -95,6 +97,24 @@ def with_options(expression: str, options: Options) -> str:
         own = {name.removeprefix(f"{label}."): v for name, v in options.items() if name.startswith(f"{label}.")}
         calls.append(replace(call, options={**call.options, **own}))
     return written(calls)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """Schema of a trial: one that has begun, ended or failed."""
+
+    options: Mapping[str, float]
+    validation_accuracy: float = 0.0
+    validation_log_loss: float = 0.0
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class _WrittenTrials:
+    """Schema of ``trials.json``."""
+
+    method: str
+    trials: tuple[_Trial, ...]
 
 
 @dataclass(frozen=True)
@@ -210,7 +230,7 @@ def summary(folder: Path, count: int) -> dict[str, Any] | None:
     trials = [trial for trial in _read(folder) if _ended(trial)]
     if not trials or len(trials) < count:
         return None
-    method, options = str(read_json(folder / "trials.json")["method"]), _best(trials)
+    method, options = str(_document(folder)["method"]), _best(trials)
     return {
         "method": method,
         "expression": with_options(method, options),
@@ -221,8 +241,16 @@ def summary(folder: Path, count: int) -> dict[str, Any] | None:
 
 
 def _read(folder: Path) -> list[dict[str, Any]]:
+    return list(_document(folder)["trials"]) if (folder / "trials.json").exists() else []
+
+
+def _document(folder: Path) -> dict[str, Any]:
     path = folder / "trials.json"
-    return list(read_json(path)["trials"]) if path.exists() else []
+    content = read_json(path, fix=AGAIN)
+    record(_WrittenTrials, content, f"'{path}'", fix=AGAIN)
+    if any((ACCURACY in trial) != (LOSS in trial) for trial in content["trials"]):
+        raise CmkdError(f"'{path}' is damaged (a trial has one score of two): {AGAIN}")
+    return content
 
 
 def _ended(trial: Mapping[str, Any]) -> bool:

@@ -74,11 +74,21 @@ def build(
     made = partial(Model, modality, classes=classes, scaling=scaling, values=values)
     if not isinstance(model, str) or is_reference(model):
         return made(own_module(model, modality, classes), size=size)
-    name = model
+    encoder, size = build_encoder(model, modality, pretrained=pretrained, size=size)
+    return made(encoder, size=size)
+
+
+def build_encoder(
+    name: str, modality: Modality, *, pretrained: bool = False, size: int | None = None
+) -> tuple[nn.Module, int | None]:
+    """Build the encoder of a model by name; return it and the size of the images it wants. Arguments as for `build`.
+
+    Raises:
+        CmkdError: unknown name or option, or a model that cannot see this kind of modality.
+    """
     call = parse_call(DEFAULTS[modality.kind] if name == "auto" else name)
     if call.name not in ENCODERS:
-        backbone, size = _timm(call.name, modality, pretrained=pretrained, size=size, options=call.options)
-        return made(backbone, size=size)
+        return _timm(call.name, modality, pretrained=pretrained, size=size, options=call.options)
     encoder = ENCODERS[call.name]
     kinds = getattr(encoder, "kinds", ())
     if modality.kind not in kinds:
@@ -90,7 +100,7 @@ def build(
         raise CmkdError(f"there are no pretrained weights for '{call.name}'; choose a timm model, or pretrained=false")
     check(call.name, encoder, call.options)
     shape = (modality.shape[0], size, size) if size and modality.kind == "image" else modality.shape
-    return made(encoder(shape, **call.options), size=size)
+    return encoder(shape, **call.options), size
 
 
 def own_module(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from itertools import chain, combinations
 from typing import ClassVar, Protocol
@@ -128,14 +129,13 @@ class Model(nn.Module):
         self.learning_rate = float(getattr(encoder, "learning_rate", 1e-2))
         self.preprocess = Preprocess(modality, size=size, scaling=scaling, values=values)
         self.encoder = encoder
-        sample = self.preprocess(torch.zeros(2, *modality.shape))
         with torch.no_grad():
             encoder.eval()
             if isinstance(encoder, Wrapped):
-                output = _first_output(encoder, sample, classes)
+                output = _first_output(encoder, self.preprocess(torch.zeros(2, *modality.shape)), classes)
                 self.classifier: nn.Module = encoder.classifier
             else:
-                embedding, maps = encoder(sample)
+                embedding, maps = _shapes(encoder, self.preprocess, modality.shape)
                 self.classifier = nn.Linear(embedding.shape[1], classes)
                 output = Output(embedding.new_zeros(2, classes), embedding, maps)
             encoder.train()
@@ -178,6 +178,35 @@ class Model(nn.Module):
         """
         output: Output = self(inputs[self.modality.name])
         return output
+
+
+def _shapes(encoder: nn.Module, preprocess: Preprocess, shape: tuple[int, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return what the encoder gives for two samples, on the meta device where it can: large images then take no memory.
+
+    Point sets are the exception, since the shapes inside their encoder depend on the values.
+    """
+    try:
+        zeros = torch.zeros(2, *shape, device="meta")
+        output: tuple[Tensor, tuple[Tensor, ...]] = without_values(encoder)(without_values(preprocess)(zeros))
+    except RuntimeError as error:
+        if not needs_values(error):
+            raise
+        output = encoder(preprocess(torch.zeros(2, *shape)))
+    return output
+
+
+def needs_values(error: RuntimeError) -> bool:
+    """Return whether a module failed only because it was run without values, on the meta device."""
+    return "meta" in str(error).lower()
+
+
+def without_values(module: nn.Module) -> nn.Module:
+    """Return a copy of a module on the meta device, for which nothing of its size is allocated."""
+    tensors = [*module.parameters(), *module.buffers()]
+    empty = {
+        id(t): nn.Parameter(t.detach().to("meta"), t.requires_grad) for t in tensors if isinstance(t, nn.Parameter)
+    }
+    return copy.deepcopy(module, {id(t): t.to("meta") for t in tensors} | empty)
 
 
 def _first_output(encoder: Wrapped, sample: Tensor, classes: int) -> Output:

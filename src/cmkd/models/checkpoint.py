@@ -2,28 +2,81 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 import cmkd
 from cmkd import models
+from cmkd.documents import record
 from cmkd.errors import CmkdError
-from cmkd.io import atomic, write_json
+from cmkd.io import write_json
 from cmkd.models.base import Model
 from cmkd.models.fused import FusedModel
+from cmkd.models.header import LARGEST_SAMPLE, Shapes, check_encoder
+from cmkd.models.tensor_file import read_document, read_tensors, write_tensors
 from cmkd.models.wrapping import Wrapped
+from cmkd.options import Bounds
 from cmkd.registry import is_reference
-from cmkd.types import Modality
+from cmkd.types import Modality, Scaling
 
 MODEL_FORMAT = "cmkd-model-1"
+ABOUT = "about"
+"""Key of the file's metadata that holds, as JSON, what is known of the model."""
+AGAIN = "copy it again"
+"""What to do about a damaged file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Input:
+    """Schema of what `_input` writes."""
+
+    modality: Modality
+    size: Annotated[int, Bounds(least=1, most=2**13)] | None
+    scaling: Scaling = "linear"
+
+    def __post_init__(self) -> None:
+        if math.prod(self.modality.shape) > LARGEST_SAMPLE:
+            raise CmkdError(f"samples of the shape {self.modality.shape} have more than {LARGEST_SAMPLE} values")
+        if not self.modality.mean or not self.modality.std:
+            raise CmkdError("modality lacks mean or std")
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """Schema of what is known of an own module."""
+
+    classifier: str
+    feature_maps: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _About(_Input):
+    """Schema of what `save_model` writes, with what the package adds to it."""
+
+    model: str
+    classes: tuple[str, ...]
+    own: _Layers | None = None
+    others: tuple[_Input, ...] = ()
+    role: str = ""
+    method: str | None = None
+    seed: int | None = None
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    validation_accuracy: float | None = None
+    test_accuracy: float | None = None
+    test: Mapping[str, int | float | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.classes:
+            raise CmkdError("classes is empty")
 
 
 def save_model(path: Path, model: Model, *, name: str, classes: tuple[str, ...], extra: Mapping[str, Any]) -> None:
@@ -49,9 +102,7 @@ def save_model(path: Path, model: Model, *, name: str, classes: tuple[str, ...],
         about["own"] = {"classifier": model.encoder.classifier_name, "feature_maps": list(model.encoder.map_names)}
     if isinstance(model, FusedModel):
         about["others"] = [_input(other) for other in model.others.values()]
-    with atomic(path) as temporary:
-        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
-        save_file(tensors, temporary, metadata={"about": json.dumps(about)})
+    write_tensors(path, model.state_dict(), ABOUT, about)
     write_json(path.with_suffix(".json"), about)
 
 
@@ -64,14 +115,8 @@ def rewrite(source: Path, path: Path, extra: Mapping[str, Any]) -> None:
         extra: replaces what `source` says under the same names.
     """
     about = read_about(source) | dict(extra)
-    with atomic(path) as temporary:
-        save_file(_tensors(source), temporary, metadata={"about": json.dumps(about)})
+    write_tensors(path, read_tensors(source, ABOUT, fix=AGAIN), ABOUT, about)
     write_json(path.with_suffix(".json"), about)
-
-
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
 
 
 def _input(model: Any) -> dict[str, Any]:  # noqa: ANN401  # a Model; torch does not type the values of a ModuleDict
@@ -89,18 +134,15 @@ def read_about(path: Path) -> dict[str, Any]:
     Raises:
         CmkdError: the file is missing, damaged, or something else.
     """
-    if not path.is_file():
-        raise CmkdError(f"no checkpoint at '{path}'")
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise CmkdError(
-            f"'{path}' is not a readable checkpoint ({error}); it may be truncated: copy it again"
-        ) from error
-    if about.get("format") != MODEL_FORMAT or not {"model", "size", "modality", "classes"} <= about.keys():
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Shapes]:
+    about, shapes = read_document(path, ABOUT, fix=AGAIN)
+    if about.get("format") != MODEL_FORMAT:
         raise CmkdError(f"'{path}' is no model saved by cmkd; give a best.safetensors file of a run")
-    return dict(about)
+    record(_About, about, f"'{path}'", fix=AGAIN)
+    return about, shapes
 
 
 def load_model(path: Path | str, *, module: object = None) -> tuple[Model, dict[str, Any]]:
@@ -114,37 +156,68 @@ def load_model(path: Path | str, *, module: object = None) -> tuple[Model, dict[
     Raises:
         CmkdError: the file is missing or damaged, its module is not given, or the weights do not fit it.
     """
-    about = read_about(Path(path))
-    classes = len(about["classes"])
-    if "own" not in about:
-        if is_reference(str(about["model"])):  # `build` would import and call it
+    place = Path(path)
+    about, shapes = _read(place)
+    with _one_line(place):
+        model = _built(place, about, shapes, module)
+        try:
+            model.load_state_dict(read_tensors(place, ABOUT, fix=AGAIN))
+        except RuntimeError as error:  # torch lists every tensor that does not fit
             raise CmkdError(
-                f"'{path}' names code to run ({about['model']}), which no file of cmkd does: do not trust it"
-            )
-        model = models.build(about["model"], classes=classes, **_arguments(about))
-    elif module is None:
-        raise CmkdError(f"'{path}' holds weights of your own module ({about['model']}): load_model(path, module=...)")
-    else:
-        given = _arguments(about)
-        own = models.own_module(module, given["modality"], classes, about["own"])
-        model = Model(encoder=own, classes=classes, **given)
-    if others := about.get("others"):
-        width = model.spec.dim
-        model = FusedModel(model, [models.build(about["model"], classes=width, **_arguments(one)) for one in others])
-    try:
-        model.load_state_dict(_tensors(Path(path)))
-    except RuntimeError as error:  # torch lists every tensor that does not fit
-        raise CmkdError(f"the weights in '{path}' do not fit the model '{about['model']}'; was it changed?") from error
+                f"the weights in '{path}' do not fit the model '{about['model']}'; was it changed?"
+            ) from error
     model.spec = replace(model.spec, class_names=tuple(about["classes"]))
     return model.eval(), about
 
 
-def _arguments(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `_input` described, as arguments of a model."""
-    modality = Modality.from_dict(described["modality"])
-    return {
-        "modality": modality,
-        "size": described["size"],
-        "scaling": described.get("scaling", "linear"),  # files of earlier versions do not say
-        "values": np.zeros((1, modality.channels)),  # the file's own tensors replace what is made of them
+def _built(path: Path, about: Mapping[str, Any], shapes: Shapes, module: object) -> Model:
+    classes = len(about["classes"])
+    if "own" in about:
+        if module is None:
+            raise CmkdError(
+                f"'{path}' holds weights of your own module ({about['model']}): load_model(path, module=...)"
+            )
+        given, layers = _arguments(about), {name: about["own"][name] for name in ("classifier", "feature_maps")}
+        own = models.own_module(module, given["modality"], classes, layers)
+        return Model(encoder=own, classes=classes, **given)
+    if is_reference(about["model"]):  # `build` would import and call it
+        raise CmkdError(f"'{path}' names code to run ({about['model']}), which no file of cmkd does: do not trust it")
+    others = about.get("others", ())
+    inputs = {"": about} | {f"others.{one['modality']['name']}.": one for one in others}
+    outputs, width = classes, shapes.get("classifier.weight", (0,))[-1]
+    for prefix, one in inputs.items():
+        check_encoder(shapes, about["model"], **_described(one), prefix=prefix)
+        if shapes.get(f"{prefix}classifier.weight", ())[:1] != (outputs,):
+            raise CmkdError(f"the weights do not fit the model: {prefix}classifier.weight gives no {outputs} values")
+        outputs = width
+    model = models.build(about["model"], classes=classes, **_arguments(about))
+    if others:
+        width = model.spec.dim
+        model = FusedModel(model, [models.build(about["model"], classes=width, **_arguments(one)) for one in others])
+    return model
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except CmkdError as error:
+        raise error if str(path) in str(error) else CmkdError(f"'{path}': {error}") from error
+    except Exception as error:  # encoders raise anything for options and shapes that nobody meant
+        reason = (str(error).splitlines() or [""])[0][:100]
+        what = f"'{path}' describes a model that cannot be built"
+        raise CmkdError(f"{what} ({type(error).__name__}: {reason}): {AGAIN}") from error
+
+
+def _described(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Return modality and size as `_input` wrote them."""
+    return {"modality": Modality.from_dict(one["modality"]), "size": one["size"]}
+
+
+def _arguments(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `_input` wrote, as arguments of a model."""
+    given = _described(one)
+    return given | {
+        "scaling": one.get("scaling", "linear"),  # files of earlier versions do not say
+        "values": np.zeros((1, given["modality"].channels)),  # the file's own tensors replace what is made of them
     }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cmkd.errors import CmkdError, unknown_name
+from cmkd.models.base import needs_values, without_values
 
 
 class TimmEncoder(nn.Module):
@@ -90,9 +91,17 @@ def _offers_maps(backbone: Any, channels: int, size: int) -> bool:  # noqa: ANN4
     if not hasattr(backbone, "forward_intermediates"):
         return False
     was_training = backbone.training
+    image = torch.zeros(1, channels, size, size, device="meta")
     try:
         with torch.no_grad():
-            backbone.eval().forward_intermediates(torch.zeros(1, channels, size, size), output_fmt="NCHW")
+            backbone.eval()
+            try:
+                empty: Any = without_values(backbone)
+                empty.forward_intermediates(image, output_fmt="NCHW")
+            except RuntimeError as error:
+                if not needs_values(error):
+                    raise
+                backbone.forward_intermediates(torch.zeros(image.shape), output_fmt="NCHW")
     except (AssertionError, TypeError, NotImplementedError):
         return False
     finally:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
+from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
 from cmkd.evaluation import by_subset, summarize
-from cmkd.io import read_json, write_text
+from cmkd.evaluation.results import AGAIN, read_history, read_predictions, read_results
+from cmkd.io import write_text
 from cmkd.report import figures
 from cmkd.report.html import render
 from cmkd.types import Modality
@@ -28,7 +33,7 @@ def write_report(folder: Path) -> Path:
     """
     if not (folder / "results.json").is_file():
         raise CmkdError(f"'{folder}' holds no results.json; give the --out folder of a run")
-    results = read_json(folder / "results.json")
+    results = read_results(folder / "results.json")
     summary = summarize(results["students"], results["teacher"]["test_accuracy"])
     page = render(
         "run.html",
@@ -164,10 +169,11 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
     if students:
         accuracy = {method: [s["test_accuracy"] for s in each] for method, each in students.items()}
         made["accuracy"] = figures.embed(figures.accuracy_figure(results["teacher"]["test_accuracy"], accuracy))
+    curves = ("validation_accuracy", "train_cross_entropy")
     histories = {"teacher": [folder / "teacher" / "history.csv"]}
     for method, each in students.items():
         histories[method] = [(folder / s["checkpoint"]).parent / "history.csv" for s in each]
-    found = {name: [pd.read_csv(p) for p in paths if p.is_file()] for name, paths in histories.items()}
+    found = {name: [read_history(p, curves) for p in paths if p.is_file()] for name, paths in histories.items()}
     made["curves"] = figures.embed(figures.curves_figure({n: tables for n, tables in found.items() if tables}))
     made["confusion"] = _confusions(folder, results, students)
     return made
@@ -175,22 +181,37 @@ def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
 
 def _confusions(folder: Path, results: dict[str, Any], students: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
     data, made = results["data"], {}
+    classes = len(data["classes"])
     sources = {f"teacher, {data['rich']}": [folder / "teacher" / "test.parquet"]}
     for method, each in students.items():
         sources[f"{method}, {data['poor']}"] = [(folder / s["checkpoint"]).parent / "test.parquet" for s in each]
     for title, paths in sources.items():
-        if tables := [pd.read_parquet(path) for path in paths if path.is_file()]:
+        if tables := [read_predictions(path, classes) for path in paths if path.is_file()]:
             target, predicted = pd.concat(tables)[["target", "predicted"]].to_numpy().T
             made[title] = figures.embed(figures.confusion_figure(target, predicted, data["classes"]))
     return made
 
 
+@dataclass(frozen=True)
+class _Samples:
+    """Schema of ``samples.json``."""
+
+    labels: tuple[str, ...]
+    modalities: Mapping[str, Modality]
+
+
 def _samples(folder: Path) -> str:
-    about = read_json(folder / "samples.json")
-    modalities = {name: Modality.from_dict(described) for name, described in about["modalities"].items()}
-    with np.load(folder / "samples.npz", allow_pickle=False) as arrays:
-        shown = {name: arrays[name] for name in modalities}
-        return figures.embed(figures.samples_figure(shown, modalities, about["labels"]), "png")
+    path, drawn = folder / "samples.json", folder / "samples.npz"
+    about = record(_Samples, read_json(path, fix=AGAIN), f"'{path}'", fix=AGAIN)
+    try:
+        with np.load(drawn, allow_pickle=False) as arrays:
+            shown = {name: arrays[name] for name in about.modalities}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise CmkdError(f"'{drawn}' is damaged ({str(error)[:100]}): {AGAIN}") from error
+    for name, modality in about.modalities.items():
+        if shown[name].shape != (len(about.labels), *modality.shape) or shown[name].dtype != modality.dtype:
+            raise CmkdError(f"'{drawn}' does not fit '{path}' ({name}): {AGAIN}")
+    return figures.embed(figures.samples_figure(shown, about.modalities, about.labels), "png")
 
 
 def _text(path: Path) -> str:

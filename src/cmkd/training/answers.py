@@ -3,19 +3,71 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cmkd.io import lock, read_json
+from cmkd.documents import read_json, record
+from cmkd.io import lock
+from cmkd.options import Bounds
 from cmkd.types import Output
 
 ENTRY, ROWS, DONE = "entry.json", "rows.bin", "done.json"
 """Files of an entry beside its arrays; see `cmkd.training.teacher_cache`."""
+AGAIN = "remove its folder, and it is made again"
+"""What to do about a damaged entry."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Schema of ``entry.json``: what the arrays of an entry are.
+
+    Args:
+        modality: name of the teacher's modality.
+        maps: number of the teacher's feature maps.
+        arrays: name -> shape ``(views, pairs, ...)``.
+    """
+
+    modality: str
+    maps: Annotated[int, Bounds(least=0)]
+    arrays: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Done:
+    """Schema of ``done.json``: how far an entry is filled.
+
+    Args:
+        samples: number of records.
+        channels_last: names of the arrays that are stored so.
+    """
+
+    samples: Annotated[int, Bounds(least=0)]
+    channels_last: tuple[str, ...]
+
+
+def read_entry(folder: Path) -> Entry:
+    """Read what the arrays of an entry are.
+
+    Raises:
+        CmkdError: the file is missing or damaged.
+    """
+    return record(Entry, read_json(folder / ENTRY, fix=AGAIN), f"'{folder / ENTRY}'", fix=AGAIN)
+
+
+def read_done(folder: Path) -> Done:
+    """Read how far an entry is filled.
+
+    Raises:
+        CmkdError: the file is missing or damaged.
+    """
+    return record(Done, read_json(folder / DONE, fix=AGAIN), f"'{folder / DONE}'", fix=AGAIN)
 
 
 class Answers:
@@ -35,22 +87,21 @@ class Answers:
     def __init__(self, folder: Path, stages: tuple[int, ...] = ()) -> None:
         self.folder, self.stages = folder, stages
         self._held = lock(lock_of(folder), shared=True, wait=True)
-        about = read_json(folder / ENTRY)
-        self.modality: str = about["modality"]
-        self.maps: int = about["maps"]
+        about, done = read_entry(folder), read_done(folder)
+        self.modality, self.maps = about.modality, about.maps
         self._rows = np.fromfile(folder / ROWS, dtype=np.int64)
         wanted = ("logits", "embedding", *(f"map-{stage}" for stage in stages))
         # the layout that the teacher gives: another would change the order of sums, and so the last bits of a training
-        self._channels_last = set(read_json(folder / DONE)["channels_last"])
-        self._arrays = {name: self._mapped(name, about["arrays"][name]) for name in wanted}
-        self.views: int = about["arrays"]["logits"][0]
+        self._channels_last = set(done.channels_last)
+        self._arrays = {name: self._mapped(name, about.arrays[name]) for name in wanted}
+        self.views = about.arrays["logits"][0]
         os.utime(folder / ENTRY)  # the time of its last use
 
-    def _mapped(self, name: str, shape: list[int]) -> NDArray[np.float32]:
+    def _mapped(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         if 0 in shape:
             return np.zeros(shape, dtype=np.float32)
-        stored = [*shape[:2], *shape[3:], shape[2]] if name in self._channels_last else shape
-        return np.asarray(np.memmap(self.folder / f"{name}.bin", dtype=np.float32, mode="r", shape=tuple(stored)))
+        stored = (*shape[:2], *shape[3:], shape[2]) if name in self._channels_last else shape
+        return np.asarray(np.memmap(self.folder / f"{name}.bin", dtype=np.float32, mode="r", shape=stored))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Answers, (self.folder, self.stages)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,16 +13,18 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from cmkd.distributed import world_size
 from cmkd.errors import CmkdError
-from cmkd.io import atomic, write_text
+from cmkd.io import write_text
 from cmkd.models.checkpoint import save_model
+from cmkd.models.tensor_file import read_document, read_tensors, write_tensors
 from cmkd.training.job import TrainingJob
 from cmkd.training.module import DistillationModule
+
+TREE = "tree"
+"""Key of the metadata of a full state that holds everything but its tensors."""
 
 
 class CheckpointCallback(Checkpoint):
@@ -82,9 +84,8 @@ class SafeCheckpointIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ANN401  # Lightning's signature
         """Write the state whole or not at all."""
         tensors: dict[str, Tensor] = {}
-        tree = json.dumps(_encode(checkpoint, tensors))
-        with atomic(Path(path)) as temporary:
-            save_file(tensors, temporary, metadata={"tree": tree})
+        tree: Any = _encode(checkpoint, tensors)
+        write_tensors(Path(path), tensors, TREE, tree)
 
     def load_checkpoint(
         self,
@@ -92,14 +93,16 @@ class SafeCheckpointIO(CheckpointIO):
         map_location: Any | None = None,  # noqa: ANN401
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Read the state."""
+        """Read the state, which has to be what was written: Lightning would trip over any other in its own ways."""
+        fix = "delete it to train this model again"
+        tree, _ = read_document(Path(path), TREE, fix=fix)
+        tensors = read_tensors(Path(path), TREE, fix=fix)
         try:
-            with safe_open(Path(path), framework="pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                decoded = _decode(json.loads(file.metadata()["tree"]), tensors)
-        except (SafetensorError, OSError, KeyError, TypeError) as error:
-            raise CmkdError(f"'{path}' is damaged ({error}); delete it to train this model again") from error
-        assert isinstance(decoded, dict)
+            decoded = _decode(tree, tensors)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise CmkdError(f"'{path}' is damaged ({error}): {fix}") from error
+        if not isinstance(decoded, dict):
+            raise CmkdError(f"'{path}' is damaged (it holds no state): {fix}")
         return decoded
 
     def remove_checkpoint(self, path: Any) -> None:  # noqa: ANN401
@@ -112,7 +115,7 @@ def _encode(value: object, tensors: dict[str, Tensor]) -> object:
     match value:
         case Tensor():
             key = str(len(tensors))
-            tensors[key] = value.detach().cpu().contiguous().clone()
+            tensors[key] = value
             return {"tensor": key}
         case dict():
             return {"dict": [[_encode(k, tensors), _encode(v, tensors)] for k, v in value.items()]}
@@ -120,6 +123,8 @@ def _encode(value: object, tensors: dict[str, Tensor]) -> object:
             return {"list": [_encode(v, tensors) for v in value]}
         case tuple():
             return {"tuple": [_encode(v, tensors) for v in value]}
+        case float() if not math.isfinite(value):  # no number of JSON
+            return {"float": str(value)}
         case None | bool() | int() | float() | str():
             return value
     raise TypeError(f"a checkpoint cannot hold {type(value)}")
@@ -132,6 +137,8 @@ def _decode(value: object, tensors: Mapping[str, Tensor]) -> object:
     match kind:
         case "tensor":
             return tensors[content]
+        case "float":
+            return float(content)
         case "dict":
             return {_decode(k, tensors): _decode(v, tensors) for k, v in content}
         case "list":

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cmkd.errors import CmkdError
-from cmkd.io import checksum, locked, read_json, write_bytes, write_json
+from cmkd.io import checksum, locked, write_bytes, write_json
 from cmkd.progress import Progress
-from cmkd.training.answers import DONE, ENTRY, ROWS, Answers, lock_of
+from cmkd.training.answers import DONE, ENTRY, ROWS, Answers, lock_of, read_done, read_entry
 from cmkd.types import Output
 
 FORMAT = 2
@@ -185,24 +185,26 @@ def _used(folder: Path) -> float:
 def _size(folder: Path) -> int:
     """Return the bytes of an entry, those that are still to be filled included."""
     try:
-        return sum(4 * math.prod(shape) for shape in read_json(folder / ENTRY)["arrays"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return sum(4 * math.prod(shape) for shape in read_entry(folder).arrays.values())
+    except CmkdError:
         return sum(file.stat().st_size for file in folder.glob("*.bin"))
 
 
 def _state(folder: Path, contents: Contents) -> dict[str, Any]:
     """Return what an entry holds of the contents; no samples where it lacks an array or a file is damaged."""
     try:
-        state, arrays = read_json(folder / DONE), read_json(folder / ENTRY)["arrays"]
-        sizes = {name: 4 * state["samples"] * math.prod(shape[2:]) for name, shape in contents.arrays.items()}
+        entry, done = read_entry(folder), read_done(folder)
+        sizes = {name: 4 * done.samples * math.prod(shape[2:]) for name, shape in contents.arrays.items()}
         if (
             np.array_equal(np.fromfile(folder / ROWS, dtype=np.int64), contents.rows)
-            and all(arrays[name] == list(shape) for name, shape in contents.arrays.items())
+            and all(entry.arrays.get(name) == tuple(shape) for name, shape in contents.arrays.items())
             and all((folder / f"{name}.bin").stat().st_size >= size for name, size in sizes.items())
-            and set(state["channels_last"]) <= arrays.keys()
+            and set(done.channels_last) <= entry.arrays.keys()
+            and (entry.maps, entry.modality) == (contents.stages, contents.modality)
+            and done.samples <= contents.samples
         ):
-            return state
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {"samples": done.samples, "channels_last": list(done.channels_last)}
+    except (OSError, CmkdError):
         pass
     return {"samples": 0}
 

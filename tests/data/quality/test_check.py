@@ -63,7 +63,7 @@ def test_files_of_the_check(small: Planted, tmp_path: Path, capsys: pytest.Captu
     assert "http" not in page.replace("https://www.w3.org", "")  # self-contained
     assert page.count("data:image/png;base64") >= 3 * len(planted)
     assert "10 of 48 pairs flagged" in capsys.readouterr().out
-    with pytest.raises(CmkdError, match=r"is not a faults\.json"):
+    with pytest.raises(CmkdError, match=r"is damaged .*: make it with `cmkd data check`"):
         FaultReport.read(tmp_path / "out" / "faults.html")
 
 

@@ -65,7 +65,7 @@ def from_arrow(modality: Modality, cell: pa.Scalar, where: str) -> NDArray[Any]:
     Raises:
         CmkdError: it does not have the modality's shape.
     """
-    array = picture(cell.as_py()["bytes"], where) if pa.types.is_struct(cell.type) else _flat(cell)
+    array = picture((cell.as_py() or {}).get("bytes"), where) if pa.types.is_struct(cell.type) else _flat(cell)
     size = int(np.prod(modality.shape))
     if array.size != size or (array.ndim > 1 and array.shape != modality.shape):
         raise CmkdError(f"{where} has shape {array.shape}, {modality.name} is {modality.shape}: make them one size")

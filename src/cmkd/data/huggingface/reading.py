@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,31 @@ from cmkd.data.pack.card import SPLITS, CardInfo, upgraded
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import ALIASES
+from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
-from cmkd.io import read_json
 from cmkd.types import UNLABELED, Modality
 
+AGAIN = "export the pack again, or remove the file"
+"""What to do about a damaged description."""
 _Row = dict[str, pa.Scalar]
+
+
+@dataclass(frozen=True)
+class _Format:
+    """Schema of the format of a description."""
+
+    format: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Described:
+    """Schema of what a description says beside a `CardInfo`."""
+
+    classes: tuple[str, ...]
+    split: Mapping[str, Any]
+    notes: str
+    modalities: Mapping[str, Mapping[str, Any]]
+    metadata: tuple[str, ...] = ()
 
 
 def import_folder(folder: Path | str, out: Path | str) -> Pack:
@@ -45,20 +66,18 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
         raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
     files = _files(home)
     about = _about(home, files)
-    try:
-        info, classes, split, notes = CardInfo.from_dict(about), about["classes"], about["split"], about["notes"]
-        modalities = [
-            Modality.from_dict({"mean": (), "std": (), **entry, "name": name})
-            for name, entry in about["modalities"].items()
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CmkdError(f"{home / DESCRIPTION} is damaged ({error}): export the pack again, or remove it") from error
+    what = f"'{home / DESCRIPTION}'"
+    said = record(_Described, about, what, fix=AGAIN)
+    info = record(CardInfo, about, what, fix=AGAIN)
+    entries = [{**entry, "name": name} for name, entry in said.modalities.items()]
+    modalities = [record(Modality, entry, what, fix=AGAIN) for entry in entries]
     # files of all splits are merged by position, so that the pairs keep their order
     streams = [_rows(paths, split) for split, paths in files.items()]
     rows = heapq.merge(*streams, key=lambda row: row[0])
+    classes, split, notes = said.classes, said.split, said.notes
     with PackWriter(destination, info, classes=classes, modalities=modalities, split=split, notes=notes) as writer:
         while chunk := list(islice(rows, writer.pairs_per_chunk)):
-            _add(writer, chunk, modalities, about.get("metadata", []))
+            _add(writer, chunk, modalities, said.metadata)
     return Pack.open(destination)
 
 
@@ -82,12 +101,8 @@ def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
     """Return the data set's description, from ``cmkd.json`` or else from the schema and first rows."""
     path = home / DESCRIPTION
     if path.is_file():
-        try:
-            about = read_json(path)
-            number = int(about["format"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise CmkdError(f"{path} is damaged: export the pack again, or remove it") from error
-        return upgraded(about, number, path)
+        about = read_json(path, fix=AGAIN)
+        return upgraded(about, record(_Format, about, f"'{path}'", fix=AGAIN).format, path)
     first = files["train"][0]
     schema = _open(first).schema_arrow
     label = _features(schema).get("label", {})
@@ -122,7 +137,7 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
 def _open(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
-    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise CmkdError(f"{path} is truncated or not a Parquet file: download it again") from error
 
 
@@ -131,7 +146,7 @@ def _rows(paths: list[Path], split: str) -> Iterator[tuple[tuple[int, int], _Row
     count = 0
     for path in paths:
         with _open(path) as file:
-            for batch in file.iter_batches(batch_size=256):
+            for batch in _batches(file, path):
                 columns = {name: batch.column(name) for name in batch.schema.names}
                 for row in range(batch.num_rows):
                     cells = {name: column[row] for name, column in columns.items()} | {"split": pa.scalar(split)}
@@ -141,8 +156,15 @@ def _rows(paths: list[Path], split: str) -> Iterator[tuple[tuple[int, int], _Row
                     yield rank, cells
 
 
+def _batches(file: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from file.iter_batches(batch_size=256)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise CmkdError(f"{path} is damaged ({str(error).splitlines()[0][:100]}): download it again") from error
+
+
 def _add(
-    writer: PackWriter, chunk: list[tuple[tuple[int, int], _Row]], modalities: list[Modality], extra: list[str]
+    writer: PackWriter, chunk: list[tuple[tuple[int, int], _Row]], modalities: list[Modality], extra: Sequence[str]
 ) -> None:
     rows = [row for _, row in chunk]
     for column in ("label", *extra, *(modality.name for modality in modalities)):

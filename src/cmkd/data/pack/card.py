@@ -6,15 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
-from cmkd.io import write_json
+from cmkd.io import checksum, write_json
+from cmkd.options import Bounds, build
 from cmkd.types import Modality
 
 SPLITS = ("train", "validation", "test")
 FORMAT = 2
 """2: keys in American spelling, `group`, `unsound` and `description`; format 1 is read."""
+AGAIN = "make the pack again"
+"""What to do about a damaged pack."""
 _RENAMED = {"licence": "license", "registered": "co_registered"}
 
 
@@ -76,8 +80,12 @@ class CardInfo:
 
     @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> CardInfo:
-        """Rebuild one from what `to_dict` returned, also after JSON; other keys are ignored, missing ones default."""
-        return CardInfo(**{field.name: said[field.name] for field in fields(CardInfo) if field.name in said})
+        """Rebuild one from what `to_dict` returned, also after JSON; other keys are ignored, missing ones default.
+
+        Raises:
+            CmkdError: a field of another type.
+        """
+        return build(CardInfo, said, others=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of `CardInfo` by name, those of a subclass left out."""
@@ -116,6 +124,31 @@ class Card(CardInfo):
         return index_name(self.version)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """Schema of a version's record in ``card.json``; its statistics and the header are checked as a `Modality`."""
+
+    version: int
+    rows: Annotated[int, Bounds(least=1)]
+    date: str
+    classes: tuple[str, ...]
+    split: Mapping[str, Any]
+    notes: str
+    statistics: Mapping[str, Mapping[str, Any]]
+    sha256: Mapping[str, str]
+    invalid: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Top:
+    """Schema of ``card.json``."""
+
+    format: int
+    header: Mapping[str, Any]
+    versions: tuple[Mapping[str, Any], ...]
+    sha256: str = ""  # of the card itself; cards of earlier releases have none
+
+
 @dataclass
 class CardFile:
     """``card.json``: what all versions share, and one record per version."""
@@ -123,6 +156,7 @@ class CardFile:
     header: dict[str, Any]  # the fields of `CardInfo`, and kind, shape and dtype of the modalities, ready for JSON
     # one record per version: ``version, rows, date, classes, split, notes, statistics, sha256``
     versions: list[dict[str, Any]] = field(default_factory=list)
+    unedited: bool = True  # whether the file has the checksum of its content, or none
 
     @classmethod
     def read(cls, folder: Path) -> CardFile:
@@ -132,21 +166,19 @@ class CardFile:
             CmkdError: there is no card, it is damaged, or a newer release wrote it.
         """
         path = folder / "card.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            header, versions, number = dict(content["header"]), list(content["versions"]), int(content["format"])
-        except (FileNotFoundError, NotADirectoryError):
-            raise CmkdError(f"{folder} is not a pack: it has no card.json; make one with `cmkd data build`") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CmkdError(f"{path} is damaged ({type(error).__name__}): make the pack again") from error
-        header = upgraded(header, number, path)
-        if not versions:
-            raise CmkdError(f"{path} is damaged (no version in it): make the pack again")
-        return cls(header, versions)
+        if not path.is_file():
+            raise CmkdError(f"{folder} is not a pack: it has no card.json; make one with `cmkd data build`")
+        content = read_json(path, fix=AGAIN)
+        top = record(_Top, content, f"'{path}'", fix=AGAIN)
+        header = upgraded(top.header, top.format, path)
+        if not top.versions:
+            raise CmkdError(f"'{path}' is damaged (no version in it): {AGAIN}")
+        return cls(header, list(map(dict, top.versions)), top.sha256 in ("", _seal(content)))
 
     def write(self, folder: Path) -> None:
         """Replace the card in `folder` atomically, which commits a version."""
-        write_json(folder / "card.json", {"format": FORMAT, "header": self.header, "versions": self.versions})
+        content = {"format": FORMAT, "header": self.header, "versions": self.versions}
+        write_json(folder / "card.json", content | {"sha256": _seal(content)})
 
     def declared(self, modalities: Mapping[str, Modality]) -> dict[str, Modality]:
         """Return modalities with the nodata value that any version may use, also where a version has no use for it."""
@@ -162,27 +194,76 @@ class CardFile:
         number = len(self.versions) if version is None else version
         if not 1 <= number <= len(self.versions):
             raise CmkdError(f"{folder} has no version {number}: choose 1 to {len(self.versions)}")
-        record, head = self.versions[number - 1], self.header
+        what = f"'{folder / 'card.json'}'"
+        written = [record(_Written, said, what, fix=AGAIN) for said in self.versions[:number]]
         try:
-            invalid = {name: (int(values), int(pairs)) for name, (values, pairs) in record.get("invalid", {}).items()}
-            return Card(
-                **CardInfo.from_dict(head).to_dict(),
-                **{key: record[key] for key in ("version", "rows", "split", "notes", "sha256")},
-                classes=tuple(record["classes"]),
-                modalities={
-                    name: Modality.from_dict(
-                        {"name": name, **_used(entry, invalid.get(name)), **record["statistics"][name]}
-                    )
-                    for name, entry in head["modalities"].items()
-                },
-                invalid=invalid,
-                history=tuple(
-                    Version(v["version"], v["rows"], v["date"], v["sha256"][index_name(v["version"])])
-                    for v in self.versions[:number]
-                ),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise CmkdError(f"{folder / 'card.json'} is damaged ({error}): make the pack again") from error
+            card = self._card(written)
+            check_card(card)
+        except CmkdError as error:
+            raise CmkdError(f"{what} is damaged ({error}): {AGAIN}") from error
+        return card
+
+    def _card(self, written: list[_Written]) -> Card:
+        latest, described = written[-1], build(_Modalities, self.header, others=True).modalities
+        for number, (one, before) in enumerate(zip(written, (None, *written), strict=False), 1):
+            if one.version != number or (before and one.rows < before.rows):
+                raise CmkdError(f"version {number} is numbered {one.version} and has {one.rows} rows")
+        for name in described:
+            if name not in latest.statistics:
+                raise CmkdError(f"statistics.{name} is missing")
+        return Card(
+            **CardInfo.from_dict(self.header).to_dict(),
+            **{name: getattr(latest, name) for name in ("version", "rows", "split", "notes", "sha256", "classes")},
+            invalid=latest.invalid,
+            modalities={
+                name: Modality.from_dict(
+                    {**_used(entry, latest.invalid.get(name)), **latest.statistics[name], "name": name}
+                )
+                for name, entry in described.items()
+            },
+            history=tuple(Version(v.version, v.rows, v.date, v.sha256.get(index_name(v.version), "")) for v in written),
+        )
+
+
+@dataclass(frozen=True)
+class _Modalities:
+    """Schema of the modalities in a header; the rest of it is checked as a `CardInfo`."""
+
+    modalities: Mapping[str, Mapping[str, Any]]
+
+
+def check_card(card: Card) -> None:
+    """Raise `CmkdError` unless the parts of a card fit each other."""
+    check_names(card.classes, list(card.modalities.values()), card)
+    for modality in card.modalities.values():
+        if not modality.mean or not modality.std:
+            raise CmkdError(f"statistics.{modality.name} lacks mean or std")
+    files = {card.index_file, *(modality.file for modality in card.modalities.values())}
+    if set(card.sha256) != files:
+        raise CmkdError(f"sha256 names {', '.join(sorted(card.sha256)) or 'no file'}, not {', '.join(sorted(files))}")
+
+
+def check_names(classes: Sequence[str], modalities: Sequence[Modality], info: CardInfo) -> None:
+    """Raise `CmkdError` unless classes, modalities, roles and co-registered groups fit each other."""
+    names = [modality.name for modality in modalities]
+    if not names or len(set(names)) < len(names):
+        raise CmkdError(f"a pack needs modalities with different names, got {names}")
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise CmkdError(f"a pack needs at least two different classes, got {list(classes)}")
+    for name in (*filter(None, (info.rich, info.poor)), *(name for group in info.co_registered for name in group)):
+        if name not in names:
+            raise CmkdError(f"'{name}' is not a modality of this pack: {', '.join(names)}")
+    by_name = {modality.name: modality for modality in modalities}
+    for group in info.co_registered:
+        sizes = {name: by_name[name].shape[1:] for name in group}
+        if any(by_name[name].kind != "image" for name in group) or len(set(sizes.values())) > 1:
+            raise CmkdError(f"co-registered modalities must be images of one height and width, got {sizes}")
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    """Return the checksum of a card's content, whatever the order and spacing of its JSON."""
+    kept = {name: value for name, value in content.items() if name != "sha256"}
+    return checksum([json.dumps(kept, sort_keys=True).encode()])
 
 
 def upgraded(said: Mapping[str, Any], number: int, path: Path) -> dict[str, Any]:

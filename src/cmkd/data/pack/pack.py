@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cmkd.data.pack.card import SPLITS, Card, CardFile
+from cmkd.data.pack.card import AGAIN, SPLITS, Card, CardFile
+from cmkd.data.pack.index import read_index
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.io import checksum
 from cmkd.types import UNLABELED, Batch, Modality
@@ -81,8 +82,8 @@ class Pack:
             # a longer file holds a newer version, or the tail of an interrupted append
             if size is None or size < expected:
                 state = "is missing" if size is None else f"is truncated: {size} bytes of {expected}"
-                raise CmkdError(f"{file} {state}; make the pack again")
-        return cls(folder, card, _read_index(folder, card))
+                raise CmkdError(f"{file} {state}; {AGAIN}")
+        return cls(folder, card, read_index(folder, card))
 
     def __len__(self) -> int:
         return self.card.rows
@@ -263,22 +264,33 @@ class Pack:
         return filled
 
     def verify(self, *, deep: bool = True) -> None:
-        """Check the pack's files against the card.
+        """Check the pack's files against the card, and the card against its own checksum.
+
+        An edit of the card alone is found; one that replaces its checksum too is not.
 
         Args:
-            deep: also compare the sha256 of every file, not only sizes and the index.
+            deep: also compare the sha256 of every file, not only sizes, the card and the index.
 
         Raises:
             CmkdError: a file is truncated or changed.
         """
         again = Pack.open(self.path, self.card.version)
-        if not deep:
-            return
-        for name, expected in again.card.sha256.items():
-            modality = next((m for m in again.card.modalities.values() if m.file == name), None)
-            length = again.card.rows * modality.row_bytes if modality else None
+        if not CardFile.read(self.path).unedited:
+            raise CmkdError(f"{self.path / 'card.json'} was edited by hand (sha256); restore it, or {AGAIN}")
+        if deep:
+            again.verify_content()
+
+    def verify_content(self) -> None:
+        """Compare the sha256 of every file with the card; a card whose texts were edited will do.
+
+        Raises:
+            CmkdError: a file has changed.
+        """
+        for name, expected in self.card.sha256.items():
+            modality = next((m for m in self.card.modalities.values() if m.file == name), None)
+            length = self.card.rows * modality.row_bytes if modality else None
             if checksum(self.path / name, length=length) != expected:
-                raise CmkdError(f"{self.path / name} has changed since the pack was made (sha256); make the pack again")
+                raise CmkdError(f"{self.path / name} has changed since the pack was made (sha256); {AGAIN}")
 
 
 def _reopen(path: Path, version: int, hidden: Sequence[Hidden]) -> Pack:
@@ -293,17 +305,3 @@ def _check_number(labels: int, *, classes: int, there: int) -> None:
         raise CmkdError(f"labels is {labels}, fewer than the {classes} classes; give at least one label a class")
     if labels > there:
         raise CmkdError(f"labels is {labels}, but only {there} training pairs have a label; give at most {there}")
-
-
-def _read_index(folder: Path, card: Card) -> pd.DataFrame:
-    path = folder / card.index_file
-    try:
-        index = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise CmkdError(f"{path} is missing; make the pack again") from None
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-        raise CmkdError(f"{path} is truncated or damaged; make the pack again") from error
-    columns = {"id", "label", "split", "group", *(f"has_{name}" for name in card.modalities)}
-    if len(index) != card.rows or not columns <= set(index.columns):
-        raise CmkdError(f"{path} does not fit the card: {len(index)} rows of {card.rows}; make the pack again")
-    return index

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cmkd.data.pack.card import SPLITS, CardInfo
+from cmkd.data.pack.card import SPLITS
 from cmkd.errors import CmkdError
 from cmkd.types import UNLABELED, Modality
 
@@ -155,20 +155,3 @@ def metadata_columns(index: pd.DataFrame, modalities: Iterable[str]) -> list[str
 def _first_repeat(names: Sequence[str]) -> str | None:
     again = pd.Series(names, dtype=object).duplicated()
     return names[int(again.argmax())] if again.any() else None
-
-
-def check_names(classes: Sequence[str], modalities: Sequence[Modality], info: CardInfo) -> None:
-    """Raise `CmkdError` unless classes, modalities, roles and co-registered groups fit each other."""
-    names = [modality.name for modality in modalities]
-    if not names or _first_repeat(names) is not None:
-        raise CmkdError(f"a pack needs modalities with different names, got {names}")
-    if len(classes) < 2 or _first_repeat(list(classes)) is not None:
-        raise CmkdError(f"a pack needs at least two different classes, got {list(classes)}")
-    for name in (*filter(None, (info.rich, info.poor)), *(name for group in info.co_registered for name in group)):
-        if name not in names:
-            raise CmkdError(f"'{name}' is not a modality of this pack: {', '.join(names)}")
-    by_name = {modality.name: modality for modality in modalities}
-    for group in info.co_registered:
-        sizes = {name: by_name[name].shape[1:] for name in group}
-        if any(by_name[name].kind != "image" for name in group) or len(set(sizes.values())) > 1:
-            raise CmkdError(f"co-registered modalities must be images of one height and width, got {sizes}")

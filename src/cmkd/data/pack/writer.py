@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cmkd.data.pack.card import CardFile, CardInfo, index_name, modality_entry
+from cmkd.data.pack.card import CardFile, CardInfo, check_names, index_name, modality_entry
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.statistics import statistics_and_checksum
-from cmkd.data.pack.validator import ChunkValidator, check_names, complete_index
+from cmkd.data.pack.validator import ChunkValidator, complete_index
 from cmkd.errors import CmkdError
 from cmkd.io import CHUNK_BYTES, checksum, claim, lock, remove_all_stale, remove_stale, sync_folder, write_bytes
 from cmkd.types import Modality

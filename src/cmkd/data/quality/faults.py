@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cmkd.errors import CmkdError
-from cmkd.io import read_json, write_json
+from cmkd.documents import read_json, record
+from cmkd.io import write_json
 
 KINDS: Mapping[str, str] = {
     "unreadable": "the file is missing, or not of the type that its suffix names",
@@ -102,12 +102,5 @@ class FaultReport:
         Raises:
             CmkdError: the file is not a report.
         """
-        try:
-            content = read_json(path)
-            faults = [Fault(**fault) for fault in content["faults"]]
-            kept = {name: content[name] for name in ("source", "pairs", "modalities", "limits", "notes")}
-            return cls(faults=faults, **kept)
-        except FileNotFoundError:
-            raise CmkdError(f"{path} does not exist: `cmkd data check` writes it") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CmkdError(f"{path} is not a faults.json of `cmkd data check` ({type(error).__name__})") from error
+        fix = "make it with `cmkd data check`"
+        return record(cls, read_json(path, fix=fix), f"'{path}'", fix=fix)

@@ -10,6 +10,7 @@ import gzip
 import io
 import lzma
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -33,8 +34,12 @@ from cmkd.errors import CmkdError
 
 READ_BYTES = 2**31
 """Largest file that is read whole."""
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, NotImplementedError)
-"""Errors that the standard library raises for truncated, corrupted and unsupported archives."""
+DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, struct.error),
+    *(EOFError, OSError, RuntimeError, ValueError, LookupError, ArithmeticError, MemoryError),
+)
+"""Errors that the standard library raises for truncated, corrupted and unsupported archives; text that is no UTF-8 or
+no number is a ValueError."""
 _IGNORED = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|\._)")
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import re
 import stat
 import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 BLOCK_BYTES = 2**20
 """Bytes read at a time."""
 FREE_BYTES = 64 * 2**20
 """Bytes that any archive may unpack to."""
+MEMBER_BYTES = 1024
+"""Bytes that a member of a tar file counts beside its content: what listing it takes in memory."""
 RATIO = 200
 """Multiple of its size that an archive may unpack to beyond `FREE_BYTES`; images and sound stay below 10."""
 
@@ -78,9 +83,9 @@ class ZipContainer:
             if info.is_dir():
                 tally.check_name(info.filename.rstrip("/"))
             elif info.flag_bits & 1:
-                raise UnsafeError(f"{info.filename} is encrypted")
+                raise UnsafeError(f"{info.filename!r} is encrypted")
             elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                raise UnsafeError(f"{info.filename} is a link or a device")
+                raise UnsafeError(f"{info.filename!r} is a link or a device")
             else:
                 tally.add(info.filename, info.file_size)
         return tally.sizes
@@ -98,22 +103,24 @@ class TarContainer:
     """The files in a tar, compressed or not, read once on opening; it is refused as a zip is, or if it was cut."""
 
     def __init__(self, place: Path) -> None:
-        self._file = tarfile.open(place, "r:*")  # noqa: SIM115  # closed by its owner
+        self._stream = _decompressed(place)
         try:
+            self._file = tarfile.TarFile(fileobj=_ShortReads(self._stream))  # type: ignore[arg-type]  # all it needs
             self._members = self._listed(place.stat().st_size)
             self.sizes = {name: member.size for name, member in self._members.items()}
         except BaseException:
-            self._file.close()
+            self._stream.close()
             raise
 
     def _listed(self, size: int) -> dict[str, tarfile.TarInfo]:
         tally, members, end = _Tally(size), {}, 0
         for member in self._file:
             end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            tally.spend(MEMBER_BYTES)
             if member.isdir():
                 tally.check_name(member.name)
-            elif not member.isreg():
-                raise UnsafeError(f"{member.name} is a link or a device")
+            elif not member.isreg() or member.issparse():
+                raise UnsafeError(f"{member.name!r} is a link, a device or a sparse file")
             else:
                 tally.add(member.name, member.size)
                 members[member.name] = member
@@ -134,7 +141,28 @@ class TarContainer:
 
     def close(self) -> None:
         """Release the file."""
-        self._file.close()
+        self._stream.close()
+
+
+def _decompressed(place: Path) -> IO[bytes]:
+    with place.open("rb") as file:
+        start = file.read(6)
+    openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+    opener = next((opener for magic, opener in openers.items() if start.startswith(magic)), open)
+    opened: IO[bytes] = opener(place, "rb")
+    return opened
+
+
+class _ShortReads:
+    """A stream that refuses to be read by more than `BLOCK_BYTES` at once, as a header that lies makes tarfile do."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.seek, self.tell, self._read = stream.seek, stream.tell, stream.read
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not 0 <= size <= BLOCK_BYTES:
+            raise UnsafeError(f"it has a header of {size} bytes")
+        return self._read(size)
 
 
 class _Tally:

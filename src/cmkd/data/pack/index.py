@@ -1,0 +1,58 @@
+"""The index of a pack as it is read: one row per pair, checked against the card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cmkd.data.pack.card import AGAIN, SPLITS, Card
+from cmkd.errors import CmkdError
+from cmkd.types import UNLABELED
+
+
+def read_index(folder: Path, card: Card) -> pd.DataFrame:
+    """Read the index of a version, as `cmkd.data.pack.pack.Pack.index` describes it.
+
+    Raises:
+        CmkdError: the file is missing or damaged, or does not fit the card.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / card.index_file
+    try:
+        with pq.ParquetFile(path) as file:
+            rows, names = file.metadata.num_rows, set(file.schema_arrow.names)
+            missing = {"id", "label", "split", "group", *(f"has_{name}" for name in card.modalities)} - names
+            if rows != card.rows or missing:  # before rows are read, which may be many
+                lacks = f", without {', '.join(sorted(missing))}" if missing else ""
+                raise CmkdError(f"{path} does not fit the card: {rows} rows of {card.rows}{lacks}; {AGAIN}")
+            index: pd.DataFrame = file.read().to_pandas()
+        _check_values(index, card)
+    except FileNotFoundError:
+        raise CmkdError(f"{path} is missing; {AGAIN}") from None
+    except CmkdError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, MemoryError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise CmkdError(f"{path} is truncated or damaged ({reason}); {AGAIN}") from error
+    return index
+
+
+def _check_values(index: pd.DataFrame, card: Card) -> None:
+    for name in (f"has_{modality}" for modality in card.modalities):
+        if index[name].dtype != bool:
+            raise ValueError(f"{name} holds {index[name].dtype} and not true or false")
+    labels = index["label"]
+    if labels.dtype != np.int64 or labels.min() < UNLABELED or labels.max() >= len(card.classes):
+        raise ValueError(f"a label is no position in the {len(card.classes)} classes")
+    if not index["split"].isin(SPLITS).all():
+        raise ValueError(f"a split is none of {', '.join(SPLITS)}")
+    texts = index.drop(columns=["label", *(f"has_{modality}" for modality in card.modalities)])
+    for name in map(str, texts):
+        if not all(isinstance(cell, str) for cell in texts[name]):  # which also decodes each
+            raise ValueError(f"{name} holds something else than text")
+    if index["id"].duplicated().any():
+        raise ValueError("an id is there twice")

@@ -1,0 +1,156 @@
+"""JSON and YAML from files that anyone may have edited or damaged: bounded, strict, and refused in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cmkd.errors import CmkdError
+from cmkd.options import build
+
+T = TypeVar("T")
+
+JSON_BYTES = 32 * 2**20
+"""Largest JSON file that is read. In memory it may become twenty times as large."""
+YAML_BYTES = 32 * 2**10
+"""Largest YAML file that is read: what its parser reads in about a second."""
+YAML_DEPTH = 50
+"""Lists and mappings of YAML inside each other."""
+
+
+def read_json(path: Path, *, fix: str = "restore it from a copy") -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Args:
+        path: the file.
+        fix: what to do if it is damaged, for the message.
+
+    Raises:
+        CmkdError: it is missing, too large, or no JSON object; NaN, infinite numbers and a repeated name are refused.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "card.json"
+        >>> _ = path.write_text('{"rows": NaN}')
+        >>> read_json(path, fix="make the pack again")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        cmkd.errors.CmkdError: '...card.json' is damaged (NaN is no number of JSON): make the pack again
+    """
+    return parse_json(_content(path, JSON_BYTES, fix), f"'{path}'", fix=fix)
+
+
+def parse_json(text: str | bytes, what: str, *, fix: str) -> dict[str, Any]:
+    """Return the object in a JSON text, as `read_json` does; `what` names the text in messages."""
+    try:
+        content = json.loads(text, parse_constant=_no_number, object_pairs_hook=_unique)
+    except RecursionError:
+        raise CmkdError(f"{what} is damaged (nested too deeply): {fix}") from None
+    except ValueError as error:  # no JSON, no UTF-8, or a whole number of thousands of digits
+        raise CmkdError(f"{what} is damaged ({str(error)[:120]}): {fix}") from error
+    if not isinstance(content, dict):
+        raise CmkdError(f"{what} is damaged (it holds no object of names and values): {fix}")
+    return content
+
+
+def record(cls: type[T], values: Mapping[str, Any], what: str, *, fix: str) -> T:
+    """Make a dataclass from a part of a document, checking the types of its fields; other names are ignored.
+
+    Args:
+        cls: the dataclass, which is the schema.
+        values: the part.
+        what: the file, for messages.
+        fix: what to do if a value is wrong, for messages.
+
+    Raises:
+        CmkdError: a field is missing or has a value of another type; the line names the file and the key.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Score:
+        ...     accuracy: float
+        >>> record(Score, {"accuracy": "high", "note": "new"}, "result.json", fix="train again")
+        Traceback (most recent call last):
+            ...
+        cmkd.errors.CmkdError: result.json is damaged (accuracy must be a number, got 'high'): train again
+    """
+    try:
+        return build(cls, values, others=True)
+    except CmkdError as error:
+        raise CmkdError(f"{what} is damaged ({error}): {fix}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping, without aliases: a few lines of them can stand for gigabytes.
+
+    Raises:
+        CmkdError: it is missing, too large, or something else; a repeated name is refused.
+    """
+    import yaml
+
+    what, fix = f"cannot read the configuration '{path}'", "write lines such as 'data: digits'"
+    try:
+        content = yaml.load(_content(path, YAML_BYTES, fix), _loader())  # a SafeLoader
+    except CmkdError:
+        raise
+    except (ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date such as 2026-99-99
+        raise CmkdError(f"{what}: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise CmkdError(f"the configuration '{path}' holds no options; {fix}")
+    return content
+
+
+@cache
+def _loader() -> Any:  # noqa: ANN401  # a class of yaml, which is imported when it is needed
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+            if self.check_event(yaml.AliasEvent):
+                event: Any = self.get_event()  # type: ignore[no-untyped-call]
+                line = event.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line}: the alias *{event.anchor} is not read; write its value out")
+            self.depth = getattr(self, "depth", 0) + 1
+            if self.depth > YAML_DEPTH:
+                raise yaml.YAMLError("nested too deeply")
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if len(set(names)) < len(names):
+                name = next(name for name in names if names.count(name) > 1)
+                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: '{name}' is there twice; remove one")
+            return dict(super().construct_mapping(node, deep))
+
+    return Loader
+
+
+def _content(path: Path, most: int, fix: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except FileNotFoundError:
+        raise CmkdError(f"'{path}' does not exist: {fix}") from None
+    except OSError as error:
+        raise CmkdError(f"'{path}' cannot be read ({error.strerror}): {fix}") from error
+    if len(content) > most:
+        raise CmkdError(f"'{path}' has more than {most // 1024} KiB, which no such file has: {fix}")
+    return content
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name '{next(name for name in names if names.count(name) > 1)}' is there twice")
+    return found

@@ -1,0 +1,210 @@
+"""The files that a run writes about its models, as they are read again: checked, since they may have been edited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from cmkd.documents import read_json, record
+from cmkd.errors import CmkdError
+
+AGAIN = "run the same `cmkd run` again in a new folder, or restore the file"
+"""What to do about a damaged file of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SubsetScore:
+    """Schema of the scores with one subset of modalities."""
+
+    test_accuracy: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ModelScore:
+    """Schema of ``result.json``: a teacher, or a student of a trial, which is not tested."""
+
+    modality: str = ""
+    seed: int | None = None
+    method: str | None = None
+    checkpoint: str | None = None
+    validation_accuracy: float | None = None
+    test_accuracy: float | None = None
+    validation_log_loss: float | None = None
+    sees_all_labels: bool = False
+    converged: bool | None = None
+    options: Mapping[str, float] = field(default_factory=dict)
+    subsets: Mapping[str, _SubsetScore] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StudentScore(_ModelScore):
+    """Schema of a student in ``results.json``."""
+
+    seed: int
+    method: str
+    checkpoint: str
+    test_accuracy: float
+
+    def __post_init__(self) -> None:
+        place = PurePosixPath(self.checkpoint.replace("\\", "/"))
+        if place.is_absolute() or ".." in place.parts:
+            raise CmkdError(f"checkpoint '{self.checkpoint}' is outside the folder")
+        if any(score.test_accuracy is None for score in self.subsets.values()):
+            raise CmkdError("a subset lacks test_accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RecommendedScore(_StudentScore):
+    """Schema of the student that a run recommends."""
+
+    validation_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RankedScore(_RecommendedScore):
+    """Schema of a student's ``result.json``, by which one is recommended."""
+
+    validation_log_loss: float
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Schema of the labels that a role sees."""
+
+    visible: int | None
+    all: int | None
+    unlabeled: int = 0
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Schema of the number of pairs by split."""
+
+    train: int
+    validation: int
+    test: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Data:
+    """Schema of what ``results.json`` says of the data."""
+
+    name: str
+    classes: tuple[str, ...]
+    rich: str
+    poor: str
+    pairs: _Pairs
+    version: int = 1
+    labels: Mapping[str, _Labels] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.labels and not {"teacher", "student"} <= self.labels.keys():
+            raise CmkdError("labels needs teacher and student")
+
+
+@dataclass(frozen=True)
+class _Tuned:
+    """Schema of the options chosen for a method."""
+
+    method: str
+    expression: str
+    trials: int
+    validation_accuracies: tuple[float | None, ...]
+
+    def __post_init__(self) -> None:
+        if not self.validation_accuracies or self.validation_accuracies[0] is None:
+            raise CmkdError("validation_accuracies lacks that of the first trial")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Results:
+    """Schema of ``results.json``."""
+
+    data: _Data
+    teacher: _ModelScore
+    students: tuple[_StudentScore, ...]
+    tuned: tuple[_Tuned, ...] = ()
+    recommended: _RecommendedScore | None = None
+    complete: bool = True
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        subsets: dict[str, set[str]] = {}
+        for student in self.students:
+            if student.subsets and subsets.setdefault(student.method, set(student.subsets)) != set(student.subsets):
+                raise CmkdError(f"the students of {student.method} have different subsets")
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read the ``results.json`` of a run.
+
+    Raises:
+        CmkdError: it is missing or damaged; the line names the file and the key.
+    """
+    return _checked(_Results, path)
+
+
+def read_result(path: Path, *, student: bool = False) -> dict[str, Any]:
+    """Read the ``result.json`` of a model; a tested student's, which has more, if `student` is set.
+
+    Raises:
+        CmkdError: it is missing or damaged; the line names the file and the key.
+    """
+    return _checked(_RankedScore if student else _ModelScore, path)
+
+
+def _checked(schema: type[object], path: Path) -> dict[str, Any]:
+    content = read_json(path, fix=AGAIN)
+    record(schema, content, f"'{path}'", fix=AGAIN)
+    return content
+
+
+def read_history(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read the ``history.csv`` of a training, which has to have these columns of numbers.
+
+    Raises:
+        CmkdError: it is missing or damaged.
+    """
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
+        raise CmkdError(f"'{path}' is damaged ({str(error).splitlines()[0][:100]}): {AGAIN}") from error
+    _check_numbers(table, ("epoch", *columns), path)
+    if table["epoch"].duplicated().any():
+        raise CmkdError(f"'{path}' is damaged (an epoch is there twice): {AGAIN}")
+    return table
+
+
+def read_predictions(path: Path, classes: int, *, logits: bool = False) -> pd.DataFrame:
+    """Read the predictions of a model on a split, as `cmkd.evaluation.prediction_table` makes them.
+
+    Args:
+        path: the file.
+        classes: their number.
+        logits: whether the logits are needed too.
+
+    Raises:
+        CmkdError: it is missing or damaged.
+    """
+    import pyarrow as pa
+
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise CmkdError(f"'{path}' is damaged ({str(error).splitlines()[0][:100]}): {AGAIN}") from error
+    wanted = [f"logit_{k}" for k in range(classes)] if logits else []
+    _check_numbers(table, ("target", "predicted", *wanted), path)
+    for name in ("target", "predicted"):
+        if not table[name].isin(range(classes)).all():
+            raise CmkdError(f"'{path}' is damaged ({name} is no position in the {classes} classes): {AGAIN}")
+    return table
+
+
+def _check_numbers(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
+    for name in names:
+        if name not in table or table[name].dtype.kind not in "ifb" or table.empty:
+            raise CmkdError(f"'{path}' is damaged (it has no column of numbers '{name}'): {AGAIN}")

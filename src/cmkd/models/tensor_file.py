@@ -1,0 +1,96 @@
+"""Tensors and a JSON document in one safetensors file, with a checksum: no pickle, and damage is found before use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cmkd.documents import parse_json
+from cmkd.errors import CmkdError
+from cmkd.io import atomic, checksum
+
+SHA256 = "sha256"
+"""Name in the document of the checksum of all else; files of earlier releases have none. It is no key of the metadata,
+since safetensors writes several keys in any order, and equal models would not be equal files."""
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], name: str, document: Mapping[str, Any]) -> None:
+    """Write tensors and a document whole or not at all.
+
+    Args:
+        path: the file.
+        tensors: by name; they are copied to the CPU.
+        name: key of the file's metadata that holds the document.
+        document: anything that JSON can hold.
+    """
+    kept = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    sealed = {**document, SHA256: checksum(_bytes(document, kept))}
+    with atomic(path) as temporary:
+        save_file(kept, temporary, metadata={name: json.dumps(sealed)})
+
+
+def read_document(path: Path, name: str, *, fix: str) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """Return a file's document and the shapes of its tensors, from its header alone.
+
+    Args:
+        path: the file.
+        name: key of the metadata that holds the document.
+        fix: what to do if the file is damaged, for the message.
+
+    Raises:
+        CmkdError: it is missing, damaged or no safetensors file. A file without the document has an empty one.
+    """
+    with _opened(path, fix) as file:
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        document = _document(file, path, name, fix)
+    document.pop(SHA256, None)
+    return document, shapes
+
+
+def read_tensors(path: Path, name: str, *, fix: str) -> dict[str, Tensor]:
+    """Return the tensors of a file, compared with its checksum; arguments as for `read_document`.
+
+    Raises:
+        CmkdError: the file is damaged.
+    """
+    with _opened(path, fix) as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
+        document = _document(file, path, name, fix)
+    expected = document.pop(SHA256, None)
+    if expected is not None and expected != checksum(_bytes(document, tensors)):
+        raise CmkdError(f"'{path}' is damaged: it has changed since it was written (sha256); {fix}")
+    return tensors
+
+
+@contextmanager
+def _opened(path: Path, fix: str) -> Iterator[Any]:
+    if not path.is_file():
+        raise CmkdError(f"no checkpoint at '{path}'")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError, UnicodeDecodeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise CmkdError(f"'{path}' is damaged or truncated ({reason}): {fix}") from error
+
+
+def _document(file: Any, path: Path, name: str, fix: str) -> dict[str, Any]:  # noqa: ANN401  # safetensors has no types
+    return parse_json((file.metadata() or {}).get(name, "{}"), f"'{path}'", fix=fix)
+
+
+def _bytes(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    # sorted and through JSON, so that what was written and what is read again are one text
+    yield json.dumps(json.loads(json.dumps(document)), sort_keys=True).encode()
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        yield f"{name} {value.dtype} {list(value.shape)}".encode()
+        if value.numel():
+            yield value.reshape(-1).view(torch.uint8).numpy().data
