@@ -34,7 +34,6 @@ from deploy.conftest import make_student
 
 pytestmark = pytest.mark.filterwarnings("default::cmkd.errors.CmkdWarning")
 Told = pytest.CaptureFixture[str]
-LANDS = "lands with the other parts of the issue"
 
 
 def pairs(home: Path, suffix: str, write: Callable[[Path, int], object], *, number: int = 12) -> Path:
@@ -97,7 +96,6 @@ def test_nodata_float(tmp_path: Path, capsys: Told) -> None:
     assert re.search("nodata|invalid", capsys.readouterr().out)
 
 
-@pytest.mark.xfail(reason=LANDS)
 def test_palette_tiff_is_its_colors(tmp_path: Path) -> None:
     def write(path: Path, k: int) -> None:
         Image.fromarray(picture(k, 16, 16, 3)).quantize(8).save(path)
@@ -107,7 +105,6 @@ def test_palette_tiff_is_its_colors(tmp_path: Path) -> None:
     np.testing.assert_array_equal(*found)
 
 
-@pytest.mark.xfail(reason=LANDS)
 def test_bilevel_is_one_in_all_formats(tmp_path: Path) -> None:
     def write(path: Path, k: int) -> None:
         Image.fromarray(picture(k, 16, 16) > 127).save(path)
@@ -116,7 +113,6 @@ def test_bilevel_is_one_in_all_formats(tmp_path: Path) -> None:
     np.testing.assert_array_equal(*found)
 
 
-@pytest.mark.xfail(reason=LANDS)
 @pytest.mark.parametrize("shape", [(11, 11, 144), (144, 11, 11)])
 def test_hyperspectral(tmp_path: Path, capsys: Told, shape: tuple[int, ...]) -> None:
     """The order of the axes is read right, or asked for."""
@@ -171,14 +167,12 @@ def wav(path: Path, k: int, riff: int, data: int) -> None:
     )
 
 
-@pytest.mark.xfail(reason=LANDS)
 def test_wav_of_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
     pack = build(pairs(tmp_path, ".wav", lambda path, k: wav(path, k, 2**32 - 1, 2**32 - 1)))
     assert pack.modality("optical").shape == (800, 1)
     assert pack.array("optical")[0, 7, 0] == int(1000 * np.sin(7 / 9))
 
 
-@pytest.mark.xfail(reason=LANDS)
 def test_wav_that_states_more_than_it_holds(tmp_path: Path, capsys: Told) -> None:
     never_builds(pairs(tmp_path, ".wav", lambda path, k: wav(path, k, 100, 20_000)), capsys, "truncated|promises more")
 
@@ -236,7 +230,6 @@ def test_an_hour_between_the_clocks(tmp_path: Path, capsys: Told) -> None:
     assert "radar: clock +3600.400 s to optical's; 40 of 40 captures agree" in told and "40 pairs in" in told
 
 
-@pytest.mark.xfail(reason=LANDS)
 def test_tiff_without_the_data_of_its_shape(tmp_path: Path, capsys: Told) -> None:
     def write(path: Path, k: int) -> None:
         values = np.random.default_rng(k).normal(size=(12, 10, 3)).astype(np.float32)
@@ -257,7 +250,6 @@ def png_of(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
 
 
-@pytest.mark.xfail(reason=LANDS, run=False)
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_small_files_of_many_pixels_are_refused_by_a_stated_limit(tmp_path: Path, capsys: Told, suffix: str) -> None:
     def write(path: Path, k: int) -> None:
@@ -277,7 +269,6 @@ def test_small_files_of_many_pixels_are_refused_by_a_stated_limit(tmp_path: Path
         tracemalloc.stop()
 
 
-@pytest.mark.xfail(reason=LANDS)
 def test_postscript_called_png_starts_no_program(tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "bin" / "gs"
     program.parent.mkdir()
@@ -300,7 +291,6 @@ class SmallTensors(TorchDispatchMode):
         return made
 
 
-@pytest.mark.xfail(reason=LANDS)
 @pytest.mark.parametrize("model", ["vit_giant_patch14_224", "thin_resnet(width=6000)"])
 def test_checkpoint_that_names_another_model(tmp_path: Path, capsys: Told, model: str) -> None:
     modality = Modality("radar", "image", (1, 8, 8), "uint8", (120.0,), (60.0,))
@@ -314,7 +304,6 @@ def test_checkpoint_that_names_another_model(tmp_path: Path, capsys: Told, model
         refused(["predict", path, tmp_path / "0.png"], capsys, "radar.safetensors")
 
 
-@pytest.mark.xfail(reason=LANDS, run=False)
 def test_yaml_that_multiplies(tmp_path: Path, capsys: Told) -> None:
     lines = ["a0: &a0 [x,x,x,x,x,x,x,x,x]"]
     lines += [f"a{k}: &a{k} [{','.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 10)]
@@ -329,7 +318,6 @@ def prepare(source: Path, told: Told, says: str) -> None:
     refused(["data", "prepare", "presto(check=false)", "--source", source, "--out", out], told, says)
 
 
-@pytest.mark.xfail(reason=LANDS, run=False)
 def test_archive_with_a_giant_header(tmp_path: Path, capsys: Told) -> None:
     """As many streams of zeros as the extended header of the first member promises: 1.2 GB."""
     head = bytearray(512)
@@ -346,7 +334,6 @@ def test_archive_with_a_giant_header(tmp_path: Path, capsys: Told) -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.xfail(reason=LANDS)
 def test_archive_with_a_name_that_is_no_text(tmp_path: Path, capsys: Told) -> None:
     path = tmp_path / "files.zip"
     with zipfile.ZipFile(path, "w") as archive:
