@@ -260,7 +260,7 @@ def test_small_files_of_many_pixels_are_refused_by_a_stated_limit(tmp_path: Path
         shape = (30_000, 30_000)
         tifffile.imwrite(path, strips, shape=shape, dtype="uint8", compression="zlib", rowsperstrip=100)
 
-    folder = pairs(tmp_path, suffix, write, number=4)
+    folder = pairs(tmp_path, suffix, write, number=12)
     tracemalloc.start()
     try:
         never_builds(folder, capsys, "pixel")
