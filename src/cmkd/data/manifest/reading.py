@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cmkd import options
-from cmkd.config import read_yaml
+from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.types import Kind
 
