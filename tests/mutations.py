@@ -41,6 +41,8 @@ def documents(content: dict[str, Any], *, every: int = 1) -> Iterator[tuple[str,
             home = home[key]
         if change == len(VALUES):
             del home[place[-1]]
+        elif json.dumps(home[place[-1]]) == json.dumps(VALUES[change]):
+            continue
         else:
             home[place[-1]] = VALUES[change]
         what = "deleted" if change == len(VALUES) else repr(VALUES[change])[:12]

@@ -10,8 +10,8 @@ import pandas as pd
 from scipy import optimize, stats
 
 from cmkd.bench.suite import PlannedRun, Suite
-from cmkd.documents import read_json
 from cmkd.evaluation import interval
+from cmkd.evaluation.results import read_results
 
 SPLITS = ("validation", "test")
 POWER = 0.8
@@ -29,7 +29,7 @@ def collect(runs: Sequence[PlannedRun]) -> pd.DataFrame:
         path = planned.config.out / "results.json"
         if not path.exists():
             continue
-        found = read_json(path)
+        found = read_results(path)
         asked = range(planned.config.seed, planned.config.seed + planned.config.seeds)
         for student in found["students"]:
             if student["method"] in planned.config.expressions and student["seed"] in asked:

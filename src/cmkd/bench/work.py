@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from cmkd.bench.suite import PlannedRun
-from cmkd.documents import read_json
 from cmkd.errors import CmkdError, needs_extra
+from cmkd.evaluation.results import read_results
 from cmkd.experiment import Experiment
 from cmkd.processes import end_with_parent, usable_cores, without_script
 from cmkd.progress import Progress
@@ -80,7 +80,7 @@ def complete(planned: PlannedRun) -> bool:
     if not path.exists():
         return False
     with contextlib.suppress(CmkdError):
-        found = {(row["method"], row["seed"]) for row in read_json(path)["students"]}
+        found = {(row["method"], row["seed"]) for row in read_results(path)["students"]}
         seeds = range(planned.config.seed, planned.config.seed + planned.config.seeds)
         return {(method, seed) for method in planned.config.expressions for seed in seeds} <= found
     return False
