@@ -76,9 +76,11 @@ def _parts(warning: warnings.WarningMessage) -> tuple[Warning | str, type[Warnin
 
 def _ran_out(error: BaseException | None) -> bool:
     """Whether an error was made of one for a lack of memory, which a stated limit should have come before."""
-    while error is not None:
+    seen = set[int]()
+    while error is not None and id(error) not in seen:  # chains may be circles
         if isinstance(error, MemoryError):
             return True
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
 
