@@ -241,7 +241,7 @@ class RunConfig:
         >>> RunConfig(data="digits", out="runs/digits", seeds=0)
         Traceback (most recent call last):
             ...
-        cmkd.errors.CmkdError: seeds is 0; it must be at least 1
+        cmkd.errors.CmkdError: seeds is 0; it must be at least 1 and at most 999999
     """
 
     data: Any

@@ -33,7 +33,7 @@ def bench(
 
     Returns:
         What the JSON file holds: ``suite``, ``command``, ``commit``, ``runs`` (how many are ``complete``, of ``all``),
-        ``models``, ``comparisons``, ``overall``, ``failures`` (title -> reason of a run that failed twice) and
+        ``models``, ``comparisons``, ``overall``, ``failures`` (title -> reason of a run that failed) and
         ``rows``, one for each student.
 
     Raises:

@@ -8,14 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from cmkd.config import RunConfig
 from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.io import checksum
-from cmkd.options import Count, build
+from cmkd.options import Bounds, Count, build
 
 SEED_STEP = 1000
 """Between the first seeds of two teachers: more students than anyone trains for one."""
@@ -50,7 +50,7 @@ class Suite:
     methods: str
     settings: Mapping[str, Any] = field(default_factory=lambda: {"default": {}})
     teachers: Count = 1
-    seeds: Count = 3
+    seeds: Annotated[int, Bounds(least=1, most=SEED_STEP)] = 3
     rivals: tuple[str, ...] = ("none",)
     run: Mapping[str, Any] = field(default_factory=dict)
 

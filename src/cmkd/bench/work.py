@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import multiprocessing
 import os
@@ -14,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from cmkd.bench.suite import PlannedRun
 from cmkd.errors import CmkdError, needs_extra
@@ -24,10 +23,25 @@ from cmkd.processes import end_with_parent, usable_cores, without_script
 from cmkd.progress import Progress
 
 TRIES = 2
+"""Of a run whose process dies; one that is refused in words is refused again."""
 POLL_SECONDS = 2.0
+REFUSED = 2
+"""Exit code of a run that cannot be as it is asked for."""
 STOP_SECONDS = 10.0
 """How long a process that is told to stop may take before it is killed; what it saved is resumed either way."""
-Submit = Callable[[PlannedRun], "Future[str]"]
+Submit = Callable[[PlannedRun], "Future[Ended]"]
+
+
+class Ended(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        reason: why it failed; empty if it did not.
+        refused: whether it would fail again.
+    """
+
+    reason: str = ""
+    refused: bool = False
 
 
 def train(
@@ -46,7 +60,7 @@ def train(
             for.
         ray: address of a Ray cluster whose machines share the folder of the runs, or ``local``; by default none.
         progress: called with the number of trained students and of all.
-        ended: called where a run is over, and once at the start, with title -> reason of those that failed twice.
+        ended: called where a run is over, and once at the start, with title -> reason of those that failed.
 
     Raises:
         CmkdError: Ray is not installed, or there is no cluster at the address.
@@ -63,8 +77,8 @@ def train(
             done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
             for future in done:
                 planned = running.pop(future)
-                reason = "" if complete(planned) else _reason(future)
-                if reason and tries[planned.title] < TRIES:
+                reason, refused = ("", False) if complete(planned) else _how(future)
+                if reason and not refused and tries[planned.title] < TRIES:
                     tries[planned.title] += 1
                     running[submit(planned)] = planned
                     continue
@@ -96,9 +110,10 @@ def log_file(planned: PlannedRun) -> Path:
     return planned.config.out / "run.log"
 
 
-def _reason(future: Future[str]) -> str:
+def _how(future: Future[Ended]) -> Ended:
     error = future.exception()
-    return str(error or future.result() or "it ended without all of its students")
+    found = Ended(str(error)) if error else future.result()
+    return found._replace(reason=found.reason or "it ended without all of its students")
 
 
 @contextlib.contextmanager
@@ -126,7 +141,7 @@ def _here(missing: int, workers: int | None) -> Iterator[Submit]:
 def _cluster(address: str) -> Iterator[Submit]:
     """Yield a function that starts a run on a Ray cluster, with a core or a GPU of its own."""
     with needs_extra("ray", "--ray"):
-        engine: Any = importlib.import_module("ray")
+        import ray as engine
     try:
         engine.init("local" if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
@@ -140,8 +155,8 @@ def _cluster(address: str) -> Iterator[Submit]:
         engine.shutdown()
 
 
-def run(planned: PlannedRun, jobs: int | None, running: set[BaseProcess] | None = None) -> str:
-    """Train one run in a process of its own; return why it failed, or nothing.
+def run(planned: PlannedRun, jobs: int | None, running: set[BaseProcess] | None = None) -> Ended:
+    """Train one run in a process of its own, and return how it ended.
 
     Args:
         planned: the run.
@@ -158,11 +173,12 @@ def run(planned: PlannedRun, jobs: int | None, running: set[BaseProcess] | None 
     process.join()
     running.discard(process)
     if process.exitcode == 0:
-        return ""
+        return Ended()
     if (process.exitcode or 0) < 0:
-        return f"its process was killed by signal {-(process.exitcode or 0)}"
+        return Ended(f"its process was killed by signal {-(process.exitcode or 0)}")
     lines = log_file(planned).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"its process ended with exit code {process.exitcode}"
+    reason = lines[-1] if lines else f"its process ended with exit code {process.exitcode}"
+    return Ended(reason, refused=process.exitcode == REFUSED)
 
 
 def _run(planned: PlannedRun, jobs: int | None) -> None:
@@ -176,4 +192,4 @@ def _run(planned: PlannedRun, jobs: int | None) -> None:
         Experiment(replace(planned.config, jobs=jobs)).run()
     except CmkdError as error:
         print(error, flush=True)
-        sys.exit(2)
+        sys.exit(REFUSED)
