@@ -85,7 +85,7 @@ BOMBS = {
     "damaged height": (".tif", tiff(sizes={HEIGHT: 4521996}, rowsperstrip=4, compression="lzw"), "shape needs more"),
     "no strip": (".tif", tiff(sizes={HEIGHT: 24}), "truncated"),
     "bomb30k": (".tif", tiff(sizes={HEIGHT: 30000, WIDTH: 30000, 278: 30000}, compression="zlib"),
-                "900,000,000 pixels, the limit is 100,000,000: cut it, or raise the limit with CMKD_MAX_PIXELS=10"),
+                "900,000,000 pixels, the limit is 50,000,000: cut it, or raise the limit with CMKD_MAX_PIXELS=10"),
     "tile": (".tif", tiff(tile=(16, 16), compression="zlib", sizes={TILE_WIDTH: 80000, TILE_HEIGHT: 80000}), "pixels"),
     "jpeg in tiff": (".tif", jpeg_bomb(), "a JPEG in it is larger than its strip or tile"),
     "codec": (".tif", tiff(compression="png"), "has the compression PNG: save it with LZW"),

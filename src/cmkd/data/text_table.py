@@ -207,6 +207,8 @@ def _read_parquet(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
         raise CmkdError(f"{path} does not exist") from None
     except CmkdError:
         raise
+    except OverflowError as error:
+        raise CmkdError(f"{path} has times outside of the years 1 to 9999: correct them") from error
     except (OSError, ValueError, pa.ArrowException) as error:
         raise CmkdError(f"{path} is truncated or not a Parquet file: save it again") from error
     rows = [list(row) for row in zip(*columns.values(), strict=True)]

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from cmkd.data.manifest.content import File
 from cmkd.errors import CmkdError
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 50_000_000
 """Most pixels of a picture; the environment variable CMKD_MAX_PIXELS replaces it."""
 
-BYTES_PER_PIXEL = 10
-"""A sample of any format may take this many bytes for each pixel of the limit once it is decoded: 1 GB by default."""
+BYTES_PER_PIXEL = 5
+"""A sample of any format may take this many bytes for each pixel of the limit once it is decoded, 250 MB by default;
+its reader has up to four copies of it for a moment."""
 
 
 def check_size(path: File, shape: Sequence[int], item_bytes: int, *, pixels: int = 0) -> None:

@@ -40,6 +40,8 @@ def decode_wav(path: File, *, values: bool) -> Decoded:
         shape = (sound.size // sound.frame, first.shape[1])
         check_size(path, shape, first.dtype.itemsize)
         array = _samples(file, sound, sound.size)[1] if values else None
+        if len(first) != min(1, shape[0]) or (array is not None and array.shape != shape):
+            raise CmkdError(f"{path} is damaged: its format does not fit its samples; replace it")
     return FileHeader("series", shape, first.dtype.name, rate), array
 
 
@@ -64,7 +66,7 @@ def _find(path: File, file: IO[bytes]) -> _Sound:
         if chunk == b"ds64":
             long = struct.unpack("<8xQ", file.read(16))[0]
         elif chunk == b"fmt ":
-            form = file.read(min(size, 64))
+            form = file.read(min(size, 64) // 2 * 2)  # an odd one would need padding where it is written again
         elif chunk == b"data":
             start = file.tell()
             size = long if name == b"RF64" and size == _UNKNOWN else size
@@ -100,7 +102,7 @@ def _frame(path: File, form: bytes, order: str) -> int:
         raise CmkdError(
             f"{path} holds sound in {name}: convert it to PCM, as in ffmpeg -i IN.wav -c:a pcm_s16le OUT.wav"
         )
-    if not channels or frame < channels or frame % channels or bits > 8 * frame // channels:
+    if not channels or frame < channels or frame % channels or not 0 < bits <= 8 * frame // channels:
         raise CmkdError(f"{path} is damaged: {channels} channels of {bits} bits in {frame} bytes; replace it")
     return int(frame)
 

@@ -44,6 +44,8 @@ def check_blocks(path: File, file: IO[bytes], page: Any) -> None:  # noqa: ANN40
     joined = frame.is_contiguous and len(blocks) == 1  # tifffile joins the strips of values that are not packed
     if not joined and len(blocks) < math.prod(frame.chunked):
         raise CmkdError(f"{path} is damaged: it has {len(blocks)} strips or tiles, its shape needs more; replace it")
+    if frame.dtype is None or not isinstance(frame.bitspersample, int):
+        raise CmkdError(f"{path} has bands of {frame.bitspersample} bits, which is no one type: convert them to one")
     bits = frame.imagelength * frame.imagewidth * frame.samplesperpixel * frame.bitspersample
     whole = all(count for _, count in blocks)  # a writer leaves out blocks of nodata: they have no bytes
     name = getattr(frame.compression, "name", str(frame.compression))
