@@ -93,7 +93,7 @@ def fits(value: object, hint: object) -> bool:
     if hint in (bool, str):
         return isinstance(value, bool if hint is bool else str)
     if hint is Path:
-        return isinstance(value, str | Path)
+        return isinstance(value, str | Path) and value != ""
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
         return isinstance(value, Mapping) and all(
             fits(k, arguments[0]) and fits(v, arguments[1]) for k, v in value.items()
@@ -313,7 +313,7 @@ def from_text(text: str, hint: object) -> Any:  # noqa: ANN401  # of the type th
         return {"true": True, "false": False}.get(text.lower(), text)
     if hint in (None, NoneType):
         return None if text.lower() in ("null", "none") else text
-    if hint in (int, float, Path):
+    if hint in (int, float, Path) and text:
         try:
             return hint(text)
         except ValueError:

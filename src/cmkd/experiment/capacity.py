@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import os
 
-import torch
-
-from cmkd.config import RunConfig
 from cmkd.errors import CmkdError
-from cmkd.experiment.resolve import ResolvedRun
+from cmkd.experiment.resolve import ResolvedRun, on_cpu
 from cmkd.processes import free_memory, usable_cores
 from cmkd.training.schedule import epoch_steps
 
@@ -34,7 +31,7 @@ def threads(run: ResolvedRun, jobs: int) -> int | None:
         return config.trainer.threads
     if config.trainer.devices > 1:  # each of its processes follows its own rules
         return None
-    if on_cpu(config) and run.operations <= SMALL_OPERATIONS:
+    if on_cpu(config.trainer) and run.operations <= SMALL_OPERATIONS:
         return 1
     return max(1, usable_cores() // jobs) if jobs > 1 else None
 
@@ -57,18 +54,11 @@ def jobs(run: ResolvedRun, students: int, *, callbacks: bool = False) -> int:
             raise CmkdError(f"--jobs {config.jobs} needs trainings of one process each; use one device, or --jobs 1")
         return max(1, min(config.jobs, students))
     count = threads(run, 1)
-    if several or callbacks or not on_cpu(config) or count is None or students * _steps(run) < SHORT_STEPS:
+    if several or callbacks or not on_cpu(config.trainer) or count is None or students * _steps(run) < SHORT_STEPS:
         return 1
     memory = free_memory()
     fitting = students if memory is None else memory // max(PROCESS_BYTES, 2 * _own_memory())
     return max(1, min(students, usable_cores() // count, fitting))
-
-
-def on_cpu(config: RunConfig) -> bool:
-    """Return whether trainings run on the CPU."""
-    given = config.trainer.accelerator
-    found = torch.cuda.is_available() or torch.backends.mps.is_available()
-    return given == "cpu" or (given == "auto" and not found)
 
 
 def _steps(run: ResolvedRun) -> int:

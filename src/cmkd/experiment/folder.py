@@ -170,6 +170,7 @@ class RunFolder:
 
 
 def _file_name(expression: str) -> str:
-    """Return a folder's name for a method, within the 255 bytes of file systems; a digest tells what is cut off."""
+    """Return a folder's name for a method, of at most 255 bytes; a digest tells what is replaced or cut off."""
     name = re.sub(r"[^\w.=,+*()-]", "_", expression, flags=re.ASCII)
-    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{checksum([expression.encode()])[:12]}"
+    whole = name == expression and len(name) <= LONGEST_NAME
+    return name if whole else f"{name[:LONGEST_NAME]}-{checksum([expression.encode()])[:12]}"

@@ -28,6 +28,7 @@ from cmkd.methods.combine import from_expression, taught_by
 from cmkd.models import FusedModel, Model
 from cmkd.models.checkpoint import load_model
 from cmkd.options import check, plain
+from cmkd.processes import usable_cores
 from cmkd.progress import shown
 from cmkd.registry import is_reference, load_reference
 from cmkd.training.compiling import check_compiler
@@ -46,6 +47,8 @@ VIEWS = 16
 was as good as an answer to each view."""
 OWN_DATA = "data"
 """Folder of a run that holds the pack made from an own ``Dataset``."""
+PROCESSES = 8
+"""Processes of one training that a CPU with fewer cores may be asked for, as tests do."""
 
 
 @dataclass(frozen=True)
@@ -193,8 +196,16 @@ def resolve(config: RunConfig) -> ResolvedRun:
     return replace(resolved, operations=_check(resolved))
 
 
+def on_cpu(trainer: TrainerConfig) -> bool:
+    """Return whether trainings run on the CPU."""
+    found = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not found)
+
+
 def _check_accelerator(trainer: TrainerConfig) -> None:
-    """Refuse a GPU that is not there; Lightning would, once the data are prepared."""
+    """Refuse a GPU that is not there, which Lightning would once the data are prepared, and a flood of processes."""
+    if on_cpu(trainer) and trainer.devices > (most := max(PROCESSES, usable_cores())):
+        raise CmkdError(f"--devices {trainer.devices} starts as many processes here; use at most {most}")
     if trainer.accelerator != "gpu":
         return
     found = torch.cuda.device_count() or int(torch.backends.mps.is_available())
