@@ -158,7 +158,9 @@ def _rows(paths: list[Path], split: str) -> Iterator[tuple[tuple[int, int], _Row
 
 def _batches(file: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
     try:
-        yield from file.iter_batches(batch_size=256)
+        for batch in file.iter_batches(batch_size=256):
+            batch.validate(full=True)  # such as text that is no UTF-8
+            yield batch
     except (OSError, ValueError, pa.ArrowException) as error:
         raise CmkdError(f"{path} is damaged ({str(error).splitlines()[0][:100]}): download it again") from error
 
