@@ -172,7 +172,7 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:
                 values = [batch.column(name).to_pylist() for name in columns]
                 for row in zip(*values, strict=True):
                     yield ["" if value is None else str(value).strip() for value in row]
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError, OverflowError) as error:
         raise CmkdError(f"{path} is truncated or not a Parquet file: replace it") from error
 
 
