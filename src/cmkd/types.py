@@ -260,14 +260,14 @@ class Modality:
     def filled(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return values ``(..., *shape)`` for a network: invalid ones are the channel's mean, 0 once standardized.
 
-        The mean is rounded in integer modalities. Where a model scales the values by ``log`` or ``rank`` first, it is
-        not exactly the center: 0.2 to 0.5 standard deviations above it for speckle alone (4 looks to 1), up to 0.8
-        where bright targets are added.
+        The mean is rounded in integer modalities, and 0 where it is not known. Where a model scales the values by
+        ``log`` or ``rank`` first, it is not exactly the center: 0.2 to 0.5 standard deviations above it for speckle
+        alone (4 looks to 1), up to 0.8 where bright targets are added.
         """
         found = self.masked(values)
         if not np.ma.isMaskedArray(found):
             return found
-        mean = np.array(self.mean)
+        mean = np.array(self.mean or (0.0,) * self.channels)
         mean = np.rint(mean) if found.dtype.kind in "iu" else mean
         along = mean[:, None, None] if self.kind == "image" else mean
         filled: NDArray[Any] = np.where(np.ma.getmaskarray(found), along.astype(found.dtype), np.ma.getdata(found))

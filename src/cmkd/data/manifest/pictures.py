@@ -33,7 +33,7 @@ def decode_png(path: File, *, values: bool) -> Decoded:
     """Read a PNG; palettes become RGB, one bit becomes 0 and 255."""
     from PIL.PngImagePlugin import PngImageFile
 
-    with path.open("rb") as file, _opened(PngImageFile, file) as image:
+    with path.open("rb") as file, opened_quietly(PngImageFile, file) as image:
         pictures = getattr(image, "n_frames", 1)
         if pictures > 1:
             raise CmkdError(f"{path} holds {pictures} pictures: save one per file")
@@ -51,7 +51,7 @@ def decode_jpeg(path: File, *, values: bool) -> Decoded:
 
     with path.open("rb") as file:
         try:
-            opened = _opened(JpegImageFile, file)
+            opened = opened_quietly(JpegImageFile, file)
         except SyntaxError as error:
             found = re.search(r"cannot handle (\d+-(?:bit|layer))", str(error))
             if not found:
@@ -69,7 +69,7 @@ def picture_array(image: Image.Image) -> NDArray[Any]:
     return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
 
 
-def _opened(plugin: Callable[[IO[bytes]], Image.Image], file: IO[bytes]) -> Image.Image:
+def opened_quietly(plugin: Callable[[IO[bytes]], Image.Image], file: IO[bytes]) -> Image.Image:
     """Open a picture; pillow warns of damaged EXIF data, which change no pixel."""
     with _WARNINGS, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -65,6 +65,10 @@ class FolderContainer:
         """Do nothing: no file is held."""
 
 
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
+"""Methods that unpack in little memory; the header of LZMA may ask for gigabytes."""
+
+
 class ZipContainer:
     """The files in a zip; a zip is refused if a member is encrypted, a link, outside the archive, or far too large."""
 
@@ -84,6 +88,8 @@ class ZipContainer:
                 tally.check_name(info.filename.rstrip("/"))
             elif info.flag_bits & 1:
                 raise UnsafeError(f"{info.filename!r} is encrypted")
+            elif info.compress_type not in _ZIP_METHODS:
+                raise UnsafeError(f"{info.filename!r} is packed by another method than deflate or bzip2")
             elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
                 raise UnsafeError(f"{info.filename!r} is a link or a device")
             else:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.manifest.arrays import read_npy
 from cmkd.data.manifest.content import Content
+from cmkd.data.manifest.pictures import opened_quietly
 from cmkd.data.manifest.readers import inspect
 from cmkd.data.manifest.sample import header_of, load, sample
 from cmkd.data.manifest.tiff_blocks import BOUNDED, check_chain
@@ -113,7 +114,7 @@ def _declared(content: Content) -> tuple[int, int]:
 
     opener = PngImageFile if content.suffix == ".png" else JpegImageFile  # Image.open would try every format it knows
     try:
-        with opener(content.open()) as image:
+        with opened_quietly(opener, content.open()) as image:
             return image.height, image.width
     except Exception as error:  # decoders raise whatever they like on damaged bytes
         kind = "PNG" if content.suffix == ".png" else "JPEG"
