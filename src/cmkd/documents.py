@@ -47,6 +47,7 @@ def parse_json(text: str | bytes, what: str, *, fix: str) -> dict[str, Any]:
     """Return the object in a JSON text, as `read_json` does; `what` names the text in messages."""
     try:
         content = json.loads(text, parse_constant=_no_number, object_pairs_hook=_unique)
+        _check_characters(content)
     except RecursionError:
         raise CmkdError(f"{what} is damaged (nested too deeply): {fix}") from None
     except ValueError as error:  # no JSON, no UTF-8, or a whole number of thousands of digits
@@ -95,6 +96,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     what, fix = f"cannot read the configuration '{path}'", "write lines such as 'data: digits'"
     try:
         content = yaml.load(_content(path, YAML_BYTES, fix), _loader())  # a SafeLoader
+        _check_characters(content)
     except CmkdError:
         raise
     except (ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date such as 2026-99-99
@@ -142,6 +144,11 @@ def _content(path: Path, most: int, fix: str) -> bytes:
     if len(content) > most:
         raise CmkdError(f"'{path}' has more than {most // 1024} KiB, which no such file has: {fix}")
     return content
+
+
+def _check_characters(content: object) -> None:
+    r"""Raise UnicodeEncodeError, a ValueError, where half of a character such as ``\ud800`` stands in a text."""
+    json.dumps(content, ensure_ascii=False, default=str, skipkeys=True).encode()
 
 
 def _no_number(name: str) -> float:
