@@ -419,8 +419,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     study = Study(folder)
     study.prepare()
-    study.run()
-    write_text(RESULTS / "faults.md", page(list(study.records.rows.values())))
+    try:
+        study.run()
+    finally:  # also where it is stopped
+        write_text(RESULTS / "faults.md", page(list(study.records.rows.values())))
 
 
 if __name__ == "__main__":
