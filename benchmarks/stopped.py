@@ -127,6 +127,8 @@ def _become(arguments: Sequence[str], log: Path, environment: Mapping[str, str])
 
         traceback.print_exc()
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # the command has ended, and what follows is ours
+            signal.signal(number, signal.SIG_IGN)
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
