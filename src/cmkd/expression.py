@@ -6,6 +6,7 @@ Methods and data sets with options are written the way one would call them in Py
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -45,9 +46,11 @@ def parse_sum(text: str) -> list[Call]:
         Call(name='ds', options={'reference': 'teacher'}, weight=0.5)
     """
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():  # Python's of text such as "1or", which is refused below
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text.strip(), mode="eval").body
         return _terms(tree)
-    except (SyntaxError, ValueError, TypeError) as error:
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:  # the last two: deep nesting
         raise CmkdError(
             f"cannot read '{text}': write a name, name(key=value), or a sum such as 0.5*kd+ds(independence_weight=10)"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from io import SEEK_END
 from typing import Any
 
@@ -14,10 +15,15 @@ from cmkd.data.manifest.header import Decoded, FileHeader
 from cmkd.data.manifest.size_limit import check_size
 from cmkd.errors import CmkdError
 
+_HEADER_BYTES = 2**16
+_TEXT = re.compile(rb"'[^'\\]*'|\"[^\"\\]*\"")
+_ODD = re.compile(rb"\\|\d[A-KM-Za-z_]")
+"""What Python's parser, which numpy reads the header with, would warn of; a length of Python 2 ends with L."""
+
 
 def decode_npy(path: File, *, values: bool) -> Decoded:
     """Read an array; three axes do not tell which are the channels."""
-    shape, dtype = _npy_header(path)
+    shape, dtype, _, _ = _npy_header(path)
     header = FileHeader("vector" if len(shape) == 1 else "image", shape, dtype.name, order="open")
     return header, read_npy(path) if values else None
 
@@ -29,18 +35,28 @@ def read_npy(path: File) -> NDArray[Any]:
         CmkdError: the file is truncated, too large, or holds objects.
         ValueError: it is no NPY file.
     """
-    _npy_header(path)
+    shape, dtype, columns_first, start = _npy_header(path)
+    values = np.empty(math.prod(shape), dtype)
     with path.open("rb") as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+        file.seek(start)
+        file.readinto(values.view(np.uint8).data)
+    return values.reshape(shape, order="F" if columns_first else "C")
 
 
-def _npy_header(path: File) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _npy_header(path: File) -> tuple[tuple[int, ...], np.dtype[Any], bool, int]:
+    """Return shape, dtype, whether the first axis changes fastest, and where the values start."""
     with path.open("rb") as file:
         size = file.seek(0, SEEK_END)
         file.seek(0)
         version = np.lib.format.read_magic(file)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(file)
+        begin = file.tell()
+        length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+        if _ODD.search(_TEXT.sub(b"", file.read(min(length, _HEADER_BYTES)))):
+            raise CmkdError(f"{path} is damaged: its header is no description of an array; replace it")
+        file.seek(begin)
+        shape, columns_first, dtype = header(file)
+        start = file.tell()
         if dtype.hasobject:
             raise CmkdError(f"{path} cannot be read: it holds Python objects; save numbers")
         if dtype.names is not None or dtype.kind not in "biufc":
@@ -48,4 +64,4 @@ def _npy_header(path: File) -> tuple[tuple[int, ...], np.dtype[Any]]:
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size - file.tell():
             raise CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
         check_size(path, shape, dtype.itemsize)
-    return shape, dtype
+    return shape, dtype, columns_first, start
