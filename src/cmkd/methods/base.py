@@ -279,7 +279,7 @@ METHODS: Registry[Method] = Registry("method", "cmkd.methods", Method, support=(
 """All methods by name; those of plug-ins are entry points of the group ``cmkd.methods``."""
 
 
-def create(name: str, student: Spec, teacher: Spec, **options: Any) -> Method:  # noqa: ANN401  # checked against the signature
+def create(name: str, student: Spec, teacher: Spec, /, **options: Any) -> Method:  # noqa: ANN401  # checked against the signature
     """Build a method by name; an unknown option is refused with the nearest valid one.
 
     Example:

@@ -19,6 +19,8 @@ _HEADER_BYTES = 2**16
 _TEXT = re.compile(rb"'[^'\\]*'|\"[^\"\\]*\"")
 _ODD = re.compile(rb"\\|\d[A-KM-Za-z_]")
 """What Python's parser, which numpy reads the header with, would warn of; a length of Python 2 ends with L."""
+_OLD = re.compile(rb"['\"][<>|=]?a\d*['\"]")
+"""A name of texts of which numpy would warn."""
 
 
 def decode_npy(path: File, *, values: bool) -> Decoded:
@@ -52,7 +54,8 @@ def _npy_header(path: File) -> tuple[tuple[int, ...], np.dtype[Any], bool, int]:
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         begin = file.tell()
         length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
-        if _ODD.search(_TEXT.sub(b"", file.read(min(length, _HEADER_BYTES)))):
+        said = file.read(min(length, _HEADER_BYTES))
+        if _ODD.search(_TEXT.sub(b"", said)) or _OLD.search(said):
             raise CmkdError(f"{path} is damaged: its header is no description of an array; replace it")
         file.seek(begin)
         shape, columns_first, dtype = header(file)
