@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,21 @@ def test_signals_end_with_their_exit_codes(monkeypatch: pytest.MonkeyPatch, caps
         monkeypatch.setattr(cmkd.cli.report, "main", lambda _, number=number: os.kill(os.getpid(), number))
         assert main(["report", "x"]) == code
         assert capsys.readouterr().err == "cmkd: stopped; the same command continues where it was\n"
+
+
+def test_a_stop_that_compiled_code_turns_into_another_error_is_a_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cmkd.cli.methods  # noqa: F401  # the module that is patched
+
+    def interrupted(arguments: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:
+            raise ValueError("Invalid affine transformation matrix") from None
+
+    monkeypatch.setattr("cmkd.cli.methods.main", interrupted)
+    assert main(["methods"]) == 143
+    assert capsys.readouterr().err.startswith("cmkd: stopped; ")
+    monkeypatch.setattr("cmkd.cli.methods.main", lambda arguments: 1 / 0)
+    assert main(["methods"]) == 1

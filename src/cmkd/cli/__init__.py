@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] in ("-V", "--version"):
         print(f"cmkd {cmkd.__version__}")
         return 0
+    _received.clear()
     main_thread = threading.current_thread() is threading.main_thread()
     before = {n: signal.signal(n, _stop) for n in (signal.SIGINT, signal.SIGTERM) if main_thread}
     try:
@@ -80,15 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cmkd: error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except Stopped as stop:
-        meaning = STOPPED.get(given[0], "the same command continues where it was")
-        print(f"cmkd: stopped; {meaning}", file=sys.stderr)
-        return 128 + stop.signal
+        return _say_stopped(given[0], stop.signal)
     except BrokenPipeError:
         return 0
     except MemoryError as error:
         print(f"cmkd: error: not enough memory ({error}): use smaller sizes", file=sys.stderr)
         return 2
     except Exception as error:
+        if _received:  # compiled code may make another error of the exception of a signal
+            return _say_stopped(given[0], _received[-1])
         if (number := _system_error(error)) in FIXABLE:
             place = getattr(error, "filename", None) or "a file"
             print(f"cmkd: error: cannot read or write {place}: {os.strerror(number)}", file=sys.stderr)
@@ -130,7 +131,17 @@ def _system_error(error: Exception) -> int:
     return int(found[1]) if found else 0
 
 
+_received: list[int] = []
+"""Signals that stopped the command."""
+
+
+def _say_stopped(command: str, number: int) -> int:
+    print(f"cmkd: stopped; {STOPPED.get(command, 'the same command continues where it was')}", file=sys.stderr)
+    return 128 + number
+
+
 def _stop(number: int, _: object) -> None:
+    _received.append(number)
     raise Stopped(number)
 
 
