@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cmkd.cli import COMMANDS, main
+from cmkd.errors import CmkdError
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,8 +112,9 @@ def test_signals_end_with_their_exit_codes(monkeypatch: pytest.MonkeyPatch, caps
         assert capsys.readouterr().err == "cmkd: stopped; the same command continues where it was\n"
 
 
-def test_a_stop_that_compiled_code_turns_into_another_error_is_a_stop(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("error", [ValueError("Invalid affine transformation matrix"), CmkdError("it is damaged")])
+def test_a_stop_that_other_code_turns_into_another_error_is_a_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
     import cmkd.cli.methods  # noqa: F401  # the module that is patched
 
@@ -120,7 +122,7 @@ def test_a_stop_that_compiled_code_turns_into_another_error_is_a_stop(
         try:
             signal.raise_signal(signal.SIGTERM)
         except BaseException:
-            raise ValueError("Invalid affine transformation matrix") from None
+            raise error from None
 
     monkeypatch.setattr("cmkd.cli.methods.main", interrupted)
     assert main(["methods"]) == 143

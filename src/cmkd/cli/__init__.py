@@ -74,34 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             _print_own_warnings()
             module.main(given[1:])
-    except IncompleteError as error:
-        print("cmkd: " + "\n".join(map(one_line, str(error).split("\n"))), file=sys.stderr)
-        return 3
-    except CmkdError as error:
-        print(f"cmkd: error: {one_line(str(error))}", file=sys.stderr)
-        return 2
     except Stopped as stop:
         return _say_stopped(given[0], stop.signal)
-    except BrokenPipeError:
-        return 0
-    except MemoryError as error:
-        print(f"cmkd: error: not enough memory ({error}): use smaller sizes", file=sys.stderr)
-        return 2
     except Exception as error:
-        if _received:  # compiled code may make another error of the exception of a signal
-            return _say_stopped(given[0], _received[-1])
-        if (number := _system_error(error)) in FIXABLE:
-            place = getattr(error, "filename", None) or "a file"
-            print(f"cmkd: error: cannot read or write {place}: {os.strerror(number)}", file=sys.stderr)
-            return 2
-        if isinstance(error, ModuleNotFoundError) and not (error.name or "cmkd").startswith("cmkd"):
-            print(f"cmkd: error: cmkd {given[0]} needs {error.name}: pip install cmkd", file=sys.stderr)
-            return 2
-        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # numpy and torch
-            print(f"cmkd: error: too little memory ({' '.join(str(error).split())[-200:]})", file=sys.stderr)
-            return 2
-        print(_bug(error, given), file=sys.stderr)
-        return 1
+        # decoders and compiled code may make any other error of the exception of a signal
+        return _say_stopped(given[0], _received[-1]) if _received else _failed(error, given)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -129,6 +106,30 @@ def _system_error(error: Exception) -> int:
         return error.errno
     found = re.search(r"(?:os error|\[errno) (\d+)", str(error), flags=re.IGNORECASE)
     return int(found[1]) if found else 0
+
+
+def _failed(error: Exception, given: Sequence[str]) -> int:
+    """Say in a line what went wrong, and return the exit code."""
+    number = _system_error(error)
+    match error:
+        case BrokenPipeError():
+            return 0
+        case IncompleteError():
+            print("cmkd: " + "\n".join(map(one_line, str(error).split("\n"))), file=sys.stderr)
+            return 3
+        case CmkdError():
+            line = one_line(str(error))
+        case _ if number in FIXABLE:
+            line = f"cannot read or write {getattr(error, 'filename', None) or 'a file'}: {os.strerror(number)}"
+        case ModuleNotFoundError() if not (error.name or "cmkd").startswith("cmkd"):
+            line = f"cmkd {given[0]} needs {error.name}: pip install cmkd"
+        case _ if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # numpy and torch
+            line = f"too little memory ({' '.join(str(error).split())[-200:]}): use smaller sizes"
+        case _:
+            print(_bug(error, given), file=sys.stderr)
+            return 1
+    print(f"cmkd: error: {line}", file=sys.stderr)
+    return 2
 
 
 _received: list[int] = []

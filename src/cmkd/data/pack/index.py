@@ -49,7 +49,7 @@ def _check_values(index: pd.DataFrame, card: Card) -> None:
     if labels.dtype != np.int64 or labels.min() < UNLABELED or labels.max() >= len(card.classes):
         raise ValueError(f"a label is no position in the {len(card.classes)} classes")
     if not index["split"].isin(SPLITS).all():
-        raise ValueError(f"a split is none of {', '.join(SPLITS)}")
+        raise ValueError(f"its splits must be among {', '.join(SPLITS)}")
     texts = index.drop(columns=["label", *(f"has_{modality}" for modality in card.modalities)])
     for name in map(str, texts):
         if not all(isinstance(cell, str) for cell in texts[name]):  # which also decodes each
