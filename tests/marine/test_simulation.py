@@ -9,22 +9,28 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from cmkd.datasets.base import DATASETS
 from cmkd.datasets.marine import Marine
 from cmkd.errors import CmkdError
 from cmkd.simulators.marine.mesh import MeshBuilder
+from cmkd.simulators.marine.modes import mode
 from cmkd.simulators.marine.packing import write_pack
 from cmkd.simulators.marine.rays import Rays
-from cmkd.simulators.marine.scene import VESSELS_PER_CLASS, Gap, individual, sample, split_of
+from cmkd.simulators.marine.scene import VESSELS_PER_CLASS, Gap, individual, sample, split_of, sun
 from cmkd.simulators.marine.simulate import Recipe, generate, make_pair
 from cmkd.simulators.marine.vessels import CLASSES, FAMILIES, vessel
 
-RADAR_ONLY = {"resolution", "snr_db", "look_weight", "clutter_db", "defocus"}
+RADAR_ONLY = {
+    "resolution_range", "resolution_azimuth", "nesz", "looks", "look_weight", "clutter_db", "extra_defocus"
+}  # fmt: skip
+SMALL = mode("iw").sized(32)
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -45,17 +51,18 @@ def test_unknown_class_is_named() -> None:
 
 
 def test_pair_is_repeatable_and_depends_on_seed() -> None:
-    first, again, other = make_pair(5), make_pair(5), make_pair(5, seed=1)
+    sensors = mode("iw")
+    first, again, other = make_pair(5, sensors), make_pair(5, sensors), make_pair(5, sensors, seed=1)
     assert first.scene == again.scene
-    for name in ("optical", "radar", "decibel", "complex"):
+    for name in ("optical", "radar", "complex"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
         assert not np.array_equal(getattr(first, name), getattr(other, name))
-    assert first.optical.shape == (3, 64, 64) and first.radar.shape == (1, 64, 64)
-    assert first.decibel.dtype == np.float32 and first.complex.dtype == np.complex64
+    assert first.optical.shape == (3, 64, 64) and first.radar.shape == (2, 64, 64)
+    assert first.radar.dtype == np.float32 and first.complex.dtype == np.complex64
 
 
 def test_gap_changes_the_radar_alone() -> None:
-    near, far = make_pair(4, gap=0.0, size=32), make_pair(4, gap=1.0, size=32)
+    near, far = make_pair(4, SMALL, gap=0.0), make_pair(4, SMALL, gap=1.0)
     assert np.array_equal(near.optical, far.optical)
     assert not np.array_equal(near.radar, far.radar)
     changed = {
@@ -66,7 +73,7 @@ def test_gap_changes_the_radar_alone() -> None:
 
 def test_gap_is_monotonic_and_continuous() -> None:
     dials = [Gap.dial(g) for g in np.linspace(0, 1, 101)]
-    for name, sign in (("resolution", 1), ("snr_db", -1), ("looks", -1), ("clutter_db", 1), ("defocus", 1)):
+    for name, sign in (("coarser", 1), ("nesz_db", 1), ("look_weight", -1), ("clutter_db", 1), ("defocus", 1)):
         values = sign * np.array([getattr(d, name) for d in dials])
         steps = np.diff(values)
         assert (steps >= 0).all() and steps.max() < 0.05 * (values[-1] - values[0])
@@ -75,7 +82,7 @@ def test_gap_is_monotonic_and_continuous() -> None:
 
 
 def test_small_step_of_the_gap_is_a_small_step_of_the_image() -> None:
-    base, close, far = (make_pair(0, gap=g, size=32).decibel for g in (0.5, 0.502, 1.0))
+    base, close, far = (make_pair(0, SMALL, gap=g).radar for g in (0.5, 0.502, 1.0))
     assert np.abs(close - base).mean() < 0.25 * np.abs(far - base).mean()
 
 
@@ -83,11 +90,11 @@ def test_splits_are_by_vessel_in_the_stated_parts() -> None:
     for label in range(len(FAMILIES)):
         splits = [split_of(7, label, n) for n in range(VESSELS_PER_CLASS)]
         assert [splits.count(s) for s in ("train", "validation", "test")] == [168, 36, 36]
-    assert split_of(7, 0, 3) == sample(7, 24, size=64, gap=0.5)[0].split
+    assert split_of(7, 0, 3) == sample(7, 24, SMALL)[0].split
 
 
 def test_individuals_are_distinct_and_stay_the_same_in_other_scenes() -> None:
-    first, same = (sample(0, p, size=64, gap=0.5)[0] for p in (3, 3 + 8 * VESSELS_PER_CLASS))
+    first, same = (sample(0, p, SMALL)[0] for p in (3, 3 + 8 * VESSELS_PER_CLASS))
     assert first.group == same.group and first.heading != same.heading
     assert len({individual(0, 3, n).triangles.tobytes() for n in range(20)}) == 20
 
@@ -97,7 +104,6 @@ def test_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
     packs = [write_pack(recipe, tmp_path / str(w), Marine.info(), workers=w) for w in (1, 2)]
     for name in ("optical", "radar"):
         assert np.array_equal(packs[0].array(name), packs[1].array(name))
-    assert (tmp_path / "1" / "scene.parquet").read_bytes() == (tmp_path / "2" / "scene.parquet").read_bytes()
     assert packs[0].card.sha256 == packs[1].card.sha256
 
 
@@ -121,7 +127,7 @@ def test_killed_run_continues_where_it_stopped(tmp_path: Path) -> None:
     assert all(p.stat().st_mtime_ns == when for p, when in kept.items())
     for ours, theirs in zip(resumed, fresh, strict=True):
         assert ours.scenes == theirs.scenes
-        assert np.array_equal(ours.optical, theirs.optical) and np.array_equal(ours.radar, theirs.radar)
+        assert all(np.array_equal(ours.arrays[name], theirs.arrays[name]) for name in ("optical", "radar"))
 
 
 def test_unfinished_chunks_of_another_recipe_are_refused(tmp_path: Path) -> None:
@@ -136,12 +142,16 @@ def test_pack_has_scenes_card_and_sheet(tmp_path: Path) -> None:
     pack = DATASETS.find("marine")(pairs=48, size=16).prepare(None, tmp_path / "pack")
     assert len(pack) == 48 and pack.classes == CLASSES
     assert pack.card.rich == "optical" and pack.card.poor == "radar"
-    scenes = pd.read_parquet(tmp_path / "pack" / "scene.parquet")
-    assert scenes["group"].tolist() == pack.index["group"].tolist()
-    assert scenes["label"].tolist() == pack.index["label"].tolist()
-    assert {"heading", "range", "grazing", "wind", "sun_elevation", "occluder", "bandwidth", "aperture"} <= set(scenes)
+    radar = pack.modality("radar")
+    assert (radar.dtype, radar.unit, radar.shape) == ("float32", "dB", (2, 16, 16))
+    said = pack.index
+    assert set(said["band"]) == {"C"} and set(said["polarizations"]) == {"VV VH"} and said["scene"].is_unique
+    assert said["incidence"].astype(float).between(29.1, 46.0).all() and set(said["spacing_range"]) == {"10"}
+    assert pd.to_datetime(said["time"], utc=True).dt.year.between(2024, 2026).all()
+    for name in ("heading", "speed", "latitude", "longitude", "looks", "nesz"):
+        assert said[name].astype(float).notna().all()
     card = (tmp_path / "pack" / "CARD.md").read_text()
-    assert "No measured data" in card and "| radar resolution, m |" in card
+    assert "No measured data" in card and "| radar resolution in range, m |" in card
     assert "| tugboat |" in card and "Made by `cmkd simulate marine --pairs 48" in card
     with Image.open(tmp_path / "pack" / "contact_sheet.png") as sheet:
         assert sheet.size[1] > 500
@@ -158,9 +168,12 @@ def test_first_pairs_do_not_depend_on_how_many_follow(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"pairs": 0}, "at least 1 pair"), ({"size": 8}, "16 to 512"), ({"gap": -0.1}, "0 to 1"), ({"seed": -1}, "seed")],
+    [
+        ({"pairs": 0}, "at least 1 pair"), ({"size": 8}, "16 to 512"), ({"gap": -0.1}, "0 to 1"), ({"seed": -1}, "seed"),
+        ({"mode": "sar"}, "sensor mode"),
+    ],  # fmt: skip
 )
-def test_wrong_options_are_refused(options: dict[str, float], words: str) -> None:
+def test_wrong_options_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(CmkdError, match=words):
         DATASETS.find("marine")(**options)
 
@@ -187,11 +200,13 @@ def _box():  # noqa: ANN202
 def test_haze_leaves_less_signal_in_the_noise() -> None:
     from cmkd.simulators.marine import optical
 
-    scene, mesh = sample(0, 4, size=32, gap=0.5)
+    scene, mesh, _ = sample(0, 4, SMALL)
     seen = []
-    for visibility in (1e6, scene.range * 0.6):
-        hazy = dataclasses.replace(scene, visibility=visibility, noise=0.01)
-        first, second = (optical.render(hazy, mesh, Rays(mesh), 32, np.random.default_rng(i)).ravel() for i in (0, 1))
+    for haze in (0.0, 6.0):
+        hazy = dataclasses.replace(scene, haze=haze, noise=0.01, cloud=0.0)
+        first, second = (
+            optical.render(hazy, SMALL.optical, mesh, Rays(mesh), np.random.default_rng(i)).ravel() for i in (0, 1)
+        )
         seen.append(np.corrcoef(first, second)[0, 1])
     assert seen[1] < seen[0] - 0.2
 
@@ -231,7 +246,7 @@ def test_workers_of_a_script_without_a_guard_end_when_their_parent_is_killed(tmp
 
 @pytest.mark.slow
 def test_ten_thousand_is_balanced_and_split_by_vessel() -> None:
-    scenes = [sample(10, p, size=64, gap=0.5)[0] for p in range(0, 10_000, 7)]
+    scenes = [sample(10, p, SMALL)[0] for p in range(0, 10_000, 7)]
     owner: dict[str, str] = {}
     for scene in scenes:
         assert owner.setdefault(scene.group, scene.split) == scene.split
@@ -244,3 +259,47 @@ def test_command_prints_plain_lines_off_a_terminal(tmp_path: Path, capsys: pytes
     said = capsys.readouterr()
     assert said.err == "simulating: 3 of 3 pairs\n" and said.out.startswith("3 pairs in ")
     assert (tmp_path / "pack" / "contact_sheet.png").is_file()
+
+
+def test_complex_look_is_kept_by_flag_and_is_the_image_where_there_is_one_look(tmp_path: Path) -> None:
+    recipe = Recipe(8, mode="stripmap", size=16, slc=True)
+    pack = write_pack(recipe, tmp_path / "pack", Marine.info(), workers=1)
+    parts = pack.array("slc")
+    assert pack.modality("slc").shape == (2, 16, 16)
+    decibel = 10 * np.log10(np.sum(np.square(parts, dtype=np.float64), axis=1, keepdims=True) + 1e-30)
+    np.testing.assert_allclose(decibel, pack.array("radar"), atol=1e-2)
+
+
+def test_metadata_do_not_depend_on_the_class_but_for_the_speed_of_platforms() -> None:
+    from cmkd.simulators.marine.scene import metadata
+
+    found = pd.DataFrame([{"label": p % 8, **metadata(sample(0, p, SMALL)[0], SMALL, 0)} for p in range(8 * 60)])
+    platform = found["label"] == CLASSES.index("offshore platform")
+    assert (found.loc[platform, "speed"] == "0").all()
+    for name in ("heading", "speed", "range", "incidence", "wind", "look_azimuth", "nesz", "latitude"):
+        values = found.loc[~platform, ["label", name]].astype(float)
+        groups = [part[name].to_numpy() for _, part in values.groupby("label")]
+        assert stats.kruskal(*groups).pvalue > 0.001, name
+
+
+def test_sun_of_a_scene_is_where_its_time_and_place_have_it() -> None:
+    # 21 June at Greenwich noon: 23.44 degrees north of the equator it is overhead; at 51.5 degrees 62 degrees high
+    assert sun(172, 12.0, 23.45)[0] == pytest.approx(90, abs=0.5)
+    assert sun(172, 12.0, 51.5)[0] == pytest.approx(61.9, abs=0.5)
+    assert sun(80, 6.0, 0.0)[1] == pytest.approx(90, abs=1.5)  # equinox, dawn: due east
+    scene = sample(0, 0, SMALL)[0]
+    assert scene.sun_elevation > 5
+
+
+def test_night_leaves_less_signal_in_the_noise() -> None:
+    from cmkd.simulators.marine import optical
+
+    scene, mesh, _ = sample(0, 4, SMALL)
+    seen = []
+    for night in (0.0, 1.0):
+        dark = dataclasses.replace(scene, haze=0.0, noise=0.01, cloud=0.0, night=night)
+        first, second = (
+            optical.render(dark, SMALL.optical, mesh, Rays(mesh), np.random.default_rng(i)).ravel() for i in (0, 1)
+        )
+        seen.append(np.corrcoef(first, second)[0, 1])
+    assert seen[1] < seen[0] - 0.1

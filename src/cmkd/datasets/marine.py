@@ -16,15 +16,18 @@ from cmkd.simulators.marine.simulate import Recipe
 class Marine(DataSet):
     """Simulated optical and radar chips of 8 kinds of marine target.
 
-    Both sensors look from one place at one instant. Their images are not co-registered pixel by pixel: the optical
-    image is in perspective, the radar image in slant range and cross-range. Each class has 240 vessels; splits are by
-    vessel.
+    What the sensors are is a mode: ``iw``, ``stripmap`` and ``spotlight`` from satellites, ``airborne``, ``coastal``,
+    or a YAML file of one's own. Both see one instant; their images are not co-registered pixel by pixel. The radar is
+    calibrated sigma nought in dB. Each class has 240 vessels; splits are by vessel.
 
     Args:
         pairs: number of pairs; fewer pairs of a seed are the first of more.
-        size: pixels along a side.
+        size: pixels along a side of the radar chip, at the mode's spacing; by default the mode's.
         seed: of vessels, scenes and splits.
-        gap: quality of the radar: 0 sharp and clean; 1 coarse, noisy, single-look, cluttered and defocused.
+        gap: what the radar lacks beside its mode: 0 nothing; 1 is three times as coarse, noisy, single-look, cluttered
+            and defocused.
+        mode: what the sensors are.
+        slc: keep the complex first look as a third modality.
 
     Raises:
         CmkdError: a value is out of range.
@@ -44,8 +47,11 @@ class Marine(DataSet):
     mirror = True
     revision = VERSION
 
-    def __init__(self, *, pairs: int = 2000, size: int = 64, seed: int = 0, gap: float = 0.5) -> None:
-        self.recipe = Recipe(pairs, seed, size, gap)
+    def __init__(
+        self, *, pairs: int = 2000, size: int | None = None, seed: int = 0, gap: float = 0.0, mode: str = "iw",
+        slc: bool = False,
+    ) -> None:  # fmt: skip
+        self.recipe = Recipe(pairs, seed, mode, size, gap, slc)
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
         """Simulate the pack; `source` must be None."""

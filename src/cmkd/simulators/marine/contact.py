@@ -9,6 +9,7 @@ import numpy as np
 
 from cmkd.io import atomic
 from cmkd.simulators.marine.mesh import Array
+from cmkd.simulators.marine.radar import display
 from cmkd.simulators.marine.vessels import CLASSES
 
 _GAP = 3  # pixels between cells
@@ -20,15 +21,14 @@ def contact_sheet(labels: Sequence[int], optical: Array, radar: Array, path: Pat
     Args:
         labels: ``(n,)`` class numbers.
         optical: ``(n, 3, size, size)`` uint8.
-        radar: ``(n, 1, size, size)`` uint8.
+        radar: ``(n, channels, size, size)`` sigma nought in dB.
         path: path of the PNG; it appears whole or not at all.
         columns: greatest number of pairs per class.
     """
     from PIL import Image, ImageDraw
 
-    size = optical.shape[-1]
-    scale = max(1, round(128 / size))
-    cell, margin = size * scale + _GAP, 120
+    side, margin = 128, 120
+    cell = side + _GAP
     sheet = Image.new("RGB", (margin + columns * cell, len(CLASSES) * 2 * cell), (24, 24, 28))
     draw = ImageDraw.Draw(sheet)
     for label, name in enumerate(CLASSES):
@@ -36,9 +36,10 @@ def contact_sheet(labels: Sequence[int], optical: Array, radar: Array, path: Pat
         draw.text((6, top + cell - 20), name.replace(" ", "\n"), fill=(235, 235, 235))
         rows = [i for i, value in enumerate(labels) if value == label][:columns]
         for column, row in enumerate(rows):
-            for half, picture in enumerate((optical[row], np.repeat(radar[row], 3, 0))):
-                tile = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
-                tile = tile.resize((size * scale, size * scale), Image.Resampling.NEAREST)
+            for half, picture in enumerate((optical[row].transpose(1, 2, 0), display(radar[row]))):
+                near = picture.shape[0] <= side
+                tile = Image.fromarray(np.ascontiguousarray(picture))
+                tile = tile.resize((side, side), Image.Resampling.NEAREST if near else Image.Resampling.BOX)
                 sheet.paste(tile, (margin + column * cell, top + half * cell))
     with atomic(path) as temporary:
         sheet.save(temporary, format="PNG")

@@ -10,44 +10,68 @@ from cmkd.simulators.marine.simulate import Recipe
 
 UNREAL = (
     "No measured data: the meshes are parametric families and copy no real vessel.",
+    "Both sensors see one instant; positions are drawn from a box of latitudes, not from a map.",
     "The sea of the optical image is a plane with the slopes of a drawn wave field; vessels do not displace it.",
-    "Both chips are scaled to the target's length, as a detector's crops are, so absolute size is mostly hidden.",
     "Optical light bounces once; there is no ambient occlusion, no lens distortion and no compression.",
-    "Radar returns are scalar physical optics of flat patches: no edge diffraction and no cross-polarization.",
+    "Radar returns are physical optics of flat patches: no edge diffraction, no creeping waves.",
     "What the meshes leave out (rails, fittings, plate warp) is random scatter of assumed, unmeasured strength.",
-    "Sea clutter is an empirical model; the Watts-Ward shape is extrapolated above 10 degrees grazing.",
-    "Clutter is independent of the optical wave field but shares its wind; wakes are optical only.",
-    "Target motion is a tilt of the image plane and a quadratic defocus; no micro-Doppler, no azimuth displacement.",
+    "Sea clutter is an empirical model; it is independent of the optical wave field but shares its wind.",
+    "Wakes are optical only; looks share the target's position, and there is no micro-Doppler within one.",
+    "Each pair is a scene of its own; no land, no azimuth ambiguities, no interference.",
 )
 """Known differences from reality, a sentence each."""
 
+PHYSICAL = (
+    "Metadata are drawn alike for all classes, but for the speed of platforms, which is 0. The images tell size in "
+    "meters, and how a hull moves follows from its length."
+)
+"""What metadata tell of the class."""
+
 _SHOWN = {
-    "range": "range, m", "grazing": "grazing angle, degrees", "wind": "wind, m/s", "sun_elevation": "sun, degrees",
-    "cloud": "cloud cover", "visibility": "visibility, m", "speed": "speed, m/s", "clutter_objects": "other objects",
-    "occluder": "breakwater, fraction of the target's height", "optical_swath": "optical chip, m",
-    "radar_swath": "radar chip, m",
-    "resolution": "radar resolution, m", "snr_db": "signal to noise of 1 m² per m² at 3 km, dB",
-    "defocus": "defocus, rad",
+    "incidence": "incidence of the radar, degrees", "range": "slant range, m", "nesz": "NESZ, dB",
+    "resolution_range": "radar resolution in range, m", "resolution_azimuth": "radar resolution in azimuth, m",
+    "optical_incidence": "incidence of the camera, degrees", "wind": "wind, m/s", "speed": "speed, m/s",
+    "sun_elevation": "sun, degrees", "cloud": "opacity of clouds", "night": "night",
 }  # fmt: skip
 
 
-def scene_section(scenes: pd.DataFrame, recipe: Recipe) -> str:
-    """Return the distribution of the scenes' parameters as Markdown; `scenes` has a row per pair."""
-    dial = Gap.dial(recipe.gap)
+def scene_section(index: pd.DataFrame, recipe: Recipe) -> str:
+    """Return the sensors and the distribution of the scenes' parameters as Markdown; `index` has a row per pair."""
+    sensors, dial = recipe.sensors, Gap.dial(recipe.gap)
+    radar, optical = sensors.radar, sensors.optical
     lines = [
-        f"Made by `cmkd simulate marine --pairs {recipe.pairs} --seed {recipe.seed} --size {recipe.size} --gap "
-        f"{recipe.gap}`, simulator version {VERSION}. Radar at this gap: resolution {dial.resolution:.2f} pixels, "
-        f"{dial.snr_db:.0f} dB for 1 m² per m² at 3 km, {dial.looks:.2f} looks, clutter {dial.clutter_db:+.1f} dB to "
-        f"the NRL model, defocus up to {dial.defocus:.1f} rad.",
+        f"Made by `{command(recipe)}`, simulator version {VERSION}: {sensors.title}. Radar: {radar.frequency} GHz "
+        f"({radar.band} band), {', '.join(radar.polarizations)}, {radar.size} x {radar.size} pixels in {radar.plane} "
+        f"range, sigma nought in dB. Camera: {optical.size} x {optical.size} pixels of {optical.spacing:g} m. "
+        f"At gap {recipe.gap:g} the resolution is {dial.coarser:.2f} times the mode's, the noise "
+        f"{dial.nesz_db:+.1f} dB, the clutter {dial.clutter_db:+.1f} dB, further looks weigh {dial.look_weight:.2f}, "
+        f"and up to {dial.defocus:.1f} rad of defocus are added.",
+        "",
+        PHYSICAL,
+        "",
+        *(f"- {source}" for source in sensors.sources),
         "",
         "| scenes | least | 10 % | 50 % | 90 % | greatest | histogram |",
         "|---|---|---|---|---|---|---|",
     ]
     for column, title in _SHOWN.items():
-        values = scenes[column].to_numpy(float)
+        values = index[column].to_numpy(float)
         marks = " | ".join(f"{v:.3g}" for v in np.quantile(values, [0, 0.1, 0.5, 0.9, 1]))
         lines.append(f"| {title} | {marks} | {_bars(values)} |")
     return "\n".join(lines)
+
+
+def command(recipe: Recipe) -> str:
+    """Return the command that makes the pack of a recipe.
+
+    Example:
+        >>> command(Recipe(100, gap=0.5))
+        'cmkd simulate marine --pairs 100 --seed 0 --mode iw --gap 0.5'
+    """
+    size = "" if recipe.size is None else f" --size {recipe.size}"
+    slc = " --slc" if recipe.slc else ""
+    what = f"--pairs {recipe.pairs} --seed {recipe.seed} --mode {recipe.mode}"
+    return f"cmkd simulate marine {what}{size} --gap {recipe.gap:g}{slc}"
 
 
 def _bars(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:

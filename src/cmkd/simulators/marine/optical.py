@@ -11,14 +11,17 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from cmkd.simulators.marine import sea
 from cmkd.simulators.marine.mesh import Array, Material, Mesh
+from cmkd.simulators.marine.modes import OpticalMode
 from cmkd.simulators.marine.rays import Rays, facing, mirrored
 from cmkd.simulators.marine.scene import Scene
 
 _SAMPLES = 2  # rays per pixel along each side
+_WHITECAP = 1.5  # size of a whitecap, m; an estimate
+_ABOVE = 1000.0  # height above the sea at which a satellite's rays start: higher than any target, m
 _WATER = np.array([0.012, 0.035, 0.045])  # reflectance of the water body: green-blue coastal water
 _CONTAINER_TINTS = np.array([[0.8, 1.0, 1.2], [1.2, 0.9, 0.8], [1.0, 1.0, 1.0], [0.7, 1.2, 0.9], [1.3, 1.1, 0.6]])
 
@@ -44,18 +47,18 @@ class _Light:
 
 
 def _light(scene: Scene) -> _Light:
-    elevation = math.radians(scene.sun_elevation)
+    elevation, azimuth = math.radians(scene.sun_elevation), scene.turned(scene.sun_azimuth)
     flat = math.cos(elevation)
-    direction = np.array([flat * math.cos(scene.sun_azimuth), flat * math.sin(scene.sun_azimuth), math.sin(elevation)])
+    direction = np.array([flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation)])
     # Beer-Lambert over the air mass, with more extinction in blue (Rayleigh) than in red
     through = np.exp(-np.array([0.10, 0.16, 0.27]) / max(math.sin(elevation), 0.08))
-    clear = 1 - scene.cloud
+    clear = 1 - scene.overcast
     sun = 3.0 * through * (0.05 + 0.95 * clear**1.5)
     bright = 0.25 + 0.75 * math.sin(elevation)
     blue, gray = np.array([0.10, 0.18, 0.34]), np.array([0.26, 0.27, 0.29])
-    zenith = bright * (blue * clear + gray * scene.cloud)
+    zenith = bright * (blue * clear + gray * scene.overcast)
     warm = np.array([0.42, 0.36, 0.33]) if scene.sun_elevation < 12 else np.array([0.36, 0.40, 0.45])
-    return _Light(direction, sun, zenith, bright * (warm * clear + 1.15 * gray * scene.cloud))
+    return _Light(direction, sun, zenith, bright * (warm * clear + 1.15 * gray * scene.overcast))
 
 
 def _albedo(mesh: Mesh, face: Array, point: Array, number: int) -> Array:
@@ -103,9 +106,10 @@ def _shade(
     return np.asarray(radiance)
 
 
-def _wake(scene: Scene, length: float, beam: float, point: Array) -> Array:
+def _wake(scene: Scene, point: Array) -> Array:
     """Return the foam cover 0..1 ``(n,)`` behind a moving hull: a turbulent strip and bow waves."""
-    c, s = math.cos(scene.heading), math.sin(scene.heading)
+    length, beam, bow = scene.length, scene.beam, scene.turned(scene.heading)
+    c, s = math.cos(bow), math.sin(bow)
     dx, dy = point[:, 0] - scene.shift_x, point[:, 1] - scene.shift_y
     astern, side = -(dx * c + dy * s) - 0.45 * length, np.abs(-dx * s + dy * c)
     power = min(scene.speed / 9.0, 1.0)
@@ -118,11 +122,11 @@ def _wake(scene: Scene, length: float, beam: float, point: Array) -> Array:
     return np.asarray(power * (0.7 * strip + 0.2 * arms))
 
 
-def _water(scene: Scene, mesh: Mesh, rays: Rays, light: _Light, point: Array, direction: Array,
+def _water(scene: Scene, mesh: Mesh, rays: Rays, light: _Light, swath: float, point: Array, direction: Array,
            rng: np.random.Generator) -> Array:  # fmt: skip
     """Return the radiance ``(n, 3)`` of the sea at `point` seen along `direction`."""
-    count, extent = 128, 2.5 * scene.optical_swath
-    height, slope_x, slope_y = sea.surface(scene.wind, scene.wind_direction, extent, count, rng)
+    count, extent, fine = 128, 2.5 * swath, math.sqrt(len(point))
+    height, slope_x, slope_y = sea.surface(scene.wind, scene.turned(scene.wind_direction), extent, count, rng)
     cell = tuple(np.mod((point[:, i] / extent * count).astype(np.int64), count) for i in (0, 1))
     sx, sy = slope_x[cell], slope_y[cell]
     rough = max(
@@ -152,11 +156,10 @@ def _water(scene: Scene, mesh: Mesh, rays: Rays, light: _Light, point: Array, di
     radiance = fresnel * reflected + (1 - fresnel) * _WATER / math.pi * down + (glint * sunlit)[:, None] * light.sun
     caps = 3.84e-6 * scene.wind**3.41  # cover of whitecaps, Monahan and O'Muircheartaigh 1980
     crest = height[cell] / max(float(height.std()), 1e-6) + 0.5 * rng.standard_normal(len(point))
-    foam = np.maximum(crest > 1.118 * math.sqrt(2) * _quantile(caps), 0.0)
-    length = scene.radar_swath / 1.5
-    foam = np.clip(foam + _wake(scene, length, 0.18 * length, point) * rng.uniform(0.5, 1.2, len(point)), 0, 0.9)[
-        :, None
-    ]
+    foam = np.full_like(sx, caps)  # the mean, which a sample wider than a whitecap sees
+    if swath < _WHITECAP * fine:
+        foam = (crest > 1.118 * math.sqrt(2) * _quantile(caps)) * 1.0
+    foam = np.clip(foam + _wake(scene, point) * rng.uniform(0.5, 1.2, len(point)), 0, 0.9)[:, None]
     return np.asarray(radiance * (1 - foam) + foam * 0.5 / math.pi * down)
 
 
@@ -167,41 +170,73 @@ def _quantile(part: float) -> float:
     return float(erfcinv(2 * min(max(part, 1e-6), 0.4)))
 
 
-def render(scene: Scene, mesh: Mesh, rays: Rays, size: int, rng: np.random.Generator) -> Array:
-    """Make the optical chip ``(3, size, size)`` uint8, sRGB, of `mesh`: target and other objects, in place."""
-    fine, light = size * _SAMPLES, _light(scene)
+def _camera(scene: Scene, mode: OpticalMode, fine: int) -> tuple[Array, Array]:
+    """Return origins and unit directions of the rays, both ``(fine², 3)``.
+
+    A camera beside the radar sees in perspective, upright. A satellite's image is orthorectified to the plane of the
+    sea: parallel rays through a grid of points on it, with the far side up.
+    """
+    swath = mode.size * mode.spacing
+    step = ((np.arange(fine) + 0.5) / fine - 0.5) * swath
+    aim = np.array([scene.shift_x, scene.shift_y, 0.0]) * 0.6
+    theta, azimuth = math.radians(scene.optical_incidence), scene.turned(scene.optical_azimuth)
+    ahead, right = (np.array([math.cos(a), math.sin(a), 0.0]) for a in (azimuth, azimuth - math.pi / 2))
+    if not mode.beside:
+        forward = math.sin(theta) * ahead - [0, 0, math.cos(theta)]
+        ground = aim + step[None, :, None] * right - step[:, None, None] * ahead
+        return (ground - _ABOVE / math.cos(theta) * forward).reshape(-1, 3), np.broadcast_to(forward, (fine**2, 3))
     camera = -scene.look * scene.range
-    aim = np.array([scene.shift_x, scene.shift_y, 0.0]) * 0.6 + [0, 0, 0.08 * scene.optical_swath]
-    forward = (aim - camera) / np.linalg.norm(aim - camera)
-    right = np.cross(forward, [0, 0, 1.0])
-    right /= np.linalg.norm(right)
-    step = ((np.arange(fine) + 0.5) / fine - 0.5) * scene.optical_swath / scene.range
-    direction = forward + step[None, :, None] * right - step[:, None, None] * np.cross(right, forward)
+    forward = aim + np.array([0, 0, 0.08 * swath]) - camera
+    away = float(np.linalg.norm(forward))
+    forward /= away
+    direction = forward + (step[None, :, None] * right - step[:, None, None] * np.cross(right, forward)) / away
     direction = (direction / np.linalg.norm(direction, axis=2, keepdims=True)).reshape(-1, 3)
-    distance, face = rays.nearest(np.broadcast_to(camera, direction.shape), direction)
+    return np.broadcast_to(camera, direction.shape), direction
+
+
+def render(scene: Scene, mode: OpticalMode, mesh: Mesh, rays: Rays, rng: np.random.Generator) -> Array:
+    """Make the optical chip ``(3, size, size)`` uint8, sRGB, of `mesh`: target and other objects, in place."""
+    fine, light, swath = mode.size * _SAMPLES, _light(scene), mode.size * mode.spacing
+    origin, direction = _camera(scene, mode, fine)
+    distance, face = rays.nearest(origin, direction)
     with np.errstate(divide="ignore"):
-        to_sea = np.where(direction[:, 2] < -1e-6, camera[2] / -direction[:, 2], np.inf)
+        to_sea = np.where(direction[:, 2] < -1e-6, origin[:, 2] / -direction[:, 2], np.inf)
     solid = distance < to_sea
     wet = ~solid & (to_sea < 60_000)
-    distance = np.minimum(distance, np.minimum(to_sea, 60_000))
-    point = camera + distance[:, None] * direction
+    away = np.minimum(distance, np.minimum(to_sea, 60_000))
+    point = origin + away[:, None] * direction
     radiance = light.sky(direction[:, 2])
     radiance[solid] = _shade(scene, mesh, rays, light, (face[solid], point[solid], direction[solid]), shadows=True)
-    radiance[wet] = _water(scene, mesh, rays, light, point[wet], direction[wet], rng)
-    clear = np.exp(-3.912 / scene.visibility * distance)[:, None]  # Koschmieder
+    radiance[wet] = _water(scene, mesh, rays, light, swath, point[wet], direction[wet], rng)
+    # haze lies evenly along the path; from a satellite all of it lies before the sea
+    depth = scene.haze * (away / scene.range if mode.beside else np.ones_like(away))
+    clear = np.exp(-depth)[:, None]
     airlight = light.horizon + 0.05 * light.sun
     radiance = radiance * clear + airlight * (1 - clear)
-    return _expose(scene, radiance.reshape(fine, fine, 3), size, rng)
+    if scene.cloud > 0:
+        cover = scene.cloud * _clouds(fine, rng)[:, None]
+        radiance = radiance * (1 - cover) + cover * (0.8 / math.pi * (light.sun * light.direction[2] + light.diffuse))
+    return _expose(scene, mode, radiance.reshape(fine, fine, 3), rng)
 
 
-def _expose(scene: Scene, radiance: Array, size: int, rng: np.random.Generator) -> Array:
+def _clouds(count: int, rng: np.random.Generator) -> Array:
+    """Draw the opacity of clouds ``(count²,)``, 0 to 1: a field with a spectrum of f⁻³, with gaps; an estimate."""
+    frequency = np.hypot(fft.fftfreq(count)[:, None], fft.rfftfreq(count)[None]) * count
+    noise = rng.standard_normal((2, *frequency.shape), dtype=np.float32)
+    field = fft.irfft2((noise[0] + 1j * noise[1]) / np.maximum(frequency, 1) ** 1.5, s=(count, count))
+    return np.asarray(np.clip(0.5 * field / field.std(), 0, 1).reshape(-1))
+
+
+def _expose(scene: Scene, mode: OpticalMode, radiance: Array, rng: np.random.Generator) -> Array:
     """Apply lens, noise, automatic contrast with its error, and sRGB to radiance ``(fine, fine, 3)``."""
-    fine = radiance.shape[0]
+    fine, size = radiance.shape[0], mode.size
     image = radiance.reshape(size, fine // size, size, fine // size, 3).mean((1, 3))
-    image = ndimage.gaussian_filter(image, (scene.blur, scene.blur, 0))
+    blur = math.sqrt(-2 * math.log(mode.mtf)) / math.pi  # pixels: a Gaussian with this modulation at 0.5 cycles/pixel
+    image = ndimage.gaussian_filter(image, (blur, blur, 0))
     image = image * (0.22 / max(float(np.median(image)), 1e-6))
-    noise = rng.standard_normal(image.shape, dtype=np.float32)
-    image = image + noise * np.sqrt(scene.noise**2 + 0.015 * scene.noise * np.maximum(image, 0))
+    draw = rng.standard_normal(image.shape, dtype=np.float32)
+    faint = 10.0**scene.night  # a hundredth of the light, of which a longer exposure makes up half the stops
+    image = image + draw * np.sqrt((scene.noise * faint) ** 2 + 0.015 * scene.noise * faint * np.maximum(image, 0))
     # Automatic contrast, as in surveillance cameras: haze then adds noise instead of lowering the contrast.
     low, high = np.percentile(image.mean(2), (1.0, 99.5))
     image = (image - 0.9 * low) * min(0.6 / max(high - 0.9 * low, 1e-6), 5.0) * 2**scene.exposure

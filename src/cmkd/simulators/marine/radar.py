@@ -1,7 +1,7 @@
-"""The radar image: a coherent sum into range and cross-range, sea clutter, thermal noise, looks.
+"""The radar image: a coherent sum in range and azimuth, calibrated to sigma nought, with sea clutter, noise and looks.
 
-The image is in slant range and cross-range (the horizontal axis across the look direction, tilted by the target's
-rotation), so layover, foreshortening and shadow follow from geometry. `scattering` makes the returns.
+The rows are slant or ground range, so layover, foreshortening and shadow follow from geometry. A moving target is
+displaced in azimuth by its range rate and defocused by its acceleration. `scattering` makes the returns.
 """
 
 from __future__ import annotations
@@ -14,141 +14,252 @@ from scipy import fft
 
 from cmkd.simulators.marine import sea
 from cmkd.simulators.marine.mesh import Array, Mesh
+from cmkd.simulators.marine.modes import WIDTH, RadarMode
 from cmkd.simulators.marine.rays import Rays
 from cmkd.simulators.marine.scattering import Scatterers, Surface, shoot
 from cmkd.simulators.marine.scene import Scene
 
-_OVERSAMPLING = 4  # of the grid that scatterers are binned on: positions are rounded to an eighth of a pixel
-_REFERENCE_RANGE = 3000.0  # m, at which `Scene.snr_db` holds
+FLOOR = 1e-9
+"""Least sigma nought that is stored."""
 
 
 def window(frequency: Array, resolution: float, *, taper: float) -> Array:
-    """Return the band's weight, ``taper + (1 - taper) cos²`` within ``|f| ≤ 1/(2 resolution)``, 0 outside.
+    """Return the band's weight, ``taper + (1 - taper) cos²`` in the band of a response `resolution` wide, 0 outside.
 
     Args:
         frequency: spatial, cycles/m.
-        resolution: c/(2B) in range, λ/(2 Δθ) in cross-range, m.
-        taper: weight at the band's edge: 0.08 gives a Hamming window, 1 a flat one.
+        resolution: width of the response of a Hamming window (`taper` 0.08) at -3 dB, m.
+        taper: weight at the band's edge; 1 gives a flat band.
     """
-    inside = np.abs(frequency) <= 0.5 / resolution * (1 + 1e-9)
-    return np.where(inside, taper + (1 - taper) * np.cos(np.pi * frequency * resolution) ** 2, 0.0)
+    band = WIDTH / resolution
+    inside = np.abs(frequency) <= band / 2 * (1 + 1e-9)
+    return np.where(inside, taper + (1 - taper) * np.cos(np.pi * frequency / band) ** 2, 0.0)
 
 
 @dataclass(frozen=True)
 class Former:
-    """Forms an image of `size` pixels over `swath` m at `resolution` m, in both directions."""
+    """Forms an image of `size` x `size` pixels; pairs of values are in range and azimuth, in the plane of the image."""
 
     size: int  # pixels along a side
-    swath: float  # m
-    resolution: float  # m, at least a pixel: ``swath / size``
-    taper: float = 0.08  # of the window, see `window`
+    spacing: tuple[float, float]  # of the pixels, m
+    resolution: tuple[float, float]  # width at -3 dB, m
+    taper: float = 0.08  # see `window`
     defocus: float = 0.0  # quadratic phase at the ends of the aperture, rad
+    fine: int = 4  # grid points a pixel that scatterers are binned on
 
-    def spectrum(self, scatterers: Scatterers) -> Array:
-        """Return the spectrum of the scatterers inside the chip on the oversampled grid, complex64."""
-        fine = self.size * _OVERSAMPLING
-        place = [np.floor((p / self.swath + 0.5) * fine).astype(int) for p in (scatterers.range, scatterers.cross)]
-        inside = np.all([(p >= 0) & (p < fine) for p in place], axis=0)
-        cell = place[0][inside] * fine + place[1][inside]
-        amplitude = scatterers.amplitude[inside]
-        real = np.bincount(cell, amplitude.real, fine * fine)
-        grid = real + 1j * np.bincount(cell, amplitude.imag, fine * fine)
-        return np.asarray(fft.fft2(grid.reshape(fine, fine).astype(np.complex64)))
+    @property
+    def weights(self) -> tuple[Array, Array]:
+        """Weight of each frequency in range and azimuth, each ``(size,)``."""
+        frequencies = (fft.fftfreq(self.size, step) for step in self.spacing)
+        pairs = zip(frequencies, self.resolution, strict=True)
+        return tuple(window(f, width, taper=self.taper) for f, width in pairs)  # type: ignore[return-value]
+
+    @property
+    def area(self) -> float:
+        """Equivalent area of the point response in the image's plane, m²: its energy over its peak's power.
+
+        A surface of reflectivity σ⁰ has in each pixel the mean power of a point of cross-section σ⁰ times this area.
+        """
+        widths = (self.size * float(np.sum(w**2) / np.sum(w) ** 2) for w in self.weights)
+        return math.prod(width * step for width, step in zip(widths, self.spacing, strict=True))
+
+    def spectrum(self, amplitude: Array, place: tuple[Array, Array]) -> Array:
+        """Return the spectrum of points inside the chip on the oversampled grid, complex64.
+
+        Args:
+            amplitude: ``(n,)`` complex.
+            place: range and azimuth from the chip's center, m, each ``(n,)``.
+        """
+        count = self.size * self.fine
+        cells = [
+            np.floor((p / (self.size * step) + 0.5) * count).astype(int)
+            for p, step in zip(place, self.spacing, strict=True)
+        ]
+        inside = np.all([(c >= 0) & (c < count) for c in cells], axis=0)
+        cell, kept = cells[0][inside] * count + cells[1][inside], amplitude[inside]
+        grid = np.bincount(cell, kept.real, count**2) + 1j * np.bincount(cell, kept.imag, count**2)
+        return np.asarray(fft.fft2(grid.reshape(count, count).astype(np.complex64)))
 
     def look(self, spectrum: Array, number: int = 0) -> Array:
-        """Return look `number`, ``(size, size)`` complex, from its own band of cross-range frequencies.
+        """Return look `number`, ``(size, size)`` complex, from its own band of azimuth frequencies.
 
-        A scatterer of cross-section σ at a pixel's center has amplitude √σ there.
+        A scatterer at a pixel's center has its amplitude there.
         """
-        size, fine = self.size, spectrum.shape[0]
-        frequency = fft.fftfreq(size, self.swath / size)
-        weight_range = window(frequency, self.resolution, taper=self.taper)
-        weight_cross = window(frequency, self.resolution, taper=self.taper)
-        chirp = np.exp(1j * self.defocus * (2 * frequency * self.resolution) ** 2)
-        signed = np.rint(frequency * self.swath).astype(int)
-        shift = round(self.swath / self.resolution) * ((number + 1) // 2) * (1 if number % 2 else -1)
-        band = spectrum[np.ix_(signed % fine, (signed + shift) % fine)]
-        weight = weight_range[:, None] * (weight_cross * chirp)[None, :]
-        gain = size**2 / (weight_range.sum() * weight_cross.sum())
-        return np.asarray(fft.ifft2(band * weight * gain))
+        count = spectrum.shape[0]
+        along, across = self.weights
+        relative = fft.fftfreq(self.size, self.spacing[1]) * 2 * self.resolution[1] / WIDTH  # 1 at the band's end
+        signed = np.rint(fft.fftfreq(self.size) * self.size).astype(int)
+        step = round(WIDTH * self.size * self.spacing[1] / self.resolution[1])
+        shift = step * ((number + 1) // 2) * (1 if number % 2 else -1)
+        band = spectrum[np.ix_(signed % count, (signed + shift) % count)]
+        weight = along[:, None] * (across * np.exp(1j * self.defocus * relative**2))[None, :]
+        return np.asarray(fft.ifft2(band * (weight * (self.size**2 / (along.sum() * across.sum())))))
+
+    def spread(self, power: Array) -> Array:
+        """Return power ``(size, size)`` per pixel as the image shows it, spread by the point response."""
+        response = np.abs(fft.ifft2(np.outer(*self.weights))) ** 2
+        return np.asarray(np.maximum(fft.ifft2(fft.fft2(power) * fft.fft2(response / response.sum())).real, 0))
 
     def speckle(self, noise: Array) -> Array:
-        """Band-limit white complex noise ``(size, size)``, keeping its mean power."""
-        frequency = fft.fftfreq(self.size, self.swath / self.size)
-        weight = np.outer(*[window(frequency, self.resolution, taper=self.taper)] * 2)
+        """Band-limit white complex noise ``(..., size, size)``, keeping its mean power."""
+        weight = np.outer(*self.weights)
         weight *= self.size / np.linalg.norm(weight)
-        return np.asarray(fft.ifft2(fft.fft2(noise) * weight))
+        return np.asarray(fft.ifft2(fft.fft2(noise) * weight.astype(np.float32)))
 
 
-def noise_section(scene: Scene) -> float:
-    """Return the cross-section in m² that equals the thermal noise of a pixel, by the radar equation.
+@dataclass(frozen=True)
+class Motion:
+    """What a target's motion does to its image, from the scene and the platform.
 
-    Received power falls as ``σ / R⁴``. `Scene.snr_db` is the ratio for a resolution cell full of a surface of 1 m² per
-    m² at 3 km after compression, so its negative is the noise-equivalent reflectivity of SAR modes.
+    Source:
+        Raney 1971, Synthetic aperture imaging radar and moving targets (IEEE T-AES 7): displacement
+        ``-R v_r / V``; quadratic phase ``π T² (a_r / 2 - V v_a / R) / λ`` with ``T = λ R / (2 V ρ)`` the time of a
+        look.
     """
-    return scene.resolution**2 * 10 ** (-scene.snr_db / 10) * (scene.range / _REFERENCE_RANGE) ** 4
+
+    scene: Scene
+    radar: RadarMode
+
+    @property
+    def lever(self) -> float:
+        """Displacement in azimuth, m, of 1 m/s of range rate; 0 for a platform at rest."""
+        return -self.scene.side * self.scene.range / self.radar.speed if self.radar.speed else 0.0
+
+    def range_rate(self, position: Array) -> Array:
+        """Return the range rate, m/s, of points ``(n, 3)`` of the vessel."""
+        scene, bow = self.scene, self.scene.turned(self.scene.heading)
+        ahead, abeam = np.array([math.cos(bow), math.sin(bow), 0]), np.array([-math.sin(bow), math.cos(bow), 0])
+        spin = scene.rates[0] * ahead + scene.rates[1] * abeam
+        arm = position - np.array([scene.shift_x, scene.shift_y, scene.heave])
+        return np.asarray((scene.speed * ahead + [0, 0, scene.rates[2]] + np.cross(spin, arm)) @ scene.look)
+
+    @property
+    def shift(self) -> float:
+        """Displacement in azimuth of the vessel's center, m."""
+        scene = self.scene
+        return self.lever * float(self.range_rate(np.array([[scene.shift_x, scene.shift_y, scene.heave]]))[0])
+
+    @property
+    def defocus(self) -> float:
+        """Quadratic phase at the ends of the aperture of one look, rad, after autofocus."""
+        scene, speed = self.scene, self.radar.speed
+        if not speed:
+            return scene.extra_defocus
+        wavelength = sea.LIGHT / (self.radar.frequency * 1e9)
+        duration = wavelength * scene.range / (2 * speed * scene.resolution_azimuth)
+        along = scene.side * scene.speed * math.sin(scene.turned(scene.heading))
+        bend = scene.surge * scene.look[2] / 2 - speed * along / scene.range
+        own = math.pi * duration**2 * float(bend) / wavelength
+        return (1 - self.radar.autofocus) * own + scene.extra_defocus
 
 
-def sea_shadow(scene: Scene, rays: Rays, size: int) -> Array:
-    """Return 1 where the radar sees the sea and 0 in the target's shadow, ``(size, size)`` as the chip."""
-    psi = math.radians(scene.grazing)
-    place = ((np.arange(size) + 0.5) / size - 0.5) * scene.radar_swath
-    ground, across = np.meshgrid(place / math.cos(psi), place, indexing="ij")
+def sea_shadow(scene: Scene, rays: Rays, place: tuple[Array, Array]) -> Array:
+    """Return 1 where the radar sees the sea and 0 in shadow.
+
+    Args:
+        scene: the geometry.
+        rays: ray queries against target and other objects.
+        place: ``(size,)`` ground range of the rows and y of the columns, m.
+    """
+    ground, across = np.meshgrid(*place, indexing="ij")
     origin = np.stack([ground, across, np.full_like(ground, 1e-3)], -1).reshape(-1, 3)
     blocked = rays.blocked(origin, np.broadcast_to(-scene.look, origin.shape))
-    return np.where(blocked, 0.0, 1.0).reshape(size, size)
+    return np.where(blocked, 0.0, 1.0).reshape(ground.shape)
 
 
-def clutter_power(scene: Scene, former: Former, noise: Array) -> Array:
-    """Return the local mean power of sea clutter ``(size, size)``, m²: NRL mean times a correlated gamma texture."""
-    psi = math.radians(scene.grazing)
-    area = scene.resolution**2 / math.cos(psi)
-    state = sea.sea_state(scene.wind)
-    mean_db = sea.nrl_reflectivity(state, scene.grazing, scene.frequency, scene.polarization) + scene.clutter_db
-    shape = sea.k_shape(scene.grazing, area, scene.wind_direction, scene.polarization)
-    pixel = former.swath / former.size
+def clutter(scene: Scene, radar: RadarMode, former: Former, noise: Array) -> Array:
+    """Return the local mean sigma nought of the sea ``(channels, size, size)``: its model's mean times a gamma texture.
+
+    Args:
+        scene: the sea and the geometry.
+        radar: frequency and polarizations.
+        former: the image.
+        noise: ``(size, size)`` standard normal: the texture, which the channels share.
+    """
+    upwind = math.radians(scene.wind_direction + 180 - scene.look_azimuth)
+    ground = 1 / math.sin(math.radians(scene.incidence)) if radar.plane == "slant" else 1.0
+    cell = (former.resolution[0] * ground, former.resolution[1])
+    step = (former.spacing[0] * ground, former.spacing[1])
     crest = 2 * math.pi * scene.wind**2 / (sea.GRAVITY * 0.77)  # wavelength at the Pierson-Moskowitz peak
-    along = abs(math.cos(scene.wind_direction)) * math.cos(psi)
     # The compound model assumes a constant texture within a cell, so it is no finer than the resolution.
-    lengths = [max(crest / part, 1.5 * scene.resolution) / pixel for part in (8, 4)]
-    texture = sea.gamma_texture(
-        sea.correlated_gaussian(noise, lengths[0], lengths[1], max(crest * max(along, 0.2) / pixel, 3.0)), shape
-    )
-    return 10 ** (float(mean_db) / 10) * area * texture
+    lengths = [max(crest / part, 1.5 * c) / s for part, c, s in zip((8, 4), cell, step, strict=True)]
+    ridge = max(crest * max(abs(math.cos(upwind)), 0.2) / step[0], 3.0)
+    gaussian = sea.correlated_gaussian(noise, lengths[0], lengths[1], ridge)
+    found = []
+    for polarization in radar.polarizations:
+        mean = sea.reflectivity(scene.wind, scene.incidence, radar.frequency, polarization, upwind) + scene.clutter_db
+        shape = sea.texture_shape(scene.wind, scene.incidence, radar.frequency, polarization, upwind, cell)
+        found.append(10 ** (float(mean) / 10) * sea.gamma_texture(gaussian, shape))
+    return np.stack(found)
 
 
-def image(scene: Scene, mesh: Mesh, rays: Rays, size: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Make the radar chip of `mesh`: target and other objects, in place.
+def image(
+    scene: Scene, radar: RadarMode, mesh: Mesh, vessel: int, rays: Rays, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Make the radar chip of `mesh`, whose first `vessel` faces are the target, in place.
 
     Returns:
-        The mean intensity of the looks, ``(size, size)`` float32 in dB of 1 m², first axis slant range away from the
-        radar, second cross-range; and the first look, complex64 in m.
+        Sigma nought in dB, the mean of the looks, ``(channels, size, size)`` float32, rows from near to far range and
+        columns in azimuth; and the first look, complex64 of the same shape, whose squared magnitude is sigma nought.
     """
-    former = Former(size, scene.radar_swath, scene.resolution, defocus=scene.defocus)
-    lit_sea = sea_shadow(scene, rays, size)
-    power = clutter_power(scene, former, rng.standard_normal((size, size)))
-    draws = rng.standard_normal((4, 4, size, size), dtype=np.float32) / np.float32(math.sqrt(2))
-    low, high = mesh.bounds
-    half = scene.radar_swath / 2
-    low, high = np.maximum(low, [-half * 1.5, -half, -9]), np.minimum(high, [half * 1.5, half, 1e3])
-    found = shoot(mesh, rays, scene.look, wavelength=scene.wavelength, surface=Surface.marine(),
-                  polarization=scene.polarization, wind=scene.wind, tilt=scene.tilt, bounds=(low, high),
-                  rng=rng)  # fmt: skip
-    spectrum = former.spectrum(found)
-    thermal = math.sqrt(noise_section(scene))
-    weights = np.array([1.0, *[scene.look_weight] * 3])
-    looks, total = [], np.zeros((size, size))
+    motion, size, slope = Motion(scene, radar), radar.size, math.sin(math.radians(scene.incidence))
+    former = Former(
+        size, (scene.spacing_range, scene.spacing_azimuth), (scene.resolution_range, scene.resolution_azimuth),
+        defocus=motion.defocus, fine=4 if radar.looks > 1 else 2,
+    )  # fmt: skip
+    to_ground = 1.0 if radar.plane == "ground" else 1 / slope
+    center = (np.arange(size) + 0.5) / size - 0.5
+    extent = [size * former.spacing[0] * to_ground, size * former.spacing[1]]
+    lit = sea_shadow(scene, rays, (center * extent[0], center * extent[1] - motion.shift))
+    found = shoot(
+        mesh, rays, scene.look, wavelength=sea.LIGHT / (radar.frequency * 1e9), surface=Surface.marine(),
+        transmit=radar.transmit, receive=radar.receive, wind=scene.wind, rng=rng,
+        bounds=_bounds(mesh, vessel, extent, motion.shift),
+    )  # fmt: skip
+    area = former.area * to_ground
+    spectra = [former.spectrum(a, _places(found, motion, vessel)) for a in found.amplitude / math.sqrt(area)]
+    sea_part = clutter(scene, radar, former, rng.standard_normal((size, size))) * former.spread(lit)
+    local = np.sqrt(sea_part + 10 ** (scene.nesz / 10))
+    weights = np.array([1.0, *[scene.look_weight] * (radar.looks - 1)])
+    weights /= weights.sum()
+    total, first = np.zeros(local.shape), np.zeros(local.shape, np.complex64)
     for number, weight in enumerate(weights):
+        draws = rng.standard_normal((2, *local.shape), dtype=np.float32) / np.float32(math.sqrt(2))
         if weight == 0:
             continue
-        clutter = np.sqrt(power) * former.speckle(lit_sea * (draws[number, 0] + 1j * draws[number, 1]))
-        receiver = thermal * former.speckle(draws[number, 2] + 1j * draws[number, 3])
-        looks.append(former.look(spectrum, number) + clutter + receiver)
-        total += weight / weights.sum() * np.abs(looks[-1]) ** 2
-    return (10 * np.log10(np.maximum(total, 1e-9))).astype(np.float32), looks[0].astype(np.complex64)
+        value = former.speckle(draws[0] + 1j * draws[1]) * local
+        value += np.stack([former.look(spectrum, number) for spectrum in spectra])
+        total += weight * np.abs(value) ** 2
+        first = value.astype(np.complex64) if number == 0 else first
+    return (10 * np.log10(np.maximum(total, FLOOR))).astype(np.float32), first
 
 
-def display(decibel: Array, *, dynamic: float = 42.0) -> Array:
-    """Quantize log-amplitude to 8 bits over `dynamic` dB below the chip's 99.7th percentile, as ``(1, size, size)``."""
-    top = float(np.percentile(decibel, 99.7))
-    return np.clip((decibel - top) / dynamic * 255 + 255, 0, 255).astype(np.uint8)[None]
+def _places(found: Scatterers, motion: Motion, vessel: int) -> tuple[Array, Array]:
+    """Return where scatterers are in the chip, m: range in the image's plane, and azimuth from the vessel's image."""
+    slope = math.sin(math.radians(motion.scene.incidence)) if motion.radar.plane == "ground" else 1.0
+    own = (found.face >= 0) & (found.face < vessel)
+    moved = np.where(own, motion.lever * motion.range_rate(found.position), 0.0)
+    return found.range / slope, found.position[:, 1] + moved - motion.shift
+
+
+def _bounds(mesh: Mesh, vessel: int, extent: list[float], shift: float) -> tuple[Array, Array]:
+    """Return the box to shoot at: the vessel and what else stands in the chip, cut at the chip."""
+    limit = np.array([0.75 * extent[0], 0.5 * extent[1], 1e3])
+    corners = mesh.triangles.reshape(-1, 3)
+    own, others = corners[: 3 * vessel], corners[3 * vessel :] - np.array([0, shift, 0], np.float32)
+    others = others[(np.abs(others) <= limit).all(1)] + np.array([0, shift, 0], np.float32)
+    inside = own[(np.abs(own) <= limit).all(1)]
+    points = np.concatenate([inside if len(inside) else own, others])
+    return points.min(0), points.max(0)
+
+
+def display(decibel: Array) -> Array:
+    """Quantize sigma nought ``(channels, h, w)`` in dB for eyes: ``(h, w, 3)`` uint8.
+
+    Each channel goes from 8 dB below its median to its 99.8th percentile, at least 25 dB. The first one is gray; with a
+    second one, red and blue show the co-polarized channel and green the crossed one.
+    """
+    low = np.median(decibel, axis=(1, 2), keepdims=True) - 8
+    high = np.maximum(np.percentile(decibel, 99.8, axis=(1, 2), keepdims=True), low + 25)
+    shown = np.clip((decibel - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+    return np.stack([shown[0], shown[1 if len(shown) > 1 else 0], shown[0]], -1)

@@ -1,18 +1,22 @@
-"""The parameters drawn for one pair, and the dial of the gap between the sensors."""
+"""The parameters drawn for one pair: time and place, vessel and motion, sea, and the geometry of both sensors."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
 from cmkd.errors import CmkdError
-from cmkd.simulators.marine.mesh import Array, Material, Mesh, MeshBuilder
-from cmkd.simulators.marine.sea import LIGHT, Polarization, significant_height
+from cmkd.simulators.marine.mesh import Array, Mesh
+from cmkd.simulators.marine.modes import Mode
+from cmkd.simulators.marine.sea import GRAVITY, significant_height
+from cmkd.simulators.marine.surroundings import surroundings
 from cmkd.simulators.marine.vessels import CLASSES, vessel
 
-VERSION = 1
+VERSION = 2
 """Version of the simulator's output: increase it with any change that alters a byte of a pair."""
 
 VESSELS_PER_CLASS = 240
@@ -24,74 +28,85 @@ _SPLITS = ("train",) * 14 + ("validation",) * 3 + ("test",) * 3
 
 @dataclass(frozen=True)
 class Gap:
-    """The radar's quality at one setting of the dial. Every value is monotonic and continuous in the dial."""
+    """What a radar lacks beside its mode at one setting of the dial. Every value is monotonic and continuous in it."""
 
-    resolution: float  # width of the radar's resolution cell in pixels of its chip
-    snr_db: float  # signal-to-noise ratio of a resolution cell full of a surface of 1 m² per m² at 3 km, dB
-    # weight of each of three further looks beside the first; the effective number of looks is ``(1 + 3w)² / (1 + 3w²)``
+    coarser: float  # factor on the resolution cell's width
+    nesz_db: float  # added to the noise-equivalent sigma nought, dB
+    # weight of each look beside the first; the effective number of looks is ``(1 + nw)² / (1 + nw²)``
     look_weight: float
-    clutter_db: float  # mean of the sea clutter relative to the NRL model, dB
-    defocus: float  # greatest quadratic phase error at the ends of the aperture, rad
+    clutter_db: float  # added to the mean of the sea clutter, dB
+    defocus: float  # greatest quadratic phase error at the ends of the aperture beside the target's own, rad
 
     @classmethod
     def dial(cls, gap: float) -> Gap:
-        """Return the setting for `gap` from 0 (radar at its best) to 1.
+        """Return the setting for `gap` from 0 (the mode as it is) to 1.
 
         Raises:
             CmkdError: `gap` is outside 0 to 1.
 
         Example:
-            >>> Gap.dial(0.0).look_weight, Gap.dial(1.0).look_weight
+            >>> Gap.dial(0.0).coarser, Gap.dial(1.0).look_weight
             (1.0, 0.0)
         """
         if not 0 <= gap <= 1:
             raise CmkdError(f"expected a gap from 0 to 1, got {gap}")
-        return cls(1.1 * (3.3 / 1.1) ** gap, 38.0 - 22.0 * gap, 1.0 - gap, -6.0 + 12.0 * gap, 9.0 * gap)
-
-    @property
-    def looks(self) -> float:
-        """Effective number of looks, 4 to 1."""
-        return (1 + 3 * self.look_weight) ** 2 / (1 + 3 * self.look_weight**2)
+        return cls(3.0**gap, 15.0 * gap, 1.0 - gap, 6.0 * gap, 9.0 * gap)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Parameters of one pair. The sensors look along x from ``(-range cos ψ, 0, range sin ψ)``; the sea is z = 0."""
+    """Parameters of one pair.
+
+    The radar looks along x from ``(-range sin θ, 0, range cos θ)`` with θ the incidence; y is its azimuth, z is up, and
+    the calm sea is z = 0. Compass angles are degrees clockwise from north; the others are degrees from x to y.
+    """
 
     pair: int  # its number
     label: int  # class number
     vessel: int  # which individual of the class
     split: str  # train, validation or test, by vessel
-    heading: float  # of the bow, radians from the look direction
+    time: str  # UTC, ISO 8601
+    latitude: float  # degrees
+    longitude: float  # degrees
+    heading: float  # of the bow, compass
+    speed: float  # over ground along the heading, m/s
     roll: float  # radians
     pitch: float  # radians
     heave: float  # m
-    speed: float  # m/s; sets the wake
+    rates: tuple[float, float, float]  # of roll, pitch (rad/s) and heave (m/s)
+    surge: float  # vertical acceleration of the vessel, m/s²
+    length: float  # over all, m
+    beam: float  # m
     shift_x: float  # of the vessel from the center of the chip along the look direction, m
     shift_y: float  # the same across, m
-    range: float  # from sensor to center, m
-    grazing: float  # look angle ψ above the horizon, degrees
     wind: float  # m/s
-    wind_direction: float  # where it blows to, radians from the look direction
-    sun_elevation: float  # degrees
-    sun_azimuth: float  # radians from the look direction; 0 is a sun behind the target
-    cloud: float  # cover, 0 to 1
-    visibility: float  # meteorological, m
-    exposure: float  # error of the automatic exposure, stops
-    optical_swath: float  # width of the optical chip at the target, m
-    blur: float  # standard deviation of the lens blur, pixels
-    noise: float  # read noise as a fraction of full scale
+    wind_direction: float  # where it blows to, compass
     clutter_objects: int  # buoys, boats and rocks in the scene
     occluder: float  # height of a breakwater between sensor and target as a fraction of the target's; 0 for none
-    radar_swath: float  # width of the radar chip in range and cross-range, m
-    frequency: float  # GHz
-    polarization: Polarization  # HH or VV
-    resolution: float  # of the radar in both directions, m
-    snr_db: float  # see `Gap`
+    sun_elevation: float  # degrees
+    sun_azimuth: float  # compass
+    look_azimuth: float  # of the radar, from the radar to the target, compass
+    incidence: float  # of the radar at the target, degrees from the vertical
+    range: float  # of the radar, slant, m
+    resolution_range: float  # width at -3 dB in the image's plane, m
+    resolution_azimuth: float  # the same in azimuth, m
+    spacing_range: float  # of the pixels, m
+    spacing_azimuth: float  # m
+    looks: float  # effective number
     look_weight: float  # see `Gap`
-    clutter_db: float  # see `Gap`
-    defocus: float  # quadratic phase error at the ends of the aperture, rad
-    tilt: float  # of the axis of rotation, radians: height shows in cross-range as ``z tan(tilt)``
+    nesz: float  # noise-equivalent sigma nought, dB
+    clutter_db: float  # mean of the sea clutter relative to its model, dB
+    extra_defocus: float  # quadratic phase at the ends of the aperture beside the target's own, rad
+    side: int  # 1 or -1: sense of the platform's flight along y
+    optical_spacing: float  # of the pixels, m
+    optical_incidence: float  # degrees from the vertical
+    optical_azimuth: float  # from the camera to the target, compass
+    haze: float  # optical depth of the haze
+    cloud: float  # opacity of the clouds where they are thickest
+    overcast: float  # of the sky, 0 to 1: it dims the sun
+    night: float  # 0 to 1
+    exposure: float  # error of the automatic exposure, stops
+    noise: float  # read noise as a fraction of full scale
 
     @property
     def group(self) -> str:
@@ -99,25 +114,35 @@ class Scene:
         return f"{CLASSES[self.label].replace(' ', '-')}-{self.vessel:03d}"
 
     @property
-    def wavelength(self) -> float:
-        """Wavelength of the radar, m."""
-        return LIGHT / (self.frequency * 1e9)
-
-    @property
-    def bandwidth(self) -> float:
-        """Bandwidth of the radar, Hz: ``c / (2 resolution)``."""
-        return LIGHT / (2 * self.resolution)
-
-    @property
-    def aperture(self) -> float:
-        """Angle that one look spans, radians: ``λ / (2 resolution)``."""
-        return self.wavelength / (2 * self.resolution)
-
-    @property
     def look(self) -> Array:
-        """Unit vector ``(3,)`` from the sensors to the target."""
-        psi = math.radians(self.grazing)
-        return np.array([math.cos(psi), 0.0, -math.sin(psi)])
+        """Unit vector ``(3,)`` from the radar to the target."""
+        theta = math.radians(self.incidence)
+        return np.array([math.sin(theta), 0.0, -math.cos(theta)])
+
+    def turned(self, compass: float) -> float:
+        """Return a compass angle as radians from x to y."""
+        return math.radians(self.look_azimuth - compass)
+
+
+_SENSOR = (
+    "time", "latitude", "longitude", "heading", "speed", "wind", "wind_direction", "sun_elevation", "sun_azimuth",
+    "look_azimuth", "incidence", "range", "resolution_range", "resolution_azimuth", "spacing_range", "spacing_azimuth",
+    "looks", "nesz", "optical_spacing", "optical_incidence", "optical_azimuth", "cloud", "night",
+)  # fmt: skip
+
+
+def metadata(scene: Scene, mode: Mode, seed: int) -> dict[str, str]:
+    """Return what a delivery's metadata would hold of a pair: columns of the pack's index, as text.
+
+    Angles are in degrees, lengths in m, speeds in m/s, levels in dB, times in UTC. What no sensor tells (the vessel's
+    dimensions and attitude, say) is left out; `sample` draws it again from seed and pair.
+    """
+    radar = mode.radar
+    found = {"scene": f"{seed}-{scene.pair:06d}", "band": radar.band, "polarizations": " ".join(radar.polarizations)}
+    for name in _SENSOR:
+        value = getattr(scene, name)
+        found[name] = value if isinstance(value, str) else f"{value:.6g}"
+    return found
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:
@@ -136,54 +161,115 @@ def split_of(seed: int, label: int, number: int) -> str:
     return _SPLITS[order[number % len(_SPLITS)]]
 
 
-def sample(seed: int, pair: int, *, size: int, gap: float) -> tuple[Scene, Mesh]:
+def sun(day: int, hour: float, latitude: float) -> tuple[float, float]:
+    """Return the elevation and the compass azimuth of the sun, degrees, within about a degree.
+
+    Args:
+        day: of the year, from 1.
+        hour: true solar time.
+        latitude: degrees.
+
+    Source:
+        Cooper 1969 for the declination: ``δ = 23.45° sin(360° (284 + day) / 365)``.
+
+    Example:
+        >>> [round(angle) for angle in sun(172, 12.0, 50.0)]
+        [63, 180]
+    """
+    declination = math.radians(23.45) * math.sin(2 * math.pi * (284 + day) / 365)
+    angle, phi = math.radians(15 * (hour - 12)), math.radians(latitude)
+    up = math.sin(phi) * math.sin(declination) + math.cos(phi) * math.cos(declination) * math.cos(angle)
+    north = math.cos(phi) * math.sin(declination) - math.sin(phi) * math.cos(declination) * math.cos(angle)
+    east = -math.cos(declination) * math.sin(angle)
+    return math.degrees(math.asin(up)), math.degrees(math.atan2(east, north)) % 360
+
+
+def sample(seed: int, pair: int, mode: Mode, *, gap: float = 0.0) -> tuple[Scene, Mesh, int]:
     """Draw a pair's scene and build its mesh in place.
 
-    Everything but the radar's own settings is independent of `gap`, so the same pair can be seen at several gaps.
+    Vessel, sea, time, place and geometry do not depend on `gap`, so the same pair can be seen at several gaps. Nothing
+    but the vessel, that a platform does not sail, and the motion that follows from its length depends on the class.
 
     Args:
         seed: of the data set.
         pair: number of the pair; its class is ``pair mod 8``.
-        size: pixels along a side of the chips.
+        mode: what the sensors are.
         gap: 0 to 1.
 
     Returns:
-        The scene, and the mesh of target and other objects, moved by the waves.
+        The scene; the mesh of target and other objects, moved by the waves; and how many of its first faces are the
+        target's.
     """
-    dial = Gap.dial(gap)
     label, number = pair % len(CLASSES), pair // len(CLASSES) % VESSELS_PER_CLASS
-    rng = _stream(seed, 3, pair)
-    target = individual(seed, label, number)
+    rng, target = _stream(seed, 3, pair), individual(seed, label, number)
     low, high = target.bounds
-    length, breadth, height = (float(v) for v in high - low)
-    heading, grazing = rng.uniform(0, 2 * math.pi), float(np.exp(rng.uniform(math.log(5), math.log(45))))
-    across = abs(length * math.sin(heading)) + abs(breadth * math.cos(heading))
-    seen = max(across, height * math.cos(math.radians(grazing)), 0.5 * length)
-    wind = float(np.clip(rng.weibull(2.0) * 8.0, 1.0, 17.0))
-    motion = min(significant_height(wind) / 6.0, 1.0) * min(40.0 / length, 1.5)
-    radar_swath = max(length, 0.8 * height) * rng.uniform(1.2, 1.8)
-    range_ = max(float(np.exp(rng.uniform(math.log(800), math.log(6000)))), 6.0 * length)
+    length, beam, height = (float(v) for v in high - low)
+    drawn = _world(rng) | _sensors(rng, mode, Gap.dial(gap))
+    drawn |= _motion(rng, float(drawn["wind"]), length, sails=CLASSES[label] != "offshore platform")
+    field = min(mode.optical.size * mode.optical.spacing, mode.radar.size * min(mode.radar.spacing))
     scene = Scene(
-        pair=pair, label=label, vessel=number, split=split_of(seed, label, number), heading=heading,
-        roll=rng.normal() * 0.12 * motion, pitch=rng.normal() * 0.04 * motion, heave=rng.normal() * 0.3 * motion,
-        speed=0.0 if CLASSES[label] == "offshore platform" else max(0.0, rng.normal(5.0, 4.0)),
-        shift_x=rng.uniform(-0.12, 0.12) * radar_swath, shift_y=rng.uniform(-0.12, 0.12) * radar_swath,
-        range=range_, grazing=grazing, wind=wind, wind_direction=rng.uniform(0, 2 * math.pi),
-        sun_elevation=float(rng.uniform(8, 70)), sun_azimuth=rng.uniform(0, 2 * math.pi),
-        cloud=float(rng.beta(0.7, 0.7)),
-        visibility=max(float(np.exp(rng.normal(math.log(60_000), 0.8))), 7.0 * range_), exposure=rng.normal(0, 0.4),
-        optical_swath=seen * rng.uniform(1.05, 1.8), blur=rng.uniform(0.3, 1.0),
-        noise=float(np.exp(rng.uniform(math.log(0.002), math.log(0.012)))),
-        clutter_objects=int(rng.poisson(0.7)), occluder=float(rng.uniform(0.15, 0.6)) if rng.random() < 0.12 else 0.0,
-        radar_swath=radar_swath, frequency=rng.uniform(9.2, 9.9), polarization="HH" if rng.random() < 0.5 else "VV",
-        resolution=radar_swath / size * dial.resolution * rng.uniform(0.92, 1.12),
-        snr_db=dial.snr_db + rng.uniform(-3, 3),
-        look_weight=dial.look_weight, clutter_db=dial.clutter_db, defocus=dial.defocus * rng.uniform(-1, 1),
-        tilt=rng.normal() * (0.12 + 0.2 * motion),
+        pair=pair, label=label, vessel=number, split=split_of(seed, label, number), length=length, beam=beam,
+        shift_x=rng.uniform(-0.1, 0.1) * field, shift_y=rng.uniform(-0.1, 0.1) * field,
+        clutter_objects=int(rng.poisson(0.7)),
+        occluder=float(rng.uniform(0.15, 0.6)) if rng.random() < 0.12 and drawn["incidence"] > 60 else 0.0,
+        **drawn,
     )  # fmt: skip
     placed = target.moved(_attitude(scene), np.array([scene.shift_x, scene.shift_y, scene.heave]))
-    others = _other_objects(scene, length, height, rng)
-    return scene, Mesh.joined([placed, *others])
+    place = (scene.shift_x, scene.shift_y)
+    others = surroundings(place, length, height, scene.clutter_objects, scene.occluder, rng)
+    return scene, Mesh.joined([placed, *others]), len(placed)
+
+
+def _world(rng: np.random.Generator) -> dict[str, Any]:
+    """Draw time, place, weather and light."""
+    day, hour, latitude = int(rng.integers(1, 366)), rng.uniform(10, 14), rng.uniform(-50, 50)
+    longitude, (elevation, azimuth) = rng.uniform(-180, 180), sun(day, hour, latitude)
+    moment = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=day - 1, hours=hour - longitude / 15)
+    return {
+        "time": moment.isoformat(timespec="seconds"), "latitude": latitude, "longitude": longitude,
+        "wind": float(np.clip(rng.weibull(2.0) * 8.0, 1.0, 17.0)), "wind_direction": rng.uniform(0, 360),
+        "sun_elevation": elevation, "sun_azimuth": azimuth, "overcast": float(rng.beta(0.7, 0.7)),
+    }  # fmt: skip
+
+
+def _sensors(rng: np.random.Generator, mode: Mode, dial: Gap) -> dict[str, Any]:
+    """Draw the geometry of radar and camera, and their quality."""
+    radar, optical = mode.radar, mode.optical
+    incidence, look = rng.uniform(*radar.incidence), rng.uniform(0, 360)
+    range_ = rng.uniform(*radar.range) * 1e3 if radar.range else radar.slant_range(incidence)
+    wider = range_ / 1e3 if radar.polar else 1.0
+    others = radar.looks - 1
+    return {
+        "look_azimuth": look, "incidence": incidence, "range": range_, "side": int(rng.choice((-1, 1))),
+        "resolution_range": radar.resolution[0] * dial.coarser,
+        "resolution_azimuth": radar.resolution[1] * dial.coarser * wider,
+        "spacing_range": radar.spacing[0], "spacing_azimuth": radar.spacing[1] * wider,
+        "look_weight": dial.look_weight, "nesz": rng.uniform(*radar.nesz) + dial.nesz_db,
+        "looks": (1 + others * dial.look_weight) ** 2 / (1 + others * dial.look_weight**2),
+        "clutter_db": dial.clutter_db, "extra_defocus": dial.defocus * rng.uniform(-1, 1),
+        "optical_spacing": optical.spacing,
+        "optical_incidence": incidence if optical.beside else rng.uniform(*optical.incidence),
+        "optical_azimuth": look if optical.beside else rng.uniform(0, 360),
+        "haze": rng.uniform(*optical.haze), "cloud": rng.uniform(*optical.cloud), "night": rng.uniform(*optical.night),
+        "exposure": rng.normal(0, 0.4), "noise": float(np.exp(rng.uniform(*np.log(optical.noise)))),
+    }  # fmt: skip
+
+
+def _motion(rng: np.random.Generator, wind: float, length: float, *, sails: bool) -> dict[str, Any]:
+    """Draw heading, speed, attitude and how they change.
+
+    Amplitudes grow with the waves and fall with the length. A roll takes ``4 + 0.04 L`` s, an estimate; heave follows
+    the waves of the Pierson-Moskowitz peak, ``0.877 g / U``.
+    """
+    part = min(significant_height(wind) / 6.0, 1.0) * min(40.0 / length, 1.5) * sails
+    roll, pitch, heave = 0.12 * part, 0.04 * part, 0.3 * part
+    waves, rolling = min(0.877 * GRAVITY / wind, 2.0), 2 * math.pi / (4 + 0.04 * length)
+    return {
+        "heading": rng.uniform(0, 360), "speed": max(0.0, rng.normal(5.0, 4.0)) * sails,
+        "roll": rng.normal() * roll, "pitch": rng.normal() * pitch, "heave": rng.normal() * heave,
+        "rates": (rng.normal() * roll * rolling, rng.normal() * pitch * waves, rng.normal() * heave * waves),
+        "surge": rng.normal() * heave * waves**2,
+    }  # fmt: skip
 
 
 def _attitude(scene: Scene) -> Array:
@@ -195,33 +281,4 @@ def _attitude(scene: Scene) -> Array:
         matrix[first, first], matrix[first, second], matrix[second, first], matrix[second, second] = c, -s, s, c
         return matrix
 
-    return np.asarray(turn(scene.heading, 0, 1) @ turn(scene.pitch, 2, 0) @ turn(scene.roll, 1, 2))
-
-
-def _other_objects(scene: Scene, length: float, height: float, rng: np.random.Generator) -> list[Mesh]:
-    """Draw buoys, boats and rocks beside the target, and a breakwater in front of it."""
-    builder = MeshBuilder()
-    for _ in range(scene.clutter_objects):
-        angle, away = rng.uniform(0, 2 * math.pi), length * rng.uniform(0.45, 1.1)
-        x, y = scene.shift_x + away * math.cos(angle), scene.shift_y + away * math.sin(angle)
-        scale = length * rng.uniform(0.02, 0.07)
-        kind = rng.integers(3) if scale < 2.5 else rng.integers(1, 3)  # no buoy is taller than 7.5 m
-        if kind == 0:
-            builder.cylinder((x, y, -1), (x, y, 3 * scale), 0.7 * scale, (0.6, 0.1, 0.05), top_radius=0.2 * scale)
-        elif kind == 1:
-            builder.boxes([(x, y, 0.3 * scale), (x, y, scale)],
-                          [(4 * scale, 1.5 * scale, scale), (scale, scale, scale)],
-                          (0.6, 0.6, 0.6), Material.PLASTIC, taper=(1.1, 1.1))  # fmt: skip
-        else:
-            builder.boxes(rng.normal((x, y, 0), scale, (4, 3)), rng.uniform(0.8, 2.5, (4, 3)) * scale,
-                          (0.16, 0.14, 0.12), Material.ROCK, taper=(0.6, 0.6))  # fmt: skip
-    if scene.occluder:
-        count = 14
-        places = np.linspace(-0.8, 0.8, count) + rng.normal(0, 0.05, count) + 0.6 * rng.normal()
-        ys = scene.shift_y + places * length
-        xs = scene.shift_x - length * rng.uniform(0.65, 0.75) + rng.normal(0, 0.02, count) * length
-        tall = height * scene.occluder * rng.uniform(0.7, 1.2, count)
-        center = np.column_stack([xs, ys, tall * 0.3])
-        size = np.column_stack([rng.uniform(0.06, 0.12, count) * length, np.full(count, 0.16 * length), tall * 1.4])
-        builder.boxes(center, size, (0.17, 0.15, 0.13), Material.ROCK, taper=(0.5, 0.7))
-    return [builder.mesh()] if scene.clutter_objects or scene.occluder else []
+    return np.asarray(turn(scene.turned(scene.heading), 0, 1) @ turn(scene.pitch, 2, 0) @ turn(scene.roll, 1, 2))

@@ -9,62 +9,65 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cmkd.errors import CmkdError
 from cmkd.io import atomic, write_bytes
+from cmkd.options import plain
 from cmkd.processes import end_with_parent, usable_cores, without_script
 from cmkd.progress import Progress
 from cmkd.simulators.marine import optical, radar
 from cmkd.simulators.marine.mesh import Array
+from cmkd.simulators.marine.modes import Mode, mode
 from cmkd.simulators.marine.rays import Rays
 from cmkd.simulators.marine.scene import VERSION, Gap, Scene, sample
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One target seen by both sensors at one instant from one place.
+    """One target seen by both sensors at one instant.
 
     Args:
         scene: its parameters.
-        optical: ``(3, size, size)`` uint8, sRGB, perspective, upright.
-        radar: ``(1, size, size)`` uint8, log-amplitude, rows slant range from near to far, columns cross-range.
-        decibel: ``(size, size)`` float32, the same before quantization, dB of 1 m².
-        complex: ``(size, size)`` complex64, the first look, m.
+        optical: ``(3, size, size)`` uint8, sRGB; the far side is up.
+        radar: ``(channels, size, size)`` float32, sigma nought in dB, a channel for each polarization; rows from
+            near to far range, columns azimuth.
+        complex: ``(channels, size, size)`` complex64, the first look; its squared magnitude is sigma nought, linear.
     """
 
     scene: Scene
     optical: Array
     radar: Array
-    decibel: Array
     complex: Array
 
 
-def make_pair(pair: int, *, seed: int = 0, size: int = 64, gap: float = 0.5) -> Pair:
+def make_pair(pair: int, sensors: Mode, *, seed: int = 0, gap: float = 0.0) -> Pair:
     """Make one pair.
 
     Args:
         pair: its number; the class is ``pair mod 8``.
+        sensors: what radar and camera are.
         seed: of the data set.
-        size: pixels along a side.
-        gap: 0 (radar at its best) to 1.
+        gap: what the radar lacks beside its mode, 0 to 1.
 
     Raises:
         CmkdError: the gap is outside 0 to 1, or Embree does not load.
 
     Example:
-        >>> made = make_pair(3, size=32)
-        >>> made.scene.group, made.optical.shape, made.radar.dtype
-        ('sailing-yacht-000', (3, 32, 32), dtype('uint8'))
+        >>> made = make_pair(3, mode("iw").sized(32))
+        >>> made.scene.group, made.optical.shape, made.radar.shape
+        ('sailing-yacht-000', (3, 32, 32), (2, 32, 32))
     """
-    scene, mesh = sample(seed, pair, size=size, gap=gap)
+    scene, mesh, vessel = sample(seed, pair, sensors, gap=gap)
     rays = Rays(mesh)
     streams = [np.random.default_rng(np.random.SeedSequence((seed, VERSION, 4 + sensor, pair))) for sensor in (0, 1)]
-    light = optical.render(scene, mesh, rays, size, streams[0])
-    decibel, first_look = radar.image(scene, mesh, rays, size, streams[1])
-    return Pair(scene, light, radar.display(decibel), decibel, first_look)
+    light = optical.render(scene, sensors.optical, mesh, rays, streams[0])
+    decibel, first_look = radar.image(scene, sensors.radar, mesh, vessel, rays, streams[1])
+    return Pair(scene, light, decibel, first_look)
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,10 @@ class Recipe:
     Args:
         pairs: number of pairs.
         seed: not negative.
-        size: pixels along a side, 16 to 512.
+        mode: one of `cmkd.simulators.marine.modes.modes`, or the path of a file of one's own.
+        size: pixels along a side of the radar chip, 16 to 512, at the mode's spacing; by default the mode's.
         gap: 0 to 1.
+        slc: keep the complex first look beside the intensity.
         chunk: pairs per file on disk and per job of a worker; the pairs do not depend on it.
 
     Raises:
@@ -84,8 +89,10 @@ class Recipe:
 
     pairs: int
     seed: int = 0
-    size: int = 64
-    gap: float = 0.5
+    mode: str = "iw"
+    size: int | None = None
+    gap: float = 0.0
+    slc: bool = False
     chunk: int = 64
 
     def __post_init__(self) -> None:
@@ -95,9 +102,16 @@ class Recipe:
             raise CmkdError(f"expected at least 1 pair a chunk, got {self.chunk}")
         if self.seed < 0:
             raise CmkdError(f"expected a seed of 0 or more, got {self.seed}")
-        if not 16 <= self.size <= 512:
+        if self.size is not None and not 16 <= self.size <= 512:
             raise CmkdError(f"expected a size of 16 to 512 pixels, got {self.size}")
         Gap.dial(self.gap)
+        _ = self.sensors
+
+    @cached_property
+    def sensors(self) -> Mode:
+        """What radar and camera are."""
+        found = mode(self.mode)
+        return found if self.size is None else found.sized(self.size)
 
     @property
     def chunks(self) -> int:
@@ -111,11 +125,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive pairs: their scenes, and images stacked along the first axis."""
+    """Consecutive pairs: their scenes, and the arrays of each modality stacked along the first axis."""
 
     scenes: tuple[Scene, ...]
-    optical: Array
-    radar: Array
+    arrays: dict[str, Array]
 
 
 def generate(
@@ -151,7 +164,10 @@ def generate(
 
 def _claim(recipe: Recipe, folder: Path) -> None:
     """Record the recipe in `folder`, or refuse a folder of another recipe."""
-    mark, content = folder / "recipe.json", json.dumps({**asdict(recipe), "version": VERSION}, sort_keys=True)
+    mark, content = (
+        folder / "recipe.json",
+        json.dumps({**asdict(recipe), "mode": plain(recipe.sensors), "version": VERSION}, sort_keys=True),
+    )
     folder.mkdir(parents=True, exist_ok=True)
     if not mark.is_file():
         write_bytes(mark, content.encode())
@@ -194,23 +210,27 @@ def _make_chunk(recipe: Recipe, folder: Path, chunk: int) -> int:
 
     # the workers already use all cores, and one BLAS thread gives the same sums everywhere
     with threadpool_limits(1):
-        pairs = [make_pair(p, seed=recipe.seed, size=recipe.size, gap=recipe.gap) for p in recipe.members(chunk)]
+        pairs = [make_pair(p, recipe.sensors, seed=recipe.seed, gap=recipe.gap) for p in recipe.members(chunk)]
     scenes = json.dumps([asdict(p.scene) for p in pairs]).encode()
     path = _file(folder, chunk)
     with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            scenes=np.frombuffer(scenes, np.uint8),
-            optical=np.stack([p.optical for p in pairs]),
-            radar=np.stack([p.radar for p in pairs]),
-        )
+        arrays: dict[str, Any] = {
+            "optical": np.stack([p.optical for p in pairs]),
+            "radar": np.stack([p.radar for p in pairs]),
+        }
+        if recipe.slc:
+            looks = np.stack([p.complex for p in pairs])
+            parts = np.stack([looks.real, looks.imag], 2)  # channels, then real and imaginary part
+            arrays["slc"] = parts.reshape(len(pairs), -1, *looks.shape[2:])
+        np.savez(file, scenes=np.frombuffer(scenes, np.uint8), **arrays)
     return chunk
 
 
 def _read(path: Path) -> Chunk:
     with np.load(path, allow_pickle=False) as stored:
-        scenes = tuple(Scene(**fields) for fields in json.loads(stored["scenes"].tobytes()))
-        return Chunk(scenes, stored["optical"], stored["radar"])
+        said = json.loads(stored["scenes"].tobytes())
+        scenes = tuple(Scene(**{**fields, "rates": tuple(fields["rates"])}) for fields in said)
+        return Chunk(scenes, {name: stored[name] for name in stored.files if name != "scenes"})
 
 
 def _file(folder: Path, chunk: int) -> Path:

@@ -1,0 +1,207 @@
+"""Sensor modes: what a radar and a camera of one delivery are, as small typed files.
+
+A mode is a YAML file beside this one, or one of the user's own. Its figures are published ones where its sources say
+so. A chip has a fixed number of pixels of a fixed size in meters, so a small vessel is small and a vessel longer than
+the chip is cut off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cmkd.documents import read_yaml
+from cmkd.errors import CmkdError, unknown_name
+from cmkd.options import Bounds, build
+
+EARTH = 6371.0
+"""Mean radius of the Earth, km."""
+
+Range = tuple[float, float]
+"""Least and greatest of what is drawn for each scene."""
+Positive = Annotated[float, Bounds(above=0)]
+Pixels = Annotated[int, Bounds(least=16, most=512)]
+Fraction = Annotated[float, Bounds(least=0, most=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RadarMode:
+    """What a radar delivers.
+
+    Args:
+        frequency: center frequency, GHz.
+        transmit: transmitted polarization.
+        receive: received polarizations, a channel each; the first is the co-polarized one.
+        incidence: at the target, degrees from the vertical.
+        resolution: width at -3 dB in range and azimuth, m, in the plane of the image.
+        spacing: of the pixels in range and azimuth, m.
+        size: pixels along a side.
+        nesz: noise-equivalent sigma nought, dB.
+        looks: of equal weight, added as intensities; each has the stated resolution.
+        altitude: of a satellite, km; the slant range follows from it.
+        range: slant range, km, where there is no altitude.
+        speed: of the platform, m/s; 0 where the antenna's beam alone gives the resolution in azimuth.
+        plane: ``ground`` range or ``slant`` range along the rows.
+        polar: resolution and spacing in azimuth are those at 1 km and grow with the range, as of a rotating antenna.
+        autofocus: part of the target's own quadratic phase that processing removes.
+
+    Raises:
+        CmkdError: values that do not fit each other.
+    """
+
+    frequency: Positive
+    transmit: Literal["H", "V"]
+    receive: tuple[Literal["H", "V"], ...]
+    incidence: Range
+    resolution: Range
+    spacing: Range
+    size: Pixels
+    nesz: Range
+    looks: Annotated[int, Bounds(least=1, most=7)] = 1
+    altitude: Positive | None = None
+    range: Range | None = None
+    speed: Annotated[float, Bounds(least=0)] = 0.0
+    plane: Literal["ground", "slant"] = "ground"
+    polar: bool = False
+    autofocus: Fraction = 0.0
+
+    def __post_init__(self) -> None:
+        _check_range("incidence", self.incidence, 0, 89.9)
+        _check_range("nesz", self.nesz, -100, 20)
+        if (self.altitude is None) == (self.range is None):
+            raise CmkdError("give the altitude of a satellite or the range of another platform, and not both")
+        if self.range is not None:
+            _check_range("range", self.range, 0.05, 500)
+        if not self.receive or self.receive[0] != self.transmit or len(set(self.receive)) < len(self.receive):
+            raise CmkdError(f"receive must begin with the transmitted polarization {self.transmit} and name each once")
+        for pair in (self.resolution, self.spacing):
+            if len(pair) != 2 or min(pair) <= 0:
+                raise CmkdError(f"expected two lengths in m, in range and azimuth, got {list(pair)}")
+        for fine, step in zip(self.resolution, self.spacing, strict=True):
+            if fine < WIDTH * step:
+                raise CmkdError(f"pixels of {step} m alias a resolution of {fine} m: use at most {fine / WIDTH:.3g} m")
+        most = int(4 * self.resolution[1] / self.spacing[1] / WIDTH)
+        if self.looks > most:
+            raise CmkdError(f"{self.looks} looks overlap in azimuth: pixels of {self.spacing[1]} m allow {most}")
+
+    @property
+    def polarizations(self) -> tuple[str, ...]:
+        """Names of the channels, such as ``VV`` and ``VH``: transmitted, then received."""
+        return tuple(self.transmit + received for received in self.receive)
+
+    @property
+    def band(self) -> str:
+        """Letter of the frequency band (IEEE 521)."""
+        limits = {"L": 2, "S": 4, "C": 8, "X": 12, "Ku": 18, "K": 27}
+        return next((letter for letter, most in limits.items() if self.frequency < most), "Ka")
+
+    def slant_range(self, incidence: float) -> float:
+        """Return the slant range of a satellite, m, over a spherical Earth.
+
+        Args:
+            incidence: degrees.
+
+        Example:
+            >>> round(mode("iw").radar.slant_range(39.0) / 1000)
+            861
+        """
+        assert self.altitude is not None
+        down = EARTH * math.cos(math.radians(incidence))
+        return 1e3 * (math.sqrt(down**2 + 2 * EARTH * self.altitude + self.altitude**2) - down)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpticalMode:
+    """What a camera delivers: three channels, red, green and blue.
+
+    Args:
+        spacing: of the pixels at the target, m.
+        size: pixels along a side.
+        incidence: at the target, degrees from the vertical; orthorectified to the sea's plane.
+        beside: the camera stands beside the radar and looks along it, in perspective.
+        mtf: modulation transfer of lens and detector at the Nyquist frequency.
+        noise: read noise as a fraction of full scale.
+        haze: optical depth of the haze along the line of sight.
+        cloud: opacity of the clouds between camera and sea where they are thickest.
+        night: 0 for day to 1 for a hundredth of its light.
+
+    Raises:
+        CmkdError: values that do not fit each other.
+    """
+
+    spacing: Positive
+    size: Pixels
+    incidence: Range = (0.0, 0.0)
+    beside: bool = False
+    mtf: Annotated[float, Bounds(above=0, below=1)] = 0.15
+    noise: Range = (0.002, 0.012)
+    haze: Range = (0.0, 0.5)
+    cloud: Range = (0.0, 0.2)
+    night: Range = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        for name, most in (("incidence", 80), ("noise", 1), ("haze", 10), ("cloud", 1), ("night", 1)):
+            _check_range(name, getattr(self, name), 0, most)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mode:
+    """A radar and a camera that see the same targets.
+
+    Args:
+        title: one line.
+        radar: the poor modality.
+        optical: the rich modality.
+        sources: where the figures are published.
+
+    Example:
+        >>> found = mode("iw")
+        >>> found.radar.band, found.radar.polarizations, found.radar.size * found.radar.spacing[0]
+        ('C', ('VV', 'VH'), 640)
+    """
+
+    title: str
+    radar: RadarMode
+    optical: OpticalMode
+    sources: Sequence[str] = ()
+
+    def sized(self, size: int) -> Mode:
+        """Return the mode with radar chips of `size` x `size` pixels, and optical chips of as much more or less."""
+        optical = max(16, round(self.optical.size * size / self.radar.size))
+        return replace(self, radar=replace(self.radar, size=size), optical=replace(self.optical, size=optical))
+
+
+WIDTH = 1.303
+"""Width at -3 dB of a Hamming window's response, in units of the reciprocal of the bandwidth (Harris 1978)."""
+
+
+def modes() -> tuple[str, ...]:
+    """Return the names of the modes that come with the package."""
+    return tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.yaml")))
+
+
+def mode(name: str) -> Mode:
+    """Read a mode.
+
+    Args:
+        name: one of `modes`, or the path of a file of one's own.
+
+    Raises:
+        CmkdError: it is unknown, or the file is wrong.
+    """
+    own = Path(name)
+    path = own if own.suffix in (".yaml", ".yml") else Path(__file__).parent / f"{name}.yaml"
+    if path is not own and name not in modes():
+        raise unknown_name("sensor mode", name, modes())
+    try:
+        return build(Mode, read_yaml(path))
+    except CmkdError as error:
+        raise CmkdError(f"{path.name}: {error}") from error
+
+
+def _check_range(name: str, values: Range, least: float, most: float) -> None:
+    if len(values) != 2 or not least <= values[0] <= values[1] <= most:
+        raise CmkdError(f"{name} must be two numbers from {least} to {most}, the lesser first; got {list(values)}")

@@ -1,0 +1,171 @@
+"""Formation of the radar image against theory: resolution, calibration, looks, and the image of a moving target."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from cmkd.simulators.marine import radar, sea
+from cmkd.simulators.marine.mesh import Array
+from cmkd.simulators.marine.modes import Mode, RadarMode, mode
+from cmkd.simulators.marine.rays import Rays
+from cmkd.simulators.marine.scene import Scene, sample
+
+SIDE = mode("stripmap")
+
+
+def former(resolution: float = 2.0, *, taper: float = 0.08, size: int = 128, defocus: float = 0.0) -> radar.Former:
+    return radar.Former(size, (1.0, 1.0), (resolution, resolution), taper=taper, defocus=defocus)
+
+
+def point(made: radar.Former) -> Array:
+    """Image of a point of 1 m² at the center of pixel (size/2, size/2)."""
+    return made.look(made.spectrum(np.array([1 + 0j]), (np.array([0.01]), np.array([0.01]))))
+
+
+def interpolated(line: Array, factor: int = 64) -> Array:
+    """Magnitude of a band-limited line between its samples."""
+    spectrum = np.fft.fftshift(np.fft.fft(line))
+    return np.abs(np.fft.ifft(np.fft.ifftshift(np.pad(spectrum, (len(line) * (factor - 1)) // 2)))) * factor
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_point_is_as_wide_at_half_its_power_as_the_mode_states(axis: int) -> None:
+    image = point(former())  # 3 %: the band's edge falls between two of the 128 frequencies
+    line = interpolated(image[:, 64] if axis == 0 else image[64])
+    assert line.max() == pytest.approx(1.0, rel=0.02)
+    assert (line > line.max() / math.sqrt(2)).sum() / 64 == pytest.approx(2.0, rel=0.03)
+
+
+def test_flat_band_has_the_sidelobes_and_width_of_theory() -> None:
+    line = interpolated(point(former(taper=1.0))[64])
+    half = line[int(line.argmax()) :][: 20 * 64]
+    lobe = half[np.flatnonzero(np.diff(half) > 0)[0] :].max()
+    assert 20 * math.log10(lobe / half[0]) == pytest.approx(-13.3, abs=0.7)
+    hamming = interpolated(point(former())[64])
+    half = hamming[int(hamming.argmax()) :][: 20 * 64]
+    assert 20 * math.log10(half[np.flatnonzero(np.diff(half) > 0)[0] :].max() / half[0]) < -38
+
+
+def test_equivalent_area_is_that_of_the_point_response() -> None:
+    made = former()
+    fine = point(made)
+    assert made.area == pytest.approx(float(np.sum(np.abs(fine) ** 2)), rel=0.03)  # pixels of 1 m²
+    # a Hamming window: 1.363 over the band in each direction (Harris 1978), of a band of 1.303 / 2 m
+    assert made.area == pytest.approx((1.363 / 1.303 * 2.0) ** 2, rel=0.03)
+
+
+def test_uniform_surface_has_its_reflectivity_at_any_resolution() -> None:
+    # one scatterer of sigma0 times its cell a cell of 0.25 m, so that 64 x 64 m hold 65,536: 4 standard errors
+    rng, sigma = np.random.default_rng(0), 0.04
+    place = rng.uniform(-32, 32, (2, 65_536))
+    amplitude = math.sqrt(sigma * 64 * 64 / 65_536) * np.exp(2j * np.pi * rng.random(65_536))
+    for resolution in (2.0, 4.0):
+        made = former(resolution, size=64)
+        power = np.abs(made.look(made.spectrum(amplitude, (place[0], place[1])))) ** 2 / made.area
+        cells = 64 * 64 / made.area
+        assert power.mean() == pytest.approx(sigma, rel=4 / math.sqrt(cells))
+
+
+def test_speckle_keeps_power_and_looks_divide_its_variance() -> None:
+    rng, made = np.random.default_rng(1), former(size=128)
+    noise = (rng.standard_normal((4, 128, 128)) + 1j * rng.standard_normal((4, 128, 128))) / math.sqrt(2)
+    looks = np.abs(made.speckle(noise)) ** 2
+    assert looks.mean() == pytest.approx(1.0, rel=0.03)
+    one, four = looks[0], looks.mean(0)
+    assert one.mean() ** 2 / one.var() == pytest.approx(1.0, rel=0.12)
+    assert four.mean() ** 2 / four.var() == pytest.approx(4.0, rel=0.12)
+
+
+def test_looks_of_many_scatterers_are_independent() -> None:
+    rng, made = np.random.default_rng(3), former(2.5, size=128)
+    spectrum = made.spectrum(np.exp(2j * np.pi * rng.random(100_000)), tuple(rng.uniform(-64, 64, (2, 100_000))))
+    looks = np.stack([np.abs(made.look(spectrum, number)) ** 2 for number in range(4)])
+    assert abs(np.corrcoef(looks.reshape(4, -1)) - np.eye(4)).max() < 0.08
+    four = looks.mean(0)
+    assert four.mean() ** 2 / four.var() == pytest.approx(4.0, rel=0.12)
+
+
+def test_defocus_spreads_a_point_and_keeps_its_energy() -> None:
+    sharp, soft = point(former()), point(former(defocus=6.0))
+    assert np.abs(soft).max() < 0.8 * np.abs(sharp).max()
+    assert np.sum(np.abs(soft) ** 2) == pytest.approx(np.sum(np.abs(sharp) ** 2), rel=1e-4)
+
+
+def still(seed: int = 0, pair: int = 0, sensors: Mode = SIDE, **changes: object) -> tuple[Scene, Mode]:
+    """A scene without motion of the vessel, unless `changes` say so."""
+    calm = {"rates": (0.0, 0.0, 0.0), "speed": 0.0, "surge": 0.0, "shift_x": 0.0, "shift_y": 0.0, "heave": 0.0}
+    return dataclasses.replace(sample(seed, pair, sensors)[0], **{**calm, **changes}), sensors
+
+
+def test_ship_is_displaced_by_range_rate_over_platform_speed() -> None:
+    scene, sensors = still(side=1)
+    # a ship that sails straight away from the radar: its range rate is its speed times the sine of the incidence
+    away = dataclasses.replace(scene, heading=scene.look_azimuth, speed=10.0)
+    expected = -away.range / sensors.radar.speed * 10.0 * math.sin(math.radians(away.incidence))
+    assert radar.Motion(away, sensors.radar).shift == pytest.approx(expected)
+    assert abs(expected) > 300  # m: a train off its track
+    across = dataclasses.replace(away, heading=scene.look_azimuth + 90)
+    assert radar.Motion(across, sensors.radar).shift == pytest.approx(0.0, abs=1e-9)
+    harbor = mode("coastal")
+    assert radar.Motion(dataclasses.replace(away), harbor.radar).shift == 0.0
+
+
+def test_defocus_is_the_quadratic_phase_of_acceleration_and_of_motion_along_the_track() -> None:
+    scene, sensors = still(side=1, surge=0.5)
+    wavelength = sea.LIGHT / 9.65e9
+    duration = wavelength * scene.range / (2 * 7600 * scene.resolution_azimuth)
+
+    def phase(acceleration: float, along: float) -> float:
+        """Two-way phase at half the time of a look, from the range by the law of cosines."""
+        half = duration / 2
+        moving = math.hypot(scene.range, (7600 - along) * half) + acceleration * half**2 / 2
+        return 4 * math.pi / wavelength * (moving - math.hypot(scene.range, 7600 * half))
+
+    down = -0.5 * math.cos(math.radians(scene.incidence))  # the radar is above: rising shortens the range
+    assert radar.Motion(scene, sensors.radar).defocus == pytest.approx(phase(down, 0.0), rel=0.01)
+    # along y, which is 90 degrees counterclockwise from the look
+    along = dataclasses.replace(scene, surge=0.0, speed=8.0, heading=scene.look_azimuth - 90)
+    assert radar.Motion(along, sensors.radar).defocus == pytest.approx(phase(0.0, 8.0), rel=0.01)
+    focused = dataclasses.replace(sensors.radar, autofocus=0.75)
+    assert radar.Motion(along, focused).defocus == pytest.approx(0.25 * phase(0.0, 8.0), rel=0.01)
+
+
+def test_roll_shears_a_mast_in_azimuth() -> None:
+    # seen along its keel, a mast's tip of a rolling ship moves across and not in range; seen abeam, in range
+    scene, sensors = still(side=1, rates=(0.02, 0.0, 0.0))
+    tip = np.array([[0.0, 0.0, 20.0]])
+    ahead, abeam = (dataclasses.replace(scene, heading=scene.look_azimuth + turn) for turn in (0, 90))
+    assert radar.Motion(ahead, sensors.radar).range_rate(tip)[0] == pytest.approx(0.0, abs=1e-9)
+    expected = 0.02 * 20 * math.sin(math.radians(scene.incidence))
+    assert abs(radar.Motion(abeam, sensors.radar).range_rate(tip)[0]) == pytest.approx(expected)
+
+
+def plain(sensors: RadarMode, **changes: object) -> RadarMode:
+    return dataclasses.replace(sensors, **changes)
+
+
+def test_empty_chip_is_noise_at_its_nesz_and_clutter_at_its_model() -> None:
+    scene, sensors = still(clutter_db=-200.0, nesz=-20.0, occluder=0.0)
+    _, mesh, vessel = sample(0, 0, SIDE)
+    tiny = mesh.moved(np.eye(3) * 1e-3, np.zeros(3))
+    rays = Rays(tiny)
+    noise = radar.image(scene, sensors.radar, tiny, vessel, rays, np.random.default_rng(0))[0]
+    assert 10 * math.log10(np.mean(10 ** (noise / 10))) == pytest.approx(-20.0, abs=0.2)
+    loud = dataclasses.replace(scene, clutter_db=0.0, nesz=-90.0)
+    chips = [radar.image(loud, sensors.radar, tiny, vessel, rays, np.random.default_rng(i))[0] for i in range(12)]
+    upwind = math.radians(scene.wind_direction + 180 - scene.look_azimuth)
+    expected = float(sea.reflectivity(scene.wind, scene.incidence, 9.65, "HH", upwind))
+    # the texture is correlated over much of a chip, so twelve chips tell the mean within about a dB
+    assert 10 * math.log10(np.mean(10 ** (np.stack(chips) / 10))) == pytest.approx(expected, abs=1.0)
+
+
+def test_first_look_is_the_image_of_a_radar_with_one_look() -> None:
+    scene, sensors = still()
+    _, mesh, vessel = sample(0, 0, SIDE)
+    decibel, look = radar.image(scene, sensors.radar, mesh, vessel, Rays(mesh), np.random.default_rng(0))
+    assert look.dtype == np.complex64 and decibel.shape == look.shape == (1, 192, 192)
+    np.testing.assert_allclose(10 * np.log10(np.abs(look) ** 2 + 1e-30), decibel, atol=1e-2)
