@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from cmkd.simulators.marine import sea
+from cmkd.simulators.marine import clutter, sea
 from cmkd.simulators.marine.mesh import Array, Mesh
 from cmkd.simulators.marine.rays import Rays
-from cmkd.simulators.marine.scattering import Scatterers, Surface, shoot
+from cmkd.simulators.marine.scattering import Axis, Scatterers, Surface, shoot
 from cmkd.simulators.marine.scene import Scene
 
 _OVERSAMPLING = 4  # of the grid that scatterers are binned on: positions are rounded to an eighth of a pixel
@@ -44,13 +44,14 @@ class Former:
     taper: float = 0.08  # of the window, see `window`
     defocus: float = 0.0  # quadratic phase at the ends of the aperture, rad
 
-    def spectrum(self, scatterers: Scatterers) -> Array:
+    def spectrum(self, scatterers: Scatterers, tilt: float = 0.0) -> Array:
         """Return the spectrum of the scatterers inside the chip on the oversampled grid, complex64."""
         fine = self.size * _OVERSAMPLING
-        place = [np.floor((p / self.swath + 0.5) * fine).astype(int) for p in (scatterers.range, scatterers.cross)]
+        cross = scatterers.position[:, 1] + math.tan(tilt) * scatterers.position[:, 2]
+        place = [np.floor((p / self.swath + 0.5) * fine).astype(int) for p in (scatterers.range, cross)]
         inside = np.all([(p >= 0) & (p < fine) for p in place], axis=0)
         cell = place[0][inside] * fine + place[1][inside]
-        amplitude = scatterers.amplitude[inside]
+        amplitude = scatterers.amplitude[0, inside]
         real = np.bincount(cell, amplitude.real, fine * fine)
         grid = real + 1j * np.bincount(cell, amplitude.imag, fine * fine)
         return np.asarray(fft.fft2(grid.reshape(fine, fine).astype(np.complex64)))
@@ -100,19 +101,19 @@ def sea_shadow(scene: Scene, rays: Rays, size: int) -> Array:
 
 
 def clutter_power(scene: Scene, former: Former, noise: Array) -> Array:
-    """Return the local mean power of sea clutter ``(size, size)``, m²: NRL mean times a correlated gamma texture."""
+    """Return the local mean power of sea clutter ``(size, size)``, m²: mean times a correlated gamma texture."""
     psi = math.radians(scene.grazing)
     area = scene.resolution**2 / math.cos(psi)
-    state = sea.sea_state(scene.wind)
-    mean_db = sea.nrl_reflectivity(state, scene.grazing, scene.frequency, scene.polarization) + scene.clutter_db
-    shape = sea.k_shape(scene.grazing, area, scene.wind_direction, scene.polarization)
+    setting = (scene.wind, 90.0 - scene.grazing, scene.frequency, scene.polarization, scene.wind_direction)
+    mean_db = clutter.reflectivity(*setting) + scene.clutter_db
+    shape = clutter.texture_shape(*setting, area)
     pixel = former.swath / former.size
     crest = 2 * math.pi * scene.wind**2 / (sea.GRAVITY * 0.77)  # wavelength at the Pierson-Moskowitz peak
     along = abs(math.cos(scene.wind_direction)) * math.cos(psi)
     # The compound model assumes a constant texture within a cell, so it is no finer than the resolution.
     lengths = [max(crest / part, 1.5 * scene.resolution) / pixel for part in (8, 4)]
-    texture = sea.gamma_texture(
-        sea.correlated_gaussian(noise, lengths[0], lengths[1], max(crest * max(along, 0.2) / pixel, 3.0)), shape
+    texture = clutter.gamma_texture(
+        clutter.correlated_gaussian(noise, lengths[0], lengths[1], max(crest * max(along, 0.2) / pixel, 3.0)), shape
     )
     return 10 ** (float(mean_db) / 10) * area * texture
 
@@ -131,19 +132,19 @@ def image(scene: Scene, mesh: Mesh, rays: Rays, size: int, rng: np.random.Genera
     low, high = mesh.bounds
     half = scene.radar_swath / 2
     low, high = np.maximum(low, [-half * 1.5, -half, -9]), np.minimum(high, [half * 1.5, half, 1e3])
-    found = shoot(mesh, rays, scene.look, wavelength=scene.wavelength, surface=Surface.marine(),
-                  polarization=scene.polarization, wind=scene.wind, tilt=scene.tilt, bounds=(low, high),
-                  rng=rng)  # fmt: skip
-    spectrum = former.spectrum(found)
+    antenna: Axis = "V" if scene.polarization == "VV" else "H"
+    found = shoot(mesh, rays, scene.look, wavelength=scene.wavelength, transmit=antenna, receive=(antenna,),
+                  surface=Surface.marine(), wind=scene.wind, bounds=(low, high), rng=rng)  # fmt: skip
+    spectrum = former.spectrum(found, scene.tilt)
     thermal = math.sqrt(noise_section(scene))
     weights = np.array([1.0, *[scene.look_weight] * 3])
     looks, total = [], np.zeros((size, size))
     for number, weight in enumerate(weights):
         if weight == 0:
             continue
-        clutter = np.sqrt(power) * former.speckle(lit_sea * (draws[number, 0] + 1j * draws[number, 1]))
+        waves = np.sqrt(power) * former.speckle(lit_sea * (draws[number, 0] + 1j * draws[number, 1]))
         receiver = thermal * former.speckle(draws[number, 2] + 1j * draws[number, 3])
-        looks.append(former.look(spectrum, number) + clutter + receiver)
+        looks.append(former.look(spectrum, number) + waves + receiver)
         total += weight / weights.sum() * np.abs(looks[-1]) ** 2
     return (10 * np.log10(np.maximum(total, 1e-9))).astype(np.float32), looks[0].astype(np.complex64)
 
