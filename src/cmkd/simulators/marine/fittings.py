@@ -71,7 +71,7 @@ class VesselBuilder(MeshBuilder):
         t = np.concatenate([np.linspace(0, 1 - bow, 5), np.linspace(1 - bow, 1, 8)[1:]])
         toward_bow = np.clip((t - 1 + bow) / bow, 0, 1)
         half = beam / 2 * (stern + (1 - stern) * np.clip(t / 0.25, 0, 1)) * (1 - toward_bow**2.2)
-        wet = half * (1 - flare * toward_bow) * 0.97
+        wet = half * (1 - flare * toward_bow)
         x = (t - 0.5) * length
         x_wet = x - rake * length * toward_bow**2
         top = freeboard * (1 + sheer * toward_bow**2 + 0.25 * sheer * np.clip(1 - t / 0.3, 0, 1) ** 2)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from cmkd.simulators.marine import sea
+from cmkd.simulators.marine import clutter, sea
 from cmkd.simulators.marine.mesh import Array, Mesh
 from cmkd.simulators.marine.modes import WIDTH, RadarMode
 from cmkd.simulators.marine.rays import Rays
@@ -167,7 +167,7 @@ def sea_shadow(scene: Scene, rays: Rays, place: tuple[Array, Array]) -> Array:
     return np.where(blocked, 0.0, 1.0).reshape(ground.shape)
 
 
-def clutter(scene: Scene, radar: RadarMode, former: Former, noise: Array) -> Array:
+def sea_clutter(scene: Scene, radar: RadarMode, former: Former, noise: Array) -> Array:
     """Return the local mean sigma nought of the sea ``(channels, size, size)``: its model's mean times a gamma texture.
 
     Args:
@@ -176,20 +176,20 @@ def clutter(scene: Scene, radar: RadarMode, former: Former, noise: Array) -> Arr
         former: the image.
         noise: ``(size, size)`` standard normal: the texture, which the channels share.
     """
-    upwind = math.radians(scene.wind_direction + 180 - scene.look_azimuth)
-    ground = 1 / math.sin(math.radians(scene.incidence)) if radar.plane == "slant" else 1.0
-    cell = (former.resolution[0] * ground, former.resolution[1])
-    step = (former.spacing[0] * ground, former.spacing[1])
+    direction = scene.turned(scene.wind_direction)
+    to_ground = 1 / math.sin(math.radians(scene.incidence)) if radar.plane == "slant" else 1.0
+    cell = (former.resolution[0] * to_ground, former.resolution[1])
+    step = (former.spacing[0] * to_ground, former.spacing[1])
     crest = 2 * math.pi * scene.wind**2 / (sea.GRAVITY * 0.77)  # wavelength at the Pierson-Moskowitz peak
     # The compound model assumes a constant texture within a cell, so it is no finer than the resolution.
     lengths = [max(crest / part, 1.5 * c) / s for part, c, s in zip((8, 4), cell, step, strict=True)]
-    ridge = max(crest * max(abs(math.cos(upwind)), 0.2) / step[0], 3.0)
-    gaussian = sea.correlated_gaussian(noise, lengths[0], lengths[1], ridge)
+    ridge = max(crest * max(abs(math.cos(direction)), 0.2) / step[0], 3.0)
+    gaussian = clutter.correlated_gaussian(noise, lengths[0], lengths[1], ridge)
     found = []
     for polarization in radar.polarizations:
-        mean = sea.reflectivity(scene.wind, scene.incidence, radar.frequency, polarization, upwind) + scene.clutter_db
-        shape = sea.texture_shape(scene.wind, scene.incidence, radar.frequency, polarization, upwind, cell)
-        found.append(10 ** (float(mean) / 10) * sea.gamma_texture(gaussian, shape))
+        setting = (scene.wind, scene.incidence, radar.frequency, polarization, direction)
+        mean = float(clutter.reflectivity(*setting)) + scene.clutter_db
+        found.append(10 ** (mean / 10) * clutter.gamma_texture(gaussian, clutter.texture_shape(*setting, math.prod(cell))))
     return np.stack(found)
 
 
@@ -218,7 +218,7 @@ def image(
     )  # fmt: skip
     area = former.area * to_ground
     spectra = [former.spectrum(a, _places(found, motion, vessel)) for a in found.amplitude / math.sqrt(area)]
-    sea_part = clutter(scene, radar, former, rng.standard_normal((size, size))) * former.spread(lit)
+    sea_part = sea_clutter(scene, radar, former, rng.standard_normal((size, size))) * former.spread(lit)
     local = np.sqrt(sea_part + 10 ** (scene.nesz / 10))
     weights = np.array([1.0, *[scene.look_weight] * (radar.looks - 1)])
     weights /= weights.sum()

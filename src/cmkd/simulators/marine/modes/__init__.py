@@ -11,11 +11,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.options import Bounds, build
+from cmkd.simulators.marine.sea import Polarization
 
 EARTH = 6371.0
 """Mean radius of the Earth, km."""
@@ -88,9 +89,9 @@ class RadarMode:
             raise CmkdError(f"{self.looks} looks overlap in azimuth: pixels of {self.spacing[1]} m allow {most}")
 
     @property
-    def polarizations(self) -> tuple[str, ...]:
+    def polarizations(self) -> tuple[Polarization, ...]:
         """Names of the channels, such as ``VV`` and ``VH``: transmitted, then received."""
-        return tuple(self.transmit + received for received in self.receive)
+        return tuple(cast(Polarization, self.transmit + received) for received in self.receive)
 
     @property
     def band(self) -> str:
