@@ -149,16 +149,16 @@ def shoot(
     axes: dict[Axis, Array] = {"H": across, "V": upward}
     tracer = _Tracer(mesh, rays, look, wavelength, surface, wind, rng)
     n = len(point)
-    ahead, du, dv, field = (np.broadcast_to(v, (n, 3)) for v in (look, across, upward, axes[transmit].astype(complex)))
-    state = _Tubes(point, ahead, np.zeros(n), field, field, du, dv, np.zeros((n, 2)), point, np.full(n, -1))
+    field, spread = axes[transmit].astype(np.complex64), np.stack([across, upward])
+    state = _Tubes(point, *(np.broadcast_to(v, (n, *v.shape)) for v in (look, field, spread)), path=np.zeros(n),
+                   gradient=np.zeros((n, 2)), entry=point, face=np.full(n, -1))  # fmt: skip
     antennas, co = np.stack([axes[r] for r in receive]), np.array([r == transmit for r in receive])
     found = []
     for bounce in range(1, bounces + 1):
-        state, face, outgoing = tracer.step(state)
+        state, hits = tracer.step(state)
         if bounce == 1:
             state.entry = state.point
-        found.append(tracer.returns(state, face, side, start, bounce, antennas, co))
-        state.direction = outgoing
+        found.append(tracer.returns(state, hits, side, start, bounce, antennas, co))
     names = ("range", "position", "face", "bounces")
     amplitude = np.concatenate([f.amplitude for f in found], axis=1)
     return Scatterers(amplitude, *(np.concatenate([getattr(f, name) for f in found]) for name in names))
@@ -170,18 +170,24 @@ class _Tubes:
 
     point: Array
     direction: Array
-    path: Array  # length from the wave front, m
     field: Array  # electric field, relative to the transmitted one
-    current: Array  # seen from the radar, per area across the tube, on the patch last hit
-    du: Array  # derivative of the point over the tube's first axis
-    dv: Array
-    gradient: Array  # (n, 2) derivative of `path`
+    spread: Array  # (n, 2, 3) derivatives of the point over the tube's axes
+    path: Array  # length from the wave front, m
+    gradient: Array  # (n, 2) derivatives of `path`
     entry: Array  # first point hit: with the last one it fixes cross-range
     face: Array  # first face of the mesh hit so far, -1 for none
 
     def at(self, rows: Array) -> _Tubes:
         """Return some of the tubes."""
         return _Tubes(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+@dataclass
+class _Hits:
+    """The patches that tubes hit last."""
+
+    face: Array  # -1 for the sea
+    current: Array  # (n, 3), seen from the radar, per area across the tube
 
 
 @dataclass
@@ -203,8 +209,8 @@ class _Tracer:
         self.permittivity = sea.permittivity(sea.LIGHT / self.wavelength / 1e9)
         self.stretch = math.sqrt(self.wavelength / _COHERENCE_WAVELENGTH)
 
-    def step(self, tubes: _Tubes) -> tuple[_Tubes, Array, Array]:
-        """Move tubes to their next hit; return those that hit, their faces (-1 for the sea) and new directions."""
+    def step(self, tubes: _Tubes) -> tuple[_Tubes, _Hits]:
+        """Move tubes to their next hit and reflect them there; return those that hit, and their hits."""
         distance, face = self.rays.nearest(tubes.point, tubes.direction)
         if self.wind is not None:
             down = tubes.direction[:, 2]
@@ -214,19 +220,17 @@ class _Tracer:
             distance, face = np.where(wet, to_sea, distance), np.where(wet, -1, face)
         kept = np.flatnonzero(np.isfinite(distance))
         tubes, distance, face = tubes.at(kept), distance[kept], face[kept]
-        direction = tubes.direction
-        normal = self._normal(face, direction)
+        direction, normal = tubes.direction, self._normal(face, tubes.direction)
         cosine = np.maximum(-np.einsum("ij,ij->i", normal, direction), 1e-3)
-        for axis, name in enumerate(("du", "dv")):
-            spread = getattr(tubes, name)
-            longer = np.einsum("ij,ij->i", normal, spread) / cosine
-            tubes.gradient[:, axis] += longer
-            setattr(tubes, name, spread + longer[:, None] * direction)
-        tubes.path = tubes.path + distance
-        self._reflect(tubes, face, normal, cosine)
-        tubes.point = tubes.point + distance[:, None] * direction + 1e-3 * normal
+        longer = np.einsum("ij,iaj->ia", normal, tubes.spread) / cosine[:, None]
+        tubes.gradient += longer
+        tubes.spread += longer[:, :, None] * direction[:, None]
+        tubes.path += distance
+        current = self._reflect(tubes, face, normal, cosine)
+        tubes.point += distance[:, None] * direction + 1e-3 * normal
+        tubes.direction = mirrored(direction, normal)
         tubes.face = np.where(tubes.face < 0, face, tubes.face)
-        return tubes, face, mirrored(direction, normal)
+        return tubes, _Hits(face, current)
 
     def _normal(self, face: Array, direction: Array) -> Array:
         """Return the normals of the patches, turned towards the rays: waves tilt the sea, and plates are warped."""
@@ -234,25 +238,25 @@ class _Tracer:
         slope = np.where(wet, self.sea_slope, self.surface.warp[self.mesh.material[np.maximum(face, 0)]])
         normal = self.normals[np.maximum(face, 0)].astype(float)
         normal[wet] = (0.0, 0.0, 1.0)
-        normal = facing(normal, direction)
-        warped = normal + slope[:, None] * self.rng.standard_normal(normal.shape)
-        warped /= np.linalg.norm(warped, axis=1, keepdims=True)
-        # A slope that would hide the patch from its own ray is mirrored away: the visible side is lit.
-        return facing(warped, direction)
+        normal += slope[:, None] * self.rng.standard_normal(normal.shape, dtype=np.float32)
+        normal /= np.sqrt(np.einsum("ij,ij->i", normal, normal))[:, None]
+        return facing(normal, direction)
 
-    def _reflect(self, tubes: _Tubes, face: Array, normal: Array, cosine: Array) -> None:
-        """Set the current on the patches and the reflected field.
+    def _reflect(self, tubes: _Tubes, face: Array, normal: Array, cosine: Array) -> Array:
+        """Set the reflected field; return the current on the patches.
 
         A conductor reflects E to ``2 (n·E) n - E`` and returns ``E + k (n·E) / cos θ`` to the radar. A weaker reflector
         does so with a weaker E; that of the sea is weakened apart across and along the plane of incidence.
         """
-        incident = tubes.field * self.surface.reflection[self.mesh.material[np.maximum(face, 0)]][:, None]
+        strength = self.surface.reflection[self.mesh.material[np.maximum(face, 0)]].astype(np.float32)
+        incident = tubes.field * strength[:, None]
         wet = np.flatnonzero(face < 0)
         if len(wet):
             incident[wet] = self._sea_image(tubes.field[wet], tubes.direction[wet], normal[wet], cosine[wet])
-        across = np.einsum("ij,ij->i", normal, incident)[:, None]
-        tubes.current = incident + tubes.direction * (across / cosine[:, None])
-        tubes.field = 2 * across * normal - incident
+        across = np.einsum("ij,ij->i", normal, incident)[:, None].astype(np.complex64)
+        tubes.field = (2 * across) * normal.astype(np.float32) - incident
+        current: Array = incident + (across / cosine[:, None].astype(np.float32)) * tubes.direction.astype(np.float32)
+        return current
 
     def _sea_image(self, field: Array, direction: Array, normal: Array, cosine: Array) -> Array:
         """Return the field that a conductor would reflect as the sea reflects `field`."""
@@ -264,27 +268,27 @@ class _Tracer:
         kept: Array = loss[:, None] * (vertical[:, None] * field - ((horizontal + vertical) * along)[:, None] * level)
         return kept
 
-    def returns(self, tubes: _Tubes, face: Array, side: float, start: float, bounce: int, antennas: Array,
+    def returns(self, tubes: _Tubes, hits: _Hits, side: float, start: float, bounce: int, antennas: Array,
                 co: Array) -> Scatterers:  # fmt: skip
         """Return the physical-optics returns of the current hits, as seen from the radar."""
         # The sea's own single-bounce return is the clutter model's; here it only closes paths with the target.
-        use = np.flatnonzero((face >= 0) | (bounce > 1))
+        use = np.flatnonzero((hits.face >= 0) | (bounce > 1))
         use = use[~self.rays.blocked(tubes.point[use], np.broadcast_to(-self.look, (len(use), 3)))]
-        tubes, face, material = tubes.at(use), face[use], self.mesh.material[np.maximum(face[use], 0)]
-        back = tubes.point @ self.look - start
-        gradient = tubes.gradient + np.column_stack([tubes.du @ self.look, tubes.dv @ self.look])
-        total, wavenumber = tubes.path + back, 2 * math.pi / self.wavelength
+        point, face = tubes.point[use], hits.face[use]
+        material = self.mesh.material[np.maximum(face, 0)]
+        gradient = tubes.gradient[use] + tubes.spread[use] @ self.look
+        total, wavenumber = tubes.path[use] + (point @ self.look - start), 2 * math.pi / self.wavelength
         flat = np.where(face >= 0, self.surface.coherence[material], SEA_COHERENCE) * self.stretch
         patch = np.minimum(side, flat)
         lobe = np.prod(np.sinc(gradient * (patch / self.wavelength)[:, None]), axis=1)
         phase = np.exp(-1j * wavenumber * total)
         loose = patch < side
         phase[loose] *= np.exp(2j * np.pi * self.rng.random(int(loose.sum())))
-        amplitude = antennas @ tubes.current.T * (wavenumber / math.sqrt(math.pi) * side * patch * lobe * phase)
+        amplitude = antennas @ hits.current[use].T * (wavenumber / math.sqrt(math.pi) * side * patch * lobe * phase)
         if bounce == 1:
             spikes = self.rng.gamma(_DETAIL_SHAPE, 1 / _DETAIL_SHAPE, len(use))
             power = np.where(co, 1.0, CROSS_RATIO)[:, None] * (self.surface.diffuse[material] * spikes / 2)
             noise = self.rng.standard_normal((2, len(antennas), len(use)))
             amplitude = amplitude + side * np.sqrt(power) * (noise[0] + 1j * noise[1])
-        middle = (tubes.entry + tubes.point) / 2
-        return Scatterers(amplitude, total / 2 + start, middle, tubes.face, np.full(len(use), bounce))
+        middle = (tubes.entry[use] + point) / 2
+        return Scatterers(amplitude, total / 2 + start, middle, tubes.face[use], np.full(len(use), bounce))
