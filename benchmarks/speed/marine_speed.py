@@ -37,7 +37,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--pairs", type=int, default=2000)
     options.add_argument("--seed", type=int, default=10)
-    options.add_argument("--size", type=int, default=64)
+    options.add_argument("--mode", default="iw")
     options.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     options.add_argument("--out", type=Path, default=RESULT)
     given = options.parse_args()
@@ -45,9 +45,8 @@ def main() -> None:
     for workers in given.workers:
         with tempfile.TemporaryDirectory() as folder:
             start, spent, load = time.perf_counter(), cpu_seconds(), os.getloadavg()[0]
-            pack = write_pack(
-                Recipe(given.pairs, given.seed, given.size), Path(folder) / "pack", Marine.info(), workers=workers
-            )
+            recipe = Recipe(given.pairs, given.seed, given.mode)
+            pack = write_pack(recipe, Path(folder) / "pack", Marine.info(), workers=workers)
             wall, cpu = time.perf_counter() - start, cpu_seconds() - spent
             digest = f"optical.bin {pack.card.sha256['optical.bin']}, radar.bin {pack.card.sha256['radar.bin']}"
         digests.add(digest)
@@ -61,7 +60,7 @@ def main() -> None:
     same = "the same with every number of workers" if len(digests) == 1 else "DIFFERENT"
     lines = [
         "# Speed of the marine simulator", "",
-        f"`python benchmarks/speed/marine_speed.py --pairs {given.pairs} --seed {given.seed} --size {given.size}`: "
+        f"`python benchmarks/speed/marine_speed.py --pairs {given.pairs} --seed {given.seed} --mode {given.mode}`: "
         f"simulator version {VERSION}; {usable_cores()} cores, {platform.machine()}, Python "
         f"{platform.python_version()}, n = 1 each. Load is the machine's average over the minute before: a load above "
         "0 means that other work shared the cores.", "",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import special, stats
 
-from cmkd.simulators.marine import clutter, radar, sea
-from cmkd.simulators.marine.mesh import Array
-from cmkd.simulators.marine.modes import Mode, RadarMode, mode
+from cmkd.simulators.marine import clutter, radar, scattering, sea
+from cmkd.simulators.marine.mesh import Array, Material, MeshBuilder
+from cmkd.simulators.marine.modes import Mode, mode
 from cmkd.simulators.marine.rays import Rays
 from cmkd.simulators.marine.scene import Scene, sample
 
@@ -144,10 +146,6 @@ def test_roll_shears_a_mast_in_azimuth() -> None:
     assert abs(radar.Motion(abeam, sensors.radar).range_rate(tip)[0]) == pytest.approx(expected)
 
 
-def plain(sensors: RadarMode, **changes: object) -> RadarMode:
-    return dataclasses.replace(sensors, **changes)
-
-
 def test_empty_chip_is_noise_at_its_nesz_and_clutter_at_its_model() -> None:
     scene, sensors = still(clutter_db=-200.0, nesz=-20.0, occluder=0.0)
     _, mesh, vessel = sample(0, 0, SIDE)
@@ -168,3 +166,62 @@ def test_first_look_is_the_image_of_a_radar_with_one_look() -> None:
     decibel, look = radar.image(scene, sensors.radar, mesh, vessel, Rays(mesh), np.random.default_rng(0))
     assert look.dtype == np.complex64 and decibel.shape == look.shape == (1, 192, 192)
     np.testing.assert_allclose(10 * np.log10(np.abs(look) ** 2 + 1e-30), decibel, atol=1e-2)
+
+
+def k_cdf(shape: float) -> Callable[[Array], Array]:
+    """Distribution of the intensity of K-distributed clutter of unit mean."""
+
+    def cdf(x: Array) -> Array:
+        z = np.sqrt(shape * np.maximum(x, 1e-12))
+        return np.asarray(1 - 2 / special.gamma(shape) * z**shape * special.kv(shape, 2 * z))
+
+    return cdf
+
+
+@pytest.mark.parametrize("name", ["coastal", "stripmap"])
+def test_clutter_is_k_distributed_with_its_model_mean(name: str) -> None:
+    scene, sensors = still(sensors=mode(name).sized(64), wind=9.0, clutter_db=0.0)
+    wind = dataclasses.replace(scene, wind_direction=scene.look_azimuth)
+    widths = (wind.resolution_range, wind.resolution_azimuth)
+    made, rng = radar.Former(64, (wind.spacing_range, wind.spacing_azimuth), widths), np.random.default_rng(5)
+    ground = math.prod(widths) / (math.sin(math.radians(wind.incidence)) if name == "coastal" else 1.0)
+    setting = (9.0, wind.incidence, sensors.radar.frequency, sensors.radar.polarizations[0], 0.0)
+    shape = clutter.texture_shape(*setting, ground)
+    mean = 10 ** (float(clutter.reflectivity(*setting)) / 10)
+    samples = []
+    for _ in range(600):  # one sample a chip: samples of one chip share its texture
+        power = radar.sea_clutter(wind, sensors.radar, made, rng.standard_normal((64, 64)))[0]
+        white = (rng.standard_normal((64, 64)) + 1j * rng.standard_normal((64, 64))) / math.sqrt(2)
+        samples.append(power[31, 17] * np.abs(made.speckle(white)[31, 17]) ** 2)
+    values = np.array(samples) / mean
+    # the standard error of the mean is sqrt(var/n), var = 1 + 2/shape; four of them
+    assert values.mean() == pytest.approx(1.0, abs=4 * math.sqrt((1 + 2 / shape) / len(values)))
+    assert stats.kstest(values, k_cdf(min(shape, 60.0))).pvalue > 0.01
+    if shape < 2:  # and Rayleigh clutter is refuted
+        assert stats.kstest(values / values.mean(), stats.expon.cdf).pvalue < 1e-4
+
+
+def test_texture_is_correlated_in_space_and_shared_by_the_channels() -> None:
+    scene, sensors = still(sensors=mode("airborne").sized(64))
+    made = radar.Former(64, (0.5, 0.5), (0.75, 0.75))
+    power = radar.sea_clutter(scene, sensors.radar, made, np.random.default_rng(0).standard_normal((64, 64)))
+    rank = np.stack([stats.rankdata(channel).reshape(64, 64) for channel in power])
+    assert np.corrcoef(rank[0, :, :-1].ravel(), rank[0, :, 1:].ravel())[0, 1] > 0.7
+    assert np.corrcoef(rank[0].ravel(), rank[1].ravel())[0, 1] > 0.99
+
+
+def test_height_lays_over_towards_the_radar_and_shadows_the_sea_behind() -> None:
+    theta, height = math.radians(60), 20.0
+    builder = MeshBuilder()
+    builder.boxes([(0, 0, height / 2)], [(1, 30, height)], (1, 1, 1), Material.STEEL)
+    mesh = builder.mesh()
+    scene, _ = still(sensors=mode("airborne"), incidence=60.0)
+    surface = dataclasses.replace(scattering.Surface.ideal(), diffuse=np.ones(len(Material)))
+    found = scattering.shoot(
+        mesh, Rays(mesh), scene.look, wavelength=0.03, surface=surface, bounces=1, rng=np.random.default_rng(0)
+    )
+    assert found.range.min() == pytest.approx(-height * math.cos(theta) - 0.5 * math.sin(theta), abs=0.3)
+    place = np.arange(-60, 60) + 0.5
+    # ground pixels of 1 m; the wall is 1 m thick
+    dark = radar.sea_shadow(scene, Rays(mesh), (place, place))[:, 60] == 0
+    assert dark.sum() == pytest.approx(height * math.tan(theta) + 1, abs=1.5)

@@ -169,9 +169,12 @@ def test_first_pairs_do_not_depend_on_how_many_follow(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"pairs": 0}, "at least 1 pair"), ({"size": 8}, "16 to 512"), ({"gap": -0.1}, "0 to 1"), ({"seed": -1}, "seed"),
+        ({"pairs": 0}, "at least 1 pair"),
+        ({"size": 8}, "16 to 512"),
+        ({"gap": -0.1}, "0 to 1"),
+        ({"seed": -1}, "seed"),
         ({"mode": "sar"}, "sensor mode"),
-    ],  # fmt: skip
+    ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(CmkdError, match=words):

@@ -1,20 +1,25 @@
-"""The release of 10,000 simulated marine pairs."""
+"""The release of simulated marine pairs: 12,000 in two modes."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from cmkd.datasets.marine import Marine
 from cmkd.simulators.marine.scene import VERSION
 
 
 class MarineTenThousand(Marine):
-    """The release of 10,000 pairs, 1,250 of each class: `marine` with seed 10, 64 x 64 pixels and gap 0.5.
+    """The release of 12,000 pairs: 6,000 in each of two modes, 750 of each class, from `marine` with seed 10.
+
+    The vessels of the two modes are the same ones, in other scenes.
 
     Args:
+        mode: ``iw``, a C-band wide swath of 20 x 22 m, or ``stripmap``, an X-band stripmap of 3 m.
         pairs: number of pairs to keep, the first of the release.
     """
 
     name = "marine_10k"
-    title = f"{Marine.title}: 10,000 pairs, simulator version {VERSION}"
+    title = f"{Marine.title}: a release of 12,000 pairs in two modes, simulator version {VERSION}"
 
-    def __init__(self, *, pairs: int = 10_000) -> None:
-        super().__init__(pairs=pairs, size=64, seed=10, gap=0.5)
+    def __init__(self, *, mode: Literal["iw", "stripmap"] = "iw", pairs: int = 6000) -> None:
+        super().__init__(pairs=pairs, seed=10, mode=mode)

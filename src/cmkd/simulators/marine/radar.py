@@ -189,7 +189,9 @@ def sea_clutter(scene: Scene, radar: RadarMode, former: Former, noise: Array) ->
     for polarization in radar.polarizations:
         setting = (scene.wind, scene.incidence, radar.frequency, polarization, direction)
         mean = float(clutter.reflectivity(*setting)) + scene.clutter_db
-        found.append(10 ** (mean / 10) * clutter.gamma_texture(gaussian, clutter.texture_shape(*setting, math.prod(cell))))
+        found.append(
+            10 ** (mean / 10) * clutter.gamma_texture(gaussian, clutter.texture_shape(*setting, math.prod(cell)))
+        )
     return np.stack(found)
 
 
