@@ -34,22 +34,8 @@ def test_slopes_are_derivatives_of_the_height() -> None:
         assert np.corrcoef(numeric.ravel(), slope.ravel())[0, 1] > 0.9
 
 
-def test_reflectivity_rises_with_sea_state_and_grazing_and_is_higher_in_vv_near_grazing() -> None:
-    by_state = [float(sea.nrl_reflectivity(s, 5.0, 9.4, "HH")) for s in range(7)]
-    by_angle = [float(sea.nrl_reflectivity(3, g, 9.4, "HH")) for g in (1, 3, 10, 30)]
-    assert by_state == sorted(by_state)
-    assert by_angle == sorted(by_angle)
-    assert sea.nrl_reflectivity(3, 1.0, 1.25, "VV") > sea.nrl_reflectivity(3, 1.0, 1.25, "HH")
-
-
-def test_texture_is_gamma_distributed() -> None:
-    from scipy import stats
-
-    values = sea.gamma_texture(np.random.default_rng(0).standard_normal(4000), 0.7)
-    assert stats.kstest(values, stats.gamma(0.7, scale=1 / 0.7).cdf).pvalue > 0.01
-
-
-def test_correlated_gaussian_keeps_unit_variance_over_the_ensemble() -> None:
-    rng = np.random.default_rng(0)
-    fields = np.stack([sea.correlated_gaussian(rng.standard_normal((32, 32)), 4, 6, 12)[5, 5] for _ in range(3000)])
-    assert fields.var() == pytest.approx(1.0, rel=0.1)
+def test_permittivity_and_fresnel_of_sea_water() -> None:
+    across, along = sea.fresnel(np.array([1.0, math.cos(math.radians(82))]), sea.permittivity(9.4))
+    assert abs(across[0]) == pytest.approx(abs(along[0]), rel=1e-9)
+    assert 0.75 < abs(across[0]) < 0.85  # about 0.8 at normal incidence, X-band
+    assert abs(along[1]) < 0.3 < 0.95 < abs(across[1])  # near the pseudo-Brewster angle of vertical polarization

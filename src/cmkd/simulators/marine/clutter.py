@@ -29,7 +29,7 @@ _CMOD = (-0.6878, -0.7957, 0.3380, -0.1728, 0.0, 0.0040, 0.1103, 0.0159, 6.7329,
          0.0450, 0.0066, 0.3222, 0.0120, 22.7, 2.0813, 3.0, 8.3659, -3.3428, 1.3236, 6.2437, 2.3893, 0.3249, 4.1590,
          1.6930)
 # fmt: on
-_SHAPES = (0.1, 10_000.0)
+_SHAPES = (0.05, 10_000.0)
 _GUSTS = 0.1  # standard deviation of the wind over the chip relative to its mean; our choice
 
 
@@ -166,7 +166,7 @@ def texture_shape(
         area: of the resolution cell on the sea, m².
 
     Returns:
-        ν, limited to 0.1 to 10,000; above about 50 the clutter is Rayleigh to any test.
+        ν, limited to 0.05 to 10,000; above about 50 the clutter is Rayleigh to any test.
 
     Raises:
         CmkdError: no model covers the arguments.

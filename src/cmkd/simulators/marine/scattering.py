@@ -64,8 +64,8 @@ class Surface:
         bring the median cross-sections of the classes near 1 m² per tonne of displacement.
         """
         rows = {
-            Material.STEEL: (0.90, 0.30, 0.015, 0.7), Material.DECK: (0.50, 0.10, 0.040, 0.8),
-            Material.CABIN: (0.65, 0.12, 0.025, 1.5), Material.CONTAINER: (0.80, 0.06, 0.025, 2.0),
+            Material.STEEL: (0.90, 0.30, 0.015, 1.0), Material.DECK: (0.50, 0.10, 0.040, 1.0),
+            Material.CABIN: (0.65, 0.12, 0.025, 2.0), Material.CONTAINER: (0.80, 0.06, 0.025, 2.5),
             Material.GLASS: (0.45, 0.30, 0.010, 0.02), Material.PLASTIC: (0.33, 0.30, 0.020, 0.05),
             Material.CLOTH: (0.08, 0.30, 0.050, 0.002), Material.ROCK: (0.05, 0.03, 0.100, 0.01),
             Material.RUBBER: (0.2, 0.20, 0.050, 0.02),
@@ -150,8 +150,8 @@ def shoot(
     tracer = _Tracer(mesh, rays, look, wavelength, surface, wind, rng)
     n = len(point)
     field, spread = axes[transmit].astype(np.complex64), np.stack([across, upward])
-    state = _Tubes(point, *(np.broadcast_to(v, (n, *v.shape)) for v in (look, field, spread)), path=np.zeros(n),
-                   gradient=np.zeros((n, 2)), entry=point, face=np.full(n, -1))  # fmt: skip
+    directions, waves, spreads = (np.broadcast_to(v, (n, *v.shape)) for v in (look, field, spread))
+    state = _Tubes(point, directions, waves, spreads, np.zeros(n), np.zeros((n, 2)), point, np.full(n, -1))
     antennas, co = np.stack([axes[r] for r in receive]), np.array([r == transmit for r in receive])
     found = []
     for bounce in range(1, bounces + 1):
