@@ -57,10 +57,10 @@ def make(folder: Path, pairs: int, seed: int, *, workers: int = 1) -> Captures:
     arrays: dict[str, list[Array]] = {"optical": [], "radar": [], "infrared": []}
     rows = []
     for chunk in generate(Recipe(pairs, seed=seed), folder / "chunks", workers=workers):
-        for scene, optical, radar in zip(chunk.scenes, chunk.optical, chunk.radar, strict=True):
+        for scene, optical, radar in zip(chunk.scenes, chunk.arrays["optical"], chunk.arrays["radar"], strict=True):
             warm = 255.0 - gaussian_filter(optical.mean(axis=0), 0.7) + generator.normal(0, 6, optical.shape[1:])
             arrays["optical"].append(optical)
-            arrays["radar"].append((radar[0] / 255 * 60 - 40).astype(np.float32))
+            arrays["radar"].append(radar[0])
             arrays["infrared"].append(warm.clip(0, 255).astype(np.uint8)[None])
             name = f"{len(rows):04d}"
             rows.append({"id": name, "label": f"class{scene.label}", "group": scene.group, "optical": f"o{name}.png",

@@ -107,7 +107,7 @@ class RadarMode:
 
         Example:
             >>> round(mode("iw").radar.slant_range(39.0) / 1000)
-            861
+            865
         """
         assert self.altitude is not None
         down = EARTH * math.cos(math.radians(incidence))
