@@ -59,7 +59,7 @@ def check_statistics(pack: Pack) -> None:
         assert min(modality.std) > 0
         if modality.kind in ("image", "vector", "series"):
             rows = train[pack.index[f"has_{name}"].to_numpy()[train]]
-            values = pack.array(name)[rows].astype(np.float64)
+            values = modality.masked(pack.array(name)[rows].astype(np.float64))
             axes = (0, 2, 3) if modality.kind == "image" else tuple(range(values.ndim - 1))
             np.testing.assert_allclose(modality.mean, values.mean(axes), rtol=1e-5, atol=1e-7)
             np.testing.assert_allclose(modality.std, values.std(axes), rtol=1e-5)

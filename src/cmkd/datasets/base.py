@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -37,6 +37,7 @@ class Listing:
         values: yields the values of consecutive pairs in blocks of any length, modality name -> ``(pairs, ...)``.
         groups: names of what must not cross splits; empty where a pair stands alone.
         present: modality name -> ``(pairs,)`` bool; by default every modality is there.
+        metadata: further columns of the index -> one text per pair.
     """
 
     ids: Sequence[str]
@@ -46,6 +47,7 @@ class Listing:
     values: Iterable[Mapping[str, NDArray[Any]]]
     groups: Sequence[str] | None = None
     present: Mapping[str, NDArray[np.bool_]] | None = None
+    metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def read_pairs(
@@ -175,6 +177,7 @@ class DataSet(ABC):
                     listing.groups[part] if listing.groups is not None else None,
                     values,
                     {name: there[part] for name, there in listing.present.items()} if listing.present else None,
+                    {column: texts[part] for column, texts in listing.metadata.items()},
                 )
                 start = min(part.stop, total)
                 if self.progress is not None:
@@ -195,6 +198,9 @@ class DataSet(ABC):
 
 
 DATASETS: Registry[DataSet] = Registry(
-    "data set", "cmkd.datasets", DataSet, support=("base", "degradations", "formats", "open", "transformed")
+    "data set",
+    "cmkd.datasets",
+    DataSet,
+    support=("base", "degradations", "formats", "open", "ship_pairs", "transformed"),
 )
 """All data sets by name; those of plug-ins are entry points of the group ``cmkd.datasets``."""

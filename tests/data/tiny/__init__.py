@@ -11,7 +11,7 @@ import numpy as np
 
 from cmkd.data import Pack
 from cmkd.datasets import DATASETS
-from data.tiny import images, satellites, scenes, sounds, tables
+from data.tiny import images, satellites, scenes, ships, sounds, tables
 
 Write = Callable[[Path, np.random.Generator], object]
 
@@ -41,12 +41,14 @@ TINY: Mapping[str, Tiny] = {
     "eurosat_sar": Tiny(satellites.eurosat_sar),
     "fashion_mnist": Tiny(images.mnist, UNCHECKED),
     "fsdd": Tiny(sounds.fsdd),
+    "fusar_ship": Tiny(ships.fusar_ship, {"size": 24, "optical_size": 16}),
     "marine": Tiny(options={"pairs": 24, "size": 32}),
     "marine_10k": Tiny(options={"pairs": 24}),
     "mars": Tiny(tables.mars),
     "mnist": Tiny(images.mnist, UNCHECKED),
     "multiple_features": Tiny(tables.multiple_features),
     "nyu_depth": Tiny(scenes.nyu_depth),
+    "opensarship": Tiny(ships.opensarship, {"size": 24, "optical_size": 16}),
     "presto": Tiny(satellites.presto, UNCHECKED),
     "sen12ms": Tiny(satellites.sen12ms),
     "so2sat": Tiny(satellites.so2sat),
