@@ -1,0 +1,142 @@
+"""Where the simulator's vessels come from: the built-in families, or a folder with meshes of one's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+import numpy as np
+
+from cmkd.documents import read_yaml
+from cmkd.errors import CmkdError, unknown_name
+from cmkd.options import Bounds, build
+from cmkd.simulators.marine.imported import SUFFIXES, read_mesh
+from cmkd.simulators.marine.mesh import Material, Mesh
+from cmkd.simulators.marine.vessels import CLASSES, vessel
+
+
+class Fleet(Protocol):
+    """Individual vessels by class."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; a label is a position in them."""
+
+    def count(self, name: str) -> int:
+        """Return the number of individuals of a class."""
+
+    def mesh(self, name: str, number: int, rng: np.random.Generator) -> Mesh:
+        """Return an individual: bow along x, calm waterline at z = 0.
+
+        Args:
+            name: of the class.
+            number: from 0, below `count`.
+            rng: source of what an individual draws, its own for each class and number.
+
+        Raises:
+            CmkdError: the class or the individual is unknown, or its file cannot be read.
+        """
+
+
+class BuiltIn:
+    """The parametric families of `cmkd.simulators.marine.vessels`.
+
+    Args:
+        per_class: individuals of each class.
+
+    Example:
+        >>> fleet = BuiltIn(240)
+        >>> low, high = fleet.mesh("tugboat", 0, np.random.default_rng(0)).bounds
+        >>> fleet.classes[0], fleet.count("tugboat"), bool(18 < high[0] - low[0] < 45)
+        ('container ship', 240, True)
+    """
+
+    classes = CLASSES
+
+    def __init__(self, per_class: int) -> None:
+        self._per_class = per_class
+
+    def count(self, name: str) -> int:
+        """Return the number of individuals of a class."""
+        return self._per_class
+
+    def mesh(self, name: str, number: int, rng: np.random.Generator) -> Mesh:
+        """Draw an individual; which one, the state of `rng` says."""
+        return vessel(name, rng)
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What ``NAME.yaml`` beside the mesh ``NAME.obj`` says; see `cmkd.simulators.marine.imported.read_mesh`."""
+
+    length: Annotated[float, Bounds(above=0)] | None = None
+    draft: Annotated[float, Bounds(least=0)] | None = None
+    heading: float | None = None
+    up: Literal["y", "z"] | None = None
+    material: str = "steel"
+
+
+class FolderFleet:
+    """Meshes in a folder for each class, ``FOLDER/CLASS/NAME.obj``, each with an optional sidecar ``NAME.yaml``.
+
+    Classes and individuals are in the order of their names. The sidecar may hold ``length`` (m), ``draft`` (m),
+    ``heading`` (degrees), ``up`` (y or z) and ``material``.
+
+    Args:
+        folder: of the classes.
+
+    Raises:
+        CmkdError: there is no class, or one without a mesh.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise CmkdError(f"'{folder}' is no folder: give one with a folder of meshes for each class")
+        homes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        self._files = {home.name: sorted(p for p in home.iterdir() if p.suffix.lower() in SUFFIXES) for home in homes}
+        empty = next((name for name, files in self._files.items() if not files), None)
+        if not self._files or empty is not None:
+            where = folder if empty is None else folder / empty
+            raise CmkdError(f"'{where}' holds no meshes: expected CLASS/NAME.obj ({', '.join(SUFFIXES)}) in '{folder}'")
+        self.classes = tuple(self._files)
+
+    def verify(self) -> None:
+        """Read every mesh once, so that a fault in one stops a simulation before it begins.
+
+        Raises:
+            CmkdError: a sidecar or a mesh is wrong; the line names the file.
+        """
+        for files in self._files.values():
+            for file in files:
+                _read(file)
+
+    def count(self, name: str) -> int:
+        """Return the number of meshes of a class."""
+        return len(self._of(name))
+
+    def mesh(self, name: str, number: int, rng: np.random.Generator) -> Mesh:
+        """Read an individual; nothing is drawn from `rng`."""
+        files = self._of(name)
+        if not 0 <= number < len(files):
+            raise CmkdError(f"class '{name}' has {len(files)} meshes, asked for number {number}")
+        return _read(files[number])
+
+    def _of(self, name: str) -> list[Path]:
+        if name not in self._files:
+            raise unknown_name("class of the fleet", name, self._files)
+        return self._files[name]
+
+
+def _read(file: Path) -> Mesh:
+    sidecar = file.with_suffix(".yaml")
+    try:
+        about = build(Sidecar, read_yaml(sidecar)) if sidecar.exists() else Sidecar()
+    except CmkdError as error:
+        raise CmkdError(f"'{sidecar}': {error}") from error
+    if about.material.upper() not in Material.__members__:
+        raise unknown_name(f"material in '{sidecar}'", about.material, [m.name.lower() for m in Material])
+    return read_mesh(
+        file, length=about.length, draft=about.draft, heading=about.heading, up=about.up,
+        material=Material[about.material.upper()],
+    )  # fmt: skip
