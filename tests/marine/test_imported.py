@@ -107,6 +107,8 @@ def glb(header: dict[str, object]) -> bytes:
         ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 999999999\n", "cannot be read|holds no triangles"),
         ("a.glb", b"glTF", "is truncated"),
         ("a.glb", glb({"accessors": [{"count": 10**12, "bufferView": 0}]}), "larger than 500000 triangles"),
+        ("a.glb", glb({"meshes": [{"primitives": [{}] * 10_001}]}), "in 10000 parts"),
+        ("a.obj", b"v 0 0 0\nv 9 0 0\nv 0 1 1\nf " + b"1 2 3 " * 170_000, "has 509999 triangles"),
         ("a.glb", glb({"accessors": [{"count": 10**5}]}), "compressed or sparse"),
         ("a.glb", glb({"extensionsRequired": ["KHR_draco_mesh_compression"]}), "compressed with Draco"),
         ("a.gltf", b'{"buffers": [{"uri": "https://example.org/a.bin"}]}', "cannot be read|holds no triangles"),

@@ -20,6 +20,8 @@ from cmkd.simulators.marine.mesh import Array, Material, Mesh
 SUFFIXES = (".obj", ".gltf", ".glb", ".stl", ".ply")
 MOST_BYTES, MOST_FACES = 64 * 2**20, 500_000
 """Largest file, of those beside it as well, and most triangles of a mesh."""
+MOST_PARTS = 10_000
+"""Most nodes and most parts of a glTF file."""
 LENGTHS = (1.0, 600.0)
 """Lengths of a ship in m; the longest ones are shorter than 460 m."""
 PLAIN = (0.30, 0.33, 0.35)
@@ -82,6 +84,8 @@ def _parts(path: Path, suffix: str, material: Material) -> Iterator[Mesh]:
     content = _content(path)
     if suffix in (".gltf", ".glb"):
         _check_gltf(content, path)
+    elif suffix == ".obj":
+        _check_count(sum(line.count(b" ") - 2 for line in re.findall(rb"^f .*", content, re.MULTILINE)), path)
     with needs_extra("marine", "reading meshes"):
         import trimesh
     options: dict[str, Any] = {"group_material": True} if suffix == ".obj" else {}
@@ -96,9 +100,7 @@ def _parts(path: Path, suffix: str, material: Material) -> Iterator[Mesh]:
     except Exception as error:  # readers raise anything on damaged content
         raise CmkdError(f"'{path}' cannot be read ({type(error).__name__}): {_UNREAD}") from error
     shapes = [shape for shape in shapes if isinstance(shape[2], trimesh.Trimesh)]
-    count = sum(len(shape.faces) for _, _, shape in shapes)
-    if count > MOST_FACES:
-        raise CmkdError(f"'{path}' has {count} triangles, the most is {MOST_FACES}: simplify it")
+    _check_count(sum(len(shape.faces) for _, _, shape in shapes), path)
     for transform, name, shape in shapes:
         corners = np.asarray(shape.triangles, float) @ transform[:3, :3].T + transform[:3, 3]
         said = f"{name} {getattr(getattr(shape.visual, 'material', None), 'name', '')}".lower()
@@ -161,6 +163,11 @@ def _content(path: Path) -> bytes:
     return content
 
 
+def _check_count(triangles: int, path: Path) -> None:
+    if triangles > MOST_FACES:
+        raise CmkdError(f"'{path}' has {triangles} triangles, the most is {MOST_FACES}: simplify it")
+
+
 class _Beside(Mapping[str, bytes]):
     """The MTL and BIN files beside a mesh, by name; nothing else can be referred to."""
 
@@ -193,8 +200,9 @@ def _check_gltf(content: bytes, path: Path) -> None:
     counts = [item.get("count", 0) for item in lists["accessors"]]
     wrong = any(not isinstance(count, int) or count > 3 * MOST_FACES for count in counts)
     empty = any("bufferView" not in item for item in lists["accessors"])  # compressed, sparse, or zeros without end
-    if wrong or empty or len(lists["nodes"]) > 10_000:
-        what = "compressed or sparse" if empty else f"larger than {MOST_FACES} triangles"
+    parts = max(len(lists["nodes"]), sum(len(item.get("primitives", [])) for item in lists["meshes"]))
+    if wrong or empty or parts > MOST_PARTS:
+        what = "compressed or sparse" if empty else f"larger than {MOST_FACES} triangles in {MOST_PARTS} parts"
         raise CmkdError(f"'{path}' is {what}: {fix}")
     if b"draco" in json.dumps(header.get("extensionsRequired", [])).encode().lower():
         raise CmkdError(f"'{path}' is compressed with Draco: {fix}")
