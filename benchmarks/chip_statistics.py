@@ -6,7 +6,8 @@ For each class, and over all: target-to-clutter ratio, equivalent number of look
 the target's bright area along its main axis, and mean of the clutter, each as its 10, 50 and 90 % quantile. The
 estimators and their biases are described in `cmkd.simulators.marine.chip_statistics`. The radar modality must be
 calibrated: unit ``dB``, or ``linear`` power. The index tells the pixel spacing (columns ``spacing_y`` and
-``spacing_x``, or ``spacing``) and the looks of the speckle (``looks``); options give what it lacks.
+``spacing_x``, the simulator's ``spacing_range`` and ``spacing_azimuth``, or ``spacing``) and the looks of the speckle
+(``looks``); options give what it lacks.
 """
 
 from __future__ import annotations
@@ -93,7 +94,9 @@ def statistics(
         raise CmkdError(f"{modality} of {pack.path} has {described.channels} channels, asked for number {channel}")
     labels = pack.index["label"]
     rows = labels[labels >= 0].groupby(labels).head(most).index.to_numpy()
-    down, across = (_numbers(pack, rows, (f"spacing_{axis}", "spacing"), "spacing", spacing) for axis in "yx")
+    # rows of the simulator's chips are range
+    names = (("spacing_y", "spacing_range"), ("spacing_x", "spacing_azimuth"))
+    down, across = (_numbers(pack, rows, (*columns, "spacing"), "spacing", spacing) for columns in names)
     speckle = _numbers(pack, rows, ("looks",), "looks", looks)
     values, measured = pack.array(modality), []
     for row, *about_chip in zip(rows, down, across, speckle, strict=True):
