@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,7 +16,8 @@ from cmkd.data.pairing.captures import Captures, read_captures
 from cmkd.data.pairing.clocks import Clock, estimate_clock
 from cmkd.data.pairing.matching import Gate
 from cmkd.data.pairing.times import TimeUnit, when
-from cmkd.errors import CmkdError, IncompleteError, unknown_name
+from cmkd.data.quality.shortcuts import HEADER, Shortcuts
+from cmkd.errors import CmkdError, CmkdWarning, IncompleteError, unknown_name
 from cmkd.expression import split_list
 from cmkd.progress import shown
 
@@ -35,10 +37,11 @@ def check(
     nodata: str = "",
     strict: bool = False,
 ) -> None:
-    """Find faults in a folder of pairs or a pack; nothing is dropped.
+    """Find faults and shortcuts in a folder of pairs or a pack; nothing is dropped.
 
     Writes faults.json and faults.html, a page with thumbnails. cmkd data build --exclude faults.json leaves the flagged
-    pairs out.
+    pairs out. A shortcut flags no pair: a random forest tells the class from trivial features of one modality (mean,
+    bright area ...), as large targets allow, or from metadata alone, which is a warning.
 
     Args:
         place: a pack, or a folder with a manifest or folders by class.
@@ -49,14 +52,17 @@ def check(
         nodata: value of invalid samples, as in radar=-9999, in place of the files' tags; none ignores the tags.
         strict: end with exit code 3 if a pair is flagged.
     """
+    from dataclasses import replace
+
     from cmkd.data.quality import check as look
-    from cmkd.data.quality import open_source
+    from cmkd.data.quality import find_shortcuts, open_source
     from cmkd.report.faults import write_faults_page
 
     readings = read_readings(kind=kind, channels=channels, nodata=nodata)
     source = open_source(place, readings=readings, co_registered=read_groups(co_registered))
     with shown("reading") as report:
         found = look(source, progress=report)
+    found = replace(found, shortcuts=find_shortcuts(source))
     try:
         out.mkdir(parents=True, exist_ok=True)
         found.write(out / "faults.json")
@@ -70,12 +76,24 @@ def check(
             counts.add_row(name, str(count), f"{first.id}, {first.modality}: {first.message}")
     if found.faults:
         show(counts)
-    for note in found.notes:
+    _tell_shortcuts(found.shortcuts)
+    for note in (*found.notes, *found.shortcuts.notes):
         print(f"note: {note}")
     summary = f"{found.summary()}; page: {out / 'faults.html'}"
     if strict and found.faults:
         raise IncompleteError(summary)
     print(summary)
+
+
+def _tell_shortcuts(shortcuts: Shortcuts) -> None:
+    """Print what was found, and warn of metadata."""
+    if shortcuts.found:
+        rows = table(*HEADER)
+        for shortcut in shortcuts.found:
+            rows.add_row(*shortcut.cells())
+        show(rows)
+    if warning := shortcuts.warning:
+        warnings.warn(warning, CmkdWarning, stacklevel=2)
 
 
 def diff(before: str, after: str, *, json: bool = False) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 from cmkd.data.pack.card import SPLITS, Card
 from cmkd.data.pack.pack import Pack
 from cmkd.data.quality.duplicates import digest, exact_duplicates
+from cmkd.data.quality.shortcuts import HEADER, RULE, Shortcuts, find_shortcuts
+from cmkd.data.quality.sources import PackSource
 from cmkd.markdown import address, code, escape, fenced, table
 from cmkd.types import Modality
 
@@ -133,6 +135,7 @@ def markdown(pack: Pack, measured: Sequence[str] = (), *, opened: str = "", head
         lead,
         table(("modality", "role", "kind", "shape", "type", "mean", "standard deviation"), sensors),
         table(("class", *SPLITS), counts),
+        _shortcuts(find_shortcuts(PackSource(pack))),
         "\n".join(f"- **{name}**: {fact.rstrip('.')}." for name, fact in lines.items()),
         fenced(card.citation, "bibtex") if card.citation else "",
     ]
@@ -190,6 +193,14 @@ def short(values: Sequence[float], most: int = 4) -> str:
         '1 0.667 3e+04 4 ...'
     """
     return " ".join(f"{value:.3g}" for value in values[:most]) + (" ..." if len(values) > most else "")
+
+
+def _shortcuts(shortcuts: Shortcuts) -> str:
+    """Return a table of what trivial features and metadata tell of the class, and why others are not in it."""
+    rows = [tuple(map(escape, one.cells())) for one in shortcuts.found]
+    told = [f"Shortcuts to the class, cross-validated by group within train ({RULE}):", table(HEADER, rows)]
+    notes = "; ".join(map(escape, shortcuts.notes))
+    return "\n\n".join([*(told if rows else []), *([f"{notes[0].upper()}{notes[1:]}."] if notes else [])])
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""A self-contained page of the pairs that a check flagged, by fault, with thumbnails."""
+"""A self-contained page of the pairs that a check flagged, by fault, with thumbnails, and of shortcuts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.quality import KINDS, Fault, FaultReport
+from cmkd.data.quality.shortcuts import HEADER, RULE
 from cmkd.data.quality.sources import Source
 from cmkd.io import write_text
 from cmkd.report.html import render
@@ -41,7 +42,17 @@ def write_faults_page(report: FaultReport, source: Source, path: Path) -> None:
         cards = [_card(fault, source, place, scales) for fault in faults[:SHOWN]]
         if faults:
             sections.append({"kind": kind, "meaning": meaning, "cards": cards, "more": len(faults) - len(cards)})
-    write_text(path, render("faults.html", report=report, summary=report.summary(), sections=sections, kinds=KINDS))
+    page = render(
+        "faults.html",
+        report=report,
+        summary=report.summary(),
+        notes=[*report.notes, *report.shortcuts.notes],
+        sections=sections,
+        kinds=KINDS,
+        header=HEADER,
+        rule=RULE,
+    )
+    write_text(path, page)
 
 
 def _card(fault: Fault, source: Source, place: Mapping[str, int], scales: Mapping[str, _Scale]) -> dict[str, Any]:

@@ -1,7 +1,19 @@
-"""Faults in paired data: eleven kinds, judged by what is usual in the data set itself; nothing is dropped."""
+"""Faults of pairs, judged by what is usual in the data set itself, and shortcuts to the class; nothing is dropped."""
 
 from cmkd.data.quality.check import check
 from cmkd.data.quality.faults import KINDS, Fault, FaultReport
+from cmkd.data.quality.shortcuts import Shortcut, Shortcuts, find_shortcuts
 from cmkd.data.quality.sources import FolderSource, PackSource, open_source
 
-__all__ = ["KINDS", "Fault", "FaultReport", "FolderSource", "PackSource", "check", "open_source"]
+__all__ = [
+    "KINDS",
+    "Fault",
+    "FaultReport",
+    "FolderSource",
+    "PackSource",
+    "Shortcut",
+    "Shortcuts",
+    "check",
+    "find_shortcuts",
+    "open_source",
+]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from cmkd.data.quality.shortcuts import Shortcuts
 from cmkd.documents import read_json, record
 from cmkd.io import write_json
 
@@ -65,6 +66,7 @@ class FaultReport:
         faults: by kind in the order of `KINDS`, then by pair.
         limits: modality -> measure -> limit taken from the data set.
         notes: what could not be checked, and why.
+        shortcuts: what trivial features and metadata tell of the class, a matter of the data set and of no pair.
     """
 
     source: str
@@ -73,6 +75,7 @@ class FaultReport:
     faults: Sequence[Fault]
     limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    shortcuts: Shortcuts = field(default_factory=Shortcuts)
 
     @property
     def counts(self) -> dict[str, int]:

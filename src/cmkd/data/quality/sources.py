@@ -16,6 +16,7 @@ from cmkd.data.manifest.reading import Reading, stated
 from cmkd.data.manifest.table import holds_pairs, read_table
 from cmkd.data.pack.pack import Pack
 from cmkd.data.split import ALIASES
+from cmkd.data.text_table import OWN_COLUMNS
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.types import Kind
 
@@ -52,6 +53,7 @@ class Source(ABC):
         groups: one per pair, empty for none.
         modalities: names.
         co_registered: groups of modalities that share a pixel grid.
+        metadata: further column -> one cell per pair, empty for none; ``has_<modality>`` is 1 or 0.
     """
 
     place: Path
@@ -62,6 +64,7 @@ class Source(ABC):
     groups: Sequence[str]
     modalities: Sequence[str]
     co_registered: Sequence[Sequence[str]]
+    metadata: Mapping[str, Sequence[str]]
 
     @abstractmethod
     def cell(self, row: int, modality: str) -> Cell | None:
@@ -103,6 +106,8 @@ class FolderSource(Source):
         self.splits = [ALIASES.get(split, split) for split in table.splits or blank]
         self.groups, self.modalities = table.groups or blank, list(table.files)
         self._files, self._readings = table.files, stated(folder, table.files, readings)
+        there = {name: [path is not None for path in paths] for name, paths in table.files.items()}
+        self.metadata = table.metadata | _presence(there)
 
     def cell(self, row: int, modality: str) -> Cell | None:
         """Read a file; an error is kept in the result."""
@@ -142,7 +147,10 @@ class PackSource(Source):
         self.ids, self.splits = pack.index["id"].tolist(), pack.index["split"].tolist()
         self.groups, self.modalities = pack.index["group"].tolist(), list(pack.modalities)
         self.labels, self.classes = pack.index["label"].tolist(), pack.classes
-        self._present = {name: pack.index[f"has_{name}"].to_numpy(dtype=bool) for name in self.modalities}
+        self._present = {name: pack.index[f"has_{name}"].tolist() for name in self.modalities}
+        own = {*OWN_COLUMNS, *(f"has_{name}" for name in self.modalities)}
+        others = {str(name): pack.index[name].tolist() for name in pack.index if name not in own}
+        self.metadata = others | _presence(self._present)
 
     def cell(self, row: int, modality: str) -> Cell | None:
         """Return the stored array."""
@@ -182,6 +190,10 @@ def _declared(co_registered: Sequence[Sequence[str]], modalities: Sequence[str])
         if name not in modalities:
             raise unknown_name("modality", name, modalities)
     return [list(group) for group in co_registered]
+
+
+def _presence(there: Mapping[str, Sequence[bool]]) -> dict[str, list[str]]:
+    return {f"has_{name}": [str(int(present)) for present in rows] for name, rows in there.items()}
 
 
 def _usual_kind(array: NDArray[Any]) -> Kind:
