@@ -79,7 +79,7 @@ def _show_sources(kind: type[DataSet]) -> None:
 
 
 def card(reference: str) -> None:
-    """Print the data card as Markdown: classes and their balance, groups, duplicates across splits, what is unsound.
+    """Print the data card as Markdown: classes, groups, shortcuts, duplicates across splits, what is unsound.
 
     Args:
         reference: as in `cmkd data info`.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.quality.sources import Source
-from cmkd.data.quality.trivial import metadata_numbers, trivial_features
+from cmkd.data.quality.trivial import metadata_ranks, trivial_features
 from cmkd.types import UNLABELED
 
 MOST_PAIRS = 2000
@@ -27,7 +27,7 @@ SAMPLED = 0.5
 SIGNIFICANCE = 1e-3
 """Largest probability, one-sided, of calling chance a shortcut."""
 LEAST_GAIN = 0.05
-"""Least share of the errors of chance that a shortcut avoids."""
+"""Least share of the errors of chance that a shortcut avoids; like the other limits here, our choice."""
 HEADER = ("a random forest is given", "accuracy", "chance", "finding")
 RULE = (
     f"above chance: the one-sided {100 * (1 - SIGNIFICANCE):g} % confidence bound, with standard errors by group, is "
@@ -46,7 +46,8 @@ class Shortcut:
         chance: share of the commonest class.
         pairs: number of train pairs.
         groups: number of groups that they form; a pair without a group is one of its own.
-        columns: column of metadata -> accuracy lost on held-out folds where its cells are permuted, largest first.
+        columns: column of metadata -> accuracy lost on held-out folds where its cells are permuted, largest first;
+            columns that say the same share what they are worth. Empty where the accuracy is not above chance.
     """
 
     modality: str
@@ -67,11 +68,16 @@ class Shortcut:
 
     @property
     def finding(self) -> str:
-        """What it shows, in a few words: the columns that matter most are named with the points they are worth."""
+        """What it shows, in a few words."""
         if not self.above_chance:
             return "not above chance" if self.groups >= FOLDS else f"undecided: {self.groups} groups are too few"
-        named = [f"{name} ({100 * lost:.1f} points)" for name, lost in self.columns.items() if lost > self.error][:5]
-        return "above chance" + (f", mostly by {', '.join(named)}" if named else "")
+        return "above chance" + self.named
+
+    @property
+    def named(self) -> str:
+        """The few columns that matter most, with the points they are worth, after a comma; empty for none."""
+        worth = [f"{name} ({100 * lost:.1f} points)" for name, lost in self.columns.items() if lost > self.error][:5]
+        return f", mostly by {', '.join(worth)}" if worth else ""
 
     def cells(self) -> tuple[str, str, str, str]:
         """Return a row of a table under `HEADER`."""
@@ -99,7 +105,7 @@ class Shortcuts:
             if not one.modality and one.above_chance:
                 accuracy = f"{100 * one.accuracy:.1f} % against {100 * one.chance:.1f} % by chance"
                 return (
-                    f"metadata alone tells the class ({accuracy}, {one.finding}): unless that is physical, classes "
+                    f"metadata alone tells the class ({accuracy}{one.named}): unless that is physical, classes "
                     "were captured under different conditions, which a network may learn in their place"
                 )
         return ""
@@ -156,7 +162,7 @@ def find_shortcuts(source: Source) -> Shortcuts:
             notes.append(f"{name}: shortcuts were not looked for: {reason}")
         else:
             found.append(_judge(name, features, own))
-    columns, left_out = metadata_numbers(source, pairs.rows)
+    columns, left_out = metadata_ranks(source, pairs.rows)
     notes += [f"metadata: shortcuts leave out '{name}': {why}" for name, why in left_out.items()]
     if columns:
         found.append(_judge("", np.stack(list(columns.values()), axis=1), pairs, list(columns)))

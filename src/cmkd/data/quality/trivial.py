@@ -75,11 +75,11 @@ def _channels(array: NDArray[Any], kind: Kind) -> NDArray[np.float64]:
     return plain
 
 
-def metadata_numbers(source: Source, rows: NDArray[np.int64]) -> tuple[dict[str, NDArray[np.float64]], dict[str, str]]:
-    """Return the columns of metadata that may tell a class as numbers, NaN for an empty cell, and why others may not.
+def metadata_ranks(source: Source, rows: NDArray[np.int64]) -> tuple[dict[str, NDArray[np.float64]], dict[str, str]]:
+    """Return the columns of metadata that may tell a class as ranks, NaN for an empty cell, and why others may not.
 
-    A column of numbers, or of dates in ISO 8601, is read as such; any other with few texts is a category. Columns with
-    one value are left out without a reason.
+    A column of numbers, or of dates in ISO 8601, is ranked by value, which is all that trees use; any other with few
+    texts is a category. Columns with one value are left out without a reason.
 
     Args:
         source: the pairs.
@@ -98,10 +98,10 @@ def metadata_numbers(source: Source, rows: NDArray[np.int64]) -> tuple[dict[str,
         if reason:
             left_out[name] = reason
             continue
-        if numbers is None:
-            codes = {text: code for code, text in enumerate(sorted({*cells} - {""}))}
-            numbers = np.array([codes.get(cell, np.nan) for cell in cells])
-        found[name] = numbers[rows]
+        values, filled = np.array(cells, dtype=object) if numbers is None else numbers, np.array(cells, object) != ""
+        ranks = np.full(len(cells), np.nan)
+        ranks[filled] = np.unique(values[filled], return_inverse=True)[1]
+        found[name] = ranks[rows]
     return found, left_out
 
 
