@@ -16,7 +16,7 @@ from cmkd.data.pairing.captures import Captures, read_captures
 from cmkd.data.pairing.clocks import Clock, estimate_clock
 from cmkd.data.pairing.matching import Gate
 from cmkd.data.pairing.times import TimeUnit, when
-from cmkd.data.quality.shortcuts import HEADER, Shortcuts
+from cmkd.data.quality.faults import HEADER, Shortcuts
 from cmkd.errors import CmkdError, CmkdWarning, IncompleteError, unknown_name
 from cmkd.expression import split_list
 from cmkd.progress import shown

@@ -12,7 +12,8 @@ import numpy as np
 from cmkd.data.pack.card import SPLITS, Card
 from cmkd.data.pack.pack import Pack
 from cmkd.data.quality.duplicates import digest, exact_duplicates
-from cmkd.data.quality.shortcuts import HEADER, RULE, Shortcuts, find_shortcuts
+from cmkd.data.quality.faults import HEADER, RULE, Shortcuts
+from cmkd.data.quality.shortcuts import find_shortcuts
 from cmkd.data.quality.sources import PackSource
 from cmkd.markdown import address, code, escape, fenced, table
 from cmkd.types import Modality

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.quality import KINDS, Fault, FaultReport
-from cmkd.data.quality.shortcuts import HEADER, RULE
+from cmkd.data.quality.faults import HEADER, RULE
 from cmkd.data.quality.sources import Source
 from cmkd.io import write_text
 from cmkd.report.html import render

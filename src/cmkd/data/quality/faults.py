@@ -1,4 +1,4 @@
-"""Kinds of fault, single faults, and the report of a check."""
+"""Kinds of fault, single faults, shortcuts to the class, and the report of a check."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cmkd.data.quality.shortcuts import Shortcuts
 from cmkd.documents import read_json, record
 from cmkd.io import write_json
 
@@ -25,6 +24,17 @@ KINDS: Mapping[str, str] = {
     "misregistered": "modalities declared co-registered match better with one of them shifted",
 }
 """Kind -> its meaning. ``unreadable`` is about files alone; the others also occur in packs."""
+FOLDS = 5
+"""Parts of the cross-validation that finds shortcuts; fewer groups than that are too few to decide most."""
+SIGNIFICANCE = 1e-3
+"""Largest probability, one-sided, of calling chance a shortcut."""
+LEAST_GAIN = 0.05
+"""Least share of the errors of chance that a shortcut avoids; like the other limits here, our choice."""
+HEADER = ("a random forest is given", "accuracy", "chance", "finding")
+RULE = (
+    f"above chance: the one-sided {100 * (1 - SIGNIFICANCE):g} % confidence bound, with standard errors by group, is "
+    f"above the share of the commonest class, and {100 * LEAST_GAIN:g} % of the errors of always naming it are avoided"
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,82 @@ class Fault:
     def leaks(self) -> bool:
         """Whether it is a duplicate across splits, so that a training sample is tested on."""
         return bool(self.other and self.split and self.other_split and self.split != self.other_split)
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """Accuracy of a random forest that is given trivial features of one modality, or metadata alone.
+
+    Args:
+        modality: its name; empty for metadata.
+        accuracy: on held-out folds, 0 to 1.
+        error: its standard error, from the differences between groups.
+        chance: share of the commonest class.
+        pairs: number of train pairs.
+        groups: number of groups that they form; a pair without a group is one of its own.
+        columns: column of metadata -> accuracy lost on held-out folds where its cells are permuted, largest first;
+            columns that say the same share what they are worth. Empty where the accuracy is not above chance.
+    """
+
+    modality: str
+    accuracy: float
+    error: float
+    chance: float
+    pairs: int
+    groups: int
+    columns: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the accuracy is clearly above chance, by `RULE`."""
+        from scipy.stats import t
+
+        least = self.accuracy - float(t.isf(SIGNIFICANCE, self.groups - 1)) * self.error
+        return least > self.chance and self.accuracy - self.chance >= LEAST_GAIN * (1 - self.chance)
+
+    @property
+    def finding(self) -> str:
+        """What it shows, in a few words."""
+        if not self.above_chance:
+            return "not above chance" if self.groups >= FOLDS else f"undecided: {self.groups} groups are too few"
+        return "above chance" + self.named
+
+    @property
+    def named(self) -> str:
+        """The few columns that matter most, with the points they are worth, after a comma; empty for none."""
+        worth = [f"{name} ({100 * lost:.1f} points)" for name, lost in self.columns.items() if lost > self.error][:5]
+        return f", mostly by {', '.join(worth)}" if worth else ""
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """Return a row of a table under `HEADER`."""
+        given = f"trivial features of {self.modality}" if self.modality else "metadata alone"
+        accuracy = f"{100 * self.accuracy:.1f} % (s.e. {100 * self.error:.1f})"
+        return given, accuracy, f"{100 * self.chance:.1f} %", self.finding
+
+
+@dataclass(frozen=True)
+class Shortcuts:
+    """What was found in a data set.
+
+    Args:
+        found: one per modality, then metadata; whatever could not be judged is missing.
+        notes: what was left out or could not be judged, and why.
+    """
+
+    found: Sequence[Shortcut] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def warning(self) -> str:
+        """What to say where metadata alone is clearly above chance; else empty."""
+        for one in self.found:
+            if not one.modality and one.above_chance:
+                accuracy = f"{100 * one.accuracy:.1f} % against {100 * one.chance:.1f} % by chance"
+                return (
+                    f"metadata alone tells the class ({accuracy}{one.named}): unless that is physical, classes "
+                    "were captured under different conditions, which a network may learn in their place"
+                )
+        return ""
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.quality.faults import FOLDS, Shortcut, Shortcuts
 from cmkd.data.quality.sources import Source
 from cmkd.data.quality.trivial import metadata_ranks, trivial_features
 from cmkd.types import UNLABELED
@@ -19,100 +20,14 @@ MOST_PAIRS = 2000
 """Train pairs that are looked at; of more, this many are drawn."""
 FEWEST_PAIRS = 100
 """Train pairs needed: with fewer, only a gross shortcut could be told from chance."""
-FOLDS = 5
 TREES = 40
 SMALLEST_LEAF = 3
 SAMPLED = 0.5
 """Fraction of the pairs that each tree sees, for speed."""
-SIGNIFICANCE = 1e-3
-"""Largest probability, one-sided, of calling chance a shortcut."""
-LEAST_GAIN = 0.05
-"""Least share of the errors of chance that a shortcut avoids; like the other limits here, our choice."""
-HEADER = ("a random forest is given", "accuracy", "chance", "finding")
-RULE = (
-    f"above chance: the one-sided {100 * (1 - SIGNIFICANCE):g} % confidence bound, with standard errors by group, is "
-    f"above the share of the commonest class, and {100 * LEAST_GAIN:g} % of the errors of always naming it are avoided"
-)
 
 
 @dataclass(frozen=True)
-class Shortcut:
-    """Accuracy of a random forest that is given trivial features of one modality, or metadata alone.
-
-    Args:
-        modality: its name; empty for metadata.
-        accuracy: on held-out folds, 0 to 1.
-        error: its standard error, from the differences between groups.
-        chance: share of the commonest class.
-        pairs: number of train pairs.
-        groups: number of groups that they form; a pair without a group is one of its own.
-        columns: column of metadata -> accuracy lost on held-out folds where its cells are permuted, largest first;
-            columns that say the same share what they are worth. Empty where the accuracy is not above chance.
-    """
-
-    modality: str
-    accuracy: float
-    error: float
-    chance: float
-    pairs: int
-    groups: int
-    columns: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def above_chance(self) -> bool:
-        """Whether the accuracy is clearly above chance, by `RULE`."""
-        from scipy.stats import t
-
-        least = self.accuracy - float(t.isf(SIGNIFICANCE, self.groups - 1)) * self.error
-        return least > self.chance and self.accuracy - self.chance >= LEAST_GAIN * (1 - self.chance)
-
-    @property
-    def finding(self) -> str:
-        """What it shows, in a few words."""
-        if not self.above_chance:
-            return "not above chance" if self.groups >= FOLDS else f"undecided: {self.groups} groups are too few"
-        return "above chance" + self.named
-
-    @property
-    def named(self) -> str:
-        """The few columns that matter most, with the points they are worth, after a comma; empty for none."""
-        worth = [f"{name} ({100 * lost:.1f} points)" for name, lost in self.columns.items() if lost > self.error][:5]
-        return f", mostly by {', '.join(worth)}" if worth else ""
-
-    def cells(self) -> tuple[str, str, str, str]:
-        """Return a row of a table under `HEADER`."""
-        given = f"trivial features of {self.modality}" if self.modality else "metadata alone"
-        accuracy = f"{100 * self.accuracy:.1f} % (s.e. {100 * self.error:.1f})"
-        return given, accuracy, f"{100 * self.chance:.1f} %", self.finding
-
-
-@dataclass(frozen=True)
-class Shortcuts:
-    """What was found in a data set.
-
-    Args:
-        found: one per modality, then metadata; whatever could not be judged is missing.
-        notes: what was left out or could not be judged, and why.
-    """
-
-    found: Sequence[Shortcut] = ()
-    notes: Sequence[str] = ()
-
-    @property
-    def warning(self) -> str:
-        """What to say where metadata alone is clearly above chance; else empty."""
-        for one in self.found:
-            if not one.modality and one.above_chance:
-                accuracy = f"{100 * one.accuracy:.1f} % against {100 * one.chance:.1f} % by chance"
-                return (
-                    f"metadata alone tells the class ({accuracy}{one.named}): unless that is physical, classes "
-                    "were captured under different conditions, which a network may learn in their place"
-                )
-        return ""
-
-
-@dataclass(frozen=True)
-class _Pairs:
+class _TrainPairs:
     """The pairs that are looked at."""
 
     rows: NDArray[np.int64]  # of the source
@@ -120,9 +35,9 @@ class _Pairs:
     groups: NDArray[np.int64]  # from 0
     folds: NDArray[np.int64]  # in which each is held out
 
-    def at(self, places: NDArray[np.int64]) -> _Pairs:
+    def at(self, places: NDArray[np.int64]) -> _TrainPairs:
         groups = np.unique(self.groups[places], return_inverse=True)[1]
-        return _Pairs(self.rows[places], self.labels[places], groups, self.folds[places])
+        return _TrainPairs(self.rows[places], self.labels[places], groups, self.folds[places])
 
 
 def find_shortcuts(source: Source) -> Shortcuts:
@@ -171,7 +86,7 @@ def find_shortcuts(source: Source) -> Shortcuts:
     return Shortcuts(found, notes)
 
 
-def _choose(source: Source, notes: list[str]) -> _Pairs:
+def _choose(source: Source, notes: list[str]) -> _TrainPairs:
     """Return labeled train pairs, without those of classes that cannot be in both parts of a fold."""
     labels = np.asarray(source.labels, dtype=np.int64)
     wanted = np.array([split in ("", "train") for split in source.splits], dtype=bool)
@@ -190,11 +105,11 @@ def _choose(source: Source, notes: list[str]) -> _Pairs:
         notes.append(f"shortcuts leave out classes whose train pairs are of one group: {listed}")
     kept = ~np.isin(labels[rows], alone)
     rows, groups = rows[kept], np.unique(names[kept].astype(str), return_inverse=True)[1]
-    pairs = _Pairs(rows, labels[rows], groups, np.zeros_like(rows))
+    pairs = _TrainPairs(rows, labels[rows], groups, np.zeros_like(rows))
     return pairs if _too_few(pairs) else replace(pairs, folds=_folds(pairs.labels, groups))
 
 
-def _too_few(pairs: _Pairs) -> str:
+def _too_few(pairs: _TrainPairs) -> str:
     """Return why pairs cannot be judged, empty if they can."""
     if len(pairs.rows) < FEWEST_PAIRS:
         return f"{FEWEST_PAIRS} labeled train pairs are needed, there are {len(pairs.rows)}"
@@ -218,7 +133,7 @@ def _folds(labels: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.i
     return found
 
 
-def _trivial(source: Source, name: str, pairs: _Pairs) -> tuple[NDArray[np.float32], _Pairs]:
+def _trivial(source: Source, name: str, pairs: _TrainPairs) -> tuple[NDArray[np.float32], _TrainPairs]:
     """Return the features of the pairs that have a sound sample of the usual form, and these pairs."""
     read = []
     for row in pairs.rows.tolist():
@@ -231,7 +146,7 @@ def _trivial(source: Source, name: str, pairs: _Pairs) -> tuple[NDArray[np.float
     return np.array(features, np.float32).reshape(len(kept), usual), pairs.at(np.array(kept, dtype=np.int64))
 
 
-def _judge(name: str, features: NDArray[Any], pairs: _Pairs, columns: Sequence[str] = ()) -> Shortcut:
+def _judge(name: str, features: NDArray[Any], pairs: _TrainPairs, columns: Sequence[str] = ()) -> Shortcut:
     """Cross-validate a forest, and measure which columns matter where it is above chance."""
     from sklearn.ensemble import RandomForestClassifier
 
@@ -251,7 +166,7 @@ def _judge(name: str, features: NDArray[Any], pairs: _Pairs, columns: Sequence[s
     return result
 
 
-def _shortcut(name: str, correct: NDArray[np.float64], pairs: _Pairs) -> Shortcut:
+def _shortcut(name: str, correct: NDArray[np.float64], pairs: _TrainPairs) -> Shortcut:
     accuracy, number = float(correct.mean()), len(correct)
     chance = float(np.bincount(pairs.labels).max()) / number
     differences = np.bincount(pairs.groups, correct - accuracy)
@@ -262,7 +177,7 @@ def _shortcut(name: str, correct: NDArray[np.float64], pairs: _Pairs) -> Shortcu
 
 
 def _importance(
-    forests: Sequence[tuple[Any, NDArray[np.int64]]], features: NDArray[Any], pairs: _Pairs, columns: Sequence[str]
+    forests: Sequence[tuple[Any, NDArray[np.int64]]], features: NDArray[Any], pairs: _TrainPairs, columns: Sequence[str]
 ) -> dict[str, float]:
     """Return the accuracy that is lost on held-out folds where one column is permuted, largest first."""
     from sklearn.inspection import permutation_importance
