@@ -33,11 +33,12 @@ def trivial_features(array: NDArray[Any], kind: Kind) -> NDArray[np.float32]:
         kind: meaning of its axes.
 
     Returns:
-        ``(9 channels + other axes,)``, in the units of the sample; NaN for a channel without valid values.
+        ``(9 channels + other axes,)``: eight numbers of each channel, the invalid shares, and the sizes. NaN for a
+        channel without valid values.
 
     Example:
-        >>> trivial_features(np.array([[[0, 0, 1, 9]]], np.uint8), "image").round(2).tolist()
-        [2.5, 3.77, 0.0, 0.0, 1.0, 0.5, 0.25, 0.25, 0.0, 1.0, 4.0]
+        >>> trivial_features(np.array([[[0, 0, 2, 2]]], np.uint8), "image").tolist()
+        [1.0, 1.0, 0.0, 0.0, 2.0, 0.5, 0.5, 0.5, 0.0, 1.0, 4.0]
     """
     sizes = array.shape[1:] if kind == "image" else array.shape[:-1]
     values = _channels(array, kind)
