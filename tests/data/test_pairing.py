@@ -14,9 +14,10 @@ from PIL import Image
 from cmkd.cli import data as command
 from cmkd.cli import main
 from cmkd.data import build
-from cmkd.data.pairing.captures import Captures, ground_distance, read_captures
+from cmkd.data.pairing.captures import Captures, read_captures
 from cmkd.data.pairing.clocks import estimate_clock
 from cmkd.data.pairing.matching import Gate, match
+from cmkd.data.pairing.places import ground_distance
 from cmkd.data.pairing.times import Times
 from cmkd.errors import CmkdError
 
