@@ -12,6 +12,7 @@ MARGIN = 0.25
 tolerance is three standard deviations of the differences in time, the other one is about a third as likely."""
 _BATCH = 512  # candidates that are solved together, since the solver's time grows with the square of their number
 _ROUNDS = 200  # exchanges in a row that are followed
+_KNOT = 64  # pairs whose exchanges are followed in every order; among more of them all are ambiguous
 
 
 def assign(
@@ -52,9 +53,9 @@ def ambiguous(
 ) -> NDArray[np.bool_]:
     """Return which chosen candidates another assignment leaves out at a total that is less than `MARGIN` larger.
 
-    All chains are considered (a capture takes the partner of another, which takes the next one's, a free one, or stays
-    alone; likewise from the second list), and swaps of two pairs; cycles of three and more pairs are not. A pair whose
-    captures have no other candidate is never ambiguous.
+    Another assignment differs by chains (a capture takes the partner of another, which takes the next one's, a free
+    one, or stays alone; likewise from the second list) and by exchanges in a circle. A pair whose captures have no
+    other candidate is never ambiguous.
 
     Args:
         rows: as in `assign`.
@@ -75,8 +76,9 @@ def ambiguous(
     rest[chosen] = False
     ends, more = np.column_stack([pair[0][rows[rest, 0]], pair[1][rows[rest, 1]]]), cost[rest]
     # both chains count the loss of the pair itself
-    extra = _chains(ends, more, own, alone) + _chains(ends[:, ::-1], more, own, alone) - (alone - own)
-    extra = np.minimum(extra, _swaps(ends, more, own))
+    leaving = _chains(ends, more, own, alone)
+    extra = leaving + _chains(ends[:, ::-1], more, own, alone) - (alone - own)
+    extra = np.minimum(extra, _cycles(ends, more, own, leaving, MARGIN * alone))
     found: NDArray[np.bool_] = ~uncontested(rows, sizes)[chosen] & (extra < MARGIN * alone)
     return found
 
@@ -148,15 +150,35 @@ def _chains(
     return grown[:-1]
 
 
-def _swaps(ends: NDArray[np.int64], more: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return by how much the total grows, per pair, if it swaps partners with another one; infinite if none can."""
+def _cycles(
+    ends: NDArray[np.int64],
+    more: NDArray[np.float64],
+    own: NDArray[np.float64],
+    leaving: NDArray[np.float64],
+    limit: float,
+) -> NDArray[np.float64]:
+    """Return by how much the total grows, per pair, if it exchanges partners with others; infinite above `limit`.
+
+    What leaving costs is the shortest way to a free place, so that with its differences no exchange costs less than 0,
+    and only those below the limit matter.
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components, dijkstra
+
     grown = np.full(len(own), np.inf)
-    both = (ends >= 0).all(axis=1)
-    (one, other), cost = ends[both].T, more[both]
-    key, back = one * len(own) + other, other * len(own) + one
-    order = np.argsort(key)
-    place = np.searchsorted(key[order], back).clip(max=max(len(key) - 1, 0))
-    found = key[order][place] == back if len(key) else np.zeros(0, np.bool_)
-    total = cost[found] + cost[order[place[found]]] - own[one[found]] - own[other[found]]
-    np.minimum.at(grown, one[found], total)
+    (one, other), step = ends.T, more - own[ends[:, 0]] + leaving[ends[:, 1]] - leaving[ends[:, 0]]
+    tight = (ends >= 0).all(axis=1) & (step < limit)
+    # a zero would be no edge
+    one, other, step = one[tight], other[tight], step[tight].clip(1e-12)
+    graph = csr_array((step, (one, other)), shape=(len(own), len(own)))
+    knot = connected_components(graph, connection="strong")[1]
+    order, sizes = np.argsort(knot, kind="stable"), np.bincount(knot)
+    for members in (part for part in np.split(order, np.cumsum(sizes)[:-1]) if len(part) > 1):
+        if len(members) > _KNOT:
+            grown[members] = 0.0
+            continue
+        inner = graph[members][:, members]
+        back = dijkstra(inner, limit=limit)
+        start, end = inner.nonzero()
+        np.minimum.at(grown, members[start], inner.data + back[end, start])
     return grown

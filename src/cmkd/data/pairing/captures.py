@@ -28,7 +28,7 @@ class Captures:
     ids: list[str]  # one per capture, unique
     files: list[str]  # path per capture as in the list
     times: Times  # ``(captures,)`` seconds, and what they are counted from
-    # ``(captures, 2)`` latitude and longitude, degrees, or x and y, m; None if the list has neither
+    # ``(captures, 2)`` latitude and longitude, degrees, or x and y, m, NaN where unknown; None without columns
     place: NDArray[np.float64] | None
     geographic: bool  # whether `place` is in degrees
     labels: list[str]  # one per capture, empty for none
@@ -73,7 +73,7 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
     Columns: ``path``; ``time`` as `cmkd.data.pairing.times.read_times` reads it; ``latitude`` and ``longitude`` (or
     ``lat`` and ``lon``) in degrees, or ``x`` (east) and ``y`` (north) in meters, or neither; optional ``course`` in
     degrees clockwise from north and ``speed`` in m/s, with empty cells where unknown; optional ``id`` (by default the
-    path), ``label``, ``group`` and ``mmsi``.
+    path), ``label``, ``group`` and ``mmsi`` (of the vessel, which is also the group by default).
 
     Args:
         path: a CSV or Parquet file.
@@ -106,8 +106,9 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
     if len(twice):
         raise CmkdError(f"{path}: id '{ids[twice[0]]}' occurs twice: ids must be unique in a list")
     place, geographic = _place(table)
-    labels, groups = table.column("label"), table.column("group")
-    times, vessels = read_times(table, unit), table.column("mmsi") if "mmsi" in table.header else None
+    labels, mmsi = table.column("label"), table.column("mmsi")
+    groups = [group or vessel for group, vessel in zip(table.column("group"), mmsi, strict=True)]
+    times, vessels = read_times(table, unit), mmsi if "mmsi" in table.header else None
     return Captures(modality, path, ids, files, times, place, geographic, labels, groups, _motion(table), vessels)
 
 

@@ -42,7 +42,11 @@ class Matching:
     cost: NDArray[np.float64]  # ``(pairs,)`` misfit, from 0 to 1 at the tolerances
     # ``(pairs,)`` whether another assignment costs nearly the same, or the captures are unusually far apart
     ambiguous: NDArray[np.bool_]
-    contested: int  # number of captures of the first list with more than one candidate
+
+    def sure(self) -> Matching:
+        """Return the pairs that are not ambiguous."""
+        kept = ~self.ambiguous
+        return Matching(self.rows[kept], self.late[kept], self.meters[kept], self.cost[kept], self.ambiguous[kept])
 
 
 def match(first: Captures, second: Captures, gate: Gate) -> Matching:
@@ -86,33 +90,33 @@ def match(first: Captures, second: Captures, gate: Gate) -> Matching:
     check_comparable(first, second, gate)
     rows, late, meters = _candidates(first, second, gate)
     sizes, cost = (len(first), len(second)), _misfit(late, meters, gate)
-    contested = int((np.bincount(rows[:, 0], minlength=sizes[0]) > 1).sum())
     alone = _cost_alone(rows, cost, sizes)
     kept = np.flatnonzero((cost <= alone) | uncontested(rows, sizes))
     worth = np.minimum(cost[kept], alone)
     chosen = assign(rows[kept], worth, sizes, alone)
     pairs = kept[chosen]
     unsure = ambiguous(rows[kept], worth, sizes, alone, chosen) | (cost[pairs] > alone)
-    return Matching(rows[pairs], late[pairs], meters[pairs], cost[pairs], unsure, contested)
+    return Matching(rows[pairs], late[pairs], meters[pairs], cost[pairs], unsure)
 
 
 def nearest(first: Captures, second: Captures, rows: Sequence[int], gate: Gate) -> list[tuple[int, float, float]]:
     """Return the nearest capture of the second list for captures of the first, in units of the tolerances.
 
     Returns:
-        Per capture, position in the second list, seconds it is later, and distance in meters.
+        Per capture, position in the second list, seconds it is later, and distance in meters; the nearest in time and
+        NaN if a place is unknown.
     """
     from scipy.spatial import KDTree
 
-    if not len(rows):
-        return []
     picked = np.asarray(rows, dtype=np.int64)
-    _, others = KDTree(_scaled(second, gate)).query(_scaled(first, gate)[picked], p=np.inf)
+    others = np.zeros(len(picked), np.int64)
+    for limits in (Gate(gate.seconds), gate):
+        here, there = _scaled(first, limits)[picked], _scaled(second, limits)
+        known, placed = (np.flatnonzero(np.isfinite(coordinates).all(axis=1)) for coordinates in (here, there))
+        if len(known) and len(placed):
+            others[known] = placed[KDTree(there[placed]).query(here[known], p=np.inf)[1]]
     late, meters = _misses(first, second, np.column_stack([picked, others]))
-    return [
-        (int(other), float(later), float(far))
-        for other, later, far in zip(np.atleast_1d(others), late, meters, strict=True)
-    ]
+    return [(int(other), float(seconds), float(far)) for other, seconds, far in zip(others, late, meters, strict=True)]
 
 
 def check_comparable(first: Captures, second: Captures, gate: Gate) -> None:
@@ -146,7 +150,7 @@ def check_comparable(first: Captures, second: Captures, gate: Gate) -> None:
 
 
 def _scaled(captures: Captures, gate: Gate, reach: float = 0.0) -> NDArray[np.float64]:
-    """Return ``(captures, 1 or 4)`` coordinates in units of the tolerances, the distance's widened by `reach` meters."""
+    """Return ``(captures, 1 or 4)`` coordinates in units of the tolerances; that of distance is `reach` m wider."""
     time = (captures.seconds / gate.seconds)[:, None]
     return time if gate.meters is None else np.column_stack([time, captures.points() / (gate.meters + reach)])
 
@@ -159,12 +163,14 @@ def _candidates(
 
     # what both together may move between their times
     reach = gate.seconds * max(captures.fastest for captures in (first, second))
-    trees = [KDTree(_scaled(captures, gate, reach)) for captures in (first, second)]
+    scaled = [_scaled(captures, gate, reach) for captures in (first, second)]
+    placed = [np.flatnonzero(np.isfinite(coordinates).all(axis=1)) for coordinates in scaled]
+    trees = [KDTree(coordinates[rows]) for coordinates, rows in zip(scaled, placed, strict=True)]
     slack = 1 + 1e-9
     if (count := trees[0].count_neighbors(trees[1], slack, p=np.inf)) > MOST_CANDIDATES:
         raise CmkdError(f"{count} pairs are within the tolerances: use smaller --seconds or --meters")
     found = trees[0].sparse_distance_matrix(trees[1], slack, p=np.inf, output_type="ndarray")
-    rows = np.column_stack([found["i"], found["j"]]).astype(np.int64)
+    rows = np.column_stack([placed[0][found["i"]], placed[1][found["j"]]])
     rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
     late, meters = _misses(first, second, rows)
     within = np.abs(late) <= gate.seconds  # the tree's box is a little larger: a chord is shorter than its arc

@@ -57,12 +57,14 @@ def moved(
     course, speed = np.where(np.isnan(motion).any(axis=1), 0.0, motion.T)
     course, far = np.radians(course), speed * seconds
     if not geographic:
-        return place + np.column_stack([far * np.sin(course), far * np.cos(course)])
+        plane: NDArray[np.float64] = place + np.column_stack([far * np.sin(course), far * np.cos(course)])
+        return plane
     (north, east), angle = np.radians(place).T, far / EARTH
     sine = np.sin(north) * np.cos(angle) + np.cos(north) * np.sin(angle) * np.cos(course)
     new = np.arcsin(sine.clip(-1, 1))
     turn = np.arctan2(np.sin(course) * np.sin(angle) * np.cos(north), np.cos(angle) - np.sin(north) * sine)
-    return np.degrees(np.column_stack([new, east + turn]))
+    there: NDArray[np.float64] = np.degrees(np.column_stack([new, east + turn]))
+    return there
 
 
 def straight(place: NDArray[np.float64], *, geographic: bool) -> NDArray[np.float64]:
@@ -71,4 +73,6 @@ def straight(place: NDArray[np.float64], *, geographic: bool) -> NDArray[np.floa
         return np.column_stack([place, np.zeros(len(place))])
     latitude, longitude = np.radians(place).T
     flat = np.cos(latitude)
-    return EARTH * np.column_stack([flat * np.cos(longitude), flat * np.sin(longitude), np.sin(latitude)])
+    unit = np.column_stack([flat * np.cos(longitude), flat * np.sin(longitude), np.sin(latitude)])
+    sphere: NDArray[np.float64] = EARTH * unit
+    return sphere
