@@ -13,11 +13,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-from timing import RESULTS, Section, child, clock, peak_memory, write
 
 from cmkd.data.pairing.captures import Captures
 from cmkd.data.pairing.matching import Gate, match
 from cmkd.data.pairing.times import Times
+from timing import RESULTS, Section, child, clock, peak_memory, write
 
 CASES = {
     "every 10 s, jitter 0.7 s, 5 s": (10.0, 0.7, (1.0, 0.9), Gate(5)),

@@ -61,7 +61,7 @@ def match(first: Captures, second: Captures, gate: Gate) -> Matching:
     than the tolerance (`_cost_alone`). The greatest number of pairs is not the aim, because where captures are missing
     it shifts whole rows of them by one. Of 5,000 simulated instants 10 s apart, of which each sensor misses a fifth
     with 0.7 s of jitter, it makes 7.8, 30.5 and 32.5 % of the pairs wrong at tolerances of 10, 12 and 15 s; here 1.9,
-    0.2 and 0.2 % are, and 0.0 % of those not marked as ambiguous.
+    0.2 and 0.2 % are, and below 0.1 % of those not marked as ambiguous (`benchmarks/results/pairing.md`).
 
     Candidates come from a tree over time and place, and the assignment is sparse: memory and time grow with the number
     of candidates, not with the product of the lists.

@@ -105,13 +105,14 @@ def read_tracks(path: Path, span: tuple[float, float]) -> Tracks:
     reports = pd.concat(kept).drop_duplicates(["mmsi", "time"]).sort_values(["mmsi", "time"], kind="stable")
     if not len(reports):
         raise CmkdError(f"{path}: none of its {total} rows is a ship's report at the time of the captures (UTC)")
-    vessels, start = np.unique(reports["mmsi"].to_numpy(dtype=str), return_index=True)
+    numbers, start = np.unique(reports["mmsi"].to_numpy(), return_index=True)
+    vessels = [str(number) for number in numbers]
     known = pd.concat(types).drop_duplicates("mmsi").set_index("mmsi")["type"]
     of_type = known.reindex(vessels).fillna("").astype(str).tolist()
     place, motion = (reports[names].to_numpy(np.float64) for names in (["latitude", "longitude"], ["course", "speed"]))
     ends = np.append(start, len(reports)).astype(np.int64)
     seconds = reports["time"].to_numpy(np.float64)
-    return Tracks(path, vessels.tolist(), of_type, ends, seconds, place, motion, total)
+    return Tracks(path, vessels, of_type, ends, seconds, place, motion, total)
 
 
 def _chunks(path: Path) -> Iterator[pd.DataFrame]:
@@ -160,6 +161,7 @@ def _reports(chunk: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
     found = pd.DataFrame({"mmsi": chunk["mmsi"].str.strip(), "time": chunk["time"], **numbers})
     ship = found["mmsi"].str.fullmatch(r"[2-7]\d{8}")
     found = found[ship & found["latitude"].between(-90, 90) & found["longitude"].between(-180, 180)].copy()
+    found["mmsi"] = found["mmsi"].astype(np.int64)  # texts would take most of the memory
     found["course"] = found["course"].where(found["course"].between(0, 360, inclusive="left"))
     found["speed"] = found["speed"].where(found["speed"].between(0, 102.2)) * _KNOT
     return found.drop_duplicates(["mmsi", "time"])
