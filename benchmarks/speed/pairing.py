@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cmkd.data.pairing.captures import Captures
 from cmkd.data.pairing.matching import Gate, match
@@ -32,7 +33,7 @@ CASES = {
 """Interval (s), jitter (s), shares that the sensors see, tolerances. Places are uniform in a square of 2,000 m."""
 
 
-def lists(name: str, count: int) -> tuple[Captures, Captures, list[np.ndarray]]:
+def lists(name: str, count: int) -> tuple[Captures, Captures, list[NDArray[np.int64]]]:
     """Return two lists of which the longer has `count` captures, and the instants they show."""
     interval, jitter, shares, gate = CASES[name]
     generator = np.random.default_rng(0)
@@ -65,7 +66,7 @@ def measure(name: str, count: int) -> dict[str, object]:
         "captures": f"{len(first):,} and {len(second):,}",
         "CPU s": seconds,
         "additional peak memory, MiB": peak_memory() - before,
-        "pairs": f"{len(wrong):,} of {len(np.intersect1d(*shown)):,}",
+        "pairs": f"{len(wrong):,} of {len(np.intersect1d(shown[0], shown[1])):,}",
         "wrong, %": 100 * float(wrong.mean()),
         "ambiguous, %": 100 * float(found.ambiguous.mean()),
         "wrong of the others, %": 100 * float(wrong[~found.ambiguous].mean()),

@@ -26,7 +26,7 @@ def totals(cost: dict[tuple[int, int], float], count: int, alone: float) -> list
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.dictionaries(st.tuples(st.integers(0, 4), st.integers(0, 4)), st.integers(0, 20), min_size=1, max_size=14),
     st.sampled_from([20, 12]),

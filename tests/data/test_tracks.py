@@ -130,7 +130,9 @@ def deliver(folder: Path, *, mmsi: bool = False, zone: str = "Z") -> list[str]:
 
 @pytest.mark.parametrize("mmsi", [False, True])
 def test_from_ais_to_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str], mmsi: bool) -> None:
-    assert main(deliver(tmp_path, mmsi=mmsi)) == 0
+    words = deliver(tmp_path, mmsi=mmsi)
+    (tmp_path / "known.csv").write_text("optical,radar\noptical/1.png,radar/1.png\noptical/2.png,radar/2.png\n")
+    assert main([*words, *(["--offset", str(tmp_path / "known.csv")] if mmsi else [])]) == 0
     told = capsys.readouterr().out
     assert "ais.csv: 36 reports of 12 vessels" in told and "12 pairs in" in told
     manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str)
@@ -138,7 +140,8 @@ def test_from_ais_to_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert manifest["group"].tolist() == [str(219000000 + k) for k in range(12)]
     assert (manifest["optical"].str[-6:] == manifest["radar"].str[-6:]).mean() == 1
     record = pd.read_csv(tmp_path / "manifest.pairing.csv")
-    assert record["meters"].max() < 1 and set(record["seconds"]) == {-4.0}
+    assert record["meters"].max() < (41 if mmsi else 1)  # a clock that is set 4 s back is 40 m of track
+    assert set(record["seconds"]) == {0.0 if mmsi else -4.0}
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,9 @@ def pair(
     placed = [captures.name for captures in lists if captures.place is not None]
     if meters is None and placed:
         print(f"note: {joined(placed)} give places, which are used with --meters only", file=sys.stderr)
-    corrected = [lists[0], *_corrected(lists, gate, offset)]
+    # the clocks come first, so lists whose places AIS will tell have none yet
+    limits = gate if ais is None or len(placed) == len(lists) else Gate(seconds)
+    corrected = [lists[0], *_corrected(lists, limits, offset)]
     if ais is not None:
         corrected = _identified(corrected, gate, ais, ship_classes)
     made = assemble(corrected, out, gate, keep_unmatched=keep_unmatched, drop_ambiguous=drop_ambiguous)

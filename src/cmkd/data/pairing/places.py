@@ -51,7 +51,7 @@ def moved(
 
     Example:
         >>> motion = np.array([[90.0, 10.0]])
-        >>> moved(np.array([[100.0, 0.0]]), motion, np.array([5.0]), geographic=False).tolist()
+        >>> moved(np.array([[100.0, 0.0]]), motion, np.array([5.0]), geographic=False).round(9).tolist()
         [[150.0, 0.0]]
     """
     course, speed = np.where(np.isnan(motion).any(axis=1), 0.0, motion.T)
