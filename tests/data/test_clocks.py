@@ -122,6 +122,9 @@ def test_known_pairs_tell_offset_and_drift_with_their_errors() -> None:
     drifts, errors = np.array([(clock.drift, clock.drift_error) for clock in clocks]).T
     assert drifts[drifts > 0].mean() == pytest.approx(100e-6, rel=0.02) and (drifts > 0).mean() > 0.9
     assert drifts[drifts > 0].std() == pytest.approx(np.sqrt((errors**2).mean()), rel=0.2)
+    noisy = [captures("b", times + generator.normal(0, 0.5, 5)) for _ in range(50)]
+    told = [known_clock(captures("a", times), other, [(k, k) for k in range(5)], Gate(2)).drift != 0 for other in noisy]
+    assert sum(told) < 5
     single = known_clock(captures("a", times), captures("b", times + 60), [(1, 1)], Gate(2))
     assert (single.ahead, single.drift) == (60, 0) and np.isnan(single.error)
 

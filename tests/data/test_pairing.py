@@ -68,6 +68,8 @@ def test_ships_at_one_time_are_told_apart_by_place_and_one_place_by_time() -> No
     assert found.meters == pytest.approx(np.full(3, 32.7), abs=0.2)
     assert len(match(one, two, Gate(5, 30)).rows) == 0
     assert not found.ambiguous.any()
+    named = replace(one, vessels=["7", "", "7"]), replace(two, vessels=["8", "8", "7"])
+    assert sorted(map(tuple, match(*named, Gate(5, 200)).rows.tolist())) == [(0, 2), (1, 1)]  # 7 is not 8
     by_time = match(one, two, Gate(5))  # by time alone two captures of an instant cannot be told apart
     assert dict(zip(by_time.rows[:, 0], by_time.ambiguous, strict=True)) == {0: True, 1: True, 2: False}
 

@@ -68,7 +68,7 @@ def test_where_a_vessel_is(tmp_path: Path) -> None:
     times = [0, 60, 60 + LONGEST_GAP + 1]
     rows = [american(1 + 366000000, s, 55 + NORTH * s, 10.0) for s in times]
     rows += [american(366000002, 0, 0, 179.999), american(366000002, 60, 0, -179.999)]
-    rows += [american(366000003, s, 55 + s, 10.0) for s in (0, 60)]
+    rows += [american(366000003, s, 55 + s / 60, 10.0) for s in (0, 60)]
     tracks = read_tracks(write(tmp_path / "ais.csv", MARINE_CADASTRE, *rows), (START, START + 500))
     late = np.array([0, 30, 60, 60 + REACH, 60 + REACH + 1, times[2] - REACH, times[2] + REACH, times[2] + REACH + 1])
     place, _ = tracks.at(0, START + late)
@@ -78,7 +78,7 @@ def test_where_a_vessel_is(tmp_path: Path) -> None:
     assert ground_distance(place[known], true[known], geographic=True).max() < 2  # 0.02 m/s off for 60 s
     over = tracks.at(1, np.array([START + 30]))[0]
     assert ground_distance(over, np.array([[0.0, 180.0]]), geographic=True)[0] < 0.1
-    assert np.isnan(tracks.at(2, np.array([START - 61, START + 121]))[0]).all()  # 1 degree in a second is no ship
+    assert np.isnan(tracks.at(2, np.array([START - 61, START + 121]))[0]).all()  # a degree in a minute is no ship
     assert ground_distance(tracks.at(2, np.array([START + 9]))[0], np.array([[55.0, 10.0]]), geographic=True)[0] < 100
 
 
