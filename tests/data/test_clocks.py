@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from cmkd.cli import main
 from cmkd.data.pairing.captures import Captures
-from cmkd.data.pairing.clocks import Clock, estimate_clock
+from cmkd.data.pairing.clocks import estimate_clock
+from cmkd.data.pairing.known_pairs import Clock, known_clock
 from cmkd.data.pairing.matching import Gate, match
 from cmkd.data.pairing.times import Times
 from cmkd.errors import CmkdError
@@ -33,6 +35,9 @@ def test_offset_and_drift_are_found(ahead: float, drift: float) -> None:
     clock = estimate_clock(captures("a", one), captures("b", two), Gate(2))
     assert clock.ahead == pytest.approx(ahead + drift * clock.origin, abs=0.03)
     assert clock.drift == pytest.approx(drift, abs=3e-6)
+    assert clock.error == pytest.approx(0.14 * 1.25 / np.sqrt(clock.agreeing), rel=0.2)  # both clocks jitter by 0.1 s
+    assert abs(clock.ahead - ahead - drift * clock.origin) < 4 * clock.error
+    assert abs(clock.drift - drift) < 4 * clock.drift_error < 8e-6
     assert clock.agreeing >= (kept[0] & kept[1]).sum() > 0.9 * clock.agreeing
     assert clock.share == pytest.approx(0.8, abs=0.05)
     found = match(captures("a", one), clock.corrected(captures("b", two)), Gate(2))
@@ -104,3 +109,44 @@ def test_nothing_is_written_where_few_agree(tmp_path: Path, capsys: pytest.Captu
     assert main(write(tmp_path, 3600.4, strangers=40)) == 2
     assert "--offset" in capsys.readouterr().err
     assert not (tmp_path / "manifest.csv").exists()
+
+
+def test_known_pairs_tell_offset_and_drift_with_their_errors() -> None:
+    """Over 300 draws the standard errors are those of the estimates; drift is told only where it can be."""
+    generator, times = np.random.default_rng(0), np.array([0.0, 3.0, 5.0, 9.0, 12.0]) * HOUR
+    clocks = []
+    for _ in range(300):
+        lists = [captures(name, values + generator.normal(0, 0.1, 5))
+                 for name, values in (("a", times), ("b", times + 60 + 100e-6 * times))]  # fmt: skip
+        clocks.append(known_clock(*lists, [(k, k) for k in range(5)], Gate(2)))
+    drifts, errors = np.array([(clock.drift, clock.drift_error) for clock in clocks]).T
+    assert drifts[drifts > 0].mean() == pytest.approx(100e-6, rel=0.02) and (drifts > 0).mean() > 0.9
+    assert drifts[drifts > 0].std() == pytest.approx(np.sqrt((errors**2).mean()), rel=0.2)
+    noisy = [captures("b", times + generator.normal(0, 0.5, 5)) for _ in range(50)]
+    told = [known_clock(captures("a", times), other, [(k, k) for k in range(5)], Gate(2)).drift != 0 for other in noisy]
+    assert sum(told) < 5
+    single = known_clock(captures("a", times), captures("b", times + 60), [(1, 1)], Gate(2))
+    assert (single.ahead, single.drift) == (60, 0) and np.isnan(single.error)
+
+
+@pytest.mark.parametrize(
+    ("known", "says"),
+    [
+        ("optical,radar\noptical/0.png,radar/0.png\noptical/9.png,radar/9.png\n", "+3600.4"),
+        (
+            "optical,radar\noptical/0.png,radar/0.png\noptical/9.png,radar/8.png\n",
+            "the known pairs of optical and radar",
+        ),
+        ("optical,radar\noptical/0.png,radar/0\n", "known.csv line 2: .*radar.csv has no capture 'radar/0'"),
+        ("optical,sonar\noptical/0.png,0\n", "has no column 'radar' with ids"),
+        ("optical,radar\noptical/0.png,\n", "no known pair of optical and radar"),
+    ],
+)
+def test_known_pairs_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], known: str, says: str) -> None:
+    words = write(tmp_path, 3600.4)
+    (tmp_path / "known.csv").write_text(known)
+    words[words.index("auto")] = str(tmp_path / "known.csv")
+    code, told = main(words), capsys.readouterr()
+    assert re.search(says.replace("+", r"\+"), told.err if code else told.out)
+    assert code == (0 if says == "+3600.4" else 2)
+    assert code or ("40 pairs in" in told.out and "2 known pairs agree (standard error 0.000 s)" in told.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from PIL import Image
 from cmkd.cli import data as command
 from cmkd.cli import main
 from cmkd.data import build
-from cmkd.data.pairing.captures import Captures, ground_distance, read_captures
+from cmkd.data.pairing.captures import Captures, read_captures
 from cmkd.data.pairing.clocks import estimate_clock
 from cmkd.data.pairing.matching import Gate, match
+from cmkd.data.pairing.places import ground_distance, moved
 from cmkd.data.pairing.times import Times
 from cmkd.errors import CmkdError
 
@@ -65,8 +67,51 @@ def test_ships_at_one_time_are_told_apart_by_place_and_one_place_by_time() -> No
     assert sorted(map(tuple, found.rows.tolist())) == [(0, 2), (1, 1), (2, 0)]
     assert found.meters == pytest.approx(np.full(3, 32.7), abs=0.2)
     assert len(match(one, two, Gate(5, 30)).rows) == 0
-    assert found.contested == 0
-    assert match(one, two, Gate(5)).contested == 2  # by time alone two captures of an instant cannot be told apart
+    assert not found.ambiguous.any()
+    named = replace(one, vessels=["7", "", "7"]), replace(two, vessels=["8", "8", "7"])
+    assert sorted(map(tuple, match(*named, Gate(5, 200)).rows.tolist())) == [(0, 2), (1, 1)]  # 7 is not 8
+    by_time = match(one, two, Gate(5))  # by time alone two captures of an instant cannot be told apart
+    assert dict(zip(by_time.rows[:, 0], by_time.ambiguous, strict=True)) == {0: True, 1: True, 2: False}
+
+
+@pytest.mark.parametrize("geographic", [True, False])
+def test_captures_are_compared_at_one_time(geographic: bool) -> None:
+    """10 m/s for 5 s is 50 m: course and speed of either list, or of both, explain it."""
+    east = 50 / (111_195 * np.cos(np.radians(60))) if geographic else 50.0
+    here, there = ([[60.0, 179.9999]], [[60.0, 179.9999 + east]]) if geographic else ([[0, 0]], [[east, 0]])
+    one, two = captures("a", [0], here, geographic=geographic), captures("b", [5], there, geographic=geographic)
+    motion, unknown = np.array([[90.0, 10.0]]), np.array([[90.0, np.nan]])
+    assert match(one, two, Gate(6, 60)).meters == pytest.approx([50], abs=0.1)
+    for motions in ((motion, None), (None, motion), (motion, motion), (motion, unknown)):
+        lists = [replace(captures, motion=m) for captures, m in zip((one, two), motions, strict=True)]
+        assert match(*lists, Gate(6, 1)).meters == pytest.approx([0], abs=0.1)
+    far = replace(one, motion=motion), replace(two, motion=motion, place=two.place + np.array([[0, 2 * east]]))
+    assert len(match(*far, Gate(6, 99)).rows) == 0 and len(match(*far, Gate(6, 101)).rows) == 1
+
+
+def test_dead_reckoning_is_near_the_ellipsoid() -> None:
+    """Against the radii of curvature of WGS84: 1 km north and east is within 0.6 % at all latitudes."""
+    latitude = np.linspace(-80, 80, 17)
+    a, e2 = 6_378_137.0, 0.00669437999014
+    part = 1 - e2 * np.sin(np.radians(latitude)) ** 2
+    for course, radius in ((0.0, a * (1 - e2) / part**1.5), (90.0, a / part**0.5 * np.cos(np.radians(latitude)))):
+        start, motion = np.column_stack([latitude, np.zeros(17)]), np.tile([course, 10.0], (17, 1))
+        end = moved(start, motion, np.full(17, 100.0), geographic=True)
+        np.testing.assert_allclose(np.radians((end - start)[:, int(course > 0)]) * radius, 1000, rtol=0.006)
+        back = moved(end, motion, np.full(17, -100.0), geographic=True)
+        assert ground_distance(start, back, geographic=True).max() < 1  # 1 km east bends by less at 80 degrees
+
+
+def test_few_pairs_are_wrong_where_the_tolerance_is_near_the_interval() -> None:
+    """Captures every 10 s, of which each sensor misses a fifth: the greatest number of pairs would be a third wrong."""
+    generator, times = np.random.default_rng(0), 10.0 * np.arange(2000)
+    kept = [np.flatnonzero(generator.random(2000) > 0.2) for _ in range(2)]
+    one, two = (captures(n, times[k] + generator.normal(0, 0.7, len(k))) for n, k in zip("ab", kept, strict=True))
+    for tolerance in (9.0, 10.0, 12.0, 15.0):
+        found = match(one, two, Gate(tolerance))
+        right = kept[0][found.rows[:, 0]] == kept[1][found.rows[:, 1]]
+        assert right.sum() == len(np.intersect1d(kept[0], kept[1]))
+        assert right.mean() > 0.97 and right[~found.ambiguous].mean() > 0.998
 
 
 def test_tolerances_are_kept_at_their_edges_and_over_the_date_line() -> None:
@@ -139,6 +184,10 @@ def test_from_lists_to_a_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert manifest["radar"].tolist() == [f"radar/{k}.png" for k in (0, 1, 2, 3, 5)]
     assert manifest["group"].tolist() == [f"ship{k}" for k in (0, 1, 2, 3, 5)]
     record = pd.read_csv(tmp_path / "manifest.pairing.csv", dtype=str)
+    paired = record[record["state"] == "paired"]
+    assert paired["seconds"].astype(float).tolist() == [1, 2, 1, 0, 1]
+    assert paired["cost"].tolist() == ["0.0200", "0.0800", "0.0200", "0.0000", "0.0200"]
+    assert set(paired["ambiguous"]) == {"no"}
     lost = record[record["state"] == "unmatched"]
     assert lost[["list", "id"]].values.tolist() == [["radar", "radar/4.png"], ["optical", "004"]]
     assert lost["seconds"].astype(float).abs().tolist() == [240.0, 60.0]
@@ -166,6 +215,19 @@ def test_labels_that_disagree_are_left_empty_and_told(tmp_path: Path, capsys: py
     assert "different labels, left empty: 001" in capsys.readouterr().out
 
 
+def test_ambiguous_pairs_are_dropped_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second radar image 0.1 s from the first, of the same place: neither is sure."""
+    write_lists(tmp_path)
+    with (tmp_path / "radar.csv").open("a") as file:
+        file.write("radar/6.png,2026-03-01T12:00:01.1Z,54.0,10.0\n")
+    run(tmp_path, "--meters", "50")
+    assert "1 pairs of radar are ambiguous" in capsys.readouterr().out
+    run(tmp_path, "--meters", "50", "--drop_ambiguous", "--out", str(tmp_path / "sure.csv"))
+    assert pd.read_csv(tmp_path / "sure.csv", dtype=str)["id"].tolist() == ["001", "002", "003", "005"]
+    record = pd.read_csv(tmp_path / "sure.pairing.csv", dtype=str).set_index("id")
+    assert record["note"]["000"] == "the nearest of radar was taken by another or is ambiguous"
+
+
 def test_three_lists(tmp_path: Path) -> None:
     write_lists(tmp_path)
     radar = pd.read_csv(tmp_path / "radar.csv").iloc[[0, 3, 4]]
@@ -188,6 +250,11 @@ def drop(*columns: str) -> Any:  # noqa: ANN401
     return lambda folder: pd.read_csv(folder / "radar.csv").drop(columns=list(columns)).to_csv(folder / "radar.csv")
 
 
+def add(*cells: str) -> Any:  # noqa: ANN401
+    columns = dict(zip(cells[::2], cells[1::2], strict=True))
+    return lambda folder: pd.read_csv(folder / "radar.csv").assign(**columns).to_csv(folder / "radar.csv")
+
+
 @pytest.mark.parametrize(
     ("change", "flags", "says"),
     [
@@ -197,6 +264,8 @@ def drop(*columns: str) -> Any:  # noqa: ANN401
         (edit("path", 1, "radar/0.png"), [], "id 'radar/0.png' occurs twice"),
         (edit("path", 1, "../radar/0.png"), [], "leaves the folder of .*: write to .* instead"),
         (drop("time"), [], "has no column 'time'"),
+        (add("speed", "5"), [], "has only the column 'speed': give course"),
+        (add("course", "0", "speed", "-1"), [], "line 2: course '0', speed '-1' is no motion in degrees and m/s"),
         (drop("latitude"), [], "has only the column 'longitude'"),
         (drop("latitude", "longitude"), ["--meters", "50"], "has no latitude and longitude, or x and y"),
         (lambda folder: None, ["--meters", "0"], "tolerances must be positive"),

@@ -1,4 +1,4 @@
-"""The commands of ``cmkd data`` for one's own data: pair, check, diff, export and import."""
+"""The commands of ``cmkd data`` for one's own data: check, diff, export and import."""
 
 from __future__ import annotations
 
@@ -6,25 +6,15 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-from cmkd.cli.readings import read_pairs, read_readings
+from cmkd.cli.readings import read_readings
 from cmkd.cli.tables import show, table
 from cmkd.data.pack.pack import Pack
-from cmkd.data.pairing.assemble import Assembly, assemble, spread
-from cmkd.data.pairing.captures import Captures, read_captures
-from cmkd.data.pairing.clocks import Clock, estimate_clock
-from cmkd.data.pairing.matching import Gate
-from cmkd.data.pairing.times import TimeUnit, when
 from cmkd.data.quality.faults import HEADER, Shortcuts
-from cmkd.errors import CmkdError, CmkdWarning, IncompleteError, unknown_name
+from cmkd.errors import CmkdError, CmkdWarning, IncompleteError
 from cmkd.expression import split_list
 from cmkd.progress import shown
-
-MANY_AGREE = 0.8
-"""Share of the captures that agree with an estimated clock, below which pairs are worth a look."""
-FEW_PAIRED = 0.05
-"""Share of the captures with a partner, below which units or clocks are suspected."""
 
 
 def check(
@@ -130,107 +120,6 @@ def diff(before: str, after: str, *, json: bool = False) -> None:
     rows.add_row("statistics", str(len(shifts)), joined(shifts, 3))
     show(rows)
     print(f"\n{found.before} and {found.after} " + ("are equal" if found.same else "differ"))
-
-
-def pair(
-    first: Path,
-    second: Path,
-    *,
-    seconds: float,
-    out: Path,
-    meters: float | None = None,
-    more: str = "",
-    names: str = "",
-    offset: float | Literal["auto"] = 0.0,
-    time_unit: str = "",
-    keep_unmatched: bool = False,
-) -> None:
-    """Pair lists of captures by time and place, one to one, and write a manifest.
-
-    A list is a CSV or Parquet file with the columns path, time (ISO 8601, 20230131120000, a count since 1970, or
-    seconds of its own clock), latitude and longitude (lat, lon) or x and y in meters, and optional id, label and group.
-
-    Args:
-        first: list of the sensor that the others are paired with.
-        second: list of another sensor.
-        seconds: largest difference in time.
-        out: manifest to write, in a folder that holds all files; a record of every capture is written beside it.
-        meters: largest distance over ground; by default pairs by time alone.
-        more: further lists, separated by commas.
-        names: names of the modalities in the order of the lists, separated by commas; by default those of the files.
-        offset: seconds by which the clocks of the other lists are ahead of the first, or auto to estimate it with its
-            drift.
-        time_unit: unit of times that are numbers: s, ms, us, ns, or date for digits such as 202301311200; of single
-            lists as in radar=ms. By default told by their magnitude.
-        keep_unmatched: also write captures without a partner, with empty cells for missing modalities.
-    """
-    files, given = [first, second, *map(Path, split_list(more))], split_list(names)
-    if given and len(given) != len(files):
-        raise CmkdError(f"--names gives {len(given)} names for {len(files)} lists")
-    names_of = given or [file.stem.lower() for file in files]
-    units = _units(time_unit, names_of)
-    lists = [read_captures(file, name, unit=units.get(name)) for file, name in zip(files, names_of, strict=True)]
-    gate = Gate(seconds, meters)
-    placed = [captures.name for captures in lists if captures.place is not None]
-    if meters is None and placed:
-        print(f"note: {joined(placed)} give places, which are used with --meters only", file=sys.stderr)
-    clocks = [estimate_clock(lists[0], o, gate) if offset == "auto" else Clock(offset) for o in lists[1:]]
-    if offset == "auto":
-        _tell_clocks(clocks, lists)
-    corrected = [clock.corrected(captures) for clock, captures in zip(clocks, lists[1:], strict=True)]
-    _tell(assemble([lists[0], *corrected], out, gate, keep_unmatched=keep_unmatched), lists, gate)
-
-
-def _units(text: str, names: Sequence[str]) -> dict[str, TimeUnit]:
-    """Read ``ms`` or ``radar=ms,...``."""
-    pairs = read_pairs("time_unit", text, "radar=ms") if "=" in text else dict.fromkeys(names if text else (), text)
-    units: dict[str, TimeUnit] = {}
-    for name, value in pairs.items():
-        unit = next((known for known in get_args(TimeUnit) if known == value), None)
-        if unit is None:
-            raise unknown_name("time unit", value, get_args(TimeUnit))
-        if name not in names:
-            raise unknown_name("list", name, names)
-        units[name] = unit
-    return units
-
-
-def _tell_clocks(clocks: Sequence[Clock], lists: Sequence[Captures]) -> None:
-    """Print the offset, the drift and the share of captures that agree, for every further list."""
-    first, *others = lists
-    for clock, other in zip(clocks, others, strict=True):
-        drift = f", drifting by {clock.drift * 1e6:+.1f} ppm from {when(clock.origin, first.times.clock)}"
-        print(
-            f"{other.name}: clock {clock.ahead:+.3f} s to {first.name}'s{drift if clock.drift else ''}; "
-            f"{clock.agreeing} of {len(first)} captures agree"
-        )
-        if clock.share < MANY_AGREE:
-            note = f"only {clock.share:.0%} of the shorter list agree with the clock of {other.name}"
-            print(f"note: {note}: look at some pairs before you use them", file=sys.stderr)
-
-
-def _tell(made: Assembly, lists: Sequence[Captures], gate: Gate) -> None:
-    """Print the result for every list."""
-    first, *others = lists
-    rows = table("modality", "captures", "paired", "alone", "contested", "late, median s", "95 % within s", "meters")
-    rows.add_row(first.name, str(len(first)), str(made.pairs), str(len(made.unmatched[first.name])), *[""] * 4)
-    for other in others:
-        matching = made.matchings[other.name]
-        numbers = (len(other), len(matching.rows), len(made.unmatched[other.name]), matching.contested)
-        late, within = spread(matching.late) if len(matching.late) else (0.0, 0.0)
-        far = f"{spread(matching.meters)[0]:.1f}" if gate.meters is not None and len(matching.late) else ""
-        rows.add_row(other.name, *map(str, numbers), f"{late:+.3f}", f"{within:.3f}", far)
-        if abs(late) > 0.25 * gate.seconds:
-            print(f"note: {other.name} is late by {late:+.3g} s in the median; if its clock is off, try --offset auto")
-        if matching.contested > 0.1 * len(first):
-            print(f"note: {matching.contested} captures had several candidates: smaller tolerances are safer")
-        if len(matching.rows) < FEW_PAIRED * min(len(first), len(other)):
-            spans = f"{first.span}; {other.span}"
-            print(f"note: {len(matching.rows)} pairs are few ({spans}): check --time_unit and the offset of the clocks")
-    show(rows)
-    if made.disagreeing:
-        print(f"note: the lists give different labels, left empty: {joined(made.disagreeing)}")
-    print(f"{made.pairs} pairs in {made.manifest}; a record of every capture in {made.record}")
 
 
 def export(pack: str, *, out: Path, format: Literal["huggingface"] = "huggingface") -> None:

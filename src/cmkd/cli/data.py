@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from cmkd.cli.capture import check, diff, export, import_data, pair, read_groups
+from cmkd.cli.capture import check, diff, export, import_data, read_groups
+from cmkd.cli.pair import pair
 from cmkd.cli.parsing import choose
 from cmkd.cli.readings import read_readings
 from cmkd.cli.tables import show, table

@@ -18,7 +18,7 @@ from cmkd.data.text_table import PrintedCells
 from cmkd.errors import CmkdError
 from cmkd.io import write_bytes
 
-_RECORD = ("list", "id", "state", "partner", "seconds", "meters", "note")
+_RECORD = ("list", "id", "state", "partner", "seconds", "meters", "cost", "ambiguous", "note")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ def assemble(
     gate: Gate,
     *,
     keep_unmatched: bool = False,
+    drop_ambiguous: bool = False,
 ) -> Assembly:
     """Pair all lists with the first one, and write a manifest with one column of files per list.
 
@@ -47,6 +48,7 @@ def assemble(
         manifest: CSV file to write; must not exist. Its folder must hold all files.
         gate: tolerances.
         keep_unmatched: also write captures without a partner, with empty cells for missing modalities.
+        drop_ambiguous: leave the captures of ambiguous pairs without a partner.
 
     Raises:
         CmkdError: the manifest exists, files are outside its folder, no pair was found, or the lists cannot be
@@ -60,6 +62,8 @@ def assemble(
         raise CmkdError(f"{manifest} exists: remove it or write somewhere else")
     cells = {captures.name: _relative(captures, manifest) for captures in lists}
     matchings = {other.name: match(first, other, gate) for other in others}
+    if drop_ambiguous:
+        matchings = {name: found.sure() for name, found in matchings.items()}
     partners = {name: dict(found.rows.tolist()) for name, found in matchings.items()}
     paired = [row for row in range(len(first)) if any(row in found for found in partners.values())]
     if not paired:
@@ -125,9 +129,10 @@ def _record(
     lines = []
     for other in others:
         found = matchings[other.name]
-        for (row, partner), late, meters in zip(found.rows, found.late, found.meters, strict=True):
-            ids = first.ids[row], other.ids[partner]
-            lines.append([other.name, ids[1], "paired", ids[0], f"{late:.3f}", f"{meters:.1f}", ""])
+        figures = zip(found.rows, found.late, found.meters, found.cost, found.ambiguous, strict=True)
+        for (row, partner), late, meters, cost, unsure in figures:
+            misses = f"{late:.3f}", f"{meters:.1f}", f"{cost:.4f}", "yes" if unsure else "no"
+            lines.append([other.name, other.ids[partner], "paired", first.ids[row], *misses, ""])
         lines += _alone(other, first, alone[other.name], gate)
     return lines + _alone(first, others[0], alone[first.name], gate)
 
@@ -137,8 +142,9 @@ def _alone(one: Captures, other: Captures, rows: list[int], gate: Gate) -> list[
     lines = []
     for row, (place, late, meters) in zip(rows, nearest(one, other, rows, gate), strict=True):
         within = abs(late) <= gate.seconds and (gate.meters is None or meters <= gate.meters)
-        note = f"the nearest of {other.name} " + ("was taken by another" if within else "is too far")
-        lines.append([one.name, one.ids[row], "unmatched", other.ids[place], f"{late:.3f}", f"{meters:.1f}", note])
+        note = f"the nearest of {other.name} " + ("was taken by another or is ambiguous" if within else "is too far")
+        far = f"{meters:.1f}" if np.isfinite(meters) else ""
+        lines.append([one.name, one.ids[row], "unmatched", other.ids[place], f"{late:.3f}", far, "", "", note])
     return lines
 
 

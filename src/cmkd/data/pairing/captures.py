@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cmkd.data.pairing.places import straight
 from cmkd.data.pairing.times import Times, TimeUnit, read_times, when
 from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table
 from cmkd.errors import CmkdError
 
-EARTH = 6_371_008.8
-"""Mean radius of the Earth, m (IUGG)."""
-
 _ALIASES = {"lat": "latitude", "lon": "longitude", "lng": "longitude", "long": "longitude"}
+_FASTEST = 1000.0
+"""Largest speed that is read, m/s; above it a unit is wrong."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,14 @@ class Captures:
     ids: list[str]  # one per capture, unique
     files: list[str]  # path per capture as in the list
     times: Times  # ``(captures,)`` seconds, and what they are counted from
-    # ``(captures, 2)`` latitude and longitude, degrees, or x and y, m; None if the list has neither
+    # ``(captures, 2)`` latitude and longitude, degrees, or x and y, m, NaN where unknown; None without columns
     place: NDArray[np.float64] | None
     geographic: bool  # whether `place` is in degrees
     labels: list[str]  # one per capture, empty for none
     groups: list[str]  # one per capture, empty for none
+    # ``(captures, 2)`` course, degrees clockwise from north, and speed, m/s, NaN where unknown; None without columns
+    motion: NDArray[np.float64] | None = None
+    vessels: list[str] | None = None  # MMSI per capture, empty if unknown; None if not identified
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,24 +51,29 @@ class Captures:
         first, last = (when(float(end), self.times.clock) for end in (self.seconds.min(), self.seconds.max()))
         return f"{self.name} {first} to {last}"
 
+    @property
+    def fastest(self) -> float:
+        """Largest known speed, m/s."""
+        return 0.0 if self.motion is None else float(np.nan_to_num(self.motion[:, 1]).max())
+
+    def motion_of(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return ``(rows, 2)`` course and speed of some captures, NaN where unknown."""
+        return np.full((len(rows), 2), np.nan) if self.motion is None else self.motion[rows]
+
     def points(self) -> NDArray[np.float64]:
         """Return ``(captures, 3)`` coordinates, m, whose straight distance never exceeds the distance over ground."""
         if self.place is None:
             return np.zeros((len(self), 3))
-        if not self.geographic:
-            return np.column_stack([self.place, np.zeros(len(self))])
-        latitude, longitude = np.radians(self.place).T
-        flat = np.cos(latitude)
-        unit = np.column_stack([flat * np.cos(longitude), flat * np.sin(longitude), np.sin(latitude)])
-        return EARTH * unit
+        return straight(self.place, geographic=self.geographic)
 
 
 def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None = None) -> Captures:
     """Read a list of captures.
 
     Columns: ``path``; ``time`` as `cmkd.data.pairing.times.read_times` reads it; ``latitude`` and ``longitude`` (or
-    ``lat`` and ``lon``) in degrees, or ``x`` and ``y`` in meters, or neither; optional ``id`` (by default the path),
-    ``label`` and ``group``.
+    ``lat`` and ``lon``) in degrees, or ``x`` (east) and ``y`` (north) in meters, or neither; optional ``course`` in
+    degrees clockwise from north and ``speed`` in m/s, with empty cells where unknown; optional ``id`` (by default the
+    path), ``label``, ``group`` and ``mmsi`` (of the vessel, which is also the group by default).
 
     Args:
         path: a CSV or Parquet file.
@@ -81,7 +89,7 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
         raise CmkdError(f"'{modality}' cannot name a modality (letters, digits, underscores, {others}): give --names")
     table = read_text_table(path, "a row per capture with path and time")
     table = replace(table, header=[_ALIASES.get(c, c) for c in map(str.lower, table.header)])
-    check_names(table, ["path", "id", "label", "group"])
+    check_names(table, ["path", "id", "label", "group", "mmsi"])
     twice_named = next((column for column in table.header if table.header.count(column) > 1), None)
     if twice_named is not None:
         raise CmkdError(f"{path} has two columns for '{twice_named}': rename one")
@@ -98,33 +106,10 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
     if len(twice):
         raise CmkdError(f"{path}: id '{ids[twice[0]]}' occurs twice: ids must be unique in a list")
     place, geographic = _place(table)
-    labels, groups = table.column("label"), table.column("group")
-    return Captures(modality, path, ids, files, read_times(table, unit), place, geographic, labels, groups)
-
-
-def ground_distance(
-    first: NDArray[np.float64], second: NDArray[np.float64], *, geographic: bool
-) -> NDArray[np.float64]:
-    """Return the distances, m, between places ``(n, 2)`` row by row.
-
-    Latitudes and longitudes in degrees are compared along the great circle, x and y in m in the plane.
-
-    Source:
-        The haversine formula on a sphere of radius `EARTH`, within 0.6 % of the ellipsoid.
-
-    Example:
-        >>> equator, pole = np.array([[0.0, 0.0]]), np.array([[90.0, 0.0]])
-        >>> round(float(ground_distance(equator, pole, geographic=True)[0]) / 1000)
-        10008
-    """
-    if not geographic:
-        plane: NDArray[np.float64] = np.hypot(*(first - second).T)
-        return plane
-    (north, east), (other_north, other_east) = np.radians(first).T, np.radians(second).T
-    chord = np.sin((other_north - north) / 2) ** 2
-    chord = chord + np.cos(north) * np.cos(other_north) * np.sin((other_east - east) / 2) ** 2
-    arc: NDArray[np.float64] = 2 * EARTH * np.arcsin(np.sqrt(chord.clip(0, 1)))
-    return arc
+    labels, mmsi = table.column("label"), table.column("mmsi")
+    groups = [group or vessel for group, vessel in zip(table.column("group"), mmsi, strict=True)]
+    times, vessels = read_times(table, unit), mmsi if "mmsi" in table.header else None
+    return Captures(modality, path, ids, files, times, place, geographic, labels, groups, _motion(table), vessels)
 
 
 def _place(table: TextTable) -> tuple[NDArray[np.float64] | None, bool]:
@@ -144,3 +129,23 @@ def _place(table: TextTable) -> tuple[NDArray[np.float64] | None, bool]:
                 raise CmkdError(f"{table.lines[row]}: {cells} is not a place: correct it or remove the row")
             return place, geographic
     return None, False
+
+
+def _motion(table: TextTable) -> NDArray[np.float64] | None:
+    found = [column for column in ("course", "speed") if column in table.header]
+    if len(found) == 1:
+        raise CmkdError(f"{table.path} has only the column '{found[0]}': give course (degrees) and speed (m/s)")
+    if not found:
+        return None
+    cells = [table.column(column) for column in found]
+    numbers = [pd.to_numeric(pd.Series(column, dtype=object).replace("", "nan"), errors="coerce") for column in cells]
+    motion = np.column_stack([column.to_numpy(dtype=np.float64) for column in numbers])
+    given = np.column_stack([[cell != "" for cell in column] for column in cells])
+    bad = (given & ~((np.abs(motion) <= (360, _FASTEST)) & (motion >= (-360, 0)))).any(axis=1)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise CmkdError(
+            f"{table.lines[row]}: course '{cells[0][row]}', speed '{cells[1][row]}' is no motion in degrees and m/s: "
+            "correct it or leave both empty"
+        )
+    return motion

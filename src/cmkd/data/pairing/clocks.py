@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, exp, sqrt
+from math import ceil, exp, inf, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.pairing.captures import Captures
+from cmkd.data.pairing.known_pairs import MOST_DRIFT, Clock
 from cmkd.data.pairing.matching import MOST_CANDIDATES, Gate, check_comparable
 from cmkd.errors import CmkdError
 
-MOST_DRIFT = 500e-6
-"""Largest drift that is searched; a quartz clock drifts by up to 100e-6."""
 CHANCE = 0.001
 """Probability of as many captures that agree at some offset in unrelated lists, above which an offset is refused."""
 AMBIGUOUS = 0.8
@@ -23,33 +22,6 @@ _ANCHORS, _PEAKS, _SAMPLE = 6, 3, 2000
 _LEAST, _MOST = 32, 512  # captures of an anchor
 _DIFFERENCES = 2_000_000  # of an anchor; bounds time and memory
 _MOST_DRIFTS = 33
-
-
-@dataclass(frozen=True)
-class Clock:
-    """How far a clock is ahead of the first list's: ``ahead + drift * (time - origin)``, with time on the first."""
-
-    ahead: float  # s
-    drift: float = 0.0  # s gained per s
-    origin: float = 0.0  # s on the first list's clock
-    agreeing: int = 0  # number of captures of the first list with a partner within the tolerances
-    share: float = 1.0  # of the shorter list's captures that agree
-
-    def at(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what this clock shows at times of the first list's clock."""
-        shown: NDArray[np.float64] = seconds + self.ahead + self.drift * (seconds - self.origin)
-        return shown
-
-    def corrected(self, captures: Captures) -> Captures:
-        """Return captures with their times on the first list's clock.
-
-        Example:
-            >>> clock = Clock(10.0, 100e-6, origin=50.0)
-            >>> round(float(clock.at(np.array([1050.0]))[0]), 3)
-            1060.1
-        """
-        seconds = self.origin + (captures.seconds - self.origin - self.ahead) / (1 + self.drift)
-        return replace(captures, times=captures.times._replace(seconds=seconds))
 
 
 @dataclass(frozen=True)
@@ -248,6 +220,9 @@ def _final(lists: _Lists, clock: Clock, width: float, gate: Gate) -> Clock:
     spread, span = float(times.std()), float(np.ptp(times))
     noise = float(np.median(np.abs(late - np.median(late)))) * 1.4826
     sure = spread > 0 and abs(clock.drift) > 4 * noise / (sqrt(len(times)) * spread)
+    scale = sqrt(len(times))
+    # standard errors; that of a median is 1.25 times that of a mean
+    moved = replace(moved, error=1.25 * noise / scale, drift_error=noise / (scale * spread or inf))
     if not (sure and len(times) >= 8 and abs(clock.drift) * span > 0.1 * gate.seconds):
         moved = replace(moved, drift=0.0)
         for _ in range(2):  # the second time around the median, so that the edges of the window do not matter

@@ -1,0 +1,184 @@
+"""One-to-one assignment with the least total cost on sparse candidates, and pairs that another one nearly equals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+MARGIN = 0.25
+"""Fraction of the cost of an unpaired capture, below which another assignment costs nearly the same; our choice: if the
+tolerance is three standard deviations of the differences in time, the other one is about a third as likely."""
+_BATCH = 512  # candidates that are solved together, since the solver's time grows with the square of their number
+_ROUNDS = 200  # exchanges in a row that are followed
+_KNOT = 64  # pairs whose exchanges are followed in every order; among more of them all are ambiguous
+
+
+def assign(
+    rows: NDArray[np.int64], cost: NDArray[np.float64], sizes: tuple[int, int], alone: float
+) -> NDArray[np.int64]:
+    """Return which candidates form the one-to-one assignment with the least total cost.
+
+    The total is the sum of the costs of all pairs, plus `alone` for every capture of the first list without a partner.
+    Candidates that share no capture, directly or through others, do not affect each other, so every connected part is
+    solved by itself.
+
+    Args:
+        rows: ``(candidates, 2)`` positions in the two lists, without repeats.
+        cost: ``(candidates,)`` costs from 0 to `alone`.
+        sizes: lengths of the lists.
+        alone: cost of a capture without a partner.
+
+    Source:
+        LAPJVsp (Jonker and Volgenant 1987), as `scipy.sparse.csgraph.min_weight_full_bipartite_matching` has it.
+
+    Example:
+        >>> rows = np.array([[0, 0], [0, 1], [1, 0]])
+        >>> assign(rows, np.array([0.1, 0.3, 0.4]), (2, 2), alone=1.0).tolist()
+        [1, 2]
+    """
+    lone = uncontested(rows, sizes)
+    others = np.flatnonzero(~lone)
+    chosen = [others[part[_cheapest(rows[others[part]], cost[others[part]], alone)]] for part in _parts(rows[others])]
+    return np.sort(np.concatenate([np.flatnonzero(lone), *chosen]))
+
+
+def ambiguous(
+    rows: NDArray[np.int64],
+    cost: NDArray[np.float64],
+    sizes: tuple[int, int],
+    alone: float,
+    chosen: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Return which chosen candidates another assignment leaves out at a total that is less than `MARGIN` larger.
+
+    Another assignment differs by chains (a capture takes the partner of another, which takes the next one's, a free
+    one, or stays alone; likewise from the second list) and by exchanges in a circle. A pair whose captures have no
+    other candidate is never ambiguous.
+
+    Args:
+        rows: as in `assign`.
+        cost: as in `assign`.
+        sizes: as in `assign`.
+        alone: as in `assign`.
+        chosen: what `assign` returned.
+
+    Example:
+        >>> rows, cost = np.array([[0, 0], [0, 1], [1, 2]]), np.array([0.1, 0.2, 0.1])
+        >>> ambiguous(rows, cost, (2, 3), 1.0, np.array([0, 2])).tolist()
+        [True, False]
+    """
+    own, pair = cost[chosen], [np.full(size, -1) for size in sizes]
+    for side in (0, 1):
+        pair[side][rows[chosen, side]] = np.arange(len(chosen))
+    rest = np.ones(len(rows), np.bool_)
+    rest[chosen] = False
+    ends, more = np.column_stack([pair[0][rows[rest, 0]], pair[1][rows[rest, 1]]]), cost[rest]
+    # both chains count the loss of the pair itself
+    leaving = _chains(ends, more, own, alone)
+    extra = leaving + _chains(ends[:, ::-1], more, own, alone) - (alone - own)
+    extra = np.minimum(extra, _cycles(ends, more, own, leaving, MARGIN * alone))
+    found: NDArray[np.bool_] = ~uncontested(rows, sizes)[chosen] & (extra < MARGIN * alone)
+    return found
+
+
+def uncontested(rows: NDArray[np.int64], sizes: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return which candidates are the only one of both captures."""
+    one = [np.bincount(rows[:, side], minlength=sizes[side])[rows[:, side]] == 1 for side in (0, 1)]
+    both: NDArray[np.bool_] = one[0] & one[1]
+    return both
+
+
+def _parts(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield connected parts of the candidates, several small ones together."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(rows):
+        return
+    start, end = _numbered(rows[:, 0]), _numbered(rows[:, 1])
+    count = int(start.max()) + int(end.max()) + 2
+    graph = csr_array((np.ones(len(rows), np.int8), (start, end + start.max() + 1)), shape=(count, count))
+    label = connected_components(graph, directed=False)[1][start]
+    size = np.bincount(label)
+    batch = ((np.cumsum(size) - size) // _BATCH)[label]
+    order = np.argsort(batch, kind="stable")
+    yield from np.split(order, np.flatnonzero(np.diff(batch[order])) + 1)
+
+
+def _cheapest(rows: NDArray[np.int64], cost: NDArray[np.float64], alone: float) -> NDArray[np.int64]:
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    first, second = _numbered(rows[:, 0]), _numbered(rows[:, 1])
+    count, others = int(first.max()) + 1, int(second.max()) + 1
+    # each capture of the first list may get a dummy partner; 1 is added to all costs, since a zero would be no edge
+    dummy = np.arange(count, dtype=np.int32)
+    ends = np.concatenate([first, dummy]), np.concatenate([second, others + dummy])
+    costs = np.concatenate([cost, np.full(count, alone + 1e-9)]) + 1
+    found = min_weight_full_bipartite_matching(csr_array((costs, ends), shape=(count, others + count)))
+    partner = np.empty(count, np.int64)
+    partner[found[0]] = found[1]
+    return np.flatnonzero(partner[first] == second)
+
+
+def _numbered(values: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return values as numbers from 0; of 32 bits, as scipy below 1.15 reads no others."""
+    return np.unique(values, return_inverse=True)[1].astype(np.int32)
+
+
+def _chains(
+    ends: NDArray[np.int64], more: NDArray[np.float64], own: NDArray[np.float64], alone: float
+) -> NDArray[np.float64]:
+    """Return by how much the total grows, per pair, if its first capture finds another place and its second none.
+
+    Args:
+        ends: ``(others, 2)`` pairs that the captures of the other candidates belong to, -1 for none.
+        more: ``(others,)`` costs of these candidates.
+        own: ``(pairs,)`` costs of the pairs.
+        alone: cost of a capture without a partner.
+    """
+    moved = ends[ends[:, 0] >= 0]
+    step = more[ends[:, 0] >= 0] - own[moved[:, 0]]
+    grown = np.append(alone - own, 0.0)  # the last for a place that is free
+    for _ in range(_ROUNDS):
+        before = grown.copy()
+        np.minimum.at(grown, moved[:, 0], step + before[moved[:, 1]])
+        if np.array_equal(before, grown):
+            break
+    return grown[:-1]
+
+
+def _cycles(
+    ends: NDArray[np.int64],
+    more: NDArray[np.float64],
+    own: NDArray[np.float64],
+    leaving: NDArray[np.float64],
+    limit: float,
+) -> NDArray[np.float64]:
+    """Return by how much the total grows, per pair, if it exchanges partners with others; infinite above `limit`.
+
+    What leaving costs is the shortest way to a free place, so that with its differences no exchange costs less than 0,
+    and only those below the limit matter.
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components, dijkstra
+
+    grown = np.full(len(own), np.inf)
+    (one, other), step = ends.T, more - own[ends[:, 0]] + leaving[ends[:, 1]] - leaving[ends[:, 0]]
+    tight = (ends >= 0).all(axis=1) & (step < limit)
+    # a zero would be no edge
+    one, other, step = one[tight], other[tight], step[tight].clip(1e-12)
+    graph = csr_array((step, (one, other)), shape=(len(own), len(own)))
+    knot = connected_components(graph, connection="strong")[1]
+    order, sizes = np.argsort(knot, kind="stable"), np.bincount(knot)
+    for members in (part for part in np.split(order, np.cumsum(sizes)[:-1]) if len(part) > 1):
+        if len(members) > _KNOT:
+            grown[members] = 0.0
+            continue
+        inner = graph[members][:, members]
+        back = dijkstra(inner, limit=limit)
+        start, end = inner.nonzero()
+        np.minimum.at(grown, members[start], inner.data + back[end, start])
+    return grown

@@ -1,0 +1,170 @@
+"""Captures identified as vessels of AIS tracks, which gives them a position, a group and a label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.data.pairing.assignment import ambiguous, assign
+from cmkd.data.pairing.captures import Captures
+from cmkd.data.pairing.places import ground_distance
+from cmkd.data.pairing.tracks import REACH, Tracks
+from cmkd.documents import read_yaml
+from cmkd.errors import CmkdError
+
+SHIP_CLASSES: Mapping[str, tuple[str, ...]] = {
+    "fishing": ("30", "fishing"),
+    "tug": ("31", "32", "52", "towing", "towing long/wide", "tug"),
+    "dredger": ("33", "dredging"),
+    "diving": ("34", "diving"),
+    "military": ("35", "military"),
+    "sailing": ("36", "sailing"),
+    "pleasure": ("37", "pleasure"),
+    "high_speed": ("40-49", "hsc"),
+    "pilot": ("50", "pilot"),
+    "search_and_rescue": ("51", "sar"),
+    "port_tender": ("53", "port tender"),
+    "anti_pollution": ("54", "anti-pollution"),
+    "law_enforcement": ("55", "law enforcement"),
+    "passenger": ("60-69", "passenger"),
+    "cargo": ("70-79", "cargo"),
+    "tanker": ("80-89", "tanker"),
+}
+"""Classes of the types of ships that AIS states: numbers of the identifiers by which ships report their type
+(imorules.com/GUID-4AF512F5-1714-491A-858D-456C752CC12E.html, as in ITU-R M.1371), and words as in the Danish archive.
+Joining towing and tugs is our choice; spare and reserved numbers and other types (90 to 99) have no class."""
+
+
+@dataclass(frozen=True)
+class Identified:
+    """Captures of a list after identification."""
+
+    captures: Captures
+    found: int  # captures with a vessel
+    outside: int  # captures that no track passes at their time
+    unsure: int  # captures near which several vessels are, left without
+    unlabeled: int  # captures whose vessel has a type without a class
+
+
+def read_ship_classes(path: Path) -> dict[str, str]:
+    """Read a YAML file with a list of types per class, and return the class of every type.
+
+    Types are numbers (70), ranges of them (70-79), or words as in the file of reports (Cargo).
+
+    Raises:
+        CmkdError: the file cannot be read, or a type has two classes.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "classes.yaml"
+        >>> _ = path.write_text("merchant: [70-71, Tanker]")
+        >>> read_ship_classes(path)
+        {'70': 'merchant', '71': 'merchant', 'tanker': 'merchant'}
+    """
+    content = read_yaml(path)
+    listed = {name: types if isinstance(types, list) else [types] for name, types in content.items()}
+    return classes_by_type({str(name): tuple(map(str, types)) for name, types in listed.items()}, str(path))
+
+
+def classes_by_type(
+    classes: Mapping[str, tuple[str, ...]] = SHIP_CLASSES, where: str = "SHIP_CLASSES"
+) -> dict[str, str]:
+    """Return the class of every type, with ranges written out; `where` names their source in messages."""
+    found: dict[str, str] = {}
+    for name, types in classes.items():
+        for entry in types:
+            low, dash, high = entry.strip().lower().partition("-")
+            ranged = dash and low.strip().isdecimal() and high.strip().isdecimal()
+            for kind in map(str, range(int(low), int(high) + 1)) if ranged else [entry.strip().lower()]:
+                if found.setdefault(kind, name) != name:
+                    raise CmkdError(f"{where}: type '{kind}' is in the classes {found[kind]} and {name}: keep one")
+    return found
+
+
+def identify(captures: Captures, tracks: Tracks, meters: float, classes: Mapping[str, str]) -> Identified:
+    """Give captures the position, motion, MMSI and class of the vessel they show.
+
+    A capture with an ``mmsi`` gets the position of that vessel at its time. Another one is assigned to a vessel within
+    the distance, one to one among the captures of an instant, with the least sum of squared distances. Ambiguous
+    assignments are dropped, since a wrong identity is worse than none. Groups and labels that a list gives stay.
+
+    Args:
+        captures: with times in UTC, and places in degrees or an ``mmsi`` for each.
+        tracks: of all vessels around.
+        meters: largest distance between a capture's place and its vessel.
+        classes: class of every type of ship, as `classes_by_type` returns it.
+
+    Raises:
+        CmkdError: times have no zone, or places are missing or in meters.
+    """
+    check_identifiable(captures, tracks.path)
+    vessel = np.full(len(captures), -1)
+    number = {name: k for k, name in enumerate(tracks.vessels)}
+    if captures.vessels is not None:
+        vessel = np.array([number.get(name, -1) for name in captures.vessels])
+    rows, far = _near(captures, tracks, meters, vessel)
+    # a vessel is seen once at an instant, but many times in a list
+    instants, seen = np.unique(np.column_stack([captures.seconds[rows[:, 0]], rows[:, 1]]), axis=0, return_inverse=True)
+    pairs, cost = np.column_stack([rows[:, 0], seen.reshape(-1)]), (far / meters) ** 2
+    sizes = (len(captures), len(instants))
+    chosen = assign(pairs, cost, sizes, 1.0)
+    sure = ~ambiguous(pairs, cost, sizes, 1.0, chosen)
+    vessel[rows[chosen[sure], 0]] = rows[chosen[sure], 1]
+    changed, known = _with_vessels(captures, tracks, vessel, classes)
+    unlabeled = sum(1 for label, one in zip(changed.labels, known, strict=True) if one and not label)
+    unsure = int((~sure).sum())
+    return Identified(changed, int(known.sum()), int((~known).sum()) - unsure, unsure, unlabeled)
+
+
+def check_identifiable(captures: Captures, ais: Path) -> None:
+    """Raise `CmkdError` unless captures can be compared with the file of reports."""
+    source = captures.source
+    if captures.times.clock != "UTC":
+        raise CmkdError(f"{ais} has times in UTC and those of {source} have no time zone: add one, such as Z for UTC")
+    if captures.place is None and captures.vessels is None:
+        raise CmkdError(f"{source} has neither latitude and longitude nor mmsi, to find its vessels in {ais}: add them")
+    if captures.place is not None and not captures.geographic:
+        raise CmkdError(f"{source} gives x and y and {ais} degrees: use latitude and longitude")
+
+
+def _near(
+    captures: Captures, tracks: Tracks, meters: float, vessel: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return ``(candidates, 2)`` captures without a vessel and vessels within the distance, and the distances, m."""
+    free = np.flatnonzero(vessel < 0) if captures.place is not None else np.zeros(0, np.int64)
+    free = free[np.argsort(captures.seconds[free], kind="stable")]
+    times, rows, distances = captures.seconds[free], [np.zeros((0, 2), np.int64)], [np.zeros(0)]
+    for k in range(len(tracks.vessels)) if len(free) else ():
+        report = tracks.seconds[tracks.start[k] : tracks.start[k + 1]]
+        part = free[slice(*np.searchsorted(times, (report[0] - REACH, report[-1] + REACH)))]
+        assert captures.place is not None
+        far = ground_distance(tracks.at(k, captures.seconds[part])[0], captures.place[part], geographic=True)
+        near = far <= meters  # of an unknown place it is NaN
+        rows.append(np.column_stack([part[near], np.full(int(near.sum()), k)]))
+        distances.append(far[near])
+    return np.concatenate(rows), np.concatenate(distances)
+
+
+def _with_vessels(
+    captures: Captures, tracks: Tracks, vessel: NDArray[np.int64], classes: Mapping[str, str]
+) -> tuple[Captures, NDArray[np.bool_]]:
+    """Return captures with what the tracks tell of their vessels, and for which they tell a position."""
+    count = len(captures)
+    place = np.full((count, 2), np.nan) if captures.place is None else captures.place.copy()
+    motion, known = captures.motion_of(np.arange(count)).copy(), np.zeros(count, np.bool_)
+    vessels, groups, labels = list(captures.vessels or [""] * count), list(captures.groups), list(captures.labels)
+    for k in np.unique(vessel[vessel >= 0]):
+        rows = np.flatnonzero(vessel == k)
+        at, course = tracks.at(int(k), captures.seconds[rows])
+        seen = np.isfinite(at).all(axis=1)
+        place[rows[seen]], motion[rows[seen]], known[rows[seen]] = at[seen], course[seen], True
+        for row in rows:
+            vessels[row] = tracks.vessels[k]
+            groups[row] = groups[row] or tracks.vessels[k]
+            labels[row] = labels[row] or classes.get(tracks.types[k], "")
+    changed = replace(captures, place=place, geographic=True, motion=motion)
+    return replace(changed, vessels=vessels, groups=groups, labels=labels), known

@@ -1,0 +1,180 @@
+"""Vessels of AIS archives: both layouts, between reports, as identities of captures, and up to a trained student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cmkd.cli import main
+from cmkd.data.pairing.captures import read_captures
+from cmkd.data.pairing.places import ground_distance
+from cmkd.data.pairing.tracks import LONGEST_GAP, REACH, read_tracks
+from cmkd.data.pairing.vessels import classes_by_type, identify, read_ship_classes
+from cmkd.errors import CmkdError
+
+START = pd.Timestamp("2026-03-01T12:00:00Z").timestamp()
+NORTH = 10 / 111_195  # degrees of latitude in 1 s at 10 m/s
+MARINE_CADASTRE = (
+    "MMSI,BaseDateTime,LAT,LON,SOG,COG,Heading,VesselName,IMO,CallSign,VesselType,Status,Length,Width,Draft,Cargo,"
+    "TransceiverClass"
+)
+DANISH = (
+    "# Timestamp,Type of mobile,MMSI,Latitude,Longitude,Navigational status,ROT,SOG,COG,Heading,IMO,Callsign,Name,"
+    "Ship type,Cargo type,Width,Length,Type of position fixing device,Draught,Destination,ETA,Data source type,A,B,C,D"
+)
+
+
+def american(
+    mmsi: int, seconds: float, latitude: float, longitude: float, kind: str = "70", speed: str = "19.4"
+) -> str:
+    stamp = pd.Timestamp(START + seconds, unit="s").isoformat()
+    return f"{mmsi},{stamp},{latitude:.6f},{longitude:.6f},19.4,0.0,511.0,NAME,,CALL,{kind},0,150,20,8.1,70,A"
+
+
+def danish(mmsi: int, seconds: float, latitude: float, longitude: float, kind: str = "Cargo") -> str:
+    stamp = pd.Timestamp(START + seconds, unit="s").strftime("%d/%m/%Y %H:%M:%S")
+    middle = "Under way using engine,0.0,19.4,0.0,0,Unknown,CALL,NAME"
+    return f"{stamp},Class A,{mmsi},{latitude:.6f},{longitude:.6f},{middle},{kind},,20,150,GPS,8.1,,,AIS,,,,"
+
+
+def write(path: Path, header: str, *rows: str) -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(("header", "row", "kind"), [(MARINE_CADASTRE, american, "70"), (DANISH, danish, "cargo")])
+def test_both_layouts(tmp_path: Path, header: str, row: type, kind: str) -> None:
+    first, second = (row(219000001, s, 55 + NORTH * s, 10.0) for s in (0, 60))
+    bad = row(2190064, 0, 55, 10), row(219000002, 0, 91, 181), row(219000003, 9e5, 55, 10), "broken"
+    tracks = read_tracks(write(tmp_path / "ais.csv", header, second, *bad, first, first), (START, START + 60))
+    assert (tracks.vessels, tracks.types, tracks.rows) == (["219000001"], [kind], 7)
+    assert tracks.seconds.tolist() == [START, START + 60]
+    assert tracks.motion[:, 1] == pytest.approx([9.98] * 2, abs=0.01)  # knots
+
+
+def test_the_newer_american_names_and_values_that_are_not_available(tmp_path: Path) -> None:
+    rows = [f"338000001,2026-03-01 12:00:{s:02d},-90.0,29.7,102.3,360.0,511,NAME,,CALL,,0,,,,,A" for s in (0, 30)]
+    names = "mmsi,base_date_time,longitude,latitude,sog,cog,heading,vessel_name,imo,call_sign,vessel_type,status,length"
+    tracks = read_tracks(write(tmp_path / "a.csv", f"{names},width,draft,cargo,transceiver", *rows), (START, START))
+    assert tracks.place[0].tolist() == [29.7, -90.0] and np.isnan(tracks.motion).all() and tracks.types == [""]
+
+
+def test_where_a_vessel_is(tmp_path: Path) -> None:
+    """Between reports, over the date line, beyond the last one for a while, and not in a long gap or at a leap."""
+    times = [0, 60, 60 + LONGEST_GAP + 1]
+    rows = [american(1 + 366000000, s, 55 + NORTH * s, 10.0) for s in times]
+    rows += [american(366000002, 0, 0, 179.999), american(366000002, 60, 0, -179.999)]
+    rows += [american(366000003, s, 55 + s / 60, 10.0) for s in (0, 60)]
+    tracks = read_tracks(write(tmp_path / "ais.csv", MARINE_CADASTRE, *rows), (START, START + 500))
+    late = np.array([0, 30, 60, 60 + REACH, 60 + REACH + 1, times[2] - REACH, times[2] + REACH, times[2] + REACH + 1])
+    place, _ = tracks.at(0, START + late)
+    known = np.isfinite(place[:, 0])
+    assert known.tolist() == [True, True, True, True, False, True, True, False]
+    true = np.column_stack([55 + NORTH * late, np.full(len(late), 10.0)])
+    assert ground_distance(place[known], true[known], geographic=True).max() < 2  # 0.02 m/s off for 60 s
+    over = tracks.at(1, np.array([START + 30]))[0]
+    assert ground_distance(over, np.array([[0.0, 180.0]]), geographic=True)[0] < 0.1
+    assert np.isnan(tracks.at(2, np.array([START - 61, START + 121]))[0]).all()  # a degree in a minute is no ship
+    assert ground_distance(tracks.at(2, np.array([START + 9]))[0], np.array([[55.0, 10.0]]), geographic=True)[0] < 100
+
+
+def test_captures_are_identified_one_to_one_at_an_instant(tmp_path: Path) -> None:
+    """Two chips of an image near two ships; one ship in many images; one chip near nothing; one between two ships."""
+    rows = [american(219000001 + k, s, 55 + 0.01 * k, 10.0, kind) for k, kind in enumerate(("70", "52", "99")) for s in
+            (0, 60)]  # fmt: skip
+    tracks = read_tracks(write(tmp_path / "ais.csv", MARINE_CADASTRE, *rows), (START, START + 60))
+    lines = [f"{name}.png,2026-03-01T12:00:{s}Z,{latitude},10.0" for name, s, latitude in (
+        ("a", "00", 55.001), ("b", "00", 55.006), ("c", "30", 55.001), ("d", "30", 56.0), ("e", "10", 55.005),
+        ("f", "20", 55.021))]  # fmt: skip
+    captures = read_captures(write(tmp_path / "list.csv", "path,time,lat,lon", *lines))
+    found = identify(captures, tracks, 1000.0, classes_by_type())
+    assert found.captures.vessels == ["219000001", "219000002", "219000001", "", "", "219000003"]
+    assert found.captures.labels == ["cargo", "tug", "cargo", "", "", ""]
+    assert found.captures.groups == found.captures.vessels
+    assert (found.found, found.outside, found.unsure, found.unlabeled) == (4, 1, 1, 1)
+    assert found.captures.place is not None and found.captures.place[1] == pytest.approx([55.01, 10.0])
+    (tmp_path / "classes.yaml").write_text("merchant: [60-79, tanker]\nwork: 52")
+    own = read_ship_classes(tmp_path / "classes.yaml")
+    assert set(identify(captures, tracks, 1000.0, own).captures.labels) == {"merchant", "work", ""}
+    (tmp_path / "classes.yaml").write_text("merchant: [60-79]\nwork: 70")
+    with pytest.raises(CmkdError, match="type '70' is in the classes merchant and work"):
+        read_ship_classes(tmp_path / "classes.yaml")
+
+
+def deliver(folder: Path, *, mmsi: bool = False, zone: str = "Z") -> list[str]:
+    """Write radar and optical images of 12 ships on parallel tracks, AIS reports, and return the arguments that pair.
+
+    The radar list has places as its sensor measures them, 30 m off; the optical one 4 s later too, or only the MMSI.
+    """
+    generator, rows, lists = np.random.default_rng(0), [], {"optical": [], "radar": []}
+    for k in range(12):
+        ship, kind, east = 219000000 + k, "70" if k % 2 else "52", 10 + 0.002 * k  # 127 m between tracks
+        rows += [american(ship, s, 55 + NORTH * s, east, kind) for s in (0, 60, 120)]
+        for name, mode, late in (("optical", "RGB", 4), ("radar", "L", 0)):
+            (folder / name).mkdir(exist_ok=True)
+            colors = generator.integers(0, 256, 3)
+            Image.new(mode, (16, 16), tuple(map(int, colors)) if mode == "RGB" else int(colors[0])).save(
+                folder / name / f"{k}.png")  # fmt: skip
+            place = f"{55 + NORTH * (30 + late) + 30 / 111_195:.6f},{east:.6f}"
+            lists[name].append(f"{name}/{k}.png,2026-03-01T12:00:{30 + late}{zone},{ship if mmsi else place}")
+    write(folder / "ais.csv", MARINE_CADASTRE, *rows)
+    write(folder / "radar.csv", f"path,time,{'mmsi' if mmsi else 'lat,lon'}", *lists["radar"])
+    write(folder / "optical.csv", f"path,time,{'mmsi' if mmsi else 'lat,lon'}", *lists["optical"])
+    words = ["data", "pair", str(folder / "optical.csv"), str(folder / "radar.csv"), "--seconds", "5"]
+    return [*words, "--meters", "45", "--ais", str(folder / "ais.csv"), "--out", str(folder / "manifest.csv")]
+
+
+@pytest.mark.parametrize("mmsi", [False, True])
+def test_from_ais_to_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str], mmsi: bool) -> None:
+    words = deliver(tmp_path, mmsi=mmsi)
+    (tmp_path / "known.csv").write_text("optical,radar\noptical/1.png,radar/1.png\noptical/2.png,radar/2.png\n")
+    assert main([*words, *(["--offset", str(tmp_path / "known.csv")] if mmsi else [])]) == 0
+    told = capsys.readouterr().out
+    assert "ais.csv: 36 reports of 12 vessels" in told and "12 pairs in" in told
+    manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str)
+    assert manifest["label"].tolist() == ["tug", "cargo"] * 6
+    assert manifest["group"].tolist() == [str(219000000 + k) for k in range(12)]
+    assert (manifest["optical"].str[-6:] == manifest["radar"].str[-6:]).mean() == 1
+    record = pd.read_csv(tmp_path / "manifest.pairing.csv")
+    assert record["meters"].max() < (41 if mmsi else 1)  # a clock that is set 4 s back is 40 m of track
+    assert set(record["seconds"]) == {0.0 if mmsi else -4.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda words, folder: words.remove("--meters") or words.remove("45"), "--ais needs --meters"),
+        (lambda words, folder: deliver(folder, zone=""), "have no time zone: add one, such as Z for UTC"),
+        (lambda words, folder: write(folder / "ais.csv", "mmsi,lat,lon", "1,2,3"), "has no column for time"),
+        (
+            lambda words, folder: write(folder / "ais.csv", MARINE_CADASTRE, american(2, 0, 55, 10)),
+            "none of its 1 rows",
+        ),
+        (lambda words, folder: write(folder / "radar.csv", "path,time", "a,2026-03-01T12:00:00Z"), "nor mmsi"),
+        (
+            lambda words, folder: write(folder / "radar.csv", "path,time,x,y", "a,2026-03-01T12:00:00Z,1,2"),
+            "gives x and y",
+        ),
+    ],
+)
+def test_what_ais_cannot_tell_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: object, says: str
+) -> None:
+    words = deliver(tmp_path)
+    assert callable(change)
+    change(words, tmp_path)
+    assert main(words) == 2 and says in capsys.readouterr().err
+    assert not (tmp_path / "manifest.csv").exists()
+
+
+@pytest.mark.slow
+def test_from_ais_to_a_trained_student(tmp_path: Path) -> None:
+    assert main(deliver(tmp_path)) == 0
+    assert main(["data", "build", str(tmp_path), "--out", str(tmp_path / "pack")]) == 0
+    words = ["run", "--data", str(tmp_path / "pack"), "--teacher.modality", "optical", "--student.modality", "radar"]
+    assert main([*words, "--methods", "none,kd", "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "results.json").exists()
