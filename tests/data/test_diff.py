@@ -56,6 +56,11 @@ def test_every_kind_of_difference(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert set(found.relabeled) == {("p5", "tanker", "cargo"), ("p6", "cargo", "")}
     assert found.moved == [("p7", "train", "test")]
     assert found.regrouped == [("p8", "g8", "other")]
+    assert (found.groups, found.split_counts) == (
+        ["-g0 (train)", "-g8 (train)", "+other (train)"],
+        {"train": (14, 12), "test": (6, 7), "validation": (0, 1)},
+    )
+    assert found.class_counts == {"cargo": (10, 9), "tanker": (10, 9), "ferry": (0, 1), "": (0, 1)}
     assert found.changed == {"optical": ["p9"], "radar": ["p10"]}
     assert (found.classes, found.modalities) == (["+ferry"], [])
     assert {(change.modality, change.channel) for change in found.statistics} == {

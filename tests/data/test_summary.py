@@ -52,7 +52,8 @@ def test_markdown(pack: Pack) -> None:
         "| a | 4 | 1 | 1 |",
         "- **Balance**: the most frequent train class has 2 times the pairs of the rarest; always answering 'a' gives "
         "50.0 % on test; validation has no pair of b.",
-        "- **Groups**: 2 in train, 1 in validation, 1 in test (6 of 9 pairs are in one); 0 in two splits.",
+        "- **Groups**: 2 in train, 1 in validation, 1 in test (6 of 9 pairs are in one); 0 in two splits; "
+        "in later versions a group keeps its split, and a new one without a split gets one by name and seed alone.",
         "- **Exact duplicates in another split**: x 1, y 1 (of 3 pairs of validation and test).",
         "- **Gap**: 9 points.",
         "- **Unsound**: nothing noted.",

@@ -121,7 +121,7 @@ def test_killed_run_continues_where_it_stopped(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = {p: p.stat().st_mtime_ns for p in tmp_path.glob("parts/chunk-*.npz")}
-    assert 0 < len(kept) < recipe.chunks
+    assert 0 < len(kept) < 12
     resumed = list(generate(recipe, tmp_path / "parts", workers=1))
     fresh = list(generate(recipe, tmp_path / "fresh", workers=1))
     assert all(p.stat().st_mtime_ns == when for p, when in kept.items())

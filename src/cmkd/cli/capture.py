@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,7 +97,7 @@ def diff(before: str, after: str, *, json: bool = False) -> None:
 
     from cmkd.data.pack.diff import diff as compare
 
-    found = compare(_version(before), _version(after))
+    found = compare(open_version(before), open_version(after))
     if json:
         print(dumps(found.to_dict(), indent=1, ensure_ascii=False))
         return
@@ -109,6 +108,11 @@ def diff(before: str, after: str, *, json: bool = False) -> None:
     for name in ("relabeled", "moved", "regrouped"):
         changes = [f"{c.id} {c.before or 'none'} -> {c.after or 'none'}" for c in getattr(found, name)]
         rows.add_row("moved split" if name == "moved" else name, str(len(changes)), joined(changes))
+    rows.add_row("groups", str(len(found.groups)), joined(found.groups))
+    for name in ("class_counts", "split_counts"):
+        counts = getattr(found, name)
+        changes = [f"{key or 'no label'} {old} -> {new}" for key, (old, new) in counts.items()]
+        rows.add_row(f"pairs by {name.split('_')[0]}", str(len(changes)), joined(changes, 12))
     for name, ids in found.changed.items():
         rows.add_row(f"changed {name}", str(len(ids)), joined(ids))
     for name in ("classes", "modalities"):
@@ -132,7 +136,7 @@ def export(pack: str, *, out: Path, format: Literal["huggingface"] = "huggingfac
     """
     from cmkd.data.huggingface import export_pack
 
-    opened = _version(pack)
+    opened = open_version(pack)
     export_pack(opened, out)
     print(
         f"{len(opened)} pairs of version {opened.card.version} in {out}; read {out / 'README.md'} before you share it"
@@ -152,7 +156,7 @@ def import_data(folder: Path, *, out: Path) -> None:
     print(f"{len(made)} pairs in {out}; `cmkd data info {out}` shows them")
 
 
-def _version(text: str) -> Pack:
+def open_version(text: str) -> Pack:
     """Open ``PACK`` or ``PACK@N``."""
     place, mark, number = text.rpartition("@")
     if mark and number.isdigit() and not Path(text).exists():

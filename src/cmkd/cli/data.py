@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from cmkd.cli.capture import check, diff, export, import_data, read_groups
+from cmkd.cli.capture import check, diff, export, import_data, open_version, read_groups
 from cmkd.cli.pair import pair
 from cmkd.cli.parsing import choose
 from cmkd.cli.readings import read_readings
@@ -14,8 +14,9 @@ from cmkd.cli.tables import show, table
 from cmkd.data.manifest.build import append as append_manifest
 from cmkd.data.manifest.build import build as build_manifest
 from cmkd.data.pack.card import SPLITS
+from cmkd.data.pack.merge import merge as merge_packs
 from cmkd.data.pack.pack import Pack
-from cmkd.data.summary import facts, markdown, short, summarize, type_and_unit
+from cmkd.data.summary import HISTORY, facts, history_rows, markdown, short, summarize, type_and_unit
 from cmkd.datasets.base import DATASETS, DataSet
 from cmkd.datasets.open import open_data, parse_reference, portable, without_files
 from cmkd.datasets.open import prepare as prepare_data
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str]) -> None:
         "pair": pair,
         "build": build,
         "append": append,
+        "merge": merge,
+        "history": history,
         "verify": verify,
         "check": check,
         "diff": diff,
@@ -182,6 +185,30 @@ def append(
     with shown("reading") as report:
         made = append_manifest(pack, folder, new_classes=new_classes, exclude=exclude, workers=workers, progress=report)
     _show(made)
+
+
+def merge(*packs: str, out: Path) -> None:
+    """Merge packs of one kind into a new one, such as the parts that several machines simulated.
+
+    Args:
+        packs: folders of packs, or PACK@N for version N; numbered parts are put in their order.
+        out: folder of the pack to make; must not exist.
+    """
+    with shown("merging") as report:
+        made = merge_packs([open_version(pack) for pack in packs], out, progress=report)
+    _show(made)
+
+
+def history(pack: str) -> None:
+    """Show what each version of a pack added: pairs, classes, groups and notes.
+
+    Args:
+        pack: folder of the pack, or PACK@N for the versions up to N.
+    """
+    rows = table(*HISTORY)
+    for cells in history_rows(open_version(pack)):
+        rows.add_row(*cells)
+    show(rows)
 
 
 def verify(pack: Path) -> None:

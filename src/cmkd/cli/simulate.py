@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cmkd.cli.parsing import call
-from cmkd.options import Bounds, Count, Seed, Threads
+from cmkd.errors import CmkdError
+from cmkd.expression import split_list
+from cmkd.options import Bounds, Count, Seed, Threads, build
 from cmkd.progress import shown
 
 
 def simulate(
-    name: Literal["marine"], *, pairs: Count, out: Path, mode: str = "iw", seed: Seed = 0, size: Count | None = None,
-    gap: Annotated[float, Bounds(least=0, most=1)] = 0.0, slc: bool = False,
-    workers: Threads | None = None,
+    name: Literal["marine"], *, pairs: Count, out: Path | None = None, append: Path | None = None,
+    mode: str | None = None, seed: Seed | None = None, size: Count | None = None,
+    gap: Annotated[float, Bounds(least=0, most=1)] | None = None, slc: bool = False,
+    classes: str = "", vessels: Count | None = None, new_classes: Literal["refuse", "allow"] = "refuse",
+    shard: str = "", workers: Threads | None = None,
 ) -> None:  # fmt: skip
     """Simulate paired optical and radar images as a pack, with a contact sheet and a card.
 
@@ -23,27 +27,49 @@ def simulate(
 
     Args:
         name: the simulator.
-        pairs: number of pairs.
+        pairs: number of pairs; with --append, of new ones.
         out: folder of the pack; must not exist.
-        mode: what the sensors are: airborne, coastal, iw, spotlight, stripmap, or the path of a YAML file like theirs.
-        seed: seed of vessels, scenes and splits.
-        size: pixels along a side of the radar chip, at the mode's spacing; by default the mode's.
-        gap: what the radar lacks beside its mode, 0 to 1.
+        append: folder of a simulated pack; the pairs that follow its own become its next version.
+        mode: what the sensors are: airborne, coastal, iw, spotlight, stripmap, or the path of a YAML file like theirs;
+            by default iw, or the pack's.
+        seed: seed of vessels, scenes and splits; by default 0, or the pack's.
+        size: pixels along a side of the radar chip, at the mode's spacing; by default the mode's, or the pack's.
+        gap: what the radar lacks beside its mode, 0 to 1; by default 0, or the pack's.
         slc: keep the complex first look as a third modality.
+        classes: classes of the pairs, separated by commas; by default all, or the pack's.
+        vessels: individuals of each class; by default 240, or the pack's. In an append further ones come first.
+        new_classes: with --append, refuse classes that the pack does not know, or allow them.
+        shard: part of the run to make, as in 2/8; cmkd data merge joins the parts.
         workers: processes; by default as many as cores.
 
     Raises:
         CmkdError: a value is out of range, or `out` exists.
     """
+    from cmkd.data.pack.pack import Pack
     from cmkd.datasets.marine import Marine
-    from cmkd.simulators.marine.packing import write_pack
+    from cmkd.simulators.marine.growing import Shard, continued
+    from cmkd.simulators.marine.packing import append_pack, write_pack
     from cmkd.simulators.marine.simulate import Recipe
 
-    recipe, start = Recipe(pairs, seed, mode, size, gap, slc), time.perf_counter()
+    given = {"mode": mode, "seed": seed, "size": size, "gap": gap, "slc": slc or None}
+    chosen, start = tuple(split_list(classes)), time.perf_counter()
     with shown("simulating") as progress:
-        write_pack(recipe, out, Marine.info(), workers=workers, progress=progress)
-    elapsed = time.perf_counter() - start
-    print(f"{pairs} pairs in {elapsed:.1f} s; pack {out}, contact sheet {out / 'contact_sheet.png'}")
+        if append is not None:
+            if out is not None or shard:
+                raise CmkdError("--append goes with neither --out nor --shard: the pack itself grows")
+            recipe = continued(Pack.open(append), pairs, classes=chosen, vessels=vessels, given=given)
+            pack = append_pack(recipe, append, new_classes=new_classes, workers=workers, progress=progress)
+        elif out is not None:
+            options = given | {"pairs": pairs, "classes": chosen or None, "vessels": vessels}
+            recipe = build(Recipe, {option: value for option, value in options.items() if value is not None})
+            part = Shard.read(shard) if shard else None
+            pack = write_pack(recipe, out, Marine.info(), shard=part, workers=workers, progress=progress)
+        else:
+            raise CmkdError("give --out PACK for a new pack, or --append PACK for more pairs of one")
+    elapsed, sheet = time.perf_counter() - start, pack.path / "contact_sheet.png"
+    version = f", version {pack.card.version} of {len(pack)} pairs" if append is not None else ""
+    made = pairs if append is not None else len(pack)
+    print(f"{made} pairs in {elapsed:.1f} s; pack {pack.path}{version}, contact sheet {sheet}")
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cmkd.data.pack.card import SPLITS, Card
+from cmkd.data.pack.history import history
 from cmkd.data.pack.pack import Pack
 from cmkd.data.quality.duplicates import digest, exact_duplicates
 from cmkd.data.quality.faults import HEADER, RULE, Shortcuts
@@ -137,10 +138,29 @@ def markdown(pack: Pack, measured: Sequence[str] = (), *, opened: str = "", head
         table(("modality", "role", "kind", "shape", "type", "mean", "standard deviation"), sensors),
         table(("class", *SPLITS), counts),
         _shortcuts(find_shortcuts(PackSource(pack))),
+        table(HISTORY, [tuple(map(escape, row)) for row in history_rows(pack)]) if card.version > 1 else "",
         "\n".join(f"- **{name}**: {fact.rstrip('.')}." for name, fact in lines.items()),
         fenced(card.citation, "bibtex") if card.citation else "",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+HISTORY = ("version", "date", "pairs", "by split", "by class", "new groups", "notes")
+"""Columns of the changelog of a pack."""
+
+
+def history_rows(pack: Pack) -> list[tuple[str, ...]]:
+    """Return the changelog of a pack as rows of `HISTORY`."""
+    rows = list[tuple[str, ...]]()
+    for entry in history(pack):
+        splits = ", ".join(f"{split} +{count}" for split, count in entry.added.items() if count)
+        classes = ", ".join(
+            f"{name or 'no label'}{' (new)' if name in entry.new_classes else ''} +{count}"
+            for name, count in entry.classes.items()
+        )
+        pairs = f"{entry.pairs} (+{sum(entry.added.values())})"
+        rows.append((str(entry.version), entry.date[:10], pairs, splits, classes, str(entry.groups), entry.notes))
+    return rows
 
 
 def facts(pack: Pack) -> dict[str, str]:
@@ -240,4 +260,5 @@ def _groups(pairs: int, summary: Summary, group: str) -> str:
     found = ", ".join(f"{summary.groups[split]} in {split}" for split in SPLITS)
     what = f"a group is {group}; " if group else ""
     some = f" ({summary.grouped} of {pairs} pairs are in one)" if summary.grouped < pairs else ""
-    return f"{what}{found}{some}; {summary.crossing} in two splits"
+    policy = "in later versions a group keeps its split, and a new one without a split gets one by name and seed alone"
+    return f"{what}{found}{some}; {summary.crossing} in two splits; {policy}"

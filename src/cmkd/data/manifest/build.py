@@ -21,6 +21,7 @@ from cmkd.data.manifest.sample import header_of, load_stored
 from cmkd.data.manifest.table import Table, read_flagged, read_table
 from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
+from cmkd.data.pack.validator import check_classes
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import ALIASES, assign_splits, hashed_splits
 from cmkd.errors import CmkdError, CmkdWarning
@@ -144,14 +145,7 @@ def append(
     table = read_table(Path(folder), exclude=flagged)
     for name in table.files:
         old.modality(name)
-    added = [name for name in table.classes if name not in old.classes]
-    if added and new_classes == "refuse":
-        names = ", ".join(added[:5]) + (f" and {len(added) - 5} more" if len(added) > 5 else "")
-        raise CmkdError(
-            f"{table.path} has labels that are no classes of {old.path}: {names}; correct them, or append with "
-            "--new_classes allow"
-        )
-    classes = [*old.classes, *added]
+    classes = check_classes(old, table.classes, new_classes, table.path)
     labels = [classes.index(table.classes[label]) if label != UNLABELED else label for label in table.labels]
     splits, record = _appended_splits(Pack.open(pack, 1), old, table)
     warn_of_empty_classes([*old.index["label"], *labels], classes, [*old.index["split"], *splits])

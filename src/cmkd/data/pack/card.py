@@ -31,12 +31,18 @@ class Version:
         rows: pairs up to and including this version.
         date: when it was committed, ISO 8601 in UTC.
         index_sha256: checksum of its index file.
+        classes: class names.
+        split: how the split was made.
+        notes: anything else a reader must know.
     """
 
     version: int
     rows: int
     date: str
     index_sha256: str
+    classes: tuple[str, ...]
+    split: Mapping[str, Any]
+    notes: str
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class CardInfo:
         citation: BibTeX.
         sources: addresses of the published files.
         unsound: what is known to be unsound about it as a benchmark.
+        recipe: what a program that makes the pairs needs to make more of them, such as a simulator's name and seed.
     """
 
     name: str
@@ -72,6 +79,7 @@ class CardInfo:
     citation: str = ""
     sources: Sequence[str] = ()
     unsound: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # tuples, so that lists and what JSON makes of tuples compare equal
@@ -221,7 +229,10 @@ class CardFile:
                 )
                 for name, entry in described.items()
             },
-            history=tuple(Version(v.version, v.rows, v.date, v.sha256.get(index_name(v.version), "")) for v in written),
+            history=tuple(
+                Version(v.version, v.rows, v.date, v.sha256.get(index_name(v.version), ""), v.classes, v.split, v.notes)
+                for v in written
+            ),
         )
 
 

@@ -43,6 +43,9 @@ class Difference:
         relabeled: changed class names, empty for unlabeled pairs.
         moved: changed splits.
         regrouped: changed groups.
+        groups: names in one pack only, after ``-`` or ``+``, and the split of each.
+        class_counts: class -> number of its pairs in each, where they differ; '' for unlabeled pairs.
+        split_counts: the same for splits.
         changed: modality -> ids whose values differ, or that have the modality in one pack only.
         classes: names in one pack only, after ``-`` or ``+``.
         modalities: the same for names, kinds, shapes and types of modalities.
@@ -57,6 +60,9 @@ class Difference:
     relabeled: Sequence[Change]
     moved: Sequence[Change]
     regrouped: Sequence[Change]
+    groups: Sequence[str]
+    class_counts: Mapping[str, tuple[int, int]]
+    split_counts: Mapping[str, tuple[int, int]]
     changed: Mapping[str, Sequence[str]]
     classes: Sequence[str]
     modalities: Sequence[str]
@@ -105,6 +111,9 @@ def diff(before: Pack, after: Pack) -> Difference:
         relabeled=_changes(*both, "label"),
         moved=_changes(*both, "split"),
         regrouped=_changes(*both, "group"),
+        groups=_groups(old, new),
+        class_counts=_counts(old, new, "label"),
+        split_counts=_counts(old, new, "split"),
         changed={name: _changed(before, after, name, *both) for name in shared},
         classes=_signed(before.classes, after.classes),
         modalities=_signed(ours, theirs),
@@ -132,6 +141,19 @@ def _form(pack: Pack, name: str) -> str:
 
 def _signed(before: Sequence[str], after: Sequence[str]) -> list[str]:
     return [f"-{name}" for name in before if name not in after] + [f"+{name}" for name in after if name not in before]
+
+
+def _groups(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
+    """Return the groups of one pack only, in the order of their first pairs."""
+    before, after = (dict(zip(pairs["group"], pairs["split"], strict=True)) for pairs in (old, new))
+    lost = [f"-{group} ({split})" for group, split in before.items() if group and group not in after]
+    return lost + [f"+{group} ({split})" for group, split in after.items() if group and group not in before]
+
+
+def _counts(old: pd.DataFrame, new: pd.DataFrame, column: str) -> dict[str, tuple[int, int]]:
+    before, after = (dict(pairs[column].value_counts()) for pairs in (old, new))
+    both = {name: (int(before.get(name, 0)), int(after.get(name, 0))) for name in [*before, *after]}
+    return {str(name): counts for name, counts in both.items() if counts[0] != counts[1]}
 
 
 def _changes(old: pd.DataFrame, new: pd.DataFrame, column: str) -> list[Change]:

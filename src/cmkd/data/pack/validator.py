@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from cmkd.data.pack.card import SPLITS
 from cmkd.errors import CmkdError
 from cmkd.types import UNLABELED, Modality
+
+if TYPE_CHECKING:
+    from cmkd.data.pack.pack import Pack
 
 
 class ChunkValidator:
@@ -122,6 +125,22 @@ class ChunkValidator:
             if group and known != split:
                 raise CmkdError(f"group '{group}' is in both {known} and {split}: a group must stay in one split")
         self._group_split |= pending
+
+
+def check_classes(pack: Pack, classes: Sequence[str], new: Literal["refuse", "allow"], source: object) -> list[str]:
+    """Return the classes of a pack after a delivery with `classes`: the old ones, then the new.
+
+    Raises:
+        CmkdError: a class is new and `new` refuses it; the line names the `source` of the delivery.
+    """
+    added = [name for name in classes if name not in pack.classes]
+    if added and new == "refuse":
+        names = ", ".join(added[:5]) + (f" and {len(added) - 5} more" if len(added) > 5 else "")
+        raise CmkdError(
+            f"{source} has labels that are no classes of {pack.path}: {names}; correct them, or append with "
+            "--new_classes allow"
+        )
+    return [*pack.classes, *added]
 
 
 def complete_index(

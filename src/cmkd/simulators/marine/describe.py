@@ -39,8 +39,9 @@ def scene_section(index: pd.DataFrame, recipe: Recipe) -> str:
     """Return the sensors and the distribution of the scenes' parameters as Markdown; `index` has a row per pair."""
     sensors, dial = recipe.sensors, Gap.dial(recipe.gap)
     radar, optical = sensors.radar, sensors.optical
+    made = "Made" if recipe.pairs == len(index) else "Made in part"  # a delivery, or a machine's part of a run
     lines = [
-        f"Made by `{command(recipe)}`, simulator version {VERSION}: {sensors.title}. Radar: {radar.frequency} GHz "
+        f"{made} by `{command(recipe)}`, simulator version {VERSION}: {sensors.title}. Radar: {radar.frequency} GHz "
         f"({radar.band} band), {', '.join(radar.polarizations)}, {radar.size} x {radar.size} pixels in {radar.plane} "
         f"range, sigma nought in dB. Camera: {optical.size} x {optical.size} pixels of {optical.spacing:g} m. "
         f"At gap {recipe.gap:g} the resolution is {dial.coarser:.2f} times the mode's, the noise "

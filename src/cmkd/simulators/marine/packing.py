@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
 
 from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
+from cmkd.data.pack.validator import check_classes
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.summary import markdown
 from cmkd.errors import CmkdError
+from cmkd.io import write_text
 from cmkd.progress import Progress
 from cmkd.simulators.marine.contact import contact_sheet
 from cmkd.simulators.marine.describe import scene_section
+from cmkd.simulators.marine.growing import Shard
 from cmkd.simulators.marine.scene import VERSION, metadata
-from cmkd.simulators.marine.simulate import Chunk, Recipe, discard, generate
+from cmkd.simulators.marine.simulate import Chunk, Recipe, discard, first_pair, generate, pair_id
 from cmkd.simulators.marine.vessels import CLASSES
 from cmkd.types import Modality
 
@@ -25,6 +32,7 @@ def write_pack(
     destination: Path,
     info: CardInfo,
     *,
+    shard: Shard | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Pack:
@@ -36,6 +44,7 @@ def write_pack(
         recipe: the parameters of the run.
         destination: folder of the pack; it appears whole or not at all.
         info: what the card says, such as `cmkd.datasets.marine.Marine.info()`.
+        shard: the part of the run to make, which `cmkd.data.pack.merge` joins with the others; by default all of it.
         workers: processes; by default one per core.
         progress: called with the number of finished pairs and of all pairs.
 
@@ -48,22 +57,76 @@ def write_pack(
         destination.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CmkdError(f"cannot write to {destination.parent}: {error.strerror or error}") from error
-    parts = destination.with_name(f".{destination.name}.chunks")
+    parts = _parts(destination)
     stage = parts / "pack"
     shutil.rmtree(stage, ignore_errors=True)  # left by a run that was killed while writing the pack
-    chunks = generate(recipe, parts, workers=workers, progress=progress)
+    slots = recipe.slots() if shard is None else shard.of(recipe.slots())
+    chunks = generate(recipe, parts, slots, workers=workers, progress=progress)
+    split = _split(recipe)
+    if shard is not None:
+        split["part"] = shard._asdict() | {"pairs": recipe.pairs}
+    writer = PackWriter(
+        stage,
+        replace(info, recipe=recipe.origin()),
+        classes=recipe.classes,
+        modalities=modalities(recipe),
+        split=split,
+        notes=f"simulator version {VERSION}, mode {recipe.mode}, pairs {recipe.pairs}, seed {recipe.seed}, gap "
+        f"{recipe.gap}. Channels of the radar: {', '.join(recipe.sensors.radar.polarizations)}, sigma nought in dB.",
+    )
     try:
-        _write(recipe, chunks, stage, info)
-        pack = Pack.open(stage)
-        (stage / "CARD.md").write_text(markdown(pack, lead=scene_section(pack.index, recipe)))
-        first = pack.index.groupby("label").head(10).index.to_numpy()
-        labels = pack.index["label"][first].tolist()
-        contact_sheet(labels, pack.array("optical")[first], pack.array("radar")[first], stage / "contact_sheet.png")
+        with writer:
+            _fill(writer, recipe, chunks, recipe.classes, split["counts"])
+        _illustrate(stage, recipe)
         stage.rename(destination)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     discard(parts)
     return Pack.open(destination)
+
+
+def append_pack(
+    recipe: Recipe,
+    path: Path,
+    *,
+    new_classes: Literal["refuse", "allow"] = "refuse",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Pack:
+    """Simulate the next pairs of a pack as its next version.
+
+    Its arrays, index and statistics are those of one run of all pairs. A vessel of the pack keeps its split; a new
+    one gets the split that its number, its class and the seed give. A killed call resumes when it is called again,
+    also after the version was committed, which is then not made twice.
+
+    Args:
+        recipe: the delivery, as `cmkd.simulators.marine.growing.continued` gives it.
+        path: folder of the pack.
+        new_classes: whether classes that the pack does not know become classes, which follow the old ones.
+        workers: processes; by default one per core.
+        progress: called with the number of finished pairs and of all pairs.
+
+    Raises:
+        CmkdError: a class is new, another run for this pack is unfinished, or a worker died; the pack is unchanged.
+    """
+    pack, parts = Pack.open(path), _parts(path)
+    classes = check_classes(pack, recipe.classes, new_classes, "the delivery")
+    begun = first_pair(recipe, parts)
+    if begun is None or pair_id(recipe.seed, begun) not in set(pack.index["id"]):  # else killed after the commit
+        split = _split(recipe, pack.index)
+        added = f"{recipe.pairs} pair{'s' if recipe.pairs > 1 else ''}"
+        added += "" if recipe.classes == pack.classes else f" of {', '.join(recipe.classes)}"
+        notes = f"{pack.card.notes.rstrip('.')}; version {pack.card.version + 1} adds {added}."
+        with PackWriter.append(path, classes=classes, split=split, notes=notes) as writer:
+            chunks = generate(recipe, parts, recipe.slots(pack.index), workers=workers, progress=progress)
+            _fill(writer, recipe, chunks, classes, split["counts"])
+    _illustrate(path, recipe)
+    discard(parts)
+    return Pack.open(path)
+
+
+def _parts(destination: Path) -> Path:
+    return destination.with_name(f".{destination.name}.chunks")
 
 
 def modalities(recipe: Recipe) -> list[Modality]:
@@ -79,24 +142,33 @@ def modalities(recipe: Recipe) -> list[Modality]:
     return found
 
 
-def _write(recipe: Recipe, chunks: Iterable[Chunk], stage: Path, info: CardInfo) -> None:
-    counts = dict.fromkeys(SPLITS, 0)
-    with PackWriter(
-        stage,
-        info,
-        classes=CLASSES,
-        modalities=modalities(recipe),
-        split={"method": "by vessel, 70/15/15 of each 20 vessels of a class", "seed": recipe.seed, "counts": counts},
-        notes=f"simulator version {VERSION}, mode {recipe.mode}, pairs {recipe.pairs}, seed {recipe.seed}, gap "
-        f"{recipe.gap}. Channels of the radar: {', '.join(recipe.sensors.radar.polarizations)}, sigma nought in dB.",
-    ) as writer:
-        for chunk in chunks:
-            scenes = chunk.scenes
-            rows = [metadata(scene, recipe.sensors, recipe.seed) for scene in scenes]
-            writer.add(
-                [f"marine-{recipe.seed}-{s.pair:06d}" for s in scenes], [s.label for s in scenes],
-                [s.split for s in scenes], [s.group for s in scenes], chunk.arrays,
-                metadata={name: [row[name] for row in rows] for name in rows[0]},
-            )  # fmt: skip
-            for scene in scenes:
-                counts[scene.split] += 1
+def _split(recipe: Recipe, before: pd.DataFrame | None = None) -> dict[str, Any]:
+    """Return the record of the split; its counts are those of `before`, and grow as pairs are written."""
+    counts = {name: 0 if before is None else int((before["split"] == name).sum()) for name in SPLITS}
+    method = f"by vessel, 70/15/15 of each 20 of the {recipe.vessels} vessels of a class"
+    return {"method": method, "seed": recipe.seed, "vessels": recipe.vessels, "counts": counts}
+
+
+def _fill(
+    writer: PackWriter, recipe: Recipe, chunks: Iterable[Chunk], classes: Sequence[str], counts: dict[str, int]
+) -> None:
+    """Write the pairs, with their scenes in the index, and count their splits."""
+    for chunk in chunks:
+        scenes = chunk.scenes
+        rows = [metadata(scene, recipe.sensors, recipe.seed) for scene in scenes]
+        writer.add(
+            [pair_id(recipe.seed, s.pair) for s in scenes], [classes.index(CLASSES[s.label]) for s in scenes],
+            [s.split for s in scenes], [s.group for s in scenes], chunk.arrays,
+            metadata={name: [row[name] for row in rows] for name in rows[0]},
+        )  # fmt: skip
+        for scene in scenes:
+            counts[scene.split] += 1
+
+
+def _illustrate(folder: Path, recipe: Recipe) -> None:
+    """Write what a reader sees of the pack: card and contact sheet."""
+    pack = Pack.open(folder)
+    write_text(folder / "CARD.md", markdown(pack, lead=scene_section(pack.index, recipe)))
+    first = pack.index.groupby("label").head(10).index.to_numpy()
+    labels = [CLASSES.index(pack.classes[label]) for label in pack.index["label"][first]]
+    contact_sheet(labels, pack.array("optical")[first], pack.array("radar")[first], folder / "contact_sheet.png")

@@ -20,7 +20,7 @@ VERSION = 2
 """Version of the simulator's output: increase it with any change that alters a byte of a pair."""
 
 VESSELS_PER_CLASS = 240
-"""Distinct individuals of each class; further pairs show the same vessels in new scenes."""
+"""Distinct individuals of each class by default; further pairs show the same vessels in new scenes."""
 
 # Of every 20 vessels 14 train, 3 validate, 3 test; the order is shuffled per seed and class.
 _SPLITS = ("train",) * 14 + ("validation",) * 3 + ("test",) * 3
@@ -111,7 +111,7 @@ class Scene:
     @property
     def group(self) -> str:
         """Name of the individual vessel, which is in one split only."""
-        return f"{CLASSES[self.label].replace(' ', '-')}-{self.vessel:03d}"
+        return vessel_name(self.label, self.vessel)
 
     @property
     def look(self) -> Array:
@@ -150,6 +150,11 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence((seed, VERSION, *key)))
 
 
+def vessel_name(label: int, number: int) -> str:
+    """Return the name of vessel `number` of class `label`, the group of its pairs."""
+    return f"{CLASSES[label].replace(' ', '-')}-{number:03d}"
+
+
 def individual(seed: int, label: int, number: int) -> Mesh:
     """Return the mesh of vessel `number` of class `label` in the world of `seed`."""
     return vessel(CLASSES[label], _stream(seed, 1, label, number))
@@ -184,7 +189,7 @@ def sun(day: int, hour: float, latitude: float) -> tuple[float, float]:
     return math.degrees(math.asin(up)), math.degrees(math.atan2(east, north)) % 360
 
 
-def sample(seed: int, pair: int, mode: Mode, *, gap: float = 0.0) -> tuple[Scene, Mesh, int]:
+def sample(seed: int, pair: int, mode: Mode, *, gap: float = 0.0, vessel: int | None = None) -> tuple[Scene, Mesh, int]:
     """Draw a pair's scene and build its mesh in place.
 
     Vessel, sea, time, place and geometry do not depend on `gap`, so the same pair can be seen at several gaps. Nothing
@@ -195,12 +200,14 @@ def sample(seed: int, pair: int, mode: Mode, *, gap: float = 0.0) -> tuple[Scene
         pair: number of the pair; its class is ``pair mod 8``.
         mode: what the sensors are.
         gap: 0 to 1.
+        vessel: number of the individual; by default the vessels take turns.
 
     Returns:
         The scene; the mesh of target and other objects, moved by the waves; and how many of its first faces are the
         target's.
     """
-    label, number = pair % len(CLASSES), pair // len(CLASSES) % VESSELS_PER_CLASS
+    label = pair % len(CLASSES)
+    number = pair // len(CLASSES) % VESSELS_PER_CLASS if vessel is None else vessel
     rng, target = _stream(seed, 3, pair), individual(seed, label, number)
     low, high = target.bounds
     length, beam, height = (float(v) for v in high - low)

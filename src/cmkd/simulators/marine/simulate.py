@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import multiprocessing
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from cmkd.errors import CmkdError
-from cmkd.io import atomic, write_bytes
+from cmkd.errors import CmkdError, unknown_name
+from cmkd.io import atomic, checksum, remove_stale, temporary_sibling, write_bytes
 from cmkd.options import plain
 from cmkd.processes import end_with_parent, usable_cores, without_script
 from cmkd.progress import Progress
@@ -24,7 +28,8 @@ from cmkd.simulators.marine import optical, radar
 from cmkd.simulators.marine.mesh import Array
 from cmkd.simulators.marine.modes import Mode, mode
 from cmkd.simulators.marine.rays import Rays
-from cmkd.simulators.marine.scene import VERSION, Gap, Scene, sample
+from cmkd.simulators.marine.scene import VERSION, VESSELS_PER_CLASS, Gap, Scene, sample, vessel_name
+from cmkd.simulators.marine.vessels import CLASSES
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Pair:
     complex: Array
 
 
-def make_pair(pair: int, sensors: Mode, *, seed: int = 0, gap: float = 0.0) -> Pair:
+def make_pair(pair: int, sensors: Mode, *, seed: int = 0, gap: float = 0.0, vessel: int | None = None) -> Pair:
     """Make one pair.
 
     Args:
@@ -53,6 +58,7 @@ def make_pair(pair: int, sensors: Mode, *, seed: int = 0, gap: float = 0.0) -> P
         sensors: what radar and camera are.
         seed: of the data set.
         gap: what the radar lacks beside its mode, 0 to 1.
+        vessel: number of the individual of the class; by default the vessels take turns.
 
     Raises:
         CmkdError: the gap is outside 0 to 1, or Embree does not load.
@@ -62,12 +68,28 @@ def make_pair(pair: int, sensors: Mode, *, seed: int = 0, gap: float = 0.0) -> P
         >>> made.scene.group, made.optical.shape, made.radar.shape
         ('sailing-yacht-000', (3, 32, 32), (2, 32, 32))
     """
-    scene, mesh, vessel = sample(seed, pair, sensors, gap=gap)
+    scene, mesh, faces = sample(seed, pair, sensors, gap=gap, vessel=vessel)
     rays = Rays(mesh)
     streams = [np.random.default_rng(np.random.SeedSequence((seed, VERSION, 4 + sensor, pair))) for sensor in (0, 1)]
     light = optical.render(scene, sensors.optical, mesh, rays, streams[0])
-    decibel, first_look = radar.image(scene, sensors.radar, mesh, vessel, rays, streams[1])
+    decibel, first_look = radar.image(scene, sensors.radar, mesh, faces, rays, streams[1])
     return Pair(scene, light, decibel, first_look)
+
+
+class Slot(NamedTuple):
+    """A place in the sequence of pairs: its number, and the vessel that it shows."""
+
+    pair: int
+    vessel: int
+
+
+def pair_id(seed: int, pair: int) -> str:
+    """Return the id of a pair in the index of its pack."""
+    return f"marine-{seed}-{pair:06d}"
+
+
+_OF_A_DELIVERY = ("pairs", "classes", "vessels", "chunk")
+"""What may differ between two versions of a pack; the rest decides the bytes of a pair."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +103,12 @@ class Recipe:
         size: pixels along a side of the radar chip, 16 to 512, at the mode's spacing; by default the mode's.
         gap: 0 to 1.
         slc: keep the complex first look beside the intensity.
+        classes: classes of the pairs.
+        vessels: individuals of each class.
         chunk: pairs per file on disk and per job of a worker; the pairs do not depend on it.
 
     Raises:
-        CmkdError: a value is out of range.
+        CmkdError: a value is out of range, or a class is unknown.
     """
 
     pairs: int
@@ -93,17 +117,23 @@ class Recipe:
     size: int | None = None
     gap: float = 0.0
     slc: bool = False
+    classes: tuple[str, ...] = CLASSES
+    vessels: int = VESSELS_PER_CLASS
     chunk: int = 64
 
     def __post_init__(self) -> None:
-        if self.pairs < 1:
-            raise CmkdError(f"expected at least 1 pair, got {self.pairs}")
-        if self.chunk < 1:
-            raise CmkdError(f"expected at least 1 pair a chunk, got {self.chunk}")
+        counts = (self.pairs, len(self.classes), self.vessels, self.chunk)
+        for what, given in zip(("pair", "class", "vessel a class", "pair a chunk"), counts, strict=True):
+            if given < 1:
+                raise CmkdError(f"expected at least 1 {what}, got {given}")
         if self.seed < 0:
             raise CmkdError(f"expected a seed of 0 or more, got {self.seed}")
         if self.size is not None and not 16 <= self.size <= 512:
             raise CmkdError(f"expected a size of 16 to 512 pixels, got {self.size}")
+        for name in self.classes:
+            if name not in CLASSES:
+                raise unknown_name("marine class", name, CLASSES)
+        object.__setattr__(self, "classes", tuple(name for name in CLASSES if name in self.classes))
         Gap.dial(self.gap)
         _ = self.sensors
 
@@ -113,14 +143,40 @@ class Recipe:
         found = mode(self.mode)
         return found if self.size is None else found.sized(self.size)
 
-    @property
-    def chunks(self) -> int:
-        """Number of chunk files."""
-        return -(-self.pairs // self.chunk)
+    def origin(self) -> dict[str, Any]:
+        """Return what the card of a pack records, so that a later delivery continues it."""
+        kept = {name: value for name, value in asdict(self).items() if name not in _OF_A_DELIVERY}
+        return {"simulator": "marine", "version": VERSION, **kept, "sensors": plain(self.sensors)}
 
-    def members(self, chunk: int) -> range:
-        """Return the numbers of the pairs in a chunk."""
-        return range(chunk * self.chunk, min((chunk + 1) * self.chunk, self.pairs))
+    def slots(self, index: pd.DataFrame | None = None) -> list[Slot]:
+        """Return the next pairs.
+
+        Their numbers are the lowest ones of the recipe's classes that `index` does not hold; the class of pair k is
+        ``k mod 8``. A pair shows the vessel of its class that was shown least, lowest number first, so vessels that a
+        later delivery adds come first.
+
+        Args:
+            index: of the pack that grows; None for a new one.
+
+        Example:
+            >>> Recipe(3, classes=("tanker", "ferry"), vessels=1).slots()
+            [Slot(pair=1, vessel=0), Slot(pair=4, vessel=0), Slot(pair=9, vessel=0)]
+        """
+        held, shown = (set[str](), Counter[str]()) if index is None else (set(index["id"]), Counter(index["group"]))
+        # a heap for each class: how often a vessel was shown, and its number
+        turns = {
+            label: [(shown[vessel_name(label, number)], number) for number in range(self.vessels)]
+            for label in map(CLASSES.index, self.classes)
+        }
+        for turn in turns.values():
+            heapq.heapify(turn)
+        numbers = (n for n in count() if n % len(CLASSES) in turns and pair_id(self.seed, n) not in held)
+        slots = []
+        for pair in islice(numbers, self.pairs):
+            times, vessel = turns[pair % len(CLASSES)][0]
+            heapq.heapreplace(turns[pair % len(CLASSES)], (times + 1, vessel))
+            slots.append(Slot(pair, vessel))
+        return slots
 
 
 @dataclass(frozen=True)
@@ -132,64 +188,82 @@ class Chunk:
 
 
 def generate(
-    recipe: Recipe, folder: Path, *, workers: int | None = None, progress: Progress | None = None
+    recipe: Recipe,
+    folder: Path,
+    slots: Sequence[Slot] | None = None,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Chunk]:
-    """Make all pairs and yield them in order, one chunk in memory at a time.
+    """Make pairs and yield them in order, one chunk in memory at a time.
 
     Args:
         recipe: the parameters of the run.
         folder: destination of the chunk files. Finished ones are reused, so an interrupted run resumes; a folder of
             another recipe is refused. Remove it when the chunks have been consumed.
+        slots: the pairs, as `Recipe.slots` gives them; by default all of the recipe.
         workers: processes; by default one per core, and one for a single chunk.
         progress: called with the number of finished pairs and of all pairs.
 
     Raises:
         CmkdError: the folder holds chunks of another recipe, or a worker died.
     """
-    _claim(recipe, folder)
-    count = min(workers if workers is not None else usable_cores(), recipe.chunks)
+    slots = recipe.slots() if slots is None else slots
+    _claim(recipe, folder, slots)
+    chunks = [slots[start : start + recipe.chunk] for start in range(0, len(slots), recipe.chunk)]
+    count = min(workers if workers is not None else usable_cores(), len(chunks))
     if count < 1:
         raise CmkdError(f"expected at least 1 worker, got {workers}")
-    missing = [c for c in range(recipe.chunks) if not _file(folder, c).is_file()]
-    ready = sum(len(recipe.members(c)) for c in range(recipe.chunks)) - sum(len(recipe.members(c)) for c in missing)
+    missing = {number: chunk for number, chunk in enumerate(chunks) if not _file(folder, number).is_file()}
+    ready = len(slots) - sum(map(len, missing.values()))
     if progress and ready:
-        progress(ready, recipe.pairs)
-    for chunk in _made(recipe, folder, missing, count):
-        ready += len(recipe.members(chunk))
+        progress(ready, len(slots))
+    for number in _made(recipe, folder, missing, count):
+        ready += len(chunks[number])
         if progress:
-            progress(ready, recipe.pairs)
-    for chunk in range(recipe.chunks):
-        yield _read(_file(folder, chunk))
+            progress(ready, len(slots))
+    for number in range(len(chunks)):
+        yield _read(_file(folder, number))
 
 
-def _claim(recipe: Recipe, folder: Path) -> None:
-    """Record the recipe in `folder`, or refuse a folder of another recipe."""
-    mark, content = (
-        folder / "recipe.json",
-        json.dumps({**asdict(recipe), "mode": plain(recipe.sensors), "version": VERSION}, sort_keys=True),
-    )
+def first_pair(recipe: Recipe, folder: Path) -> int | None:
+    """Return the first pair of the unfinished run of `recipe` in `folder`, None if it holds none."""
+    mark = folder / "recipe.json"
+    said = json.loads(mark.read_text()) if mark.is_file() else {}
+    return int(said["first"]) if said.get("recipe") == _described(recipe) else None
+
+
+def _described(recipe: Recipe) -> dict[str, Any]:
+    return {**plain(recipe), "sensors": plain(recipe.sensors), "version": VERSION}
+
+
+def _claim(recipe: Recipe, folder: Path, slots: Sequence[Slot]) -> None:
+    """Record the run in `folder`, or refuse a folder of another run."""
+    said = {"recipe": _described(recipe), "first": slots[0].pair, "slots": checksum([json.dumps(slots).encode()])}
+    mark, content = folder / "recipe.json", json.dumps(said, sort_keys=True)
     folder.mkdir(parents=True, exist_ok=True)
+    remove_stale(folder)
     if not mark.is_file():
         write_bytes(mark, content.encode())
     elif mark.read_text() != content:
         raise CmkdError(f"{folder} holds an unfinished run of another recipe: remove it or choose another folder")
 
 
-def _made(recipe: Recipe, folder: Path, missing: list[int], workers: int) -> Iterator[int]:
+def _made(recipe: Recipe, folder: Path, missing: Mapping[int, Sequence[Slot]], workers: int) -> Iterator[int]:
     """Make the missing chunks and yield their numbers as they finish."""
     if workers == 1 or len(missing) < 2:
-        for chunk in missing:
-            yield _make_chunk(recipe, folder, chunk)
+        for number, slots in missing.items():
+            yield _make_chunk(recipe, _file(folder, number), slots, number)
         return
     # spawn, not fork: Embree's threads and a parent's CUDA context do not survive a fork
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
     try:
-        queue, running = iter(missing), set[Future[int]]()
+        queue, running = iter(missing.items()), set[Future[int]]()
         while True:
-            for chunk in queue:
+            for number, slots in queue:
                 with without_script():  # a submit may start a process
-                    running.add(pool.submit(_make_chunk, recipe, folder, chunk))
+                    running.add(pool.submit(_make_chunk, recipe, _file(folder, number), slots, number))
                 if len(running) >= 2 * workers:
                     break
             if not running:
@@ -205,14 +279,13 @@ def _made(recipe: Recipe, folder: Path, missing: list[int], workers: int) -> Ite
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _make_chunk(recipe: Recipe, folder: Path, chunk: int) -> int:
+def _make_chunk(recipe: Recipe, path: Path, slots: Sequence[Slot], number: int) -> int:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     # the workers already use all cores, and one BLAS thread gives the same sums everywhere
     with threadpool_limits(1):
-        pairs = [make_pair(p, recipe.sensors, seed=recipe.seed, gap=recipe.gap) for p in recipe.members(chunk)]
+        pairs = [make_pair(s.pair, recipe.sensors, seed=recipe.seed, gap=recipe.gap, vessel=s.vessel) for s in slots]
     scenes = json.dumps([asdict(p.scene) for p in pairs]).encode()
-    path = _file(folder, chunk)
     with atomic(path) as temporary, temporary.open("wb") as file:
         arrays: dict[str, Any] = {
             "optical": np.stack([p.optical for p in pairs]),
@@ -223,7 +296,7 @@ def _make_chunk(recipe: Recipe, folder: Path, chunk: int) -> int:
             parts = np.stack([looks.real, looks.imag], 2)  # channels, then real and imaginary part
             arrays["slc"] = parts.reshape(len(pairs), -1, *looks.shape[2:])
         np.savez(file, scenes=np.frombuffer(scenes, np.uint8), **arrays)
-    return chunk
+    return number
 
 
 def _read(path: Path) -> Chunk:
@@ -239,4 +312,5 @@ def _file(folder: Path, chunk: int) -> Path:
 
 def discard(folder: Path) -> None:
     """Remove the chunk files in `folder` after their pairs were stored elsewhere."""
-    shutil.rmtree(folder, ignore_errors=True)
+    gone = folder.rename(temporary_sibling(folder))  # first, since a part of it would pass for an unfinished run
+    shutil.rmtree(gone, ignore_errors=True)

@@ -1,0 +1,101 @@
+"""Runs that grow: the recipe of the next delivery to a pack, and one machine's part of a run.
+
+On a cluster each machine makes one part, and `cmkd data merge` gives the bytes of one run. As a Slurm array::
+
+    sbatch --array=1-8 --wrap 'cmkd simulate marine --pairs 12000 --shard $SLURM_ARRAY_TASK_ID/8 --out parts/$SLURM_ARRAY_TASK_ID'
+    cmkd data merge parts/* --out marine
+
+With Ray, on machines that share a folder::
+
+    part = ray.remote(num_cpus=8)(subprocess.check_call)
+    run = ["cmkd", "simulate", "marine", "--pairs", "12000"]
+    ray.get([part.remote([*run, "--shard", f"{n}/8", "--out", f"/shared/parts/{n}"]) for n in range(1, 9)])
+"""  # noqa: E501  # a command in one line
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cmkd.data.pack.pack import Pack
+from cmkd.errors import CmkdError
+from cmkd.options import build, plain
+from cmkd.simulators.marine.scene import VERSION, VESSELS_PER_CLASS
+from cmkd.simulators.marine.simulate import Recipe
+
+
+class Shard(NamedTuple):
+    """Part `number` of `parts` equal ones, from 1."""
+
+    number: int
+    parts: int
+
+    @classmethod
+    def read(cls, text: str) -> Shard:
+        """Read ``2/8``.
+
+        Raises:
+            CmkdError: it is no part of a whole.
+
+        Example:
+            >>> Shard.read("2/8").of(range(16))
+            range(2, 4)
+        """
+        number, _, parts = text.partition("/")
+        if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+            raise CmkdError(f"--shard '{text}' is no part of a whole: give 1/8 to 8/8 for eight parts")
+        return cls(int(number), int(parts))
+
+    def of(self, slots: Sequence[Any]) -> Sequence[Any]:
+        """Return its consecutive slots.
+
+        Raises:
+            CmkdError: there are none.
+        """
+        if len(slots) < self.parts:
+            raise CmkdError(f"{len(slots)} pairs cannot be made in {self.parts} parts: choose at most {len(slots)}")
+        return slots[(self.number - 1) * len(slots) // self.parts : self.number * len(slots) // self.parts]
+
+
+def continued(
+    pack: Pack,
+    pairs: int,
+    *,
+    classes: Sequence[str] = (),
+    vessels: int | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """Return the recipe of the next delivery to a simulated pack.
+
+    Args:
+        pack: the pack.
+        pairs: number of its new pairs.
+        classes: classes of the new pairs; by default all classes of the pack.
+        vessels: individuals of each class; by default as many as before, and never fewer.
+        given: what the caller believes the pack was made with, such as its seed; None where she does not say.
+
+    Raises:
+        CmkdError: the pack was not simulated, by another version of the simulator, or with another recipe.
+    """
+    made, remedy = dict(pack.card.recipe), "make another pack with --out"
+    if made.pop("simulator", None) != "marine":
+        raise CmkdError(f"{pack.path} does not record how it was simulated, so it cannot be continued: {remedy}")
+    if (version := made.pop("version", None)) != VERSION:
+        raise CmkdError(f"{pack.path} was made by simulator version {version}, this is version {VERSION}: {remedy}")
+    sensors = made.pop("sensors", None)
+    for name, value in (given or {}).items():
+        if value is not None and value != made.get(name):
+            raise CmkdError(
+                f"{pack.path} was made with --{name} {made.get(name)}, now {value}: leave --{name} out, or {remedy}"
+            )
+    counts = [version.split.get("vessels") for version in pack.card.history]  # none where other pairs were appended
+    before = max((number for number in counts if isinstance(number, int)), default=VESSELS_PER_CLASS)
+    if vessels is not None and vessels < before:
+        raise CmkdError(f"{pack.path} has {before} vessels of each class, now {vessels}: give {before} or more")
+    delivery = {"pairs": pairs, "classes": tuple(classes) or pack.classes, "vessels": vessels or before}
+    recipe = build(Recipe, made | delivery)
+    if plain(recipe.sensors) != sensors:
+        raise CmkdError(
+            f"{pack.path} was made with other values in the mode {recipe.mode}: restore its file, or {remedy}"
+        )
+    return recipe
