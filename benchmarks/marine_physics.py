@@ -111,9 +111,9 @@ def double_bounce() -> Iterator[Row]:
             20 * math.log10(loss),
             10 * math.log10(np.sum(np.abs(found.amplitude[0, found.bounces == 2]) ** 2)),
         )
-        difference = [power[wind][i] - power[1.0][i] for i in (0, 1)]
         if wind > 1:
-            yield Row(f"double bounce, {wind:g} against 1 m/s", *difference, "dB")
+            theory, simulated = (power[wind][i] - power[1.0][i] for i in (0, 1))
+            yield Row(f"double bounce, {wind:g} against 1 m/s", theory, simulated, "dB")
 
 
 def reflectivity() -> Iterator[Row]:
