@@ -60,8 +60,8 @@ class Surface:
 
         Plates between frames 0.7 m apart and 5 mm out of fair have slopes of 0.016, and stay within a sixteenth of an
         X-band wavelength over 0.4 m. Fittings interrupt decks, windows interrupt walls, corrugations leave flats of
-        about 0.06 m on containers: so they reflect less, in wider lobes, and details return more. The details' levels
-        bring the median cross-sections of the classes near 1 m² per tonne of displacement.
+        about 0.06 m on containers: so they reflect less, in wider lobes, and details return more.
+        `benchmarks/results/marine_physics.md` compares the vessels with published rules.
         """
         rows = {
             Material.STEEL: (0.90, 0.30, 0.015, 1.0), Material.DECK: (0.50, 0.10, 0.040, 1.0),
