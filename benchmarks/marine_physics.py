@@ -8,6 +8,7 @@ Each check is a small function that returns rows; add one to `CHECKS` for anothe
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +20,11 @@ import trimesh
 from cmkd.io import write_text
 from cmkd.simulators.marine import clutter, sea
 from cmkd.simulators.marine.mesh import Array, Material, Mesh, MeshBuilder
+from cmkd.simulators.marine.modes import mode, modes
+from cmkd.simulators.marine.radar import Former, Motion, image
 from cmkd.simulators.marine.rays import Rays
 from cmkd.simulators.marine.scattering import Axis, Scatterers, Surface, shoot
-from cmkd.simulators.marine.scene import VERSION, individual
+from cmkd.simulators.marine.scene import VERSION, individual, sample
 from cmkd.simulators.marine.vessels import CLASSES
 from records import RESULTS, about, table
 
@@ -188,8 +191,74 @@ def skolnik() -> Iterator[Row]:
             yield Row(f"{name} of {mass:.2f} kt at {grazing:g}° grazing", 10 * math.log10(rule), found)
 
 
+def formation() -> Iterator[Row]:
+    """Image of a point and of a uniform surface: a Hamming window's width, equivalent area and looks (Harris 1978)."""
+    rng, size = np.random.default_rng(0), 256
+    former = Former(size, (1.0, 1.0), (2.5, 2.5))
+    point = former.look(former.spectrum(np.array([1 + 0j]), (np.array([0.01]), np.array([0.01]))))
+    spectrum = np.pad(np.fft.fftshift(np.fft.fft(np.roll(point[size // 2], size // 2))), size * 16)
+    line = np.abs(np.fft.ifft(np.fft.ifftshift(spectrum)))
+    yield Row("width of a point at -3 dB", 2.5, float((line > line.max() / math.sqrt(2)).sum()) / 33, "m")
+    yield Row("equivalent area of a point", (1.363 / 1.303 * 2.5) ** 2, float(np.sum(np.abs(point) ** 2)), "m²")
+    count = 400_000
+    amplitude = math.sqrt(0.05 * size**2 / count) * np.exp(2j * np.pi * rng.random(count))
+    place = rng.uniform(-size / 2, size / 2, (2, count))
+    surface = former.spectrum(amplitude, (place[0], place[1]))
+    looks = np.stack([np.abs(former.look(surface, number)) ** 2 for number in range(5)]) / former.area
+    for number in (1, 3, 5):
+        power = looks[:number].mean(0)
+        yield Row(f"equivalent number of looks, {number} added", number, float(power.mean() ** 2 / power.var()), "")
+    level = 10 * math.log10(looks.mean())
+    yield Row("uniform surface of -13 dB", 10 * math.log10(0.05), level, "dB")
+
+
+def motion() -> Iterator[Row]:
+    """Image of a ship that moves, mode stripmap: ``-R v sin θ / V`` and the law of cosines."""
+    sensors = mode("stripmap")
+    scene = dataclasses.replace(
+        sample(0, 0, sensors)[0], rates=(0.0, 0.0, 0.0), speed=10.0, surge=0.0, shift_x=0.0, shift_y=0.0, heave=0.0,
+        side=1,
+    )  # fmt: skip
+    away = dataclasses.replace(scene, heading=scene.look_azimuth)
+    shift = -away.range / 7600 * 10 * math.sin(math.radians(away.incidence))
+    yield Row("displacement, 10 m/s away from the radar", shift, Motion(away, sensors.radar).shift, "m")
+    wavelength = sea.LIGHT / 9.65e9
+    half = wavelength * scene.range / (4 * 7600 * scene.resolution_azimuth)
+
+    def phase(acceleration: float, along: float) -> float:
+        moving = math.hypot(scene.range, (7600 - along) * half) + acceleration * half**2 / 2
+        return 4 * math.pi / wavelength * (moving - math.hypot(scene.range, 7600 * half))
+
+    along = dataclasses.replace(scene, heading=scene.look_azimuth - 90)
+    yield Row("phase at the aperture's ends, 10 m/s along", phase(0, 10), Motion(along, sensors.radar).defocus, "rad")
+    rising = dataclasses.replace(scene, speed=0.0, surge=0.5)
+    down = -0.5 * math.cos(math.radians(scene.incidence))
+    yield Row("phase at the aperture's ends, 0.5 m/s² up", phase(down, 0), Motion(rising, sensors.radar).defocus, "rad")
+
+
+def levels() -> Iterator[Row]:
+    """Mean of chips without a target: the noise of the mode, and the model of the clutter."""
+    for name in modes():
+        sensors = mode(name).sized(64)
+        scene, mesh, vessel_faces = sample(0, 0, sensors)
+        tiny = mesh.moved(np.eye(3) * 1e-3, np.zeros(3))
+        rays = Rays(tiny)
+        quiet = dataclasses.replace(scene, clutter_db=-200.0, nesz=-20.0)
+        noise = image(quiet, sensors.radar, tiny, vessel_faces, rays, np.random.default_rng(0))[0]
+        yield Row(f"{name}: noise of -20 dB", -20.0, 10 * math.log10(np.mean(10 ** (noise / 10))), "dB")
+        loud = dataclasses.replace(scene, nesz=-90.0)
+        chips = [image(loud, sensors.radar, tiny, vessel_faces, rays, np.random.default_rng(i))[0] for i in range(40)]
+        for channel, polarization in enumerate(sensors.radar.polarizations):
+            direction = scene.turned(scene.wind_direction)
+            expected = clutter.reflectivity(
+                scene.wind, scene.incidence, sensors.radar.frequency, polarization, direction
+            )
+            found = 10 * math.log10(np.mean([10 ** (chip[channel] / 10) for chip in chips]))
+            yield Row(f"{name}: clutter {polarization}", float(expected), found, "dB")
+
+
 CHECKS: tuple[Callable[[], Iterator[Row]], ...] = (
-    canonical, rotation, double_bounce, reflectivity, moments, aspects, skolnik
+    formation, motion, levels, canonical, rotation, double_bounce, reflectivity, moments, aspects, skolnik
 )  # fmt: skip
 """Tables of the result, in order."""
 
