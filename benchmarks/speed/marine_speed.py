@@ -20,8 +20,8 @@ from cmkd.datasets.marine import Marine
 from cmkd.io import write_text
 from cmkd.processes import usable_cores
 from cmkd.simulators.marine.packing import write_pack
+from cmkd.simulators.marine.recipe import Recipe
 from cmkd.simulators.marine.scene import VERSION
-from cmkd.simulators.marine.simulate import Recipe
 
 RESULT = Path(__file__).parents[1] / "results" / "marine_speed.md"
 

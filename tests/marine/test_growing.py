@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trimesh
 
 from cmkd.cli import data as data_command
 from cmkd.cli import simulate as command
@@ -24,7 +25,7 @@ from cmkd.errors import CmkdError
 from cmkd.simulators.marine import packing
 from cmkd.simulators.marine.growing import Shard, continued
 from cmkd.simulators.marine.packing import append_pack, write_pack
-from cmkd.simulators.marine.simulate import Recipe, Slot
+from cmkd.simulators.marine.recipe import Recipe, Slot
 from cmkd.simulators.marine.vessels import CLASSES
 
 RECIPE = Recipe(8, seed=3, size=16, chunk=2)
@@ -95,7 +96,7 @@ def test_killed_append_leaves_the_pack_and_resumes(whole: Pack, pack: Pack) -> N
     recipe = replace(continued(pack, 4), chunk=1)
     script = (
         "from pathlib import Path; from cmkd.simulators.marine.packing import append_pack\n"
-        "from cmkd.simulators.marine.simulate import Recipe\n"
+        "from cmkd.simulators.marine.recipe import Recipe\n"
         f"append_pack({recipe!r}, Path({str(pack.path)!r}), workers=1)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -210,8 +211,6 @@ def test_wrong_parts_and_other_packs_are_refused(half: Pack) -> None:
             continued(Pack(half.path, replace(half.card, recipe=known), half.index), 8)
     with pytest.raises(CmkdError, match="give --out PACK for a new pack"):
         command.main(["marine", "--pairs", "8"])
-    with pytest.raises(CmkdError, match="expected at least 1 class"):
-        Recipe(8, classes=())
 
 
 @pytest.mark.slow
@@ -221,3 +220,21 @@ def test_parts_of_two_processes_at_once(whole: Pack, tmp_path: Path) -> None:
     assert [part.wait(120) for part in parts] == [0, 0]
     assert run(["data", "merge", tmp_path / "2", tmp_path / "1", "--out", tmp_path / "merged"]).wait(120) == 0
     assert_same(Pack.open(tmp_path / "merged"), whole)
+
+
+def test_meshes_of_ones_own_become_classes_and_a_changed_one_stops_an_append(tmp_path: Path) -> None:
+    for name, size in (("barge", (60, 12, 6)), ("launch", (14, 4, 3))):
+        for number in range(3):
+            home = tmp_path / "fleet" / name
+            home.mkdir(parents=True, exist_ok=True)
+            trimesh.creation.box((size[0] + number, *size[1:])).export(home / f"{number}.stl")
+    fleet = str(tmp_path / "fleet")
+    recipe = Recipe(12, size=16, fleet=fleet)
+    pack = write_pack(recipe, tmp_path / "pack", Marine.info(), workers=1)
+    assert pack.classes == ("barge", "launch") and pack.index["label"].tolist() == [0, 1] * 6
+    assert set(pack.index["group"]) == {f"{name}-{number:03d}" for name in pack.classes for number in range(3)}
+    grown = append_pack(continued(pack, 2), pack.path, workers=1)
+    assert len(grown) == 14
+    trimesh.creation.box((80, 12, 6)).export(tmp_path / "fleet" / "barge" / "0.stl")
+    with pytest.raises(CmkdError, match=r"other meshes in .*fleet"):
+        continued(grown, 2)

@@ -23,8 +23,9 @@ from cmkd.simulators.marine.mesh import MeshBuilder
 from cmkd.simulators.marine.modes import mode
 from cmkd.simulators.marine.packing import write_pack
 from cmkd.simulators.marine.rays import Rays
+from cmkd.simulators.marine.recipe import Recipe
 from cmkd.simulators.marine.scene import VESSELS_PER_CLASS, Gap, individual, sample, split_of, sun
-from cmkd.simulators.marine.simulate import Recipe, generate, make_pair
+from cmkd.simulators.marine.simulate import generate, make_pair
 from cmkd.simulators.marine.vessels import CLASSES, FAMILIES, vessel
 
 RADAR_ONLY = {
@@ -110,7 +111,8 @@ def test_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
 def test_killed_run_continues_where_it_stopped(tmp_path: Path) -> None:
     recipe = Recipe(24, size=16, chunk=2)
     script = (
-        "from pathlib import Path; from cmkd.simulators.marine.simulate import Recipe, generate\n"
+        "from pathlib import Path; from cmkd.simulators.marine.recipe import Recipe\n"
+        "from cmkd.simulators.marine.simulate import generate\n"
         f"list(generate({recipe!r}, Path({str(tmp_path / 'parts')!r}), workers=1))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -225,7 +227,8 @@ def test_vessel_casts_a_shadow_on_the_sea_and_blocks_the_sun() -> None:
 def test_workers_of_a_script_without_a_guard_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(
-        "from pathlib import Path\nfrom cmkd.simulators.marine.simulate import Recipe, generate\n"
+        "from pathlib import Path\nfrom cmkd.simulators.marine.recipe import Recipe\n"
+        "from cmkd.simulators.marine.simulate import generate\n"
         f"list(generate(Recipe(4000, chunk=2), Path({str(tmp_path / 'parts')!r}), workers=2))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}

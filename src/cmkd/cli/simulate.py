@@ -18,7 +18,8 @@ def simulate(
     name: Literal["marine"], *, pairs: Count, out: Path | None = None, append: Path | None = None,
     mode: str | None = None, seed: Seed | None = None, size: Count | None = None,
     gap: Annotated[float, Bounds(least=0, most=1)] | None = None, slc: bool = False,
-    classes: str = "", vessels: Count | None = None, new_classes: Literal["refuse", "allow"] = "refuse",
+    classes: str = "", vessels: Count | None = None, fleet: Path | None = None,
+    new_classes: Literal["refuse", "allow"] = "refuse",
     shard: str = "", workers: Threads | None = None,
 ) -> None:  # fmt: skip
     """Simulate paired optical and radar images as a pack, with a contact sheet and a card.
@@ -38,6 +39,7 @@ def simulate(
         slc: keep the complex first look as a third modality.
         classes: classes of the pairs, separated by commas; by default all, or the pack's.
         vessels: individuals of each class; by default 240, or the pack's. In an append further ones come first.
+        fleet: folder of your own meshes, FOLDER/CLASS/NAME.obj (or .glb, .stl, .ply), in place of the eight classes.
         new_classes: with --append, refuse classes that the pack does not know, or allow them.
         shard: part of the run to make, as in 2/8; cmkd data merge joins the parts.
         workers: processes; by default as many as cores.
@@ -49,9 +51,10 @@ def simulate(
     from cmkd.datasets.marine import Marine
     from cmkd.simulators.marine.growing import Shard, continued
     from cmkd.simulators.marine.packing import append_pack, write_pack
-    from cmkd.simulators.marine.simulate import Recipe
+    from cmkd.simulators.marine.recipe import Recipe
 
-    given = {"mode": mode, "seed": seed, "size": size, "gap": gap, "slc": slc or None}
+    given = {"mode": mode, "seed": seed, "size": size, "gap": gap, "slc": slc or None,
+             "fleet": str(fleet) if fleet else None}  # fmt: skip
     chosen, start = tuple(split_list(classes)), time.perf_counter()
     with shown("simulating") as progress:
         if append is not None:

@@ -9,8 +9,8 @@ from cmkd.datasets.base import DataSet
 from cmkd.errors import CmkdError
 from cmkd.simulators.marine.describe import UNREAL
 from cmkd.simulators.marine.packing import write_pack
+from cmkd.simulators.marine.recipe import Recipe
 from cmkd.simulators.marine.scene import VERSION
-from cmkd.simulators.marine.simulate import Recipe
 
 
 class Marine(DataSet):

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from cmkd.simulators.marine.simulate import Recipe, generate
+from cmkd.simulators.marine.recipe import Recipe
+from cmkd.simulators.marine.simulate import generate
 
 Array = NDArray[Any]
 KINDS = ("truncated", "wrong_shape", "swapped", "not_finite", "blank", "clipped", "low_contrast", "exact_duplicate",

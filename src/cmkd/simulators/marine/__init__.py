@@ -4,6 +4,7 @@ The images are simulated and say nothing about real radar performance; `cmkd.sim
 known differences from reality. Embree is imported on use.
 """
 
-from cmkd.simulators.marine.simulate import Pair, Recipe, make_pair
+from cmkd.simulators.marine.recipe import Recipe
+from cmkd.simulators.marine.simulate import Pair, make_pair
 
 __all__ = ["Pair", "Recipe", "make_pair"]

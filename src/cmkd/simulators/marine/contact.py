@@ -10,16 +10,18 @@ import numpy as np
 from cmkd.io import atomic
 from cmkd.simulators.marine.mesh import Array
 from cmkd.simulators.marine.radar import display
-from cmkd.simulators.marine.vessels import CLASSES
 
 _GAP = 3  # pixels between cells
 
 
-def contact_sheet(labels: Sequence[int], optical: Array, radar: Array, path: Path, *, columns: int = 10) -> None:
+def contact_sheet(
+    classes: Sequence[str], labels: Sequence[int], optical: Array, radar: Array, path: Path, *, columns: int = 10
+) -> None:
     """Write a PNG with two rows per class: optical above radar, a column for each of the first pairs of the class.
 
     Args:
-        labels: ``(n,)`` class numbers.
+        classes: names, a pair of rows for each.
+        labels: ``(n,)`` positions in them.
         optical: ``(n, 3, size, size)`` uint8.
         radar: ``(n, channels, size, size)`` sigma nought in dB.
         path: path of the PNG; it appears whole or not at all.
@@ -29,9 +31,9 @@ def contact_sheet(labels: Sequence[int], optical: Array, radar: Array, path: Pat
 
     side, margin = 128, 120
     cell = side + _GAP
-    sheet = Image.new("RGB", (margin + columns * cell, len(CLASSES) * 2 * cell), (24, 24, 28))
+    sheet = Image.new("RGB", (margin + columns * cell, len(classes) * 2 * cell), (24, 24, 28))
     draw = ImageDraw.Draw(sheet)
-    for label, name in enumerate(CLASSES):
+    for label, name in enumerate(classes):
         top = label * 2 * cell
         draw.text((6, top + cell - 20), name.replace(" ", "\n"), fill=(235, 235, 235))
         rows = [i for i, value in enumerate(labels) if value == label][:columns]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from cmkd.simulators.marine.recipe import Recipe
 from cmkd.simulators.marine.scene import VERSION, Gap
-from cmkd.simulators.marine.simulate import Recipe
 
 UNREAL = (
     "No measured data: the meshes are parametric families and copy no real vessel.",
@@ -71,8 +73,9 @@ def command(recipe: Recipe) -> str:
     """
     size = "" if recipe.size is None else f" --size {recipe.size}"
     slc = " --slc" if recipe.slc else ""
+    fleet = f" --fleet {Path(recipe.fleet).name}" if recipe.fleet else ""
     what = f"--pairs {recipe.pairs} --seed {recipe.seed} --mode {recipe.mode}"
-    return f"cmkd simulate marine {what}{size} --gap {recipe.gap:g}{slc}"
+    return f"cmkd simulate marine {what}{size} --gap {recipe.gap:g}{slc}{fleet}"
 
 
 def _bars(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:

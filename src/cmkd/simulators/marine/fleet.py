@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError, unknown_name
+from cmkd.io import checksum
 from cmkd.options import Bounds, build
 from cmkd.simulators.marine.imported import SUFFIXES, read_mesh
 from cmkd.simulators.marine.mesh import Material, Mesh
@@ -25,6 +27,13 @@ class Fleet(Protocol):
 
     def count(self, name: str) -> int:
         """Return the number of individuals of a class."""
+
+    def verify(self) -> str:
+        """Read what will be read, so that a fault stops a simulation before it begins; return a checksum of it.
+
+        Raises:
+            CmkdError: a file is wrong; the line names it.
+        """
 
     def mesh(self, name: str, number: int, rng: np.random.Generator) -> Mesh:
         """Return an individual: bow along x, calm waterline at z = 0.
@@ -60,6 +69,10 @@ class BuiltIn:
     def count(self, name: str) -> int:
         """Return the number of individuals of a class."""
         return self._per_class
+
+    def verify(self) -> str:
+        """Return an empty checksum: nothing is read."""
+        return ""
 
     def mesh(self, name: str, number: int, rng: np.random.Generator) -> Mesh:
         """Draw an individual; which one, the state of `rng` says."""
@@ -101,15 +114,16 @@ class FolderFleet:
             raise CmkdError(f"'{where}' holds no meshes: expected CLASS/NAME.obj ({', '.join(SUFFIXES)}) in '{folder}'")
         self.classes = tuple(self._files)
 
-    def verify(self) -> None:
-        """Read every mesh once, so that a fault in one stops a simulation before it begins.
-
-        Raises:
-            CmkdError: a sidecar or a mesh is wrong; the line names the file.
-        """
-        for files in self._files.values():
+    def verify(self) -> str:
+        """Read every mesh once; return a checksum of meshes and sidecars."""
+        parts = list[bytes]()
+        for name, files in self._files.items():
             for file in files:
                 _read(file)
+                sidecar = file.with_suffix(".yaml")
+                parts += [f"{name}/{file.name}".encode(), file.read_bytes()]
+                parts += [sidecar.read_bytes()] if sidecar.exists() else []
+        return checksum(parts)
 
     def count(self, name: str) -> int:
         """Return the number of meshes of a class."""
@@ -128,6 +142,7 @@ class FolderFleet:
         return self._files[name]
 
 
+@lru_cache(maxsize=256)
 def _read(file: Path) -> Mesh:
     sidecar = file.with_suffix(".yaml")
     try:

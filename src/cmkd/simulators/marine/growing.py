@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
 from cmkd.options import build, plain
+from cmkd.simulators.marine.recipe import Recipe
 from cmkd.simulators.marine.scene import VERSION, VESSELS_PER_CLASS
-from cmkd.simulators.marine.simulate import Recipe
 
 
 class Shard(NamedTuple):
@@ -82,7 +82,7 @@ def continued(
         raise CmkdError(f"{pack.path} does not record how it was simulated, so it cannot be continued: {remedy}")
     if (version := made.pop("version", None)) != VERSION:
         raise CmkdError(f"{pack.path} was made by simulator version {version}, this is version {VERSION}: {remedy}")
-    sensors = made.pop("sensors", None)
+    sensors, meshes = made.pop("sensors", None), made.pop("meshes", "")
     for name, value in (given or {}).items():
         if value is not None and value != made.get(name):
             raise CmkdError(
@@ -94,6 +94,8 @@ def continued(
         raise CmkdError(f"{pack.path} has {before} vessels of each class, now {vessels}: give {before} or more")
     delivery = {"pairs": pairs, "classes": tuple(classes) or pack.classes, "vessels": vessels or before}
     recipe = build(Recipe, made | delivery)
+    if recipe.ships.verify() != meshes:
+        raise CmkdError(f"{pack.path} was made with other meshes in {recipe.fleet}: restore them, or {remedy}")
     if plain(recipe.sensors) != sensors:
         raise CmkdError(
             f"{pack.path} was made with other values in the mode {recipe.mode}: restore its file, or {remedy}"

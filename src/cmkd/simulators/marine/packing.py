@@ -21,9 +21,9 @@ from cmkd.progress import Progress
 from cmkd.simulators.marine.contact import contact_sheet
 from cmkd.simulators.marine.describe import scene_section
 from cmkd.simulators.marine.growing import Shard
+from cmkd.simulators.marine.recipe import Recipe, pair_id
 from cmkd.simulators.marine.scene import VERSION, metadata
-from cmkd.simulators.marine.simulate import Chunk, Recipe, discard, first_pair, generate, pair_id
-from cmkd.simulators.marine.vessels import CLASSES
+from cmkd.simulators.marine.simulate import Chunk, discard, first_pair, generate
 from cmkd.types import Modality
 
 
@@ -65,9 +65,10 @@ def write_pack(
     split = _split(recipe)
     if shard is not None:
         split["part"] = shard._asdict() | {"pairs": recipe.pairs}
+    kinds = f"Simulated optical and radar chips of {len(recipe.classes)} kinds of marine target"
     writer = PackWriter(
         stage,
-        replace(info, recipe=recipe.origin()),
+        replace(info, recipe=recipe.origin(), title=info.title if recipe.fleet is None else kinds),
         classes=recipe.classes,
         modalities=modalities(recipe),
         split=split,
@@ -157,7 +158,7 @@ def _fill(
         scenes = chunk.scenes
         rows = [metadata(scene, recipe.sensors, recipe.seed) for scene in scenes]
         writer.add(
-            [pair_id(recipe.seed, s.pair) for s in scenes], [classes.index(CLASSES[s.label]) for s in scenes],
+            [pair_id(recipe.seed, s.pair) for s in scenes], [classes.index(s.kind) for s in scenes],
             [s.split for s in scenes], [s.group for s in scenes], chunk.arrays,
             metadata={name: [row[name] for row in rows] for name in rows[0]},
         )  # fmt: skip
@@ -170,5 +171,7 @@ def _illustrate(folder: Path, recipe: Recipe) -> None:
     pack = Pack.open(folder)
     write_text(folder / "CARD.md", markdown(pack, lead=scene_section(pack.index, recipe)))
     first = pack.index.groupby("label").head(10).index.to_numpy()
-    labels = [CLASSES.index(pack.classes[label]) for label in pack.index["label"][first]]
-    contact_sheet(labels, pack.array("optical")[first], pack.array("radar")[first], folder / "contact_sheet.png")
+    labels = pack.index["label"][first].tolist()
+    contact_sheet(
+        pack.classes, labels, pack.array("optical")[first], pack.array("radar")[first], folder / "contact_sheet.png"
+    )

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 
 from cmkd.errors import CmkdError
+from cmkd.simulators.marine.fleet import BuiltIn, Fleet
 from cmkd.simulators.marine.mesh import Array, Mesh
 from cmkd.simulators.marine.modes import Mode
 from cmkd.simulators.marine.sea import GRAVITY, significant_height
 from cmkd.simulators.marine.surroundings import surroundings
-from cmkd.simulators.marine.vessels import CLASSES, vessel
 
 VERSION = 2
 """Version of the simulator's output: increase it with any change that alters a byte of a pair."""
 
 VESSELS_PER_CLASS = 240
 """Distinct individuals of each class by default; further pairs show the same vessels in new scenes."""
+BUILT_IN = BuiltIn(VESSELS_PER_CLASS)
 
 # Of every 20 vessels 14 train, 3 validate, 3 test; the order is shuffled per seed and class.
 _SPLITS = ("train",) * 14 + ("validation",) * 3 + ("test",) * 3
@@ -62,7 +63,8 @@ class Scene:
     """
 
     pair: int  # its number
-    label: int  # class number
+    label: int  # class number in its fleet
+    kind: str  # name of the class
     vessel: int  # which individual of the class
     split: str  # train, validation or test, by vessel
     time: str  # UTC, ISO 8601
@@ -111,7 +113,7 @@ class Scene:
     @property
     def group(self) -> str:
         """Name of the individual vessel, which is in one split only."""
-        return vessel_name(self.label, self.vessel)
+        return vessel_name(self.kind, self.vessel)
 
     @property
     def look(self) -> Array:
@@ -150,14 +152,14 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence((seed, VERSION, *key)))
 
 
-def vessel_name(label: int, number: int) -> str:
-    """Return the name of vessel `number` of class `label`, the group of its pairs."""
-    return f"{CLASSES[label].replace(' ', '-')}-{number:03d}"
+def vessel_name(kind: str, number: int) -> str:
+    """Return the name of vessel `number` of a class, the group of its pairs."""
+    return f"{kind.replace(' ', '-')}-{number:03d}"
 
 
-def individual(seed: int, label: int, number: int) -> Mesh:
+def individual(seed: int, label: int, number: int, fleet: Fleet = BUILT_IN) -> Mesh:
     """Return the mesh of vessel `number` of class `label` in the world of `seed`."""
-    return vessel(CLASSES[label], _stream(seed, 1, label, number))
+    return fleet.mesh(fleet.classes[label], number, _stream(seed, 1, label, number))
 
 
 def split_of(seed: int, label: int, number: int) -> str:
@@ -189,7 +191,9 @@ def sun(day: int, hour: float, latitude: float) -> tuple[float, float]:
     return math.degrees(math.asin(up)), math.degrees(math.atan2(east, north)) % 360
 
 
-def sample(seed: int, pair: int, mode: Mode, *, gap: float = 0.0, vessel: int | None = None) -> tuple[Scene, Mesh, int]:
+def sample(
+    seed: int, pair: int, mode: Mode, *, gap: float = 0.0, vessel: int | None = None, fleet: Fleet = BUILT_IN
+) -> tuple[Scene, Mesh, int]:
     """Draw a pair's scene and build its mesh in place.
 
     Vessel, sea, time, place and geometry do not depend on `gap`, so the same pair can be seen at several gaps. Nothing
@@ -197,25 +201,27 @@ def sample(seed: int, pair: int, mode: Mode, *, gap: float = 0.0, vessel: int | 
 
     Args:
         seed: of the data set.
-        pair: number of the pair; its class is ``pair mod 8``.
+        pair: number of the pair; its class is ``pair`` modulo the number of classes.
         mode: what the sensors are.
         gap: 0 to 1.
         vessel: number of the individual; by default the vessels take turns.
+        fleet: the vessels.
 
     Returns:
         The scene; the mesh of target and other objects, moved by the waves; and how many of its first faces are the
         target's.
     """
-    label = pair % len(CLASSES)
-    number = pair // len(CLASSES) % VESSELS_PER_CLASS if vessel is None else vessel
-    rng, target = _stream(seed, 3, pair), individual(seed, label, number)
+    turn, label = divmod(pair, len(fleet.classes))
+    kind = fleet.classes[label]
+    number = turn % fleet.count(kind) if vessel is None else vessel
+    rng, target = _stream(seed, 3, pair), individual(seed, label, number, fleet)
     low, high = target.bounds
     length, beam, height = (float(v) for v in high - low)
     drawn = _world(rng) | _sensors(rng, mode, Gap.dial(gap))
-    drawn |= _motion(rng, float(drawn["wind"]), length, sails=CLASSES[label] != "offshore platform")
+    drawn |= _motion(rng, float(drawn["wind"]), length, sails="platform" not in kind.lower())
     field = min(mode.optical.size * mode.optical.spacing, mode.radar.size * min(mode.radar.spacing))
     scene = Scene(
-        pair=pair, label=label, vessel=number, split=split_of(seed, label, number), length=length, beam=beam,
+        pair=pair, label=label, kind=kind, vessel=number, split=split_of(seed, label, number), length=length, beam=beam,
         shift_x=rng.uniform(-0.1, 0.1) * field, shift_y=rng.uniform(-0.1, 0.1) * field,
         clutter_objects=int(rng.poisson(0.7)),
         occluder=float(rng.uniform(0.15, 0.6)) if rng.random() < 0.12 and drawn["incidence"] > 60 else 0.0,

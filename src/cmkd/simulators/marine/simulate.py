@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 import multiprocessing
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from itertools import count, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from cmkd.errors import CmkdError, unknown_name
+from cmkd.errors import CmkdError
 from cmkd.io import atomic, checksum, remove_stale, temporary_sibling, write_bytes
 from cmkd.options import plain
 from cmkd.processes import end_with_parent, usable_cores, without_script
 from cmkd.progress import Progress
 from cmkd.simulators.marine import optical, radar
+from cmkd.simulators.marine.fleet import Fleet
 from cmkd.simulators.marine.mesh import Array
-from cmkd.simulators.marine.modes import Mode, mode
+from cmkd.simulators.marine.modes import Mode
 from cmkd.simulators.marine.rays import Rays
-from cmkd.simulators.marine.scene import VERSION, VESSELS_PER_CLASS, Gap, Scene, sample, vessel_name
-from cmkd.simulators.marine.vessels import CLASSES
+from cmkd.simulators.marine.recipe import Recipe, Slot
+from cmkd.simulators.marine.scene import BUILT_IN, VERSION, Scene, sample
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,9 @@ class Pair:
     complex: Array
 
 
-def make_pair(pair: int, sensors: Mode, *, seed: int = 0, gap: float = 0.0, vessel: int | None = None) -> Pair:
+def make_pair(
+    pair: int, sensors: Mode, *, seed: int = 0, gap: float = 0.0, vessel: int | None = None, fleet: Fleet = BUILT_IN
+) -> Pair:
     """Make one pair.
 
     Args:
@@ -59,124 +57,23 @@ def make_pair(pair: int, sensors: Mode, *, seed: int = 0, gap: float = 0.0, vess
         seed: of the data set.
         gap: what the radar lacks beside its mode, 0 to 1.
         vessel: number of the individual of the class; by default the vessels take turns.
+        fleet: the vessels.
 
     Raises:
         CmkdError: the gap is outside 0 to 1, or Embree does not load.
 
     Example:
+        >>> from cmkd.simulators.marine.modes import mode
         >>> made = make_pair(3, mode("iw").sized(32))
         >>> made.scene.group, made.optical.shape, made.radar.shape
         ('sailing-yacht-000', (3, 32, 32), (2, 32, 32))
     """
-    scene, mesh, faces = sample(seed, pair, sensors, gap=gap, vessel=vessel)
+    scene, mesh, faces = sample(seed, pair, sensors, gap=gap, vessel=vessel, fleet=fleet)
     rays = Rays(mesh)
     streams = [np.random.default_rng(np.random.SeedSequence((seed, VERSION, 4 + sensor, pair))) for sensor in (0, 1)]
     light = optical.render(scene, sensors.optical, mesh, rays, streams[0])
     decibel, first_look = radar.image(scene, sensors.radar, mesh, faces, rays, streams[1])
     return Pair(scene, light, decibel, first_look)
-
-
-class Slot(NamedTuple):
-    """A place in the sequence of pairs: its number, and the vessel that it shows."""
-
-    pair: int
-    vessel: int
-
-
-def pair_id(seed: int, pair: int) -> str:
-    """Return the id of a pair in the index of its pack."""
-    return f"marine-{seed}-{pair:06d}"
-
-
-_OF_A_DELIVERY = ("pairs", "classes", "vessels", "chunk")
-"""What may differ between two versions of a pack; the rest decides the bytes of a pair."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The parameters that determine the bytes of a simulated data set.
-
-    Args:
-        pairs: number of pairs.
-        seed: not negative.
-        mode: one of `cmkd.simulators.marine.modes.modes`, or the path of a file of one's own.
-        size: pixels along a side of the radar chip, 16 to 512, at the mode's spacing; by default the mode's.
-        gap: 0 to 1.
-        slc: keep the complex first look beside the intensity.
-        classes: classes of the pairs.
-        vessels: individuals of each class.
-        chunk: pairs per file on disk and per job of a worker; the pairs do not depend on it.
-
-    Raises:
-        CmkdError: a value is out of range, or a class is unknown.
-    """
-
-    pairs: int
-    seed: int = 0
-    mode: str = "iw"
-    size: int | None = None
-    gap: float = 0.0
-    slc: bool = False
-    classes: tuple[str, ...] = CLASSES
-    vessels: int = VESSELS_PER_CLASS
-    chunk: int = 64
-
-    def __post_init__(self) -> None:
-        counts = (self.pairs, len(self.classes), self.vessels, self.chunk)
-        for what, given in zip(("pair", "class", "vessel a class", "pair a chunk"), counts, strict=True):
-            if given < 1:
-                raise CmkdError(f"expected at least 1 {what}, got {given}")
-        if self.seed < 0:
-            raise CmkdError(f"expected a seed of 0 or more, got {self.seed}")
-        if self.size is not None and not 16 <= self.size <= 512:
-            raise CmkdError(f"expected a size of 16 to 512 pixels, got {self.size}")
-        for name in self.classes:
-            if name not in CLASSES:
-                raise unknown_name("marine class", name, CLASSES)
-        object.__setattr__(self, "classes", tuple(name for name in CLASSES if name in self.classes))
-        Gap.dial(self.gap)
-        _ = self.sensors
-
-    @cached_property
-    def sensors(self) -> Mode:
-        """What radar and camera are."""
-        found = mode(self.mode)
-        return found if self.size is None else found.sized(self.size)
-
-    def origin(self) -> dict[str, Any]:
-        """Return what the card of a pack records, so that a later delivery continues it."""
-        kept = {name: value for name, value in asdict(self).items() if name not in _OF_A_DELIVERY}
-        return {"simulator": "marine", "version": VERSION, **kept, "sensors": plain(self.sensors)}
-
-    def slots(self, index: pd.DataFrame | None = None) -> list[Slot]:
-        """Return the next pairs.
-
-        Their numbers are the lowest ones of the recipe's classes that `index` does not hold; the class of pair k is
-        ``k mod 8``. A pair shows the vessel of its class that was shown least, lowest number first, so vessels that a
-        later delivery adds come first.
-
-        Args:
-            index: of the pack that grows; None for a new one.
-
-        Example:
-            >>> Recipe(3, classes=("tanker", "ferry"), vessels=1).slots()
-            [Slot(pair=1, vessel=0), Slot(pair=4, vessel=0), Slot(pair=9, vessel=0)]
-        """
-        held, shown = (set[str](), Counter[str]()) if index is None else (set(index["id"]), Counter(index["group"]))
-        # a heap for each class: how often a vessel was shown, and its number
-        turns = {
-            label: [(shown[vessel_name(label, number)], number) for number in range(self.vessels)]
-            for label in map(CLASSES.index, self.classes)
-        }
-        for turn in turns.values():
-            heapq.heapify(turn)
-        numbers = (n for n in count() if n % len(CLASSES) in turns and pair_id(self.seed, n) not in held)
-        slots = []
-        for pair in islice(numbers, self.pairs):
-            times, vessel = turns[pair % len(CLASSES)][0]
-            heapq.heapreplace(turns[pair % len(CLASSES)], (times + 1, vessel))
-            slots.append(Slot(pair, vessel))
-        return slots
 
 
 @dataclass(frozen=True)
@@ -284,7 +181,8 @@ def _make_chunk(recipe: Recipe, path: Path, slots: Sequence[Slot], number: int) 
 
     # the workers already use all cores, and one BLAS thread gives the same sums everywhere
     with threadpool_limits(1):
-        pairs = [make_pair(s.pair, recipe.sensors, seed=recipe.seed, gap=recipe.gap, vessel=s.vessel) for s in slots]
+        same: dict[str, Any] = {"seed": recipe.seed, "gap": recipe.gap, "fleet": recipe.ships}
+        pairs = [make_pair(slot.pair, recipe.sensors, vessel=slot.vessel, **same) for slot in slots]
     scenes = json.dumps([asdict(p.scene) for p in pairs]).encode()
     with atomic(path) as temporary, temporary.open("wb") as file:
         arrays: dict[str, Any] = {

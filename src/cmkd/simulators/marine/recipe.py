@@ -1,0 +1,135 @@
+"""The recipe of a simulated data set: what determines its bytes, and which pairs come next."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from cmkd.errors import CmkdError, unknown_name
+from cmkd.options import plain
+from cmkd.simulators.marine.fleet import BuiltIn, Fleet, FolderFleet
+from cmkd.simulators.marine.modes import Mode, mode
+from cmkd.simulators.marine.scene import VERSION, VESSELS_PER_CLASS, Gap, vessel_name
+
+
+class Slot(NamedTuple):
+    """A place in the sequence of pairs: its number, and the vessel that it shows."""
+
+    pair: int
+    vessel: int
+
+
+def pair_id(seed: int, pair: int) -> str:
+    """Return the id of a pair in the index of its pack."""
+    return f"marine-{seed}-{pair:06d}"
+
+
+_OF_A_DELIVERY = ("pairs", "classes", "vessels", "chunk")
+"""What may differ between two versions of a pack; the rest decides the bytes of a pair."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The parameters that determine the bytes of a simulated data set.
+
+    Args:
+        pairs: number of pairs.
+        seed: not negative.
+        mode: one of `cmkd.simulators.marine.modes.modes`, or the path of a file of one's own.
+        size: pixels along a side of the radar chip, 16 to 512, at the mode's spacing; by default the mode's.
+        gap: 0 to 1.
+        slc: keep the complex first look beside the intensity.
+        classes: classes of the pairs; by default all of the fleet.
+        vessels: individuals of each class; of a folder's classes at most as many as it has.
+        fleet: folder of meshes (`cmkd.simulators.marine.fleet.FolderFleet`); by default the built-in families.
+        chunk: pairs per file on disk and per job of a worker; the pairs do not depend on it.
+
+    Raises:
+        CmkdError: a value is out of range, or a class is unknown.
+    """
+
+    pairs: int
+    seed: int = 0
+    mode: str = "iw"
+    size: int | None = None
+    gap: float = 0.0
+    slc: bool = False
+    classes: tuple[str, ...] = ()
+    vessels: int = VESSELS_PER_CLASS
+    fleet: str | None = None
+    chunk: int = 64
+
+    def __post_init__(self) -> None:
+        counts = (self.pairs, self.vessels, self.chunk)
+        for what, given in zip(("pair", "vessel a class", "pair a chunk"), counts, strict=True):
+            if given < 1:
+                raise CmkdError(f"expected at least 1 {what}, got {given}")
+        if self.seed < 0:
+            raise CmkdError(f"expected a seed of 0 or more, got {self.seed}")
+        if self.size is not None and not 16 <= self.size <= 512:
+            raise CmkdError(f"expected a size of 16 to 512 pixels, got {self.size}")
+        known = self.ships.classes
+        for name in self.classes:
+            if name not in known:
+                raise unknown_name("marine class", name, known)
+        object.__setattr__(self, "classes", tuple(name for name in known if name in self.classes or not self.classes))
+        Gap.dial(self.gap)
+        _ = self.sensors
+
+    @cached_property
+    def sensors(self) -> Mode:
+        """What radar and camera are."""
+        found = mode(self.mode)
+        return found if self.size is None else found.sized(self.size)
+
+    @cached_property
+    def ships(self) -> Fleet:
+        """The vessels."""
+        return BuiltIn(self.vessels) if self.fleet is None else FolderFleet(Path(self.fleet))
+
+    def origin(self) -> dict[str, Any]:
+        """Return what the card of a pack records, so that a later delivery continues it."""
+        kept = {name: value for name, value in asdict(self).items() if name not in _OF_A_DELIVERY}
+        given = {"sensors": plain(self.sensors), "meshes": self.ships.verify()}
+        return {"simulator": "marine", "version": VERSION, **kept, **given}
+
+    def slots(self, index: pd.DataFrame | None = None) -> list[Slot]:
+        """Return the next pairs.
+
+        Their numbers are the lowest ones of the recipe's classes that `index` does not hold; the class of pair k is k
+        modulo the number of classes of the fleet. A pair shows the vessel of its class that was shown least, lowest
+        number first, so vessels that a later delivery adds come first.
+
+        Args:
+            index: of the pack that grows; None for a new one.
+
+        Example:
+            >>> Recipe(3, classes=("tanker", "ferry"), vessels=1).slots()
+            [Slot(pair=1, vessel=0), Slot(pair=4, vessel=0), Slot(pair=9, vessel=0)]
+        """
+        held, shown = (set[str](), Counter[str]()) if index is None else (set(index["id"]), Counter(index["group"]))
+        # a heap for each class: how often a vessel was shown, and its number
+        known = self.ships.classes
+        turns = {
+            known.index(name): [(shown[vessel_name(name, number)], number) for number in range(self._count(name))]
+            for name in self.classes
+        }
+        for turn in turns.values():
+            heapq.heapify(turn)
+        numbers = (n for n in count() if n % len(known) in turns and pair_id(self.seed, n) not in held)
+        slots = []
+        for pair in islice(numbers, self.pairs):
+            times, vessel = turns[pair % len(known)][0]
+            heapq.heapreplace(turns[pair % len(known)], (times + 1, vessel))
+            slots.append(Slot(pair, vessel))
+        return slots
+
+    def _count(self, name: str) -> int:
+        return min(self.vessels, self.ships.count(name))
