@@ -10,6 +10,7 @@ with a cache smaller than the pack, in random order, within windows, and in orde
 
 from __future__ import annotations
 
+from s3_server import BATCH, served
 from timing import RESULTS, Section, child, random_pack, write
 
 # isort: split
@@ -22,8 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -33,8 +33,6 @@ from cmkd.data.remote.push import push
 from cmkd.data.remote.store import Store
 from cmkd.io import cache_folder
 from cmkd.training.loader import PairLoader
-
-BATCH = 128
 
 
 class Counted:
@@ -108,23 +106,6 @@ def epoch(place: str, order: str, window: int, log: Path, batches: int | None) -
     }
 
 
-@contextmanager
-def served() -> Iterator[None]:
-    """Serve S3, and let this process and its children use it."""
-    script = Path(__file__).with_name("s3_server.py")
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([sys.executable, str(script)], text=True, **pipes) as server:
-        assert server.stdout is not None and server.stdin is not None
-        address = server.stdout.readline().strip()
-        given = {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "ENDPOINT_URL": address, "REGION": "us-east-1"}
-        os.environ.update({f"AWS_{name}": text for name, text in given.items()})
-        import boto3
-
-        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="packs")
-        yield
-        server.stdin.close()
-
-
 def killed(place: str, log: Path, batches: int, environment: Mapping[str, str]) -> int:
     """Start an epoch, kill it after half of the batches, and return how many it had read."""
     command = [sys.executable, __file__, "--one", place, "random", str(log)]
@@ -172,19 +153,20 @@ def measure(work: Path, given: argparse.Namespace) -> list[Section]:
     batches = len((work / "local, random order.log").read_text().splitlines())
     at = killed(place, log, batches, limits)
     again = child(__file__, "--one", place, "random", log, **limits)
+    most = again["peak MiB of the cache"]
     nothing_lost = same(work / "local, random order.log", log)
     sizes = f"{pairs} pairs of 3 x {given.side} x {given.side} and 1 x {given.side} x {given.side} bytes"
     return [
         Section(
             f"{sizes} ({pairs * total / 2**30:.2f} GiB), cache of {limit} MiB, batch {BATCH}, windows of "
-            f"{given.window} pairs; one epoch each, with the CRC-32 of every batch. The server takes the same cores. Pushing and "
-            f"reading back took {pushed:.0f} s.",
+            f"{given.window} pairs; one epoch each, with the CRC-32 of every batch. The server takes the same cores. "
+            f"Pushing and reading back took {pushed:.0f} s.",
             rows,
         ),
         Section(
             f"Batches equal to those of the local pack: random order {equal['random order']}, windows "
             f"{equal['windows']}. A process that was killed (SIGKILL) after {at} of {batches} batches and started "
-            f"again read the remaining {batches - at} with a cache of at most {again['peak MiB of the cache']:.0f} MiB; all "
+            f"again read the remaining {batches - at} with a cache of at most {most:.0f} MiB; all "
             f"batches equal: {nothing_lost}."
         ),
     ]

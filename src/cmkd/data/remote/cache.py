@@ -50,13 +50,11 @@ class BlockCache:
         path = self._path(name)
         try:
             os.utime(path)  # by which the least recently used are known
-            content = np.memmap(path, np.uint8, "r")
-        except (OSError, ValueError):  # an empty file cannot be mapped
+            content = np.memmap(path, np.uint8, "r") if path.stat().st_size == size else None
+        except OSError:
             return None
-        if len(content) == size and name in self._sound:
-            return content
-        if checksum([content.data]) != name:
-            path.unlink(missing_ok=True)
+        if content is None or (name not in self._sound and checksum([content.data]) != name):
+            path.unlink(missing_ok=True)  # so that it is written again
             return None
         self._sound.add(name)
         return content

@@ -89,7 +89,7 @@ class Layout:
         Raises:
             CmkdError: it is damaged, or a newer release wrote it.
         """
-        top = record(_Top, parse_json(content, what, fix=AGAIN), what, fix=AGAIN)
+        top = record(_LayoutFile, parse_json(content, what, fix=AGAIN), what, fix=AGAIN)
         if top.format > FORMAT:
             raise CmkdError(f"{what} has format {top.format}, this release reads up to {FORMAT}: upgrade cmkd")
         arrays = {name: record(ShardedArray, entry, what, fix=AGAIN) for name, entry in top.arrays.items()}
@@ -102,7 +102,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class _Top:
+class _LayoutFile:
     """Schema of ``stream.json``."""
 
     format: int
