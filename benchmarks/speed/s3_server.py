@@ -72,7 +72,8 @@ def main() -> None:
     from moto.s3.models import FakeKey
     from moto.server import ThreadedMotoServer
 
-    FakeKey.value = _Kept(FakeKey.value)
+    kind: Any = FakeKey
+    kind.value = _Kept(kind.value)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     print("http://{}:{}".format(*server.get_host_and_port()), flush=True)

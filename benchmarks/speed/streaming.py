@@ -49,7 +49,7 @@ class Counted:
                 self.bytes += sum(length for _, length in parts)
             return original(store, wanted)
 
-        Store.ranges = ranges  # type: ignore[method-assign]
+        Store.ranges = ranges  # type: ignore[assignment,method-assign]
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
 

@@ -16,6 +16,7 @@ from timing import RESULTS, Section, child, random_pack, write
 
 # isort: split
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -66,15 +67,15 @@ def mosaicml_streaming(pack: Pack, folder: Path, limit: int) -> Read:
     stub: Any = types.ModuleType("transformers.feature_extraction_utils")
     stub.BatchFeature = dict  # the one name that it takes from a large package
     sys.modules |= {"transformers": types.ModuleType("transformers"), stub.__name__: stub}
-    from streaming import MDSWriter, StreamingDataset
+    streaming: Any = importlib.import_module("streaming")
 
     columns = {name: f"ndarray:{m.dtype}:{','.join(map(str, m.shape))}" for name, m in pack.modalities.items()}
-    with MDSWriter(out=str(folder / "made"), columns=columns, size_limit=CHUNK) as writer:
+    with streaming.MDSWriter(out=str(folder / "made"), columns=columns, size_limit=CHUNK) as writer:
         for row in range(len(pack)):
             writer.write({name: np.asarray(pack.array(name)[row]) for name in pack.modalities})
     upload(folder / "made", "mosaicml")
     os.environ["S3_ENDPOINT_URL"] = os.environ["AWS_ENDPOINT_URL"]
-    made = StreamingDataset(
+    made = streaming.StreamingDataset(
         local=str(folder / "cache"), remote="s3://packs/mosaicml", cache_limit=limit, batch_size=BATCH, shuffle=False
     )
     return lambda rows: [made[int(row)]["optical"] for row in rows]
