@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,11 @@ class BlockCache:
         path = self._path(name)
         try:
             os.utime(path)  # by which the least recently used are known
-            content = np.memmap(path, np.uint8, "r") if path.stat().st_size == size else None
-        except OSError:
-            return None
-        if content is None or (name not in self._sound and checksum([content.data]) != name):
+            with path.open("rb") as file:  # np.memmap takes ten times as long to open one
+                content = np.frombuffer(mmap(file.fileno(), 0, access=ACCESS_READ), np.uint8)
+        except (OSError, ValueError):  # an empty file cannot be mapped
+            content = None
+        if content is None or len(content) != size or (name not in self._sound and checksum([content.data]) != name):
             path.unlink(missing_ok=True)  # so that it is written again
             return None
         self._sound.add(name)

@@ -78,7 +78,7 @@ class StreamedArray:
                 missing.append(number)
             else:
                 take(number, found)
-        step = max(1, GROUP_BYTES // (sharded.block_rows * sharded.row_bytes))
+        step = max(1, min(GROUP_BYTES, self._cache.limit // 4) // (sharded.block_rows * sharded.row_bytes))
         for start in range(0, len(missing), step):
             fetched = self._fetched(missing[start : start + step])
             for number, content in fetched.items():

@@ -1,6 +1,6 @@
 """Compare engines that stream samples from object storage, where the order is given and the disk is small.
 
-    python benchmarks/speed/streaming_engines.py
+    python benchmarks/speed/stream_engines.py
 
 Training's order is a random permutation of the whole pack (same seed, same batches), so an engine must read any sample
 at any time. A pack of random pairs is written in each engine's own format, uploaded to a local S3 server
@@ -19,11 +19,9 @@ import argparse
 import importlib
 import json
 import os
-import sys
 import tempfile
 import threading
 import time
-import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,9 +62,6 @@ def litdata(pack: Pack, folder: Path, limit: int) -> Read:
 
 def mosaicml_streaming(pack: Pack, folder: Path, limit: int) -> Read:
     """Return a reader of a mosaicml-streaming data set."""
-    stub: Any = types.ModuleType("transformers.feature_extraction_utils")
-    stub.BatchFeature = dict  # the one name that it takes from a large package
-    sys.modules |= {"transformers": types.ModuleType("transformers"), stub.__name__: stub}
     streaming: Any = importlib.import_module("streaming")
 
     columns = {name: f"ndarray:{m.dtype}:{','.join(map(str, m.shape))}" for name, m in pack.modalities.items()}

@@ -1,6 +1,6 @@
 """Measure what streaming a pack from object storage costs against reading it from the local disk.
 
-    python benchmarks/speed/streaming.py
+    python benchmarks/speed/stream_pack.py
 
 The script writes a pack of random pairs, pushes it to a local S3 server (`s3_server.py`; needs ``moto[server]``), and
 reads an epoch of it with the training's loader, each time in a process of its own: from the local disk, and streamed
