@@ -56,7 +56,8 @@ class BlockCache:
         except (OSError, ValueError):  # an empty file cannot be mapped
             content = None
         if content is None or len(content) != size or (name not in self._sound and checksum([content.data]) != name):
-            path.unlink(missing_ok=True)  # so that it is written again
+            with suppress(OSError):
+                path.unlink()  # so that it is written again
             return None
         self._sound.add(name)
         return content
