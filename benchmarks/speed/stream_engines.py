@@ -120,7 +120,7 @@ def one(name: str, place: Path, limit: int, samples: int) -> dict[str, Any]:
                 found = [p.stat().st_size for p in (folder / "cache").rglob("*") if p.is_file() and p.exists()]
                 peak[0] = max(peak[0], sum(found))
 
-        thread = threading.Thread(target=watch)
+        thread = threading.Thread(target=watch, daemon=True)
         thread.start()
         start, equal, done = time.perf_counter(), True, 0
         try:

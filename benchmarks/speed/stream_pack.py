@@ -50,7 +50,7 @@ class Counted:
             return original(store, wanted)
 
         Store.ranges = ranges  # type: ignore[assignment,method-assign]
-        self._thread = threading.Thread(target=self._watch)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:
