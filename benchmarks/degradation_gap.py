@@ -29,7 +29,7 @@ SEVERITIES = (0.2, 0.4, 0.6, 0.8)
 def score(pack: Pack, view: str) -> float:
     """Return the validation accuracy of a random forest on one view."""
     train, validation, labels = pack.rows("train"), pack.rows("validation"), pack.index["label"].to_numpy()
-    values = pack.array(view).reshape(len(pack), -1)
+    values = np.asarray(pack.array(view)).reshape(len(pack), -1)
     forest = RandomForestClassifier(TREES, random_state=0).fit(values[train], labels[train])
     return float(np.mean(forest.predict(values[validation]) == labels[validation]))
 

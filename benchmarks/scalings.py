@@ -41,7 +41,7 @@ def intensity(reference: str, modality: str, place: Path) -> Path:
     pack = open_data(reference)
     sensors = pack.modalities | {modality: replace(pack.modality(modality), dtype="float32")}
     present = {name: pack.index[f"has_{name}"].to_numpy() for name in sensors}
-    arrays = {name: pack.array(name) for name in sensors}
+    arrays = {name: np.asarray(pack.array(name)) for name in sensors}
     arrays[modality] = (10 ** (arrays[modality].astype(np.float64) / 10)).astype(np.float32)
     arrays[modality][~present[modality]] = 0
     ids, labels, splits, groups = (pack.index[name].tolist() for name in ("id", "label", "split", "group"))

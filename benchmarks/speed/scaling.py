@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback
 
@@ -94,7 +95,7 @@ def read_all(pack: Pack, opened: float) -> dict[str, float]:
 def copies(pack: Pack) -> float:
     """Return 1 if the pack can be copied into memory, and 0 if not."""
     try:
-        kept = [pack.array(name).copy() for name in pack.modalities]
+        kept = [np.array(pack.array(name)) for name in pack.modalities]
     except MemoryError:
         return 0.0
     return float(len(kept) > 0)

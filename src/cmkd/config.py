@@ -168,6 +168,9 @@ class TrainerConfig:
 
     Args:
         batch_size: pairs a step, over all devices together; by default 128, fewer where training pairs are few.
+        shuffle_window: shuffle training pairs within windows of so many, filled with runs of neighbors; by default
+            over all pairs. A pushed pack is then read nearly in order, with far fewer requests, and any pack gives the
+            same batches. The order is less random: choose a window of many batches.
         precision: arithmetic of the forward pass.
         compile: run the models through torch.compile in training: a minute or more at the start of each training, then
             faster steps. It needs a C++ compiler; results are equal up to rounding.
@@ -184,6 +187,7 @@ class TrainerConfig:
     """
 
     batch_size: Annotated[int, Bounds(least=2)] | None = None
+    shuffle_window: Annotated[int, Bounds(least=2)] | None = None
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     compile: bool = False
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"

@@ -171,3 +171,16 @@ def test_a_batch_brings_the_answers_to_its_views_and_says_which_pairs_have_one(
         seen |= set(batch.view.tolist())
     assert seen == {0, 1, 2}
     assert pickle.loads(pickle.dumps(answers)).views == 2  # as a spawned process gets them
+
+
+def test_windows_hold_every_row_once_and_are_read_in_few_places(digits: Pack) -> None:
+    rows = digits.rows("train")
+    loader = PairLoader(digits, rows, ["optical"], batch_size=64, shuffle=True, seed=5, window=320)
+    order = np.concatenate([loader.order(step)[0] for step in range(len(rows) // 64 + 1)])[: len(rows)]
+    assert sorted(order) == sorted(rows)
+    assert (np.diff(order) == 1).mean() < 0.1
+    for start in range(0, len(order) - 320, 320):
+        places = np.searchsorted(rows, np.sort(order[start : start + 320]))
+        assert (np.diff(places) > 1).sum() < 16
+    loader.set_epoch(1)
+    assert loader.order(0)[0].tolist() != order[:64].tolist()

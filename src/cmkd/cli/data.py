@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> None:
         "merge": merge,
         "history": history,
         "verify": verify,
+        "push": push,
         "check": check,
         "diff": diff,
         "export": export,
@@ -211,11 +212,28 @@ def history(pack: str) -> None:
     show(rows)
 
 
-def verify(pack: Path) -> None:
-    """Compare every file of a pack with its checksums.
+def push(pack: Path, address: str, *, force: bool = False) -> None:
+    """Write a pack to object storage or a Hub repository, where `--data ADDRESS` reads it in place.
+
+    A push that was stopped goes on when it is repeated; of a pack with a new version only what is new is sent.
 
     Args:
         pack: folder of the pack.
+        address: s3://BUCKET/FOLDER, gs://..., az://..., hf://datasets/USER/NAME, or file:///FOLDER.
+        force: replace a pack there that is not an earlier version of this one.
+    """
+    from cmkd.data.remote.push import push as send
+
+    with shown("pushing", "bytes") as report:
+        card = send(pack, address, force=force, progress=report)
+    print(f"{card.rows} pairs of version {card.version} at {address}, all read back: cmkd run --data {address}")
+
+
+def verify(pack: str) -> None:
+    """Compare every file of a pack with its checksums.
+
+    Args:
+        pack: folder of the pack, or its address.
     """
     opened = Pack.open(pack)
     opened.verify()
@@ -224,7 +242,7 @@ def verify(pack: Path) -> None:
 
 def _show(pack: Pack) -> None:
     card = pack.card
-    rows = table("pack", str(pack.path))
+    rows = table("pack", str(pack.place))
     rows.add_row("name", f"{card.name}: {card.title}" if card.title else card.name)
     names = ", ".join(pack.classes[:12]) + (", ..." if len(pack.classes) > 12 else "")
     rows.add_row("classes", f"{len(pack.classes)}: {names}")

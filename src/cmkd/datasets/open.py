@@ -17,6 +17,7 @@ from cmkd.data.manifest.table import Table, holds_pairs, read_table
 from cmkd.data.pack.card import FORMAT
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError
+from cmkd.data.remote.store import is_address
 from cmkd.datasets.base import DATASETS, DataSet
 from cmkd.datasets.formats.fetch import fetch
 from cmkd.errors import CmkdError, unknown_name
@@ -46,10 +47,11 @@ def open_data(
     by content where ``CMKD_CACHE_KEY`` is ``content``.
 
     Args:
-        reference: one of: the folder of a pack; a folder with ``manifest.csv`` or ``manifest.parquet``; a data set's
-            name, such as ``digits`` or ``digits(severity=0.3)``, followed by a colon and the path of its files if it
-            needs them: ``mars:downloads/mars``; by default the path is ``$CMKD_DATA/<name>``. A bare name is a data
-            set; write ``./digits`` for a folder.
+        reference: one of: the folder of a pack; the address of a pushed one, such as ``s3://bucket/ships``; a folder
+            with ``manifest.csv`` or ``manifest.parquet``; a data set's name, such as ``digits`` or
+            ``digits(severity=0.3)``, followed by a colon and the path of its files if it needs them:
+            ``mars:downloads/mars``; by default the path is ``$CMKD_DATA/<name>``. A bare name is a data set; write
+            ``./digits`` for a folder.
         version: of a pack; by default the latest.
         seed: of the splits that are not given. It and the following are of a manifest; see
             `cmkd.data.manifest.build.build`.
@@ -68,6 +70,8 @@ def open_data(
         cmkd.errors.CmkdError: unknown option of digits 'severty': did you mean 'severity'? Known: seed, severity
     """
     text = str(reference)
+    if is_address(text):
+        return Pack.open(text, version)
     named = _named(text)
     if named is not None:
         call, source = named

@@ -71,6 +71,7 @@ def fit(
         optimizer,
         augmentation.resolved(mirror=card.mirror, cropped=card.cropped),
         batch_size=trainer.batch_size or 1,
+        window=trainer.shuffle_window,
     )
     if trainer.devices * trainer.num_nodes > 1:
         synchronize_batch_norm(module)

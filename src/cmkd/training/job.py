@@ -119,12 +119,13 @@ class TrainingJob:
             return self.answers.known(rows)
         return np.isin(rows, self.pack.rows("train", modalities=(str(self.teacher_modality),)))
 
-    def loader(self, split: str, batch_size: int) -> PairLoader:
+    def loader(self, split: str, batch_size: int, window: int | None = None) -> PairLoader:
         """Return this process's batches of a split; those of ``train`` are shuffled.
 
         Args:
             split: ``train`` or ``validation``.
             batch_size: pairs a step, over all processes together; evaluation uses larger batches.
+            window: shuffle within windows of so many pairs.
         """
         training = split == "train"
         return PairLoader(
@@ -138,5 +139,6 @@ class TrainingJob:
             world=world_size(),
             pairs=min(self.pairs, EPOCH_STEPS * batch_size) if training else None,
             views=self.views,
+            window=window,
             answers=self.answers if training and self.distills else None,
         )

@@ -16,6 +16,32 @@ from cmkd.errors import CmkdError
 from cmkd.training.answers import Answers
 from cmkd.types import Batch
 
+RUNS = 16
+"""Runs of neighboring rows that fill a window; our choice, so that a window holds pairs from 16 places."""
+
+
+def windowed(rows: NDArray[np.int64], window: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return all rows, shuffled so that any `window` of them lie in few places.
+
+    Runs of ``window / RUNS`` neighbors are put in random order, and then the rows within each window.
+
+    Args:
+        rows: ``(n,)``.
+        window: rows that are shuffled together.
+        generator: of the order.
+
+    Example:
+        >>> mixed = windowed(np.arange(64), 32, np.random.default_rng(0))
+        >>> mixed[:32].tolist() != sorted(mixed[:32]), sorted(mixed) == list(range(64))
+        (True, True)
+    """
+    run = max(1, window // RUNS)
+    starts = generator.permutation(np.arange(0, len(rows), run))
+    mixed = np.concatenate([rows[start : start + run] for start in starts])
+    for start in range(0, len(mixed), window):
+        generator.shuffle(mixed[start : start + window])
+    return mixed
+
 
 class PairLoader:
     """Iterate over the batches of one epoch; `set_epoch` selects it.
@@ -35,6 +61,7 @@ class PairLoader:
         world: number of processes; each reads every `world`-th row of a batch.
         pairs: number of pairs in a training epoch; by default that of the rows.
         views: number of different views of a pair, after which the first comes again; 0 for no end.
+        window: shuffle by `windowed` instead of over all rows.
         answers: the teacher's outputs, delivered as `Batch.teacher`; `Batch.taught` says which pairs have one.
 
     Raises:
@@ -54,6 +81,7 @@ class PairLoader:
         world: int = 1,
         pairs: int | None = None,
         views: int = 0,
+        window: int | None = None,
         answers: Answers | None = None,
     ) -> None:
         if batch_size % world:
@@ -64,7 +92,7 @@ class PairLoader:
         self.pairs = len(rows) if pairs is None else pairs
         self.batch_size = min(batch_size, self.pairs // world * world) if shuffle else batch_size
         self.shuffle, self.seed, self.rank, self.world = shuffle, seed, rank, world
-        self.views, self.answers = views, answers
+        self.views, self.window, self.answers = views, window, answers
         self.epoch, self._position = 0, 0
         self._permuted = lru_cache(2)(self._permutation)  # a batch may cover the end of one and the start of another
 
@@ -87,7 +115,8 @@ class PairLoader:
         return rows, round_ % self.views if self.views else round_
 
     def _permutation(self, round_: int) -> NDArray[np.int64]:
-        return np.random.default_rng([self.seed, round_]).permutation(self.rows)
+        generator = np.random.default_rng([self.seed, round_])
+        return generator.permutation(self.rows) if self.window is None else windowed(self.rows, self.window, generator)
 
     def __iter__(self) -> Iterator[Batch]:
         start = self._position

@@ -36,12 +36,20 @@ class DistillationModule(LightningModule):
         optimizer: optimizer and schedule.
         augmentation: resolved.
         batch_size: pairs a step, over all processes together; it scales the learning rate.
+        window: shuffle within windows of so many pairs.
     """
 
     def __init__(
-        self, job: TrainingJob, optimizer: OptimizerConfig, augmentation: AugmentationConfig, *, batch_size: int
+        self,
+        job: TrainingJob,
+        optimizer: OptimizerConfig,
+        augmentation: AugmentationConfig,
+        *,
+        batch_size: int,
+        window: int | None = None,
     ) -> None:
         super().__init__()
+        self.window = window
         self.job, self.optimizer_config, self.augmentation, self.batch_size = job, optimizer, augmentation, batch_size
         self.objective = Objective(
             job.model,
@@ -108,7 +116,7 @@ class DistillationModule(LightningModule):
 
     def train_dataloader(self) -> PairLoader:
         """Return this process's training batches."""
-        return self.job.loader("train", self.batch_size)
+        return self.job.loader("train", self.batch_size, self.window)
 
     def val_dataloader(self) -> PairLoader:
         """Return this process's validation batches."""

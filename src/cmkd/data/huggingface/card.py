@@ -25,21 +25,29 @@ _LICENSES = (
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def readme(pack: Pack, files: Mapping[str, list[str]]) -> str:
-    """Return ``README.md``: the header that the hub reads, with the files of each split, then the data card."""
+def readme(pack: Pack, files: Mapping[str, list[str]] | None = None) -> str:
+    """Return ``README.md``: the header that the hub reads, then the data card.
+
+    Args:
+        pack: the pack.
+        files: split -> Parquet files of an export; None for a pushed pack, which has none.
+    """
     card = pack.card
-    paths = [{"split": split, "path": f"data/{split}-*"} for split in SPLITS if split in files]
+    paths = [{"split": split, "path": f"data/{split}-*"} for split in SPLITS if split in (files or {})]
     header = {
         "pretty_name": card.title or card.name,
         **_license(card.license),
         "task_categories": ["image-classification" if _any_image(pack) else "tabular-classification"],
         "tags": ["cross-modal", "paired", "knowledge-distillation", "cmkd"],
         "size_categories": [next((name for most, name in _SIZES if len(pack) < most), "n>1M")],
-        "configs": [{"config_name": "default", "data_files": paths}],
+        **({"configs": [{"config_name": "default", "data_files": paths}]} if files is not None else {}),
     }
+    how = "exported by `cmkd data export`; `cmkd data import FOLDER --out PACK` reads it back."
+    if files is None:
+        how = "pushed by `cmkd data push`; `cmkd run --data hf://datasets/USER/NAME` reads it in place."
     told = (
-        f"Version {card.version} of {card.history[-1].date}, exported by `cmkd data export`; `cmkd data import FOLDER "
-        "--out PACK` reads it back. Pairs of one group (column `group`) are never in two splits."
+        f"Version {card.version} of {card.history[-1].date}, {how} "
+        "Pairs of one group (column `group`) are never in two splits."
     )
     shown = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
     return f"---\n{shown}---\n\n{markdown(pack, heading=f'# {escape(card.title or card.name)}', lead=told)}"

@@ -129,7 +129,7 @@ def _pairs(pack: Pack) -> pd.DataFrame:
 
 
 def _name(pack: Pack) -> str:
-    return f"{pack.path}, version {pack.card.version}"
+    return f"{pack.place}, version {pack.card.version}"
 
 
 def _form(pack: Pack, name: str) -> str:

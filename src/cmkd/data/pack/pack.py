@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 
 from cmkd.data.pack.card import AGAIN, SPLITS, Card, CardFile
 from cmkd.data.pack.index import read_index
+from cmkd.data.remote.open import Remote
+from cmkd.data.remote.store import is_address
+from cmkd.data.remote.streamed import StreamedArray
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.io import checksum
 from cmkd.types import UNLABELED, Batch, Modality
@@ -37,10 +40,10 @@ Hidden = tuple[str, tuple[Any, ...]]
 class Pack:
     """Paired data on disk, opened by `Pack.open`.
 
-    Pickling, as for the workers of a data loader, carries the path, the version and what is withheld.
+    Pickling, as for the workers of a data loader, carries the place, the version and what is withheld.
 
     Attributes:
-        path: the folder.
+        path: the folder; of a pushed pack, that of its card and index in the cache.
         card: the card of the version.
         hidden: the calls that led here from the pack with all labels.
         index: one row per pair: ``id`` (str), ``label`` (int64, -1 where unlabeled), ``split``, ``group`` (str, empty
@@ -56,9 +59,18 @@ class Pack:
         (torch.Size([4, 1, 8, 8]), torch.int64)
     """
 
-    def __init__(self, path: Path, card: Card, index: pd.DataFrame, *, hidden: tuple[Hidden, ...] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        card: Card,
+        index: pd.DataFrame,
+        *,
+        hidden: tuple[Hidden, ...] = (),
+        remote: Remote | None = None,
+    ) -> None:
         self.path, self.card, self.index, self.hidden = path, card, index, hidden
-        self._arrays: dict[str, NDArray[Any]] = {}
+        self._remote = remote
+        self._arrays: dict[str, NDArray[Any] | StreamedArray] = {}
         self._labels = index["label"].to_numpy(dtype=np.int64)
         self._splits = index["split"].to_numpy(dtype=object)
         self._present = {name: index[f"has_{name}"].to_numpy(dtype=bool) for name in card.modalities}
@@ -68,12 +80,18 @@ class Pack:
         """Open a pack, checking that its files have the size the card states.
 
         Args:
-            path: the folder.
+            path: the folder, or the address of a pushed pack, such as ``s3://bucket/ships``, whose arrays are read in
+                blocks through a bounded cache (`cmkd.data.remote`).
             version: its number; by default the latest.
 
         Raises:
-            CmkdError: the folder is not a pack, a file is missing, truncated or damaged, or there is no such version.
+            CmkdError: there is no pack, a file is missing, truncated or damaged, or there is no such version.
         """
+        if is_address(path):
+            remote = Remote(path)
+            card = CardFile.read(remote.folder).card(remote.folder, version)
+            remote.copied(card.index_file, card.sha256[card.index_file])
+            return cls(remote.folder, card, read_index(remote.folder, card), remote=remote)
         folder = Path(path)
         card = CardFile.read(folder).card(folder, version)
         for modality in card.modalities.values():
@@ -93,7 +111,8 @@ class Pack:
         return f"Pack({self.card.name} v{self.card.version}: {len(self)} pairs, {len(self.classes)} classes; {shapes})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.path.absolute(), self.card.version, self.hidden)
+        place = self._remote.address if self._remote else self.path.absolute()
+        return _reopen, (place, self.card.version, self.hidden)
 
     def withhold(self, label_fraction: float = 1.0, labels: int | None = None) -> Pack:
         """Return the same pack with the labels of some training pairs hidden; nothing is written.
@@ -137,7 +156,8 @@ class Pack:
     def _hide(self, rows: NDArray[np.int64], call: Hidden) -> Pack:
         kept = self._labels.copy()
         kept[rows] = UNLABELED
-        return Pack(self.path, self.card, self.index.assign(label=kept), hidden=(*self.hidden, call))
+        hidden = (*self.hidden, call)
+        return Pack(self.path, self.card, self.index.assign(label=kept), hidden=hidden, remote=self._remote)
 
     def folds(self, count: int) -> NDArray[np.int64]:
         """Return the fold of every row ``(rows,)``, from 0; -1 where it is no training pair with a visible label.
@@ -198,13 +218,23 @@ class Pack:
             raise unknown_name("modality", name, self.card.modalities)
         return self.card.modalities[name]
 
-    def array(self, name: str) -> NDArray[Any]:
-        """Return a modality's memory-mapped array ``(rows, *shape)``, read-only; missing rows are zeros.
+    @property
+    def place(self) -> Path | str:
+        """The folder, or the address of a pushed pack."""
+        return self._remote.address if self._remote else self.path
+
+    def array(self, name: str) -> NDArray[Any] | StreamedArray:
+        """Return a modality's array ``(rows, *shape)``, read-only; missing rows are zeros.
+
+        It is memory-mapped. That of a pushed pack takes one index, along its rows.
 
         Invalid samples are as stored: `Modality.masked` tells them, and `Modality.filled` gives what a network reads.
         """
         if name not in self._arrays:
             modality = self.modality(name)
+            if self._remote is not None:
+                self._arrays[name] = self._remote.array(modality, self.card.rows)
+                return self._arrays[name]
             mapped = np.memmap(
                 self.path / modality.file, dtype=modality.dtype, mode="r", shape=(self.card.rows, *modality.shape)
             )
@@ -274,9 +304,9 @@ class Pack:
         Raises:
             CmkdError: a file is truncated or changed.
         """
-        again = Pack.open(self.path, self.card.version)
+        again = Pack.open(self.place, self.card.version)
         if not CardFile.read(self.path).unedited:
-            raise CmkdError(f"{self.path / 'card.json'} was edited by hand (sha256); restore it, or {AGAIN}")
+            raise CmkdError(f"{self.place}/card.json was edited by hand (sha256); restore it, or {AGAIN}")
         if deep:
             again.verify_content()
 
@@ -286,14 +316,20 @@ class Pack:
         Raises:
             CmkdError: a file has changed.
         """
+        modalities = {modality.file: modality for modality in self.card.modalities.values()}
         for name, expected in self.card.sha256.items():
-            modality = next((m for m in self.card.modalities.values() if m.file == name), None)
-            length = self.card.rows * modality.row_bytes if modality else None
-            if checksum(self.path / name, length=length) != expected:
-                raise CmkdError(f"{self.path / name} has changed since the pack was made (sha256); {AGAIN}")
+            modality = modalities.get(name)
+            if modality is None:
+                found = checksum(self.path / name)
+            elif self._remote is not None:
+                found = checksum(self._remote.array(modality, self.card.rows).pieces())
+            else:
+                found = checksum(self.path / name, length=self.card.rows * modality.row_bytes)
+            if found != expected:
+                raise CmkdError(f"{self.place}/{name} has changed since the pack was made (sha256); {AGAIN}")
 
 
-def _reopen(path: Path, version: int, hidden: Sequence[Hidden]) -> Pack:
+def _reopen(path: Path | str, version: int, hidden: Sequence[Hidden]) -> Pack:
     pack = Pack.open(path, version)
     for method, arguments in hidden:
         pack = getattr(pack, method)(*arguments)

@@ -1,0 +1,171 @@
+"""Compare engines that stream samples from object storage, where the order is given and the disk is small.
+
+    python benchmarks/speed/stream_engines.py
+
+Training's order is a random permutation of the whole pack (same seed, same batches), so an engine must read any sample
+at any time. A pack of random pairs is written in each engine's own format, uploaded to a local S3 server
+(`s3_server.py`), and the first samples of one permutation are read, each engine in a process of its own, one sample at
+a time in one thread as its ``dataset[i]`` does; cmkd also in batches, as its loader reads. An engine that is not
+installed is left out: they are not dependencies of cmkd, and some need other versions of its own.
+"""
+
+from __future__ import annotations
+
+from s3_server import BATCH, served, upload
+from timing import RESULTS, Section, child, random_pack, write
+
+# isort: split
+import argparse
+import importlib
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import IterableDataset
+
+from cmkd.data.pack.pack import Pack
+from cmkd.data.remote.push import push
+
+CHUNK = 2**20
+"""Bytes of a chunk of the other engines: the smaller, the less a random sample costs; their default is 64 MiB."""
+Read = Callable[[NDArray[np.int64]], list[NDArray[Any]]]
+
+
+def litdata(pack: Pack, folder: Path, limit: int) -> Read:
+    """Return a reader of a litdata data set."""
+    from litdata import StreamingDataset
+    from litdata.streaming.writer import BinaryWriter
+
+    writer = BinaryWriter(str(folder / "made"), chunk_bytes=CHUNK)
+    (folder / "made").mkdir(exist_ok=True)
+    for row in range(len(pack)):
+        writer[row] = {name: np.asarray(pack.array(name)[row]) for name in pack.modalities}
+    writer.done()
+    writer.merge()
+    upload(folder / "made", "litdata")
+    options = {"endpoint_url": os.environ["AWS_ENDPOINT_URL"], "region_name": "us-east-1"}
+    made = StreamingDataset(
+        "s3://packs/litdata",
+        cache_dir=str(folder / "cache"),
+        max_cache_size=limit,
+        storage_options=options,
+    )
+    return lambda rows: [made[int(row)]["optical"] for row in rows]
+
+
+def mosaicml_streaming(pack: Pack, folder: Path, limit: int) -> Read:
+    """Return a reader of a mosaicml-streaming data set."""
+    streaming: Any = importlib.import_module("streaming")
+
+    columns = {name: f"ndarray:{m.dtype}:{','.join(map(str, m.shape))}" for name, m in pack.modalities.items()}
+    with streaming.MDSWriter(out=str(folder / "made"), columns=columns, size_limit=CHUNK) as writer:
+        for row in range(len(pack)):
+            writer.write({name: np.asarray(pack.array(name)[row]) for name in pack.modalities})
+    upload(folder / "made", "mosaicml")
+    os.environ["S3_ENDPOINT_URL"] = os.environ["AWS_ENDPOINT_URL"]
+    made = streaming.StreamingDataset(
+        local=str(folder / "cache"), remote="s3://packs/mosaicml", cache_limit=limit, batch_size=BATCH, shuffle=False
+    )
+    return lambda rows: [made[int(row)]["optical"] for row in rows]
+
+
+def webdataset(pack: Pack, folder: Path, limit: int) -> Read:
+    """Say that webdataset reads tar files from their start to their end."""
+    from webdataset import WebDataset
+
+    if issubclass(WebDataset, IterableDataset):
+        raise TypeError("no random access: it iterates over tar files, and shuffles in a buffer of its own")
+    raise NotImplementedError
+
+
+def cmkd_rows(pack: Pack, folder: Path, limit: int) -> Read:
+    """Return a reader of a pushed pack, a row at a time."""
+    os.environ |= {"CMKD_CACHE": str(folder / "cache"), "CMKD_STREAM_MIB": str(limit // 2**20)}
+    push(pack.path, "s3://packs/cmkd")
+    array = {name: Pack.open("s3://packs/cmkd").array(name) for name in pack.modalities}
+    return lambda rows: [{name: array[name][int(row)] for name in array}["optical"] for row in rows]
+
+
+def cmkd_batches(pack: Pack, folder: Path, limit: int) -> Read:
+    """Return a reader of a pushed pack, a batch at a time."""
+    os.environ |= {"CMKD_CACHE": str(folder / "cache"), "CMKD_STREAM_MIB": str(limit // 2**20)}
+    push(pack.path, "s3://packs/cmkd")
+    opened = Pack.open("s3://packs/cmkd")
+    return lambda rows: list(opened.batch(rows).inputs["optical"].numpy())
+
+
+ENGINES = {f.__name__.replace("_", " "): f for f in (litdata, mosaicml_streaming, webdataset, cmkd_rows, cmkd_batches)}
+
+
+def one(name: str, place: Path, limit: int, samples: int) -> dict[str, Any]:
+    """Read in this process; an engine that cannot do it says why."""
+    pack = Pack.open(place)
+    order = np.random.default_rng(1).permutation(len(pack))[:samples]
+    with tempfile.TemporaryDirectory() as made:
+        folder, peak, ended = Path(made), [0], threading.Event()
+        try:
+            read = ENGINES[name](pack, folder, limit)
+        except (ImportError, TypeError) as error:
+            return {"samples/s": None, "note": f"{type(error).__name__}: {error}"[:120]}
+
+        def watch() -> None:
+            while not ended.wait(0.05):
+                found = [p.stat().st_size for p in (folder / "cache").rglob("*") if p.is_file() and p.exists()]
+                peak[0] = max(peak[0], sum(found))
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        start, equal, done = time.perf_counter(), True, 0
+        try:
+            for first in range(0, len(order), BATCH):
+                rows = order[first : first + BATCH]
+                found = read(rows)
+                done += len(rows)
+                equal &= bool((np.stack(found) == pack.array("optical")[rows]).all())
+            note = ""
+        except Exception as error:  # another engine's failure is a result
+            note = f"{type(error).__name__} after {done} samples: {error}"[:160]
+        seconds = time.perf_counter() - start
+        ended.set()
+        thread.join()
+        return {"samples/s": done / seconds, "peak MiB of disk": peak[0] / 2**20, "equal": str(equal), "note": note}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--mib", type=int, default=256)
+    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--cache_mib", type=int, default=25)
+    parser.add_argument("--samples", type=int, default=1024)
+    parser.add_argument("--out", type=Path, default=RESULTS / "streaming_engines.md")
+    parser.add_argument("--one", nargs=2, help="engine and pack to read in this process")
+    given = parser.parse_args(arguments)
+    if given.one:
+        result = one(given.one[0], Path(given.one[1]), given.cache_mib * 2**20, given.samples)
+        print("\n" + json.dumps(result), flush=True)
+        os._exit(0)  # threads of an engine may go on
+    with tempfile.TemporaryDirectory() as folder, served():
+        pack = random_pack(Path(folder) / "pack", given.mib * 2**20 // (4 * given.side**2), given.side)
+        rows = []
+        for name in ENGINES:
+            common = ("--cache_mib", given.cache_mib, "--samples", given.samples)
+            rows.append({"engine": name} | child(__file__, "--one", name, pack.path, *common))
+            print(rows[-1], flush=True)
+    text = (
+        f"{len(pack)} pairs of 3 x {given.side} x {given.side} and 1 x {given.side} x {given.side} bytes ({given.mib} "
+        f"MiB), limit of the disk {given.cache_mib} MiB, the first {given.samples} samples of a permutation, both "
+        f"modalities. Chunks of {CHUNK // 2**20} MiB. `equal`: whether the values are those of the pack."
+    )
+    print(write(given.out, "Streaming engines", [Section(text, rows)]))
+
+
+if __name__ == "__main__":
+    main()

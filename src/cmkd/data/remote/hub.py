@@ -1,0 +1,57 @@
+"""Write objects into a data set's repository on the Hugging Face Hub, a commit at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from cmkd.data.huggingface.card import readme
+from cmkd.data.pack.pack import Pack
+from cmkd.data.remote.store import HUB, Store
+from cmkd.errors import CmkdError, needs_extra, one_line
+
+
+class HubStore(Store):
+    """Objects in a repository ``hf://datasets/USER/NAME``; reading is by HTTP, as everywhere.
+
+    Args:
+        address: of the repository, which is made private if there is none.
+
+    Raises:
+        CmkdError: the hub cannot be reached, or refuses.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        with needs_extra("hub", "the Hugging Face Hub"):
+            from huggingface_hub import HfApi
+        name, _, revision = self.address.removeprefix(HUB).partition("@")
+        user, data_set, *below = name.split("/", 2)
+        self._repository, self._revision, self._below = f"{user}/{data_set}", revision or None, "".join(below)
+        self._api = HfApi(library_name="cmkd")
+        with _in_one_line(f"cannot make {self.address}"):
+            self._api.create_repo(self._repository, repo_type="dataset", private=True, exist_ok=True)
+
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        """Write objects in one commit."""
+        from huggingface_hub import CommitOperationAdd
+
+        names = ", ".join(contents) if len(contents) == 1 else f"{len(contents)} objects"
+        adds = [CommitOperationAdd("/".join(filter(None, (self._below, name))), c) for name, c in contents.items()]
+        with _in_one_line(f"cannot write {names} to {self.address}"):
+            self._api.create_commit(
+                self._repository, adds, commit_message=f"Add {names}", repo_type="dataset", revision=self._revision
+            )
+
+    def describe(self, pack: Pack) -> None:
+        """Write the data card that the hub shows."""
+        self.write({"README.md": readme(pack).encode()})
+
+
+@contextmanager
+def _in_one_line(failure: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the hub's library raises classes of its own, and those of its HTTP client
+        reason = one_line(" ".join(str(error).split())[:160])
+        raise CmkdError(f"{failure} ({type(error).__name__}: {reason})") from error

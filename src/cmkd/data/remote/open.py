@@ -1,0 +1,89 @@
+"""Open a pushed pack: its card and index are copied into the cache, and its arrays are read in blocks."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from cmkd.data.remote.cache import BlockCache, block_cache
+from cmkd.data.remote.layout import AGAIN, CARD, DIGEST_BYTES, LAYOUT, Layout, as_digests, identities, object_name
+from cmkd.data.remote.store import Store
+from cmkd.data.remote.streamed import StreamedArray
+from cmkd.documents import parse_json
+from cmkd.errors import CmkdError
+from cmkd.io import cache_folder, checksum, write_bytes
+from cmkd.types import Modality
+
+
+class Remote:
+    """A pushed pack.
+
+    Args:
+        address: where it lies, as for `cmkd.data.remote.store.Store`.
+
+    Attributes:
+        folder: copy of its card, and of what was asked for by `copied`.
+
+    Raises:
+        CmkdError: there is no pushed pack, or it cannot be reached.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.store = Store(address)
+        self.address = self.store.address
+        self.folder = cache_folder() / "streams" / checksum([self.address.encode()])[:16]
+        # the card first: one that is newer than the layout is refused, an older one is not
+        card, layout = self.store.read(CARD), self.store.read(LAYOUT)
+        if card is None or layout is None:
+            lacks = CARD if card is None else LAYOUT
+            raise CmkdError(f"{address} is not a pushed pack: it has no {lacks}; make one with `cmkd data push`")
+        self.layout = Layout.parse(layout, f"'{address}/{LAYOUT}'")
+        versions = parse_json(card, f"'{address}/{CARD}'", fix=AGAIN).get("versions")
+        self._check_history(versions)
+        write_bytes(self.folder / CARD, card)
+
+    def _check_history(self, versions: object) -> None:
+        try:
+            known = identities(versions)  # type: ignore[arg-type]
+        except (TypeError, KeyError) as error:
+            raise CmkdError(f"'{self.address}/{CARD}' is damaged (versions): {AGAIN}") from error
+        if known != self.layout.history[: len(known)]:
+            raise CmkdError(f"'{self.address}/{CARD}' does not fit its {LAYOUT}: {AGAIN}, or wait for a push to end")
+
+    @cached_property
+    def cache(self) -> BlockCache:
+        """Blocks on this disk."""
+        return block_cache()
+
+    def copied(self, name: str, sha256: str) -> Path:
+        """Return the copy of an object in `folder`, which is read again unless it has the checksum.
+
+        Raises:
+            CmkdError: it is missing or changed at the address.
+        """
+        path = self.folder / name
+        if path.is_file() and checksum(path) == sha256:
+            return path
+        content = self.store.read(name)
+        if content is None or checksum([content]) != sha256:
+            state = "is missing" if content is None else "is damaged (sha256)"
+            raise CmkdError(f"{self.address}/{name} {state}: {AGAIN}")
+        write_bytes(path, content)
+        return path
+
+    def array(self, modality: Modality, rows: int) -> StreamedArray:
+        """Return the first rows of a modality's array.
+
+        Raises:
+            CmkdError: the layout does not fit the card.
+        """
+        sharded = self.layout.arrays.get(modality.name)
+        if sharded is None or sharded.row_bytes != modality.row_bytes or sharded.rows < rows:
+            raise CmkdError(f"'{self.address}/{LAYOUT}' does not fit the card in {modality.name}: {AGAIN}")
+        digests = self.copied(object_name(sharded.digests), sharded.digests).read_bytes()
+        if len(digests) != sharded.blocks * DIGEST_BYTES:
+            raise CmkdError(f"'{self.address}/{LAYOUT}' does not fit its checksums of {modality.name}: {AGAIN}")
+        shape = (rows, *modality.shape)
+        return StreamedArray(
+            self.store, self.cache, sharded, as_digests(digests, sharded.blocks), shape, modality.dtype
+        )
