@@ -20,7 +20,7 @@ from cmkd.data.pairing.clocks import estimate_clock
 from cmkd.data.pairing.matching import Gate, match
 from cmkd.data.pairing.places import ground_distance, moved
 from cmkd.data.pairing.times import Times
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 
 
 def captures(name: str, seconds: Any, place: Any = None, *, geographic: bool = True) -> Captures:  # noqa: ANN401
@@ -322,5 +322,6 @@ def test_places_that_are_not_used_and_ids_like_formulas(tmp_path: Path, capsys: 
     assert "note: optical, radar give places, which are used with --meters only" in told
     assert "manifest.pairing.csv: 2 cells would run as formulas" in told
     assert pd.read_csv(tmp_path / "manifest.pairing.csv")["id"].tolist()[:3] == ["'=1+1", "-3", "'@a"]
-    run(tmp_path, "--meters", "50", "--out", str(tmp_path / "near.csv"))
+    with pytest.warns(CmkdWarning, match="2 cells would run as formulas"):
+        run(tmp_path, "--meters", "50", "--out", str(tmp_path / "near.csv"))
     assert len(pd.read_csv(tmp_path / "near.csv")) == 5
