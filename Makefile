@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 DEMO ?= demo
 SECONDS ?= 600
 
-.PHONY: demo test test-all test-wheel check fuzz bench bench-gpu clean
+.PHONY: demo test test-all test-wheel check docs fuzz bench bench-gpu clean
 
 # Sharp and degraded digits: teacher and students learn from the same 40 labels, beside the student with all labels.
 demo: $(VENV)/.installed
@@ -31,6 +31,11 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+# The pages under docs as a site: build/site/index.html works without a network.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m mkdocs build --quiet
+	@echo "Open build/site/index.html in a browser."
 
 # Damaged and made-up inputs for every reader, SECONDS in all; findings go to runs/fuzz, the table to benchmarks/results.
 fuzz: $(VENV)/.installed-dev

@@ -18,6 +18,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -123,7 +124,7 @@ class Recipe:
 
 
 class Pairs(Dataset[tuple[dict[str, Tensor], int]]):
-    """Pairs of a split, image by image; training images are transformed as PIL images, each by itself."""
+    """Pairs of a split, image by image; training images are transformed each by itself, 8-bit ones as PIL images."""
 
     def __init__(self, pack: Pack, split: str) -> None:
         if pack.card.co_registered:
@@ -147,8 +148,12 @@ class Pairs(Dataset[tuple[dict[str, Tensor], int]]):
     def _image(self, array: Any) -> Tensor:  # noqa: ANN401  # a numpy array
         if self.transform is None:
             return torch.from_numpy(array.copy())
-        image = Image.fromarray(array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0).copy())
-        tensor: Tensor = pil_to_tensor(self.transform(image))
+        tensor: Tensor
+        if array.dtype == np.uint8 and array.shape[0] in (1, 3):
+            image = Image.fromarray(array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0).copy())
+            tensor = pil_to_tensor(self.transform(image))
+        else:  # Pillow holds no such images, so they are transformed as tensors
+            tensor = self.transform(torch.from_numpy(array.copy()))
         return tensor
 
 
