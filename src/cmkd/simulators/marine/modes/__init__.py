@@ -140,7 +140,7 @@ class OpticalMode:
     mtf: Annotated[float, Bounds(above=0, below=1)] = 0.15
     noise: Range = (0.002, 0.012)
     haze: Range = (0.0, 0.5)
-    cloud: Range = (0.0, 0.2)
+    cloud: Range = (0.0, 0.0)
     night: Range = (0.0, 0.0)
 
     def __post_init__(self) -> None:
