@@ -80,9 +80,8 @@ def webdataset(pack: Pack, folder: Path, limit: int) -> Read:
     """Say that webdataset reads tar files from their start to their end."""
     from webdataset import WebDataset
 
-    if issubclass(WebDataset, IterableDataset):
-        raise TypeError("no random access: it iterates over tar files, and shuffles in a buffer of its own")
-    raise NotImplementedError
+    assert issubclass(WebDataset, IterableDataset)
+    raise TypeError("no random access: it iterates over tar files, and shuffles in a buffer of its own")
 
 
 def cmkd_rows(pack: Pack, folder: Path, limit: int) -> Read:
@@ -90,7 +89,13 @@ def cmkd_rows(pack: Pack, folder: Path, limit: int) -> Read:
     os.environ |= {"CMKD_CACHE": str(folder / "cache"), "CMKD_STREAM_MIB": str(limit // 2**20)}
     push(pack.path, "s3://packs/cmkd")
     array = {name: Pack.open("s3://packs/cmkd").array(name) for name in pack.modalities}
-    return lambda rows: [{name: array[name][int(row)] for name in array}["optical"] for row in rows]
+
+    def read(rows: NDArray[np.int64]) -> list[NDArray[Any]]:
+        """Read both modalities, as the other engines do."""
+        samples = [{name: array[name][int(row)] for name in array} for row in rows]
+        return [sample["optical"] for sample in samples]
+
+    return read
 
 
 def cmkd_batches(pack: Pack, folder: Path, limit: int) -> Read:

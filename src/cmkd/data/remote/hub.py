@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from cmkd.data.huggingface.card import readme
 from cmkd.data.pack.pack import Pack
-from cmkd.data.remote.store import HUB, Store
+from cmkd.data.remote.store import Store, hub_place
 from cmkd.errors import CmkdError, needs_extra, one_line
 
 
@@ -25,9 +25,8 @@ class HubStore(Store):
         super().__init__(address)
         with needs_extra("hub", "the Hugging Face Hub"):
             from huggingface_hub import HfApi
-        name, _, revision = self.address.removeprefix(HUB).partition("@")
-        user, data_set, *below = name.split("/", 2)
-        self._repository, self._revision, self._below = f"{user}/{data_set}", revision or None, "".join(below)
+        self._repository, self._below, revision = hub_place(self.address)
+        self._revision = revision or None
         self._api = HfApi(library_name="cmkd")
         with _in_one_line(f"cannot make {self.address}"):
             self._api.create_repo(self._repository, repo_type="dataset", private=True, exist_ok=True)

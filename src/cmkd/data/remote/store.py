@@ -68,7 +68,7 @@ class Store:
             self._store = from_url(url, client_options=options, retry_config=retry)
 
     def read(self, name: str) -> bytes | None:
-        """Return an object, or None if there is none of this name."""
+        """Return an object, or None if it does not exist."""
         import obstore
 
         with self._told("read", name):
@@ -126,12 +126,26 @@ def _reason(error: Exception) -> str:
 
 def _on_hub(address: str) -> tuple[str, dict[str, str]]:
     """Return the address by HTTP of a data set's files on the Hugging Face Hub, and the header with its token."""
+    repository, below, revision = hub_place(address)
+    with needs_extra("hub", "the Hugging Face Hub"):
+        from huggingface_hub import constants, get_token
+    token = get_token()
+    url = f"{constants.ENDPOINT}/datasets/{repository}/resolve/{revision or 'main'}"
+    return "/".join(filter(None, (url, below))), {"authorization": f"Bearer {token}"} if token else {}
+
+
+def hub_place(address: str) -> tuple[str, str, str]:
+    """Return repository, folder in it and revision of an address on the Hugging Face Hub; empty if it has none.
+
+    Raises:
+        CmkdError: the address has another form.
+
+    Example:
+        >>> hub_place("hf://datasets/me/ships/v2@draft")
+        ('me/ships', 'v2', 'draft')
+    """
     name, _, revision = address.removeprefix(HUB).partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(/[\w./-]+)?", name):
         raise CmkdError(f"cannot read '{address}': write {HUB}USER/NAME")
     user, data_set, *below = name.split("/", 2)
-    with needs_extra("hub", "the Hugging Face Hub"):
-        from huggingface_hub import constants, get_token
-    token = get_token()
-    url = f"{constants.ENDPOINT}/datasets/{user}/{data_set}/resolve/{revision or 'main'}"
-    return "/".join([url, *below]), {"authorization": f"Bearer {token}"} if token else {}
+    return f"{user}/{data_set}", "".join(below), revision
