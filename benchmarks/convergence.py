@@ -57,7 +57,7 @@ def lines(reference: str, place: Path) -> list[list[str]]:
         return [[name, "not run yet", *[""] * (len(HEADER) - 2)]]
     short, long = (read_json(path) for path in found)
     other = place / "longer-student" / "results.json"
-    students = read_json(other) if other.exists() else long
+    students = read_json(other) if other.exists() and read_json(other)["complete"] else long
     pairs = {"teacher": (short["teacher"], long["teacher"]), "none": (short["students"][0], students["students"][0])}
     rows = []
     for role, (one, four) in pairs.items():
