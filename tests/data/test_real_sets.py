@@ -116,14 +116,30 @@ def test_numerals_that_are_alike_stay_together(made: Made) -> None:
     assert crossing(pack, "pixels") == 0
 
 
-@pytest.mark.parametrize("name", ["presto", "wikipedia", "terramind", "multiple_features"])
+def test_utd_mhad_keeps_subjects_apart_and_both_ends_of_a_recording(made: Made) -> None:
+    source, pack = made("utd_mhad")
+    assert pack.index.groupby("split")["group"].unique().map(list).to_dict() == {
+        "train": ["subject1", "subject3", "subject5"],
+        "validation": ["subject7"],
+        "test": ["subject2", "subject4", "subject6", "subject8"],
+    }
+    row = pack.index["id"].tolist().index("action27-subject5-trial2")
+    motion = loadmat(source / "Inertial" / "a27_s5_t2_inertial.mat")["d_iner"]
+    np.testing.assert_allclose(pack.array("inertial")[row][[0, -1]], motion[[0, -1]], rtol=1e-6)
+    joints = loadmat(source / "Skeleton" / "a27_s5_t2_skeleton.mat")["d_skel"]
+    first = (joints[:, :, 0] - joints[3].mean(1)).ravel()
+    np.testing.assert_allclose(pack.array("skeleton")[row][0], first, rtol=1e-4, atol=1e-6)
+    assert pack.card.classes[pack.index["label"].iloc[row]] == "squat"
+
+
+@pytest.mark.parametrize("name", ["presto", "wikipedia", "terramind", "multiple_features", "utd_mhad"])
 def test_a_zip_is_as_good_as_a_folder(name: str, made: Made, tmp_path: Path) -> None:
     source, pack = made(name)
     packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", source))
     assert tiny_pack(name, packed, tmp_path / "again").card.sha256 == pack.card.sha256
 
 
-@pytest.mark.parametrize("name", ["presto", "wikipedia", "terramind", "spoken_digits", "multiple_features"])
+@pytest.mark.parametrize("name", ["presto", "wikipedia", "terramind", "spoken_digits", "multiple_features", "utd_mhad"])
 def test_truncated_and_missing_files_are_named(name: str, tmp_path: Path) -> None:
     """Cut, then remove, each file that the loader reads; nothing half-made may be left."""
     source = tiny_source(name, tmp_path / "source")
@@ -221,3 +237,10 @@ def test_published_nines_are_turned_sixes(published: Published, tmp_path: Path) 
     assert turned.sum() == (distance.min(0) < 10).sum() == 107
     assert (splits[six[nearest]] == splits[nine])[turned].all()  # no numeral is in train and, turned, in test
     assert pack.card.notes.startswith("107 of the 200 nines are a six of the set turned round")
+
+
+def test_published_utd_mhad(published: Published, tmp_path: Path) -> None:
+    pack = DATASETS.find("utd_mhad")().prepare(published("utd_mhad"), tmp_path / "pack")
+    assert pack.card.split["counts"] == {"train": 323, "validation": 108, "test": 430}
+    assert pack.index.groupby("split")["label"].nunique().tolist() == [27, 27, 27]
+    assert crossing(pack, "skeleton") == crossing(pack, "inertial") == 0

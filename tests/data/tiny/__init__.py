@@ -57,6 +57,7 @@ TINY: Mapping[str, Tiny] = {
     "sun_rgbd": Tiny(scenes.sun_rgbd),
     "svhn": Tiny(images.svhn, UNCHECKED),
     "terramind": Tiny(satellites.terramind),
+    "utd_mhad": Tiny(tables.utd_mhad),
     "wikipedia": Tiny(tables.wikipedia, UNCHECKED),
 }
 """Data set -> its row; a data set without one fails the suite."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import h5py
@@ -55,3 +56,15 @@ def wikipedia(folder: Path, generator: np.random.Generator) -> None:
     text /= text.sum(1, keepdims=True)
     for name, rows in (("Wikipedia.mat", slice(None)), ("Wikipedia-test.mat", slice(80, None))):
         savemat(folder / name, {"X": cells(image[rows], text[rows]), "y": labels[rows]})
+
+
+def utd_mhad(folder: Path, generator: np.random.Generator) -> None:
+    """Write two trials of three actions by each of the eight subjects, of unlike lengths."""
+    for name in ("Skeleton", "Inertial"):
+        (folder / name).mkdir()
+    for action, subject, trial in itertools.product((1, 2, 27), range(1, 9), (1, 2)):
+        stem = f"a{action}_s{subject}_t{trial}"
+        joints = generator.normal(action, 0.1, (20, 3, 40 + subject))
+        savemat(folder / "Skeleton" / f"{stem}_skeleton.mat", {"d_skel": joints})
+        motion = generator.normal(action, 0.1, (120 + subject, 6))
+        savemat(folder / "Inertial" / f"{stem}_inertial.mat", {"d_iner": motion})
