@@ -14,10 +14,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from cmkd.config import OptimizerConfig, RunConfig, StudentConfig, TeacherConfig
+from cmkd.config import OptimizerConfig, RunConfig, TeacherConfig
 from cmkd.documents import read_json
 from cmkd.experiment.runner import Experiment
 from cmkd.io import write_text
@@ -28,54 +29,62 @@ HEADER = [
 ]  # fmt: skip
 
 
-def train(reference: str, place: Path, size: int | None) -> None:
-    """Train teacher and student alone with the recipe, then with four times the steps."""
-    config = RunConfig(
-        reference,
-        place / "recipe",
-        "none",
-        seeds=1,
-        preset="full",
-        teacher=TeacherConfig(size=size),
-        student=StudentConfig(size=size),
-    )
+def train(reference: str, place: Path, teacher: Path | None) -> None:
+    """Train teacher and student alone with the recipe, then each with four times its own steps."""
+    trained = TeacherConfig(checkpoint=teacher)
+    config = RunConfig(reference, place / "recipe", "none", seeds=1, preset="full", teacher=trained)
     results = Experiment(config).run()
-    teacher, student = results["teacher"]["steps"], results["students"][0]["steps"]
-    epoch = pd.read_csv(place / "recipe" / "teacher" / "history.csv")["step"].iloc[0]
+    epoch = pd.read_csv(next((place / "recipe").glob("students/none/*/history.csv")))["step"].iloc[0]
     longer = replace(config, optimizer=OptimizerConfig(early_stop=False))
-    Experiment(replace(longer, out=place / "longer", epochs=math.ceil(4 * teacher / epoch))).run()
-    if student > teacher:
-        trained = replace(config.teacher, checkpoint=place / "recipe" / "teacher" / "best.safetensors")
-        epochs = math.ceil(4 * student / epoch)
-        Experiment(replace(longer, out=place / "longer-student", epochs=epochs, teacher=trained)).run()
+
+    def four_times(row: dict[str, Any]) -> int:
+        return math.ceil(4 * row["steps"] / epoch)
+
+    if not _complete(place / "longer"):  # which trains a student too, for at least four times its steps
+        given = replace(
+            longer, teacher=TeacherConfig(checkpoint=teacher or place / "recipe" / "teacher/best.safetensors")
+        )
+        Experiment(replace(given, out=place / "longer-student", epochs=four_times(results["students"][0]))).run()
+    if teacher is None:
+        Experiment(replace(longer, out=place / "longer", epochs=four_times(results["teacher"]))).run()
 
 
 def lines(reference: str, place: Path) -> list[list[str]]:
     """Return the rows of one data set, as far as they are trained."""
-    name, found = without_folder(reference), [place / kind / "results.json" for kind in ("recipe", "longer")]
-    if not all(path.exists() and read_json(path)["complete"] for path in found):
+    name, rows = without_folder(reference), []
+    if not _complete(place / "recipe"):
         return [[name, "not run yet", *[""] * (len(HEADER) - 2)]]
-    short, long = (read_json(path) for path in found)
-    other = place / "longer-student" / "results.json"
-    students = read_json(other) if other.exists() and read_json(other)["complete"] else long
-    pairs = {"teacher": (short["teacher"], long["teacher"]), "none": (short["students"][0], students["students"][0])}
-    rows = []
-    for role, (one, four) in pairs.items():
-        gained = 100 * (four["validation_accuracy"] - one["validation_accuracy"])
+    short = read_json(place / "recipe" / "results.json")
+    for role, one in (("teacher", short["teacher"]), ("none", short["students"][0])):
+        if "steps" not in one:  # a teacher that was given
+            continue
+        kinds = [kind for kind in ("longer-student", "longer") if _complete(place / kind)]
+        found = [read_json(place / kind / "results.json") for kind in kinds]
+        fours = [run["teacher"] if role == "teacher" else run["students"][0] for run in found]
+        four = next((row for row in fours if row.get("steps", 0) >= 4 * one["steps"]), None)
         cells = [name, role, str(short["data"]["pairs"]["train"]), str(one["steps"])]
         cells += ["yes" if one["converged"] else "no", percent(one["validation_accuracy"])]
+        if four is None:
+            rows.append([*cells, "not run yet", "", percent(one["test_accuracy"]), ""])
+            continue
+        gained = 100 * (four["validation_accuracy"] - one["validation_accuracy"])
         cells += [percent(four["validation_accuracy"]), f"{gained:+.1f}" if gained <= 1 else f"**{gained:+.1f}**"]
         rows.append([*cells, percent(one["test_accuracy"]), percent(four["test_accuracy"])])
     return rows
 
 
-def write(references: Sequence[str], runs: Path, out: Path, size: int | None) -> None:
+def _complete(run: Path) -> bool:
+    path = run / "results.json"
+    return path.exists() and bool(read_json(path)["complete"])
+
+
+def write(references: Sequence[str], runs: Path, out: Path) -> None:
     """Write the table of what is trained."""
     found = [line for reference in references for line in lines(reference, folder(runs, reference))]
     text = (
         "# Convergence\n\n"
-        f"`python benchmarks/convergence.py {' '.join(repr(without_folder(r)) for r in references)}"
-        f"{'' if size is None else f' --size {size}'}`, {about()}.\n\n"
+        f"`python benchmarks/convergence.py {' '.join(repr(without_folder(r)) for r in references)}`, "
+        f"{about()}.\n\n"
         "Accuracy in %, one seed. `none` is the student alone. *Leveled off*: whether validation stopped rising before "
         "the largest number of steps (`cmkd.training.schedule`). Bold: more than 1 point below four times the steps. "
         "Both columns of validation are the best epoch's, and the longer training has more epochs to choose from.\n\n"
@@ -92,13 +101,13 @@ def main() -> None:
     """Run from a command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("data", nargs="+", help="as after --data of `cmkd run`")
-    parser.add_argument("--size", type=int, help="resize images")
+    parser.add_argument("--teacher", type=Path, help="checkpoint of a trained one; only students are trained")
     parser.add_argument("--runs", type=Path, default=Path("runs/convergence"))
     parser.add_argument("--out", type=Path, default=RESULTS / "convergence.md")
     given = parser.parse_args()
     for reference in given.data:
-        train(reference, folder(given.runs, reference), given.size)
-        write(given.data, given.runs, given.out, given.size)
+        train(reference, folder(given.runs, reference), given.teacher)
+        write(given.data, given.runs, given.out)
 
 
 if __name__ == "__main__":

@@ -105,3 +105,28 @@ def test_a_cluster_of_two_machines_that_loses_a_worker_gives_the_same_weights(tm
         cluster.shutdown()
     subprocess.run([*command, "--out", str(tmp_path / "here")], env=environment, check=True)
     assert weights(tmp_path / "away") == weights(tmp_path / "here") != {}
+
+
+@pytest.mark.slow
+def test_a_cluster_whose_head_is_killed_and_started_again_continues_to_the_same_weights(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    ray = [str(Path(sys.executable).with_name("ray"))]
+    start = [*ray, "start", "--head", "--port", "6398", "--num-cpus", "2", "--include-dashboard=false"]
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-m", "cmkd", "bench", str(suite(tmp_path))]
+    away = [*command, "--out", str(tmp_path / "away"), "--ray", "127.0.0.1:6398"]
+    try:
+        subprocess.run(start, env=environment, check=True, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(away, env=environment, start_new_session=True)
+        limit = time.time() + 240
+        while not list(tmp_path.glob("away/runs/*/teacher/history.csv")) and time.time() < limit:
+            time.sleep(0.05)
+        subprocess.run(["pkill", "-KILL", "-f", "gcs_server.*6398"], check=True)
+        assert process.wait(300) != 0  # Ray ends a process that finds no head for a minute
+        subprocess.run([*ray, "stop", "--force"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(start, env=environment, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(away, env=environment, check=True)
+    finally:
+        subprocess.run([*ray, "stop", "--force"], check=False, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, "--out", str(tmp_path / "here")], env=environment, check=True)
+    assert weights(tmp_path / "away") == weights(tmp_path / "here") != {}

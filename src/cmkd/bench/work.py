@@ -145,7 +145,9 @@ def _cluster(address: str) -> Iterator[Submit]:
     try:
         engine.init("local" if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        raise CmkdError(f"there is no Ray cluster at '{address}' ({' '.join(str(error).split())[:100]})") from error
+        hint = "a cluster that asks for a token needs RAY_AUTH_MODE=token beside it"
+        said = " ".join(str(error).split())[:100]
+        raise CmkdError(f"there is no Ray cluster at '{address}' ({said}); {hint}") from error
     gpus = engine.cluster_resources().get("GPU", 0)
     # a machine that dies takes its run along, which another one continues from the shared folder
     remote = engine.remote(max_retries=2)(run).options(num_cpus=1, num_gpus=1 if gpus else 0)
