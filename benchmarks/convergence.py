@@ -34,7 +34,7 @@ def train(reference: str, place: Path, teacher: Path | None) -> None:
     trained = TeacherConfig(checkpoint=teacher)
     config = RunConfig(reference, place / "recipe", "none", seeds=1, preset="full", teacher=trained)
     results = Experiment(config).run()
-    epoch = pd.read_csv(next((place / "recipe").glob("students/none/*/history.csv")))["step"].iloc[0]
+    epoch = float(pd.read_csv(next((place / "recipe").glob("students/none/*/history.csv")))["step"].iloc[0])
     longer = replace(config, optimizer=OptimizerConfig(early_stop=False))
 
     def four_times(row: dict[str, Any]) -> int:
