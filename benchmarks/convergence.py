@@ -38,7 +38,7 @@ def train(reference: str, place: Path, teacher: Path | None) -> None:
     longer = replace(config, optimizer=OptimizerConfig(early_stop=False))
 
     def four_times(row: dict[str, Any]) -> int:
-        return math.ceil(4 * row["steps"] / epoch)
+        return math.ceil(4 * int(row["steps"]) / epoch)
 
     if not _complete(place / "longer"):  # which trains a student too, for at least four times its steps
         given = replace(
