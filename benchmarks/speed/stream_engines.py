@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
+from cmkd._torchvision import register_missing_ops
 from cmkd.data.pack.pack import Pack
 from cmkd.data.remote.push import push
 
@@ -62,6 +63,7 @@ def litdata(pack: Pack, folder: Path, limit: int) -> Read:
 
 def mosaicml_streaming(pack: Pack, folder: Path, limit: int) -> Read:
     """Return a reader of a mosaicml-streaming data set."""
+    register_missing_ops()  # it imports torchvision, whose compiled part may not fit torch
     streaming: Any = importlib.import_module("streaming")
 
     columns = {name: f"ndarray:{m.dtype}:{','.join(map(str, m.shape))}" for name, m in pack.modalities.items()}
