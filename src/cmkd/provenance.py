@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ def versions() -> dict[str, str]:
     return {"cmkd": cmkd.__version__, "python": platform.python_version(), **{name: version(name) for name in names}}
 
 
+@cache
 def commit() -> str | None:
-    """Return the commit of the source tree, with ``-dirty`` if it has changes; None outside git."""
+    """Return the commit of the source tree, as it was when first asked for; None outside git.
+
+    It ends in ``-dirty`` if the tree had changes.
+    """
     here = Path(__file__).parent
     if not (here.parent.parent / ".git").exists():
         return None

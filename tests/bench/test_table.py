@@ -8,8 +8,11 @@ import pytest
 from scipy import stats
 
 from cmkd.bench.report import page
+from cmkd.bench.resampling import Resamples, decoded, encoded, levels, percentiles
+from cmkd.bench.rows import restored, stored
 from cmkd.bench.suite import Suite
-from cmkd.bench.table import compare, models, overall, visible_difference
+from cmkd.bench.table import compare, overall, statistics, visible_difference
+from cmkd.errors import CmkdError
 
 SUITE = Suite(("a",), "kd,ds", teachers=2, seeds=2, rivals=("none", "kd"))
 
@@ -27,6 +30,9 @@ def students(gains: dict[str, float], *, settings: int = 1, noise: float = 0.0) 
                 "steps": 10,
                 "converged": seed > 0,
                 "sees_all_labels": False,
+                "commit": "abc",
+                "right": encoded(np.array([round(100 * value)])),
+                "groups": encoded(np.array([100])),
             },
         }
         for setting in range(settings)
@@ -58,15 +64,18 @@ def test_difference_that_would_be_seen_has_its_power() -> None:
     generator, n = np.random.default_rng(0), 6
     shift = visible_difference(2.0, n)
     drawn = generator.normal(shift, 2.0, size=(4000, n))
-    seen = (stats.ttest_1samp(drawn, 0.0, axis=1).pvalue < 0.05).mean()
+    seen = np.mean(stats.ttest_1samp(drawn, 0.0, axis=1).pvalue < 0.05)
     assert seen == pytest.approx(0.8, abs=0.03)
 
 
 def test_methods_are_ranked_over_settings_and_tested_against_rivals() -> None:
     found = overall(students({"none": 0.0, "kd": 0.1, "ds": 0.3}, settings=8, noise=0.01), SUITE)
-    assert [row["method"] for row in found] == ["ds", "kd", "none"]
-    assert [row["rank"] for row in found] == [1.0, 2.0, 3.0]
-    against = found[0]["against"]
+    assert found is not None
+    assert [row["method"] for row in found["methods"]] == ["ds", "kd", "none"]
+    assert [row["rank"] for row in found["methods"]] == [1.0, 2.0, 3.0]
+    assert found["friedman"] < 0.001
+    assert found["critical_difference"] == pytest.approx(2.343 * (3 * 4 / (6 * 8)) ** 0.5, abs=1e-3)  # Demsar, table 5
+    against = found["methods"][0]["against"]
     assert against["kd"]["difference"] == pytest.approx(0.2, abs=0.02)
     assert against["none"]["p_value"] == pytest.approx(2 * 2 / 2**8)  # the least of eight, times two methods
 
@@ -75,15 +84,58 @@ def test_few_settings_have_no_p_value_and_controls_have_no_rank() -> None:
     rows = students({"none": 0.0, "kd": 0.1, "ds": 0.3}, settings=5)
     rows.loc[rows["method"] == "ds", "sees_all_labels"] = True
     found = overall(rows, SUITE)
-    assert [row["method"] for row in found] == ["kd", "none"]
-    assert found[0]["against"]["none"]["p_value"] is None
+    assert found is not None
+    assert [row["method"] for row in found["methods"]] == ["kd", "none"]
+    assert found["methods"][0]["against"]["none"]["p_value"] is None
+
+
+def test_closed_gap_is_a_fraction_of_what_the_teacher_is_ahead() -> None:
+    found = {(r["method"], r["rival"]): r for r in compare(students({"none": 0.0, "kd": 0.05}), SUITE)}
+    # none has 0.65 on average, the teacher 0.9
+    assert found["kd", "none"]["closed"]["mean"] == pytest.approx(0.05 / 0.25)
+    rows = students({"none": 0.0, "kd": 0.05}).assign(teacher_test=0.6)
+    assert compare(rows, SUITE)[0]["closed"] is None
+
+
+def test_interval_over_groups_covers_the_mean_of_new_people_and_new_students() -> None:
+    """Draw differences with known spreads of students and groups; 95 % intervals must cover 0 about as often."""
+    generator, covered, tries = np.random.default_rng(0), 0, 150
+    for _ in range(tries):
+        student, group = generator.normal(0, 2, (12, 1)), generator.normal(0, 5, (1, 40))
+        right = np.rint(50 + student + group + generator.normal(0, 3, (12, 40))).astype(int)
+        drawn = Resamples.draw(np.arange(12), 40, resamples=300)
+        low, high = percentiles(drawn.accuracy(right - 50, np.full(40, 100))[1:])
+        covered += low <= 0 <= high
+    assert 0.86 <= covered / tries <= 0.99
+
+
+def test_students_of_one_teacher_are_drawn_together() -> None:
+    drawn = Resamples.draw(np.array([0, 0, 0, 1, 1, 1]), 1, resamples=4000).students[1:]
+    counts = drawn[:, :3].sum(1)
+    assert set(np.unique(counts)) == {0.0, 3.0, 6.0}
+    assert (counts == 0).mean() == pytest.approx(0.25, abs=0.03)
+
+
+def test_levels_are_told_apart_only_where_a_teacher_has_several_students() -> None:
+    generator = np.random.default_rng(0)
+    teachers = np.repeat(np.arange(200), 5)
+    values = np.repeat(generator.normal(0, 3, 200), 5) + generator.normal(0, 1, 1000)
+    assert levels(values, teachers) == pytest.approx((3.0, 1.0), abs=0.3)
+    assert levels(values[:5], np.arange(5)) is None
+
+
+def test_rows_are_stored_with_the_pairs_of_a_group_once_and_come_back() -> None:
+    rows = students({"none": 0.0, "kd": 0.02})
+    pd.testing.assert_frame_equal(restored(stored(rows)), rows, check_dtype=False, check_like=True)
+    with pytest.raises(CmkdError, match="damaged"):
+        decoded(encoded(np.arange(3))[:-6])
 
 
 def test_page_names_what_was_not_converged_what_failed_and_what_is_missing() -> None:
     rows = students({"none": 0.0, "kd": 0.1, "ds": 0.3})
     results = {
         **{"suite": {"rivals": ["none", "kd"]}, "command": "cmkd bench a.yaml", "commit": "abc"},
-        **{"models": models(rows), "comparisons": compare(rows, SUITE), "overall": overall(rows, SUITE)},
+        **statistics(rows, SUITE),
         **{"failures": {"a, s0, teacher 1": "no disk"}, "runs": {"complete": 1, "all": 2}},
     }
     text = page("few labels", results)

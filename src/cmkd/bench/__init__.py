@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cmkd.bench.report import page
+from cmkd.bench.rows import collect, stored
 from cmkd.bench.suite import PlannedRun
 from cmkd.bench.suite import Suite as Suite
-from cmkd.bench.table import collect, compare, models, overall
+from cmkd.bench.table import statistics
 from cmkd.bench.work import complete, train
 from cmkd.errors import CmkdError
 from cmkd.io import locked, write_json, write_text
@@ -33,8 +34,8 @@ def bench(
 
     Returns:
         What the JSON file holds: ``suite``, ``command``, ``commit``, ``runs`` (how many are ``complete``, of ``all``),
-        ``models``, ``comparisons``, ``overall``, ``failures`` (title -> reason of a run that failed) and
-        ``rows``, one for each student.
+        ``failures`` (title -> reason of a run that failed), what `cmkd.bench.table.statistics` returns, and
+        the students as `cmkd.bench.rows.stored` writes them, from which the statistics can be made again.
 
     Raises:
         CmkdError: the suite is wrong, or another process works in the folder.
@@ -63,9 +64,7 @@ def _results(suite: Suite, runs: list[PlannedRun], failures: dict[str, str]) -> 
         "suite": plain(suite),
         "commit": commit(),
         "runs": {"complete": sum(map(complete, runs)), "all": len(runs)},
-        "models": models(rows) if len(rows) else [],
-        "comparisons": compare(rows, suite) if len(rows) else [],
-        "overall": overall(rows, suite) if len(rows) else [],
+        **statistics(rows, suite),
         "failures": dict(failures),
-        "rows": rows.to_dict("records"),
+        **stored(rows),
     }

@@ -1,49 +1,33 @@
-"""What a suite found: its rows, comparisons of methods in each setting and over all, and the page of them."""
+"""What a suite found: comparisons of methods in each setting and over all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from cmkd.bench.suite import PlannedRun, Suite
+from cmkd.bench.resampling import Resamples, decoded, levels, percentiles
+from cmkd.bench.rows import SPLITS
+from cmkd.bench.suite import Suite
 from cmkd.evaluation import interval
-from cmkd.evaluation.results import read_results
 
-SPLITS = ("validation", "test")
 POWER = 0.8
 KEYS = ["data", "setting"]
 
 
-def collect(runs: Sequence[PlannedRun]) -> pd.DataFrame:
-    """Return a row for each trained student.
-
-    Columns: data, setting, teacher, method, seed, validation and test (accuracies), teacher_validation, teacher_test,
-    steps, converged and sees_all_labels (a control that sees the labels which are hidden from the others).
-    """
-    rows = []
-    for planned in runs:
-        path = planned.config.out / "results.json"
-        if not path.exists():
-            continue
-        found = read_results(path)
-        asked = range(planned.config.seed, planned.config.seed + planned.config.seeds)
-        for student in found["students"]:
-            if student["method"] in planned.config.expressions and student["seed"] in asked:
-                rows.append(
-                    {
-                        **{"data": planned.data, "setting": planned.setting, "teacher": planned.teacher},
-                        **{"method": student["method"], "seed": student["seed"]},
-                        **{split: student[f"{split}_accuracy"] for split in SPLITS},
-                        **{f"teacher_{split}": found["teacher"][f"{split}_accuracy"] for split in SPLITS},
-                        **{"steps": student["steps"], "converged": student["converged"]},
-                        "sees_all_labels": bool(student.get("sees_all_labels")),
-                    }
-                )
-    return pd.DataFrame(rows)
+def statistics(rows: pd.DataFrame, suite: Suite) -> dict[str, Any]:
+    """Return ``models``, ``comparisons``, ``overall`` and ``by_setting`` (the same for each setting of the suite)."""
+    if not len(rows):
+        return {"models": [], "comparisons": [], "overall": None, "by_setting": {}}
+    return {
+        "models": models(rows),
+        "comparisons": compare(rows, suite),
+        "overall": overall(rows, suite),
+        "by_setting": {str(name): overall(part, suite) for name, part in rows.groupby("setting", sort=False)},
+    }
 
 
 def models(rows: pd.DataFrame) -> list[dict[str, Any]]:
@@ -72,22 +56,41 @@ def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
     Returns:
         For each data set, setting, method and rival ``n`` and, for each split, ``mean`` of the differences, Student's
         95 % ``interval`` over the students, ``teachers`` (the mean difference with each teacher) and ``seen``: the
-        smallest difference that as many students would have shown with a probability of 0.8.
+        smallest difference that as many students would have shown with a probability of 0.8. ``resampled`` is the
+        95 % interval of the difference on test over students and test groups at once (`cmkd.bench.resampling`),
+        ``levels`` the standard deviations of the difference between teachers and within one, and ``closed``, where the
+        rival is ``none``, the fraction of the gap between student alone and teacher that the method closes, with its
+        interval; None where the gap cannot be told from 0.
     """
     found = []
     for (data, setting), part in rows.groupby(KEYS, sort=False):
-        wide = part.set_index(["teacher", "seed", "method"])
+        of = {method: own.set_index(["teacher", "seed"]) for method, own in part.groupby("method")}
         for rival in suite.rivals:
             for method in (m for m in suite.expressions if m not in ("none", rival)):
-                row: dict[str, Any] = {"data": data, "setting": setting, "method": method, "rival": rival}
-                for split in SPLITS:
-                    accuracies = wide[split].unstack("method")
-                    if not {method, rival} <= set(accuracies.columns):
-                        continue
-                    differences = (accuracies[method] - accuracies[rival]).dropna()
-                    row |= {"n": len(differences), split: _described(differences)}
-                if row.get("n"):
-                    found.append(row)
+                if not {method, rival} <= of.keys():
+                    continue
+                paired = of[method].index.intersection(of[rival].index)
+                if len(paired):
+                    row = {"data": data, "setting": setting, "method": method, "rival": rival, "n": len(paired)}
+                    found.append(row | _compared(of[method].loc[paired], of[rival].loc[paired]))
+    return found
+
+
+def _compared(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any]:
+    """Compare students of two methods that are paired row by row."""
+    found: dict[str, Any] = {split: _described(ours[split] - theirs[split]) for split in SPLITS}
+    teachers, sizes = ours.index.get_level_values("teacher").to_numpy(), decoded(ours["groups"].iloc[0])
+    drawn = Resamples.draw(teachers, len(sizes))
+    here, there = (drawn.accuracy(np.stack([decoded(t) for t in own["right"]]), sizes) for own in (ours, theirs))
+    found |= {
+        "resampled": percentiles((here - there)[1:]),
+        "levels": levels((ours["test"] - theirs["test"]).to_numpy(dtype=float), teachers),
+        "closed": None,
+    }
+    gap = drawn.students @ theirs["teacher_test"].to_numpy(dtype=float) / drawn.students.sum(1) - there
+    if (theirs["method"] == "none").all() and percentiles(gap[1:])[0] > 0:  # no teacher's accuracy is NaN: not above 0
+        share = (here - there) / gap
+        found["closed"] = {"mean": float(share[0]), "interval": percentiles(share[1:])}
     return found
 
 
@@ -119,24 +122,25 @@ def visible_difference(spread: float, n: int, *, power: float = POWER) -> float:
     return float(shift * spread / n**0.5)
 
 
-def overall(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
+def overall(rows: pd.DataFrame, suite: Suite) -> dict[str, Any] | None:
     """Compare methods over the settings that have every method, by mean rank and by Wilcoxon's test on mean accuracies.
 
-    Controls that see all labels take no part.
+    A setting here is a data set in a setting of the suite. Controls that see all labels take no part.
 
     Returns:
-        For each method ``settings`` (their number), ``rank`` (1 is best; the mean over settings, by test accuracy), and
-        for each rival the median ``difference`` over settings and the ``p_value`` of Wilcoxon's signed-rank test,
-        corrected by Holm over the methods; None below six settings, where it can reach no 5 %.
+        ``settings`` (their number), ``friedman`` (the p-value of Friedman's test that all ranks are alike) and
+        ``critical_difference`` of mean ranks (Nemenyi's, at 5 %; Demsar 2006, JMLR 7), both None where there are fewer
+        than three methods or two settings, and ``methods``: for each, best first, ``rank`` (1 is best; the mean over
+        settings, by test accuracy) and for each rival the median ``difference`` over settings and the ``p_value`` of
+        Wilcoxon's signed-rank test, corrected by Holm over the methods; None below six settings, where it can reach no
+        5 %. None where no setting has every method.
     """
     means = rows[~rows["sees_all_labels"]].groupby([*KEYS, "method"])["test"].mean().unstack("method").dropna()
     methods = [method for method in suite.expressions if method in means.columns]
     if not len(means):
-        return []
+        return None
     ranks = means[methods].rank(axis=1, ascending=False).mean()
-    found: list[dict[str, Any]] = [
-        {"method": m, "settings": len(means), "rank": float(ranks[m]), "against": {}} for m in methods
-    ]
+    found: list[dict[str, Any]] = [{"method": m, "rank": float(ranks[m]), "against": {}} for m in methods]
     for rival in (r for r in suite.rivals if r in methods):
         others = [row for row in found if row["method"] != rival]
         differences: dict[str, Any] = {
@@ -147,7 +151,31 @@ def overall(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
         for row in others:
             m = row["method"]
             row["against"][rival] = {"difference": float(np.median(differences[m])), "p_value": corrected[m]}
-    return sorted(found, key=lambda row: float(row["rank"]))
+    enough = len(methods) > 2 and len(means) > 1
+    return {
+        "settings": len(means),
+        "friedman": float(stats.friedmanchisquare(*means[methods].to_numpy().T).pvalue) if enough else None,
+        "critical_difference": critical_difference(len(methods), len(means)) if enough else None,
+        "methods": sorted(found, key=lambda row: float(row["rank"])),
+    }
+
+
+def critical_difference(methods: int, settings: int) -> float:
+    """Return the difference of mean ranks that Nemenyi's test finds at 5 %.
+
+    Args:
+        methods: number of ranked methods.
+        settings: number of settings that the ranks are means of.
+
+    Source:
+        Demsar 2006, JMLR 7, section 3.2.2.
+
+    Example:
+        >>> round(critical_difference(4, 14), 2)  # the example of the paper
+        1.25
+    """
+    quantile = float(stats.studentized_range.ppf(0.95, methods, np.inf)) / 2**0.5
+    return float(quantile * (methods * (methods + 1) / (6 * settings)) ** 0.5)
 
 
 def _wilcoxon(differences: np.ndarray) -> float | None:

@@ -35,6 +35,7 @@ class _ModelScore:
     test_accuracy: float | None = None
     validation_log_loss: float | None = None
     sees_all_labels: bool = False
+    commit: str | None = None
     converged: bool | None = None
     options: Mapping[str, float] = field(default_factory=dict)
     subsets: Mapping[str, _SubsetScore] = field(default_factory=dict)

@@ -135,8 +135,13 @@ def _mean(by_class: Values) -> Values:
 
 
 def prediction_table(pack: Pack, rows: np.ndarray, logits: np.ndarray) -> pd.DataFrame:
-    """Return one row per pair: ``id``, ``target``, ``predicted``, and the logits ``logit_0``, ``logit_1``, ..."""
+    """Return one row per pair: ``id``, ``group``, ``target``, ``predicted``, and the logits from ``logit_0`` on.
+
+    Where the data set has no groups, a pair's group is its id.
+    """
     chosen = pack.index.iloc[rows]
-    table = pd.DataFrame({"id": chosen["id"].to_numpy(), "target": chosen["label"].to_numpy()})
+    groups = chosen["group"].where(chosen["group"] != "", chosen["id"])
+    columns = {"id": chosen["id"], "group": groups, "target": chosen["label"]}
+    table = pd.DataFrame({name: values.to_numpy() for name, values in columns.items()})
     table["predicted"] = logits.argmax(1)
     return pd.concat([table, pd.DataFrame(logits, columns=[f"logit_{i}" for i in range(logits.shape[1])])], axis=1)

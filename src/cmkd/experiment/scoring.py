@@ -16,6 +16,7 @@ from cmkd.experiment.teaching import run_device
 from cmkd.inference import predict
 from cmkd.io import atomic, write_json
 from cmkd.models import Model
+from cmkd.provenance import commit
 from cmkd.training.teacher_outputs import OutputsFile
 
 
@@ -51,7 +52,8 @@ def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about:
         about: what else the results say: ``seed`` and more.
     """
     home, place = run.config.out.resolve(), path.resolve()
-    result = about | {"checkpoint": str(place.relative_to(home) if place.is_relative_to(home) else place)}
+    checkpoint = str(place.relative_to(home) if place.is_relative_to(home) else place)
+    result = about | {"commit": commit(), "checkpoint": checkpoint}
     if model.spec.class_names != run.pack.classes:  # it cannot be right or wrong about the data's classes
         unknown = dict.fromkeys(("validation_accuracy", "test_accuracy"))
         write_json(folder / RESULT, result | {"classes": list(model.spec.class_names)} | unknown)

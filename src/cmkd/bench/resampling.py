@@ -1,0 +1,132 @@
+"""Intervals over students and test groups at once, and how right answers are kept for them in little space."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.errors import CmkdError
+
+RESAMPLES = 2000
+_CODED = "<u2"
+"""Type of the numbers of right answers, little-endian."""
+
+
+def encoded(counts: NDArray[np.integer]) -> str:
+    """Return numbers from 0 to 65,535 as text; right and wrong answers take about 1.5 bits each.
+
+    Example:
+        >>> decoded(encoded(np.array([3, 0, 65_535]))).tolist()
+        [3, 0, 65535]
+    """
+    return base64.b64encode(zlib.compress(counts.astype(_CODED).tobytes(), 9)).decode()
+
+
+def decoded(text: str) -> NDArray[np.int64]:
+    """Return the numbers that `encoded` wrote.
+
+    Raises:
+        CmkdError: the text is damaged.
+    """
+    try:
+        return np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), _CODED).astype(np.int64)
+    except (ValueError, zlib.error) as error:
+        raise CmkdError(f"numbers of right answers are damaged ({error}): run the suite again") from error
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Draws of students and test groups: how often each resample holds each of them; the first holds all once.
+
+    Teachers are drawn with replacement, then students within each (where a teacher has one student, the two are one
+    level), and test groups independently of both. With few students or groups, percentile intervals of such draws are
+    too narrow (Davison and Hinkley 1997, section 3.8), so they stand beside Student's and do not replace it.
+
+    Attributes:
+        students: ``(resamples + 1, students)``.
+        groups: ``(resamples + 1, groups)``.
+    """
+
+    students: NDArray[np.float64]
+    groups: NDArray[np.float64]
+
+    @classmethod
+    def draw(cls, teachers: NDArray[np.int64], groups: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Resamples:
+        """Draw students and groups.
+
+        Args:
+            teachers: ``(students,)`` number of each student's teacher.
+            groups: number of test groups.
+            resamples: number of resamples.
+            seed: of the draws.
+
+        Example:
+            >>> drawn = Resamples.draw(np.array([0, 0, 1]), 4, resamples=10)
+            >>> drawn.students.shape, drawn.groups.sum(1).tolist()[:3]
+            ((11, 3), [4.0, 4.0, 4.0])
+        """
+        generator, names = np.random.default_rng(seed), np.unique(teachers)
+        members = [np.flatnonzero(teachers == name) for name in names]
+        chosen = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+        students = np.zeros((resamples, len(teachers)))
+        for column, own in enumerate(members):
+            # so many students as each drawing of this teacher has
+            drawn = generator.multinomial(chosen[:, column] * len(own), np.full(len(own), 1 / len(own)))
+            students[:, own] = drawn
+        there = generator.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)
+        return cls(*(np.concatenate([np.ones((1, part.shape[1])), part]) for part in (students, there)))
+
+    def accuracy(self, right: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the mean accuracy of each resample.
+
+        Args:
+            right: ``(students, groups)`` right answers.
+            sizes: ``(groups,)`` pairs.
+
+        Returns:
+            ``(resamples + 1,)``, the first that of all students and pairs.
+        """
+        hits = ((self.students @ right) * self.groups).sum(1)
+        found: NDArray[np.float64] = hits / (self.students.sum(1) * (self.groups @ sizes))
+        return found
+
+
+def percentiles(values: NDArray[np.float64], *, level: float = 0.95) -> list[float]:
+    """Return the ends of the percentile interval of resampled values.
+
+    Example:
+        >>> percentiles(np.arange(101.0), level=0.9)
+        [5.0, 95.0]
+    """
+    low, high = np.quantile(values, ((1 - level) / 2, (1 + level) / 2))
+    return [float(low), float(high)]
+
+
+def levels(values: NDArray[np.float64], teachers: NDArray[np.int64]) -> tuple[float, float] | None:
+    """Return the standard deviations between teachers and between the students of one teacher.
+
+    They are estimated from the mean squares of a one-way analysis of variance (Searle, Casella and McCulloch 1992,
+    chapter 3); a negative estimate of the variance between teachers counts as 0. None where no teacher, or one teacher
+    alone, has several students, since the two levels cannot be told apart then.
+
+    Args:
+        values: ``(students,)``, such as differences of accuracy.
+        teachers: ``(students,)`` number of each student's teacher.
+
+    Example:
+        >>> between, within = levels(np.array([1.0, 3.0, 5.0, 7.0]), np.array([0, 0, 1, 1]))
+        >>> round(between, 3), round(within, 3)
+        (2.646, 1.414)
+    """
+    groups = [values[teachers == name] for name in np.unique(teachers)]
+    n, count = len(values), len(groups)
+    if count < 2 or n == count:
+        return None
+    inside = sum(float(((own - own.mean()) ** 2).sum()) for own in groups) / (n - count)
+    outside = sum(len(own) * float((own.mean() - values.mean()) ** 2) for own in groups) / (count - 1)
+    usual = (n - sum(len(own) ** 2 for own in groups) / n) / (count - 1)
+    return max(0.0, (outside - inside) / usual) ** 0.5, inside**0.5
