@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cmkd.bench.resampling import decoded
+from cmkd.bench.rows import restored
 from cmkd.cli import main
 from cmkd.documents import read_json
 from cmkd.io import checksum, write_text
@@ -40,7 +42,9 @@ def test_a_failed_run_is_told_and_the_others_are_kept(tmp_path: Path, capsys: py
     assert main(["bench", str(suite(tmp_path, labels=5)), "--out", str(out)]) == 3
     assert "digits, few, teacher 1: labels is 5, fewer than the 10 classes" in capsys.readouterr().err
     found = read_json(out / "few.json")
-    assert [(row["setting"], row["method"]) for row in found["rows"]] == [("all", "none"), ("all", "kd")]
+    rows = restored(found)
+    assert list(zip(rows["setting"], rows["method"], strict=True)) == [("all", "none"), ("all", "kd")]
+    assert len(decoded(rows["right"].iloc[0])) == len(decoded(rows["groups"].iloc[0])) == 360  # no groups: pairs
     assert list(found["failures"]) == ["digits, few, teacher 1"]
 
 
