@@ -23,8 +23,8 @@ DRAWN = ("self_training", "kd", "dist", "ds")
 
 HEAD = """# What a teacher gives
 
-Written by `python docs/results.py` from the results of `cmkd bench benchmarks/suites/study.yaml --out DIR`, which trains
-each network until validation has stopped rising. Every student has a teacher of its own; a difference is between
+Written by `python docs/results.py` from the results of `cmkd bench benchmarks/suites/study.yaml --out DIR`, which
+trains each network until validation has stopped rising. Every student has a teacher of its own; a difference is between
 students of one teacher and one seed. Points are those of test accuracy. *Clearly*: Student's 95 % interval over
 students and the one over students and test groups both exclude 0, as one in twenty does by chance.
 [All figures](../benchmarks/results/study.md).

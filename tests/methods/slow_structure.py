@@ -17,9 +17,13 @@ def correlation(x: Tensor, y: Tensor, eps: float = 1e-5) -> Tensor:
 
 def independence(student: Tensor, teacher: Tensor, *, off_diagonal_weight: float, reference: str) -> Tensor:
     width = student.shape[1]
-    if reference == "teacher":
+    if reference in ("teacher", "cross"):
+        own = 1.0 if reference == "cross" else 0.0
         tied = sum((1 - correlation(student[:, i], teacher[:, i])) ** 2 for i in range(width))
-        others = sum(correlation(teacher[:, i], student[:, j]) ** 2 for i, j in permutations(range(width), 2))
+        others = sum(
+            (correlation(teacher[:, i], student[:, j]) - own * correlation(teacher[:, i], teacher[:, j])) ** 2
+            for i, j in permutations(range(width), 2)
+        )
         return (tied + off_diagonal_weight * others) / width
     others = torch.zeros(())
     for i, j in permutations(range(width), 2):

@@ -230,7 +230,7 @@ STRUCTURE = [
                     slow_structure.independence,
                     {"off_diagonal_weight": 0.3, "reference": reference},
                 )
-                for reference in ("teacher", "self", "structure")
+                for reference in ("teacher", "cross", "self", "structure")
             ),
             *(
                 Case(

@@ -173,6 +173,7 @@ REFERENCES = [
     for f, i, u, p, c in [
         ("probabilities", "teacher", "pairs", "pooled", True),
         ("embedding", "teacher", "teacher", "pooled", True),
+        ("probabilities", "cross", "pairs", "pooled", True),
         ("embedding", "self", "self", "positions", True),
         ("embedding", "structure", "self", "pooled", False),
     ]

@@ -17,7 +17,7 @@ from cmkd.ops import at_least_float32, check_pair, off_diagonal, resize_like
 from cmkd.pairwise import gaussian_discrepancy, log_mean_gaussian, unit_rows
 from cmkd.types import Batch, Output, Spec
 
-INDEPENDENCE_REFERENCES = ("teacher", "self", "structure")
+INDEPENDENCE_REFERENCES = ("teacher", "cross", "self", "structure")
 UNIFORMITY_REFERENCES = ("pairs", "teacher", "self")
 OUTPUTS = ("probabilities", "embedding")
 POINTS = ("pooled", "positions")
@@ -28,7 +28,7 @@ def channel_independence(
     teacher_output: Tensor,
     *,
     off_diagonal_weight: float = 0.005,
-    reference: Literal["teacher", "self", "structure"] = "teacher",
+    reference: Literal["teacher", "cross", "self", "structure"] = "teacher",
 ) -> Tensor:
     """Channel-wise independence of output features, measured by correlations over the batch.
 
@@ -37,6 +37,8 @@ def channel_independence(
     - ``teacher``: ``C = t̂ᵀ ŝ / B`` towards the identity,
       ``(1/D) Σ_i (1 - C_ii)² + (off_diagonal_weight / D) Σ_{i≠j} C_ij²``: each student channel is tied to its teacher
       channel and kept independent of the teacher's others.
+    - ``cross``: ``C`` towards the teacher's own correlations ``t̂ᵀ t̂ / B``, with the same two factors: 0 exactly where
+      the student equals the teacher. Class probabilities sum to 1, so that they cannot all be uncorrelated.
     - ``self``: ``C = ŝᵀ ŝ / B``, only the off-diagonal part: the control without a teacher.
     - ``structure``: ``(off_diagonal_weight / D) Σ_{i≠j} (C^S_ij - C^T_ij)²`` of each model's own correlations.
 
@@ -66,9 +68,11 @@ def channel_independence(
     _check("independence reference", reference, INDEPENDENCE_REFERENCES)
     student, teacher = check_pair(student_output, teacher_output, same_shape=reference != "self")
     width = student.shape[1]
-    if reference == "teacher":
+    if reference in ("teacher", "cross"):
         correlation = cross_correlation(teacher, student)
         tied = (1.0 - correlation.diagonal()).square().sum() / width
+        if reference == "cross":
+            correlation = correlation - cross_correlation(teacher, teacher)
         return tied + off_diagonal_weight * off_diagonal(correlation).square().sum() / width
     correlation = cross_correlation(student, student)
     if reference == "structure":
@@ -191,7 +195,7 @@ class DimensionalStructure(Method):
         temperature: softens the logits of KD, and the class probabilities whose channels are made independent.
         independence_weight: factor of the channel-wise independence.
         independence_features: the output features: ``probabilities`` of the classes, or the ``embedding``.
-        independence_reference: ``teacher``, ``self`` or ``structure``, see `channel_independence`.
+        independence_reference: ``teacher``, ``cross``, ``self`` or ``structure``, see `channel_independence`.
         off_diagonal_weight: factor of the off-diagonal part of the independence.
         uniformity_weight: factor of the uniformity.
         uniformity_reference: ``pairs``, ``teacher`` (hinge) or ``self``, see `feature_uniformity`.
@@ -219,7 +223,7 @@ class DimensionalStructure(Method):
         temperature: float = 2.0,
         independence_weight: float = 3.0,
         independence_features: Literal["probabilities", "embedding"] = "probabilities",
-        independence_reference: Literal["teacher", "self", "structure"] = "teacher",
+        independence_reference: Literal["teacher", "cross", "self", "structure"] = "teacher",
         off_diagonal_weight: float = 0.005,
         uniformity_weight: float = 0.1,
         uniformity_reference: Literal["pairs", "teacher", "self"] = "pairs",
