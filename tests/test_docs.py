@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -13,10 +15,27 @@ import pytest
 import torch
 
 from cmkd.cli import main
+from cmkd.data import Pack
+from cmkd.data.huggingface import export_pack
+from cmkd.experiment.tuning import ACCURACY, LOSS, Trials, ranges
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.DOTALL)
+SMALL = ["--teacher.model", "thin_resnet(width=4)", "--student.model", "thin_resnet(width=4)"]
+NOTEBOOK_SECONDS = 120
+"""Longest processor time of a notebook."""
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.py"))
+
+
+def blocks(page: str) -> list[str]:
+    """Pieces of Python on a page, as short trainings."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [
+        code.replace("epochs=20", "epochs=1, seeds=1") for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    ]
+
+
+BLOCKS = blocks("docs/python.md")
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -42,16 +61,25 @@ def test_commands_have_their_options(page: Path, capsys: pytest.CaptureFixture[s
 def test_readme_is_short_and_begins_as_the_docs_do() -> None:
     readme = PAGES[0].read_text(encoding="utf-8")
     assert len(readme.split()) <= 600
-    assert re.findall(r"```python\n(.*?)```", readme, re.DOTALL) == BLOCKS[:1]
+    assert blocks("README.md") == BLOCKS[:1]
+
+
+def test_no_piece_of_python_is_forgotten() -> None:
+    pages = {page.relative_to(ROOT).as_posix(): len(blocks(page.relative_to(ROOT).as_posix())) for page in PAGES}
+    assert {page: count for page, count in pages.items() if count} == {
+        "README.md": 1, "docs/python.md": 2, "docs/quick_start.md": 1, "docs/theory.md": 1, "docs/extending.md": 3,
+        "docs/ecosystem.md": 3,
+    }  # fmt: skip  # each has a test below
 
 
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs")
+    for package in ("mkdocs", "jupytext", "nbclient", "nbconvert", "ipykernel"):
+        pytest.importorskip(package)
     site = tmp_path / "site"
     made = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
     assert subprocess.run(made, cwd=ROOT, check=False).returncode == 0
-    assert {"index.html", "methods/ds.html", "reference.html"} <= {
+    assert {"index.html", "methods/ds.html", "commands.html", "changelog.html", "notebooks/few_labels.html"} <= {
         str(p.relative_to(site)) for p in site.rglob("*.html")
     }
 
@@ -59,10 +87,8 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("without_page")
 def test_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    code = BLOCKS[0].replace("epochs=20", "epochs=1, seeds=1")
-    assert code != BLOCKS[0]
     made: dict[str, object] = {}
-    exec(code, made)
+    exec(BLOCKS[0], made)
     assert made["about"]["method"] == "ds"  # type: ignore[index]
 
 
@@ -89,3 +115,64 @@ def test_a_loop_of_ones_own() -> None:
     loss.backward()
     assert student.weight.grad is not None
     assert len(made["optimizer"].param_groups) == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("page", ["docs/theory.md", "docs/extending.md"])
+def test_a_page_of_python(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made: dict[str, object] = {}
+    for code in blocks(page):
+        exec(code, made)
+
+
+@pytest.mark.usefixtures("without_page")
+def test_the_quick_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = next(words for words in commands(ROOT / "docs" / "quick_start.md") if words[0] == "run")
+    run[run.index("--epochs") + 1] = "1"
+    assert main([*run, *SMALL]) == 0
+    capsys.readouterr()
+    exec(blocks("docs/quick_start.md")[0], {})
+    assert len(capsys.readouterr().out.splitlines()) == 4  # a header and three predictions
+
+
+@pytest.mark.usefixtures("without_page")
+def test_callbacks_and_loggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made: dict[str, object] = {}
+    exec(blocks("docs/ecosystem.md")[0], made)
+    trainings = {"teacher", "none, seed 0", "kd, seed 0"}
+    assert made["epochs"].seen == dict.fromkeys(trainings, 1)  # type: ignore[attr-defined]
+    for name in trainings:
+        (metrics,) = (tmp_path / "logs" / name).rglob("metrics.csv")
+        assert "validation_accuracy" in metrics.read_text()
+    (told,) = (tmp_path / "logs" / "kd, seed 0").rglob("hparams.yaml")
+    assert "method: kd" in told.read_text()
+
+
+def test_an_exported_pack_in_datasets(tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    export_pack(digits, tmp_path / "ships-hub")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    made: dict[str, object] = {}
+    exec(blocks("docs/ecosystem.md")[1], made)
+    assert len(made["ships"]["train"]) == len(digits.rows("train"))  # type: ignore[index]
+
+
+def test_trials_as_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("optuna")
+    monkeypatch.chdir(tmp_path)
+    trials = Trials(Path("runs/tuned/tuning/kd"), "kd", ranges("kd", {}), 3)
+    for number in range(3):
+        trials.run(number, lambda _, number=number: {ACCURACY: number / 10, LOSS: 1.0})  # type: ignore[misc]
+    exec(blocks("docs/ecosystem.md")[2], {})
+    assert capsys.readouterr().out.strip() == str(trials.chosen())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook(notebook: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    subprocess.run([sys.executable, notebook], check=True, env=os.environ | {"MPLBACKEND": "Agg"})
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < NOTEBOOK_SECONDS

@@ -182,7 +182,7 @@ class TrainerConfig:
         checkpoint_seconds: time between full states; a killed run trains at most this long again.
         cache_gb: largest size of the cache of teachers' outputs on disk; the least recently used go first.
         deterministic: refuse operations without a deterministic form (CPU runs are repeatable without it).
-        logger: a logger beside history.csv, from the extra of its name.
+        logger: a logger beside history.csv, from the extra of its name; MLFLOW_TRACKING_URI and WANDB_MODE apply.
         progress: auto shows bars on a terminal and plain lines elsewhere; none is silent.
     """
 

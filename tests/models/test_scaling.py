@@ -22,6 +22,7 @@ from cmkd.data.pack import sample
 from cmkd.errors import CmkdError
 from cmkd.experiment.resolve import resolve
 from cmkd.models.checkpoint import load_model, save_model
+from cmkd.models.tensor_file import read_tensors, write_tensors
 from cmkd.models.scaling import KNOTS
 from cmkd.types import Modality
 
@@ -124,6 +125,13 @@ def test_a_saved_model_scales_as_before(scaling: str, own: bool, tmp_path: Path)
     x = torch.from_numpy(VALUES[:100].reshape(-1, 3, 5, 4))
     assert torch.equal(loaded(x).logits, about(x).logits)
     assert said["scaling"] == scaling
+
+
+def test_one_channel_that_is_a_column_of_a_table_is_saved(tmp_path: Path) -> None:
+    center = torch.tensor(np.ones((1, 2), np.float32)[:, 0])
+    assert center.stride() == (2,)
+    write_tensors(tmp_path / "one.safetensors", {"center": center}, "about", {})
+    assert read_tensors(tmp_path / "one.safetensors", "about", fix="")["center"].tolist() == [1.0]
 
 
 def test_a_file_of_an_earlier_version_is_linear(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ from cmkd.training.reporting import Tell
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
+    from cmkd.training.loggers import MakeLogger
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -48,6 +50,8 @@ class Experiment:
     Args:
         config: what to do; it is not changed.
         callbacks: extra Lightning callbacks of every training, run before checkpointing.
+        logger: makes a Lightning logger of a training, which ``job.title`` and ``job.folder`` describe; it takes the
+            place of ``config.trainer.logger``.
         page: write ``report.html``, which takes seconds.
 
     Example:
@@ -59,6 +63,7 @@ class Experiment:
 
     config: RunConfig
     callbacks: Sequence[Callback] = ()
+    logger: MakeLogger | None = None
     page: bool = True
 
     @property
@@ -210,6 +215,7 @@ class Experiment:
             pairs=run.pairs("teacher"),
             about={"role": "teacher"},
             title=title,
+            logs=config.out,
         )
         self._fit(run, job, about, tell)
 
@@ -254,6 +260,7 @@ class Experiment:
             pairs=run.pairs("student"),
             about={"role": "student", "method": expression},
             title=which.title,
+            logs=config.out,
         )
         about = {"modality": run.poor, "seed": seed, "method": expression, "sees_all_labels": method.sees_all_labels}
         try:
@@ -287,7 +294,8 @@ class Experiment:
 
     def _fit(self, run: ResolvedRun, job: TrainingJob, about: dict[str, Any], tell: Tell) -> None:
         config = run.config
-        path = fit(job, config.optimizer, config.augmentation, config.trainer, callbacks=self.callbacks, tell=tell)
+        settings = (config.optimizer, config.augmentation, config.trainer)
+        path = fit(job, *settings, callbacks=self.callbacks, logger=self.logger, tell=tell)
         last = read_history(job.folder / "history.csv", ("step", "leveled")).iloc[-1]
         about |= {"steps": int(last["step"]), "converged": bool(last["leveled"])}
         model, _ = load_model(path, module=job.model.encoder)

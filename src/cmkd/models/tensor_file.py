@@ -93,4 +93,5 @@ def _bytes(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Iterat
         value = tensors[name].contiguous()
         yield f"{name} {value.dtype} {list(value.shape)}".encode()
         if value.numel():
-            yield value.reshape(-1).view(torch.uint8).numpy().data
+            flat = value.as_strided((value.numel(),), (1,))  # a single value may have any stride, which `view` refuses
+            yield flat.view(torch.uint8).numpy().data

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-import os
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,18 +13,17 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.distributed import synchronize_batch_norm
-from cmkd.errors import needs_extra
 from cmkd.training.checkpointing import CheckpointCallback, SafeCheckpointIO
 from cmkd.training.compiling import check_compiler
 from cmkd.training.display import TrainingDisplay, style
 from cmkd.training.job import TrainingJob as TrainingJob
 from cmkd.training.launch import launch
+from cmkd.training.loggers import MakeLogger, logger_of
 from cmkd.training.module import DistillationModule
 from cmkd.training.reporting import ReportCallback, Tell
 from cmkd.training.schedule import training_length
@@ -42,6 +39,7 @@ def fit(
     trainer: TrainerConfig,
     *,
     callbacks: Sequence[Callback] = (),
+    logger: MakeLogger | None = None,
     tell: Tell | None = None,
 ) -> Path:
     """Train, and return the path of the model that was best on the validation pairs.
@@ -56,6 +54,7 @@ def fit(
         trainer: where and how; by default the batch size follows from the number of pairs.
         callbacks: extra Lightning callbacks, run in this order before checkpointing. With several devices each process
             has its own copies.
+        logger: makes a Lightning logger of this training, which takes the place of ``trainer.logger``.
         tell: is told where the training is; by default a display of its own shows it.
 
     Raises:
@@ -77,14 +76,21 @@ def fit(
         synchronize_batch_norm(module)
     job.folder.mkdir(parents=True, exist_ok=True)
     with TrainingDisplay([job.title], style=style(trainer)) as display:
-        launch(_train, module, trainer, tell or display, *callbacks, devices=trainer.devices)
+        launch(_train, module, trainer, tell or display, logger, *callbacks, devices=trainer.devices)
     return job.folder / "best.safetensors"
 
 
-def _train(module: DistillationModule, settings: TrainerConfig, tell: Tell, *callbacks: Callback) -> None:
+def _train(
+    module: DistillationModule,
+    settings: TrainerConfig,
+    tell: Tell,
+    make_logger: MakeLogger | None,
+    *callbacks: Callback,
+) -> None:
     job, last = module.job, module.job.folder / "last.safetensors"
     keep, report = CheckpointCallback(job, settings.checkpoint_seconds), ReportCallback(job, tell)
-    with threads(settings.threads), warnings.catch_warnings():
+    logged = logger_of(job, settings.logger, make_logger)
+    with threads(settings.threads), logged as logger, warnings.catch_warnings():
         # Lightning's advice is for people who write loops
         warnings.filterwarnings("ignore", module=r"lightning\.|torch\.|tensorboard|torchmetrics")
         trainer = Trainer(
@@ -97,7 +103,7 @@ def _train(module: DistillationModule, settings: TrainerConfig, tell: Tell, *cal
             gradient_clip_val=module.optimizer_config.clip_norm or None,
             deterministic=settings.deterministic,
             callbacks=[*callbacks, keep, report],
-            logger=_logger(job, settings),
+            logger=logger,
             plugins=[SafeCheckpointIO()],
             profiler=NoProfiler(),
             enable_progress_bar=False,
@@ -140,20 +146,3 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _logger(job: TrainingJob, settings: TrainerConfig) -> Logger | bool:
-    from lightning.pytorch import loggers
-
-    if settings.logger == "none":
-        return False
-    with needs_extra(settings.logger, f"--trainer.logger {settings.logger}"):
-        importlib.import_module(settings.logger)
-    match settings.logger:
-        case "tensorboard":
-            return loggers.TensorBoardLogger(job.folder, name="", version="tensorboard")
-        case "mlflow":
-            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # mlflow 3 asks whether a folder may hold the logs
-            return loggers.MLFlowLogger("cmkd", run_name=job.title, tracking_uri=f"file:{job.folder / 'mlflow'}")
-        case "wandb":
-            return loggers.WandbLogger(name=job.title, save_dir=job.folder, project="cmkd")

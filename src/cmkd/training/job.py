@@ -40,6 +40,7 @@ class TrainingJob:
             first comes again; 0 for new ones in each pass, drawn by `seed`.
         view_seed: of the finite views.
         modality_dropout: probability of hiding a modality of a training pair from a model that reads several.
+        logs: folder in which MLflow and W&B keep all trainings of a run; by default `folder`.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class TrainingJob:
     views: int = 0
     view_seed: int = 0
     modality_dropout: float = 0.0
+    logs: Path | None = None
 
     def __post_init__(self) -> None:
         self.pairs = self.pairs or len(self.rows("train"))
