@@ -1,7 +1,7 @@
 """Pairs from two rasters of one area, cut by torchgeo: ``python examples/torchgeo_pairs.py FOLDER`` trains on them.
 
-The folder receives three GeoTIFFs that stand for your own: an optical scene, a radar scene, and a map of two classes. torchgeo
-reads the same square of each, in one grid, whatever their own grids are. Needs ``pip install torchgeo``.
+The folder receives three GeoTIFFs that stand for your own: an optical scene, a radar scene, and a map of two classes.
+torchgeo reads the same square of each, in one grid, whatever their own grids are. Needs ``pip install torchgeo``.
 """
 
 import sys
@@ -17,11 +17,11 @@ from torchgeo.datasets import RasterDataset
 from torchgeo.samplers import GridGeoSampler
 
 SIDE = 16
-"""Pixels of a pair, and meters of a pixel's side times 10."""
+"""Pixels along a side of a pair; a pixel is 10 m wide."""
 
 
 def write_scenes(folder: Path) -> None:
-    """Write the rasters: fields of 16 x 16 pixels, bright in the optical scene where the class is 1, speckled in radar."""
+    """Write the rasters: fields of 16 x 16 pixels, brighter where the class is 1, with speckle in the radar scene."""
     generator = np.random.default_rng(0)
     classes = np.kron(generator.integers(0, 2, (20, 20)), np.ones((SIDE, SIDE), int))
     optical = np.stack([classes * 40.0 + generator.normal(100, 20, classes.shape) for _ in range(3)])

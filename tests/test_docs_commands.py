@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from test_docs import ROOT, SMALL, commands
 
 from cmkd.cli import main
+from test_docs import ROOT, SMALL, commands
 
 PAGES = ("README", "docs/quick_start", "docs/which_method", "docs/training", "docs/your_data", "docs/use_the_student")
 MODALITIES = ["--teacher.modality", "optical", "--student.modality", "radar"]
 SHORT = {"--epochs": "1", "--seeds": "1", "--tune": "2", "--tile": "16", "--stride": "16"}
+KINDS = ("tanker", "ferry", "tug")
 PAIRS = 90
 
 
 def write_pair(optical: Path, radar: Path, number: int) -> None:
-    """Write an image and its noisy counterpart, whose class is that of an even or odd number."""
+    """Write an image and its noisy counterpart, whose class follows from the number."""
     generator = np.random.default_rng(number)
-    clean = generator.integers(40, 200, (8, 8)) // (1 + number % 2)
+    clean = generator.integers(40, 200, (8, 8)) // (1 + number % 3)
     for path in (optical, radar):
         path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.repeat(clean[:, :, None], 3, 2).astype(np.uint8)).save(optical)
@@ -38,7 +39,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     lists: dict[str, list[str]] = {"optical": [], "radar": []}
     for number in range(PAIRS):
-        kind, name = ("tanker", "ferry")[number % 2], f"{number:04d}"
+        kind, name = KINDS[number % 3], f"{number:04d}"
         write_pair(Path(f"my_ships/optical/{kind}/{name}.png"), Path(f"my_ships/radar/{kind}/{name}.tif"), number)
         write_pair(Path(f"capture/optical/{name}.png"), Path(f"capture/radar/{name}.tif"), 1000 + number)
         when = f"2026-03-01T{12 + number // 60}:{number % 60:02d}:00Z"

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Your own data
 #
-# From a folder of paired files to predictions on new ones. The files of this notebook are made from scikit-learn's digits: a
-# sharp image is the rich sensor, a noisy one the poor. Replace `pairs` by your own folder.
+# From a folder of paired files to predictions on new ones. The files of this notebook are made from scikit-learn's
+# digits: a sharp image is the rich sensor, a noisy one the poor. Replace `pairs` by your own folder.
 
 # %%
 from pathlib import Path
@@ -26,8 +26,8 @@ noisy = np.clip(sharp + noise, 0, 255).astype(np.uint8)
 # %% [markdown]
 # ## The layout
 #
-# A folder for each modality, in it a folder for each class; the two files of a pair have one name. The last 60 noisy images are
-# kept out of the training data: they are tomorrow's files, and nobody has a sharp image of them.
+# A folder for each modality, in it a folder for each class; the two files of a pair have one name. The last 60 noisy
+# images are kept out of the training data: they are tomorrow's files, and nobody has a sharp image of them.
 
 # %%
 for number, label in enumerate(labels[:-60]):
@@ -50,8 +50,8 @@ axes[1, 0].set_title("noisy", loc="left")
 # %% [markdown]
 # ## Train
 #
-# The teacher sees the sharp images, the students the noisy ones. 40 pairs have a label; all others help the distillation alone.
-# `none` is the student without a teacher: what a method gains is measured against it.
+# The teacher sees the sharp images, the students the noisy ones. 40 pairs have a label; all others help the
+# distillation alone. `none` is the student without a teacher: what a method gains is measured against it.
 
 # %%
 config = cmkd.RunConfig(
@@ -75,7 +75,8 @@ for row in results["summary"]:
 #
 # ## Use
 #
-# The run recommends one student, chosen on the validation pairs, with calibrated probabilities. It needs the noisy file alone.
+# The run recommends one student, chosen on the validation pairs, with calibrated probabilities. It needs the noisy
+# file alone.
 
 # %%
 student = cmkd.load_student(home / "run")

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Your own models in your own Lightning module
 #
-# A method of cmkd is an `nn.Module`. It needs no trainer of ours: here `ds` works inside a plain `LightningModule`, with two
-# networks of another code base. cmkd learns of them only what they put out.
+# A method of cmkd is an `nn.Module`. It needs no trainer of ours: here `ds` works inside a plain `LightningModule`,
+# with two networks of another code base. cmkd learns of them only what they put out.
 
 # %%
 from cmkd import Batch, Output, Spec, methods  # first: some CPU builds of torch cannot import lightning without it
@@ -25,8 +25,9 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 # %% [markdown]
 # ## Pairs
 #
-# Each item: the rich image, the poor image, the label, and the position in the data set, by which some methods remember pairs.
-# 100 of the 1,297 training pairs have a label; the others have -1, which the cross-entropy leaves out.
+# Each item: the rich image, the poor image, the label, and the position in the data set, by which some methods
+# remember pairs. 100 of the 1,297 training pairs have a label; the others have -1, which the cross-entropy leaves
+# out.
 
 # %%
 images, labels = load_digits(return_X_y=True)
@@ -42,8 +43,8 @@ loader = DataLoader(Subset(pairs, train), batch_size=64, shuffle=True, drop_last
 # %% [markdown]
 # ## Networks
 #
-# Any network will do that can return its logits, its embedding (what the last layer reads) and, for methods that need them,
-# feature maps.
+# Any network will do that can return its logits, its embedding (what the last layer reads) and, for methods that need
+# them, feature maps.
 
 
 # %%
@@ -66,8 +67,8 @@ class Net(nn.Module):
 # %% [markdown]
 # ## The module
 #
-# Everything of cmkd is in six lines: the two specs (shapes of the outputs), the method, its three calls, and its terms in the loss.
-# Without a teacher the same module trains the teacher, or the student alone.
+# Everything of cmkd is in six lines: the two specs (shapes of the outputs), the method, its three calls, and its
+# terms in the loss. Without a teacher the same module trains the teacher, or the student alone.
 
 
 # %%
@@ -159,6 +160,6 @@ for name, value in found.items():
     print(f"{name}: {value:.1%}")
 
 # %% [markdown]
-# The student of the teacher learned from the 1,197 pairs without a label too. What carries over to your code is the wiring.
-# `cmkd run` with `--student.model my_code:Net` does the rest: seeds and intervals, early stopping, a cache of the teacher's answers,
-# calibration and export.
+# The student of the teacher learned from the 1,197 pairs without a label too. What carries over to your code is the
+# wiring. `cmkd run` with `--student.model my_code:Net` does the rest: seeds and intervals, early stopping, a cache of
+# the teacher's answers, calibration and export.

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The structure of features
 #
-# Dimensional structure has two sides: do the channels of a feature space say different things, and are the samples spread over the
-# hypersphere? Here both are measured for a teacher and for two students of the same few labels.
+# Dimensional structure has two sides: do the channels of a feature space say different things, and are the samples
+# spread over the hypersphere? Here both are measured for a teacher and for two students of the same few labels.
 
 # %%
 from pathlib import Path
@@ -47,8 +47,8 @@ print("stages:", ", ".join(features["teacher"]))
 # %% [markdown]
 # ## Channel-wise independence
 #
-# The correlation of the class probabilities over the pairs: white off the diagonal means that a channel says what no other does. A
-# student that confuses two classes answers with both, and their channels are correlated.
+# The correlation of the class probabilities over the pairs: white off the diagonal means that a channel says what no
+# other does. A student that confuses two classes answers with both, and their channels are correlated.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(9, 3))
@@ -61,8 +61,8 @@ for axis, (name, stages) in zip(axes, features.items(), strict=True):
 # %% [markdown]
 # ## Uniformity and discriminability, stage by stage
 #
-# Uniformity is lower where features spread more evenly (Wang and Isola 2020). The accuracy of a linear probe says how much of the
-# classes is in a stage.
+# Uniformity is lower where features spread more evenly (Wang and Isola 2020). The accuracy of a linear probe says how
+# much of the classes is in a stage.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3))
@@ -77,5 +77,5 @@ for student in results["students"]:
     print(f"{student['method']}: test accuracy {student['test_accuracy']:.1%}")
 
 # %% [markdown]
-# Read such figures as one run's. A structure that goes with a better student is an observation, and does not say that it is the
-# cause. `cmkd analyze` draws the same for any run, with more measures and with what limits them.
+# Read such figures as one run's. A structure that goes with a better student is an observation, and does not say that
+# it is the cause. `cmkd analyze` draws the same for any run, with more measures and with what limits them.

@@ -22,8 +22,8 @@ from cmkd.data.pack import sample
 from cmkd.errors import CmkdError
 from cmkd.experiment.resolve import resolve
 from cmkd.models.checkpoint import load_model, save_model
-from cmkd.models.tensor_file import read_tensors, write_tensors
 from cmkd.models.scaling import KNOTS
+from cmkd.models.tensor_file import read_tensors, write_tensors
 from cmkd.types import Modality
 
 Floats = NDArray[np.floating]
