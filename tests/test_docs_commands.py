@@ -58,7 +58,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     grid = {"crs": "EPSG:32632", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 6_000_000)}
     with rasterio.open("scene.tif", "w", driver="GTiff", dtype="float32", count=1, height=64, width=64, **grid) as file:
         file.write(np.random.default_rng(0).gamma(4.0, 25.0, (1, 64, 64)).astype(np.float32))
-    monkeypatch.setattr(sys, "stdin", io.StringIO("incoming/1.tif\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"incoming/1.tif\n")))
     return tmp_path
 
 
