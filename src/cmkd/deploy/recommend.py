@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cmkd.data.pack import Card
-from cmkd.deploy.calibration import Calibration, calibration_error, fit
+from cmkd.deploy.calibration import BINS, Calibration, calibration_error, fit, reliability
 from cmkd.deploy.model_card import model_card
 from cmkd.deploy.student import STUDENT
 from cmkd.evaluation.results import read_predictions
@@ -90,7 +90,7 @@ def publish(folder: Path, results: Mapping[str, Any], card: Card, *, precision: 
     write_text(folder / CARD, model_card(results, chosen, card, calibration, test))
 
 
-def _on_test(calibration: Calibration, logits: np.ndarray, target: np.ndarray) -> dict[str, float | int | None]:
+def _on_test(calibration: Calibration, logits: np.ndarray, target: np.ndarray) -> dict[str, Any]:
     """Return what calibration and thresholds do on the test pairs, which had no part in fitting them."""
     before, after = Calibration().probabilities(logits), calibration.probabilities(logits)
     accepted = ~calibration.rejected(after)
@@ -101,4 +101,7 @@ def _on_test(calibration: Calibration, logits: np.ndarray, target: np.ndarray) -
         "calibration_error": calibration_error(after, target),
         "accepted": float(accepted.mean()),
         "accuracy_of_accepted": float(right[accepted].mean()) if accepted.any() else None,
+        "bins": BINS,
+        "reliability_before": reliability(before, target),
+        "reliability": reliability(after, target),
     }
