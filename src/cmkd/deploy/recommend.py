@@ -85,12 +85,17 @@ def publish(folder: Path, results: Mapping[str, Any], card: Card, *, precision: 
         "validation_accuracy": chosen["validation_accuracy"],
         "test_accuracy": chosen["test_accuracy"],
         "test": test,
+        "reliability": {
+            "bins": BINS,
+            "uncalibrated": reliability(Calibration().probabilities(logits["test"]), target["test"]),
+            "calibrated": reliability(calibration.probabilities(logits["test"]), target["test"]),
+        },
     }
     rewrite(checkpoint, folder / STUDENT, about)
     write_text(folder / CARD, model_card(results, chosen, card, calibration, test))
 
 
-def _on_test(calibration: Calibration, logits: np.ndarray, target: np.ndarray) -> dict[str, Any]:
+def _on_test(calibration: Calibration, logits: np.ndarray, target: np.ndarray) -> dict[str, float | int | None]:
     """Return what calibration and thresholds do on the test pairs, which had no part in fitting them."""
     before, after = Calibration().probabilities(logits), calibration.probabilities(logits)
     accepted = ~calibration.rejected(after)
@@ -101,7 +106,4 @@ def _on_test(calibration: Calibration, logits: np.ndarray, target: np.ndarray) -
         "calibration_error": calibration_error(after, target),
         "accepted": float(accepted.mean()),
         "accuracy_of_accepted": float(right[accepted].mean()) if accepted.any() else None,
-        "bins": BINS,
-        "reliability_before": reliability(before, target),
-        "reliability": reliability(after, target),
     }

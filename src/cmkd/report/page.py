@@ -17,7 +17,6 @@ from cmkd.report.html import render
 from cmkd.report.predictions import MOST, Tables, by_class, by_group, confusions, read_tables
 from cmkd.report.run_files import published, sample_pairs
 
-
 CURVES = (
     ("validation_accuracy", 100.0, "validation accuracy (%)"),
     ("train_cross_entropy", 1.0, "training cross-entropy (nats)"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -28,9 +28,24 @@ class _OnTest:
     calibration_error: float
     accepted: float
     accuracy_of_accepted: float | None = None
-    bins: int = 0
-    reliability: tuple[Mapping[str, float], ...] = ()
-    reliability_before: tuple[Mapping[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Bin:
+    """Schema of a bin of a reliability diagram; fractions of 1."""
+
+    confidence: float
+    accuracy: float
+    fraction: float
+
+
+@dataclass(frozen=True)
+class _Reliability:
+    """Schema of the reliability of the recommended student, without and with temperature scaling."""
+
+    bins: int
+    uncalibrated: tuple[_Bin, ...]
+    calibrated: tuple[_Bin, ...]
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,7 @@ class _Published:
 
     test: _OnTest
     data: Mapping[str, Any]
+    reliability: _Reliability | None = None
 
 
 def published(folder: Path) -> dict[str, Any]:
@@ -47,11 +63,16 @@ def published(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     said = record(_Published, read_json(path, fix=AGAIN), f"'{path}'", fix=AGAIN)
-    curves = {"raw": said.test.reliability_before, "calibrated": said.test.reliability}
-    models = [{"name": n, "bins": said.test.bins, "reliability": bins} for n, bins in curves.items() if bins]
-    label = "Reliability diagram: accuracy by confidence, before and after calibration"
-    drawn = figures.inline(figures.reliability_figure(models), label) if models else ""
-    return {"test": said.test, "card": said.data, "reliability": drawn, "bins": said.test.reliability}
+    found: dict[str, Any] = {"test": said.test, "card": said.data}
+    if curves := said.reliability:
+        models = [
+            {"name": name, "bins": curves.bins, "reliability": [asdict(one) for one in each]}
+            for name, each in (("uncalibrated", curves.uncalibrated), ("calibrated", curves.calibrated))
+        ]
+        label = "Reliability diagram: accuracy by confidence, before and after calibration"
+        found["reliability"] = figures.inline(figures.reliability_figure(models), label)
+        found["bins"] = curves.calibrated
+    return found
 
 
 @dataclass(frozen=True)
