@@ -91,17 +91,14 @@ def by_group(tables: Tables) -> list[dict[str, Any]]:
 
 
 def _accuracies(tables: Tables, column: str) -> list[dict[str, Any]]:
-    by_model = {}
+    by_model: dict[str, dict[Any, float]] = {}
+    sizes: dict[Any, int] = {}
     for name, each in tables.items():
         right = [(table["predicted"] == table["target"]).groupby(table[column]).mean() for table in each]
-        by_model[name] = pd.concat(right, axis=1).mean(axis=1)
-    sizes = next(reversed(list(tables.values())))[0].groupby(column).size() if tables else {}
+        by_model[name] = pd.concat(right, axis=1).mean(axis=1).to_dict()
+        sizes = each[0].groupby(column).size().to_dict()  # the students' in the end: a teacher may see fewer pairs
     return [
-        {
-            "name": key,
-            "n": int(size),
-            "accuracy": {name: float(means[key]) if key in means.index else None for name, means in by_model.items()},
-        }
+        {"name": key, "n": int(size), "accuracy": {name: means.get(key) for name, means in by_model.items()}}
         for key, size in sizes.items()
     ]
 
@@ -116,11 +113,15 @@ def answers(tables: Tables, ids: Sequence[str], classes: Sequence[str]) -> list[
     """
     found: list[list[dict[str, Any]]] = [[] for _ in ids]
     for name, each in tables.items():
-        indexed = [table.set_index("id") for table in each if "id" in table]
+        indexed = [
+            dict(zip(table["id"], table[["target", "predicted"]].to_numpy(), strict=True))
+            for table in each
+            if "id" in table
+        ]
         for place, key in enumerate(ids):
-            rows = [table.loc[key] for table in indexed if key in table.index]
+            rows = [table[key] for table in indexed if key in table]
             if rows:
-                wrong = [classes[row["predicted"]] for row in rows if row["predicted"] != row["target"]]
+                wrong = [classes[predicted] for target, predicted in rows if predicted != target]
                 said = ", ".join(dict.fromkeys(wrong))
                 found[place].append({"model": name, "right": len(rows) - len(wrong), "of": len(rows), "said": said})
     return found
