@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
 from cmkd.data.pack.pack import Pack
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -61,3 +67,20 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs write no page: drawing takes more time than a short training."""
     monkeypatch.setattr("cmkd.experiment.runner.write_report", lambda folder: None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium; tests that need it are skipped where there is none, but never in CI."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        path = None
+    if path is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing("a page is looked at in a browser: install chromium, and playwright of the extra 'dev'")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()

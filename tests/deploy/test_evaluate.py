@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +21,9 @@ from cmkd.deploy.evaluate import evaluate
 from cmkd.deploy.student import Student, load_student
 from cmkd.models.checkpoint import save_model
 from cmkd.report.evaluation import write_evaluation
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 CLASSES = ("tanker", "tug", "ferry")
 
@@ -156,7 +159,7 @@ def test_the_command_writes_numbers_and_a_page(
     printed = capsys.readouterr().out
     assert found["verdict"] in printed and "ECE (%)" in printed and "resamples of 12 groups" in printed
     assert found["verdict"] in page and "expected calibration error" in page
-    assert page.count("<img") == 5  # reliability, two kinds of corruption, two confusions
+    assert page.count('<svg role="img"') == 3 and page.count('<table class="heat">') == 2  # reliability, corruptions
     assert main(["evaluate", str(first), "--data", str(harbor.path), "--out", str(out), "--robustness", "false"]) == 0
     assert "robustness" not in strict(out / "evaluation.json")["models"][0]
 
@@ -242,6 +245,13 @@ def test_a_class_that_is_never_predicted_is_a_dash(harbor: Pack, tmp_path: Path)
     assert found["classes"][1]["precision"] == {"value": None, "low": None, "high": None}
     assert found["scores"]["accepted"]["value"] == 0 and found["scores"]["accuracy_of_accepted"]["value"] is None
     assert "—" in page.read_text(encoding="utf-8")
+
+
+def test_the_page_in_a_browser(harbor: Pack, tmp_path: Path, browser: Browser) -> None:
+    from browsing import faults
+
+    found = evaluate({"good": nearest(harbor, 0), "bad": nearest(harbor, 2)}, harbor)
+    assert faults(browser, write_evaluation(found, tmp_path)) == []
 
 
 REFUSED: Mapping[str, tuple[dict[str, Any], list[str], str]] = {

@@ -74,7 +74,7 @@ def test_table_and_page_show_the_subsets(finished: Path) -> None:
     expected = [f"{100 * student['subsets']['rich']['test_accuracy']:.1f}" for student in results["students"]]
     assert list(shown.columns[2].cells) == expected
     page = write_report(finished).read_text()
-    assert "Accuracy with each subset of modalities" in page and "<th>poor+rich (%)</th>" in page
+    assert "Accuracy with each subset of modalities" in page and "poor+rich (%)</th>" in page
 
 
 def test_the_recommended_student_keeps_its_modalities(finished: Path) -> None:

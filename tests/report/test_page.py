@@ -7,9 +7,9 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -22,59 +22,10 @@ from cmkd.report.page import verdict
 from cmkd.report.structure import tsne_figure
 from cmkd.types import Modality
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 RADAR = Modality("radar", "image", (1, 8, 8), "uint8", (20.0,), (30.0,))
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """Write what a run of two methods and two seeds leaves: a teacher's accuracy of 0.9, a gain of about 0.1."""
-    students = []
-    for method, base in (("none", 0.5), ("kd", 0.6)):
-        for seed in (0, 1):
-            home = tmp_path / "students" / method / f"seed-{seed}"
-            students.append(
-                {
-                    "method": method,
-                    "seed": seed,
-                    "test_accuracy": base + 0.1 * seed + (0.01 * seed if method == "kd" else 0),
-                    "checkpoint": str(home.relative_to(tmp_path) / "best.safetensors"),
-                }
-            )
-            fill(home)
-    fill(tmp_path / "teacher")
-    results = {
-        "data": {
-            "name": "ships <tiny>",
-            "classes": ["tanker", "tug"],
-            "rich": "optical",
-            "poor": "radar",
-            "pairs": {"train": 20, "validation": 4, "test": 4},
-            "labels": {"teacher": {"visible": 20, "all": 20}, "student": {"visible": 10, "all": 20, "unlabeled": 10}},
-        },
-        "epochs": 2,
-        "complete": False,
-        "teacher": {"modality": "optical", "test_accuracy": 0.9},
-        "students": students,
-        "tuned": [
-            {
-                "method": "kd",
-                "expression": "kd(weight=0.5)",
-                "options": {"kd.weight": 0.5},
-                "trials": 3,
-                "validation_accuracies": [0.5, None, 0.625],
-            }
-        ],
-    }
-    (tmp_path / "results.json").write_text(json.dumps(results))
-    return tmp_path
-
-
-def fill(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    pd.DataFrame({"epoch": [0.0, 1.0], "validation_accuracy": [0.4, 0.5], "train_cross_entropy": [1.0, 0.9]}).to_csv(
-        folder / "history.csv", index=False
-    )
-    pd.DataFrame({"target": [0, 0, 1, 1], "predicted": [0, 1, 1, 1]}).to_parquet(folder / "test.parquet")
 
 
 def test_the_page_shows_tables_figures_and_verdicts(run: Path) -> None:
@@ -83,8 +34,13 @@ def test_the_page_shows_tables_figures_and_verdicts(run: Path) -> None:
     assert "This run is incomplete." in page and "teacher sees 20 of 20 labels, students see 10 of 20 labels" in page
     assert "kd: kd(weight=0.5) was the best of 3 trials: 62.5 % on validation, untuned 50.0 %." in page
     assert "<td>+10.5</td>" in page and "<td>30 %</td>" in page  # 0.105 of the 0.35 from 0.55 to 0.9
-    assert page.count("data:image/svg+xml") == 5  # accuracy, curves, three confusion matrices
-    assert "n = 2 seeds), significantly better" in page and "http" not in page
+    assert page.count('<svg role="img"') == 4  # accuracy, two learning curves, reliability
+    assert page.count('<table class="heat">') == 3 and "tanker taken for tug (50 % of tanker, 2 times)" in page
+    assert "n = 2 seeds), significantly better" in page
+    assert "<strong>kd</strong> (seed 1): it classifies <strong>71.0 %</strong>" in page
+    assert f"cmkd predict {run}" in page
+    assert page.count("✗ tug") == 3 and page.count("✓ tug") == 3  # pair b is a tanker, pair c a tug
+    assert len(page.encode()) < 300_000
 
 
 NAMES = (
@@ -103,14 +59,14 @@ NAMES = (
 
 
 def test_names_are_text_in_figures_and_pages(run: Path) -> None:
-    about = {"labels": list(NAMES), "modalities": {"radar": asdict(RADAR)}}
-    (run / "samples.json").write_text(json.dumps(about))
-    np.savez(run / "samples.npz", radar=np.zeros((len(NAMES), 1, 8, 8), np.uint8))
+    about = {"labels": list(NAMES), "modalities": {"radar": asdict(RADAR)}, "ids": list(NAMES)}
+    (run / "test_samples.json").write_text(json.dumps(about))
+    np.savez(run / "test_samples.npz", radar=np.zeros((len(NAMES), 1, 8, 8), np.uint8))
     results = json.loads((run / "results.json").read_text())
     results["data"] |= {"classes": list(NAMES), "name": NAMES[4], "poor": "$radar$"}
     (run / "results.json").write_text(json.dumps(results))
     page = write_report(run).read_text()  # warnings are errors
-    assert "&lt;script&gt;" in page and "<script" not in page
+    assert "&lt;script&gt;" in page and page.count("<script") == 1
     features = {"$a": np.random.default_rng(0).normal(size=(20, 3))}
     figure = tsne_figure(features, np.arange(20) % len(NAMES), NAMES, place=lambda x: x[:, :2])
     assert len(figure.legends[0].texts) == len(NAMES)
@@ -161,3 +117,27 @@ def test_scores_are_those_of_their_formulas() -> None:
     probability /= probability.sum(1, keepdims=True)
     assert found["balanced_accuracy"] == pytest.approx(np.mean(recalls))
     assert found["log_loss"] == pytest.approx(-np.log(probability[np.arange(30), target]).mean(), rel=1e-5)
+
+
+def test_the_page_in_a_browser(run: Path, browser: Browser) -> None:
+    from browsing import faults
+
+    results = json.loads((run / "results.json").read_text())
+    results["students"][0]["method"] = "x" * 200  # a long name scrolls in its own box
+    (run / "results.json").write_text(json.dumps(results))
+    path = write_report(run)
+    assert faults(browser, path) == []
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    head = page.locator("table.sortable").first.locator("th", has_text="mean (%)")
+    head.get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    rows = page.locator("table.sortable").first.locator("tbody tr")
+    assert head.get_attribute("aria-sort") == "descending" and rows.first.locator("th").inner_text() == "teacher"
+    page.keyboard.press("Space")
+    assert head.get_attribute("aria-sort") == "ascending" and rows.last.locator("th").inner_text() == "teacher"
+    page.get_by_role("button", name="Enlarge: Test accuracy").press("Enter")
+    assert page.locator("dialog svg").is_visible()
+    page.keyboard.press("Escape")
+    assert page.locator("dialog").count() == 0
+    assert page.pdf().count(b"/Type /Page\n") >= 1

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cmkd.data.pack import Card
-from cmkd.deploy.calibration import Calibration, calibration_error, fit
+from cmkd.deploy.calibration import BINS, Calibration, calibration_error, fit, reliability
 from cmkd.deploy.model_card import model_card
 from cmkd.deploy.student import STUDENT
 from cmkd.evaluation.results import read_predictions
@@ -85,6 +85,11 @@ def publish(folder: Path, results: Mapping[str, Any], card: Card, *, precision: 
         "validation_accuracy": chosen["validation_accuracy"],
         "test_accuracy": chosen["test_accuracy"],
         "test": test,
+        "reliability": {
+            "bins": BINS,
+            "uncalibrated": reliability(Calibration().probabilities(logits["test"]), target["test"]),
+            "calibrated": reliability(calibration.probabilities(logits["test"]), target["test"]),
+        },
     }
     rewrite(checkpoint, folder / STUDENT, about)
     write_text(folder / CARD, model_card(results, chosen, card, calibration, test))

@@ -91,7 +91,7 @@ class RunFolder:
                 remove_all_stale(self.path)  # of this run's own processes
 
     def record(self, run: ResolvedRun) -> None:
-        """Write the resolved configuration, where it came from, and a sample pair of each class.
+        """Write the resolved configuration, where it came from, and a training and a test pair of each class.
 
         Raises:
             CmkdError: the folder holds a run with other settings.
@@ -112,22 +112,24 @@ class RunFolder:
         comments = "".join(f"# {line}\n" for line in yaml.safe_dump(about, sort_keys=False).splitlines())
         write_text(self.path / "config.yaml", f"{text}\n{comments}")
         write_json(path, settings)
-        if not (self.path / "samples.npz").exists():
-            self._keep_samples(run)
+        for split, name in (("train", "samples"), ("test", "test_samples")):
+            if not (self.path / f"{name}.npz").exists():
+                self._keep_samples(run, split, name)
 
-    def _keep_samples(self, run: ResolvedRun) -> None:
+    def _keep_samples(self, run: ResolvedRun, split: str, name: str) -> None:
         pack, names = run.pack, (run.rich, run.poor)
-        rows = pack.rows("train", modalities=names, labeled=True)
+        rows = pack.rows(split, modalities=names, labeled=True)
         labels = pack.index["label"].to_numpy()[rows]
         classes, first = np.unique(labels, return_index=True)
         about = {
             "labels": [pack.classes[label] for label in classes[:SHOWN_CLASSES]],
+            "ids": pack.index["id"].iloc[rows[first[:SHOWN_CLASSES]]].tolist(),
             "modalities": {name: asdict(pack.modalities[name]) for name in names},
         }
-        write_json(self.path / "samples.json", about)
+        write_json(self.path / f"{name}.json", about)
         inputs = pack.batch(rows[first[:SHOWN_CLASSES]], names).inputs
-        with atomic(self.path / "samples.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **{name: values.numpy() for name, values in inputs.items()})
+        with atomic(self.path / f"{name}.npz") as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **{m: values.numpy() for m, values in inputs.items()})
 
     def results(self, run: ResolvedRun) -> dict[str, Any]:
         """Collect the results of every model that is finished; see DESIGN: what ``results.json`` holds."""

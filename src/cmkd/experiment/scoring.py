@@ -53,7 +53,8 @@ def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about:
     """
     home, place = run.config.out.resolve(), path.resolve()
     checkpoint = str(place.relative_to(home) if place.is_relative_to(home) else place)
-    result = about | {"commit": commit(), "checkpoint": checkpoint}
+    parameters = sum(values.numel() for values in model.parameters())
+    result = about | {"commit": commit(), "checkpoint": checkpoint, "parameters": parameters}
     if model.spec.class_names != run.pack.classes:  # it cannot be right or wrong about the data's classes
         unknown = dict.fromkeys(("validation_accuracy", "test_accuracy"))
         write_json(folder / RESULT, result | {"classes": list(model.spec.class_names)} | unknown)

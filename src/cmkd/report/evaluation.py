@@ -14,6 +14,7 @@ from cmkd.io import write_json, write_text
 from cmkd.report import figures
 from cmkd.report.html import render
 from cmkd.report.page import finding
+from cmkd.report.predictions import MOST, confusion
 
 SCORES = {
     "accuracy": ("accuracy (%)", 100),
@@ -27,8 +28,6 @@ SCORES = {
     "accuracy_of_accepted": ("accuracy of accepted (%)", 100),
 }
 """Score -> its name and unit, and the factor to that unit."""
-MOST = 20
-"""Largest number of groups that the page lists; ``evaluation.json`` has all."""
 
 
 def write_evaluation(found: Mapping[str, Any], folder: Path) -> Path:
@@ -49,11 +48,19 @@ def write_evaluation(found: Mapping[str, Any], folder: Path) -> Path:
         scores=score_rows(models),
         estimate=estimate,
         most=MOST,
-        reliability=figures.embed(reliability_figure(models)),
-        robustness=[(_caption(same), figures.embed(robustness_figure(same))) for same in _alike(models)],
+        reliability=figures.inline(figures.reliability_figure(models), "Reliability diagram: accuracy by confidence"),
+        robustness=[
+            (
+                _caption(same),
+                figures.inline(
+                    robustness_figure(same), f"Accuracy and log loss by corruption and severity: {_caption(same)}"
+                ),
+            )
+            for same in _alike(models)
+        ],
         kinds=dict.fromkeys(f"{kind['name']}: {kind['title']}" for m in models for kind in m.get("robustness", ())),
         unspeckled=[m["name"] for m in models if _unspeckled(m)],
-        confusions={model["name"]: _confusion(model) for model in models},
+        confusions={m["name"]: confusion(np.array(m["confusion"]), [c["class"] for c in m["classes"]]) for m in models},
     )
     write_text(folder / "evaluation.html", page)
     return folder / "evaluation.html"
@@ -105,30 +112,6 @@ def estimate(said: Mapping[str, float | None] | None, factor: float = 100, digit
     return f"{value} ({low} to {high})" if said["low"] is not None else value
 
 
-def reliability_figure(models: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw accuracy against confidence in bins, and below it the fraction of predictions in each bin.
-
-    Args:
-        models: entries ``models`` of ``evaluation.json``.
-    """
-    figure = Figure(figsize=(4.6, 5.0), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    above.plot([0, 100], [0, 100], color="#888888", linestyle="--", linewidth=1)
-    for place, model in enumerate(models):
-        color, bins = figures.COLORS[place + 1], model["reliability"]
-        x, y, fraction = (100 * np.array([b[key] for b in bins]) for key in ("confidence", "accuracy", "fraction"))
-        above.plot(x, y, color=color, linewidth=1.2, alpha=0.7)
-        above.scatter(x, y, s=10 + 2 * fraction, color=color, label=figures.shown(model["name"]), linewidths=0)
-        width = 100 / model["bins"]
-        left = np.floor(x / width).clip(max=model["bins"] - 1) * width
-        below.bar(left + width * (place + 0.5) / len(models), fraction, 0.9 * width / len(models), color=color)
-    figures.plain(above, ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 102))
-    figures.plain(below, xlabel="confidence: probability of the predicted class (%)", ylabel="predictions (%)")
-    if len(models) > 1:
-        above.legend(frameon=False, fontsize=8)
-    return figure
-
-
 def robustness_figure(models: Mapping[int, Mapping[str, Any]]) -> Figure:
     """Draw accuracy and log loss by severity, one column a corruption, with 95 % intervals as bands.
 
@@ -175,9 +158,3 @@ def _caption(models: Mapping[int, Mapping[str, Any]]) -> str:
 def _unspeckled(model: Mapping[str, Any]) -> bool:
     kinds = [kind["name"] for kind in model.get("robustness", ())]
     return model["kind"] == "image" and bool(kinds) and "speckle" not in kinds
-
-
-def _confusion(model: Mapping[str, Any]) -> str:
-    counts = np.array(model["confusion"])
-    target, predicted = (np.repeat(axis.ravel(), counts.ravel()) for axis in np.indices(counts.shape))
-    return figures.embed(figures.confusion_figure(target, predicted, [row["class"] for row in model["classes"]]))

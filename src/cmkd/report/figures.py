@@ -1,11 +1,14 @@
-"""Figures of a run's page, ready to embed, in the colors of Okabe and Ito, safe for color-blind readers."""
+"""Figures of pages, ready to embed, in the colors of Okabe and Ito, safe for color-blind readers."""
 
 from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,14 +19,22 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
+from PIL import Image
 
 from cmkd.types import Modality
 
 COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+STYLES: tuple[Any, ...] = ("-", "--", "-.", ":")
+"""Styles of lines, so that no color alone tells two methods apart."""
+LARGEST = 160
+"""Pixels of the longer side of a sample on a page; larger images are reduced."""
 LONGEST = 48
 """Characters of a name in a figure; the middle of a longer one is left out."""
 
+_THEME = {"#000000": "currentColor", "#dddddd": "var(--line)", "#666666": "var(--muted)"} | {
+    color.lower(): f"var(--c{place})" for place, color in enumerate(COLORS) if place
+}
+"""Colors of the figures -> those of ``base.html``, which has darker or lighter ones of the same hue by mode."""
 _UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}
 
 
@@ -36,14 +47,35 @@ def draw(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
+def inline(figure: Figure, label: str) -> str:
+    """Return a figure as an ``<svg>`` element in the colors and the font of the page, light or dark.
+
+    Its text stays text: it is a third of the size of outlines, it can be searched, and it grows with the figure.
+
+    Args:
+        figure: in colors of `COLORS`, ``#dddddd`` for a grid and ``#666666`` for what is less important.
+        label: what it shows, for those who do not see it.
+    """
+    FigureCanvasAgg(figure)
+    buffer = io.StringIO()
+    with rc_context({"svg.hashsalt": label, "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata=_UNDATED["svg"])
+    svg = buffer.getvalue()
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))  # the other ids are the same in every figure
+    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg[svg.index("<svg") :])
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"(fill|stroke): (#[0-9a-f]{6})", lambda found: f"{found[1]}: {_THEME.get(found[2], found[2])}", svg)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+
+
 def embed(figure: Figure, kind: str = "svg") -> str:
     """Return a figure, svg or png, as an ``<img>`` source."""
     return source(draw(figure, kind), kind)
 
 
 def source(content: bytes, kind: str) -> str:
-    """Return the bytes of a picture, svg or png, as an ``<img>`` source."""
-    media = "image/svg+xml" if kind == "svg" else "image/png"
+    """Return the bytes of a picture, svg, png or webp, as an ``<img>`` source."""
+    media = "image/svg+xml" if kind == "svg" else f"image/{kind}"
     return f"data:{media};base64,{base64.b64encode(content).decode()}"
 
 
@@ -76,7 +108,7 @@ def accuracy_figure(teacher: float | None, rows: Mapping[str, Sequence[float]]) 
         teacher: test accuracy, 0 to 1; None if it was trained on other classes.
         rows: method -> accuracies of its seeds.
     """
-    figure = Figure(figsize=(7.0, 0.9 + 0.42 * len(rows)))
+    figure = Figure(figsize=(5.6, 0.9 + 0.42 * len(rows)))
     axes = figure.add_subplot()
     for place, values in enumerate(rows.values()):
         color = COLORS[place % len(COLORS)]
@@ -85,59 +117,64 @@ def accuracy_figure(teacher: float | None, rows: Mapping[str, Sequence[float]]) 
         axes.plot([scaled.mean()] * 2, [place - 0.3, place + 0.3], color=color, linewidth=2.5)
     if teacher is not None:
         axes.axvline(100 * teacher, color="#666666", linestyle="--", linewidth=1.2)
-        axes.text(100 * teacher, -0.75, " teacher ", ha="right", va="center", color="#555555", fontsize=9)
+        axes.text(100 * teacher, -0.75, " teacher ", ha="right", va="center", color="#666666", fontsize=9)
     axes.set_yticks(range(len(rows)), list(map(shown, rows)))
     plain(axes, ylim=(len(rows) - 0.4, -1.1), xlabel="test accuracy (%)")
     return figure
 
 
-def curves_figure(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
-    """Draw validation accuracy and training loss by epoch: the mean over seeds, and their range.
+def curves_figure(histories: Mapping[str, Sequence[pd.DataFrame]], column: str, factor: float, ylabel: str) -> Figure:
+    """Draw a column of the histories by epoch: the mean over seeds, and their range.
 
     Args:
-        histories: name -> one table a seed, with columns epoch, validation_accuracy, train_cross_entropy.
+        histories: name, those of students in the order of their colors -> one table a seed, with columns epoch and
+            `column`; none draws nothing.
+        column: such as ``validation_accuracy``.
+        factor: to the unit of `ylabel`.
+        ylabel: what it is, with its unit.
     """
-    figure = Figure(figsize=(9.5, 3.2))
-    left, right = figure.subplots(1, 2)
-    for place, (name, tables) in enumerate(histories.items()):
-        color = "#888888" if name == "teacher" else COLORS[(place - 1) % len(COLORS)]
-        style = "--" if name == "teacher" else "-"
-        for axes, column, factor in ((left, "validation_accuracy", 100.0), (right, "train_cross_entropy", 1.0)):
-            values = factor * pd.concat([t.set_index("epoch")[column] for t in tables], axis=1)
-            epochs = values.index + 1
-            axes.plot(epochs, values.mean(axis=1), style, color=color, label=shown(name), linewidth=1.6)
-            if len(tables) > 1:
-                axes.fill_between(epochs, values.min(axis=1), values.max(axis=1), color=color, alpha=0.15, linewidth=0)
-    plain(left, xlabel="epoch", ylabel="validation accuracy (%)")
-    plain(right, xlabel="epoch", ylabel="training cross-entropy")
-    left.legend(frameon=False, fontsize=8)
-    figure.tight_layout()
+    figure = Figure(figsize=(4.8, 3.4))
+    axes = figure.add_subplot()
+    places = {name: place for place, name in enumerate(name for name in histories if name != "teacher")}
+    for name, tables in histories.items():
+        if not tables:
+            continue
+        place = places.get(name, 0)
+        color, style = COLORS[place % len(COLORS)], STYLES[place % len(STYLES)]
+        if name == "teacher":
+            color, style = "#666666", (0, (5, 1, 1, 1, 1, 1))
+        values = factor * pd.concat([t.set_index("epoch")[column] for t in tables], axis=1)
+        epochs = values.index + 1
+        axes.plot(epochs, values.mean(axis=1), linestyle=style, color=color, label=shown(name), linewidth=1.6)
+        if len(tables) > 1:
+            axes.fill_between(epochs, values.min(axis=1), values.max(axis=1), color=color, alpha=0.15, linewidth=0)
+    plain(axes, xlabel="epoch", ylabel=ylabel)
+    axes.legend(frameon=False, fontsize=9, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=3)
     return figure
 
 
-def confusion_figure(target: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """Draw a confusion matrix in percent of each true class.
+def reliability_figure(models: Sequence[Mapping[str, Any]], *, first: int = 1) -> Figure:
+    """Draw accuracy against confidence in bins, and below it the fraction of predictions in each bin.
 
     Args:
-        target: ``(n,)`` true classes; several seeds one after the other.
-        predicted: ``(n,)``.
-        classes: their names.
+        models: entries ``models`` of ``evaluation.json``, of which it reads ``name``, ``bins`` and ``reliability``.
+        first: place of the first model's color.
     """
-    share = 100 * confusion_matrix(target, predicted, labels=range(len(classes)), normalize="true")
-    side = min(7.0, 2.0 + 0.32 * len(classes))
-    figure = Figure(figsize=(side, side))
-    axes = figure.add_subplot()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    if len(classes) <= 12:
-        for row, column in np.ndindex(share.shape):
-            if share[row, column] >= 0.5:
-                shade = "white" if share[row, column] > 55 else "#333333"
-                axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", fontsize=7, color=shade)
-    if len(classes) <= 25:
-        names = list(map(shown, classes))
-        axes.set_xticks(range(len(classes)), names, rotation=60, ha="right", fontsize=8)
-        axes.set_yticks(range(len(classes)), names, fontsize=8)
-    axes.set(xlabel="predicted", ylabel="true")
+    figure = Figure(figsize=(4.6, 5.0), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot([0, 100], [0, 100], color="#666666", linestyle="--", linewidth=1)
+    for place, model in enumerate(models):
+        color, bins = COLORS[(place + first) % len(COLORS)], model["reliability"]
+        x, y, fraction = (100 * np.array([b[key] for b in bins]) for key in ("confidence", "accuracy", "fraction"))
+        above.plot(x, y, color=color, linewidth=1.2, alpha=0.7)
+        above.scatter(x, y, s=10 + 2 * fraction, color=color, label=shown(model["name"]), linewidths=0)
+        width = 100 / model["bins"]
+        left = np.floor(x / width).clip(max=model["bins"] - 1) * width
+        below.bar(left + width * (place + 0.5) / len(models), fraction, 0.9 * width / len(models), color=color)
+    plain(above, ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 102))
+    plain(below, xlabel="confidence: probability of the predicted class (%)", ylabel="predictions (%)")
+    if len(models) > 1:
+        above.legend(frameon=False, fontsize=8)
     return figure
 
 
@@ -169,11 +206,7 @@ def samples_figure(
 def _draw(axes: Axes, sample: NDArray[np.generic], modality: Modality) -> None:
     values = sample.astype(np.float64)
     if modality.kind == "image":
-        low, high = np.percentile(values, (1, 99))
-        scaled = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
-        if modality.dtype == "uint8" and modality.channels == 3:
-            scaled = values / 255
-        axes.imshow(scaled[:3].transpose(1, 2, 0) if modality.channels >= 3 else scaled[0], cmap="gray")
+        axes.imshow(_shades(values, modality), cmap="gray")
     elif modality.kind in ("points", "point_series"):
         points = values.reshape(-1, modality.channels)
         points = points[(points != 0).any(1)]
@@ -186,6 +219,31 @@ def _draw(axes: Axes, sample: NDArray[np.generic], modality: Modality) -> None:
         )
     else:
         axes.bar(np.arange(len(values)), values, color=COLORS[1])
+
+
+def _shades(values: NDArray[np.float64], modality: Modality) -> NDArray[np.float64]:
+    """Return an image between 0 and 1, ``(height, width)`` or ``(height, width, 3)``."""
+    low, high = np.percentile(values, (1, 99))
+    scaled = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
+    if modality.dtype == "uint8" and modality.channels == 3:
+        scaled = values / 255
+    shades: NDArray[np.float64] = scaled[:3].transpose(1, 2, 0) if modality.channels >= 3 else scaled[0]
+    return shades
+
+
+def picture(sample: NDArray[np.generic], modality: Modality) -> str:
+    """Return one sample as an ``<img>`` source of a few kB."""
+    if modality.kind != "image":
+        figure = Figure(figsize=(1.6, 1.6))
+        axes = figure.add_axes((0, 0, 1, 1))
+        _draw(axes, np.asarray(sample), modality)
+        axes.set_axis_off()
+        return embed(figure, "png")
+    drawn = Image.fromarray((255 * np.nan_to_num(_shades(sample.astype(np.float64), modality))).astype(np.uint8))
+    drawn.thumbnail((LARGEST, LARGEST))
+    buffer = io.BytesIO()
+    drawn.save(buffer, format="webp", lossless=max(drawn.size) <= 32, quality=80)
+    return source(buffer.getvalue(), "webp")
 
 
 def plain(axes: Axes, **properties: object) -> None:

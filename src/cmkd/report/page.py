@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-import pandas as pd
 
-from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
-from cmkd.evaluation import by_subset, summarize
-from cmkd.evaluation.results import AGAIN, read_history, read_predictions, read_results
+from cmkd.evaluation import by_subset, fraction_interval, summarize
+from cmkd.evaluation.results import read_history, read_results
 from cmkd.io import write_text
 from cmkd.report import figures
 from cmkd.report.html import render
-from cmkd.types import Modality
+from cmkd.report.predictions import MOST, Tables, by_class, by_group, confusions, read_tables
+from cmkd.report.run_files import published, sample_pairs
+
+CURVES = (
+    ("validation_accuracy", 100.0, "validation accuracy (%)"),
+    ("train_cross_entropy", 1.0, "training cross-entropy (nats)"),
+)
+"""Columns of a history that the page draws, the factor to their unit, and their names."""
 
 
 def write_report(folder: Path) -> Path:
@@ -35,21 +37,41 @@ def write_report(folder: Path) -> Path:
         raise CmkdError(f"'{folder}' holds no results.json; give the --out folder of a run")
     results = read_results(folder / "results.json")
     summary = summarize(results["students"], results["teacher"]["test_accuracy"])
+    tables, students = read_tables(folder, results), by_method(results)
     page = render(
         "run.html",
         results=results,
+        folder=folder,
         summary=summary,
         subsets=by_subset(results["students"]),
-        verdicts=[verdict(row) for row in summary if "gain" in row],
+        verdicts=[{"method": row["method"], "said": verdict(row)} for row in summary if "gain" in row],
         rising=not_converged(results),
-        recommended=chosen_student(results) if results.get("recommended") else "",
+        answer=_answer(results, tables),
         tuned=[chosen_options(row) for row in results.get("tuned", [])],
         seen=labels_seen(results["data"].get("labels", {})),
-        figures=_figures(folder, results),
+        published=published(folder),
+        pairs=sample_pairs(folder, tables, results["data"]["classes"]),
+        confusions=confusions(tables, results["data"]["classes"]),
+        models=list(tables),
+        by_class=by_class(tables, results["data"]["classes"]) if tables else [],
+        by_group=by_group(tables),
+        most=MOST,
+        costs=_costs(results),
+        colors={method: place % len(figures.COLORS) for place, method in enumerate(students)},
+        figures=_figures(folder, results, students),
         config=_text(folder / "config.yaml"),
+        citations=_text(folder / "citations.bib").strip(),
     )
     write_text(folder / "report.html", page)
     return folder / "report.html"
+
+
+def by_method(results: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the students of each method, in the order of the run."""
+    students: dict[str, list[dict[str, Any]]] = {}
+    for student in results["students"]:
+        students.setdefault(student["method"], []).append(student)
+    return students
 
 
 def verdict(row: Mapping[str, Any]) -> str:
@@ -159,59 +181,50 @@ def chosen_options(tuned: Mapping[str, Any]) -> str:
     return f"{said}: {100 * best:.1f} % on validation, untuned {100 * accuracies[0]:.1f} %"
 
 
-def _figures(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
-    students: dict[str, list[dict[str, Any]]] = {}
-    for student in results["students"]:
-        students.setdefault(student["method"], []).append(student)
-    made: dict[str, Any] = {}
-    if (folder / "samples.npz").is_file():
-        made["samples"] = _samples(folder)
+def _answer(results: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
+    """Return what the page says of the recommended student, with Wilson's interval over the test pairs."""
+    if not (chosen := results.get("recommended")):
+        return {}
+    seeds = [student["seed"] for student in results["students"] if student["method"] == chosen["method"]]
+    found = tables.get(chosen["method"], [])
+    table = found[seeds.index(chosen["seed"])] if len(found) == len(seeds) and chosen["seed"] in seeds else None
+    answer = {key: chosen[key] for key in ("method", "seed", "test_accuracy", "validation_accuracy")}
+    if table is not None:
+        hits = int((table["target"] == table["predicted"]).sum())
+        answer |= {"pairs": len(table), "interval": fraction_interval(hits, len(table))}
+    return answer
+
+
+def _costs(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return steps and parameters by model; of a run of an older version nothing is known."""
+    rows = {"teacher": [results["teacher"]]} | by_method(results)
+    return [
+        {
+            "model": name,
+            "steps": float(np.mean([row["steps"] for row in each])) if all("steps" in row for row in each) else None,
+            "parameters": each[0].get("parameters"),
+            "accuracy": None
+            if (known := each[0]["test_accuracy"]) is None
+            else float(np.mean([known, *(row["test_accuracy"] for row in each[1:])])),
+        }
+        for name, each in rows.items()
+    ]
+
+
+def _figures(folder: Path, results: dict[str, Any], students: Mapping[str, list[dict[str, Any]]]) -> dict[str, str]:
+    made: dict[str, str] = {}
     if students:
         accuracy = {method: [s["test_accuracy"] for s in each] for method, each in students.items()}
-        made["accuracy"] = figures.embed(figures.accuracy_figure(results["teacher"]["test_accuracy"], accuracy))
-    curves = ("validation_accuracy", "train_cross_entropy")
+        drawn = figures.accuracy_figure(results["teacher"]["test_accuracy"], accuracy)
+        made["accuracy"] = figures.inline(drawn, "Test accuracy of every student by method")
     histories = {"teacher": [folder / "teacher" / "history.csv"]}
     for method, each in students.items():
         histories[method] = [(folder / s["checkpoint"]).parent / "history.csv" for s in each]
-    found = {name: [read_history(p, curves) for p in paths if p.is_file()] for name, paths in histories.items()}
-    made["curves"] = figures.embed(figures.curves_figure({n: tables for n, tables in found.items() if tables}))
-    made["confusion"] = _confusions(folder, results, students)
+    columns = [column for column, *_ in CURVES]
+    found = {name: [read_history(p, columns) for p in paths if p.is_file()] for name, paths in histories.items()}
+    for column, factor, ylabel in CURVES:
+        made[column] = figures.inline(figures.curves_figure(found, column, factor, ylabel), f"{ylabel} by epoch")
     return made
-
-
-def _confusions(folder: Path, results: dict[str, Any], students: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
-    data, made = results["data"], {}
-    classes = len(data["classes"])
-    sources = {f"teacher, {data['rich']}": [folder / "teacher" / "test.parquet"]}
-    for method, each in students.items():
-        sources[f"{method}, {data['poor']}"] = [(folder / s["checkpoint"]).parent / "test.parquet" for s in each]
-    for title, paths in sources.items():
-        if tables := [read_predictions(path, classes) for path in paths if path.is_file()]:
-            target, predicted = pd.concat(tables)[["target", "predicted"]].to_numpy().T
-            made[title] = figures.embed(figures.confusion_figure(target, predicted, data["classes"]))
-    return made
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """Schema of ``samples.json``."""
-
-    labels: tuple[str, ...]
-    modalities: Mapping[str, Modality]
-
-
-def _samples(folder: Path) -> str:
-    path, drawn = folder / "samples.json", folder / "samples.npz"
-    about = record(_Samples, read_json(path, fix=AGAIN), f"'{path}'", fix=AGAIN)
-    try:
-        with np.load(drawn, allow_pickle=False) as arrays:
-            shown = {name: arrays[name] for name in about.modalities}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        raise CmkdError(f"'{drawn}' is damaged ({str(error)[:100]}): {AGAIN}") from error
-    for name, modality in about.modalities.items():
-        if shown[name].shape != (len(about.labels), *modality.shape) or shown[name].dtype != modality.dtype:
-            raise CmkdError(f"'{drawn}' does not fit '{path}' ({name}): {AGAIN}")
-    return figures.embed(figures.samples_figure(shown, about.modalities, about.labels), "png")
 
 
 def _text(path: Path) -> str:
