@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from cmkd.errors import CmkdError
 from cmkd.io import write_json, write_text
 from cmkd.options import plain
 
+ROOT = Path(__file__).parents[2]
 SUITE = Suite(("digits",), "kd", teachers=2, seeds=1)
 ASKED = "data: [digits]\nmethods: kd\nteachers: 2\nseeds: 1\n"
 
@@ -71,3 +74,47 @@ def test_what_does_not_count_is_said(tmp_path: Path, suite: Suite, change: dict[
 def test_a_damaged_file_is_refused_in_a_line(tmp_path: Path, others: dict[str, Any]) -> None:
     with pytest.raises(CmkdError, match=r"small.json' is damaged \(.*\): run"):
         check(handed_in(tmp_path, SUITE, rows(SUITE), others), tmp_path)
+
+
+def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
+    few = {"few": {"label_fraction": 0.1}, "all": {}}
+    suite = Suite(("a", "b"), "kd,ds", few, teachers=4, seeds=1, run={"preset": "full"})
+    generator = np.random.default_rng(0)
+
+    def right(gain: float) -> np.ndarray:
+        return (np.arange(400) < 200 + 400 * gain + generator.integers(0, 4)).astype(int)
+
+    gains = {"none": 0.0, "kd": 0.1, "ds": 0.1}
+    students = pd.DataFrame(
+        {
+            **{"data": data, "setting": setting, "teacher": teacher, "method": method, "seed": 1000 * teacher},
+            **{"validation": 0.5 + gain, "test": float(answers.mean()), "teacher_validation": 0.9, "teacher_test": 0.9},
+            **{"converged": teacher > 0, "sees_all_labels": False, "commit": "abc"},
+            **{"right": encoded(answers), "groups": encoded(np.ones(400, int))},
+        }
+        for data in suite.data
+        for setting in few
+        for teacher in range(4)
+        for method, gain in gains.items()
+        for answers in [right(gain * (setting == "few") * (1 if data == "a" or method == "kd" else 0.3))]
+    )
+    about = {"suite": plain(suite), "command": "cmkd bench own.yaml", "commit": "abc", "failures": {}}
+    write_json(tmp_path / "own.json", about | {"runs": {"complete": 16, "all": 16}} | stored(students))
+    (tmp_path / "stored").mkdir()
+    command = [sys.executable, str(ROOT / "docs" / "results.py"), "--stored", str(tmp_path / "stored")]
+    command += ["--out", str(tmp_path / "results.md")]
+    subprocess.run([*command, "--add", str(tmp_path / "own.json")], check=True, timeout=100)
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    found = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:] for line in lines if line.startswith("| ")}
+    assert found["with few labels for both, a teacher helps"][3:] == ["2, 0 of 2", "holds |"]
+    assert found["with all labels, a teacher helps"][3:] == ["0, 0 of 2", "not shown |"]
+    assert found["structure gives more than the teacher's logits"][3:] == ["0, 1 of 4", "does not hold on some data |"]
+    assert found["structure gives more than the teacher's features"][-1] == "no results yet |"
+    assert found["10 %"][0] == "2 of 2" and found["10 %"][-1] == "a teacher |"
+    assert found["100 %"][-1] == "`none` |"
+    assert {p.name for p in tmp_path.glob("images/*")} == {"results-gains.svg", "results-ranks.svg"}
+    assert any("12 students had not converged" in line and "commit abc" in line for line in lines)
+    write_json(tmp_path / "own.json", about | {"runs": {}} | stored(students.assign(commit=None)))
+    done = subprocess.run([*command, "--add", str(tmp_path / "own.json")], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "48 students were trained by commit unknown" in done.stderr

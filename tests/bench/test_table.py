@@ -139,7 +139,7 @@ def test_page_names_what_was_not_converged_what_failed_and_what_is_missing() -> 
         **{"failures": {"a, s0, teacher 1": "no <disk>"}, "runs": {"complete": 1, "all": 2}, "rows": []},
     }
     text = markdown("few labels", results)
-    assert "| a | s0 | 90.0 | 65.0 | kd 75.0, ds 95.0 | 3 of 12 |" in text
+    assert "| a | s0 | 90.0 / 90.0 | 65.0 / 65.0 | kd 75.0, ds 95.0 | 3 of 12 |" in text
     assert "**+30.0 (+30.0 to +30.0)**" in text
     assert r"| a, s0, teacher 1 | no \<disk\> |" in text
     assert "Not finished: 1 of 2 runs" in text

@@ -105,19 +105,19 @@ def _unfinished(results: Mapping[str, Any]) -> str:
 
 
 def _models(rows: Sequence[Mapping[str, Any]]) -> Part:
-    header = ["data", "setting", "teacher, test", "none, test", "others, test", "not converged"]
+    header = ["data", "setting", "teacher", "none", "others, test", "not converged"]
     lines = [
         [
             row["data"],
             row["setting"],
-            _percent(row["teacher"]),
-            _percent(row["means"].get("none")),
-            ", ".join(f"{m} {_percent(v)}" for m, v in row["means"].items() if m != "none"),
+            _both(row["teacher"]),
+            _both(row["means"].get("none", {})),
+            ", ".join(f"{m} {_percent(v['test'])}" for m, v in row["means"].items() if m != "none"),
             f"{row['rising']} of {row['n']}" if row["rising"] else "",
         ]
         for row in rows
     ]
-    return Part("Accuracies", "", header, lines, 2)
+    return Part("Accuracies", "Teacher and student alone: validation / test.", header, lines, 2)
 
 
 def _comparisons(rival: str, rows: Sequence[Mapping[str, Any]]) -> Part:
@@ -165,6 +165,10 @@ def _marked(cell: str) -> str:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f}"
+
+
+def _both(of: Mapping[str, float | None]) -> str:
+    return " / ".join(_percent(of.get(split)) for split in SPLITS) if any(of.values()) else ""
 
 
 def _difference(described: Mapping[str, Any], *others: Sequence[float]) -> str:

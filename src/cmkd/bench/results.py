@@ -116,10 +116,18 @@ def faults(asked: Suite, suite: Suite, rows: pd.DataFrame, runs: Sequence[Planne
     found += _named(
         "is there twice", {one for one in there if there.count(one) > 1} if len(set(there)) < len(there) else ()
     )
-    unknown = rows["commit"].isna() | rows["commit"].astype(str).str.endswith("-dirty")
-    for commit, part in rows[unknown].groupby(rows["commit"].fillna("unknown"), sort=False):
-        found.append(f"{len(part)} students were trained by commit {commit}: commit your changes, and train them again")
+    found += uncommitted(rows)
     return found + _changed(rows, collect([planned for planned in runs if planned.config.out.exists()]))
+
+
+def uncommitted(rows: pd.DataFrame) -> list[str]:
+    """Return a line for each source tree, other than a commit, that trained students."""
+    commits = rows["commit"].fillna("unknown")
+    unsure = commits.str.endswith("-dirty") | (commits == "unknown")
+    return [
+        f"{len(part)} students were trained by commit {name}: commit your changes, and train them in a new folder"
+        for name, part in rows[unsure].groupby(commits[unsure], sort=False)
+    ]
 
 
 def _changed(rows: pd.DataFrame, again: pd.DataFrame) -> list[str]:

@@ -32,7 +32,7 @@ class Suite:
     Args:
         data: data sets, as ``cmkd run --data`` takes them; ``$NAME`` is a variable of the environment, such as the
             folder of files that are not yours to share.
-        methods: as ``cmkd run --methods`` takes them; ``none`` comes first if it is not among them.
+        methods: as ``cmkd run --methods`` takes them, or ``every``; ``none`` comes first if it is not among them.
         settings: name -> options of ``cmkd run`` that make it, such as ``{"a tenth": {"label_fraction": 0.1}}``.
         teachers: for each data set and setting, each with a seed of its own.
         seeds: students for each method and teacher.
@@ -79,7 +79,7 @@ class Suite:
     @property
     def expressions(self) -> tuple[str, ...]:
         """The methods, one expression each, ``none`` among them."""
-        given = split_list(self.methods)
+        given = list(METHODS) if self.methods == "every" else split_list(self.methods)
         return tuple(given) if "none" in given else ("none", *given)
 
     def with_method(self, method: str) -> Suite:
@@ -94,7 +94,7 @@ class Suite:
         if is_reference(method):
             place, bracket, options = method.partition("(")
             method = METHODS.offer(place) + bracket + options
-        return self if method in self.expressions else replace(self, methods=f"{self.methods},{method}")
+        return self if method in self.expressions else replace(self, methods=",".join((*self.expressions, method)))
 
     def runs(self, store: Path) -> list[PlannedRun]:
         """Return the runs of the suite, with a folder each in `store`.
