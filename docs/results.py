@@ -65,12 +65,13 @@ def fraction(options: Mapping[str, Any]) -> float | None:
 
 
 def pooled(found: Sequence[tuple[Suite, pd.DataFrame]]) -> pd.DataFrame:
-    """Return the students of suites that count, with the label fraction as setting; those that two share once."""
+    """Return the students that count, of methods with default options, with the label fraction as setting, each once."""
     parts = [pd.DataFrame(columns=[*STUDENT, "fraction"])]
     for suite, rows in found:
         if suite.run.get("preset") == "full" and not {"tune", "epochs"} & set(suite.run):
             fractions = {name: fraction(options) for name, options in suite.settings.items()}
-            own = rows.assign(fraction=rows["setting"].map(fractions)).dropna(subset="fraction")
+            own = rows[rows["method"].str.fullmatch(r"\w+")]
+            own = own.assign(fraction=own["setting"].map(fractions)).dropna(subset="fraction")
             parts.append(own.assign(setting=[f"{100 * value:g} %" for value in own["fraction"]]))
     return pd.concat([part for part in parts if len(part)] or parts).drop_duplicates(STUDENT)
 
@@ -85,7 +86,7 @@ def choice(part: pd.DataFrame) -> tuple[str, list[str]]:
     signs = {(row["method"], row["rival"]): clear(row) for row in found}
     if signs.get((best, "none"), 0) < 1:
         return "none", []
-    alike = [method for (method, rival), sign in signs.items() if rival == best and sign == 0]
+    alike = [method for (method, rival), sign in signs.items() if rival == best and sign >= 0 and method != "none"]
     return best, alike
 
 
@@ -107,7 +108,7 @@ def choices(rows: pd.DataFrame) -> str:
     parts = [
         "## Which method when",
         "The best method on validation, where it is better than `none` on test; else `none`. *As good*: methods that "
-        "cannot be told from it on test. Use what the majority of data sets says, and keep `none` beside it.",
+        "are not clearly worse than it on test. Use what the majority of data sets says, and keep `none` beside it.",
         table(
             ["labels", "a teacher helps on", "best mean rank on test, and those it cannot be told from", "use"],
             summary,
@@ -139,7 +140,7 @@ def drawn(rows: pd.DataFrame, folder: Path) -> str:
     ranked = overall(rows, Suite(("all",), ",".join(dict.fromkeys(rows["method"]))))
     if ranked and ranked["critical_difference"]:
         write_bytes(folder / "images" / "results-ranks.svg", draw(ranks_figure(ranked), "svg"))
-        shown.append("Mean ranks over all data sets and label fractions; a bar joins what cannot be told apart:")
+        shown.append("Mean ranks where every method was trained; a bar joins what cannot be told apart:")
         shown.append("![Mean ranks of the methods](images/results-ranks.svg)")
     return "\n\n".join(shown) if len(shown) > 1 else ""
 
