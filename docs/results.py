@@ -65,7 +65,7 @@ def fraction(options: Mapping[str, Any]) -> float | None:
 
 
 def pooled(found: Sequence[tuple[Suite, pd.DataFrame]]) -> pd.DataFrame:
-    """Return the students that count, each once: of methods with default options, with the label fraction as setting."""
+    """Return the students that count, each once, of methods with default options; the setting is the label fraction."""
     parts = [pd.DataFrame(columns=[*STUDENT, "fraction"])]
     for suite, rows in found:
         if suite.run.get("preset") == "full" and not {"tune", "epochs"} & set(suite.run):

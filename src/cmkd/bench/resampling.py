@@ -105,7 +105,7 @@ def percentiles(values: NDArray[np.float64], *, level: float = 0.95) -> list[flo
     """Return the ends of the percentile interval of resampled values.
 
     Example:
-        >>> percentiles(np.arange(101.0), level=0.9)
+        >>> [round(end, 6) for end in percentiles(np.arange(101.0), level=0.9)]
         [5.0, 95.0]
     """
     low, high = np.quantile(values, ((1 - level) / 2, (1 + level) / 2))

@@ -24,7 +24,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Written:
+class _WrittenSuite:
     """Schema of the JSON file of a suite."""
 
     suite: Mapping[str, Any]
@@ -38,7 +38,7 @@ class _Written:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _WrittenRow:
+class _WrittenStudent:
     """Schema of a student in it."""
 
     data: str
@@ -65,22 +65,22 @@ def read_suite(path: Path) -> tuple[dict[str, Any], Suite, pd.DataFrame]:
         CmkdError: it is missing or damaged; the line names the file and the key.
     """
     content, what = read_json(path, fix=AGAIN), f"'{path}'"
-    record(_Written, content, what, fix=AGAIN)
+    record(_WrittenSuite, content, what, fix=AGAIN)
     for row in content["rows"]:
-        record(_WrittenRow, dict(zip(content["columns"], row, strict=False)), what, fix=AGAIN)
+        record(_WrittenStudent, dict(zip(content["columns"], row, strict=False)), what, fix=AGAIN)
     try:
         suite = build(Suite, content["suite"])
         rows = restored(content)
         if rows["groups"].isna().any():
             raise CmkdError("groups lacks a data set")
-        for _, row in rows.iterrows():
+        for row in rows.to_dict("records"):
             _check_answers(row)
     except (CmkdError, ValueError) as error:
         raise CmkdError(f"{what} is damaged ({error}): {AGAIN}") from error
     return content, suite, rows
 
 
-def _check_answers(row: Mapping[str, Any]) -> None:
+def _check_answers(row: Mapping[Any, Any]) -> None:
     right, groups = decoded(row["right"]), decoded(row["groups"])
     name = f"{row['method']} on {row['data']}, {row['setting']}, teacher {row['teacher'] + 1}, seed {row['seed']}"
     if len(right) != len(groups) or not groups.sum() or (right > groups).any():
