@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cmkd.documents import read_json
-from cmkd.evaluation import interval
+from cmkd.evaluation import in_points, interval
 from cmkd.io import write_json
 from cmkd.markdown import table as table
 from cmkd.provenance import commit, hardware
@@ -67,12 +67,9 @@ def difference(values: Sequence[float]) -> str:
         >>> difference([0.01, 0.02, 0.015]), difference([0.25])
         ('**+1.5 (+0.3 to +2.7)**', '+25.0')
     """
-    low, high = interval(values)
-    mean = f"{100 * np.mean(values):+.1f}"
-    if not np.isfinite(low):
-        return mean
-    text = f"{mean} ({100 * low:+.1f} to {100 * high:+.1f})"
-    return f"**{text}**" if low > 0 or high < 0 else text
+    ends = interval(values)
+    text, clear = in_points(float(np.mean(values)), ends if np.isfinite(ends[0]) else None)
+    return f"**{text}**" if clear else text
 
 
 def without_folder(reference: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 import sys
@@ -16,6 +17,9 @@ from typing import Any, Generic, TypeVar, cast
 from cmkd.errors import CmkdError, unknown_name
 
 T = TypeVar("T")
+
+OFFERED = "CMKD_OFFERED"
+"""Environment variable with what `Registry.offer` was given, so that processes started later know it too."""
 
 
 class Registry(Mapping[str, type[T]], Generic[T]):
@@ -54,7 +58,9 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
     @cached_property
     def _plugins(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.group)}
+        given = re.findall(r"(\S+?)=(\S+?)=(\S+)", os.environ.get(OFFERED, ""))
+        offered = [EntryPoint(name, value, group) for group, name, value in given if group == self.group]
+        return {point.name: point for point in (*entry_points(group=self.group), *offered)}
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self._own, *self._plugins}))
@@ -85,6 +91,28 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         if name not in self:
             raise unknown_name(self.kind, name, self)
         return self[name]
+
+    def offer(self, reference: str) -> str:
+        """Make a class that is no plug-in known by its name, here and in processes that are started later.
+
+        Args:
+            reference: ``package.module:Name``.
+
+        Returns:
+            The name.
+
+        Raises:
+            CmkdError: it does not import, is no class of this kind, or its name is taken.
+        """
+        name = str(getattr(load_reference(reference), "name", ""))
+        if name in self and (name in self._own or self._plugins[name].value != reference):
+            raise CmkdError(f"'{reference}' is named '{name}', as another {self.kind} is; rename it")
+        point = EntryPoint(name, reference, self.group)
+        self._checked(point)
+        if name not in self._plugins:
+            self._plugins[name] = point
+            os.environ[OFFERED] = f"{os.environ.get(OFFERED, '')} {self.group}={name}={reference}".strip()
+        return name
 
     def _checked(self, point: EntryPoint) -> type[T]:
         try:

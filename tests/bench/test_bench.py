@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from cmkd.bench.resampling import decoded
-from cmkd.bench.rows import restored
+from cmkd.bench.results import read_suite
 from cmkd.cli import main
 from cmkd.documents import read_json
 from cmkd.io import checksum, write_text
+from cmkd.methods import METHODS
 
 SUITE = """
 data: [digits]
@@ -37,15 +38,35 @@ def weights(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): checksum(p) for p in sorted(folder.glob("runs/*/students/**/best.safetensors"))}
 
 
-def test_a_failed_run_is_told_and_the_others_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out"
-    assert main(["bench", str(suite(tmp_path, labels=5)), "--out", str(out)]) == 3
+METHOD = """
+from cmkd.methods.kd import KD
+
+
+class Twice(KD):
+    name = "twice"
+"""
+
+
+def test_a_failed_run_is_told_and_the_others_are_kept_with_a_method_of_ones_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CMKD_OFFERED", "")
+    monkeypatch.setattr(METHODS, "_plugins", dict(METHODS._plugins))
+    monkeypatch.syspath_prepend(tmp_path)
+    write_text(tmp_path / "mine_of_bench.py", METHOD)
+    out, own = tmp_path / "out", "mine_of_bench:Twice(weight=2.0)"
+    command = ["bench", str(suite(tmp_path, labels=5)), "--out", str(out)]
+    assert main([*command, "--method", own]) == 3
     assert "digits, few, teacher 1: labels is 5, fewer than the 10 classes" in capsys.readouterr().err
-    found = read_json(out / "few.json")
-    rows = restored(found)
-    assert list(zip(rows["setting"], rows["method"], strict=True)) == [("all", "none"), ("all", "kd")]
+    _, _, rows = read_suite(out / "few.json")
     assert len(decoded(rows["right"].iloc[0])) == len(decoded(rows["groups"].iloc[0])) == 360  # no groups: pairs
-    assert list(found["failures"]) == ["digits, few, teacher 1"]
+    methods = ["none", "kd", "twice(weight=2.0)"]
+    assert list(zip(rows["setting"], rows["method"], strict=True)) == [("all", method) for method in methods]
+    assert list(read_json(out / "few.json")["failures"]) == ["digits, few, teacher 1"]
+    assert main([*command, "--check"]) == 2
+    assert "kd on digits, few, teacher 1, seed 0 is missing" in capsys.readouterr().err
+    assert main([*command, "--method", own, "--ray", "local"]) == 2
+    assert "make it a plug-in" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -58,6 +79,16 @@ def test_a_suite_that_changes_trains_only_what_is_new(tmp_path: Path) -> None:
     assert before.items() <= weights(out).items()
     assert all(path.stat().st_mtime < started for path in out.glob("runs/digits-all-*/students/**/best.safetensors"))
     assert read_json(out / "few.json")["failures"] == {}
+
+
+@pytest.mark.slow
+def test_every_method_of_a_suite_is_tuned_by_the_same_number_of_trials(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    text = SUITE.format(labels=40).replace("methods: kd", "methods: kd,sp").replace("epochs: 1,", "epochs: 1, tune: 2,")
+    write_text(tmp_path / "tuned.yaml", text.replace("  all: {}\n", ""))
+    assert main(["bench", str(tmp_path / "tuned.yaml"), "--out", str(tmp_path)]) == 0
+    (run,) = tmp_path.glob("runs/digits-few-*/results.json")
+    assert [(row["method"], row["trials"]) for row in read_json(run)["tuned"]] == [("kd", 2), ("sp", 2)]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 from cmkd.bench.suite import Suite
 from cmkd.errors import CmkdError
 from cmkd.io import write_text
+from cmkd.methods import METHODS
 
 STORE = Path("runs")
 
@@ -51,6 +52,17 @@ def test_folders_of_data_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     planned = suite.runs(STORE)[0]
     assert planned.config.data == "mars:/elsewhere/mars"
     assert planned.config.out == there
+
+
+def test_our_suites_can_be_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA", "data")
+    monkeypatch.setenv("MFEAT", "data")
+    files = sorted((Path(__file__).parents[2] / "benchmarks" / "suites").glob("*.yaml"))
+    assert files
+    for path in files:
+        suite = Suite.load(path)
+        assert len(suite.runs(STORE)) == len(suite.data) * len(suite.settings) * suite.teachers, path
+        assert set(METHODS) == set(suite.expressions) or suite.methods != "every"
 
 
 @pytest.mark.parametrize(

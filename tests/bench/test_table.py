@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cmkd.bench.report import page
+from cmkd.bench.report import html, markdown
 from cmkd.bench.resampling import Resamples, decoded, encoded, levels, percentiles
 from cmkd.bench.rows import restored, stored
 from cmkd.bench.suite import Suite
@@ -136,10 +136,21 @@ def test_page_names_what_was_not_converged_what_failed_and_what_is_missing() -> 
     results = {
         **{"suite": {"rivals": ["none", "kd"]}, "command": "cmkd bench a.yaml", "commit": "abc"},
         **statistics(rows, SUITE),
-        **{"failures": {"a, s0, teacher 1": "no disk"}, "runs": {"complete": 1, "all": 2}},
+        **{"failures": {"a, s0, teacher 1": "no <disk>"}, "runs": {"complete": 1, "all": 2}, "rows": []},
     }
-    text = page("few labels", results)
-    assert "| a | s0 | 90.0 | 65.0 | kd 75.0, ds 95.0 | 3 of 12 |" in text
+    text = markdown("few labels", results)
+    assert "| a | s0 | 90.0 / 90.0 | 65.0 / 65.0 | kd 75.0, ds 95.0 | 3 of 12 |" in text
     assert "**+30.0 (+30.0 to +30.0)**" in text
-    assert "- a, s0, teacher 1: no disk" in text
+    assert r"| a, s0, teacher 1 | no \<disk\> |" in text
     assert "Not finished: 1 of 2 runs" in text
+    made = html("few labels", results)
+    assert "<b>+30.0 (+30.0 to +30.0)</b>" in made and "no &lt;disk&gt;" in made and "Not finished: 1 of 2 runs" in made
+
+
+def test_diagram_joins_what_cannot_be_told_apart() -> None:
+    rows = students({"none": 0.0, "kd": 0.1, "ds": 0.3}, settings=8, noise=0.01)
+    found = statistics(rows, SUITE)
+    results = {"suite": {"rivals": ["none"]}, "command": "", "commit": None, "failures": {}, "rows": []}
+    made = html("a", results | found | {"runs": {"complete": 2, "all": 2}})
+    assert made.count("data:image/svg+xml") == 1
+    assert "ds, kd; kd, none" in made  # ranks 1, 2 and 3; the critical difference of three methods is 1.17

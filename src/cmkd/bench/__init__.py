@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cmkd.bench.report import page
+from cmkd.bench.report import html, markdown
+from cmkd.bench.results import faults, read_suite
 from cmkd.bench.rows import collect, stored
 from cmkd.bench.suite import PlannedRun
 from cmkd.bench.suite import Suite as Suite
@@ -16,10 +17,17 @@ from cmkd.io import locked, write_json, write_text
 from cmkd.options import plain
 from cmkd.progress import shown
 from cmkd.provenance import commit
+from cmkd.registry import is_reference
 
 
 def bench(
-    suite: Path, out: Path, *, workers: int | None = None, ray: str | None = None, command: str = ""
+    suite: Path,
+    out: Path,
+    *,
+    method: str | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    command: str = "",
 ) -> dict[str, Any]:
     """Train what a suite lacks, and write a JSON file and a page, named as the suite, after each run.
 
@@ -28,6 +36,7 @@ def bench(
     Args:
         suite: the YAML file of a `Suite`.
         out: folder of the results; runs are in ``out/runs``, and suites that share it share them.
+        method: one more method, as for `Suite.with_method`.
         workers: runs at the same time, as for `cmkd.bench.work.train`.
         ray: address of a Ray cluster, or ``local``.
         command: for the report.
@@ -41,6 +50,10 @@ def bench(
         CmkdError: the suite is wrong, or another process works in the folder.
     """
     asked = Suite.load(suite)
+    if method is not None:
+        if ray and is_reference(method):
+            raise CmkdError(f"the machines of a cluster do not know '{method}'; make it a plug-in and install it there")
+        asked = asked.with_method(method)
     runs = asked.runs(out / "runs")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / ".lock") as free:
@@ -51,11 +64,37 @@ def bench(
         def write(failures: dict[str, str]) -> None:
             found.update(_results(asked, runs, failures) | {"command": command})
             write_json(out / f"{suite.stem}.json", found)
-            write_text(out / f"{suite.stem}.md", page(suite.stem, found))
+            write_text(out / f"{suite.stem}.md", markdown(suite.stem, found))
+            write_text(out / f"{suite.stem}.html", html(suite.stem, found))
 
         with shown("training", "students") as progress:
             train(runs, workers=workers, ray=ray, progress=progress, ended=write)
     return found
+
+
+def check(suite: Path, out: Path) -> str:
+    """Check results that someone hands in: the JSON file of a suite and, where they are beside it, its runs.
+
+    Args:
+        suite: the YAML file, ours.
+        out: folder of the results.
+
+    Returns:
+        What was found, in a line.
+
+    Raises:
+        CmkdError: the results are not those of the suite, or do not follow the protocol.
+    """
+    asked, path = Suite.load(suite), out / f"{suite.stem}.json"
+    _, named, rows = read_suite(path)
+    runs = named.runs(out / "runs")
+    if found := faults(asked, named, rows, runs):
+        raise CmkdError(f"'{path}' does not follow the protocol: {'; '.join(found)}")
+    rising, there = int((~rows["converged"]).sum()), sum(planned.config.out.exists() for planned in runs)
+    return (
+        f"{len(rows)} students of {len(runs)} runs, as the suite asks, by commit {', '.join(rows['commit'].unique())}; "
+        f"{rising} not converged; the folders of {there} runs are there and agree"
+    )
 
 
 def _results(suite: Suite, runs: list[PlannedRun], failures: dict[str, str]) -> dict[str, Any]:

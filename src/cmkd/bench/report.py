@@ -1,96 +1,141 @@
-"""The words of a suite: a Markdown page made from its results alone."""
+"""The pages of a suite, Markdown and HTML, made from its results alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from cmkd.bench.figures import alike, ranks_figure
 from cmkd.bench.rows import SPLITS
+from cmkd.evaluation import in_points
 from cmkd.markdown import code, escape, table
+from cmkd.report import figures
+from cmkd.report.html import render
 
 INTRODUCTION = (
     "Accuracy in points. Students of the same teacher and seed are compared: they start from the same weights and see "
     "the pairs in the same order. The interval is Student's 95 % interval over the n differences; it takes them as "
-    "independent, also those of one teacher. *Over groups* is the 95 % percentile interval where students and test "
-    "groups (people, scenes, vessels; single pairs where there are none) are drawn anew. Bold: both exclude 0. *Seen*: "
-    "the difference on test that n students show with a probability of 0.8. *Closed*: how much of the gap between "
-    "student alone and teacher the method closes, in %, where that gap can be told from 0. What is chosen is chosen on "
+    "independent, also those of one teacher. Over groups: the 95 % percentile interval where students and test groups "
+    "(people, scenes, vessels; single pairs where there are none) are drawn anew. Bold: both exclude 0. Seen: the "
+    "difference on test that n students show with a probability of 0.8. Closed: how much of the gap between student "
+    "alone and teacher the method closes, in %, where that gap can be told from 0. What is chosen is chosen on "
     "validation."
 )
 
 
-def page(name: str, results: Mapping[str, Any]) -> str:
+class Strong(str):
+    """A cell to be shown in bold."""
+
+
+class Part(NamedTuple):
+    """A part of the page: plain text, with nothing of Markdown or HTML in it.
+
+    Attributes:
+        title: empty for none.
+        text: the paragraph below it.
+        header: of the table, a cell per column.
+        lines: of the table.
+        left: number of columns that are left-aligned.
+        figure: source of a picture, for the HTML page.
+        caption: of the picture.
+    """
+
+    title: str = ""
+    text: str = ""
+    header: Sequence[str] = ()
+    lines: Sequence[Sequence[str]] = ()
+    left: int = 1
+    figure: str = ""
+    caption: str = ""
+
+
+def markdown(name: str, results: Mapping[str, Any]) -> str:
     """Return the page of a suite as Markdown.
 
     Args:
         name: of the suite.
         results: what `cmkd.bench.bench` returns.
     """
-    parts = [f"# {escape(name)}", f"{code(results['command'])}, commit {results['commit'] or 'unknown'}.", INTRODUCTION]
-    done, planned = results["runs"]["complete"], results["runs"]["all"]
-    if done < planned:
-        parts.append(f"**Not finished: {done} of {planned} runs are complete.**")
-    parts.append(_models(results["models"]))
-    for rival in results["suite"]["rivals"]:
-        rows = [row for row in results["comparisons"] if row["rival"] == rival]
-        if rows:
-            parts += [f"## Against {escape(rival)}", _comparisons(rows)]
-    rivals = results["suite"]["rivals"]
+    written = [
+        f"# {escape(name)}",
+        f"{code(results['command'])}, commit {results['commit'] or 'unknown'}.",
+        INTRODUCTION,
+    ]
+    if unfinished := _unfinished(results):
+        written.append(f"**{unfinished}**")
+    for part in parts(results):
+        written += [f"## {escape(part.title)}"] if part.title else []
+        written += [escape(part.text)] if part.text else []
+        if part.lines:
+            cells = [[_marked(cell) for cell in line] for line in part.lines]
+            written.append(table(part.header, cells, left=part.left))
+    return "\n\n".join(written) + "\n"
+
+
+def html(name: str, results: Mapping[str, Any]) -> str:
+    """Return the page of a suite as HTML, one file; arguments as for `markdown`."""
+    made = [
+        {**part._asdict(), "lines": [[(c, isinstance(c, Strong)) for c in li] for li in part.lines]}
+        for part in parts(results)
+    ]
+    return render(
+        "suite.html", name=name, results=results, introduction=INTRODUCTION, unfinished=_unfinished(results), parts=made
+    )
+
+
+def parts(results: Mapping[str, Any]) -> list[Part]:
+    """Return what both pages show: ranks first, then each rival, then what failed."""
+    rivals, found = results["suite"]["rivals"], list[Part]()
     if results["overall"]:
-        parts += ["## Over all data sets and settings", _overall(results["overall"], rivals)]
+        found.append(_overall("Over all data sets and settings", results["overall"], rivals))
     if len(results["by_setting"]) > 1:
-        for name, found in results["by_setting"].items():
-            if found:
-                parts += [f"### {escape(name)}", _overall(found, rivals)]
+        found += [_overall(name, own, rivals) for name, own in results["by_setting"].items() if own]
+    found.append(_models(results["models"]))
+    for rival in rivals:
+        rows = [row for row in results["comparisons"] if row["rival"] == rival]
+        found += [_comparisons(rival, rows)] if rows else []
     if results["failures"]:
-        lines = [f"- {escape(title)}: {escape(reason)}" for title, reason in results["failures"].items()]
-        parts += ["## Failed", "\n".join(lines)]
-    return "\n\n".join(parts) + "\n"
+        found.append(Part("Failed", "", ("run", "reason"), list(results["failures"].items()), 2))
+    return found
 
 
-def _models(rows: Sequence[Mapping[str, Any]]) -> str:
-    header = ["data", "setting", "teacher, test", "none, test", "others, test", "not converged"]
+def _unfinished(results: Mapping[str, Any]) -> str:
+    done, planned = results["runs"]["complete"], results["runs"]["all"]
+    return f"Not finished: {done} of {planned} runs are complete." if done < planned else ""
+
+
+def _models(rows: Sequence[Mapping[str, Any]]) -> Part:
+    header = ["data", "setting", "teacher", "none", "others, test", "not converged"]
     lines = [
         [
-            *(
-                escape(row["data"]),
-                escape(row["setting"]),
-                _percent(row["teacher"]),
-                _percent(row["means"].get("none")),
-            ),
-            ", ".join(f"{m} {_percent(v)}" for m, v in row["means"].items() if m != "none"),
+            row["data"],
+            row["setting"],
+            _both(row["teacher"]),
+            _both(row["means"].get("none", {})),
+            ", ".join(f"{m} {_percent(v['test'])}" for m, v in row["means"].items() if m != "none"),
             f"{row['rising']} of {row['n']}" if row["rising"] else "",
         ]
         for row in rows
     ]
-    return table(header, lines, left=2)
+    return Part("Accuracies", "Teacher and student alone: validation / test.", header, lines, 2)
 
 
-def _comparisons(rows: Sequence[Mapping[str, Any]]) -> str:
-    header = [
-        "data",
-        "setting",
-        "method",
-        "n",
-        *SPLITS,
-        "over groups, test",
-        "between, within teachers",
-        "seen",
-        "closed",
-    ]
+def _comparisons(rival: str, rows: Sequence[Mapping[str, Any]]) -> Part:
+    header = ["data", "setting", "method", "n", *SPLITS]
+    header += ["over groups, test", "between, within teachers", "seen", "closed"]
     lines = []
     for row in rows:
         test, levels, closed = row["test"], row["levels"], row["closed"]
-        cells = [escape(row["data"]), escape(row["setting"]), row["method"], str(row["n"])]
+        cells = [row["data"], row["setting"], row["method"], str(row["n"])]
         cells += [_difference(row["validation"]), _difference(test, row["resampled"]), _range(row["resampled"], "+.1f")]
         cells += ["" if levels is None else ", ".join(f"{100 * value:.1f}" for value in levels)]
         cells += ["" if test["seen"] is None else f"{100 * test['seen']:.1f}"]
         share = "" if closed is None else f"{100 * closed['mean']:.0f} ({_range(closed['interval'], '.0f')})"
         lines.append([*cells, share])
-    return table(header, lines, left=3)
+    return Part(f"Against {rival}", "", header, lines, 3)
 
 
-def _overall(found: Mapping[str, Any], rivals: Sequence[str]) -> str:
+def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Part:
     header = ["method", "mean rank", *(f"median difference to {rival}, p" for rival in rivals)]
     lines = []
     for row in found["methods"]:
@@ -101,26 +146,34 @@ def _overall(found: Mapping[str, Any], rivals: Sequence[str]) -> str:
             cells.append("" if against is None else f"{100 * against['difference']:+.1f}{p}")
         lines.append(cells)
     text = f"Test accuracy, {found['settings']} settings; Wilcoxon's signed-rank test, corrected by Holm."
-    if found["critical_difference"] is not None:
-        text += (
-            f" Friedman's test that all ranks are alike: p = {found['friedman']:.3f}. Ranks that differ by less than "
-            f"{found['critical_difference']:.2f} cannot be told apart (Nemenyi, 5 %)."
-        )
-    return f"{text}\n\n{table(header, lines)}"
+    critical = found["critical_difference"]
+    if critical is None:
+        return Part(title, text, header, lines)
+    names, ranks = [row["method"] for row in found["methods"]], [row["rank"] for row in found["methods"]]
+    sets = "; ".join(", ".join(names[first : last + 1]) for first, last in alike(ranks, critical)) or "none"
+    text += (
+        f" Friedman's test that all ranks are alike: p = {found['friedman']:.3f}. Ranks that differ by less than "
+        f"{critical:.2f} cannot be told apart (Nemenyi, 5 %): {sets}."
+    )
+    figure = figures.embed(ranks_figure(found))
+    return Part(title, text, header, lines, 1, figure, "Mean ranks; a bar joins methods that cannot be told apart.")
+
+
+def _marked(cell: str) -> str:
+    return f"**{escape(cell)}**" if isinstance(cell, Strong) else escape(cell)
 
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f}"
 
 
+def _both(of: Mapping[str, float | None]) -> str:
+    return " / ".join(_percent(of.get(split)) for split in SPLITS) if any(of.values()) else ""
+
+
 def _difference(described: Mapping[str, Any], *others: Sequence[float]) -> str:
-    """Return a difference with its interval, bold where that and the others exclude 0."""
-    mean = f"{100 * described['mean']:+.1f}"
-    if described["interval"] is None:
-        return mean
-    text = f"{mean} ({_range(described['interval'], '+.1f')})"
-    clear = all(low > 0 or high < 0 for low, high in (described["interval"], *others))
-    return f"**{text}**" if clear else text
+    text, clear = in_points(described["mean"], described["interval"], *others)
+    return Strong(text) if clear else text
 
 
 def _range(ends: Sequence[float], form: str) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,9 @@ from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.io import checksum
+from cmkd.methods import METHODS
 from cmkd.options import Bounds, Count, build
+from cmkd.registry import is_reference
 
 SEED_STEP = 1000
 """Between the first seeds of two teachers: more students than anyone trains for one."""
@@ -30,7 +32,7 @@ class Suite:
     Args:
         data: data sets, as ``cmkd run --data`` takes them; ``$NAME`` is a variable of the environment, such as the
             folder of files that are not yours to share.
-        methods: as ``cmkd run --methods`` takes them; ``none`` comes first if it is not among them.
+        methods: as ``cmkd run --methods`` takes them, or ``every``; ``none`` comes first if it is not among them.
         settings: name -> options of ``cmkd run`` that make it, such as ``{"a tenth": {"label_fraction": 0.1}}``.
         teachers: for each data set and setting, each with a seed of its own.
         seeds: students for each method and teacher.
@@ -77,8 +79,22 @@ class Suite:
     @property
     def expressions(self) -> tuple[str, ...]:
         """The methods, one expression each, ``none`` among them."""
-        given = split_list(self.methods)
+        given = list(METHODS) if self.methods == "every" else split_list(self.methods)
         return tuple(given) if "none" in given else ("none", *given)
+
+    def with_method(self, method: str) -> Suite:
+        """Return the suite with one more method.
+
+        Args:
+            method: as in `methods`, or ``package.module:Name`` for a class of one's own, with options after it or not.
+
+        Raises:
+            CmkdError: the class does not import, or is no method.
+        """
+        if is_reference(method):
+            place, bracket, options = method.partition("(")
+            method = METHODS.offer(place) + bracket + options
+        return self if method in self.expressions else replace(self, methods=",".join((*self.expressions, method)))
 
     def runs(self, store: Path) -> list[PlannedRun]:
         """Return the runs of the suite, with a folder each in `store`.

@@ -31,7 +31,7 @@ def statistics(rows: pd.DataFrame, suite: Suite) -> dict[str, Any]:
 
 
 def models(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return, for each data set and setting, the mean test accuracies: ``teacher``, and ``means`` of the methods.
+    """Return, for each data set and setting, mean accuracies by split: ``teacher``, and ``means`` of the methods.
 
     ``rising`` of ``n`` students had not converged: validation was still rising at their last step.
     """
@@ -39,13 +39,20 @@ def models(rows: pd.DataFrame) -> list[dict[str, Any]]:
         {
             "data": data,
             "setting": setting,
-            "teacher": None if part["teacher_test"].isna().all() else float(part["teacher_test"].mean()),
-            "means": part.groupby("method", sort=False)["test"].mean().to_dict(),
+            "teacher": {split: _mean(part[f"teacher_{split}"]) for split in SPLITS},
+            "means": {
+                str(method): {split: _mean(own[split]) for split in SPLITS}
+                for method, own in part.groupby("method", sort=False)
+            },
             "rising": int((~part["converged"].astype(bool)).sum()),
             "n": len(part),
         }
         for (data, setting), part in rows.groupby(KEYS, sort=False)
     ]
+
+
+def _mean(values: pd.Series[float]) -> float | None:
+    return None if values.isna().all() else float(values.mean())
 
 
 def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:

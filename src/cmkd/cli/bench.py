@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,20 +11,35 @@ from cmkd.errors import IncompleteError
 from cmkd.options import Count
 
 
-def bench(suite: Path, *, out: Path, workers: Count | None = None, ray: str | None = None) -> None:
+def bench(
+    suite: Path,
+    *,
+    out: Path,
+    method: str | None = None,
+    check: bool = False,
+    workers: Count | None = None,
+    ray: str | None = None,
+) -> None:
     """Train a suite of runs, compare its methods, and write a page; the same command continues.
 
     Args:
         suite: a YAML file: data, settings, methods, teachers, seeds, rivals, and options of all runs.
         out: folder of the results; suites that share it share their runs.
+        method: one more method, by name, or as package.module:Name for a class of your own.
+        check: train nothing; say whether the results in --out follow the protocol (docs/protocol.md).
         workers: runs at the same time, each in a process of its own; by default one a core, or one on a GPU.
         ray: address of a Ray cluster whose machines share the folder, or local.
     """
     from cmkd.bench import bench as train
+    from cmkd.bench import check as checked
 
-    words = [f"cmkd bench {suite}", *([f"--ray {ray}"] if ray else [])]
-    results = train(suite, out, workers=workers, ray=ray, command=" ".join(words))
-    print(f"{len(results['rows'])} students; page: {out / suite.stem}.md")
+    if check:
+        print(checked(suite, out))
+        return
+    given = [f"--method {shlex.quote(method)}"] if method else []
+    words = [f"cmkd bench {suite}", *given, *([f"--ray {ray}"] if ray else [])]
+    results = train(suite, out, method=method, workers=workers, ray=ray, command=" ".join(words))
+    print(f"{len(results['rows'])} students; page: {out / suite.stem}.html")
     if results["failures"]:
         raise IncompleteError("; ".join(f"{title}: {reason}" for title, reason in results["failures"].items()))
 

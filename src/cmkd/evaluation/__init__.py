@@ -2,6 +2,7 @@
 
 from cmkd.evaluation.intervals import bootstrap as bootstrap
 from cmkd.evaluation.intervals import fraction_interval as fraction_interval
+from cmkd.evaluation.intervals import in_points as in_points
 from cmkd.evaluation.intervals import interval as interval
 from cmkd.evaluation.intervals import mcnemar as mcnemar
 from cmkd.evaluation.intervals import spearman as spearman

@@ -123,6 +123,26 @@ def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[floa
     return (float(array.mean()) - half, float(array.mean()) + half)
 
 
+def in_points(mean: float, ends: Sequence[float] | None, *others: Sequence[float]) -> tuple[str, bool]:
+    """Write a difference of fractions in points, with the ends of its interval; and say whether 0 is excluded.
+
+    Args:
+        mean: the difference.
+        ends: of the interval, None where there is none.
+        others: ends of more intervals of it, which must exclude 0 as well.
+
+    Example:
+        >>> in_points(0.015, (0.003, 0.027)), in_points(0.25, None)
+        (('+1.5 (+0.3 to +2.7)', True), ('+25.0', False))
+    """
+    said = f"{100 * mean:+.1f}"
+    if ends is None:
+        return said, False
+    low, high = ends
+    clear = all(least > 0 or most < 0 for least, most in (ends, *others))
+    return f"{said} ({100 * low:+.1f} to {100 * high:+.1f})", clear
+
+
 def spearman(
     x: np.ndarray, y: np.ndarray, *, resamples: int = 4000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float, float]:

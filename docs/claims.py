@@ -1,0 +1,103 @@
+"""Claims about methods, and what the rows of suites say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cmkd.bench.suite import Suite
+from cmkd.bench.table import compare
+from cmkd.evaluation import in_points, interval
+from cmkd.markdown import table
+
+
+class Claim(NamedTuple):
+    """A statement that a method is better than another.
+
+    Attributes:
+        text: the statement.
+        source: who makes it.
+        method: that is better.
+        rival: than this one.
+        few: whether labels are few; None for either.
+    """
+
+    text: str
+    source: str
+    method: str
+    rival: str
+    few: bool | None = None
+
+
+PAPER = "Si et al. 2023"
+CLAIMS = (
+    Claim("with few labels for both, a teacher helps", "README", "kd", "none", few=True),
+    Claim("with few labels, self-training on the same pairs helps", "README", "self_training", "none", few=True),
+    Claim("with few labels, a teacher gives more than self-training", "README", "kd", "self_training", few=True),
+    Claim("with all labels, a teacher helps", "README: little or nothing", "kd", "none", few=False),
+    Claim("with few labels, structure helps", PAPER, "ds", "none", few=True),
+    Claim("with all labels, structure helps", PAPER, "ds", "none", few=False),
+    Claim("structure gives more than the teacher's logits", PAPER, "ds", "kd"),
+    Claim("structure gives more than the teacher's features", PAPER, "ds", "fitnet"),
+    Claim("with few labels, structure gives more than correlation of logits", "ours", "ds", "dist", few=True),
+)
+
+
+def clear(row: Mapping[str, Any]) -> int:
+    """Return 1 where a comparison's method is better than its rival, -1 where it is worse, else 0."""
+    said = in_points(row["test"]["mean"], row["test"]["interval"], row["resampled"])
+    return int(np.sign(row["test"]["mean"])) if said[1] else 0
+
+
+def against(rows: pd.DataFrame, *rivals: str) -> list[dict[str, Any]]:
+    """Compare all methods of rows with rivals, as far as these are there."""
+    methods = list(dict.fromkeys(rows["method"]))
+    there = tuple(rival for rival in rivals if rival in methods)
+    return compare(rows, Suite(("all",), ",".join(methods), rivals=there)) if there else []
+
+
+def verdict(ends: Sequence[float] | None, signs: Sequence[int]) -> str:
+    """Say whether a claim that a difference is above 0 holds.
+
+    Args:
+        ends: of Student's interval over data sets; None for fewer than two.
+        signs: of each comparison, as from `clear`.
+
+    Example:
+        >>> verdict((0.01, 0.03), [1, 0]), verdict((-0.01, 0.03), [1, -1]), verdict((-0.01, 0.01), [0, 0])
+        ('holds', 'depends on the data', 'not shown')
+    """
+    above, below = signs.count(1), signs.count(-1)
+    if above and below:
+        return "depends on the data"
+    if ends is not None and (ends[0] > 0 or ends[1] < 0):
+        return "holds" if ends[0] > 0 and not below else "does not hold"
+    return "holds on some data" if above else "does not hold on some data" if below else "not shown"
+
+
+def claims(rows: pd.DataFrame) -> str:
+    """Return the table of claims."""
+    found = against(rows, *dict.fromkeys(claim.rival for claim in CLAIMS)) if len(rows) else []
+    lines = []
+    for claim in CLAIMS:
+        own = [
+            row
+            for row in found
+            if (row["method"], row["rival"]) == (claim.method, claim.rival)
+            and (claim.few is None or (row["setting"] != "100 %") == claim.few)
+        ]
+        start = [claim.text, claim.source, f"`{claim.method}` to `{claim.rival}`"]
+        if not own:
+            lines.append([*start, "", "", "no results yet"])
+            continue
+        signs = [clear(row) for row in own]
+        # a data set in two settings is one data set
+        by_data = pd.Series([row["test"]["mean"] for row in own]).groupby([row["data"] for row in own]).mean().tolist()
+        ends = interval(by_data) if len(by_data) > 1 else None
+        counts = f"{signs.count(1)}, {signs.count(-1)} of {len(signs)}"
+        lines.append([*start, in_points(float(np.mean(by_data)), ends)[0], counts, verdict(ends, signs)])
+    header = ["claim", "by", "difference of", "mean over data sets (95 % CI)", "clearly above, below", "verdict"]
+    return "## Claims\n\n" + table(header, lines, left=3)

@@ -1,0 +1,120 @@
+"""Results that are handed in: what counts, and what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cmkd.bench import check
+from cmkd.bench.resampling import encoded
+from cmkd.bench.rows import stored
+from cmkd.bench.suite import Suite
+from cmkd.errors import CmkdError
+from cmkd.io import write_json, write_text
+from cmkd.options import plain
+
+ROOT = Path(__file__).parents[2]
+SUITE = Suite(("digits",), "kd", teachers=2, seeds=1)
+ASKED = "data: [digits]\nmethods: kd\nteachers: 2\nseeds: 1\n"
+
+
+def rows(suite: Suite) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            **{"data": "digits", "setting": "default", "teacher": teacher, "method": method, "seed": 1000 * teacher},
+            **{"validation": 0.5, "test": 0.75, "teacher_test": None, "converged": True, "sees_all_labels": False},
+            **{"commit": "abc", "right": encoded(np.array([2, 1])), "groups": encoded(np.array([2, 2]))},
+        }
+        for teacher in range(2)
+        for method in suite.expressions
+    )
+
+
+def handed_in(folder: Path, suite: Suite, students: pd.DataFrame, others: dict[str, Any]) -> Path:
+    write_text(folder / "small.yaml", ASKED)
+    about = {"suite": plain(suite), "command": "", "commit": "abc", "runs": {"complete": 2, "all": 2}, "failures": {}}
+    write_json(folder / "small.json", about | stored(students) | others)
+    return folder / "small.yaml"
+
+
+def test_results_with_a_method_more_are_those_of_the_suite(tmp_path: Path) -> None:
+    suite = replace(SUITE, methods="kd,ds")
+    path = handed_in(tmp_path, suite, rows(suite), {})
+    assert check(path, tmp_path).startswith("6 students of 2 runs, as the suite asks, by commit abc; 0 not converged")
+
+
+@pytest.mark.parametrize(
+    ("suite", "change", "words"),
+    [
+        (replace(SUITE, methods="ds"), {}, "methods lacks kd"),
+        (replace(SUITE, run={"epochs": 90}), {}, "run is {'epochs': 90}, not {}"),
+        (SUITE, {"commit": "abc-dirty"}, "4 students were trained by commit abc-d"),
+        (SUITE, {"seed": 7}, "none on digits, default, teacher 1, seed 0 is missing"),
+        (SUITE, {"teacher": 0, "seed": 0}, "seed 0 is there twice"),
+        (SUITE, {"test": 0.8}, "make another test accuracy"),
+        (SUITE, {"right": encoded(np.array([3, 0]))}, "do not fit its test groups"),
+        (SUITE, {"right": "eJw="}, "damaged"),
+        (SUITE, {"converged": "yes"}, "converged must be"),
+    ],
+)  # fmt: skip
+def test_what_does_not_count_is_said(tmp_path: Path, suite: Suite, change: dict[str, Any], words: str) -> None:
+    path = handed_in(tmp_path, suite, rows(suite).assign(**change), {})
+    with pytest.raises(CmkdError, match=words.replace("{", r"\{")):
+        check(path, tmp_path)
+
+
+@pytest.mark.parametrize("others", [{"groups": {}}, {"rows": [[1]]}, {"suite": {"data": ["digits"]}}])
+def test_a_damaged_file_is_refused_in_a_line(tmp_path: Path, others: dict[str, Any]) -> None:
+    with pytest.raises(CmkdError, match=r"small.json' is damaged \(.*\): run"):
+        check(handed_in(tmp_path, SUITE, rows(SUITE), others), tmp_path)
+
+
+def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
+    few = {"few": {"label_fraction": 0.1}, "all": {}}
+    suite = Suite(("a", "b"), "kd,ds", few, teachers=4, seeds=1, run={"preset": "full"})
+    generator = np.random.default_rng(0)
+
+    def right(gain: float) -> np.ndarray:
+        return (np.arange(400) < 200 + 400 * gain + generator.integers(0, 4)).astype(int)
+
+    gains = {"none": 0.0, "kd": 0.1, "ds": 0.1}
+    students = pd.DataFrame(
+        {
+            **{"data": data, "setting": setting, "teacher": teacher, "method": method, "seed": 1000 * teacher},
+            **{"validation": 0.5 + gain, "test": float(answers.mean()), "teacher_validation": 0.9, "teacher_test": 0.9},
+            **{"converged": teacher > 0, "sees_all_labels": False, "commit": "abc"},
+            **{"right": encoded(answers), "groups": encoded(np.ones(400, int))},
+        }
+        for data in suite.data
+        for setting in few
+        for teacher in range(4)
+        for method, gain in gains.items()
+        for answers in [right(gain * (setting == "few") * (1 if data == "a" or method == "kd" else 0.3))]
+    )
+    about = {"suite": plain(suite), "command": "cmkd bench own.yaml", "commit": "abc", "failures": {}}
+    write_json(tmp_path / "own.json", about | {"runs": {"complete": 16, "all": 16}} | stored(students))
+    (tmp_path / "stored").mkdir()
+    command = [sys.executable, str(ROOT / "docs" / "results.py"), "--stored", str(tmp_path / "stored")]
+    command += ["--out", str(tmp_path / "results.md")]
+    subprocess.run([*command, "--add", str(tmp_path / "own.json")], check=True, timeout=100)
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    found = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:] for line in lines if line.startswith("| ")}
+    assert found["with few labels for both, a teacher helps"][3:] == ["2, 0 of 2", "holds |"]
+    assert found["with all labels, a teacher helps"][3:] == ["0, 0 of 2", "not shown |"]
+    assert found["structure gives more than the teacher's logits"][3:] == ["0, 1 of 4", "does not hold on some data |"]
+    assert found["structure gives more than the teacher's features"][-1] == "no results yet |"
+    assert found["10 %"][0] == "2 of 2" and found["10 %"][-1] == "a teacher |"
+    assert found["100 %"][-1] == "`none` |"
+    assert {p.name for p in tmp_path.glob("images/*")} == {"results-gains.svg", "results-ranks.svg"}
+    assert any("12 students had not converged" in line and "commit abc" in line for line in lines)
+    write_json(tmp_path / "own.json", about | {"runs": {}} | stored(students.assign(commit=None)))
+    done = subprocess.run([*command, "--add", str(tmp_path / "own.json")], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "48 students were trained by commit unknown" in done.stderr
