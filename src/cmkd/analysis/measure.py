@@ -218,7 +218,8 @@ def _describe(
     found: dict[str, Any] = {
         "label": subject.label, "checkpoint": str(subject.path), "role": subject.role or None,
         "method": subject.method or None, "seed": subject.seed, "modality": models[subject.label].modality.name,
-        "accuracy": float(right) if same_classes and kept.any() else None, "same_classes": same_classes, "stages": stages, "teacher": teacher.label if teacher else None,
+        "accuracy": float(right) if same_classes and kept.any() else None, "same_classes": same_classes,
+        "stages": stages, "teacher": teacher.label if teacher else None,
     }  # fmt: skip
     if teacher is not None:
         theirs, comparable = features[teacher.label], models[teacher.label].spec.class_names == classes

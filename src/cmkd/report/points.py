@@ -9,13 +9,11 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.report.figures import COLORS
-
 Array = NDArray[np.float64]
 _SIDE = 100.0  # of the square, in units of the SVG
 _EDGE = 6.0
-PALETTE = (*COLORS[1:], "#888888")
-"""Colors that can be seen on light and on dark pages."""
+_COLORS = 7
+"""Colors of `base.html`, ``--c1`` to ``--c7``, which differ between a light and a dark page."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,8 @@ def picture(points: Points, said: str) -> str:
     if points.axes:
         parts.append('<path class="line" d="M0 50H100M50 0V100"/>')
     kinds = points.kind if len(points.kind) else np.zeros(len(at), np.int64)
-    parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2" fill="{PALETTE[k]}"/>' for (x, y), k in zip(at, kinds, strict=True)]
-    for x, y in (points.second * [1, -1] + reach) * _SIDE / (2 * reach):
-        parts.append(_cross(x, y, 1.6, PALETTE[1]))
+    parts += [_dot(x, y, 2.0, int(kind)) for (x, y), kind in zip(at, kinds, strict=True)]
+    parts += [_cross(x, y, 1.6, 1) for x, y in (points.second * [1, -1] + reach) * _SIDE / (2 * reach)]
     return f'<svg viewBox="0 0 100 100" role="img" aria-label="{escape(said)}">{"".join(parts)}</svg>'
 
 
@@ -80,18 +77,34 @@ def embedding(
     at = _EDGE / 2 + (placed - low) * (_SIDE - _EDGE) / max(float((high - low).max()), 1e-12)
     parts = []
     for place, (x, y) in enumerate(at):
-        own = int(target[place])
-        color = PALETTE[own % (len(PALETTE) - 1)] if own >= 0 else PALETTE[-1]
-        title = f"{ids[place]}: {classes[own] if own >= 0 else 'no label'}"
-        wrong = predicted is not None and own >= 0 and int(predicted[place]) != own
-        if predicted is not None:
-            title += f", predicted {classes[int(predicted[place])]}, wrong" if wrong else ""
-            title += f", predicted {classes[int(predicted[place])]}" if own < 0 else ", right" if not wrong else ""
-        shape = _cross(x, y, 1.3, color) if wrong else f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1" fill="{color}"/>'
-        parts.append(f"<g><title>{escape(title)}</title>{shape}</g>")
+        own, guess = int(target[place]), None if predicted is None else int(predicted[place])
+        wrong = guess is not None and own not in (guess, -1)
+        said_of = [classes[own] if own >= 0 else "no label"]
+        if guess is not None:
+            said_of.append("right" if guess == own else f"predicted {classes[guess]}{', wrong' if wrong else ''}")
+        shape = _cross(x, y, 1.3, own) if wrong else _dot(x, y, 1.0, own)
+        title = escape(f"{ids[place]}: " + ", ".join(said_of))
+        parts.append(f"<g><title>{title}</title>{shape}</g>")
     return f'<svg viewBox="0 0 100 100" role="img" aria-label="{escape(said)}">{"".join(parts)}</svg>'
 
 
-def _cross(x: float, y: float, half: float, color: str) -> str:
-    path = f"M{x - half:.1f} {y - half:.1f}l{2 * half:.1f} {2 * half:.1f}m0 {-2 * half:.1f}l{-2 * half:.1f} {2 * half:.1f}"
-    return f'<path d="{path}" stroke="{color}" fill="none"/>'
+def legend(classes: Sequence[str]) -> list[dict[str, str]]:
+    """Return a mark (SVG) and a name for each class: the colors, then the same ones hollow, and so on in turn."""
+    dots = [f'<svg viewBox="0 0 4 4" aria-hidden="true">{_dot(2, 2, 1.4, kind)}</svg>' for kind in range(len(classes))]
+    return [{"svg": dot, "name": name} for dot, name in zip(dots, classes, strict=True)]
+
+
+def _color(kind: int) -> str:
+    return "k0" if kind < 0 else f"k{kind % _COLORS + 1}"
+
+
+def _dot(x: float, y: float, radius: float, kind: int) -> str:
+    hollow = " hollow" if kind // _COLORS % 2 and kind >= 0 else ""
+    return f'<circle class="{_color(kind)}{hollow}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>'
+
+
+def _cross(x: float, y: float, half: float, kind: int) -> str:
+    path = (
+        f"M{x - half:.1f} {y - half:.1f}l{2 * half:.1f} {2 * half:.1f}m0 {-2 * half:.1f}l{-2 * half:.1f} {2 * half:.1f}"
+    )
+    return f'<path class="{_color(kind)}" d="{path}"/>'

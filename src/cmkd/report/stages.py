@@ -115,7 +115,9 @@ def _accuracy(summary: Mapping[str, Any], groups: Mapping[str, Sequence[Model]])
         best = max(students, key=lambda who: students[who])
         seeds = f" (mean of {len(known[best])} seeds)" if len(known[best]) > 1 else ""
         others = f", the best of {len(students)} kinds of models," if len(students) > 1 else ""
-        parts.append(f"{best}{others} on {texts[best]} %{seeds}" if parts else f"{best} is right on {texts[best]} %{seeds}")
+        parts.append(
+            f"{best}{others} on {texts[best]} %{seeds}" if parts else f"{best} is right on {texts[best]} %{seeds}"
+        )
     data = summary["data"]
     sentence = f"On {data['labeled']} labeled {data['split']} pairs, {' and '.join(parts)}."
     return [sentence]
@@ -151,7 +153,33 @@ def _limits(summary: Mapping[str, Any]) -> str:
     }
     names = ", ".join(MEASURES[metric].name for metric in MEASURES if metric in moved)
     pairs = summary["data"]["pairs"]
-    first = f"{pairs} pairs are few for {names}: see the notes in the tables" if moved else f"{pairs} pairs suffice for all"
+    first = (
+        f"{pairs} pairs are few for {names}: see the notes in the tables" if moved else f"{pairs} pairs suffice for all"
+    )
     refused = all(relation["spearman"] is None for relation in summary["relations"])
-    second = "too few independent models to relate structure to accuracy" if refused else "a relation to accuracy is shown"
+    second = (
+        "too few independent models to relate structure to accuracy" if refused else "a relation to accuracy is shown"
+    )
     return f"{first}; {second}."
+
+
+def comparison_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of `cmkd.analysis.compare` as text, with a flag where the interval excludes 0.
+
+    Args:
+        rows: of one or more comparisons.
+    """
+    found = []
+    for row in rows:
+        known = row["metric"] in MEASURES
+        factor = MEASURES[row["metric"]].factor if known else 100.0
+        low, high = row["interval"] or (None, None)
+        numbers = [v if v is None else factor * v for v in (row["first"], row["second"], row["difference"], low, high)]
+        first, second, difference, low_text, high_text = aligned(numbers)
+        found.append({
+            **row, "title": MEASURES[row["metric"]].title if known else "accuracy (%)",
+            "first": first, "second": second, "difference": difference,
+            "interval": f"{low_text} to {high_text}" if low is not None else "—",
+            "excludes_zero": low is not None and (low > 0 or high < 0),
+        })  # fmt: skip
+    return found

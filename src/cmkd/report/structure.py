@@ -174,9 +174,7 @@ def neighborhoods(
     return {name: np.asarray(made(np.asarray(values)), dtype=np.float64) for name, values in features.items()}
 
 
-def neighborhoods_figure(
-    placed: Mapping[str, Array], targets: NDArray[np.int64], classes: Sequence[str]
-) -> Figure:
+def neighborhoods_figure(placed: Mapping[str, Array], targets: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """Draw `neighborhoods`, colored and marked by class; samples without a class are gray.
 
     Distances between clusters, and their sizes, have no meaning in such a figure.
