@@ -126,7 +126,7 @@ def _relations(models: list[dict[str, Any]], drawn: Drawings, seed: int) -> list
         entry: dict[str, Any] = {"stage": where, "metric": metric, "against": ACCURACY, "models": len(points)}
         entry |= {"independent": independent, "spearman": None, "interval": None, "reason": None}
         if independent < FEWEST_MODELS:
-            entry["reason"] = f"not evidence: {len(points)} models of {independent} teachers; needs {FEWEST_MODELS}"
+            entry["reason"] = f"{len(points)} models, {independent} that share no teacher; needs {FEWEST_MODELS}"
         else:
             x, y = (np.array([p[i] for p in points], dtype=np.float64) for i in (0, 1))
             rho, low, high = spearman(x, y, seed=seed)

@@ -51,7 +51,7 @@ class Measure:
         found = []
         for said, make in self.panels:
             points = make()
-            value = f": {self.value(points):.3g}" if self.value else ""
+            value = f": {round(self.value(points), 2):.3g}" if self.value else ""
             found.append({"svg": picture(points, said), "caption": f"{said}{value}"})
         return found
 
@@ -145,6 +145,34 @@ def _vote(x: torch.Tensor, kind: torch.Tensor) -> float:
 
 def _probe(x: torch.Tensor, kind: torch.Tensor) -> float:
     return 100 * structure.cross_validated_accuracy(structure.linear_probe(), x, kind)
+
+
+def _stacks(teacher: Sequence[int], student: Sequence[int]) -> Points:
+    """Return probabilities of the wrong classes as stacks of dots: the teacher's beside the student's."""
+    places, kind = [], []
+    for column, heights in enumerate(zip(teacher, student, strict=True)):
+        for model, height in enumerate(heights):
+            places += [[column - 1.1 + 0.35 * model, 0.25 * row - 1.0] for row in range(height)]
+            kind += [model] * height
+    return Points(np.array(places), kind=np.array(kind))
+
+
+def _divergence(points: Points) -> float:
+    """Return the measure from the heights of the stacks; the target's logit, first, does not count."""
+    column = np.round((points.places[:, 0] + 1.1) // 0.9).astype(int)
+    counts = [np.bincount(column[points.kind == model], minlength=3) for model in (1, 0)]
+    student, teacher = (torch.log(torch.tensor([[1.0, *own]])) for own in counts)
+    return structure.non_target_divergence(student, teacher, torch.tensor([0]))
+
+
+def _disagreeing(count: int) -> Points:
+    apart = _apart()
+    return Points(apart.places, kind=apart.kind, second=apart.places[:count])
+
+
+def _channel(points: Points) -> float:
+    x, y = torch.from_numpy(points.places[:, :1]), torch.from_numpy(points.places[:, 1:])
+    return structure.cross_correlation_diagonal(structure.CrossMoments.of(x, y))
 
 
 _CHANNELS = (("two independent channels", _independent), ("two correlated channels", _correlated))
@@ -242,15 +270,25 @@ MEASURES = {
     ),
     "cross_correlation_diagonal": Measure(
         "channel-to-channel correlation with the teacher",
-        "Mean correlation of channel i with the teacher's channel i, -1 to 1. Only methods that tie channels raise it.",
+        "Mean correlation of channel i with the teacher's channel i, -1 to 1. Only methods that tie channels raise it. "
+        "The pictures show one channel of the student against the teacher's.",
+        panels=(("not tied", _independent), ("tied", _correlated)),
+        value=_channel,
     ),
     "prediction_agreement": Measure(
-        "agreement with the teacher", "Fraction of the pairs on which both models predict the same class.", unit="%"
+        "agreement with the teacher",
+        "Fraction of the pairs on which both models predict the same class. Crosses are pairs on which they differ.",
+        unit="%",
+        panels=(("nearly all", lambda: _disagreeing(3)), ("half", lambda: _disagreeing(_COUNT // 2))),
+        value=lambda p: 100 * (1 - len(p.second) / len(p.places)),
     ),
     "non_target_divergence": Measure(
         "non-target divergence",
-        "How differently the teacher and the student rank the wrong classes; 0 if they agree.",
+        "How differently the teacher and the student weigh the wrong classes; 0 if they agree. The "
+        "pictures show their probabilities of three wrong classes, the teacher's first.",
         unit="nats",
+        panels=(("alike", lambda: _stacks((6, 3, 1), (6, 3, 1))), ("unlike", lambda: _stacks((6, 3, 1), (1, 2, 7)))),
+        value=_divergence,
     ),
 }
 """How to read each metric, by its name in `structure.json`."""

@@ -50,8 +50,8 @@ def stage_table(models: Sequence[Model], stage: str) -> list[dict[str, Any]]:
         stage: its name.
 
     Returns:
-        ``measure``; ``cells``, each with its ``text`` and a ``hint`` (the single seeds, or why there is no number);
-        and ``caveats``, a sentence with those whom it concerns.
+        ``measure``; ``cells``, each with its ``text``, a ``hint`` (the single seeds, or why there is no number) and
+        whether it is ``doubtful``; and ``caveats``, a sentence with those whom it concerns.
     """
     groups, rows = columns([model for model in models if stage in model["stages"]]), []
     for metric, measure in MEASURES.items():
@@ -61,8 +61,12 @@ def stage_table(models: Sequence[Model], stage: str) -> list[dict[str, Any]]:
         values = {who: _values(parts, metric, measure.factor) for who, parts in found.items()}
         texts = aligned([float(np.mean(own)) if own else None for own in values.values()])
         hints = [_hint(values[who], found[who], metric) for who in groups]
-        cells = [{"text": text, "hint": hint} for text, hint in zip(texts, hints, strict=True)]
-        rows.append({"metric": metric, "measure": measure, "cells": cells, "caveats": _caveats(found, metric)})
+        doubts = {who: doubt for who, parts in found.items() if (doubt := _doubt(parts, metric))}
+        cells = [
+            {"text": text, "hint": hint, "doubtful": who in doubts}
+            for who, text, hint in zip(groups, texts, hints, strict=True)
+        ]
+        rows.append({"metric": metric, "measure": measure, "cells": cells, "caveats": _by_sentence(doubts, found)})
     return rows
 
 
@@ -83,13 +87,16 @@ def _hint(values: Sequence[float], parts: Sequence[Mapping[str, Any]], metric: s
     return f"mean of {len(values)} seeds: {', '.join(aligned(values))}" if len(values) > 1 else ""
 
 
-def _caveats(found: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) -> list[str]:
-    said: dict[str, list[str]] = {}
-    for who, parts in found.items():
-        for sentence in dict.fromkeys(part["caveats"][metric] for part in parts if metric in part.get("caveats", {})):
-            said.setdefault(sentence, []).append(who)
-    return [sentence if len(whose) == len(found) else f"{', '.join(dict.fromkeys(whose))}: {sentence}"
-            for sentence, whose in said.items()]  # fmt: skip
+def _doubt(parts: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """Return the caveat of the first seed that has one; those of the others differ in digits alone."""
+    return next((part["caveats"][metric] for part in parts if metric in part.get("caveats", {})), "")
+
+
+def _by_sentence(doubts: Mapping[str, str], everyone: Mapping[str, object]) -> list[str]:
+    whose: dict[str, list[str]] = {}
+    for who, sentence in doubts.items():
+        whose.setdefault(sentence, []).append(who)
+    return [s if len(w) == len(everyone) else f"{', '.join(w)}: {s}" for s, w in whose.items()]
 
 
 def findings(summary: Mapping[str, Any]) -> list[str]:
@@ -114,7 +121,7 @@ def _accuracy(summary: Mapping[str, Any], groups: Mapping[str, Sequence[Model]])
     if students:
         best = max(students, key=lambda who: students[who])
         seeds = f" (mean of {len(known[best])} seeds)" if len(known[best]) > 1 else ""
-        others = f", the best of {len(students)} kinds of models," if len(students) > 1 else ""
+        others = f", the best of {len(students)} methods," if len(students) > 1 else ""
         parts.append(
             f"{best}{others} on {texts[best]} %{seeds}" if parts else f"{best} is right on {texts[best]} %{seeds}"
         )

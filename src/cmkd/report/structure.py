@@ -135,7 +135,15 @@ def hypersphere_figure(features: Mapping[str, Array], *, seed: int = 0) -> Figur
     highest = max(float(d.max()) for d in densities)
     for column, name in enumerate(features):
         disc, bars = above[column], below[column]
-        disc.imshow(densities[column], origin="lower", extent=(-_EDGE, _EDGE) * 2, cmap="Blues", vmin=0, vmax=highest)
+        disc.imshow(
+            densities[column],
+            origin="lower",
+            extent=(-_EDGE, _EDGE) * 2,
+            cmap="Blues",
+            vmin=0,
+            vmax=highest,
+            interpolation="none",
+        )
         disc.set_title(shown(name), fontsize=10)
         disc.set(xticks=[], yticks=[])
         angles = np.degrees(np.arctan2(points[column][:, 1], points[column][:, 0]))
