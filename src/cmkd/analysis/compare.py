@@ -77,7 +77,7 @@ def compare(
         A row for each name, stage and metric: ``who``, ``seeds``, ``stage``, ``metric``, ``first``, ``second``,
         ``difference`` and ``interval``. The stage ``predictions`` has the ``accuracy``, over labeled pairs.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for who, labels in pairs.items():
         stages = [s for s in analysis.features[labels[0][0]] if all(s in analysis.features[b] for _, b in labels)]
         sides = [[_Side(analysis, label) for label in side] for side in zip(*labels, strict=True)]
@@ -98,7 +98,7 @@ def compare(
                     "first": float(values[0, 0]), "second": float(values[0, 1]), "difference": float(values[0, 2]),
                     "interval": values[1:, 2].tolist() if known else None,
                 })  # fmt: skip
-    return [row for row in rows if np.isfinite(row["difference"])]
+    return [row for row in rows if np.isfinite(float(row["difference"]))]
 
 
 def _averaged(seeds: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

@@ -237,9 +237,11 @@ def _stage(values: Tensor, target: Tensor) -> dict[str, Any]:
 
 def _likeness(own: Features, theirs: Features, stage: str, target: Tensor, same_classes: bool) -> dict[str, Any]:
     found = _compared(own, theirs, stage, target, same_classes)
-    ratios = [_ratio(features[stage]) for features in (own, theirs)]
-    sizes = {"student_ratio": ratios[0], "teacher_ratio": ratios[1], "pairs": len(target)}
-    return {**found, "caveats": structure.likeness_caveats(found["metrics"], **sizes)}
+    student, teacher = (_ratio(features[stage]) for features in (own, theirs))
+    caveats = structure.likeness_caveats(
+        found["metrics"], student_ratio=student, teacher_ratio=teacher, pairs=len(target)
+    )
+    return {**found, "caveats": caveats}
 
 
 def _ratio(values: NDArray[np.float32]) -> float:

@@ -187,6 +187,6 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             **row, "title": MEASURES[row["metric"]].title if known else "accuracy (%)",
             "first": first, "second": second, "difference": difference,
             "interval": f"{low_text} to {high_text}" if low is not None else "—",
-            "excludes_zero": low is not None and (low > 0 or high < 0),
+            "excludes_zero": low is not None and high is not None and (low > 0 or high < 0),
         })  # fmt: skip
     return found
