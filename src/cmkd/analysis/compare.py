@@ -21,7 +21,13 @@ RESAMPLES = 200
 """Resamples of the pairs; each takes an eigendecomposition for every model and stage."""
 MOST_PAIRS = 5000
 """Pairs above which the uniformities, whose memory grows with the square, are not compared."""
-METRICS = ("correlation_mean_abs", "effective_rank", "participation_ratio", "uniformity", "uniformity_centered")
+METRICS = (
+    "correlation_mean_abs",
+    "effective_rank",
+    "participation_ratio",
+    structure.uniformity.__name__,
+    "uniformity_centered",
+)
 """The structure metrics that a resample of the pairs can be given as weights."""
 
 

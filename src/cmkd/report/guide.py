@@ -211,7 +211,7 @@ MEASURES = {
         panels=_PLANES,
         value=lambda p: structure.spectral_decay(_moments(p)),
     ),
-    "uniformity": Measure(
+    structure.uniformity.__name__: Measure(
         "raw uniformity",
         "How evenly the features, scaled to length one, cover the sphere: 0 if all point one way, lower if more "
         "uniform. A common offset alone brings it near 0.",
