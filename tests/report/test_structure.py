@@ -89,13 +89,17 @@ def test_hypersphere_histograms_average_to_uniform() -> None:
         assert len(heights) == 36 and np.mean(heights) == pytest.approx(1.0)
 
 
-def test_tsne_figure_draws_every_sample_once() -> None:
-    target = np.arange(60) % 3
-    figure = structure.tsne_figure({"a": features(), "b": features(dim=3)}, target, ["x", "y", "z"], sample=40)
+def test_neighborhoods_are_kept_and_every_sample_is_drawn_once() -> None:
+    target = np.arange(40) % 3
+    near = {"a": features(40) + 50.0 * target[:, None], "b": features(40, 3)}
+    placed = structure.neighborhoods(near)
+    distance = np.linalg.norm(placed["a"][:, None] - placed["a"], axis=2) + np.diag(np.full(40, np.inf))
+    assert (target[distance.argmin(1)] == target).all()
+    figure = structure.neighborhoods_figure(placed, target, ["x", "y", "z"])
     for axes in figure.axes:
         assert sum(len(c.get_offsets()) for c in axes.collections) == 40
     with pytest.raises(CmkdError, match="4 samples"):
-        structure.tsne_figure({"a": features(3)}, target[:3], ["x", "y", "z"])
+        structure.neighborhoods({"a": features(3)})
 
 
 def test_files_are_whole_and_repeatable(tmp_path: Path) -> None:
@@ -114,7 +118,7 @@ def test_umap_is_drawn_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) ->
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-    from cmkd.report import analysis
+    from cmkd.report import drawings
 
     class Flat:
         def __init__(self, random_state: int) -> None:
@@ -126,9 +130,10 @@ def test_umap_is_drawn_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) ->
     module = ModuleType("umap")
     module.__spec__, module.UMAP = ModuleSpec("umap", None), Flat  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "umap", module)
-    placers = analysis._placers(5)
+    placers = drawings._placers(5)
     assert list(placers) == ["t-SNE", "UMAP"]
-    figure = structure.tsne_figure({"a": features(20)}, np.arange(20) % 2 - 1, ["x", "y"], place=placers["UMAP"])
+    placed = structure.neighborhoods({"a": features(20)}, place=placers["UMAP"])
+    figure = structure.neighborhoods_figure(placed, np.arange(20) % 2 - 1, ["x", "y"])
     drawn = {c.get_label(): len(c.get_offsets()) for c in figure.axes[0].collections}
     assert drawn == {"no label": 10, "x": 10, "y": 0}
 

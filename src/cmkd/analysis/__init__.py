@@ -1,5 +1,7 @@
 """Structure of trained models' features: `find` the models, then `analyze` them on a split of a data set."""
 
+from cmkd.analysis.compare import compare as compare
+from cmkd.analysis.compare import matched as matched
 from cmkd.analysis.measure import Analysis as Analysis
 from cmkd.analysis.measure import analyze as analyze
 from cmkd.analysis.measure import stage_features as stage_features

@@ -52,12 +52,21 @@ class Analysis:
         features: label -> stage -> ``(pairs, channels)``.
         target: ``(pairs,)``, -1 where unlabeled.
         classes: names of the classes.
+        ids: of the pairs.
+        groups: ``(pairs,)`` names; pairs of one group are not independent.
     """
 
     summary: dict[str, Any]
     features: dict[str, Features]
     target: NDArray[np.int64]
     classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    groups: NDArray[Any]
+
+    def predicted(self, label: str) -> NDArray[np.int64] | None:
+        """Return the classes ``(pairs,)`` that a model predicts; None for a model of other classes."""
+        (model,) = (model for model in self.summary["models"] if model["label"] == label)
+        return self.features[label][LOGITS].argmax(1) if model["same_classes"] else None
 
 
 def stage_features(
@@ -166,7 +175,9 @@ def analyze(
         },
         "models": described,
     }  # fmt: skip
-    return Analysis(summary, features, target, pack.classes)
+    index = pack.index.iloc[rows]
+    groups = index["group"].where(index["group"] != "", index["id"]).to_numpy()
+    return Analysis(summary, features, target, pack.classes, tuple(map(str, index["id"])), groups)
 
 
 def _checked(subject: Subject, pack: Pack) -> Model:
@@ -203,24 +214,43 @@ def _describe(
     stages = {name: _stage(torch.from_numpy(values), target) for name, values in own.items()}
     kept = target >= 0
     right = (torch.from_numpy(own[LOGITS]).argmax(1) == target)[kept].double().mean()
-    judged = kept.any() and models[subject.label].spec.class_names == classes
+    same_classes = models[subject.label].spec.class_names == classes
     found: dict[str, Any] = {
         "label": subject.label, "checkpoint": str(subject.path), "role": subject.role or None,
         "method": subject.method or None, "seed": subject.seed, "modality": models[subject.label].modality.name,
-        "accuracy": float(right) if judged else None, "stages": stages, "teacher": teacher.label if teacher else None,
+        "accuracy": float(right) if same_classes and kept.any() else None, "same_classes": same_classes,
+        "stages": stages, "teacher": teacher.label if teacher else None,
     }  # fmt: skip
     if teacher is not None:
-        theirs, same_classes = features[teacher.label], models[teacher.label].spec.class_names == classes
+        theirs, comparable = features[teacher.label], models[teacher.label].spec.class_names == classes
         shared = [name for name in own if name in theirs]
-        found["likeness"] = {name: _likeness(own, theirs, name, target, same_classes) for name in shared}
+        found["likeness"] = {name: _likeness(own, theirs, name, target, comparable) for name in shared}
     return found
 
 
 def _stage(values: Tensor, target: Tensor) -> dict[str, Any]:
-    return {"channels": int(values.shape[1]), **measured(structure.describe, structure.DESCRIBED, values, target)}
+    found = measured(structure.describe, structure.DESCRIBED, values, target)
+    channels, seen = int(values.shape[1]), target[target >= 0]
+    sizes = {"channels": channels, "pairs": len(target), "labeled": len(seen), "classes": len(seen.unique())}
+    return {"channels": channels, **found, "caveats": structure.caveats(found["metrics"], **sizes)}
 
 
 def _likeness(own: Features, theirs: Features, stage: str, target: Tensor, same_classes: bool) -> dict[str, Any]:
+    found = _compared(own, theirs, stage, target, same_classes)
+    student, teacher = (_ratio(features[stage]) for features in (own, theirs))
+    caveats = structure.likeness_caveats(
+        found["metrics"], student_ratio=student, teacher_ratio=teacher, pairs=len(target)
+    )
+    return {**found, "caveats": caveats}
+
+
+def _ratio(values: NDArray[np.float32]) -> float:
+    if not np.isfinite(values).all():
+        return math.nan
+    return structure.participation_ratio(structure.Moments.of(torch.from_numpy(values)))
+
+
+def _compared(own: Features, theirs: Features, stage: str, target: Tensor, same_classes: bool) -> dict[str, Any]:
     student, teacher = torch.from_numpy(own[stage]), torch.from_numpy(theirs[stage])
     if stage == EMBEDDING and not same_classes:
         return measured(structure.compare, structure.COMPARED, student, teacher)

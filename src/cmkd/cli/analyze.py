@@ -18,6 +18,7 @@ def analyze(
     pairs: Annotated[int, Bounds(least=4)] = 2000,
     figures: bool = True,
     sample: Annotated[int, Bounds(least=4)] = 500,
+    compare: bool = False,
     seed: Seed = 0,
 ) -> None:
     """Measure and draw the structure of trained models' features, at every stage.
@@ -30,19 +31,26 @@ def analyze(
         pairs: the largest number of pairs, drawn at random.
         figures: draw every stage, which takes longer than measuring it.
         sample: the largest number of pairs that t-SNE draws; its time grows faster than they do.
+        compare: two runs, or two files: add the differences of the second to the first, with intervals over the pairs.
         seed: of the draws and of t-SNE.
     """
     import torch
 
     from cmkd.analysis import analyze as measure
-    from cmkd.analysis import find
+    from cmkd.analysis import compare as differences
+    from cmkd.analysis import find, matched
     from cmkd.datasets import open_data
     from cmkd.report.analysis import write_analysis
 
     subjects = find(models)
+    answering = matched(subjects, models) if compare else {}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = measure(subjects, open_data(data), split=split, pairs=pairs, seed=seed, device=device)
-    page = write_analysis(found, out, draw=figures, sample=sample, seed=seed)
+    comparison = None
+    if answering:
+        rows = differences(found, answering, seed=seed)
+        comparison = {"first": str(models[0]), "second": str(models[1]), "rows": rows}
+    page = write_analysis(found, out, draw=figures, sample=sample, seed=seed, comparison=comparison)
     print(f"{len(subjects)} models, {found.summary['data']['pairs']} {split} pairs")
     print(f"numbers: {out / 'structure.json'}\nanalysis: {page}")
 

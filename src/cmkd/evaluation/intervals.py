@@ -20,7 +20,13 @@ Statistics = Callable[[NDArray[np.float64]], Mapping[str, NDArray[np.float64]]]
 
 
 def bootstrap(
-    statistics: Statistics, groups: NDArray[Any], *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
+    statistics: Statistics,
+    groups: NDArray[Any],
+    *,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
+    centered: bool = False,
 ) -> dict[str, NDArray[np.float64]]:
     """Return statistics with the ends of their percentile bootstrap intervals, whole groups drawn with replacement.
 
@@ -34,6 +40,8 @@ def bootstrap(
         resamples: number of resamples.
         level: of the intervals.
         seed: of the draws.
+        centered: shift the resampled values until their mean is the value on the pairs themselves, for statistics
+            that repeated pairs bias, such as a rank.
 
     Returns:
         Each statistic ``(3, ...)``: its value on the pairs themselves, and the lower and upper end of its interval.
@@ -56,6 +64,8 @@ def bootstrap(
     found = {}
     for name, value in statistics(np.ones((1, len(groups)))).items():
         drawn_values = np.concatenate([part[name] for part in parts])
+        if centered:
+            drawn_values = drawn_values + value[0] - np.nanmean(drawn_values, 0)
         found[name] = np.stack([value[0], *_quantiles(drawn_values, ((1 - level) / 2, (1 + level) / 2))])
     return found
 

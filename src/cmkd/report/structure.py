@@ -135,7 +135,15 @@ def hypersphere_figure(features: Mapping[str, Array], *, seed: int = 0) -> Figur
     highest = max(float(d.max()) for d in densities)
     for column, name in enumerate(features):
         disc, bars = above[column], below[column]
-        disc.imshow(densities[column], origin="lower", extent=(-_EDGE, _EDGE) * 2, cmap="Blues", vmin=0, vmax=highest)
+        disc.imshow(
+            densities[column],
+            origin="lower",
+            extent=(-_EDGE, _EDGE) * 2,
+            cmap="Blues",
+            vmin=0,
+            vmax=highest,
+            interpolation="none",
+        )
         disc.set_title(shown(name), fontsize=10)
         disc.set(xticks=[], yticks=[])
         angles = np.degrees(np.arctan2(points[column][:, 1], points[column][:, 0]))
@@ -157,42 +165,42 @@ def _density(points: Array, seed: int) -> Array:
     return np.asarray(density.reshape(mesh.shape[1:]))
 
 
-def tsne_figure(
-    features: Mapping[str, Array],
-    targets: NDArray[np.int64],
-    classes: Sequence[str],
-    *,
-    sample: int = 1000,
-    seed: int = 0,
-    place: Callable[[Array], Array] | None = None,
-) -> Figure:
-    """Draw features of the same samples by t-SNE, colored and marked by class; samples without a class are gray.
+def neighborhoods(
+    features: Mapping[str, Array], *, seed: int = 0, place: Callable[[Array], Array] | None = None
+) -> dict[str, Array]:
+    """Lay features of the same samples out by t-SNE, name -> ``(n, 2)``.
+
+    Args:
+        features: name -> ``(n, dim)``, four samples or more.
+        seed: of t-SNE.
+        place: another layout of ``(n, dim)`` as ``(n, 2)``, such as UMAP's.
+    """
+    count = min(map(len, features.values()))
+    if count < 4:
+        raise CmkdError(f"expected 4 samples or more for t-SNE, got {count}")
+    made = place or TSNE(perplexity=min(30.0, (count - 1) / 3), init="pca", random_state=seed).fit_transform
+    return {name: np.asarray(made(np.asarray(values)), dtype=np.float64) for name, values in features.items()}
+
+
+def neighborhoods_figure(placed: Mapping[str, Array], targets: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+    """Draw `neighborhoods`, colored and marked by class; samples without a class are gray.
 
     Distances between clusters, and their sizes, have no meaning in such a figure.
 
     Args:
-        features: name -> ``(n, dim)``, four samples or more.
+        placed: name -> ``(n, 2)``.
         targets: ``(n,)``.
         classes: names of the classes.
-        sample: largest number of samples to draw, chosen at random.
-        seed: of the choice and of t-SNE.
-        place: another layout of ``(n, dim)`` as ``(n, 2)``, such as UMAP's.
     """
-    if len(targets) < 4:
-        raise CmkdError(f"expected 4 samples or more for t-SNE, got {len(targets)}")
-    kept = np.random.default_rng(seed).permutation(len(targets))[:sample]
-    figure = Figure(figsize=(3.3 * len(features) + 1.3, 3.4), layout="constrained")
-    grid = figure.subplots(1, len(features), squeeze=False)[0]
-    perplexity = min(30.0, (len(kept) - 1) / 3)
-    for axes, (name, values) in zip(grid, features.items(), strict=True):
-        x = np.asarray(values)[kept]
-        placed = place(x) if place else TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(x)
-        if (targets[kept] < 0).any():
-            axes.scatter(*placed[targets[kept] < 0].T, s=5, c="#bbbbbb", linewidths=0, label="no label")
+    figure = Figure(figsize=(3.3 * len(placed) + 1.3, 3.4), layout="constrained")
+    grid = figure.subplots(1, len(placed), squeeze=False)[0]
+    for axes, (name, at) in zip(grid, placed.items(), strict=True):
+        if (targets < 0).any():
+            axes.scatter(*at[targets < 0].T, s=5, c="#bbbbbb", linewidths=0, label="no label")
         for number, label in enumerate(classes):
-            own = targets[kept] == number
             color, marker = COLORS[number % len(COLORS)], _MARKERS[(number // len(COLORS)) % len(_MARKERS)]
-            axes.scatter(*placed[own].T, s=9, c=color, marker=marker, alpha=0.75, linewidths=0, label=shown(label))
+            own = at[targets == number]
+            axes.scatter(*own.T, s=9, c=color, marker=marker, alpha=0.75, linewidths=0, label=shown(label))
         axes.set_title(shown(name), fontsize=10)
         axes.set(xticks=[], yticks=[])
     handles, labels = grid[0].get_legend_handles_labels()

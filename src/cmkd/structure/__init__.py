@@ -25,6 +25,11 @@ from cmkd.structure.discriminability import nearest_neighbor_classifier as neare
 from cmkd.structure.discriminability import neural_collapse as neural_collapse
 from cmkd.structure.discriminability import silhouette as silhouette
 from cmkd.structure.features import as_vectors as as_vectors
+from cmkd.structure.sample_size import caveats as caveats
+from cmkd.structure.sample_size import chance_cka as chance_cka
+from cmkd.structure.sample_size import chance_correlation as chance_correlation
+from cmkd.structure.sample_size import fraction_caveat as fraction_caveat
+from cmkd.structure.sample_size import likeness_caveats as likeness_caveats
 from cmkd.structure.similarity import CrossMoments as CrossMoments
 from cmkd.structure.similarity import cross_correlation_diagonal as cross_correlation_diagonal
 from cmkd.structure.similarity import linear_cka as linear_cka

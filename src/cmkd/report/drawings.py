@@ -1,0 +1,128 @@
+"""Draw every stage of an analysis: figures as files and for the page, embeddings as points with their text."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from cmkd import structure
+from cmkd.analysis import Analysis
+from cmkd.report import structure as figures
+from cmkd.report.figures import source
+from cmkd.report.points import embedding
+from cmkd.report.structure import Array
+
+FEWEST_PAIRS = 4
+"""Smallest number of pairs that t-SNE draws."""
+
+
+class Drawings:
+    """Save figures, and collect them and notes for the page, by stage.
+
+    Args:
+        folder: receives each figure as SVG and PNG.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.figures: dict[str, list[dict[str, str]]] = {}
+        self.embeddings: dict[str, list[dict[str, Any]]] = {}
+        self.notes: dict[str, list[str]] = {}
+
+    def save(self, stage: str, kind: str, figure: Figure) -> Path:
+        """Write a figure, and return the path of its SVG."""
+        name = re.sub(r"\W+", "-", f"{stage} {kind}".lower()).strip("-")
+        return figures.save(figure, self.folder / name, formats=("svg", "png"))[0]
+
+    def add(self, stage: str, kind: str, caption: str, figure: Figure) -> None:
+        """Write a figure, and show it on the page."""
+        shown = {"caption": caption, "source": source(self.save(stage, kind, figure).read_bytes(), "svg")}
+        self.figures.setdefault(stage, []).append(shown)
+
+    def note(self, stage: str, text: str) -> None:
+        """Say something about a stage on the page."""
+        self.notes.setdefault(stage, []).append(text)
+
+
+def draw_stage(analysis: Analysis, shown: list[str], stage: str, drawn: Drawings, sample: int, seed: int) -> None:
+    """Draw one stage of the models shown: correlation, spectrum, spread on the sphere and neighborhoods.
+
+    Args:
+        analysis: of the models.
+        shown: their labels.
+        stage: its name.
+        drawn: receives the figures.
+        sample: largest number of pairs that t-SNE draws.
+        seed: of t-SNE.
+    """
+    values: dict[str, Array] = {}
+    for label in shown:
+        own = analysis.features[label].get(stage)
+        if own is not None and np.isfinite(own).all():
+            values[label] = own.astype(np.float64)
+        elif own is not None:
+            drawn.note(stage, f"{label}, {stage}: NaN or infinity, not drawn")
+    moments = {label: structure.Moments.of(torch.from_numpy(x)) for label, x in values.items()}
+    varied = {label: x for label, x in values.items() if bool(moments[label].live().any())}
+    for label in sorted(values.keys() - varied.keys()):
+        drawn.note(stage, f"{label}, {stage}: every sample is the same, not drawn")
+    if not varied:
+        return
+    correlations = {label: moments[label].correlation().numpy() for label in varied}
+    drawn.add(stage, "correlation", _CORRELATION, figures.correlation_figure(correlations))
+    spectra = {label: structure.spectrum(moments[label]).numpy() for label in varied}
+    drawn.add(stage, "spectrum", _SPECTRUM, figures.spectrum_figure(spectra))
+    wide = {label: x for label, x in varied.items() if x.shape[1] > 1}
+    if wide:
+        drawn.add(stage, "sphere", _SPHERE, figures.hypersphere_figure(wide, seed=seed))
+    if len(analysis.target) >= FEWEST_PAIRS:
+        for name, place in _placers(seed).items():
+            _draw_embeddings(analysis, varied, stage, drawn, sample, seed, name, place)
+
+
+_CORRELATION = "Pearson's correlation of channels over the pairs; each model's channels are clustered by 1 - |r|."
+_SPECTRUM = "Eigenvalues of the channels' covariance as fractions of their sum: a flat curve uses many directions."
+_SPHERE = (
+    "The centered features, projected to their first two principal components and scaled to length one. Above: "
+    "density, on one scale for all models. Below: histogram of angles and the uniform distribution (dashed)."
+)
+
+
+def _draw_embeddings(
+    analysis: Analysis,
+    varied: Mapping[str, Array],
+    stage: str,
+    drawn: Drawings,
+    sample: int,
+    seed: int,
+    name: str,
+    place: Callable[[Array], Array] | None,
+) -> None:
+    """Save one layout as a figure, and keep it as points with their text for the page."""
+    kept = np.random.default_rng(seed).permutation(len(analysis.target))[:sample]
+    placed = figures.neighborhoods({label: x[kept] for label, x in varied.items()}, seed=seed, place=place)
+    target, ids = analysis.target[kept], [analysis.ids[position] for position in kept]
+    drawn.save(stage, name, figures.neighborhoods_figure(placed, target, analysis.classes))
+    pictures = []
+    for label, at in placed.items():
+        predicted = analysis.predicted(label)
+        guesses = None if predicted is None else predicted[kept]
+        svg = embedding(at, ids, target, guesses, analysis.classes, f"{name} of {stage}: {label}")
+        pictures.append({"label": label, "svg": svg})
+    drawn.embeddings.setdefault(stage, []).append({"name": name, "pairs": len(kept), "pictures": pictures})
+
+
+def _placers(seed: int) -> Mapping[str, Callable[[Array], Array] | None]:
+    """Return the layouts of neighborhoods: t-SNE (the default, None), and UMAP where it is installed."""
+    found: dict[str, Callable[[Array], Array] | None] = {"t-SNE": None}
+    if importlib.util.find_spec("umap") is not None:
+        umap = importlib.import_module("umap")
+        found["UMAP"] = lambda x: np.asarray(umap.UMAP(random_state=seed).fit_transform(x))
+    return found

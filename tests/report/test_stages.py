@@ -1,0 +1,39 @@
+"""Tables of an analysis, its points, and the guide to its measures."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from cmkd.report.guide import MEASURES
+from cmkd.report.points import embedding
+from cmkd.report.stages import comparison_table
+from cmkd.structure import COMPARED, DESCRIBED
+
+ROW = {"who": "kd", "stage": "embedding", "metric": "effective_rank", "seeds": 1, "first": 9.0, "second": 10.0}
+
+
+def test_each_point_says_its_pair_and_is_a_cross_where_the_model_is_wrong() -> None:
+    at, target = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([0, 1, -1])
+    drawn = embedding(at, ["p<0>", "p1", "p2"], target, np.array([0, 0, 1]), ["tug", "tanker"], "t-SNE")
+    titles = re.findall("<title>(.*?)</title>", drawn)
+    assert titles == ["p&lt;0&gt;: tug, right", "p1: tanker, predicted tug, wrong", "p2: no label, predicted tanker"]
+    assert drawn.count("<path") == 1 and drawn.count("<circle") == 2
+
+
+def test_a_difference_is_flagged_where_its_interval_excludes_zero() -> None:
+    rows = [{**ROW, "difference": 1.0, "interval": [low, 2.0]} for low in (0.5, -0.5)]
+    assert [row["excludes_zero"] for row in comparison_table(rows)] == [True, False]
+
+
+def test_the_guide_has_two_pictures_of_every_measure_and_they_differ() -> None:
+    assert set(MEASURES) <= {*DESCRIBED, *COMPARED}
+    for measure in MEASURES.values():
+        first, second = measure.pictures()
+        assert (
+            first["svg"].count("<circle") > 5
+            and first["caption"] != second["caption"]
+            and first["svg"] != second["svg"]
+        )
+        assert abs(float(first["caption"].split(":")[-1]) - float(second["caption"].split(":")[-1])) > 0.1

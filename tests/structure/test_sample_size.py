@@ -1,0 +1,47 @@
+"""What few pairs do to a measure, against features drawn at random."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cmkd import structure
+from cmkd.structure.sample_size import chance_cka, chance_correlation, corrected_participation_ratio
+
+
+def moments(x: torch.Tensor) -> structure.Moments:
+    return structure.Moments.of(x)
+
+
+def normal(pairs: int, channels: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(pairs, channels, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_independent_channels_show_the_correlation_of_chance() -> None:
+    assert structure.correlation_mean_abs(moments(normal(18, 200))) == pytest.approx(chance_correlation(18), rel=0.02)
+
+
+def test_cka_of_wrongly_matched_pairs_is_that_of_chance() -> None:
+    x, y = normal(30, 8) * torch.arange(1, 9), normal(30, 5, 1).abs()
+    generator = torch.Generator().manual_seed(2)
+    found = [
+        structure.linear_cka(structure.CrossMoments.of(x, y[torch.randperm(30, generator=generator)]))
+        for _ in range(400)
+    ]
+    ratios = [structure.participation_ratio(moments(z)) for z in (x, y)]
+    assert sum(found) / 400 == pytest.approx(chance_cka(*ratios, 30), rel=0.03)
+
+
+def test_the_corrected_participation_ratio_is_that_of_many_pairs() -> None:
+    few = structure.participation_ratio(moments(normal(60, 40)))
+    assert few < 26 and corrected_participation_ratio(few, 60) == pytest.approx(40, rel=0.06)
+
+
+def test_few_pairs_are_told_and_many_are_not() -> None:
+    sizes = {"channels": 16, "classes": 2}
+    for pairs, told in ((20, True), (1500, False)):
+        x, target = normal(pairs, 16), torch.arange(pairs) % 2
+        metrics = structure.describe(x + 0.5 * x[:, :1] + 3.0 * target[:, None] * (torch.arange(16) > 12), target)
+        found = structure.caveats(metrics, pairs=pairs, labeled=pairs, **sizes)
+        names = {"effective_rank", "spectral_decay", "participation_ratio"}
+        assert (names <= found.keys()) if told else not found
