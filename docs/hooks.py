@@ -91,7 +91,7 @@ def rendered(notebook: Path) -> Path:
         return folder
     found = jupytext.read(notebook)
     NotebookClient(found, timeout=NOTEBOOK_SECONDS, kernel_name="python3").execute()
-    body, resources = MarkdownExporter().from_notebook_node(
+    body, resources = MarkdownExporter().from_notebook_node(  # type: ignore[no-untyped-call]
         found, {"unique_key": notebook.stem, "output_files_dir": ""}
     )
     body += f"\n[This notebook with its outputs]({notebook.stem}.ipynb)\n"

@@ -152,5 +152,5 @@ def test_diagram_joins_what_cannot_be_told_apart() -> None:
     found = statistics(rows, SUITE)
     results = {"suite": {"rivals": ["none"]}, "command": "", "commit": None, "failures": {}, "rows": []}
     made = html("a", results | found | {"runs": {"complete": 2, "all": 2}})
-    assert made.count("data:image/svg+xml") == 1
+    assert made.count("<svg") == 1
     assert "ds, kd; kd, none" in made  # ranks 1, 2 and 3; the critical difference of three methods is 1.17

@@ -19,7 +19,7 @@ from cmkd.models.checkpoint import save_model
 from cmkd.report import write_report
 from cmkd.report.figures import draw
 from cmkd.report.page import verdict
-from cmkd.report.structure import tsne_figure
+from cmkd.report.structure import neighborhoods_figure
 from cmkd.types import Modality
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def test_names_are_text_in_figures_and_pages(run: Path) -> None:
     (run / "results.json").write_text(json.dumps(results))
     page = write_report(run).read_text()  # warnings are errors
     assert "&lt;script&gt;" in page and page.count("<script") == 1
-    features = {"$a": np.random.default_rng(0).normal(size=(20, 3))}
-    figure = tsne_figure(features, np.arange(20) % len(NAMES), NAMES, place=lambda x: x[:, :2])
+    placed = {"$a": np.random.default_rng(0).normal(size=(20, 2))}
+    figure = neighborhoods_figure(placed, np.arange(20) % len(NAMES), NAMES)
     assert len(figure.legends[0].texts) == len(NAMES)
     assert draw(figure, "png")
 

@@ -27,7 +27,7 @@ def ranks_figure(found: Mapping[str, Any]) -> Figure:
     for place, row in enumerate(methods):
         left = place < half
         level, end = -(place if left else len(methods) - 1 - place) - 1.0, 0.6 if left else len(methods) + 0.4
-        axes.plot([row["rank"], row["rank"], end], [0, level, level], color="0.5", linewidth=0.8)
+        axes.plot([row["rank"], row["rank"], end], [0, level, level], color="#666666", linewidth=0.8)
         side: dict[str, Any] = {"ha": "right" if left else "left", "va": "center", "fontsize": 9}
         axes.text(end, level, f" {shown(row['method'])}, {row['rank']:.1f} ", **side)
     for height, (first, last) in enumerate(alike([row["rank"] for row in methods], critical)):
@@ -78,7 +78,7 @@ def gains_figure(comparisons: Sequence[Mapping[str, Any]], settings: Sequence[st
             spread = np.abs(ends.T - means)
             style = {"fmt": "os^Dv"[number % 5], "color": COLORS[number % len(COLORS)], "markersize": 4, "linewidth": 1}
             axes.errorbar(means, places, xerr=spread, label=shown(method), **style)
-        axes.axvline(0, color="0.7", linewidth=0.8, zorder=0)
+        axes.axvline(0, color="#666666", linewidth=0.8, zorder=0)
         axes.set(title=shown(setting), xlabel="gain over the student alone, points")
         axes.set_yticks(range(len(sets)), [shown(name.partition(":")[0]) for name in sets])
         axes.spines[["top", "right"]].set_visible(False)

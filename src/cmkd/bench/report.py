@@ -36,7 +36,7 @@ class Part(NamedTuple):
         header: of the table, a cell per column.
         lines: of the table.
         left: number of columns that are left-aligned.
-        figure: source of a picture, for the HTML page.
+        figure: an SVG element, for the HTML page.
         caption: of the picture.
     """
 
@@ -155,8 +155,8 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
         f" Friedman's test that all ranks are alike: p = {found['friedman']:.3f}. Ranks that differ by less than "
         f"{critical:.2f} cannot be told apart (Nemenyi, 5 %): {sets}."
     )
-    figure = figures.embed(ranks_figure(found))
-    return Part(title, text, header, lines, 1, figure, "Mean ranks; a bar joins methods that cannot be told apart.")
+    caption = "Mean ranks; a bar joins methods that cannot be told apart."
+    return Part(title, text, header, lines, 1, figures.inline(ranks_figure(found), caption), caption)
 
 
 def _marked(cell: str) -> str:

@@ -88,8 +88,9 @@ def _hint(values: Sequence[float], parts: Sequence[Mapping[str, Any]], metric: s
 
 
 def _doubt(parts: Sequence[Mapping[str, Any]], metric: str) -> str:
-    """Return the caveat of the first seed that has one; those of the others differ in digits alone."""
-    return next((part["caveats"][metric] for part in parts if metric in part.get("caveats", {})), "")
+    """Return the caveat of the first seed that has one; its numbers are that seed's, and the table shows the mean."""
+    found = next((part["caveats"][metric] for part in parts if metric in part.get("caveats", {})), "")
+    return f"{found} (one seed of {len(parts)})" if found and len(parts) > 1 else found
 
 
 def _by_sentence(doubts: Mapping[str, str], everyone: Mapping[str, object]) -> list[str]:
