@@ -26,6 +26,12 @@ def kd(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
     return temperature**2 * sum(terms) / len(terms)
 
 
+def fixmatch(student: Tensor, teacher: Tensor, *, threshold: float) -> Tensor:
+    sure = [(s, probabilities(t)) for s, t in zip(student, teacher, strict=True) if probabilities(t).max() >= threshold]
+    assert 0 < len(sure) < len(student), "both kinds of pairs are to be compared"
+    return -sum((torch.log(probabilities(s)[q.argmax()]) for s, q in sure), torch.zeros(())) / len(student)
+
+
 def without(values: Tensor, index: int) -> Tensor:
     """Drop one class of one sample's ``(classes,)``."""
     return torch.cat([values[:index], values[index + 1 :]])

@@ -15,6 +15,7 @@ from cmkd.methods.dkd import dkd
 from cmkd.methods.ds import channel_independence, feature_uniformity
 from cmkd.methods.fd_cmkd import fd_cmkd
 from cmkd.methods.fitnet import fitnet
+from cmkd.methods.fixmatch import fixmatch
 from cmkd.methods.fsp import fsp
 from cmkd.methods.ft import ft
 from cmkd.methods.generalized import generalized
@@ -79,6 +80,12 @@ CONTROLS = [
 
 ON_LOGITS = [
     Row("self_training", (Case(kd, LOGITS, slow_logits.kd, {"temperature": 1.0}, "kd"),), same_classes=True),
+    Row(
+        "fixmatch",
+        (Case(fixmatch, LOGITS, slow_logits.fixmatch, {"threshold": 0.6}),),
+        options={"threshold": 0.3},
+        same_classes=True,
+    ),
     Row("kd", (Case(kd, LOGITS, slow_logits.kd, {"temperature": 3.0}, "kd"),), same_classes=True),
     Row(
         "dkd",

@@ -176,3 +176,9 @@ def test_plug_in_that_does_not_load_is_named(tmp_path: Path) -> None:
     code = f"{path}\nfrom cmkd.methods import METHODS\nMETHODS['echo']"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "CmkdError: the plug-in 'echo_plugin:Echo' does not load (ModuleNotFoundError" in done.stderr
+
+
+def test_a_method_of_two_views_cannot_be_added_to_others() -> None:
+    assert from_expression("2*fixmatch", NARROW, NARROW).strong_view
+    with pytest.raises(CmkdError, match="fixmatch compares two views of the student alone"):
+        from_expression("kd+fixmatch", NARROW, NARROW)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cmkd.config import AugmentationConfig
-from cmkd.training.augment import augment, drop_modalities, hashed_uniform
+from cmkd.training.augment import augment, drop_modalities, hashed_uniform, stronger
 from cmkd.types import Batch, Modality
 
 OPTICAL = Modality("optical", "image", (3, 16, 16), "float32", (0.0,) * 3, (1.0,) * 3)
@@ -173,3 +173,19 @@ def test_what_is_hidden_depends_on_seed_pair_and_view_alone() -> None:
     for name in NAMES:
         assert kept[name][[41, 7]].tolist() == part[name].tolist()
         assert all(kept[name].tolist() != other[name].tolist() for other in others)
+
+
+def test_cutout_sets_a_square_of_each_image_to_its_mean() -> None:
+    radar = replace(RADAR, dtype="uint8", mean=(6.6,))
+    given = Batch({"radar": torch.full((400, 1, 8, 8), 200, dtype=torch.uint8)}, torch.zeros(400), torch.arange(400))
+    cut = augment(given, {"radar": radar}, NOTHING, seed=0, cutout=True).inputs["radar"]
+    assert cut.dtype == torch.uint8 and set(cut.unique().tolist()) == {7, 200}
+    gone = (cut == 7)[:, 0]
+    heights, widths = gone.any(2).sum(1), gone.any(1).sum(1)
+    assert bool((gone.sum((1, 2)) == heights * widths).all())  # one rectangle, a square unless the border cuts it
+    assert int(heights.max()) == 4 and len(gone.unique(dim=0)) > 50
+
+
+def test_a_strong_view_is_never_weaker_than_asked_for() -> None:
+    assert stronger(EVERYTHING) == replace(EVERYTHING, shift=0.3, rotate=30.0, scale=0.3, noise=0.2, drop=0.3)
+    assert stronger(replace(EVERYTHING, rotate=90.0)).rotate == 90.0

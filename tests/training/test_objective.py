@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cmkd import methods, models
 from cmkd.methods import Method
+from cmkd.methods.fixmatch import fixmatch
 from cmkd.training.objective import Objective
 from cmkd.types import Batch, Modality, Output
 
@@ -143,3 +144,17 @@ def test_a_teacher_that_reads_several_modalities_answers_with_its_first_alone() 
 
     Objective(student, teacher=teacher, method=Answered(student.spec, teacher.spec))(given)
     torch.testing.assert_close(answers[0], teacher.eval()(given.inputs["radar"]).logits)
+
+
+def test_a_student_that_teaches_itself_sees_the_strong_view_and_learns_from_the_ordinary_one() -> None:
+    torch.manual_seed(0)
+    model = models.build("thin_resnet(width=4)", RADAR, classes=3)
+    ordinary, strong = (
+        Batch({"radar": torch.randn(4, 1, 8, 8)}, torch.tensor([0, -1, -1, 1]), torch.arange(4)) for _ in "ab"
+    )
+    method = methods.create("fixmatch", model.spec, model.spec, threshold=0.4)
+    made = Objective(model, method=method).eval()
+    output, terms = made(ordinary, strong)
+    ours, theirs = model(strong.inputs["radar"]).logits, model(ordinary.inputs["radar"]).logits
+    torch.testing.assert_close(output.logits, theirs)
+    torch.testing.assert_close(terms["fixmatch"], fixmatch(ours, theirs, threshold=0.4))

@@ -41,6 +41,9 @@ class Sum(Method):
         self.uses_teacher = any(method.uses_teacher for method in methods)
         self.trains_teacher = any(method.trains_teacher for method in methods)
         self.teacher_maps = union_of_maps(methods)
+        self.strong_view = any(method.strong_view for method in methods)
+        if alone := [method.name for method in methods if method.strong_view and len(methods) > 1]:
+            raise CmkdError(f"{alone[0]} compares two views of the student alone and cannot be added to other methods")
         self.sees_all_labels = any(method.sees_all_labels for method in methods)
 
     def parts(self) -> list[Method]:

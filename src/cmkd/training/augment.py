@@ -18,6 +18,11 @@ from cmkd.types import Batch, Modality
 
 DROPOUT_STREAM = 5000
 """Stream of the random numbers of `drop_modalities`; those of inputs are below."""
+CUTOUT_STREAM = 6000
+"""First stream of the squares that are cut out."""
+STRONG = {"shift": 0.3, "rotate": 30.0, "scale": 0.3, "noise": 0.2, "drop": 0.3}
+"""Least strengths of a strong view. Shift and rotation are the largest of RandAugment in FixMatch (Sohn et al. 2020,
+arXiv 2001.07685, appendix D); the others are our choice."""
 
 
 def hashed_uniform(index: Tensor, count: int, *, seed: int, view: Tensor | int, stream: int = 0) -> Tensor:
@@ -70,6 +75,7 @@ def augment(
     *,
     seed: int,
     co_registered: Sequence[Sequence[str]] = (),
+    cutout: bool = False,
 ) -> Batch:
     """Return the batch with randomly changed inputs; images keep their dtype, other inputs become float32.
 
@@ -80,6 +86,8 @@ def augment(
         strengths: resolved; all zero and false leaves the values as they are.
         seed: of the run.
         co_registered: groups of modalities that share a pixel grid and so get the same geometry.
+        cutout: set a square of each image to the channels' means (DeVries and Taylor 2017, arXiv 1708.04552), its center
+            anywhere and its side up to half of the image's.
     """
     stream = {name: 1 + min(i for i, g in enumerate(co_registered) if name in g) for g in co_registered for name in g}
     images = {name: modality.shape[1:] for name, modality in modalities.items() if modality.kind == "image"}
@@ -91,9 +99,31 @@ def augment(
             sizes = [size for other, size in images.items() if other == name or stream.get(other, 0) == own]
             coarsest = min(sizes, key=math.prod)
             inputs[name] = _image(value, batch.index, strengths, coarsest, seed=seed, view=batch.view, stream=own)
+            if cutout:
+                draw = hashed_uniform(batch.index, 3, seed=seed, view=batch.view, stream=CUTOUT_STREAM + apart[name])
+                inputs[name] = _cut_out(inputs[name], modality, draw)
         else:
             inputs[name] = _values(value, modality, batch.index, strengths, seed=seed, view=batch.view, stream=own)
     return replace(batch, inputs=inputs)
+
+
+def stronger(strengths: AugmentationConfig) -> AugmentationConfig:
+    """Return the strengths of a strong view (`cmkd.methods.fixmatch`): those of `STRONG`, or the given ones if larger.
+
+    Example:
+        >>> stronger(AugmentationConfig(flip=True, rotate=90.0))
+        AugmentationConfig(flip=True, shift=0.3, rotate=90.0, scale=0.3, noise=0.2, drop=0.3)
+    """
+    return replace(strengths, **{name: max(least, getattr(strengths, name) or 0.0) for name, least in STRONG.items()})
+
+
+def _cut_out(value: Tensor, modality: Modality, draw: Tensor) -> Tensor:
+    size, down, right = draw.T[..., None, None]
+    height, width = ((torch.arange(side, device=value.device) + 0.5) / side for side in value.shape[2:])
+    cut = ((height[:, None] - down).abs() < size / 4) & ((width - right).abs() < size / 4)
+    mean = torch.tensor(modality.mean or (0.0,) * modality.channels, device=value.device)
+    mean = mean if value.is_floating_point() else mean.round()
+    return torch.where(cut[:, None], mean.to(value.dtype).view(-1, 1, 1), value)
 
 
 def drop_modalities(batch: Batch, names: Sequence[str], probability: float, *, seed: int) -> dict[str, Tensor]:

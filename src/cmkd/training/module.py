@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from cmkd.config import AugmentationConfig, OptimizerConfig
 from cmkd.distributed import rank, world_size
 from cmkd.errors import CmkdError
 from cmkd.models import Model
-from cmkd.training.augment import augment
+from cmkd.training.augment import augment, stronger
 from cmkd.training.ema import ModelEma
 from cmkd.training.job import TrainingJob
 from cmkd.training.loader import PairLoader
@@ -157,14 +158,17 @@ class DistillationModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         job = self.job
-        batch = augment(
-            batch,
-            job.pack.modalities,
-            self.augmentation,
+        change = partial(
+            augment,
+            modalities=job.pack.modalities,
             seed=job.view_seed if job.views else job.seed,
             co_registered=job.pack.card.co_registered,
         )
-        output, terms = self.objective(batch)
+        strong = None
+        if job.method is not None and job.method.strong_view:
+            strong = replace(batch, view=-1 - batch.view)  # a view that no other step sees
+            strong = change(strong, strengths=stronger(self.augmentation), cutout=True)
+        output, terms = self.objective(change(batch, strengths=self.augmentation), strong)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         with torch.no_grad():
             counts = {"right": (output.logits.argmax(1) == batch.target).sum(), "labeled": batch.labeled.sum()}

@@ -81,8 +81,13 @@ class Objective(nn.Module):
     def _classify(self, model: Model, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Output:
         return self._compiled.get(model, model.classify)(inputs, present)
 
-    def forward(self, batch: Batch) -> tuple[Output, dict[str, Tensor]]:
-        """Return the model's output and the terms by name; their sum is the loss."""
+    def forward(self, batch: Batch, strong: Batch | None = None) -> tuple[Output, dict[str, Tensor]]:
+        """Return the model's output and the terms by name; their sum is the loss.
+
+        Args:
+            batch: the pairs.
+            strong: a strongly augmented view of them, for a method that asks for one.
+        """
         present = batch.present
         if self.modality_dropout:
             names = [modality.name for modality in self.model.modalities]
@@ -90,7 +95,7 @@ class Objective(nn.Module):
         output = self._classify(self.model, batch.inputs, present)
         terms = {"cross_entropy": self._cross_entropy(output.logits, batch)}
         if self.method is None or not self.method.uses_teacher or self.teacher_modality is None:
-            return output, terms | self._without_teacher(output, batch)
+            return output, terms | self._without_teacher(output, batch, strong, present)
         if batch.teacher is not None:
             return output, terms | self._distil(output, batch.teacher, batch)
         if self.teacher is None:
@@ -105,8 +110,13 @@ class Objective(nn.Module):
                 teacher_output = self._classify(self.teacher, inputs, batch.present).detach()
         return output, terms | self._distil(output, teacher_output, batch)
 
-    def _without_teacher(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        return {} if self.method is None else self.method.forward(output, output.detach(), batch)
+    def _without_teacher(
+        self, output: Output, batch: Batch, strong: Batch | None, present: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        if self.method is None:
+            return {}
+        student = output if strong is None else self._classify(self.model, strong.inputs, present)
+        return self.method.forward(student, output.detach(), batch)
 
     def _distil(self, output: Output, teacher_output: Output, batch: Batch) -> dict[str, Tensor]:
         assert self.method is not None and self.teacher_modality is not None
