@@ -31,9 +31,11 @@ class ModelConfig:
     """One of the two models.
 
     Args:
-        modality: what it sees; by default the rich (teacher) or poor (student) modality of the data. A student may see
-            several, as in ``optical+radar``, and then works with any subset of them. It trains on the pairs that have
-            the poor one, or else the first named, and with this one alone it is compared with other models.
+        modality: what it sees; by default the rich (teacher) or poor (student) modality of the data. Either may see
+            several, as in ``optical+radar``: the mean of an embedding of each. A teacher always gets all that a pair
+            has; a student works with any subset. They train on the pairs that have the rich (teacher) or poor (student)
+            one, or else the first named, and with this one alone a student is compared with other models. Methods that
+            compare feature maps read those of this one.
         model: ``auto``, an encoder, a timm name, or your own as ``package.module:Name``. Options are written as in
             ``thin_resnet(width=32)``. In Python also an ``nn.Module``, a class or a function that returns one, or what
             `cmkd.wrap` returns; see `cmkd.models.build`.
@@ -61,7 +63,7 @@ class ModelConfig:
     @property
     def modalities(self) -> tuple[str, ...]:
         """The names in `modality`."""
-        return tuple(name.strip() for name in (self.modality or "").split("+"))
+        return tuple(name.strip() for name in (self.modality or "").replace(",", "+").split("+"))
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,15 @@ class TeacherConfig(ModelConfig):
             teacher in each step instead, on a new view in each pass.
         folds: above 1, each labeled pair is answered by a teacher that did not train on it or its group: one of as many
             cross-fitted teachers. For methods that read logits alone.
+        self_training: train a second teacher, which also learns from the soft predictions of the first on the training
+            pairs without a label, as in the method `self_training`; it teaches the students.
         outputs: a file with logits and embeddings of a teacher that is not run here (`cmkd.training.teacher_outputs`).
     """
 
     views: Annotated[int, Bounds(least=0)] | None = None
     folds: Count = 1
     outputs: Path | None = None
+    self_training: bool = False
 
 
 @dataclass(frozen=True)
@@ -313,4 +318,7 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as nested dictionaries of plain values, ready for YAML and JSON."""
-        return dict(options.plain({f.name: getattr(self, f.name) for f in fields(self)}))
+        found = dict(options.plain({f.name: getattr(self, f.name) for f in fields(self)}))
+        if not self.teacher.self_training:  # folders of runs and suites from before it was an option stay valid
+            found["teacher"].pop("self_training", None)
+        return found

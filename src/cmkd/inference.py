@@ -29,12 +29,12 @@ def outputs(
         model: the model.
         pack: the pairs.
         rows: positions in the pack, ``(n,)`` int64.
-        modalities: names of what it reads, one of `Model.subsets`; by default its first modality alone.
+        modalities: names of what it reads, one of `Model.subsets`; by default the first.
         batch_size: pairs per batch.
         device: the device of the model and of the outputs.
     """
     model = model.to(device).eval()
-    names = modalities or (model.modality.name,)
+    names = modalities or model.subsets[0]
     with torch.inference_mode():
         for start in range(0, len(rows), batch_size):
             batch = pack.batch(rows[start : start + batch_size], names).to(device)

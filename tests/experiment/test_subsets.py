@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cmkd import CmkdError, Experiment, RunConfig, StudentConfig, TeacherConfig, TrainerConfig, load_model
+from cmkd.analysis import analyze, find
 from cmkd.cli.run import subset_table
 from cmkd.data import Pack
 from cmkd.documents import read_json
@@ -83,6 +84,21 @@ def test_the_recommended_student_keeps_its_modalities(finished: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_page")
+def test_a_teacher_that_sees_both_is_given_both(squares: Pack, tmp_path: Path) -> None:
+    teacher = TeacherConfig("poor,rich", NAME, views=2)
+    Experiment(config(squares, tmp_path, "kd,fitnet,simkd", teacher=teacher, student=StudentConfig(model=NAME))).run()
+    results = read_json(tmp_path / "results.json")
+    assert results["complete"] and results["data"]["rich"] == results["teacher"]["modality"] == "rich+poor"
+    model, _ = load_model(tmp_path / "teacher" / "best.safetensors")
+    assert isinstance(model, FusedModel) and model.subsets == (("rich", "poor"),)
+    rows = squares.rows("test", modalities=("rich", "poor"), labeled=True)
+    expected = scores(predict(model, squares, rows), squares.index["label"].to_numpy()[rows])["accuracy"]
+    assert results["teacher"]["test_accuracy"] == expected and "subsets" not in results["teacher"]
+    of_teacher = analyze(find([tmp_path]), squares).summary["models"][0]
+    assert of_teacher["label"] == "teacher (rich+poor)" and of_teacher["modality"] == "rich+poor"
+
+
+@pytest.mark.usefixtures("without_page")
 def test_a_student_that_sees_more_starts_as_the_one_that_sees_the_poor_modality(squares: Pack, tmp_path: Path) -> None:
     from cmkd.experiment.resolve import resolve
 
@@ -107,7 +123,7 @@ def test_the_poor_modality_comes_first_and_the_dropout_is_filled_in(squares: Pac
     [
         ({"student": {"modality": "rich+por"}}, "did you mean 'poor'"),
         ({"student": {"modality": "rich+rich"}}, r"student.modality names one twice: rich\+rich"),
-        ({"teacher": {"modality": "rich+poor"}}, "only --student.modality may name several"),
+        ({"teacher": {"modality": "rich+poor", "model": torch.nn.Linear(2, 3)}}, "name an encoder as teacher.model"),
         ({"student": {"modality_dropout": 0.5}}, "needs several modalities"),
         ({"student": {"modality": "rich+poor", "model": torch.nn.Linear(2, 3)}}, "an own module sees one modality"),
         ({"student": {"modality": "rich+poor", "modality_dropout": 1.5}}, "must be at least 0 and at most 1"),

@@ -152,3 +152,32 @@ def test_results_say_whether_a_training_had_leveled_off(
             result, history = read_json(path), pd.read_csv(path.with_name("history.csv"))
             assert result["converged"] is converged
             assert result["steps"] == history["step"].iloc[-1] == (32 if converged else 12)
+
+
+def test_a_self_trained_teacher_learns_from_an_earlier_one_on_the_pairs_without_a_label(
+    squares: Pack, tmp_path: Path
+) -> None:
+    teacher = TeacherConfig(model=NAME, self_training=True, views=2)
+    Experiment(config(squares, tmp_path / "out", "kd", teacher=teacher, label_fraction=0.2)).run()
+    folder = tmp_path / "out" / "teacher"
+    first, second = (pd.read_csv(place / "history.csv") for place in (folder / "first", folder))
+    assert "train_kd" not in first and (second["train_kd"] > 0).all()
+    alone = Experiment(
+        config(squares, tmp_path / "alone", "kd", label_fraction=0.2, teacher=replace(teacher, self_training=False))
+    )
+    alone.run()
+    same, other = (place / "best.safetensors" for place in (folder / "first", folder))
+    reference = (tmp_path / "alone" / "teacher" / "best.safetensors").read_bytes()
+    assert same.read_bytes() == reference != other.read_bytes()
+    assert weights(tmp_path / "out") != weights(tmp_path / "alone")  # the students learn from the second
+    before = sorted(path.stat().st_mtime_ns for path in folder.rglob("best.safetensors"))
+    Experiment(config(squares, tmp_path / "out", "kd,none", teacher=teacher, label_fraction=0.2)).run()
+    assert sorted(path.stat().st_mtime_ns for path in folder.rglob("best.safetensors")) == before
+
+
+def test_a_teacher_cannot_be_self_trained_and_given(trained: TeacherConfig, squares: Pack, tmp_path: Path) -> None:
+    for given, said in ((trained, "checkpoint"), (TeacherConfig(model=NAME, folds=2), "folds")):
+        with pytest.raises(CmkdError, match=f"leave out teacher.{said}"):
+            Experiment(config(squares, tmp_path / said, "kd", teacher=replace(given, self_training=True))).run()
+    settings = config(squares, tmp_path, "kd").to_dict()
+    assert "self_training" not in settings["teacher"]  # as in folders of earlier versions, which stay valid

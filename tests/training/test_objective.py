@@ -130,10 +130,12 @@ def test_what_is_hidden_from_the_student_is_still_taught() -> None:
     assert bool(from_radar[7])
 
 
-def test_a_teacher_that_reads_several_modalities_answers_with_its_first_alone() -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_a_teacher_that_reads_several_modalities_answers_with_its_first_alone_or_with_all(together: bool) -> None:
     torch.manual_seed(0)
     first = models.build("thin_resnet(width=4)", RADAR, classes=3)
-    teacher = models.FusedModel(first, [models.build("thin_resnet(width=4)", OPTICAL, classes=first.spec.dim)])
+    others = [models.build("thin_resnet(width=4)", OPTICAL, classes=first.spec.dim)]
+    teacher = models.FusedModel(first, others, together=together)
     student = models.build("thin_resnet(width=4)", RADAR, classes=3)
     given, answers = batch({"optical": [True] * 3, "radar": [True] * 3}, [0, 1, 2]), []
 
@@ -143,7 +145,8 @@ def test_a_teacher_that_reads_several_modalities_answers_with_its_first_alone() 
             return {}
 
     Objective(student, teacher=teacher, method=Answered(student.spec, teacher.spec))(given)
-    torch.testing.assert_close(answers[0], teacher.eval()(given.inputs["radar"]).logits)
+    seen = given.inputs if together else {"radar": given.inputs["radar"]}
+    torch.testing.assert_close(answers[0], teacher.eval().classify(seen).logits)
 
 
 def test_a_student_that_teaches_itself_sees_the_strong_view_and_learns_from_the_ordinary_one() -> None:

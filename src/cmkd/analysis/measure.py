@@ -153,7 +153,7 @@ def analyze(
     if pairs < 2:
         raise CmkdError(f"--pairs is {pairs}; it must be at least 2")
     models = {subject.label: _checked(subject, pack) for subject in subjects}
-    modalities = sorted({model.modality.name for model in models.values()})
+    modalities = sorted({name for model in models.values() for name in model.subsets[0]})
     rows = pack.rows(split, modalities=modalities)
     if len(rows) < 2:
         raise CmkdError(
@@ -188,12 +188,12 @@ def _checked(subject: Subject, pack: Pack) -> Model:
             f"'{subject.path}' was trained on the classes {_list(about['classes'])} and the data have "
             f"{_list(pack.classes)}; give the data it was trained on"
         )
-    name = model.modality.name
-    if name not in pack.modalities:
-        raise CmkdError(f"'{subject.path}': {unknown_name('modality', name, pack.modalities)}")
-    if model.modality.shape != pack.modalities[name].shape:
-        theirs = pack.modalities[name].shape
-        raise CmkdError(f"'{subject.path}' sees '{name}' of shape {model.modality.shape}, the data have {theirs}")
+    for name, shape in {m.name: m.shape for m in model.modalities if m.name in model.subsets[0]}.items():
+        if name not in pack.modalities:
+            raise CmkdError(f"'{subject.path}': {unknown_name('modality', name, pack.modalities)}")
+        if shape != pack.modalities[name].shape:
+            theirs = pack.modalities[name].shape
+            raise CmkdError(f"'{subject.path}' sees '{name}' of shape {shape}, the data have {theirs}")
     return model
 
 
@@ -217,7 +217,7 @@ def _describe(
     same_classes = models[subject.label].spec.class_names == classes
     found: dict[str, Any] = {
         "label": subject.label, "checkpoint": str(subject.path), "role": subject.role or None,
-        "method": subject.method or None, "seed": subject.seed, "modality": models[subject.label].modality.name,
+        "method": subject.method or None, "seed": subject.seed, "modality": "+".join(models[subject.label].subsets[0]),
         "accuracy": float(right) if same_classes and kept.any() else None, "same_classes": same_classes,
         "stages": stages, "teacher": teacher.label if teacher else None,
     }  # fmt: skip

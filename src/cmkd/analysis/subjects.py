@@ -86,7 +86,9 @@ def _alone(path: Path) -> Subject:
 
 
 def _named(subject: Subject, *, several: bool) -> Subject:
-    modality = read_about(subject.path)["modality"]["name"]
+    about = read_about(subject.path)
+    seen = [about, *(about.get("others", ()) if about.get("together") else ())]
+    modality = "+".join(one["modality"]["name"] for one in seen)
     seed = "" if subject.role != "student" or subject.seed is None else f" seed {subject.seed}"
     who = subject.method or subject.role or subject.path.stem
     whose = f"{subject.run.resolve().name}: " if several and subject.run else ""

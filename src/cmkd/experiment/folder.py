@@ -55,6 +55,11 @@ class RunFolder:
         """Folder of the teacher's files."""
         return self.path / "teacher"
 
+    @property
+    def first_teacher(self) -> Path:
+        """Folder of the teacher from whose predictions a self-trained one learns."""
+        return self.teacher / "first"
+
     def folds(self, count: int) -> list[Path]:
         """Return the folders of the cross-fitted teachers."""
         return [self.teacher / f"fold-{number}" for number in range(count if count > 1 else 0)]
@@ -147,7 +152,7 @@ class RunFolder:
                 "name": run.pack.card.name,
                 "version": run.pack.card.version,
                 "classes": list(run.pack.classes),
-                "rich": run.rich,
+                "rich": run.config.teacher.modality,
                 "poor": run.poor,
                 "pairs": {split: len(run.pack.rows(split)) for split in SPLITS},
                 "labels": run.labels,

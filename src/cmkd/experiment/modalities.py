@@ -17,17 +17,18 @@ of the validation pairs of digits, 0.25, 0.5 and 0.75 were alike, and all far ab
 
 
 def with_modalities(config: RunConfig, pack: Pack) -> tuple[TeacherConfig, StudentConfig]:
-    """Return the two configurations with their modalities, those of the student with the poor one first.
+    """Return the two configurations with their modalities: the teacher's rich one first, the student's poor one.
 
     Raises:
         CmkdError: there are no such modalities, or the model cannot see them.
     """
     teacher, student = (_named(getattr(config, role), role, pack) for role in ("teacher", "student"))
-    if len(teacher.modalities) > 1:
-        raise CmkdError(f"teacher.modality is {teacher.modality}; only --student.modality may name several")
+    for role, config_of in (("teacher", teacher), ("student", student)):
+        own = not isinstance(config_of.model, str) or is_reference(config_of.model)
+        if own and len(config_of.modalities) > 1:
+            one = f"an own module sees one modality; for {config_of.modality}, name an encoder as {role}.model"
+            raise CmkdError(one)
     several, dropout = len(student.modalities) > 1, student.modality_dropout
-    if several and (not isinstance(student.model, str) or is_reference(student.model)):
-        raise CmkdError(f"an own module sees one modality; for {student.modality}, name an encoder as student.model")
     if dropout is not None and not several:
         raise CmkdError("student.modality_dropout needs several modalities, such as --student.modality optical+radar")
     return teacher, replace(student, modality_dropout=MODALITY_DROPOUT if several and dropout is None else dropout)
@@ -41,4 +42,5 @@ def _named(config: Config, role: str, pack: Pack) -> Config:
     names = [pack.modality(name).name for name in replace(config, modality=given).modalities]
     if len(set(names)) < len(names):
         raise CmkdError(f"{role}.modality names one twice: {given}")
-    return replace(config, modality="+".join(sorted(names, key=lambda name: name != pack.card.poor)))
+    first = pack.card.rich if role == "teacher" else pack.card.poor
+    return replace(config, modality="+".join(sorted(names, key=lambda name: name != first)))

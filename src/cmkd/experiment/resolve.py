@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cmkd import models
-from cmkd.config import ModelConfig, RunConfig, TrainerConfig
+from cmkd.config import ModelConfig, RunConfig, TeacherConfig, TrainerConfig
 from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset, train_values
 from cmkd.datasets import DATASETS, open_data
 from cmkd.distributed import launched
@@ -69,8 +69,8 @@ class ResolvedRun:
 
     @property
     def rich(self) -> str:
-        """The teacher's modality."""
-        return str(self.config.teacher.modality)
+        """The teacher's modality; of several, the one that all its training pairs have."""
+        return self.config.teacher.modalities[0]
 
     @property
     def poor(self) -> str:
@@ -129,7 +129,8 @@ class ResolvedRun:
         if config.checkpoint is None:
             model = self._built(config, modalities[0], len(self.pack.classes))
             if modalities[1:]:
-                model = FusedModel(model, [self._built(config, other, model.spec.dim) for other in modalities[1:]])
+                others = [self._built(config, other, model.spec.dim) for other in modalities[1:]]
+                model = FusedModel(model, others, together=role == "teacher")
             model.spec = replace(model.spec, class_names=self.pack.classes)
         else:
             module = None if isinstance(config.model, str) and not is_reference(config.model) else config.model
@@ -174,7 +175,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
         check_compiler()
     pack = open_pairs(config)
     teacher, student = with_modalities(config, pack)
-    pairs = usable_pairs(pack, student.modalities[0], str(teacher.modality))
+    pairs = usable_pairs(pack, student.modalities[0], teacher.modalities[0])
     epochs, batch_size = training_length(
         pairs, config.preset, epochs=config.epochs, batch_size=config.trainer.batch_size
     )
@@ -278,7 +279,7 @@ def open_pairs(config: RunConfig) -> Pack:
 def _check(run: ResolvedRun) -> int:
     """Check that models, methods and data fit together, and return the operations of the larger model."""
     for split in SPLITS:
-        for names in ((run.rich,), (run.poor,), run.config.student.modalities):
+        for names in (run.config.teacher.modalities, (run.rich,), (run.poor,), run.config.student.modalities):
             if not len(run.pack.rows(split, modalities=names, labeled=True)):
                 raise CmkdError(f"no labeled {split} pair has the modality '{'+'.join(names)}'; check the split column")
     for role, name in (("teacher", run.rich), ("student", run.poor)):
@@ -286,6 +287,7 @@ def _check(run: ResolvedRun) -> int:
             raise CmkdError(f"no training pair with a visible label has the modality '{name}'; show the {role} more")
     if not len(run.pack.rows("train", modalities=(run.rich, run.poor))):
         raise CmkdError(f"no training pair has both '{run.rich}' and '{run.poor}': there is nothing to distill from")
+    _check_self_training(run.config.teacher)
     if run.config.teacher.folds > 1:
         given = {"checkpoint": run.config.teacher.checkpoint, "outputs": run.config.teacher.outputs}
         if any(given.values()) or not run.config.teacher.views:
@@ -303,6 +305,12 @@ def _check(run: ResolvedRun) -> int:
         if run.config.teacher.folds > 1 and method.uses_teacher and not own:
             method.check_logits_suffice()
     return max(operations(model, run.pack) for model in built)
+
+
+def _check_self_training(teacher: TeacherConfig) -> None:
+    given = {"checkpoint": teacher.checkpoint, "outputs": teacher.outputs, "folds": teacher.folds > 1}
+    if teacher.self_training and (other := [name for name, value in given.items() if value]):
+        raise CmkdError(f"teacher.self_training trains two teachers on all pairs: leave out teacher.{other[0]}")
 
 
 def first_difference(old: object, new: object, path: str = "") -> str | None:

@@ -23,7 +23,7 @@ from cmkd.experiment.folder import RESULT, RunFolder
 from cmkd.experiment.plan import PlannedStudent, students
 from cmkd.experiment.resolve import ResolvedRun, resolve
 from cmkd.experiment.scoring import score_model, score_outputs
-from cmkd.experiment.teaching import Teaching
+from cmkd.experiment.teaching import Teaching, self_taught
 from cmkd.experiment.tuning import Options, Trials, with_options
 from cmkd.experiment.workers import one_after_another, packed, processes
 from cmkd.methods.combine import from_expression
@@ -166,8 +166,9 @@ class Experiment:
         if run.config.teacher.checkpoint is not None or run.config.teacher.outputs is not None:
             return {}
         folds = self.folder.folds(run.config.teacher.folds)
+        first = {"teacher before self-training": self.folder.first_teacher} if run.config.teacher.self_training else {}
         found = {f"teacher without fold {k} of {len(folds)}": folder for k, folder in enumerate(folds, 1)}
-        return {"teacher": self.folder.teacher} | found
+        return first | {"teacher": self.folder.teacher} | found
 
     def _tell(self, run: ResolvedRun) -> None:
         if run.config.trainer.progress == "auto" and (seen := labels_seen(run.labels)):
@@ -181,7 +182,7 @@ class Experiment:
         config, folder = run.config, self.folder.teacher
         if (folder / RESULT).exists():
             return
-        about: dict[str, Any] = {"modality": run.rich, "seed": config.seed, "method": None}
+        about: dict[str, Any] = {"modality": config.teacher.modality, "seed": config.seed, "method": None}
         elsewhere = about | {"seed": None, "labels": None}
         if config.teacher.outputs is not None:
             score_outputs(run, folder, config.teacher.outputs, elsewhere)
@@ -189,14 +190,16 @@ class Experiment:
         if config.teacher.checkpoint is not None:
             self._evaluate(run, folder, run.build("teacher"), config.teacher.checkpoint, elsewhere)
             return
-        self._train_teacher(run, folder, run.packs["teacher"], "teacher", about, tell)
+        for title, place in self._teachers(run).items():
+            if place in (self.folder.first_teacher, folder) and not (place / RESULT).exists():
+                self._train_teacher(run, place, run.packs["teacher"], title, about, tell)
 
     def _folds(self, run: ResolvedRun, tell: Tell) -> None:
         """Train the cross-fitted teachers, if there are to be any."""
-        folds = list(self._teachers(run).items())[1:]
+        folds = [(t, f) for t, f in self._teachers(run).items() if "fold" in t]
         for fold, (title, folder) in enumerate(folds):
             if not (folder / RESULT).exists():
-                about = {"modality": run.rich, "seed": run.config.seed, "method": None, "fold": fold}
+                about = {"modality": run.config.teacher.modality, "seed": run.config.seed, "method": None, "fold": fold}
                 pack = run.packs["teacher"].without_fold(fold, len(folds))
                 self._train_teacher(run, folder, pack, title, about, tell)
 
@@ -217,6 +220,8 @@ class Experiment:
             title=title,
             logs=config.out,
         )
+        if config.teacher.self_training and folder == self.folder.teacher:
+            job = self_taught(job, run, self.folder.first_teacher / "best.safetensors")
         self._fit(run, job, about, tell)
 
     def _student(self, run: ResolvedRun, which: PlannedStudent, tell: Tell) -> None:
@@ -263,11 +268,7 @@ class Experiment:
             logs=config.out,
         )
         about = {"modality": run.poor, "seed": seed, "method": expression, "sees_all_labels": method.sees_all_labels}
-        try:
-            self._fit(run, job, about | ({"options": dict(options)} if options else {}), tell)
-        finally:
-            if answers is not None:
-                answers.close()  # a training leaves cycles of references, and the next student may need the room
+        self._fit(run, job, about | ({"options": dict(options)} if options else {}), tell)
 
     def _teaching(self, run: ResolvedRun, which: PlannedStudent) -> Teaching:
         """Return what a student learns from: the run's teacher, or an earlier student of the same seed."""
@@ -295,7 +296,11 @@ class Experiment:
     def _fit(self, run: ResolvedRun, job: TrainingJob, about: dict[str, Any], tell: Tell) -> None:
         config = run.config
         settings = (config.optimizer, config.augmentation, config.trainer)
-        path = fit(job, *settings, callbacks=self.callbacks, logger=self.logger, tell=tell)
+        try:
+            path = fit(job, *settings, callbacks=self.callbacks, logger=self.logger, tell=tell)
+        finally:
+            if job.answers is not None:
+                job.answers.close()  # a training leaves cycles of references, and the next student may need the room
         last = read_history(job.folder / "history.csv", ("step", "leveled")).iloc[-1]
         about |= {"steps": int(last["step"]), "converged": bool(last["leveled"])}
         model, _ = load_model(path, module=job.model.encoder)

@@ -41,8 +41,8 @@ def score_outputs(run: ResolvedRun, folder: Path, path: Path, about: dict[str, A
 def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about: dict[str, Any]) -> None:
     """Score a model; one of `RunConfig.trial_seed` on the validation pairs alone.
 
-    A model of several modalities is scored with its first one alone, as others are, and under ``subsets`` with each
-    subset, on the pairs that have all of it.
+    A student of several modalities is scored with its first one alone, as others are, and under ``subsets`` with each
+    subset, on the pairs that have all of it; a teacher of several, with all of them.
 
     Args:
         run: the resolved run.
@@ -61,7 +61,7 @@ def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about:
         return
     device = run_device(run.config.trainer.accelerator)
     splits = ("validation",) if about["seed"] == run.config.trial_seed else ("validation", "test")
-    alone, subsets = (model.modality.name,), dict[str, dict[str, Any]]()
+    alone, subsets = model.subsets[0], dict[str, dict[str, Any]]()
     for split, names in product(splits, model.subsets):
         rows = run.pack.rows(split, modalities=names, labeled=True)
         logits = predict(model, run.pack, rows, modalities=names, device=device)
@@ -75,5 +75,5 @@ def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about:
         if names == alone:
             with atomic(folder / f"{split}.parquet") as temporary:
                 prediction_table(run.pack, rows, logits).to_parquet(temporary, index=False)
-    result |= subsets[alone[0]] | ({"subsets": subsets} if len(subsets) > 1 else {})
+    result |= subsets["+".join(alone)] | ({"subsets": subsets} if len(subsets) > 1 else {})
     write_json(folder / RESULT, result)

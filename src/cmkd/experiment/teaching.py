@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,13 +12,14 @@ import torch
 from cmkd.errors import CmkdError
 from cmkd.experiment.resolve import ResolvedRun
 from cmkd.io import cache_folder
-from cmkd.methods import Method
+from cmkd.methods import Method, create
 from cmkd.methods.combine import union_of_maps
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
 from cmkd.progress import shown
 from cmkd.training.answers import Answers
 from cmkd.training.cross_fit import cross_fitted
+from cmkd.training.job import TrainingJob
 from cmkd.training.teacher_cache import TeacherCache
 from cmkd.training.teacher_outputs import OutputsFile, Views, of_model
 from cmkd.types import Spec
@@ -116,6 +117,20 @@ class Teaching:
         quiet = config.trainer.progress == "none"
         with nullcontext() if quiet else shown("outputs of the teacher", "samples") as progress:
             return cache(config.trainer.cache_gb).answers(contents, compute, progress=progress)
+
+
+def self_taught(job: TrainingJob, run: ResolvedRun, first: Path) -> TrainingJob:
+    """Return the training of a teacher that also learns from an earlier one, with the defaults of ``self_training``.
+
+    Args:
+        job: the training of a teacher.
+        run: the resolved run.
+        first: checkpoint of the earlier teacher.
+    """
+    method = create("self_training", job.model.spec, job.model.spec)
+    teaching = Teaching(run, load_model(first, module=run.config.teacher.model)[0])
+    answers = teaching.answers(method)
+    return replace(job, method=method, answers=answers, teacher=teaching.model if answers is None else None)
 
 
 def cache(gigabytes: float) -> TeacherCache:

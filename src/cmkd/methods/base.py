@@ -80,8 +80,8 @@ class Method(nn.Module):
     uses_teacher: bool = True
     """Whether `forward` reads the teacher's output; where it does not, the teacher is not run."""
     strong_view: bool = False
-    """Whether the student is its own teacher: `forward` receives its output on a strongly augmented view of the pairs as
-    the student's, and that on the ordinary view, detached, as the teacher's."""
+    """Whether the student is its own teacher: `forward` receives its output on a strongly augmented view of the pairs
+    as the student's, and that on the ordinary view, detached, as the teacher's."""
     trains_teacher: bool = False
     """Whether the teacher trains too; its output then arrives attached and its own cross-entropy is added."""
     sees_all_labels: bool = False

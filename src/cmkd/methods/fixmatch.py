@@ -48,8 +48,8 @@ class FixMatch(Method):
 
     The paper draws 7 unlabeled images for each labeled one; here a batch is drawn from all pairs alike, and the mean is
     over all of them, labeled ones included as in the paper. Its strong views are RandAugment or CTAugment, then Cutout;
-    ours are larger shifts, rotations, noise and gaps, then Cutout (`cmkd.training.augment.stronger`). Both views update the
-    statistics of batch normalization. Its optimizer (SGD, cosine decay) is the run's.
+    ours are larger shifts, rotations, noise and gaps, then Cutout (`cmkd.training.augment.stronger`). Both views update
+    the statistics of batch normalization. Its optimizer (SGD, cosine decay) is the run's.
 
     Args:
         threshold: least probability of a prediction that is learned from.

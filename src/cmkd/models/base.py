@@ -164,7 +164,7 @@ class Model(nn.Module):
 
     @property
     def subsets(self) -> tuple[tuple[str, ...], ...]:
-        """The names of the modalities of each subset that it can classify with, small subsets first."""
+        """The names of the modalities of each subset that it is run with; the first is compared with other models."""
         names = [modality.name for modality in self.modalities]
         return tuple(chain.from_iterable(combinations(names, size + 1) for size in range(len(names))))
 

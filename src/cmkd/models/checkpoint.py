@@ -64,6 +64,7 @@ class _About(_Input):
     classes: tuple[str, ...]
     own: _Layers | None = None
     others: tuple[_Input, ...] = ()
+    together: bool = False
     role: str = ""
     method: str | None = None
     seed: int | None = None
@@ -101,7 +102,7 @@ def save_model(path: Path, model: Model, *, name: str, classes: tuple[str, ...],
     if isinstance(model.encoder, Wrapped):
         about["own"] = {"classifier": model.encoder.classifier_name, "feature_maps": list(model.encoder.map_names)}
     if isinstance(model, FusedModel):
-        about["others"] = [_input(other) for other in model.others.values()]
+        about |= {"others": [_input(other) for other in model.others.values()], "together": model.together}
     write_tensors(path, model.state_dict(), ABOUT, about)
     write_json(path.with_suffix(".json"), about)
 
@@ -193,7 +194,8 @@ def _built(path: Path, about: Mapping[str, Any], shapes: Shapes, module: object)
     model = models.build(about["model"], classes=classes, **_arguments(about))
     if others:
         width = model.spec.dim
-        model = FusedModel(model, [models.build(about["model"], classes=width, **_arguments(one)) for one in others])
+        also = [models.build(about["model"], classes=width, **_arguments(one)) for one in others]
+        model = FusedModel(model, also, together=about.get("together", False))
     return model
 
 

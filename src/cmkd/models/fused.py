@@ -24,6 +24,8 @@ class FusedModel(Model):
     Args:
         first: the model of the modality that most pairs in use have; its modules become those of this model.
         others: models of other modalities; their "classes" are the values of the first one's embedding.
+        together: it is run with all of its modalities, as a teacher that sees both is, and not with any subset. The
+            mean is still over those that a pair has.
 
     Attributes:
         spec: shapes of its output. Feature maps are those of the first modality.
@@ -40,9 +42,9 @@ class FusedModel(Model):
         ((('r',), ('o',), ('r', 'o')), torch.Size([2, 3]))
     """
 
-    def __init__(self, first: Model, others: Sequence[Model]) -> None:
+    def __init__(self, first: Model, others: Sequence[Model], *, together: bool = False) -> None:
         nn.Module.__init__(self)
-        self.modality, self.spec = first.modality, first.spec
+        self.modality, self.spec, self.together = first.modality, first.spec, together
         self.preprocess, self.encoder, self.classifier = first.preprocess, first.encoder, first.classifier
         self.others = nn.ModuleDict({other.modality.name: other for other in others})
         self.learning_rate = min(model.learning_rate for model in (first, *others))
@@ -60,6 +62,11 @@ class FusedModel(Model):
     def modalities(self) -> tuple[Modality, ...]:
         """What it can read, the first modality first."""
         return (self.modality, *(other.modality for other in self.others.values() if isinstance(other, Model)))
+
+    @property
+    def subsets(self) -> tuple[tuple[str, ...], ...]:
+        """The names of the modalities of each subset that it is run with, small subsets first."""
+        return super().subsets[-1:] if self.together else super().subsets
 
     def classify(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Output:
         """Classify each pair by those of its modalities that `inputs` holds; arguments as in `Model.classify`.

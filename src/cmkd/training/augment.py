@@ -86,8 +86,8 @@ def augment(
         strengths: resolved; all zero and false leaves the values as they are.
         seed: of the run.
         co_registered: groups of modalities that share a pixel grid and so get the same geometry.
-        cutout: set a square of each image to the channels' means (DeVries and Taylor 2017, arXiv 1708.04552), its center
-            anywhere and its side up to half of the image's.
+        cutout: set a square of each image to the channels' means (DeVries and Taylor 2017, arXiv 1708.04552). Its
+            center is anywhere, and its side up to half of the image's.
     """
     stream = {name: 1 + min(i for i, g in enumerate(co_registered) if name in g) for g in co_registered for name in g}
     images = {name: modality.shape[1:] for name, modality in modalities.items() if modality.kind == "image"}

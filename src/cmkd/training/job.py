@@ -91,7 +91,7 @@ class TrainingJob:
         """The inputs that a training batch needs."""
         names = list(self._own)
         if self.method is not None and self.distills and (self.answers is None or "inputs" in self.method.needs):
-            names.append(str(self.teacher_modality))
+            names += [str(self.teacher_modality)] if self.teacher is None else self.teacher.subsets[0]
         return tuple(dict.fromkeys(names))
 
     @property
@@ -105,7 +105,7 @@ class TrainingJob:
 
     @property
     def teacher_modality(self) -> str | None:
-        """Name of the teacher's modality, if there is a teacher."""
+        """Name of the teacher's modality, if there is a teacher; of several, the first."""
         if self.answers is not None:
             return self.answers.modality
         return None if self.teacher is None else self.teacher.modality.name

@@ -100,8 +100,8 @@ class Objective(nn.Module):
             return output, terms | self._distil(output, batch.teacher, batch)
         if self.teacher is None:
             raise CmkdError("the batch brings no outputs of the teacher, and there is no teacher to run")
-        name = self.teacher.modality.name
-        inputs = {name: batch.inputs[name]}  # alone, as in its cached outputs: an earlier student may read more
+        # as in its cached outputs: a student that teaches another is run with its first modality alone
+        inputs = {name: batch.inputs[name] for name in self.teacher.subsets[0]}
         if self.trains_teacher:
             teacher_output = self._classify(self.teacher, inputs, batch.present)
             terms["teacher_cross_entropy"] = self._cross_entropy(teacher_output.logits, batch)

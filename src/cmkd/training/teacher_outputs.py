@@ -49,7 +49,7 @@ class Views:
 def of_model(
     teacher: Model, pack: Pack, views: Views, maps: MapSizes, *, device: torch.device | str = "cpu"
 ) -> tuple[Contents, Compute]:
-    """Describe the records of a model on the training pairs that have its modality, and compute them.
+    """Describe the records of a model on the training pairs that have its first modality, and compute them.
 
     Args:
         teacher: the model; put in eval mode on `device`.
@@ -58,13 +58,14 @@ def of_model(
         maps: the feature maps to keep, by stage from 0, and the size to pool them to.
         device: of the forward passes.
     """
-    name = teacher.modality.name
+    names = teacher.subsets[0]
+    seen = [modality for modality in teacher.modalities if modality.name in names]
     sizes = {stage: (shape[0], *(size or shape[1:])) for stage, (shape, size) in _stages(teacher.spec, maps).items()}
     key = {
         "teacher": checksum(value.cpu().numpy().tobytes() for value in teacher.state_dict().values()),
-        "model": [repr(teacher), teacher.preprocess.size, asdict(teacher.modality)],  # weights do not tell a function
+        "model": [repr(teacher), teacher.preprocess.size, *map(asdict, seen)],  # weights do not tell a function
         "torch": torch.__version__,
-        "pack": [pack.card.version, pack.card.sha256[pack.modality(name).file]],
+        "pack": [pack.card.version, *(pack.card.sha256[pack.modality(name).file] for name in names)],
         "shapes": {m.name: m.shape for m in pack.modalities.values()},
         "co_registered": pack.card.co_registered,
         "augmentation": asdict(views.augmentation),
@@ -72,8 +73,8 @@ def of_model(
     }
     contents = Contents(
         key=key,
-        modality=name,
-        rows=pack.rows("train", modalities=(name,)),
+        modality=names[0],
+        rows=pack.rows("train", modalities=names[:1]),
         classes=teacher.spec.classes,
         dim=teacher.spec.dim,
         stages=len(teacher.spec.map_shapes),
@@ -83,12 +84,12 @@ def of_model(
     )
 
     def compute(rows: NDArray[np.int64], view: int) -> Output:
-        batch = replace(pack.batch(rows, (name,)), view=torch.full((len(rows),), view, dtype=torch.int64)).to(device)
+        batch = replace(pack.batch(rows, names), view=torch.full((len(rows),), view, dtype=torch.int64)).to(device)
         batch = augment(
             batch, pack.modalities, views.augmentation, seed=views.seed, co_registered=pack.card.co_registered
         )
         with torch.inference_mode():
-            output = teacher.to(device).eval()(batch.inputs[name])
+            output = teacher.to(device).eval().classify(batch.inputs, batch.present)
         kept = tuple(resize_like(output.feature_maps[stage], shape[1:]) for stage, shape in sorted(sizes.items()))
         return Output(output.logits, output.embedding, kept)
 
