@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import torch
 import torch.nn.functional as F
@@ -103,6 +103,30 @@ def off_diagonal(matrix: Tensor) -> Tensor:
     if matrix.shape != (n, n):
         raise CmkdError(f"expected a square matrix, got {tuple(matrix.shape)}")
     return matrix.flatten()[1:].view(n - 1, n + 1)[:, :-1].flatten() if n > 1 else matrix.new_zeros(0)
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:  # noqa: ANN401  # autograd's own untyped context
+        ctx.strength = strength
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        return -ctx.strength * gradients[0], None
+
+
+def reverse_gradient(x: Tensor, strength: float = 1.0) -> Tensor:
+    """Return `x`, whose gradient is reversed and scaled (Ganin and Lempitsky 2015, arXiv 1409.7495).
+
+    Example:
+        >>> x = torch.ones(1, requires_grad=True)
+        >>> reverse_gradient(3.0 * x, 0.5).backward()
+        >>> float(x.grad)
+        -1.5
+    """
+    reversed_x: Tensor = _Reverse.apply(x, strength)  # type: ignore[no-untyped-call]
+    return reversed_x
 
 
 def non_target(logits: Tensor, target: Tensor) -> Tensor:

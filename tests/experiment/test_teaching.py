@@ -15,7 +15,10 @@ from cmkd.data import Pack
 from cmkd.documents import read_json
 from cmkd.experiment import teaching
 from cmkd.models import Model
+from cmkd.models.checkpoint import load_model
 from cmkd.training import schedule
+from cmkd.training.fit import fit
+from cmkd.training.job import TrainingJob
 from cmkd.training.teacher_cache import Compute, Contents, MapSizes
 from cmkd.training.teacher_outputs import Views, of_model
 from cmkd.types import Output
@@ -181,3 +184,24 @@ def test_a_teacher_cannot_be_self_trained_and_given(trained: TeacherConfig, squa
             Experiment(config(squares, tmp_path / said, "kd", teacher=replace(given, self_training=True))).run()
     settings = config(squares, tmp_path, "kd").to_dict()
     assert "self_training" not in settings["teacher"]  # as in folders of earlier versions, which stay valid
+
+
+def test_a_rival_without_a_teacher_starts_its_rich_model_untrained(
+    squares: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[bytes] = []
+
+    def seen(job: TrainingJob, *rest: object, **options: object) -> Path:
+        if job.teacher is not None:
+            given.append(job.teacher.encoder.state_dict()["stem.weight"].numpy().tobytes())
+        return fit(job, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("cmkd.experiment.runner.fit", seen)
+    out = tmp_path / "out"
+    Experiment(config(squares, out, "discom_kd,c2kd", jobs=1, epochs=1)).run()
+    model, _ = load_model(out / "teacher" / "best.safetensors")
+    first = model.encoder.state_dict()["stem.weight"].numpy().tobytes()
+    assert [start == first for start in given] == [False, True]
+    assert {"train_discom_overlap", "train_teacher_cross_entropy"} <= set(
+        pd.read_csv(out / "students" / "discom_kd" / "seed-0" / "history.csv")
+    )

@@ -54,3 +54,8 @@ def mst_distill(student: Tensor, views: Tensor, share: Tensor, *, temperature: f
         kds = [w * divergence(probabilities(v, temperature), q) for v, w in zip(several, weights, strict=True)]
         terms.append(sum(kds))
     return temperature**2 * average(terms)
+
+
+def overlap(student: Tensor, teacher: Tensor) -> Tensor:
+    terms = [(a @ b) / torch.sqrt((a @ a) * (b @ b)) for a, b in zip(student, teacher, strict=True)]
+    return torch.stack(terms).mean()

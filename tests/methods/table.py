@@ -10,6 +10,7 @@ from cmkd.methods.cc import cc
 from cmkd.methods.crd import crd
 from cmkd.methods.ctkd import ctkd
 from cmkd.methods.decorrelation import decorrelation
+from cmkd.methods.discom_kd import overlap
 from cmkd.methods.dist import dist
 from cmkd.methods.dkd import dkd
 from cmkd.methods.ds import channel_independence, feature_uniformity
@@ -206,6 +207,7 @@ CROSS_MODAL = [
         same_classes=True,
     ),
     Row("hallucination", (Case(hallucination, EMBEDDINGS, slow_cross_modal.hallucination),), same_classes=True),
+    Row("discom_kd", (Case(overlap, EMBEDDINGS, slow_cross_modal.overlap),), same_classes=True),
     Row("mfh", (Case(mfh, (*EMBEDDINGS, "general"), slow_cross_modal.mfh),)),
     Row(
         "mst_distill",

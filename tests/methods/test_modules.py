@@ -30,7 +30,21 @@ WEIGHTS = {
     "rkd_angle": {"distance_weight": 0.0, "angle_weight": 2.0},
     "generalized": {"imitation": 2.0 / 3.0},
 }
-OWN_TESTS = {"c2kd", "crd", "ctkd", "ds", "ft", "mfh", "mgd", "mst_distill", "ofd", "review_kd", "srrl", "vid"}
+OWN_TESTS = {
+    "c2kd",
+    "crd",
+    "ctkd",
+    "discom_kd",
+    "ds",
+    "ft",
+    "mfh",
+    "mgd",
+    "mst_distill",
+    "ofd",
+    "review_kd",
+    "srrl",
+    "vid",
+}
 PLAIN = [(row, case) for row in ROWS for case in row.cases if row.name not in OWN_TESTS]
 
 
@@ -320,3 +334,31 @@ def test_the_weight_warms_up(name: str) -> None:
         method.on_train_epoch_start(epoch)
         seen.append(total(method(*outputs)).item())
     torch.testing.assert_close(seen, [seen[-1] * factor for factor in (0.25, 0.5, 1.0, 1.0)])
+
+
+def test_discom_kd_hides_the_modality_in_one_part_and_reads_it_from_the_others() -> None:
+    method = built(next(row for row in ROWS if row.name == "discom_kd"), NARROW, WIDE, width=5)
+    student, teacher, batch = (
+        output(NARROW, 6, 0),
+        output(WIDE, 6, 1),
+        a_batch(6, 4, target=torch.tensor([0, -1, 2, -1, 1, 3])),
+    )
+    terms = method(student, teacher, batch)
+    ours, theirs = (
+        method.student_parts(student.embedding).split(5, 1),
+        method.teacher_parts(teacher.embedding).split(5, 1),
+    )
+    modality = torch.tensor([0] * 6 + [1] * 6)
+    invariant, informative, irrelevant = (torch.cat(both) for both in zip(ours, theirs, strict=True))
+    adversarial = F.cross_entropy(method.adversary(invariant), modality)
+    torch.testing.assert_close(terms["discom_adversarial"], 2.0 * adversarial)
+    (reversed_gradient,) = torch.autograd.grad(terms["discom_adversarial"], student.embedding, retain_graph=True)
+    (gradient,) = torch.autograd.grad(2.0 * adversarial, student.embedding, retain_graph=True)
+    torch.testing.assert_close(reversed_gradient, -gradient)
+    seen = (method.informative_modality(informative), method.irrelevant_modality(irrelevant))
+    torch.testing.assert_close(terms["discom_modality"], 2.0 * F.cross_entropy(torch.cat(seen), modality.repeat(2)))
+    target = torch.cat([batch.target, batch.target])
+    wanted = sum(F.cross_entropy(method.task(part), target, ignore_index=-1) for part in (invariant, informative))
+    torch.testing.assert_close(terms["discom_auxiliary"], 2.0 * wanted)
+    cosines = F.cosine_similarity(informative, irrelevant).mean() + F.cosine_similarity(informative, invariant).mean()
+    torch.testing.assert_close(terms["discom_overlap"], 2.0 * cosines)

@@ -249,6 +249,7 @@ class Experiment:
         method = from_expression(text, student.spec, teaching.spec, config.method_options)
         teaching.setup(method, student)
         answers = teaching.answers(method)
+        teacher = run.build("teacher") if method.fresh_teacher else teaching.model
         job = TrainingJob(
             self._home(run, which),
             run.pack if method.sees_all_labels else run.packs["student"],
@@ -256,7 +257,7 @@ class Experiment:
             plain(config.student.model),
             epochs=int(config.epochs or 0),
             seed=seed,
-            teacher=teaching.model if answers is None else None,
+            teacher=teacher if answers is None else None,
             answers=answers,
             views=teaching.views(method),
             view_seed=config.seed,

@@ -84,6 +84,8 @@ class Method(nn.Module):
     as the student's, and that on the ordinary view, detached, as the teacher's."""
     trains_teacher: bool = False
     """Whether the teacher trains too; its output then arrives attached and its own cross-entropy is added."""
+    fresh_teacher: bool = False
+    """Whether the teacher that trains along starts untrained: only its architecture is then the run's."""
     sees_all_labels: bool = False
     """Whether its student sees the labels that a run hides: a control, which never counts as a gain."""
 

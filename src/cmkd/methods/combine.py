@@ -40,6 +40,7 @@ class Sum(Method):
         self.required_hooks = {hook: why for method in methods for hook, why in method.required_hooks.items()}
         self.uses_teacher = any(method.uses_teacher for method in methods)
         self.trains_teacher = any(method.trains_teacher for method in methods)
+        self.fresh_teacher = any(method.fresh_teacher for method in methods)
         self.teacher_maps = union_of_maps(methods)
         self.strong_view = any(method.strong_view for method in methods)
         if alone := [method.name for method in methods if method.strong_view and len(methods) > 1]:

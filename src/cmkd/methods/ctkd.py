@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cmkd.methods.base import Method
-from cmkd.ops import check_pair
+from cmkd.ops import check_pair, reverse_gradient
 from cmkd.types import Batch, Output, Spec
-
-
-class _Reverse(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:  # noqa: ANN401  # autograd's own untyped context
-        ctx.strength = strength
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
-        return -ctx.strength * gradients[0], None
 
 
 def ctkd(
@@ -63,8 +51,7 @@ def ctkd(
         True
     """
     student, teacher = check_pair(student_logits, teacher_logits, same_shape=True)
-    reversed_scale: Tensor = _Reverse.apply(log_scale, reversal)  # type: ignore[no-untyped-call]
-    temperature = (lowest + span * reversed_scale.sigmoid()).reshape(())
+    temperature = (lowest + span * reverse_gradient(log_scale, reversal).sigmoid()).reshape(())
     log_student, log_teacher = (x.div(temperature).log_softmax(1) for x in (student, teacher))
     return (log_teacher.exp() * (log_teacher - log_student)).sum(1).mean() * temperature**2
 

@@ -1,0 +1,96 @@
+"""Cross-modal distillation without a trained teacher (DisCoM-KD, Ienco and Dantas 2024)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cmkd.methods.base import Method, on_labeled
+from cmkd.ops import at_least_float32, check_pair, reverse_gradient
+from cmkd.types import Batch, Output, Spec
+
+
+def overlap(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
+    """Mean cosine of two parts of the same samples: ``mean cos(a, b)``; 0 where they are orthogonal.
+
+    Args:
+        student_embedding: ``(batch, dim)``.
+        teacher_embedding: the same shape.
+
+    Raises:
+        CmkdError: if the shapes differ.
+
+    Source:
+        Ienco and Dantas 2024, arXiv 2408.07080, in the form of the authors' code, with the sign of the cosine.
+
+    Example:
+        >>> float(overlap(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 3.0]])))
+        0.0
+    """
+    first, second = check_pair(student_embedding, teacher_embedding, same_shape=True)
+    return (F.normalize(first) * F.normalize(second)).sum(1).mean()
+
+
+class DisCoMKD(Method):
+    """Train both classifiers together, their embeddings split into invariant, informative and irrelevant parts.
+
+    A rival that needs no trained teacher: the one of the run gives its architecture alone, and an untrained copy trains
+    along with each student (unless ``teacher.checkpoint`` is given, from which it then starts). A discriminator of the
+    modality acts against the invariant part; two others read the modality from the informative and the irrelevant part;
+    one classifier of both modalities reads the classes from the invariant and from the informative part; and the
+    informative part is orthogonal to the two others.
+
+    Terms and their sum follow the authors' code (``model_pytorch.py``, and the script that trains it). Differences: the
+    paper has two encoders a modality, one of the invariant part; here one embedding is split by a linear layer, and the
+    student's own classifier reads all of it. Modalities are classes; the authors' code gives rows of ones and of zeros
+    as probabilities, which does not tell them apart. Its batches of the two modalities are no pairs, ours are. It
+    averages the cross-entropies of the two models where ours are added, hence the weight of 2. Unlabeled pairs, which
+    the paper does not have, take part in all terms that need no label.
+
+    Args:
+        width: of each part. Our choice; the paper's have half the width of its embedding.
+        weight: factor of the four terms, which have weight 1 in the paper.
+    """
+
+    name = "discom_kd"
+    kind = "cross-modal"
+    paper = "Ienco and Dantas 2024, BMVC, arXiv 2408.07080"
+    bibtex = """@inproceedings{ienco2024discom, title={DisCoM-KD: Cross-Modal Knowledge Distillation via Disentanglement
+  Representation and Adversarial Learning}, author={Ienco, Dino and Dantas, Cassio Fraga}, booktitle={BMVC},
+  year={2024}}"""
+    needs = ("embedding", "target")
+    trains_teacher = True
+    fresh_teacher = True
+
+    def __init__(self, student: Spec, teacher: Spec, *, width: int = 64, weight: float = 2.0) -> None:
+        super().__init__(student, teacher)
+        self.require_same_classes()
+        self.require_positive(width=width)
+        self.weight = weight
+        self.student_parts, self.teacher_parts = (nn.Linear(spec.dim, 3 * width) for spec in (student, teacher))
+        self.task = nn.Linear(width, student.classes)
+        self.adversary, self.informative_modality, self.irrelevant_modality = (nn.Linear(width, 2) for _ in range(3))
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms ``discom_adversarial``, ``discom_modality``, ``discom_auxiliary`` and ``discom_overlap``."""
+        ours, theirs = (self.student_parts(student.embedding), self.teacher_parts(teacher.embedding))
+        parts = [torch.cat(both) for both in zip(ours.chunk(3, 1), theirs.chunk(3, 1), strict=True)]
+        invariant, informative, irrelevant = at_least_float32(*parts)
+        modality = torch.arange(2, device=invariant.device).repeat_interleave(len(batch))
+
+        def told(logits: Tensor) -> Tensor:
+            return F.cross_entropy(at_least_float32(logits)[0], modality)
+
+        def loss(a: Tensor, b: Tensor, target: Tensor) -> Tensor:
+            return F.cross_entropy(at_least_float32(torch.cat([a, b]))[0], torch.cat([target, target]))
+
+        logits = [self.task(part).chunk(2) for part in (invariant, informative)]
+        known = told(self.informative_modality(informative)) + told(self.irrelevant_modality(irrelevant))
+        terms = {
+            "discom_adversarial": told(self.adversary(reverse_gradient(invariant))),
+            "discom_modality": known / 2,
+            "discom_auxiliary": torch.stack([on_labeled(loss, *both, batch) for both in logits]).sum(),
+            "discom_overlap": overlap(informative, irrelevant) + overlap(informative, invariant),
+        }
+        return {name: self.weight * term for name, term in terms.items()}
