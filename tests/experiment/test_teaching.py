@@ -193,14 +193,14 @@ def test_a_rival_without_a_teacher_starts_its_rich_model_untrained(
 
     def seen(job: TrainingJob, *rest: object, **options: object) -> Path:
         if job.teacher is not None:
-            given.append(job.teacher.encoder.state_dict()["stem.weight"].numpy().tobytes())
+            given.append(job.teacher.encoder.state_dict()["stem.0.weight"].numpy().tobytes())
         return fit(job, *rest, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("cmkd.experiment.runner.fit", seen)
     out = tmp_path / "out"
     Experiment(config(squares, out, "discom_kd,c2kd", jobs=1, epochs=1)).run()
     model, _ = load_model(out / "teacher" / "best.safetensors")
-    first = model.encoder.state_dict()["stem.weight"].numpy().tobytes()
+    first = model.encoder.state_dict()["stem.0.weight"].numpy().tobytes()
     assert [start == first for start in given] == [False, True]
     assert {"train_discom_overlap", "train_teacher_cross_entropy"} <= set(
         pd.read_csv(out / "students" / "discom_kd" / "seed-0" / "history.csv")
