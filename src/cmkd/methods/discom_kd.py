@@ -90,7 +90,7 @@ class DisCoMKD(Method):
         terms = {
             "discom_adversarial": told(self.adversary(reverse_gradient(invariant))),
             "discom_modality": known / 2,
-            "discom_auxiliary": torch.stack([on_labeled(loss, *both, batch) for both in logits]).sum(),
+            "discom_auxiliary": torch.stack([on_labeled(loss, a, b, batch) for a, b in logits]).sum(),
             "discom_overlap": overlap(informative, irrelevant) + overlap(informative, invariant),
         }
         return {name: self.weight * term for name, term in terms.items()}

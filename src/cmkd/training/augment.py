@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,7 +115,8 @@ def stronger(strengths: AugmentationConfig) -> AugmentationConfig:
         >>> stronger(AugmentationConfig(flip=True, rotate=90.0))
         AugmentationConfig(flip=True, shift=0.3, rotate=90.0, scale=0.3, noise=0.2, drop=0.3)
     """
-    return replace(strengths, **{name: max(least, getattr(strengths, name) or 0.0) for name, least in STRONG.items()})
+    larger: dict[str, Any] = {name: max(least, getattr(strengths, name) or 0.0) for name, least in STRONG.items()}
+    return replace(strengths, **larger)
 
 
 def _cut_out(value: Tensor, modality: Modality, draw: Tensor) -> Tensor:
