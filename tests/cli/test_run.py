@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -233,7 +234,9 @@ def test_the_student_with_all_labels_is_a_control_and_no_gain(few: tuple[Path, s
     assert "gain" in rows["kd"] and "gain" not in rows["all_labels"]
     assert printed.count("control, sees all labels") == 1
     page = (out / "report.html").read_text()
-    assert page.count("<td>control, sees all labels</td>") == 1 and "all_labels: " not in page
+    assert page.count("control, sees all labels") == 1
+    # the sentences on gains
+    assert re.search(r"kd: [+-]", page) and not re.search(r"all_labels: [+-]", page)
     # where nothing is hidden, it is the student alone
     alone = {s["seed"]: s["test_accuracy"] for s in read_students(finished) if s["method"] == "none"}
     assert {s["test_accuracy"] for s in read_students(out) if s["method"] == "all_labels"} == {alone[0]}

@@ -26,6 +26,7 @@ def run(pack: Pack, out: Path, logger: str, monkeypatch: pytest.MonkeyPatch) -> 
     Experiment(config, page=False).run()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # mlflow and wandb warn about their own dependencies
 def test_mlflow(digits: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("first", "second"):  # in one process: the second run must not log into the store of the first
@@ -36,6 +37,7 @@ def test_mlflow(digits: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_wandb(digits: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
