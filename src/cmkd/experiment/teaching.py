@@ -12,8 +12,9 @@ import torch
 from cmkd.errors import CmkdError
 from cmkd.experiment.resolve import ResolvedRun
 from cmkd.io import cache_folder
-from cmkd.methods import Method, create
+from cmkd.methods import Method
 from cmkd.methods.combine import union_of_maps
+from cmkd.methods.self_training import SelfTraining
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
 from cmkd.progress import shown
@@ -120,14 +121,14 @@ class Teaching:
 
 
 def self_taught(job: TrainingJob, run: ResolvedRun, first: Path) -> TrainingJob:
-    """Return the training of a teacher that also learns from an earlier one, with the defaults of ``self_training``.
+    """Return the training of a teacher that also learns from an earlier one, with the defaults of `SelfTraining`.
 
     Args:
         job: the training of a teacher.
         run: the resolved run.
         first: checkpoint of the earlier teacher.
     """
-    method = create("self_training", job.model.spec, job.model.spec)
+    method = SelfTraining(job.model.spec, job.model.spec)
     teaching = Teaching(run, load_model(first, module=run.config.teacher.model)[0])
     answers = teaching.answers(method)
     return replace(job, method=method, answers=answers, teacher=teaching.model if answers is None else None)
