@@ -22,8 +22,7 @@ DROPOUT_STREAM = 5000
 CUTOUT_STREAM = 6000
 """First stream of the squares that are cut out."""
 STRONG = {"shift": 0.3, "rotate": 30.0, "scale": 0.3, "noise": 0.2, "drop": 0.3}
-"""Least strengths of a strong view. Shift and rotation are the largest of RandAugment in FixMatch (Sohn et al. 2020,
-arXiv 2001.07685, appendix D); the others are our choice."""
+"""Least strengths of a strong view, our choice: the operations of RandAugment that these can imitate, strongly."""
 
 
 def hashed_uniform(index: Tensor, count: int, *, seed: int, view: Tensor | int, stream: int = 0) -> Tensor:
