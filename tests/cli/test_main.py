@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -35,7 +36,9 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     except SystemExit as exit:  # argparse's way out after it has printed the help
         code = exit.code or 0
     assert code == 0
-    assert f"cmkd {command}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"cmkd {command}" in text
+    assert not re.search(r" (STR|INT|FLOAT|BOOL|ANY|ANNOTATED|TUPLE\S*)\b", text), "a value is shown as a Python type"
 
 
 def test_a_bug_keeps_its_traceback(

@@ -7,10 +7,14 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.options import check_bounds, described, documented, fits, from_text
+
+WORDS: dict[object, str] = {Path: "PATH", int: "N", float: "NUMBER", bool: "{true,false}"}
+"""How the help shows a value of each type; everything else is TEXT."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,13 +91,19 @@ def value(name: str, text: str, hint: object) -> Any:  # noqa: ANN401  # of the 
 
 
 def metavar(hint: object) -> str:
-    """Return how the help shows a flag's value."""
+    """Return how the help shows a flag's value: words such as N and PATH, never the name of a Python type.
+
+    Example:
+        >>> metavar(int | None), metavar(Path | str), metavar(tuple[str, ...]), metavar(Literal["a", "b"])
+        ('N', 'PATH|TEXT', 'TEXT', '{a,b}')
+    """
     if get_origin(hint) is Annotated:
         return metavar(get_args(hint)[0])
     if get_origin(hint) is Literal:
         return "{" + ",".join(map(str, get_args(hint))) + "}"
-    parts = [part for part in get_args(hint) if part is not type(None)] or [hint]
-    return "|".join(getattr(part, "__name__", str(part)) for part in parts).upper()
+    if get_origin(hint) in (Union, UnionType):
+        return "|".join(dict.fromkeys(metavar(part) for part in get_args(hint) if part is not type(None)))
+    return WORDS.get(hint, "TEXT")
 
 
 def choose(functions: Mapping[str, Callable[..., object]], arguments: Sequence[str], *, prog: str) -> None:

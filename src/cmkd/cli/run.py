@@ -154,8 +154,7 @@ def _help(cls: type[Any], prefix: str = "", *, without: type[Any] | None = None)
         said = texts[field.name].split(". ")[0].removesuffix(".").replace("``", "")
         if field.default not in (MISSING, None) and fits(field.default, hints[field.name]):
             said += f" (default: {field.default})"
-        name = metavar(hints[field.name])
-        flag = f"  --{prefix}{field.name} {'TEXT' if name in ('ANY', 'STR') or 'TUPLE' in name else name}"
+        flag = f"  --{prefix}{field.name} {metavar(hints[field.name])}"
         lines.append(f"{flag:40}{said}" if len(flag) < 40 else f"{flag} {said}")
     return lines
 
