@@ -25,12 +25,16 @@ settings:
   few: {{labels: {labels}}}
 methods: kd
 seeds: 1
-run: {{epochs: 1, student: {{model: "thin_resnet(width=4, stages=2)"}}, teacher: {{model: "thin_resnet(width=4)"}}}}
+run:
+  epochs: {epochs}
+  optimizer: {{early_stop: false}}
+  student: {{model: "thin_resnet(width=4, stages=2)"}}
+  teacher: {{model: "thin_resnet(width=4)"}}
 """
 
 
-def suite(folder: Path, *, labels: int = 40) -> Path:
-    write_text(folder / "few.yaml", SUITE.format(labels=labels))
+def suite(folder: Path, *, labels: int = 40, epochs: int = 1) -> Path:
+    write_text(folder / "few.yaml", SUITE.format(labels=labels, epochs=epochs))
     return folder / "few.yaml"
 
 
@@ -148,7 +152,7 @@ def test_a_cluster_whose_head_is_killed_and_started_again_continues_to_the_same_
     ray = [str(Path(sys.executable).with_name("ray"))]
     start = [*ray, "start", "--head", "--port", "6398", "--num-cpus", "2", "--include-dashboard=false"]
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    command = [sys.executable, "-m", "cmkd", "bench", str(suite(tmp_path))]
+    command = [sys.executable, "-m", "cmkd", "bench", str(suite(tmp_path, epochs=200))]  # more than a minute
     away = [*command, "--out", str(tmp_path / "away"), "--ray", "127.0.0.1:6398"]
     try:
         subprocess.run(start, env=environment, check=True, stdout=subprocess.DEVNULL)
