@@ -152,7 +152,7 @@ def test_a_cluster_whose_head_is_killed_and_started_again_continues_to_the_same_
     ray = [str(Path(sys.executable).with_name("ray"))]
     start = [*ray, "start", "--head", "--port", "6398", "--num-cpus", "2", "--include-dashboard=false"]
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    command = [sys.executable, "-m", "cmkd", "bench", str(suite(tmp_path, epochs=200))]  # more than a minute
+    command = [sys.executable, "-m", "cmkd", "bench", str(suite(tmp_path, epochs=140))]  # more than a minute
     away = [*command, "--out", str(tmp_path / "away"), "--ray", "127.0.0.1:6398"]
     try:
         subprocess.run(start, env=environment, check=True, stdout=subprocess.DEVNULL)
