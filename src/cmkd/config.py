@@ -318,7 +318,4 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as nested dictionaries of plain values, ready for YAML and JSON."""
-        found = dict(options.plain({f.name: getattr(self, f.name) for f in fields(self)}))
-        if not self.teacher.self_training:  # folders of runs and suites from before it was an option stay valid
-            found["teacher"].pop("self_training", None)
-        return found
+        return dict(options.plain({f.name: getattr(self, f.name) for f in fields(self)}))
