@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from claims import against, claims, clear
+from claims import against, claims
 
 from cmkd.bench.figures import gains_figure, ranks_figure
 from cmkd.bench.report import markdown
@@ -79,15 +79,15 @@ def pooled(found: Sequence[tuple[Suite, pd.DataFrame]]) -> pd.DataFrame:
 def choice(part: pd.DataFrame) -> tuple[str, list[str]]:
     """Return the method to use on one data set with some of its labels, and those that do as well.
 
-    The best method on validation, if it is better than `none` on test; else `none`.
+    The best method, if it is clearly better than `none`; else `none`. All of it on validation: test only reports.
     """
     best = str(part.groupby("method")["validation"].mean().drop("none").idxmax())
-    found = against(part, "none", best)
-    signs = {(row["method"], row["rival"]): clear(row) for row in found}
-    if signs.get((best, "none"), 0) < 1:
+    ends = {(row["method"], row["rival"]): row["validation"]["interval"] for row in against(part, "none", best)}
+    gained = ends.get((best, "none"))
+    if gained is None or gained[0] <= 0:
         return "none", []
-    alike = [method for (method, rival), sign in signs.items() if rival == best and sign >= 0 and method != "none"]
-    return best, alike
+    rivals = {method: found for (method, rival), found in ends.items() if rival == best and method != "none"}
+    return best, [method for method, found in rivals.items() if found is None or found[1] >= 0]
 
 
 def choices(rows: pd.DataFrame) -> str:
@@ -107,8 +107,9 @@ def choices(rows: pd.DataFrame) -> str:
         summary.append([setting, f"{helps} of {len(chosen)}", leading(ranked), use])
     parts = [
         "## Which method when",
-        "The best method on validation, where it is better than `none` on test; else `none`. *As good*: methods that "
-        "are not clearly worse than it on test. Use what the majority of data sets says, and keep `none` beside it.",
+        "The method with the best mean on validation, where Student's interval of its gain over `none` there is above "
+        "0; else `none`. *As good*: methods whose interval to it, on validation too, is not below 0. Use what the "
+        "majority of data sets says, and keep `none` beside it.",
         table(
             ["labels", "a teacher helps on", "best mean rank on test, and those it cannot be told from", "use"],
             summary,
