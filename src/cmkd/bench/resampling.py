@@ -49,8 +49,8 @@ class Resamples:
     """Draws of students and test groups: how often each resample holds each of them; the first holds all once.
 
     Teachers are drawn with replacement, then students within each (where a teacher has one student, the two are one
-    level), and test groups independently of both. With few students or groups, percentile intervals of such draws are
-    too narrow (Davison and Hinkley 1997, section 3.8), so they stand beside Student's and do not replace it.
+    level), as for hierarchical data (Davison and Hinkley 1997, section 3.8), and test groups independently of both.
+    With few students or groups, percentile intervals are too narrow, so they stand beside Student's.
 
     Attributes:
         students: ``(resamples + 1, students)``.
@@ -96,7 +96,7 @@ class Resamples:
         Returns:
             ``(resamples + 1,)``, the first that of all students and pairs.
         """
-        hits = ((self.students @ right) * self.groups).sum(1)
+        hits = (self.students * (self.groups @ right.T)).sum(1)
         found: NDArray[np.float64] = hits / (self.students.sum(1) * (self.groups @ sizes))
         return found
 

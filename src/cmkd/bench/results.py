@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,9 +114,7 @@ def faults(asked: Suite, suite: Suite, rows: pd.DataFrame, runs: Sequence[Planne
     }
     there = [tuple(row) for row in rows[STUDENT].to_numpy(dtype=object).tolist()]
     found += _named("is missing", wanted - set(there)) + _named("is not of the suite", set(there) - wanted)
-    found += _named(
-        "is there twice", {one for one in there if there.count(one) > 1} if len(set(there)) < len(there) else ()
-    )
+    found += _named("is there twice", {one for one, times in Counter(there).items() if times > 1})
     found += uncommitted(rows)
     return found + _changed(rows, collect([planned for planned in runs if planned.config.out.exists()]))
 
@@ -139,7 +138,7 @@ def _changed(rows: pd.DataFrame, again: pd.DataFrame) -> list[str]:
     return _named("has other predictions in its folder", {tuple(row) for row in other[STUDENT].to_numpy(dtype=object)})
 
 
-def _named(problem: str, students: set[tuple[Any, ...]] | tuple[()]) -> list[str]:
+def _named(problem: str, students: set[tuple[Any, ...]]) -> list[str]:
     ordered = sorted(students, key=str)
     if len(ordered) > SHOWN:
         return [f"{len(ordered)} students: each {problem}"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from cmkd.bench.resampling import Resamples, decoded, levels, percentiles
@@ -72,6 +73,7 @@ def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
     found = []
     for (data, setting), part in rows.groupby(KEYS, sort=False):
         of = {method: own.set_index(["teacher", "seed"]) for method, own in part.groupby("method")}
+        resampled = _Resampled(decoded(part["groups"].iloc[0]))
         for rival in suite.rivals:
             for method in (m for m in suite.expressions if m not in ("none", rival)):
                 if not {method, rival} <= of.keys():
@@ -79,16 +81,39 @@ def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
                 paired = of[method].index.intersection(of[rival].index)
                 if len(paired):
                     row = {"data": data, "setting": setting, "method": method, "rival": rival, "n": len(paired)}
-                    found.append(row | _compared(of[method].loc[paired], of[rival].loc[paired]))
+                    found.append(row | _compared(of[method].loc[paired], of[rival].loc[paired], resampled))
     return found
 
 
-def _compared(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any]:
+class _Resampled:
+    """Draws and resampled accuracies on one data set, kept since each method meets several rivals."""
+
+    def __init__(self, sizes: NDArray[np.int64]) -> None:
+        self.sizes = sizes
+        self._drawn: dict[tuple[int, ...], Resamples] = {}
+        self._accuracies: dict[tuple[str, tuple[Any, ...]], NDArray[np.float64]] = {}
+
+    def drawn(self, own: pd.DataFrame) -> Resamples:
+        """Return the draws for some students; the same for as many students of the same teachers."""
+        key = tuple(own.index.get_level_values("teacher"))
+        if key not in self._drawn:
+            self._drawn[key] = Resamples.draw(np.array(key), len(self.sizes))
+        return self._drawn[key]
+
+    def accuracy(self, own: pd.DataFrame) -> NDArray[np.float64]:
+        """Return the mean test accuracy of some students of one method in each resample."""
+        key = (str(own["method"].iloc[0]), tuple(own.index))
+        if key not in self._accuracies:
+            right = np.stack([decoded(text) for text in own["right"]])
+            self._accuracies[key] = self.drawn(own).accuracy(right, self.sizes)
+        return self._accuracies[key]
+
+
+def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, resampled: _Resampled) -> dict[str, Any]:
     """Compare students of two methods that are paired row by row."""
     found: dict[str, Any] = {split: _described(ours[split] - theirs[split]) for split in SPLITS}
-    teachers, sizes = ours.index.get_level_values("teacher").to_numpy(), decoded(ours["groups"].iloc[0])
-    drawn = Resamples.draw(teachers, len(sizes))
-    here, there = (drawn.accuracy(np.stack([decoded(t) for t in own["right"]]), sizes) for own in (ours, theirs))
+    teachers, drawn = ours.index.get_level_values("teacher").to_numpy(), resampled.drawn(ours)
+    here, there = resampled.accuracy(ours), resampled.accuracy(theirs)
     found |= {
         "resampled": percentiles((here - there)[1:]),
         "levels": levels((ours["test"] - theirs["test"]).to_numpy(dtype=float), teachers),
