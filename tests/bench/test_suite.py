@@ -22,7 +22,12 @@ def test_a_suite_is_every_data_set_in_every_setting_with_every_teacher() -> None
     suite = Suite(("digits", "digits(severity=0.3)"), "kd", {"few": {"labels": 40}, "all": {}}, teachers=3, seeds=2)
     runs = suite.runs(STORE)
     assert len(runs) == len({planned.config.out for planned in runs}) == 12
-    assert [planned.config.seed for planned in runs[:3]] == [0, 1000, 2000]
+    assert [planned.config.seed for planned in runs] == [0] * 4 + [1000] * 4 + [2000] * 4, (
+        "one teacher everywhere first"
+    )
+    assert {(planned.data, planned.setting) for planned in runs[:4]} == {
+        (d, s) for d in suite.data for s in suite.settings
+    }
     assert {planned.config.labels for planned in runs} == {40, None}
     assert runs[0].config.expressions == ("none", "kd")
     assert runs[0].students == 4

@@ -45,7 +45,7 @@ class Suite:
     Example:
         >>> suite = Suite(("digits",), "kd,ds", {"few": {"labels": 40}, "all": {}}, teachers=2)
         >>> [planned.title for planned in suite.runs(Path("bench"))][:3]
-        ['digits, few, teacher 1', 'digits, few, teacher 2', 'digits, all, teacher 1']
+        ['digits, few, teacher 1', 'digits, all, teacher 1', 'digits, few, teacher 2']
     """
 
     data: tuple[str, ...]
@@ -97,16 +97,18 @@ class Suite:
         return self if method in self.expressions else replace(self, methods=",".join((*self.expressions, method)))
 
     def runs(self, store: Path) -> list[PlannedRun]:
-        """Return the runs of the suite, with a folder each in `store`.
+        """Return the runs of the suite, with a folder each in `store`: one teacher everywhere, then the next.
+
+        So a suite that is stopped early has fewer teachers rather than fewer data sets.
 
         Raises:
             CmkdError: a setting is no configuration of a run, or a variable is not set.
         """
         return [
             self._run_of(store, data, setting, teacher)
+            for teacher in range(self.teachers)
             for data in self.data
             for setting in self.settings
-            for teacher in range(self.teachers)
         ]
 
     def _run_of(self, store: Path, data: str, setting: str, teacher: int) -> PlannedRun:
