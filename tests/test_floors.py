@@ -17,6 +17,7 @@ FLOORS: list[set[str]] = [
         "expression",
         "io",
         "markdown",
+        "nested",
         "options",
         "processes",
         "progress",

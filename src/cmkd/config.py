@@ -227,6 +227,8 @@ class RunConfig:
         label_fraction: fraction of the training pairs of each class whose label teacher and students see. The other
             pairs take part in the distillation terms alone; validation and test keep all labels.
         labels: number of labels that they see, instead of a fraction; spread over the classes, at least one each.
+        label_noise: fraction of these labels that are replaced by another class, for studies of robustness; the same
+            wrong ones for teacher and students.
         tune: trials that choose each method's weights and temperatures on the validation pairs. They come before the
             students, with a seed that no student has. The first has the options given or the defaults, and Optuna draws
             those of the others; options written in `methods` stay as they are.
@@ -263,6 +265,7 @@ class RunConfig:
     preset: Literal["quick", "full"] = "quick"
     label_fraction: Fraction = 1.0
     labels: Annotated[int, Bounds(least=2)] | None = None
+    label_noise: Annotated[float, Bounds(least=0, below=1)] = 0.0
     tune: Annotated[int, Bounds(least=0)] = 0
     min_precision: Fraction = 0.9
     teacher: TeacherConfig = field(default_factory=TeacherConfig)

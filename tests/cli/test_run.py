@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -17,7 +18,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from cmkd.cli import main
+from cmkd.config import RunConfig
 from cmkd.data import Pack
+from cmkd.experiment.resolve import resolve
 
 QUICK = ["--epochs", "1", "--seeds", "2", "--trainer.progress", "none", "--trainer.logger", "none"]
 SMALL = ["--teacher.model", "thin_resnet(width=4)", "--student.model", "thin_resnet(width=4)"]
@@ -102,6 +105,32 @@ def test_another_setting_does_not_enter_the_folder(
 ) -> None:
     assert run(*arguments, "--methods", "none", "--out", finished) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("without_page")
+def test_a_folder_continues_where_cmkd_has_a_new_option(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "older"
+    shutil.copytree(finished, out)
+    settings = json.loads((out / "settings.json").read_text())
+    del settings["label_noise"], settings["teacher"]["folds"]  # as a cmkd without these wrote it
+    (out / "settings.json").write_text(json.dumps(settings))
+    assert run("--data", "digits", "--label_noise", 0.1, "--methods", "none", "--out", out) == 2
+    assert "was started with label_noise=0.0, now 0.1; choose another --out" in capsys.readouterr().err
+    assert run("--data", "digits", "--methods", "none", "--out", out) == 0
+
+
+@pytest.mark.usefixtures("without_page")
+def test_wrong_labels_reach_teacher_and_students_and_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = ("--labels", 100, "--label_noise", 0.3, "--methods", "none", "--seeds", 1)
+    assert run("--data", "digits", *noise, "--out", tmp_path) == 0
+    assert "30 labels were made wrong on purpose" in " ".join(capsys.readouterr().out.split())
+    assert json.loads((tmp_path / "results.json").read_text())["data"]["labels"]["student"]["wrong"] == 30
+    trained = resolve(RunConfig.load(tmp_path / "config.yaml")).packs
+    assert trained["teacher"].index["label"].equals(trained["student"].index["label"])
 
 
 @pytest.mark.parametrize(
@@ -218,7 +247,7 @@ def test_a_run_shows_teacher_and_students_the_same_few_labels(few: tuple[Path, s
     results = json.loads((out / "results.json").read_text())
     assert results["data"]["labels"] == {
         "teacher": {"visible": 40, "all": 1077},
-        "student": {"visible": 40, "all": 1077, "unlabeled": 1037},
+        "student": {"visible": 40, "all": 1077, "unlabeled": 1037, "wrong": 0},
     }
     assert printed.startswith(FEW) and printed.count(FEW) == 2  # before the trainings, and in the title of the table
     assert FEW in (out / "report.html").read_text()

@@ -310,6 +310,22 @@ def test_a_number_of_labels_is_spread_over_the_classes(tmp_path: Path) -> None:
     assert np.array_equal(there.index["label"], both.index["label"])
 
 
+def test_wrong_labels_are_few_differ_and_are_the_same_in_every_process(digits: Pack) -> None:
+    few, noisy, noisier = digits.withhold(0.3), digits.withhold(0.3).mislabel(0.1), digits.withhold(0.3).mislabel(0.4)
+    rows = few.rows("train", labeled=True)
+    right, wrong, more = (pack.index["label"].to_numpy()[rows] for pack in (few, noisy, noisier))
+    assert [(right != wrong).sum(), (right != more).sum()] == [round(0.1 * len(rows)), round(0.4 * len(rows))]
+    assert np.array_equal(wrong[right != wrong], more[right != wrong]) and more.min() >= 0 and more.max() < 10
+    assert len(set((more - right)[right != more] % 10)) == 9  # every other class, not the next one alone
+    elsewhere = few.index.index.difference(rows)
+    assert noisier.index.loc[elsewhere].equals(few.index.loc[elsewhere])
+    assert pickle.loads(pickle.dumps(noisy)).index.equals(noisy.index)
+    assert digits.mislabel(0.0) is digits
+    for share in (-0.1, 1.0, float("nan")):
+        with pytest.raises(CmkdError, match="give 0 or more, below 1"):
+            digits.mislabel(share)
+
+
 def test_a_number_of_labels_that_cannot_be_kept_is_refused(digits: Pack) -> None:
     with pytest.raises(CmkdError, match="labels is 9, fewer than the 10 classes; give at least one label a class"):
         digits.withhold(labels=9)

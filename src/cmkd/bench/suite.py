@@ -16,6 +16,7 @@ from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.io import checksum
 from cmkd.methods import METHODS
+from cmkd.nested import beyond, merged
 from cmkd.options import Bounds, Count, build
 from cmkd.registry import is_reference
 
@@ -114,9 +115,10 @@ class Suite:
     def _run_of(self, store: Path, data: str, setting: str, teacher: int) -> PlannedRun:
         options: dict[str, Any] = {"data": expanded(data), "seed": teacher * SEED_STEP, "out": store}
         config = build(RunConfig, merged(self.run, self.settings[setting]) | options)
-        # methods and seeds are no part of it: a suite that grows continues in the same folders
-        described = {k: v for k, v in config.to_dict().items() if k not in ("data", "out", "methods", "seeds", "jobs")}
-        key = checksum([json.dumps({"data": data} | described, sort_keys=True).encode()])[:8]
+        # methods and seeds are no part of it, so that a suite that grows continues in the same folders; nor are
+        # defaults, so that it does with a cmkd of more options
+        described = {"data": data} | beyond(config.to_dict(), RunConfig(config.data, store).to_dict())
+        key = checksum([json.dumps(described, sort_keys=True).encode()])[:8]
         words = re.sub(r"[^\w.]+", "-", f"{data.rsplit('/', 1)[-1]}-{setting}")[:60].strip("-")
         values = config.to_dict() | {
             "out": str(store / f"{words}-{teacher + 1}-{key}"),
@@ -169,17 +171,3 @@ def expanded(reference: str) -> str:
     if left:
         raise CmkdError(f"'{reference}' needs the folder of its files: set the variable, as in {left[1]}=FOLDER")
     return found
-
-
-def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two nested mappings as one; the second takes precedence.
-
-    Example:
-        >>> merged({"teacher": {"size": 16}, "preset": "full"}, {"teacher": {"views": 4}})
-        {'teacher': {'size': 16, 'views': 4}, 'preset': 'full'}
-    """
-    both = dict(first)
-    for name, value in second.items():
-        before = both.get(name)
-        both[name] = merged(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
-    return both

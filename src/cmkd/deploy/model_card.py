@@ -123,7 +123,8 @@ def _data(data: Mapping[str, Any], card: Card) -> str:
     name = ": ".join(map(escape, filter(None, (card.name, card.title))))
     lines = [
         f"{name} (version {card.version}); pairs: {pairs}.",
-        f"The student saw {labels['visible']} of {labels['all']} training labels.",
+        f"The student saw {labels['visible']} of {labels['all']} training labels"
+        + (f", {wrong} of which were made wrong on purpose." if (wrong := labels.get("wrong")) else "."),
         f"License of the data: {escape(card.license) or 'not stated'}.",
     ]
     if invalid := invalid_values(card):

@@ -20,10 +20,11 @@ from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
 from cmkd.evaluation import summarize
 from cmkd.evaluation.results import read_result
-from cmkd.experiment.resolve import ResolvedRun, first_difference
+from cmkd.experiment.resolve import ResolvedRun
 from cmkd.experiment.tuning import summary
 from cmkd.io import atomic, checksum, locked, remove_all_stale, write_json, write_text
 from cmkd.methods.pages import bibliography
+from cmkd.nested import first_difference
 from cmkd.provenance import commit, hardware, versions
 
 RESULTS, RESULT = "results.json", "result.json"
@@ -109,7 +110,10 @@ class RunFolder:
             # a method that is new to the folder brings its options along
             settings["method_options"] = before["method_options"] | settings["method_options"]
             both = {name: settings["method_options"][name] for name in before["method_options"]}
-            different = first_difference(before, settings | {"method_options": both})
+            defaults = type(run.config)(
+                data=run.config.data, out=self.path
+            ).to_dict()  # of options newer than the folder
+            different = first_difference(before, settings | {"method_options": both}, defaults)
             if different:
                 raise CmkdError(f"'{self.path}' was started with {different}; choose another --out")
         about = {"versions": versions(), "commit": commit(), "hardware": hardware(), "command": sys.argv}

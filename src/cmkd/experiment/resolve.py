@@ -83,7 +83,7 @@ class ResolvedRun:
 
         ``teacher`` and ``student`` -> ``visible`` and ``all``: labeled training pairs that have its modality; for a
         teacher from a file ``visible`` is None, as it is not known. For the student also ``unlabeled``: pairs
-        that have both modalities and no visible label.
+        that have both modalities and no visible label; and ``wrong``: visible labels that label noise replaced.
         """
         counts: dict[str, dict[str, int | None]] = {}
         for role, name in (("teacher", self.rich), ("student", self.poor)):
@@ -92,7 +92,9 @@ class ResolvedRun:
         if self.config.teacher.checkpoint is not None or self.config.teacher.outputs is not None:
             counts["teacher"]["visible"] = None
         both = self.packs["student"].rows("train", modalities=(self.rich, self.poor), labeled=False)
-        counts["student"]["unlabeled"] = len(both)
+        rows = self.packs["student"].rows("train", modalities=(self.poor,), labeled=True)
+        shown, stored = (pack.index["label"].to_numpy()[rows] for pack in (self.packs["student"], self.pack))
+        counts["student"] |= {"unlabeled": len(both), "wrong": int((shown != stored).sum())}
         return counts
 
     def pairs(self, role: str) -> int:
@@ -242,7 +244,8 @@ def usable_pairs(pack: Pack, modality: str, other: str) -> int:
 def visible(pack: Pack, config: RunConfig, role: str) -> Pack:
     """Return the pairs with the labels that the teacher or the students see."""
     own: float | None = getattr(config, role).label_fraction
-    return pack.withhold(config.label_fraction, labels=config.labels) if own is None else pack.withhold(own)
+    seen = pack.withhold(config.label_fraction, labels=config.labels) if own is None else pack.withhold(own)
+    return seen.mislabel(config.label_noise)
 
 
 def _check_methods(config: RunConfig) -> None:
@@ -311,14 +314,3 @@ def _check_self_training(teacher: TeacherConfig) -> None:
     given = {"checkpoint": teacher.checkpoint, "outputs": teacher.outputs, "folds": teacher.folds > 1}
     if teacher.self_training and (other := [name for name, value in given.items() if value]):
         raise CmkdError(f"teacher.self_training trains two teachers on all pairs: leave out teacher.{other[0]}")
-
-
-def first_difference(old: object, new: object, path: str = "") -> str | None:
-    """Return the first setting that differs, as ``name=old, now new``; None if all are equal."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        found = (
-            first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-            for key in sorted(old.keys() | new.keys())
-        )
-        return next((difference for difference in found if difference), None)
-    return None if old == new else f"{path}={old}, now {new}"

@@ -123,6 +123,8 @@ def labels_seen(labels: Mapping[str, Mapping[str, Any]]) -> str:
         said.append(f"{who}, students see {student['visible']} of {student['all']} labels")
     if unlabeled := student.get("unlabeled"):
         said.append(f"{unlabeled} pairs without a label serve distillation alone")
+    if wrong := student.get("wrong"):
+        said.append(f"{wrong} labels were made wrong on purpose")
     return "; ".join(said)
 
 

@@ -12,7 +12,6 @@ Version k consists of the first rows of the arrays, index k, and its own statist
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.pack.card import AGAIN, SPLITS, Card, CardFile
 from cmkd.data.pack.index import read_index
+from cmkd.data.pack.labels import folds_of, hidden_labels, wrong_labels
 from cmkd.data.remote.open import Remote
 from cmkd.data.remote.store import is_address
 from cmkd.data.remote.streamed import StreamedArray
@@ -33,19 +33,19 @@ from cmkd.types import UNLABELED, Batch, Modality
 if TYPE_CHECKING:
     from torch import Tensor
 
-Hidden = tuple[str, tuple[Any, ...]]
-"""A method of `Pack` that hides labels, and its arguments."""
+LabelCall = tuple[str, tuple[Any, ...]]
+"""A method of `Pack` that hides or replaces labels, and its arguments."""
 
 
 class Pack:
     """Paired data on disk, opened by `Pack.open`.
 
-    Pickling, as for the workers of a data loader, carries the place, the version and what is withheld.
+    Pickling, as for the workers of a data loader, carries the place, the version and what was done to the labels.
 
     Attributes:
         path: the folder; of a pushed pack, that of its card and index in the cache.
         card: the card of the version.
-        hidden: the calls that led here from the pack with all labels.
+        label_calls: the calls that led here from the pack as it is stored.
         index: one row per pair: ``id`` (str), ``label`` (int64, -1 where unlabeled), ``split``, ``group`` (str, empty
             where there is none), ``has_<modality>`` (bool), and further columns of the manifest (str).
 
@@ -65,10 +65,10 @@ class Pack:
         card: Card,
         index: pd.DataFrame,
         *,
-        hidden: tuple[Hidden, ...] = (),
+        label_calls: tuple[LabelCall, ...] = (),
         remote: Remote | None = None,
     ) -> None:
-        self.path, self.card, self.index, self.hidden = path, card, index, hidden
+        self.path, self.card, self.index, self.label_calls = path, card, index, label_calls
         self._remote = remote
         self._arrays: dict[str, NDArray[Any] | StreamedArray] = {}
         self._labels = index["label"].to_numpy(dtype=np.int64)
@@ -112,7 +112,7 @@ class Pack:
 
     def __reduce__(self) -> tuple[Any, ...]:
         place = self._remote.address if self._remote else self.path.absolute()
-        return _reopen, (place, self.card.version, self.hidden)
+        return _reopen, (place, self.card.version, self.label_calls)
 
     def withhold(self, label_fraction: float = 1.0, labels: int | None = None) -> Pack:
         """Return the same pack with the labels of some training pairs hidden; nothing is written.
@@ -145,19 +145,44 @@ class Pack:
             raise CmkdError(f"labels is {labels} and label_fraction {label_fraction}; give one of them")
         if labels is None and label_fraction == 1:
             return self
-        order, place, of_class = self._label_order()
-        if labels is None:
-            hidden = order[place >= label_fraction * of_class]
-        else:
-            _check_number(labels, classes=int((place == 0).sum()), there=len(order))
-            hidden = order[labels:]
-        return self._hide(hidden, ("withhold", (label_fraction, labels)))
+        rows, own = self._labeled()
+        partial = ~np.all([present[rows] for present in self._present.values()], axis=0)
+        hidden = rows[
+            hidden_labels(self._labels[rows], own["id"], partial, label_fraction if labels is None else labels)
+        ]
+        return self._relabeled(hidden, UNLABELED, ("withhold", (label_fraction, labels)))
 
-    def _hide(self, rows: NDArray[np.int64], call: Hidden) -> Pack:
-        kept = self._labels.copy()
-        kept[rows] = UNLABELED
-        hidden = (*self.hidden, call)
-        return Pack(self.path, self.card, self.index.assign(label=kept), hidden=hidden, remote=self._remote)
+    def mislabel(self, fraction: float) -> Pack:
+        """Return the same pack with a fraction of the visible training labels replaced by another class.
+
+        The choice depends on the ids. Validation and test keep their labels, and nothing is written.
+
+        Args:
+            fraction: of the visible labels, at least 0 and below 1.
+
+        Raises:
+            CmkdError: the fraction is out of range, or there is one class.
+        """
+        if not 0 <= fraction < 1 or len(self.classes) < 2:
+            raise CmkdError(
+                f"{fraction} of the labels of {len(self.classes)} classes cannot be made wrong; give 0 or more, below 1"
+            )
+        if not fraction:
+            return self
+        rows, own = self._labeled()
+        labels = wrong_labels(self._labels[rows], own["id"], fraction, len(self.classes))
+        return self._relabeled(rows, labels, ("mislabel", (fraction,)))
+
+    def _labeled(self) -> tuple[NDArray[np.int64], pd.DataFrame]:
+        """Return the labeled training pairs: positions, and their part of the index."""
+        rows = self.rows("train", labeled=True)
+        return rows, self.index.iloc[rows]
+
+    def _relabeled(self, rows: NDArray[np.int64], labels: NDArray[np.int64] | int, call: LabelCall) -> Pack:
+        changed = self._labels.copy()
+        changed[rows] = labels
+        calls = (*self.label_calls, call)
+        return Pack(self.path, self.card, self.index.assign(label=changed), label_calls=calls, remote=self._remote)
 
     def folds(self, count: int) -> NDArray[np.int64]:
         """Return the fold of every row ``(rows,)``, from 0; -1 where it is no training pair with a visible label.
@@ -171,36 +196,15 @@ class Pack:
         Raises:
             CmkdError: there are fewer groups than folds.
         """
-        rows = self.rows("train", labeled=True)
-        own = self.index.iloc[rows]
-        names = [f"group {g}" if g else f"pair {i}" for g, i in zip(own["group"], own["id"], strict=True)]
-        order = sorted(set(names), key=lambda name: hashlib.sha256(f"fold {name}".encode()).hexdigest())
-        if not 2 <= count <= len(order):
-            raise CmkdError(f"{count} folds of {len(order)} groups of labeled training pairs; give 2 to {len(order)}")
-        place = {name: position % count for position, name in enumerate(order)}
+        rows, own = self._labeled()
         fold = np.full(len(self), -1, dtype=np.int64)
-        fold[rows] = [place[name] for name in names]
+        fold[rows] = folds_of(own["group"], own["id"], count)
         return fold
 
     def without_fold(self, fold: int, count: int) -> Pack:
         """Return the same pack with the labels of one of `count` folds hidden; see `folds`."""
-        return self._hide(np.flatnonzero(self.folds(count) == fold), ("without_fold", (fold, count)))
-
-    def _label_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return the labeled training pairs in the order in which they keep their labels.
-
-        Each comes with its place in its class, and with the size of the class. The first n have a fraction of each
-        class, rounded up: a divisor method, by which no class loses a label where n grows.
-        """
-        rows = self.rows("train", labeled=True)
-        own, names = self._labels[rows], self.index["id"].iloc[rows]
-        ranks = np.array([hashlib.sha256(f"label {name}".encode()).hexdigest() for name in names])
-        partial = ~np.all([present[rows] for present in self._present.values()], axis=0)
-        by_class = np.lexsort((ranks, partial, own))
-        _, first, counts = np.unique(own[by_class], return_index=True, return_counts=True)
-        place, of_class = np.arange(len(rows)) - np.repeat(first, counts), np.repeat(counts, counts)
-        order = np.lexsort((ranks[by_class], place / of_class))
-        return rows[by_class][order], place[order], of_class[order]
+        rows = np.flatnonzero(self.folds(count) == fold)
+        return self._relabeled(rows, UNLABELED, ("without_fold", (fold, count)))
 
     @property
     def modalities(self) -> dict[str, Modality]:
@@ -329,15 +333,8 @@ class Pack:
                 raise CmkdError(f"{self.place}/{name} has changed since the pack was made (sha256); {AGAIN}")
 
 
-def _reopen(path: Path | str, version: int, hidden: Sequence[Hidden]) -> Pack:
+def _reopen(path: Path | str, version: int, calls: Sequence[LabelCall]) -> Pack:
     pack = Pack.open(path, version)
-    for method, arguments in hidden:
+    for method, arguments in calls:
         pack = getattr(pack, method)(*arguments)
     return pack
-
-
-def _check_number(labels: int, *, classes: int, there: int) -> None:
-    if labels < classes:
-        raise CmkdError(f"labels is {labels}, fewer than the {classes} classes; give at least one label a class")
-    if labels > there:
-        raise CmkdError(f"labels is {labels}, but only {there} training pairs have a label; give at most {there}")

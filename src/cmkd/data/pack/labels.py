@@ -1,0 +1,94 @@
+"""Labels that are hidden or made wrong, and folds of pairs: all follow from hashes of ids, and from nothing drawn."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmkd.errors import CmkdError
+
+Integers = NDArray[np.int64]
+
+
+def _hashes(purpose: str, names: Iterable[str]) -> list[str]:
+    return [hashlib.sha256(f"{purpose} {name}".encode()).hexdigest() for name in names]
+
+
+def hidden_labels(labels: Integers, ids: Iterable[str], partial: NDArray[np.bool_], kept: float) -> Integers:
+    """Return the positions of the pairs whose label is hidden.
+
+    Args:
+        labels: ``(pairs,)`` classes.
+        ids: of the pairs.
+        partial: ``(pairs,)`` whether a pair lacks a modality; such pairs keep their label last.
+        kept: a number of labels (int), spread over the classes, or the fraction of each class (float).
+
+    Raises:
+        CmkdError: fewer labels than classes, or more than there are.
+    """
+    order, place, of_class = _label_order(labels, ids, partial)
+    if not isinstance(kept, int):
+        return order[place >= kept * of_class]
+    if kept < (classes := int((place == 0).sum())):
+        raise CmkdError(f"labels is {kept}, fewer than the {classes} classes; give at least one label a class")
+    if kept > len(order):
+        raise CmkdError(
+            f"labels is {kept}, but only {len(order)} training pairs have a label; give at most {len(order)}"
+        )
+    return order[kept:]
+
+
+def _label_order(
+    labels: Integers, ids: Iterable[str], partial: NDArray[np.bool_]
+) -> tuple[Integers, Integers, Integers]:
+    """Return the pairs in the order in which they keep their labels, their place in their class, and its size.
+
+    The first n have a fraction of each class, rounded up: a divisor method, by which no class loses a label where n
+    grows.
+    """
+    ranks = np.array(_hashes("label", ids))
+    by_class = np.lexsort((ranks, partial, labels))
+    _, first, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
+    place, of_class = np.arange(len(labels)) - np.repeat(first, counts), np.repeat(counts, counts)
+    order = np.lexsort((ranks[by_class], place / of_class))
+    return by_class[order], place[order], of_class[order]
+
+
+def wrong_labels(labels: Integers, ids: Iterable[str], fraction: float, classes: int) -> Integers:
+    """Return the labels with a fraction of them replaced by another class; a smaller fraction replaces some of these.
+
+    Args:
+        labels: ``(pairs,)`` classes.
+        ids: of the pairs.
+        fraction: of the pairs.
+        classes: number of classes, at least 2.
+    """
+    hashes = _hashes("noise", ids)
+    chosen = np.argsort(np.array(hashes))[: round(fraction * len(hashes))]
+    steps = np.array([1 + int(hashes[k][-8:], 16) % (classes - 1) for k in chosen], dtype=np.int64)
+    noisy = labels.copy()
+    noisy[chosen] = (labels[chosen] + steps) % classes
+    return noisy
+
+
+def folds_of(groups: Iterable[str], ids: Iterable[str], count: int) -> list[int]:
+    """Return the fold of each pair, from 0; groups, or pairs without one, are dealt in the order of their hashes.
+
+    Args:
+        groups: of the pairs; empty for none.
+        ids: of the pairs.
+        count: number of folds, at least 2.
+
+    Raises:
+        CmkdError: there are fewer groups than folds.
+    """
+    names = [f"group {group}" if group else f"pair {name}" for group, name in zip(groups, ids, strict=True)]
+    unlike = sorted(set(names))
+    if not 2 <= count <= len(unlike):
+        raise CmkdError(f"{count} folds of {len(unlike)} groups of labeled training pairs; give 2 to {len(unlike)}")
+    order = sorted(zip(_hashes("fold", unlike), unlike, strict=True))
+    place = {name: position % count for position, (_, name) in enumerate(order)}
+    return [place[name] for name in names]

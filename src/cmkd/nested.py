@@ -1,0 +1,63 @@
+"""Nested mappings, such as configurations: merged, compared, and reduced to what differs from the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two nested mappings as one; the second takes precedence.
+
+    Example:
+        >>> merged({"teacher": {"size": 16}, "preset": "full"}, {"teacher": {"views": 4}})
+        {'teacher': {'size': 16, 'views': 4}, 'preset': 'full'}
+    """
+    both = dict(first)
+    for name, value in second.items():
+        before = both.get(name)
+        both[name] = merged(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+def beyond(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a nested mapping that differs from the defaults.
+
+    Example:
+        >>> beyond({"teacher": {"size": 16, "views": 4}, "seed": 0}, {"teacher": {"size": 8, "views": 4}, "seed": 0})
+        {'teacher': {'size': 16}}
+    """
+    found = {}
+    for name, value in values.items():
+        default = defaults.get(name)
+        if name in defaults and value == default:
+            continue
+        found[name] = beyond(value, default) if isinstance(value, Mapping) and isinstance(default, Mapping) else value
+    return found
+
+
+def first_difference(old: object, new: object, defaults: object = None, path: str = "") -> str | None:
+    """Return the first value that differs, as ``name=old, now new``; None if all are equal.
+
+    Args:
+        old: a value, or a nested mapping.
+        new: the same.
+        defaults: what a name stands for that `old` lacks, as a configuration does that was written before there was
+            such an option.
+        path: name of the whole.
+
+    Example:
+        >>> first_difference({"teacher": {"size": 16}}, {"teacher": {"size": 24}})
+        'teacher.size=16, now 24'
+        >>> first_difference({"seed": 0}, {"seed": 0, "folds": 1}, {"folds": 1})
+    """
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        known = defaults if isinstance(defaults, Mapping) else {}
+        found = (
+            first_difference(
+                old.get(key, known.get(key)), new.get(key), known.get(key), f"{path}.{key}" if path else key
+            )
+            for key in sorted(old.keys() | new.keys())
+        )
+        return next((difference for difference in found if difference), None)
+    return None if old == new else f"{path}={old}, now {new}"
