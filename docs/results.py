@@ -35,8 +35,14 @@ LARGEST = 10**6
 """Bytes of all stored results together."""
 KEPT = ("suite", "command", "commit", "runs", "failures", "columns", "rows", "groups")
 DRAWN = ("self_training", "kd", "dist", "ds")
-WANTED = {"the gap": "gap=", "label noise": "noise", "the number of unlabeled pairs": "pairs_per_label"}
-"""What a table of gains is still to be made against, and the word in a suite by which it is known."""
+AXES = {
+    "gap": "the gap",
+    "unlabeled": "the number of pairs without a label",
+    "label_noise": "label noise",
+    "architectures": "unlike architectures",
+    "cross_fitted": "cross-fitted teachers",
+}
+"""Suite -> what its settings or data sets vary; each has a table of gains."""
 INTRODUCTION = (
     "Written by `python docs/results.py` from the rows that [suites](../benchmarks/suites) left under "
     "`benchmarks/results`, which trained each network until validation had stopped rising; [the protocol](protocol.md) "
@@ -146,24 +152,25 @@ def drawn(rows: pd.DataFrame, folder: Path) -> str:
     return "\n\n".join(shown) if len(shown) > 1 else ""
 
 
-def gains(rows: pd.DataFrame) -> str:
-    """Return the table of gains against the fraction of labels."""
+def gains(title: str, rows: pd.DataFrame, setting: str) -> str:
+    """Return a table of gains over `none` by data set and setting; `setting` heads that column."""
     found = {(row["data"], row["setting"], row["method"]): row for row in against(rows, "none")}
+    methods = [name for name in DRAWN if name in set(rows["method"])]
     lines = []
-    for (data, setting), part in rows.sort_values("fraction").groupby(["data", "setting"], sort=False):
+    for (data, name), part in rows.groupby(["data", "setting"], sort=False):
         alone = part[part["method"] == "none"]
-        cells = [escape(str(data)), str(setting), str(len(alone))]
-        cells += [f"{100 * alone[name].mean():.1f}" for name in ("teacher_test", "test")]
-        for method in ("self_training", "kd", "ds"):
-            row = found.get((data, setting, method))
+        cells = [escape(str(data)), escape(str(name)), str(len(alone))]
+        cells += [f"{100 * alone[column].mean():.1f}" for column in ("teacher_test", "test")]
+        for method in methods:
+            row = found.get((data, name, method))
             said, sure = (
                 in_points(row["test"]["mean"], row["test"]["interval"], row["resampled"]) if row else ("", False)
             )
             cells.append(f"**{said}**" if sure else said)
         lines.append(cells)
-    header = ["data", "labels", "n", "teacher", "none", "self-training", "kd", "ds"]
+    header = ["data", setting, "n", "teacher", "none", *(f"`{name}`" for name in methods)]
     text = "Teacher and student see the same labels. Gain over `none`; bold where both intervals exclude 0."
-    return "\n\n".join(["## Gain against the number of labels", text, table(header, lines, left=2)])
+    return "\n\n".join([f"## {title}", text, table(header, lines, left=2)])
 
 
 def about(path: Path, content: Mapping[str, Any], rows: pd.DataFrame) -> str:
@@ -182,18 +189,21 @@ def page(stored: Path, folder: Path) -> str:
     """Return the page from the results in a folder; its pictures go to ``images`` in another."""
     paths = [path for path in sorted(stored.glob("*.json")) if '"suite"' in path.read_text(encoding="utf-8")[:20]]
     read = {path: read_suite(path) for path in paths}
-    rows = pooled([(suite, own) for _, suite, own in read.values()])
+    # four gaps of one data set are not four data sets
+    rows = pooled([(suite, own) for path, (_, suite, own) in read.items() if path.stem not in AXES])
     parts = ["# How much a teacher gives", INTRODUCTION, claims(rows)]
-    parts += [choices(rows), gains(rows), drawn(rows, folder)] if len(rows) else []
+    if len(rows):
+        by_labels = gains("Gain against the number of labels", rows.sort_values("fraction", kind="stable"), "labels")
+        parts += [choices(rows), by_labels, drawn(rows, folder)]
+    for name, axis in AXES.items():
+        parts += [gains(f"Gain and {axis}", own, "setting") for p, (_, _, own) in read.items() if p.stem == name]
     if read:
         parts += [
             "## Where the rows are from",
             "\n".join(about(p, content, own) for p, (content, _, own) in read.items()),
         ]
-    text = "".join(json.dumps(content["suite"]) for content, *_ in read.values())
-    missing = [f"gain against {name}" for name, word in WANTED.items() if word not in text]
     names = {path.stem for path in (ROOT / "benchmarks" / "suites").glob("*.yaml")} - {path.stem for path in paths}
-    missing += [f"results of the suite {code(name)}" for name in sorted(names - {"smoke"})]
+    missing = [f"results of the suite {code(name)}" for name in sorted(names - {"smoke"})]
     missing.append("whether structure goes with discriminability, on converged networks")
     parts += ["## Not measured yet", "\n".join(f"- {line}" for line in missing)]
     return "\n\n".join(filter(None, [*parts, EARLIER])) + "\n"
