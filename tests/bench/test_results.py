@@ -109,6 +109,9 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
     (tmp_path / "stored").mkdir()
     command = [sys.executable, str(ROOT / "docs" / "results.py"), "--stored", str(tmp_path / "stored")]
     command += ["--out", str(tmp_path / "results.md")]
+    forest = {"modality": "radar", "model": "random forest", "validation_accuracy": 0.9, "test_pairs": 100}
+    poor = {"poor": forest | {"data": "a", "role": "poor", "test_accuracy": 0.7}}
+    write_json(tmp_path / "stored" / "simple_baselines.json", {"rows": poor})
     # a suite that varies one thing has a table of its own, and no part in the claims
     write_json(tmp_path / "stored" / "gap.json", about | {"runs": {"complete": 16, "all": 16}} | stored(students))
     subprocess.run([*command, "--add", str(tmp_path / "own.json")], check=True, timeout=100)
@@ -120,6 +123,9 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
     assert found["structure gives more than the teacher's features"][-1] == "no results yet |"
     assert found["10 %"][0] == "2 of 2" and found["10 %"][-1] == "a teacher |"
     assert lines.count("## Gain and the gap") == 1 and found["a"][1:3] == ["4", "90.0"]
+    assert [line for line in lines if "random forest |" in line] == [
+        "| a | radar | `none` | 4 | **50.6** | 70.0 (4.6) | random forest |"
+    ]
     assert found["100 %"][-1] == "`none` |"  # ds is better on test alone, which chooses nothing
     assert {p.name for p in tmp_path.glob("images/*")} == {"results-gains.svg", "results-ranks.svg"}
     assert any("12 students had not converged" in line and "commit abc" in line for line in lines)

@@ -1,0 +1,62 @@
+"""The networks of the study beside random forests and logistic regression on the same pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cmkd.documents import read_json
+from cmkd.markdown import code, escape, table
+
+NOTE = (
+    "Test accuracy in % with all labels: the mean of the study's teachers and students alone; the better of a random "
+    "forest and a logistic regression on validation, with the binomial standard error of its test accuracy. Bold: the "
+    "network is more than two standard errors below, so what it teaches or learns is no result yet. "
+    "[All baselines](../benchmarks/results/simple_baselines.md)."
+)
+
+
+def best(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return data set and role -> the row of the classifier that is better on validation; none without the file."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in read_json(path)["rows"].values() if path.exists() else ():
+        key = (row["data"], row["role"])
+        if key not in found or row["validation_accuracy"] > found[key]["validation_accuracy"]:
+            found[key] = row
+    return found
+
+
+def beside(rows: pd.DataFrame, baselines: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+    """Return the table of networks with all labels beside the baselines of their data sets; empty without any.
+
+    Args:
+        rows: students as `cmkd.bench.rows.collect` gives them, the setting being the fraction of labels.
+        baselines: from `best`.
+    """
+    lines = []
+    own = rows[(rows["setting"] == "100 %") & (rows["method"] == "none")]
+    for data, part in own.groupby("data", sort=False):
+        name = str(data).partition(":")[0]
+        for role, model, column in (("rich", "teacher", "teacher_test"), ("poor", "none", "test")):
+            known = baselines.get((name, role))
+            if known is None:
+                continue
+            mean, other = float(part[column].mean()), float(known["test_accuracy"])
+            error = math.sqrt(other * (1 - other) / known["test_pairs"])
+            said = f"{100 * mean:.1f}"
+            lines.append(
+                [
+                    *(escape(str(data)), known["modality"], code(model), str(len(part))),
+                    f"**{said}**" if mean < other - 2 * error else said,
+                    f"{100 * other:.1f} ({100 * error:.1f})",
+                    known["model"],
+                ]
+            )
+    header = ["data", "modality", "network", "n", "accuracy", "baseline (s.e.)", "which"]
+    return (
+        "\n\n".join(["## Networks beside classical classifiers", NOTE, table(header, lines, left=3)]) if lines else ""
+    )
