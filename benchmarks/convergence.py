@@ -58,9 +58,9 @@ def lines(reference: str, place: Path) -> list[list[str]]:
     for role, one in (("teacher", short["teacher"]), ("none", short["students"][0])):
         if "steps" not in one:  # a teacher that was given
             continue
-        kinds = [kind for kind in ("longer-student", "longer") if _complete(place / kind)]
-        found = [read_json(place / kind / "results.json") for kind in kinds]
-        fours = [run["teacher"] if role == "teacher" else run["students"][0] for run in found]
+        paths = [path for kind in ("longer-student", "longer") if (path := place / kind / "results.json").exists()]
+        found = [read_json(path) for path in paths]
+        fours = [row for run in found for row in ([run["teacher"]] if role == "teacher" else run["students"])]
         four = next((row for row in fours if row.get("steps", 0) >= 4 * one["steps"]), None)
         cells = [name, role, str(short["data"]["pairs"]["train"]), str(one["steps"])]
         cells += ["yes" if one["converged"] else "no", percent(one["validation_accuracy"])]

@@ -13,7 +13,7 @@ from cmkd.evaluation import prediction_table, scores
 from cmkd.experiment.folder import RESULT
 from cmkd.experiment.resolve import ResolvedRun
 from cmkd.experiment.teaching import run_device
-from cmkd.inference import predict
+from cmkd.inference import operations, predict
 from cmkd.io import atomic, write_json
 from cmkd.models import Model
 from cmkd.provenance import commit
@@ -54,7 +54,8 @@ def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about:
     home, place = run.config.out.resolve(), path.resolve()
     checkpoint = str(place.relative_to(home) if place.is_relative_to(home) else place)
     parameters = sum(values.numel() for values in model.parameters())
-    result = about | {"commit": commit(), "checkpoint": checkpoint, "parameters": parameters}
+    cost = {"parameters": parameters, "multiply_adds": operations(model, run.pack)}
+    result = about | {"commit": commit(), "checkpoint": checkpoint} | cost
     if model.spec.class_names != run.pack.classes:  # it cannot be right or wrong about the data's classes
         unknown = dict.fromkeys(("validation_accuracy", "test_accuracy"))
         write_json(folder / RESULT, result | {"classes": list(model.spec.class_names)} | unknown)

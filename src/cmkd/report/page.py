@@ -198,13 +198,14 @@ def _answer(results: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
 
 
 def _costs(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return steps and parameters by model; of a run of an older version nothing is known."""
+    """Return steps, parameters and multiply-adds by model; of a run of an older version nothing is known."""
     rows = {"teacher": [results["teacher"]]} | by_method(results)
     return [
         {
             "model": name,
             "steps": float(np.mean([row["steps"] for row in each])) if all("steps" in row for row in each) else None,
             "parameters": each[0].get("parameters"),
+            "multiply_adds": each[0].get("multiply_adds"),
             "accuracy": None
             if (known := each[0]["test_accuracy"]) is None
             else float(np.mean([known, *(row["test_accuracy"] for row in each[1:])])),
