@@ -53,7 +53,7 @@ def measure(planned: PlannedRun, records: Records) -> None:
     if not new:
         return
     pack = open_data(planned.config.data)
-    modality = planned.config.student.modality or pack.card.poor
+    modality = str(planned.config.student.modality or pack.card.poor)
     rows = pack.rows("validation", modalities=(modality,), labeled=True)
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:PAIRS])
     target = torch.from_numpy(pack.index["label"].to_numpy(dtype=np.int64)[rows])
