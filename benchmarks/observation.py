@@ -22,6 +22,7 @@ from cmkd.analysis import find, stage_features
 from cmkd.analysis.measure import EMBEDDING, measured
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.datasets import open_data
+from cmkd.datasets.open import without_folder
 from cmkd.evaluation.results import read_results
 from cmkd.io import write_text
 from cmkd.markdown import escape
@@ -126,7 +127,10 @@ def main() -> None:
     ]
     for data, own in rows.groupby("data", sort=False):
         lines = [[said, *(relation(own, name, within=w) for w in (True, False))] for name, said in MEASURES.items()]
-        parts += [f"## {escape(str(data))}", f"{len(own)} students of {own.groupby(WHERE).ngroups} runs."]
+        parts += [
+            f"## {escape(without_folder(str(data)))}",
+            f"{len(own)} students of {own.groupby(WHERE).ngroups} runs.",
+        ]
         parts.append(table(["measure", "within", "across"], lines, left=1))
     write_text(given.out, "\n\n".join(parts) + "\n")
 

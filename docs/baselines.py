@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from cmkd.datasets.open import without_folder
 from cmkd.documents import read_json
 from cmkd.markdown import code, escape, table
 
@@ -40,7 +41,7 @@ def beside(rows: pd.DataFrame, baselines: Mapping[tuple[str, str], Mapping[str, 
     lines = []
     own = rows[(rows["setting"] == "100 %") & (rows["method"] == "none")]
     for data, part in own.groupby("data", sort=False):
-        name = str(data).partition(":")[0]
+        name = without_folder(str(data))
         for role, model, column in (("rich", "teacher", "teacher_test"), ("poor", "none", "test")):
             known = baselines.get((name, role))
             if known is None:
@@ -50,7 +51,7 @@ def beside(rows: pd.DataFrame, baselines: Mapping[tuple[str, str], Mapping[str, 
             said = f"{100 * mean:.1f}"
             lines.append(
                 [
-                    *(escape(str(data)), known["modality"], code(model), str(len(part))),
+                    *(escape(without_folder(str(data))), known["modality"], code(model), str(len(part))),
                     f"**{said}**" if mean < other - 2 * error else said,
                     f"{100 * other:.1f} ({100 * error:.1f})",
                     known["model"],

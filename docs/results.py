@@ -24,6 +24,7 @@ from cmkd.bench.report import markdown
 from cmkd.bench.results import STUDENT, read_suite, uncommitted
 from cmkd.bench.suite import Suite
 from cmkd.bench.table import overall, statistics
+from cmkd.datasets.open import without_folder
 from cmkd.errors import CmkdError
 from cmkd.evaluation import in_points
 from cmkd.io import write_bytes, write_text
@@ -100,7 +101,9 @@ def choices(rows: pd.DataFrame) -> str:
             continue
         best, alike = choice(part)
         votes.setdefault(str(setting), []).append(best)
-        lines.append([escape(str(data)), str(setting), f"`{best}`", ", ".join(f"`{name}`" for name in alike)])
+        lines.append(
+            [escape(without_folder(str(data))), str(setting), f"`{best}`", ", ".join(f"`{name}`" for name in alike)]
+        )
     summary = []
     for setting, chosen in votes.items():
         helps = len(chosen) - chosen.count("none")
@@ -155,7 +158,7 @@ def gains(title: str, rows: pd.DataFrame, setting: str) -> str:
     lines = []
     for (data, name), part in rows.groupby(["data", "setting"], sort=False):
         alone = part[part["method"] == "none"]
-        cells = [escape(str(data)), escape(str(name)), str(len(alone))]
+        cells = [escape(without_folder(str(data))), escape(str(name)), str(len(alone))]
         cells += [f"{100 * alone[column].mean():.1f}" for column in ("teacher_test", "test")]
         for method in methods:
             row = found.get((data, name, method))

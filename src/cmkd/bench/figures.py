@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from cmkd.datasets.open import without_folder
 from cmkd.report.figures import COLORS, shown
 
 
@@ -80,7 +81,7 @@ def gains_figure(comparisons: Sequence[Mapping[str, Any]], settings: Sequence[st
             axes.errorbar(means, places, xerr=spread, label=shown(method), **style)
         axes.axvline(0, color="#666666", linewidth=0.8, zorder=0)
         axes.set(title=shown(setting), xlabel="gain over the student alone, points")
-        axes.set_yticks(range(len(sets)), [shown(name.partition(":")[0]) for name in sets])
+        axes.set_yticks(range(len(sets)), [shown(without_folder(name)) for name in sets])
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].invert_yaxis()
     figure.tight_layout()

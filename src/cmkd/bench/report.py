@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from cmkd.bench.figures import alike, ranks_figure
 from cmkd.bench.rows import SPLITS
+from cmkd.datasets.open import without_folder
 from cmkd.evaluation import in_points
 from cmkd.markdown import code, escape, table
 from cmkd.report import figures
@@ -108,7 +109,7 @@ def _models(rows: Sequence[Mapping[str, Any]]) -> Part:
     header = ["data", "setting", "teacher", "none", "others, test", "not converged"]
     lines = [
         [
-            row["data"],
+            without_folder(row["data"]),
             row["setting"],
             _both(row["teacher"]),
             _both(row["means"].get("none", {})),
@@ -126,7 +127,7 @@ def _comparisons(rival: str, rows: Sequence[Mapping[str, Any]]) -> Part:
     lines = []
     for row in rows:
         test, levels, closed = row["test"], row["levels"], row["closed"]
-        cells = [row["data"], row["setting"], row["method"], str(row["n"])]
+        cells = [without_folder(row["data"]), row["setting"], row["method"], str(row["n"])]
         cells += [_difference(row["validation"]), _difference(test, row["resampled"]), _range(row["resampled"], "+.1f")]
         cells += ["" if levels is None else ", ".join(f"{100 * value:.1f}" for value in levels)]
         cells += ["" if test["seen"] is None else f"{100 * test['seen']:.1f}"]

@@ -189,6 +189,16 @@ def portable(reference: str) -> str:
     return match[0].strip() + (":FOLDER" if DATASETS[match[1]].sources else "")
 
 
+def without_folder(reference: str) -> str:
+    """Return a data reference without the folder of a known data set's files, as tables name it.
+
+    Example:
+        >>> without_folder("mnist(train_pairs=4000):downloads/mnist"), without_folder("my_pkg.data:Ships")
+        ('mnist(train_pairs=4000)', 'my_pkg.data:Ships')
+    """
+    return portable(reference).removesuffix(":FOLDER") or reference
+
+
 def _named(text: str) -> tuple[Call, Path | None] | None:
     """Return the data set that `text` names, or None if it must be a path."""
     match = re.match(r"\w+", text)
