@@ -162,6 +162,13 @@ class Pack:
 
         Raises:
             CmkdError: the fraction is out of range, or there is one class.
+
+        Example:
+            >>> import tempfile
+            >>> from cmkd.datasets.digits import Digits
+            >>> pack = Digits().prepare(None, Path(tempfile.mkdtemp()) / "digits")
+            >>> int((pack.mislabel(0.1).index["label"] != pack.index["label"]).sum())  # of 1,077 training labels
+            108
         """
         if not 0 <= fraction < 1 or len(self.classes) < 2:
             raise CmkdError(
