@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -115,8 +114,7 @@ class Teaching:
                 contents, compute = cross_fitted(self.folds, self.run.packs["teacher"], views, device=device)
             else:
                 contents, compute = of_model(self.model, pack, views, maps, device=device)
-        quiet = config.trainer.progress == "none"
-        with nullcontext() if quiet else shown("outputs of the teacher", "samples") as progress:
+        with shown("outputs of the teacher", "samples") as progress:
             return cache(config.trainer.cache_gb).answers(contents, compute, progress=progress)
 
 
