@@ -112,13 +112,13 @@ def _table(rows: Sequence[Row], width: int) -> Table:
 
 
 @contextmanager
-def loading(on: Screen) -> Iterator[None]:
-    """Show that a block imports what takes seconds."""
-    on.show("loading", [Row("loading PyTorch")])
+def busy(on: Screen, what: str) -> Iterator[None]:
+    """Show what a block does that takes seconds and cannot be counted."""
+    on.show(what, [Row(what)])
     try:
         yield
     finally:
-        on.show("loading", ())
+        on.show(what, ())
 
 
 _open: Screen | None = None
@@ -150,16 +150,19 @@ def leave_to_parent() -> None:
 
 
 @contextmanager
-def shown(what: str, unit: str = "pairs") -> Iterator[Progress]:
+def shown(what: str, unit: str = "pairs", *, idle: str = "") -> Iterator[Progress]:
     """Yield a callback that shows progress: a row on a terminal, a line per tenth elsewhere.
 
     Args:
         what: what is done, such as ``"reading"``.
         unit: what is counted; ``bytes`` are shown as kB and MB.
+        idle: is said if there was nothing to do.
     """
-    tenths, started = set[int](), time.monotonic()
+    tenths, started, begun = set[int](), time.monotonic(), False
 
     def tell(done: int, total: int) -> None:
+        nonlocal begun
+        begun = True
         if on.style == "lines" and total and (tenth := 10 * done // total) not in tenths:
             tenths.add(tenth)
             on.say(f"{what}: {done} of {total} {unit}")
@@ -169,12 +172,10 @@ def shown(what: str, unit: str = "pairs") -> Iterator[Progress]:
         spent = time.monotonic() - started
         return f", about {duration(spent * (total - done) / done)} left" if 0 < done < total and spent > 1 else ""
 
-    with screen() as on:
-        on.show(what, [Row(what)])
-        try:
-            yield tell
-        finally:
-            on.show(what, ())
+    with screen() as on, busy(on, what):
+        yield tell
+        if idle and not begun:
+            on.say(f"{what}: {idle}")
 
 
 def _count(done: int, total: int, unit: str) -> str:

@@ -44,7 +44,7 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
     """Call a function with the arguments of a command line.
 
     Its positional parameters are positional arguments (``*names`` takes one or more); keyword-only ones are flags; a
-    flag that is false by default may stand alone.
+    flag that is false by default stands alone.
 
     Args:
         function: with a typed signature and a docstring, which become flags and help.
@@ -58,11 +58,11 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
         text = texts.get(name, "").replace("%", "%%")
         if parameter.kind is parameter.KEYWORD_ONLY:
             required = parameter.default is parameter.empty
-            extra: dict[str, Any] = {"nargs": "?", "const": "true"} if parameter.default is False else {}
+            taken: dict[str, Any] = {"metavar": metavar(hints[name])}
+            if parameter.default is False:
+                taken = {"action": "store_const", "const": "true"}
             default = "" if required or parameter.default in (None, False, "") else f" (default: {parameter.default})"
-            parser.add_argument(
-                f"--{name}", required=required, metavar=metavar(hints[name]), help=text + default, **extra
-            )
+            parser.add_argument(f"--{name}", required=required, help=text + default, **taken)
         elif parameter.kind is parameter.VAR_POSITIONAL:
             parser.add_argument(name, nargs="+", help=text)
         else:

@@ -19,7 +19,7 @@ from cmkd.config import ModelConfig, RunConfig, StudentConfig, TeacherConfig
 from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError
 from cmkd.options import build, documented, fits, from_text, parameters
-from cmkd.progress import loading, screen
+from cmkd.progress import busy, screen
 from cmkd.training.display import style
 
 SHORT = {"--devices": "--trainer.devices", "--batch_size": "--trainer.batch_size"}
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     config = parse(arguments)
     with _results_alone() if JSON in arguments else nullcontext(), screen(style(config.trainer)) as on:
         on.say(f"cmkd run: {config.data}, methods {','.join(config.expressions)}, results in {config.out}")
-        with loading(on):
+        with busy(on, "loading PyTorch"):
             from cmkd.experiment import Experiment
         results = Experiment(config).run()
     from cmkd.distributed import leads

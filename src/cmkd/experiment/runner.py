@@ -31,7 +31,7 @@ from cmkd.methods.combine import from_expression
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
 from cmkd.options import plain
-from cmkd.progress import Screen, screen
+from cmkd.progress import Screen, busy, screen
 from cmkd.report import write_report
 from cmkd.report.page import labels_seen
 from cmkd.training.display import TrainingDisplay, style
@@ -85,8 +85,9 @@ class Experiment:
         """
         leader = leads()
         with screen(style(self.config.trainer)) as on, self.folder.held(leader=leader):
-            run = resolve(self.config)
-            content, jobs = self._jobs(run)
+            with busy(on, "opening the data"):
+                run = resolve(self.config)
+                content, jobs = self._jobs(run)
             with threads(capacity.threads(run, jobs)):
                 if leader:
                     run.pack.verify_content()  # a run is resumed on the data it began with, whatever size and time say
@@ -95,9 +96,12 @@ class Experiment:
                         on.say(seen)
                 failures = self._train(run, content, jobs, leader, on)
             if leader:
-                publish(self.config.out, self.folder.results(run), run.pack.card, precision=self.config.min_precision)
-                if self.page:
-                    write_report(self.config.out)
+                with busy(on, "writing the report"):
+                    publish(
+                        self.config.out, self.folder.results(run), run.pack.card, precision=self.config.min_precision
+                    )
+                    if self.page:
+                        write_report(self.config.out)
             if failures:
                 count = f"{len(failures)} students were not trained: " if len(failures) > 1 else ""
                 raise CmkdError(count + "; ".join(failures))

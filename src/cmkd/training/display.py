@@ -139,7 +139,9 @@ class TrainingDisplay:
     def _whole(self) -> str:
         ended = f"{len(self.ended)} of {len(self.titles)}"
         every = sum(self._sizes.values())
-        return f"{round(self._done())} of {every} students in all, {ended} runs" if self.students else f"{ended} trained"
+        return (
+            f"{round(self._done())} of {every} students in all, {ended} runs" if self.students else f"{ended} trained"
+        )
 
     def _left(self) -> str:
         seconds = self.remaining()
