@@ -10,6 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
+from cmkd.cli.completion import answer, answer_names
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.options import check_bounds, described, documented, fits, from_text
 
@@ -33,6 +34,7 @@ class Parser(argparse.ArgumentParser):
         Raises:
             CmkdError: an unknown flag, a missing argument, or a flag without its value.
         """
+        answer(self)
         found, unknown = self.parse_known_args(list(arguments))
         if unknown:
             known = [flag for action in self._actions for flag in action.option_strings]
@@ -108,6 +110,8 @@ def metavar(hint: object) -> str:
 
 def choose(functions: Mapping[str, Callable[..., object]], arguments: Sequence[str], *, prog: str) -> None:
     """Call the function that the first argument names, with the others."""
+    if not arguments:
+        answer_names(prog, functions)
     if not arguments or arguments[0] in ("-h", "--help"):
         width = max(map(len, functions))
         lines = [f"  {name:{width}}  {documented(f)[0][0]}" for name, f in functions.items()]

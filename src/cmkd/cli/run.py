@@ -92,7 +92,7 @@ def parse(arguments: Sequence[str]) -> RunConfig:
     for flag in (JSON, QUIET):
         parser.add_argument(flag, action="store_true")
     for flag in hints:
-        parser.add_argument(f"--{flag}")
+        parser.add_argument(f"--{flag}", metavar=metavar(hints[flag]))
     words = [_long(word) for word in arguments]
     given = parser.parse([word for k, word in enumerate(words) if not _of_method(words, k)])
     values: dict[str, Any] = read_yaml(Path(given.pop("config"))) if "config" in given else {}
