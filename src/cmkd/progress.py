@@ -20,7 +20,9 @@ Progress = Callable[[int, int], None]
 Style = Literal["none", "lines", "live"]
 REFRESHES = 2
 """Times a second that the screen is drawn, as often as a training reports (`cmkd.training.reporting`)."""
-WIDE, NARROW = 100, 64
+ECHO = 3
+"""Columns left free: a terminal writes ^C after the last row, and on a line of its own it would move the rows."""
+WIDE, NARROW = 90, 60
 """Columns from which a bar is long, and below which there is none."""
 
 
@@ -89,11 +91,12 @@ class _Rows(list[Row]):
     """Rows as rich draws them, for any size of the terminal."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        rows, made = list(self), _table(self, options.max_width)
-        if len(console.render_lines(made, options)) >= console.size.height:
+        inner = options.update(width=max(1, options.max_width - ECHO))
+        made = _table(self, inner.max_width)
+        if len(console.render_lines(made, inner)) >= console.size.height:
             rows = [row for row in self if row.at_work]
-            made = _table([*rows, Row(f"and {len(self) - len(rows)} more", at_work=False)], options.max_width)
-        yield made
+            made = _table([*rows, Row(f"and {len(self) - len(rows)} more")], inner.max_width)
+        yield from console.render(made, inner)
 
 
 def _table(rows: Sequence[Row], width: int) -> Table:

@@ -211,9 +211,9 @@ def table(results: dict[str, Any]) -> Table:
     title = f"{data['name']}: test accuracy in % ({data['pairs']['test']} pairs), at most {results['epochs']} epochs"
     made = Table(title=f"{title}; {seen}" if seen else title, caption=not_converged(results) or None)
     for column in ("model", "sees"):
-        made.add_column(column)
+        made.add_column(column, overflow="fold")
     for column in ("mean", "sd", "n", "gain over none, 95 % interval"):
-        made.add_column(column, justify="right")
+        made.add_column(column, justify="right", overflow="fold")
     teacher = results["teacher"]
     unknown = "other classes" if "classes" in teacher else "not known"
     known = unknown if teacher["test_accuracy"] is None else f"{100 * teacher['test_accuracy']:.1f}"
@@ -235,9 +235,9 @@ def subset_table(results: dict[str, Any]) -> Table:
 
     rows = by_subset(results["students"])
     made = Table(title=f"{results['data']['name']}: test accuracy in % with each subset of modalities")
-    made.add_column("model")
+    made.add_column("model", overflow="fold")
     for subset in rows[0]["mean"]:
-        made.add_column(subset, justify="right")
+        made.add_column(subset, justify="right", overflow="fold")
     for row in rows:
         made.add_row(row["method"], *(f"{100 * mean:.1f}" for mean in row["mean"].values()))
     return made
