@@ -79,12 +79,14 @@ class Screen:
 
     def show(self, part: str, rows: Sequence[Row]) -> None:
         """Show the rows of a part of the screen in place of those before; without rows it goes."""
+        new = part not in self._parts
         if rows:
             self._parts[part] = rows
         else:
             self._parts.pop(part, None)
         if self._live is not None:
-            self._live.update(_Rows([row for rows in list(self._parts.values()) for row in rows]))
+            drawn = _Rows([row for rows in list(self._parts.values()) for row in rows])
+            self._live.update(drawn, refresh=new)  # what follows may keep other threads waiting, as imports do
 
 
 class _Rows(list[Row]):

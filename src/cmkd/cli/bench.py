@@ -34,8 +34,7 @@ def bench(
     given = [f"--method {shlex.quote(method)}"] if method else []
     words = [f"cmkd bench {suite}", *given, *([f"--ray {ray}"] if ray else [])]
     with screen() as on:
-        on.say(f"cmkd bench: {suite}, results in {out}")
-        with busy(on, "loading PyTorch"):
+        with busy(on, f"cmkd bench {suite}: loading PyTorch"):
             from cmkd.bench import bench as train
             from cmkd.bench import check as checked
         if check:

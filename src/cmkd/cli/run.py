@@ -37,8 +37,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     config = parse(arguments)
     with _results_alone() if JSON in arguments else nullcontext(), screen(style(config.trainer)) as on:
-        on.say(f"cmkd run: {config.data}, methods {','.join(config.expressions)}, results in {config.out}")
-        with busy(on, "loading PyTorch"):
+        with busy(on, f"cmkd run: {config.data}, methods {','.join(config.expressions)}: loading PyTorch"):
             from cmkd.experiment import Experiment
         results = Experiment(config).run()
     from cmkd.distributed import leads

@@ -107,7 +107,8 @@ class TrainingDisplay:
         """Return where a training is, in a line."""
         number = f"[{list(self.titles).index(report.title) + 1}/{len(self.titles)}]"
         whole = f"; {self._whole()}" if self.students else ""
-        return f"{number} {report.title}: {_state(report)}{whole}{self._left()}"
+        left = f"{left} in all" if (left := self._left()) else ""
+        return f"{number} {report.title}: {_state(report)}{whole}{left}"
 
     def _show(self) -> None:
         if self.screen.style == "live":
@@ -145,7 +146,7 @@ class TrainingDisplay:
 
     def _left(self) -> str:
         seconds = self.remaining()
-        return "" if not seconds else f", about {duration(seconds)} left in all"
+        return "" if not seconds else f", about {duration(seconds)} left"
 
     def remaining(self) -> float | None:
         """Estimate the seconds until all trainings are over, from the pace so far; None before there is one."""
