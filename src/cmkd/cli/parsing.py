@@ -60,9 +60,8 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
         text = texts.get(name, "").replace("%", "%%")
         if parameter.kind is parameter.KEYWORD_ONLY:
             required = parameter.default is parameter.empty
-            taken: dict[str, Any] = {"metavar": metavar(hints[name])}
-            if parameter.default is False:
-                taken = {"action": "store_const", "const": "true"}
+            alone = {"action": "store_const", "const": "true"}
+            taken: dict[str, Any] = alone if parameter.default is False else {"metavar": metavar(hints[name])}
             default = "" if required or parameter.default in (None, False, "") else f" (default: {parameter.default})"
             parser.add_argument(f"--{name}", required=required, help=text + default, **taken)
         elif parameter.kind is parameter.VAR_POSITIONAL:
