@@ -85,11 +85,11 @@ class Screen:
         else:
             self._parts.pop(part, None)
         if self._live is not None:
-            drawn = _Rows([row for rows in list(self._parts.values()) for row in rows])
+            drawn = _Drawing([row for rows in list(self._parts.values()) for row in rows])
             self._live.update(drawn, refresh=new)  # what follows may keep other threads waiting, as imports do
 
 
-class _Rows(list[Row]):
+class _Drawing(list[Row]):
     """Rows as rich draws them, for any size of the terminal."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
