@@ -60,14 +60,12 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
         text = texts.get(name, "").replace("%", "%%")
         if parameter.kind is parameter.KEYWORD_ONLY:
             required = parameter.default is parameter.empty
-            alone = {"action": "store_const", "const": "true"}
-            taken: dict[str, Any] = alone if parameter.default is False else {"metavar": metavar(hints[name])}
             default = "" if required or parameter.default in (None, False, "") else f" (default: {parameter.default})"
-            parser.add_argument(f"--{name}", required=required, help=text + default, **taken)
+            parser.add_argument(f"--{name}", required=required, help=text + default, **_takes(parameter, hints[name]))
         elif parameter.kind is parameter.VAR_POSITIONAL:
             parser.add_argument(name, nargs="+", help=text)
         else:
-            extra = {} if parameter.default is parameter.empty else {"nargs": "?"}
+            extra: dict[str, Any] = {} if parameter.default is parameter.empty else {"nargs": "?"}
             parser.add_argument(name, help=text, **extra)
     values = {
         name: [value(name, word, hints[name]) for word in given]
@@ -78,6 +76,11 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
     several = next((name for name, p in parameters.items() if p.kind is p.VAR_POSITIONAL), None)
     before = [values.pop(n) for n, p in parameters.items() if several and p.kind is p.POSITIONAL_OR_KEYWORD]
     function(*before, *(values.pop(several, ()) if several else ()), **values)
+
+
+def _takes(parameter: inspect.Parameter, hint: object) -> dict[str, Any]:
+    """Return what a flag takes, for argparse: nothing where false is its default."""
+    return {"action": "store_const", "const": "true"} if parameter.default is False else {"metavar": metavar(hint)}
 
 
 def value(name: str, text: str, hint: object) -> Any:  # noqa: ANN401  # of the type that `hint` names
