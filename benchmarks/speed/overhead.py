@@ -35,6 +35,7 @@ from torch.nn.utils import clip_grad_norm_
 from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.data.pack.pack import Pack
 from cmkd.methods import create
+from cmkd.progress import screen
 from cmkd.training.augment import augment
 from cmkd.training.display import TrainingDisplay
 from cmkd.training.fit import TrainingJob, fit
@@ -170,10 +171,10 @@ def terminal() -> Iterator[None]:
 
 def drawing(duration: float) -> float:
     """Return the CPU time that the progress bar takes, per second."""
-    with terminal(), TrainingDisplay(["student"], style="bars") as display:
+    with terminal(), screen() as on, TrainingDisplay(on, {"student": "student"}) as display:
         begin, used = time.perf_counter(), time.process_time()
         while (passed := time.perf_counter() - begin) < duration:
-            display(Report("student", passed / duration, 1, 2, 0.5))
+            display(Report("student", passed / duration, "epoch 1 of at most 2", 0.5))
             time.sleep(SECONDS)
         return (time.process_time() - used) / passed
 

@@ -188,7 +188,7 @@ class TrainerConfig:
         cache_gb: largest size of the cache of teachers' outputs on disk; the least recently used go first.
         deterministic: refuse operations without a deterministic form (CPU runs are repeatable without it).
         logger: a logger beside history.csv, from the extra of its name; MLFLOW_TRACKING_URI and WANDB_MODE apply.
-        progress: auto shows bars on a terminal and plain lines elsewhere; none is silent.
+        progress: auto shows a live screen on a terminal and plain lines elsewhere; none is silent.
     """
 
     batch_size: Annotated[int, Bounds(least=2)] | None = None

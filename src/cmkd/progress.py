@@ -1,50 +1,203 @@
-"""Progress of long work on stderr: a bar on a terminal, a line per tenth elsewhere."""
+"""The one screen of this process on stderr: rows that are drawn again on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.live import Live
+    from rich.table import Table
 
 Progress = Callable[[int, int], None]
 """Called with the number of units that are done and the number of all units; 0 for all means that it is unknown."""
+Style = Literal["none", "lines", "live"]
+REFRESHES = 2
+"""Times a second that the screen is drawn, as often as a training reports (`cmkd.training.reporting`)."""
+ECHO = 3
+"""Columns left free: a terminal writes ^C after the last row, and on a line of its own it would move the rows."""
+WIDE, NARROW = 90, 60
+"""Columns from which a bar is long, and below which there is none."""
 
 
-_left_to_parent = False
+class Row(NamedTuple):
+    """Where one work is.
+
+    Attributes:
+        title: of the work.
+        fraction: part of it that is done; None if that is unknown.
+        text: the rest.
+        at_work: whether it goes on now; the others give way where the terminal is low.
+    """
+
+    title: str
+    fraction: float | None = None
+    text: str = ""
+    at_work: bool = True
 
 
-def leave_to_parent() -> None:
-    """Show nothing from now on: this process works for another one, which has the one display."""
-    global _left_to_parent
-    _left_to_parent = True
+class Screen:
+    """Shows rows, and lines that stay; use `screen`, as a process has one.
+
+    Args:
+        style: ``live`` draws rows again and again and needs a terminal; ``lines`` shows lines alone.
+    """
+
+    def __init__(self, style: Style) -> None:
+        self.style = style
+        self._parts: dict[str, Sequence[Row]] = {}
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self.style == "live":
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), refresh_per_second=REFRESHES)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.transient = not self._parts  # what was not removed, as a stop came before, is left to be read
+            self._live.stop()
+            self._live = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_live": None}  # a terminal belongs to one process
+
+    def say(self, line: str) -> None:
+        """Show a line that stays."""
+        if self.style != "none":
+            print(line, file=sys.stderr, flush=True)  # above the rows: rich catches what is printed
+
+    def show(self, part: str, rows: Sequence[Row]) -> None:
+        """Show the rows of a part of the screen in place of those before; without rows it goes."""
+        new = part not in self._parts
+        if rows:
+            self._parts[part] = rows
+        else:
+            self._parts.pop(part, None)
+        if self._live is not None:
+            drawn = _Drawing([row for rows in list(self._parts.values()) for row in rows])
+            self._live.update(drawn, refresh=new)  # what follows may keep other threads waiting, as imports do
+
+
+class _Drawing(list[Row]):
+    """Rows as rich draws them, for any size of the terminal."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        inner = options.update(width=max(1, options.max_width - ECHO))
+        made = _table(self, inner.max_width)
+        if len(console.render_lines(made, inner)) >= console.size.height:
+            rows = [row for row in self if row.at_work]
+            made = _table([*rows, Row(f"and {len(self) - len(rows)} more")], inner.max_width)
+        yield from console.render(made, inner)
+
+
+def _table(rows: Sequence[Row], width: int) -> Table:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    made, bar = Table.grid(padding=(0, 1)), 24 if width >= WIDE else 12
+    for title, fraction, text, _ in rows:
+        if width < NARROW:
+            made.add_row(Text(": ".join(filter(None, (title, text))), overflow="fold"))
+            continue
+        drawn = "" if fraction is None else ProgressBar(total=1.0, completed=fraction, width=bar)
+        made.add_row(Text(title, overflow="fold"), drawn, Text(text, overflow="fold"))
+    return made
 
 
 @contextmanager
-def shown(what: str, unit: str = "pairs") -> Iterator[Progress]:
-    """Yield a callback that shows progress.
+def busy(on: Screen, what: str) -> Iterator[None]:
+    """Show what a block does that takes seconds and cannot be counted."""
+    on.show(what, [Row(what)])
+    try:
+        yield
+    finally:
+        on.show(what, ())
+
+
+_open: Screen | None = None
+
+
+@contextmanager
+def screen(style: Style | None = None) -> Iterator[Screen]:
+    """Yield the screen of this process, which is opened if it is not open.
+
+    Args:
+        style: of a screen that is opened; by default the one that stderr can show.
+    """
+    global _open
+    if _open is not None:
+        yield _open
+        return
+    live = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    with Screen(style or ("live" if live else "lines")) as _open:
+        try:
+            yield _open
+        finally:
+            _open = None
+
+
+def leave_to_parent() -> None:
+    """Show nothing from now on: this process works for another one, which has the one screen."""
+    global _open
+    _open = Screen("none")
+
+
+@contextmanager
+def shown(what: str, unit: str = "pairs", *, idle: str = "") -> Iterator[Progress]:
+    """Yield a callback that shows progress: a row on a terminal, a line per tenth elsewhere.
 
     Args:
         what: what is done, such as ``"reading"``.
         unit: what is counted; ``bytes`` are shown as kB and MB.
+        idle: is said if there was nothing to do.
     """
-    if _left_to_parent:
-        yield lambda done, total: None
-        return
-    if not sys.stderr.isatty():
-        tenths: set[int] = set()
+    tenths, started, begun = set[int](), time.monotonic(), False
 
-        def line(done: int, total: int) -> None:
-            if total and (tenth := 10 * done // total) not in tenths:
-                tenths.add(tenth)
-                print(f"{what}: {done} of {total} {unit}", file=sys.stderr, flush=True)
+    def tell(done: int, total: int) -> None:
+        nonlocal begun
+        begun = True
+        if on.style == "lines" and total and (tenth := 10 * done // total) not in tenths:
+            tenths.add(tenth)
+            on.say(f"{what}: {done} of {total} {unit}")
+        on.show(what, [Row(what, done / total if total else None, _count(done, total, unit) + left(done, total))])
 
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    def left(done: int, total: int) -> str:
+        spent = time.monotonic() - started
+        return f", about {duration(spent * (total - done) / done)} left" if 0 < done < total and spent > 1 else ""
 
-    count = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+    with screen() as on, busy(on, what):
+        yield tell
+        if idle and not begun:
+            on.say(f"{what}: {idle}")
+
+
+def _count(done: int, total: int, unit: str) -> str:
+    if unit != "bytes":
+        return f"{done} of {total} {unit}" if total else f"{done} {unit}"
+    from rich.filesize import decimal
+
+    return f"{decimal(done)} of {decimal(total)}" if total else decimal(done)
+
+
+def duration(seconds: float) -> str:
+    """Return a rough time in words.
+
+    Example:
+        >>> duration(12), duration(200), duration(9000)
+        ('10 s', '3 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{max(10, 10 * round(seconds / 10))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

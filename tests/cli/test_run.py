@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -237,7 +237,7 @@ def few(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, st
     """A run that shows 40 labels, and what it printed."""
     out, printed = tmp_path_factory.mktemp("runs") / "few", StringIO()
     few = ["--labels", 40, "--methods", "none,kd,all_labels", "--seeds", 1, "--trainer.progress", "auto"]
-    with redirect_stdout(printed):
+    with redirect_stdout(printed), redirect_stderr(printed):
         assert run("--data", "digits", *few, "--out", out) == 0
     return out, " ".join(printed.getvalue().split())
 

@@ -15,7 +15,7 @@ from cmkd.bench.work import complete, train
 from cmkd.errors import CmkdError
 from cmkd.io import locked, write_json, write_text
 from cmkd.options import plain
-from cmkd.progress import shown
+from cmkd.progress import screen
 from cmkd.provenance import commit
 from cmkd.registry import is_reference
 
@@ -67,8 +67,8 @@ def bench(
             write_text(out / f"{suite.stem}.md", markdown(suite.stem, found))
             write_text(out / f"{suite.stem}.html", html(suite.stem, found))
 
-        with shown("training", "students") as progress:
-            train(runs, workers=workers, ray=ray, progress=progress, ended=write)
+        with screen() as on:
+            train(runs, workers=workers, ray=ray, on=on, ended=write)
     return found
 
 

@@ -20,7 +20,9 @@ from cmkd.errors import CmkdError, needs_extra
 from cmkd.evaluation.results import read_results
 from cmkd.experiment import Experiment
 from cmkd.processes import end_with_parent, usable_cores, without_script
-from cmkd.progress import Progress
+from cmkd.progress import Screen
+from cmkd.training.display import TrainingDisplay
+from cmkd.training.reporting import Report
 
 TRIES = 2
 """Of a run whose process dies; one that is refused in words is refused again."""
@@ -49,7 +51,7 @@ def train(
     *,
     workers: int | None,
     ray: str | None,
-    progress: Progress,
+    on: Screen,
     ended: Callable[[dict[str, str]], None],
 ) -> None:
     """Train what is missing.
@@ -59,20 +61,22 @@ def train(
         workers: runs at the same time; by default one a core, or one on a GPU. A cluster runs as many as it has room
             for.
         ray: address of a Ray cluster whose machines share the folder of the runs, or ``local``; by default none.
-        progress: called with the number of trained students and of all.
+        on: shows where the runs are.
         ended: called where a run is over, and once at the start, with title -> reason of those that failed.
 
     Raises:
         CmkdError: Ray is not installed, or there is no cluster at the address.
     """
     missing, failures = [planned for planned in runs if not complete(planned)], dict[str, str]()
-    total = sum(planned.students for planned in runs)
-    progress(total - sum(planned.students - trained(planned) for planned in missing), total)
     ended(failures)
     if not missing:
         return
-    with _cluster(ray) if ray else _here(len(missing), workers) as submit:
-        running, tries = {submit(planned): planned for planned in missing}, dict.fromkeys((c.title for c in missing), 1)
+    with (
+        _cluster(ray) if ray else _here(len(missing), workers) as (submit, side_by_side),
+        _display(on, runs, missing, side_by_side) as display,
+    ):
+        counts = {planned.title: trained(planned) for planned in missing}
+        running, tries = {submit(planned): planned for planned in missing}, dict.fromkeys(counts, 1)
         while running:
             done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
             for future in done:
@@ -84,8 +88,33 @@ def train(
                     continue
                 if reason:
                     failures[planned.title] = reason
+                display.end(planned.title, f"failed: {reason}" if reason else "trained")
                 ended(failures)
-            progress(total - sum(planned.students - trained(planned) for planned in missing), total)
+            for future, planned in running.items():
+                before, counts[planned.title] = counts[planned.title], trained(planned)
+                if future.running() or counts[planned.title] > before:  # a cluster does not say which ones run
+                    display(_report(planned, counts[planned.title], before))
+
+
+def _display(on: Screen, runs: Sequence[PlannedRun], missing: Sequence[PlannedRun], jobs: int) -> TrainingDisplay:
+    left = {planned.title for planned in missing}
+    display = TrainingDisplay(
+        on,
+        {planned.title: planned.title for planned in runs},
+        ended={planned.title: "trained (found)" for planned in runs if planned.title not in left},
+        jobs=jobs,
+        students={planned.title: planned.students for planned in runs},
+    )
+    for planned in missing:
+        if count := trained(planned):
+            display(_report(planned, count))
+    return display
+
+
+def _report(planned: PlannedRun, count: int, before: int = 0) -> Report:
+    total = planned.students
+    state = f"{count} of {total} students"
+    return Report(planned.title, count / total, state, milestone=10 * count // total > 10 * before // total)
 
 
 def complete(planned: PlannedRun) -> bool:
@@ -117,8 +146,8 @@ def _how(future: Future[Ended]) -> Ended:
 
 
 @contextlib.contextmanager
-def _here(missing: int, workers: int | None) -> Iterator[Submit]:
-    """Yield a function that starts a run in a process of this machine; the processes end with the block."""
+def _here(missing: int, workers: int | None) -> Iterator[tuple[Submit, int]]:
+    """Yield a function that starts a run in a process here, which ends with the block, and how many run at a time."""
     import torch
 
     cores = usable_cores()
@@ -127,7 +156,7 @@ def _here(missing: int, workers: int | None) -> Iterator[Submit]:
     running: set[BaseProcess] = set()
     pool = ThreadPoolExecutor(count)
     try:
-        yield lambda planned: pool.submit(run, planned, jobs, running)
+        yield lambda planned: pool.submit(run, planned, jobs, running), count
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in list(running):
@@ -138,8 +167,8 @@ def _here(missing: int, workers: int | None) -> Iterator[Submit]:
 
 
 @contextlib.contextmanager
-def _cluster(address: str) -> Iterator[Submit]:
-    """Yield a function that starts a run on a Ray cluster, with a core or a GPU of its own."""
+def _cluster(address: str) -> Iterator[tuple[Submit, int]]:
+    """Yield a function that starts a run on a Ray cluster, with a core or a GPU of its own, and how many at a time."""
     with needs_extra("ray", "--ray"):
         import ray as engine
     try:
@@ -148,11 +177,12 @@ def _cluster(address: str) -> Iterator[Submit]:
         hint = "a cluster that asks for a token needs RAY_AUTH_MODE=token beside it"
         said = " ".join(str(error).split())[:100]
         raise CmkdError(f"there is no Ray cluster at '{address}' ({said}); {hint}") from error
-    gpus = engine.cluster_resources().get("GPU", 0)
+    resources = engine.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
     # a machine that dies takes its run along, which another one continues from the shared folder
     remote = engine.remote(max_retries=2)(run).options(num_cpus=1, num_gpus=1 if gpus else 0)
     try:
-        yield lambda planned: remote.remote(planned, 1).future()
+        yield lambda planned: remote.remote(planned, 1).future(), gpus or max(1, int(resources.get("CPU", 1)))
     finally:
         engine.shutdown()
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 import cmkd
+from cmkd.cli.completion import ASKED, complete
 from cmkd.errors import CmkdError, CmkdWarning, IncompleteError, one_line, unknown_name
 
 COMMANDS = {
@@ -57,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 on success, 2 on bad input (one line says what to fix), 3 if some of many inputs failed and the rest is done
         (they are named last) or a strict check flagged some, 130 and 143 after Ctrl-C and SIGTERM, 1 for a bug.
     """
+    if ASKED in os.environ:
+        return complete(COMMANDS)
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
         print(usage())

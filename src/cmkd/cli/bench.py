@@ -9,6 +9,7 @@ from pathlib import Path
 from cmkd.cli.parsing import call
 from cmkd.errors import IncompleteError
 from cmkd.options import Count
+from cmkd.progress import busy, screen
 
 
 def bench(
@@ -30,15 +31,16 @@ def bench(
         workers: runs at the same time, each in a process of its own; by default one a core, or one on a GPU.
         ray: address of a Ray cluster whose machines share the folder, or local.
     """
-    from cmkd.bench import bench as train
-    from cmkd.bench import check as checked
-
-    if check:
-        print(checked(suite, out))
-        return
     given = [f"--method {shlex.quote(method)}"] if method else []
     words = [f"cmkd bench {suite}", *given, *([f"--ray {ray}"] if ray else [])]
-    results = train(suite, out, method=method, workers=workers, ray=ray, command=" ".join(words))
+    with screen() as on:
+        with busy(on, f"cmkd bench {suite}: loading PyTorch"):
+            from cmkd.bench import bench as train
+            from cmkd.bench import check as checked
+        if check:
+            print(checked(suite, out))
+            return
+        results = train(suite, out, method=method, workers=workers, ray=ray, command=" ".join(words))
     print(f"{len(results['rows'])} students; page: {out / suite.stem}.html")
     if results["failures"]:
         raise IncompleteError("; ".join(f"{title}: {reason}" for title, reason in results["failures"].items()))

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
+from cmkd.cli.completion import answer, answer_names
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.options import check_bounds, described, documented, fits, from_text
 
@@ -33,6 +34,7 @@ class Parser(argparse.ArgumentParser):
         Raises:
             CmkdError: an unknown flag, a missing argument, or a flag without its value.
         """
+        answer(self)
         found, unknown = self.parse_known_args(list(arguments))
         if unknown:
             known = [flag for action in self._actions for flag in action.option_strings]
@@ -44,7 +46,7 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
     """Call a function with the arguments of a command line.
 
     Its positional parameters are positional arguments (``*names`` takes one or more); keyword-only ones are flags; a
-    flag that is false by default may stand alone.
+    flag that is false by default stands alone.
 
     Args:
         function: with a typed signature and a docstring, which become flags and help.
@@ -58,15 +60,12 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
         text = texts.get(name, "").replace("%", "%%")
         if parameter.kind is parameter.KEYWORD_ONLY:
             required = parameter.default is parameter.empty
-            extra: dict[str, Any] = {"nargs": "?", "const": "true"} if parameter.default is False else {}
             default = "" if required or parameter.default in (None, False, "") else f" (default: {parameter.default})"
-            parser.add_argument(
-                f"--{name}", required=required, metavar=metavar(hints[name]), help=text + default, **extra
-            )
+            parser.add_argument(f"--{name}", required=required, help=text + default, **_takes(parameter, hints[name]))
         elif parameter.kind is parameter.VAR_POSITIONAL:
             parser.add_argument(name, nargs="+", help=text)
         else:
-            extra = {} if parameter.default is parameter.empty else {"nargs": "?"}
+            extra: dict[str, Any] = {} if parameter.default is parameter.empty else {"nargs": "?"}
             parser.add_argument(name, help=text, **extra)
     values = {
         name: [value(name, word, hints[name]) for word in given]
@@ -77,6 +76,11 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
     several = next((name for name, p in parameters.items() if p.kind is p.VAR_POSITIONAL), None)
     before = [values.pop(n) for n, p in parameters.items() if several and p.kind is p.POSITIONAL_OR_KEYWORD]
     function(*before, *(values.pop(several, ()) if several else ()), **values)
+
+
+def _takes(parameter: inspect.Parameter, hint: object) -> dict[str, Any]:
+    """Return what a flag takes, for argparse: nothing where false is its default."""
+    return {"action": "store_const", "const": "true"} if parameter.default is False else {"metavar": metavar(hint)}
 
 
 def value(name: str, text: str, hint: object) -> Any:  # noqa: ANN401  # of the type that `hint` names
@@ -108,6 +112,8 @@ def metavar(hint: object) -> str:
 
 def choose(functions: Mapping[str, Callable[..., object]], arguments: Sequence[str], *, prog: str) -> None:
     """Call the function that the first argument names, with the others."""
+    if not arguments:
+        answer_names(prog, functions)
     if not arguments or arguments[0] in ("-h", "--help"):
         width = max(map(len, functions))
         lines = [f"  {name:{width}}  {documented(f)[0][0]}" for name, f in functions.items()]

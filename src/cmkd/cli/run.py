@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -16,9 +19,12 @@ from cmkd.config import ModelConfig, RunConfig, StudentConfig, TeacherConfig
 from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError
 from cmkd.options import build, documented, fits, from_text, parameters
+from cmkd.progress import busy, screen
+from cmkd.training.display import style
 
 SHORT = {"--devices": "--trainer.devices", "--batch_size": "--trainer.batch_size"}
 """Flags that many type, and the ones they stand for."""
+JSON, QUIET = "--json", "--quiet"
 METHOD_FLAG = "--method_options."
 WIDTH = 118
 """Columns of the help."""
@@ -30,14 +36,25 @@ def main(arguments: Sequence[str]) -> None:
         print(usage())
         return
     config = parse(arguments)
-    from cmkd.deploy.student import STUDENT
+    with _results_alone() if JSON in arguments else nullcontext(), screen(style(config.trainer)) as on:
+        with busy(on, f"cmkd run: {config.data}, methods {','.join(config.expressions)}: loading PyTorch"):
+            from cmkd.experiment import Experiment
+        results = Experiment(config).run()
     from cmkd.distributed import leads
-    from cmkd.experiment import Experiment
-    from cmkd.report.page import chosen_options, chosen_student
 
-    results = Experiment(config).run()
     if not leads():
         return
+    if JSON in arguments:
+        print(json.dumps(results, indent=2))
+    else:
+        _print(results, config.out)
+
+
+def _print(results: dict[str, Any], out: Path) -> None:
+    """Print the tables of a run, and where the rest is."""
+    from cmkd.deploy.student import STUDENT
+    from cmkd.report.page import chosen_options, chosen_student
+
     console = Console(soft_wrap=not sys.stdout.isatty())
     console.print(table(results))
     if any("subsets" in student for student in results["students"]):
@@ -45,8 +62,22 @@ def main(arguments: Sequence[str]) -> None:
     for tuned in results["tuned"]:
         print(chosen_options(tuned))
     if results["recommended"]:
-        print(f"{chosen_student(results)}: {config.out / STUDENT}")
-    print(f"report: {config.out / 'report.html'}")
+        print(f"{chosen_student(results)}: {out / STUDENT}")
+    print(f"report: {out / 'report.html'}")
+
+
+@contextmanager
+def _results_alone() -> Iterator[None]:
+    """Send to stderr whatever is written to stdout in the block, here, in compiled code, and in processes it starts."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def parse(arguments: Sequence[str]) -> RunConfig:
@@ -57,11 +88,16 @@ def parse(arguments: Sequence[str]) -> RunConfig:
     """
     parser, hints = Parser("cmkd run", "Train a teacher and students."), _flags(RunConfig)
     parser.add_argument("--config")
+    for flag in (JSON, QUIET):
+        parser.add_argument(flag, action="store_true")
     for flag in hints:
-        parser.add_argument(f"--{flag}")
+        parser.add_argument(f"--{flag}", metavar=metavar(hints[flag]))
     words = [_long(word) for word in arguments]
     given = parser.parse([word for k, word in enumerate(words) if not _of_method(words, k)])
     values: dict[str, Any] = read_yaml(Path(given.pop("config"))) if "config" in given else {}
+    given.pop(JSON.lstrip("-"), None)
+    if given.pop(QUIET.lstrip("-"), False):
+        _put(values, ["trainer", "progress"], "none")
     for flag, text in given.items():
         _put(values, flag.split("."), from_text(text, hints[flag]))
     for k, word in enumerate(words):
@@ -116,6 +152,8 @@ def usage() -> str:
         "Train a teacher on the rich modality, then a student for each method and seed on the poor one.",
         "",
         f"  {'--config FILE':38}a YAML file with any of these options, such as config.yaml of a run",
+        f"  {JSON:38}print the results as JSON on stdout, and nothing else there",
+        f"  {QUIET:38}show no progress; short for --trainer.progress none",
         *_help(RunConfig),
     ]
     for field in fields(RunConfig):
@@ -172,9 +210,9 @@ def table(results: dict[str, Any]) -> Table:
     title = f"{data['name']}: test accuracy in % ({data['pairs']['test']} pairs), at most {results['epochs']} epochs"
     made = Table(title=f"{title}; {seen}" if seen else title, caption=not_converged(results) or None)
     for column in ("model", "sees"):
-        made.add_column(column)
+        made.add_column(column, overflow="fold")
     for column in ("mean", "sd", "n", "gain over none, 95 % interval"):
-        made.add_column(column, justify="right")
+        made.add_column(column, justify="right", overflow="fold")
     teacher = results["teacher"]
     unknown = "other classes" if "classes" in teacher else "not known"
     known = unknown if teacher["test_accuracy"] is None else f"{100 * teacher['test_accuracy']:.1f}"
@@ -196,9 +234,9 @@ def subset_table(results: dict[str, Any]) -> Table:
 
     rows = by_subset(results["students"])
     made = Table(title=f"{results['data']['name']}: test accuracy in % with each subset of modalities")
-    made.add_column("model")
+    made.add_column("model", overflow="fold")
     for subset in rows[0]["mean"]:
-        made.add_column(subset, justify="right")
+        made.add_column(subset, justify="right", overflow="fold")
     for row in rows:
         made.add_row(row["method"], *(f"{100 * mean:.1f}" for mean in row["mean"].values()))
     return made

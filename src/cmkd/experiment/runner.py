@@ -18,11 +18,12 @@ from cmkd.deploy.recommend import publish
 from cmkd.distributed import leads, rank, world_size
 from cmkd.errors import CmkdError
 from cmkd.evaluation.results import read_history, read_result
-from cmkd.experiment import capacity
+from cmkd.experiment import capacity, standing
 from cmkd.experiment.folder import RESULT, RunFolder
 from cmkd.experiment.plan import PlannedStudent, students
 from cmkd.experiment.resolve import ResolvedRun, resolve
 from cmkd.experiment.scoring import score_model, score_outputs
+from cmkd.experiment.standing import outcome
 from cmkd.experiment.teaching import Teaching, self_taught
 from cmkd.experiment.tuning import Options, Trials, with_options
 from cmkd.experiment.workers import one_after_another, packed, processes
@@ -30,6 +31,7 @@ from cmkd.methods.combine import from_expression
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
 from cmkd.options import plain
+from cmkd.progress import Screen, busy, screen
 from cmkd.report import write_report
 from cmkd.report.page import labels_seen
 from cmkd.training.display import TrainingDisplay, style
@@ -82,19 +84,24 @@ class Experiment:
                 students that could not be trained, after the others.
         """
         leader = leads()
-        with self.folder.held(leader=leader):
-            run = resolve(self.config)
-            content, jobs = self._jobs(run)
+        with screen(style(self.config.trainer)) as on, self.folder.held(leader=leader):
+            with busy(on, "opening the data"):
+                run = resolve(self.config)
+                content, jobs = self._jobs(run)
             with threads(capacity.threads(run, jobs)):
                 if leader:
                     run.pack.verify_content()  # a run is resumed on the data it began with, whatever size and time say
                     self.folder.record(run)
-                    self._tell(run)
-                failures = self._train(run, content, jobs, leader)
+                    if seen := labels_seen(run.labels):
+                        on.say(seen)
+                failures = self._train(run, content, jobs, leader, on)
             if leader:
-                publish(self.config.out, self.folder.results(run), run.pack.card, precision=self.config.min_precision)
-                if self.page:
-                    write_report(self.config.out)
+                with busy(on, "writing the report"):
+                    publish(
+                        self.config.out, self.folder.results(run), run.pack.card, precision=self.config.min_precision
+                    )
+                    if self.page:
+                        write_report(self.config.out)
             if failures:
                 count = f"{len(failures)} students were not trained: " if len(failures) > 1 else ""
                 raise CmkdError(count + "; ".join(failures))
@@ -135,24 +142,21 @@ class Experiment:
                 return b"", 1
             raise
 
-    def _train(self, run: ResolvedRun, content: bytes, jobs: int, leader: bool) -> list[str]:
+    def _train(self, run: ResolvedRun, content: bytes, jobs: int, leader: bool, on: Screen) -> list[str]:
         """Train what is missing, and return what went wrong with students."""
-        missing, look, count = self._missing(run), style(run.config.trainer), capacity.threads(run, jobs)
-        teachers = self._teachers(run)
-        left = {title for title, folder in teachers.items() if not (folder / RESULT).exists()}
-        titles = [*teachers, *(student.title for student in students(run.config))]
-        left |= {student.title for student in missing}
-        display = TrainingDisplay(titles, ended=set(titles) - left, alone=teachers, jobs=jobs, style=look)
-        with display, processes(content, jobs, count) if jobs > 1 else nullcontext() as side_by_side:
+        missing, count = self._missing(run), capacity.threads(run, jobs)
+        teachers, homes = self._teachers(run), {student: self._home(run, student) for student in students(run.config)}
+        with (
+            standing.display(on, teachers, homes, missing, jobs) as display,
+            processes(content, jobs, count) if jobs > 1 else nullcontext() as side_by_side,
+        ):
             self._teacher(run, display)
             self._folds(run, display)
-            for title in teachers:
-                display.end(title)
             self._write(run, leader)
             self._fill(run)
 
             def ended(student: PlannedStudent) -> None:
-                display.end(student.title)
+                display.end(student.title, outcome(homes[student]))
                 self._write(run, leader)
 
             if side_by_side is None:
@@ -170,15 +174,11 @@ class Experiment:
         found = {f"teacher without fold {k} of {len(folds)}": folder for k, folder in enumerate(folds, 1)}
         return first | {"teacher": self.folder.teacher} | found
 
-    def _tell(self, run: ResolvedRun) -> None:
-        if run.config.trainer.progress == "auto" and (seen := labels_seen(run.labels)):
-            print(seen, flush=True)
-
     def _write(self, run: ResolvedRun, leader: bool) -> None:
         if leader:
             self.folder.write_results(run)
 
-    def _teacher(self, run: ResolvedRun, tell: Tell) -> None:
+    def _teacher(self, run: ResolvedRun, display: TrainingDisplay) -> None:
         config, folder = run.config, self.folder.teacher
         if (folder / RESULT).exists():
             return
@@ -192,19 +192,19 @@ class Experiment:
             return
         for title, place in self._teachers(run).items():
             if place in (self.folder.first_teacher, folder) and not (place / RESULT).exists():
-                self._train_teacher(run, place, run.packs["teacher"], title, about, tell)
+                self._train_teacher(run, place, run.packs["teacher"], title, about, display)
 
-    def _folds(self, run: ResolvedRun, tell: Tell) -> None:
+    def _folds(self, run: ResolvedRun, display: TrainingDisplay) -> None:
         """Train the cross-fitted teachers, if there are to be any."""
         folds = [(t, f) for t, f in self._teachers(run).items() if "fold" in t]
         for fold, (title, folder) in enumerate(folds):
             if not (folder / RESULT).exists():
                 about = {"modality": run.config.teacher.modality, "seed": run.config.seed, "method": None, "fold": fold}
                 pack = run.packs["teacher"].without_fold(fold, len(folds))
-                self._train_teacher(run, folder, pack, title, about, tell)
+                self._train_teacher(run, folder, pack, title, about, display)
 
     def _train_teacher(
-        self, run: ResolvedRun, folder: Path, pack: Pack, title: str, about: dict[str, Any], tell: Tell
+        self, run: ResolvedRun, folder: Path, pack: Pack, title: str, about: dict[str, Any], display: TrainingDisplay
     ) -> None:
         config = run.config
         torch.manual_seed(config.seed)
@@ -222,7 +222,8 @@ class Experiment:
         )
         if config.teacher.self_training and folder == self.folder.teacher:
             job = self_taught(job, run, self.folder.first_teacher / "best.safetensors")
-        self._fit(run, job, about, tell)
+        self._fit(run, job, about, display)
+        display.end(title, outcome(folder))
 
     def _student(self, run: ResolvedRun, which: PlannedStudent, tell: Tell) -> None:
         """Train a student with the options chosen for its method, or one of the trials that choose them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,7 +72,8 @@ class Teaching:
         read = [method for method in methods if self._recorded(method)]
         for same_view in (False, True):
             alike = [method for method in read if method.same_view == same_view]
-            if alike and self._records(union_of_maps(alike), averaged=not same_view) is None:
+            found = "found in the cache"
+            if alike and self._records(union_of_maps(alike), averaged=not same_view, idle=found) is None:
                 for method in alike:  # each needs less; what fits for none is refused before a student is trained
                     self.answers(method)
 
@@ -103,7 +103,7 @@ class Teaching:
             return False
         return self.outputs is not None or bool(self.run.config.teacher.views)
 
-    def _records(self, maps: dict[int, tuple[int, int] | None], *, averaged: bool) -> Answers | None:
+    def _records(self, maps: dict[int, tuple[int, int] | None], *, averaged: bool, idle: str = "") -> Answers | None:
         config, pack = self.run.config, self.run.pack
         if self.outputs is not None:
             contents, compute = self.outputs.records(pack, self.run.rich)
@@ -115,8 +115,7 @@ class Teaching:
                 contents, compute = cross_fitted(self.folds, self.run.packs["teacher"], views, device=device)
             else:
                 contents, compute = of_model(self.model, pack, views, maps, device=device)
-        quiet = config.trainer.progress == "none"
-        with nullcontext() if quiet else shown("outputs of the teacher", "samples") as progress:
+        with shown("outputs of the teacher", "samples", idle=idle) as progress:
             return cache(config.trainer.cache_gb).answers(contents, compute, progress=progress)
 
 

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.distributed import synchronize_batch_norm
+from cmkd.progress import screen
 from cmkd.training.checkpointing import CheckpointCallback, SafeCheckpointIO
 from cmkd.training.compiling import check_compiler
 from cmkd.training.display import TrainingDisplay, style
@@ -75,9 +76,15 @@ def fit(
     if trainer.devices * trainer.num_nodes > 1:
         synchronize_batch_norm(module)
     job.folder.mkdir(parents=True, exist_ok=True)
-    with TrainingDisplay([job.title], style=style(trainer)) as display:
-        launch(_train, module, trainer, tell or display, logger, *callbacks, devices=trainer.devices)
+    with nullcontext(tell) if tell else _display(job.title, trainer) as told:
+        launch(_train, module, trainer, told, logger, *callbacks, devices=trainer.devices)
     return job.folder / "best.safetensors"
+
+
+@contextmanager
+def _display(title: str, trainer: TrainerConfig) -> Iterator[Tell]:
+    with screen(style(trainer)) as on, TrainingDisplay(on, {title: title}) as display:
+        yield display
 
 
 def _train(

@@ -22,21 +22,17 @@ class Report:
 
     Args:
         title: of the training.
-        fraction: part of its steps that is done; it may end earlier.
-        epoch: epochs done.
-        epochs: the largest number of them.
+        fraction: part of it that is done; it may end earlier.
+        state: the same in words.
         accuracy: on the validation pairs after the last of the epochs done, if there is one.
-        epoch_ended: whether an epoch has just ended.
-        last: whether it was the last.
+        milestone: whether it is one of about ten that deserve a line where no terminal shows them all.
     """
 
     title: str
     fraction: float
-    epoch: int
-    epochs: int
-    accuracy: float | None
-    epoch_ended: bool = False
-    last: bool = False
+    state: str
+    accuracy: float | None = None
+    milestone: bool = False
 
 
 Tell = Callable[[Report], None]
@@ -73,16 +69,14 @@ class ReportCallback(Checkpoint):
         if not trainer.is_global_zero:
             return
         history, job = pl_module.history, self.job
-        steps = int(trainer.num_training_batches) * job.epochs
+        steps, epoch = int(trainer.num_training_batches) * job.epochs, len(history)
         self.tell(
             Report(
                 job.title,
                 min(1.0, trainer.global_step / max(1, steps)),
-                len(history),
-                job.epochs,
+                f"epoch {epoch} of at most {job.epochs}",
                 history[-1]["validation_accuracy"] if history else None,
-                epoch_ended,
-                epoch_ended and trainer.should_stop,
+                epoch_ended and (trainer.should_stop or epoch % max(1, job.epochs // 10) == 0),
             )
         )
         self._told = time.monotonic()
