@@ -88,7 +88,11 @@ def test_a_suite_that_changes_trains_only_what_is_new(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_every_method_of_a_suite_is_tuned_by_the_same_number_of_trials(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    text = SUITE.format(labels=40, epochs=1).replace("methods: kd", "methods: kd,sp").replace("epochs: 1,", "epochs: 1, tune: 2,")
+    text = (
+        SUITE.format(labels=40, epochs=1)
+        .replace("methods: kd", "methods: kd,sp")
+        .replace("epochs: 1,", "epochs: 1, tune: 2,")
+    )
     write_text(tmp_path / "tuned.yaml", text.replace("  all: {}\n", ""))
     assert main(["bench", str(tmp_path / "tuned.yaml"), "--out", str(tmp_path)]) == 0
     (run,) = tmp_path.glob("runs/digits-few-*/results.json")
