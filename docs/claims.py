@@ -33,6 +33,8 @@ class Claim(NamedTuple):
 
 
 PAPER = "Si et al. 2023"
+FEWEST_SETS = 3
+"""Data sets from which on there is an interval over them: that of two may be narrow by luck."""
 CLAIMS = (
     Claim("with few labels for both, a teacher helps", "README", "kd", "none", few=True),
     Claim("with few labels, self-training on the same pairs helps", "README", "self_training", "none", few=True),
@@ -63,7 +65,7 @@ def verdict(ends: Sequence[float] | None, signs: Sequence[int]) -> str:
     """Say whether a claim that a difference is above 0 holds.
 
     Args:
-        ends: of Student's interval over data sets; None for fewer than two.
+        ends: of Student's interval over data sets; None for fewer than `FEWEST_SETS`.
         signs: of each comparison, as from `clear`.
 
     Example:
@@ -96,7 +98,7 @@ def claims(rows: pd.DataFrame) -> str:
         signs = [clear(row) for row in own]
         # a data set in two settings is one data set
         by_data = pd.Series([row["test"]["mean"] for row in own]).groupby([row["data"] for row in own]).mean().tolist()
-        ends = interval(by_data) if len(by_data) > 1 else None
+        ends = interval(by_data) if len(by_data) >= FEWEST_SETS else None
         counts = f"{signs.count(1)}, {signs.count(-1)} of {len(signs)}"
         lines.append([*start, in_points(float(np.mean(by_data)), ends)[0], counts, verdict(ends, signs)])
     header = ["claim", "by", "difference of", "mean over data sets (95 % CI)", "clearly above, below", "verdict"]

@@ -36,6 +36,8 @@ STORED = ROOT / "benchmarks" / "results"
 LARGEST = 10**6
 """Bytes of all stored results together."""
 KEPT = ("suite", "command", "commit", "runs", "failures", "columns", "rows", "groups")
+FEWEST = 3
+"""Teachers and students of a data set and setting from which on it counts toward claims and choices."""
 DRAWN = ("self_training", "kd", "dist", "ds")
 AXES = {
     "gap": "the gap",
@@ -50,7 +52,9 @@ INTRODUCTION = (
     "`benchmarks/results`, which trained each network until validation had stopped rising; [the protocol](protocol.md) "
     "says how. A difference is between students of one teacher and one seed, in points of test accuracy. *Clearly*: "
     "Student's 95 % interval over students and the one over students and test groups both exclude 0, as one in twenty "
-    "does by chance. A claim holds if Student's interval over data sets is above 0, and no data set is clearly below."
+    "does by chance. A claim holds if Student's interval over three data sets or more is above 0, and none is clearly "
+    "below. "
+    f"Data sets and settings with fewer than {FEWEST} teachers count toward no claim and no choice."
 )
 EARLIER = (
     "## Measured elsewhere\n\n"
@@ -77,6 +81,12 @@ def pooled(found: Sequence[tuple[Suite, pd.DataFrame]]) -> pd.DataFrame:
             own = own.assign(fraction=own["setting"].map(fractions)).dropna(subset="fraction")
             parts.append(own.assign(setting=[f"{100 * value:g} %" for value in own["fraction"]]))
     return pd.concat([part for part in parts if len(part)] or parts).drop_duplicates(STUDENT)
+
+
+def enough(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of data sets and settings with at least `FEWEST` students alone: fewer support no claim."""
+    alone = rows["method"].eq("none").groupby([rows["data"], rows["setting"]]).transform("sum")
+    return rows[alone >= FEWEST]
 
 
 def choice(part: pd.DataFrame) -> tuple[str, list[str]]:
@@ -190,10 +200,16 @@ def page(stored: Path, folder: Path) -> str:
     read = {path: read_suite(path) for path in paths}
     # four gaps of one data set are not four data sets
     rows = pooled([(suite, own) for path, (_, suite, own) in read.items() if path.stem not in AXES])
-    parts = ["# How much a teacher gives", INTRODUCTION, claims(rows)]
+    counted = enough(rows)
+    parts = ["# How much a teacher gives", INTRODUCTION, claims(counted)]
     if len(rows):
         by_labels = gains("Gain against the number of labels", rows.sort_values("fraction", kind="stable"), "labels")
-        parts += [choices(rows), by_labels, drawn(rows, folder), beside(rows, best(stored / "simple_baselines.json"))]
+        parts += [
+            choices(counted),
+            by_labels,
+            drawn(rows, folder),
+            beside(rows, best(stored / "simple_baselines.json")),
+        ]
     for name, axis in AXES.items():
         parts += [gains(f"Gain and {axis}", own, "setting") for p, (_, _, own) in read.items() if p.stem == name]
     if read:
