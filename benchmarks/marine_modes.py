@@ -46,7 +46,8 @@ def networks(results: Sequence[Mapping[str, Any]]) -> list[str]:
     steps = " and ".join(str(int(np.median([model["steps"] for model in models]))) for models in (teachers, students))
     leveled = sum(model["converged"] for model in (*teachers, *students))
     counts = [steps, f"{leveled} of {2 * len(results)}"]
-    return [str(len(results)), *map(with_spread, both), in_points(float(np.mean(gaps)), interval(gaps))[0], *counts]
+    ends = interval(gaps) if len(gaps) > 1 else None
+    return [str(len(results)), *map(with_spread, both), in_points(float(np.mean(gaps)), ends)[0], *counts]
 
 
 def forests(reference: str) -> list[str]:
@@ -117,7 +118,7 @@ def main() -> None:
         "forests see trivial features of one modality (mean, quantiles, bright area), or metadata alone, in five folds "
         "of the train pairs (`cmkd data check`), so they compare with the networks only roughly.\n\n"
     )
-    write_text(RESULTS / "marine_modes.md", text + table([*HEADER, *FORESTS], lines, left=1))
+    write_text(RESULTS / "marine_modes.md", text + table([*HEADER, *FORESTS], lines, left=1) + "\n")
     write_bytes(RESULTS.parents[1] / "docs" / "images" / "marine-curves.svg", draw(curves(runs), "svg"))
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from cmkd.analysis import find, stage_features
+from cmkd.analysis import Subject, find, stage_features
 from cmkd.analysis.measure import EMBEDDING, measured
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.datasets import open_data
@@ -50,7 +50,8 @@ def measure(planned: PlannedRun, records: Records) -> None:
     """Store a row for each student of a run that is not measured yet."""
     results = read_results(planned.config.out / "results.json")
     accuracy = {(row["method"], row["seed"]): row["test_accuracy"] for row in results["students"]}
-    new = [s for s in find([planned.config.out]) if s.role == "student" and _key(planned, s.method) not in records.rows]
+    students = [subject for subject in find([planned.config.out]) if subject.role == "student"]
+    new = [subject for subject in students if _key(planned, subject) not in records.rows]
     if not new:
         return
     pack = open_data(planned.config.data)
@@ -61,13 +62,13 @@ def measure(planned: PlannedRun, records: Records) -> None:
     for subject in new:
         features = stage_features(load_model(subject.path)[0], pack, rows)[EMBEDDING]
         found = measured(describe, DESCRIBED, torch.from_numpy(features), target)["metrics"]
-        where = {"data": planned.data, "setting": planned.setting, "teacher": planned.teacher, "method": subject.method}
-        values = {name: found[name] for name in MEASURES}
-        records.add(_key(planned, subject.method), where | {"test": accuracy[subject.method, subject.seed]} | values)
+        row = {"data": planned.data, "setting": planned.setting, "teacher": planned.teacher}
+        row |= {"method": subject.method, "seed": subject.seed, "test": accuracy[subject.method, subject.seed]}
+        records.add(_key(planned, subject), row | {name: found[name] for name in MEASURES})
 
 
-def _key(planned: PlannedRun, method: str) -> str:
-    return f"{planned.title}, {method}"
+def _key(planned: PlannedRun, student: Subject) -> str:
+    return f"{planned.title}, {student.method}, seed {student.seed}"
 
 
 def relation(rows: pd.DataFrame, name: str, *, within: bool) -> str:
@@ -109,7 +110,7 @@ def main() -> None:
     options.add_argument("--records", type=Path, default=RESULTS / "observation.json")
     options.add_argument("--out", type=Path, default=RESULTS / "observation.md")
     given = options.parse_args()
-    records = Records(given.records, identity=("data", "setting", "teacher", "method"))
+    records = Records(given.records, identity=("data", "setting", "teacher", "method", "seed"))
     for planned in Suite.load(given.suite).runs(given.runs / "runs"):
         if (planned.config.out / "results.json").exists():
             measure(planned, records)

@@ -37,7 +37,7 @@ LARGEST = 10**6
 """Bytes of all stored results together."""
 KEPT = ("suite", "command", "commit", "runs", "failures", "columns", "rows", "groups")
 FEWEST = 3
-"""Teachers and students of a data set and setting from which on it counts toward claims and choices."""
+"""Students of each method on a data set and setting from which on it counts toward claims and choices."""
 DRAWN = ("self_training", "kd", "dist", "ds")
 AXES = {
     "gap": "the gap",
@@ -54,7 +54,7 @@ INTRODUCTION = (
     "Student's 95 % interval over students and the one over students and test groups both exclude 0, as one in twenty "
     "does by chance. A claim holds if Student's interval over three data sets or more is above 0, and none is clearly "
     "below. "
-    f"Data sets and settings with fewer than {FEWEST} teachers count toward no claim and no choice."
+    f"Data sets and settings with fewer than {FEWEST} students a method count toward no claim and no choice."
 )
 EARLIER = (
     "## Measured elsewhere\n\n"

@@ -334,6 +334,8 @@ def test_a_number_of_labels_that_cannot_be_kept_is_refused(digits: Pack) -> None
     with pytest.raises(CmkdError, match=r"labels is 20 and label_fraction 0\.5; give one of them"):
         digits.withhold(0.5, labels=20)
     assert len(digits.withhold(labels=1077).rows("train", labeled=True)) == 1077
+    counted = digits.rows("train").dtype.type(40)  # a number of numpy's, as a count of rows is
+    assert len(digits.withhold(labels=counted).rows("train", labeled=True)) == 40
 
 
 @pytest.mark.parametrize("file", ["optical.bin", "radar.bin", "index-0001.parquet", "card.json"])

@@ -37,6 +37,8 @@ def collect(runs: Sequence[PlannedRun]) -> pd.DataFrame:
         for student in found["students"]:
             if student["method"] in planned.config.expressions and student["seed"] in asked:
                 place = (planned.config.out / student["checkpoint"]).with_name("test.parquet")
+                changed = place.stat().st_mtime_ns if place.exists() else 0
+                right, groups = _answers(place, changed, len(found["data"]["classes"]))
                 rows.append(
                     {
                         **{"data": planned.data, "setting": planned.setting, "teacher": planned.teacher},
@@ -45,17 +47,7 @@ def collect(runs: Sequence[PlannedRun]) -> pd.DataFrame:
                         **{f"teacher_{split}": found["teacher"][f"{split}_accuracy"] for split in SPLITS},
                         **{"steps": student["steps"], "converged": student["converged"]},
                         **{"sees_all_labels": bool(student.get("sees_all_labels")), "commit": student.get("commit")},
-                        **dict(
-                            zip(
-                                ("right", "groups"),
-                                _answers(
-                                    place,
-                                    place.stat().st_mtime_ns if place.exists() else 0,
-                                    len(found["data"]["classes"]),
-                                ),
-                                strict=True,
-                            )
-                        ),
+                        **{"right": right, "groups": groups},
                     }
                 )
     return pd.DataFrame(rows)

@@ -17,28 +17,29 @@ def _hashes(purpose: str, names: Iterable[str]) -> list[str]:
     return [hashlib.sha256(f"{purpose} {name}".encode()).hexdigest() for name in names]
 
 
-def hidden_labels(labels: Integers, ids: Iterable[str], partial: NDArray[np.bool_], kept: float) -> Integers:
+def hidden_labels(
+    labels: Integers, ids: Iterable[str], partial: NDArray[np.bool_], fraction: float, number: int | None
+) -> Integers:
     """Return the positions of the pairs whose label is hidden.
 
     Args:
         labels: ``(pairs,)`` classes.
         ids: of the pairs.
         partial: ``(pairs,)`` whether a pair lacks a modality; such pairs keep their label last.
-        kept: a number of labels (int), spread over the classes, or the fraction of each class (float).
+        fraction: of each class that keeps its label, if `number` is None.
+        number: of labels that are kept, spread over the classes.
 
     Raises:
         CmkdError: fewer labels than classes, or more than there are.
     """
     order, place, of_class = _label_order(labels, ids, partial)
-    if not isinstance(kept, int):
-        return order[place >= kept * of_class]
-    if kept < (classes := int((place == 0).sum())):
-        raise CmkdError(f"labels is {kept}, fewer than the {classes} classes; give at least one label a class")
-    if kept > len(order):
-        raise CmkdError(
-            f"labels is {kept}, but only {len(order)} training pairs have a label; give at most {len(order)}"
-        )
-    return order[kept:]
+    if number is None:
+        return order[place >= fraction * of_class]
+    if number < (classes := int((place == 0).sum())):
+        raise CmkdError(f"labels is {number}, fewer than the {classes} classes; give at least one label a class")
+    if number > (there := len(order)):
+        raise CmkdError(f"labels is {number}, but only {there} training pairs have a label; give at most {there}")
+    return order[number:]
 
 
 def _label_order(

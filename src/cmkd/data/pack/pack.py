@@ -147,10 +147,8 @@ class Pack:
             return self
         rows, own = self._labeled()
         partial = ~np.all([present[rows] for present in self._present.values()], axis=0)
-        hidden = rows[
-            hidden_labels(self._labels[rows], own["id"], partial, label_fraction if labels is None else labels)
-        ]
-        return self._relabeled(hidden, UNLABELED, ("withhold", (label_fraction, labels)))
+        hidden = hidden_labels(self._labels[rows], own["id"], partial, label_fraction, labels)
+        return self._relabeled(rows[hidden], UNLABELED, ("withhold", (label_fraction, labels)))
 
     def mislabel(self, fraction: float) -> Pack:
         """Return the same pack with a fraction of the visible training labels replaced by another class.
