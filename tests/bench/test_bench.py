@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cmkd.bench.resampling import decoded
@@ -83,6 +84,17 @@ def test_a_suite_that_changes_trains_only_what_is_new(tmp_path: Path) -> None:
     assert before.items() <= weights(out).items()
     assert all(path.stat().st_mtime < started for path in out.glob("runs/digits-all-*/students/**/best.safetensors"))
     assert read_json(out / "few.json")["failures"] == {}
+
+    # elsewhere, from the file alone: the setting that is another one now is trained, and the other's students stay
+    elsewhere, names = tmp_path / "elsewhere", ["setting", "method", "test", "right"]
+    elsewhere.mkdir()
+    (elsewhere / "few.json").write_bytes((out / "few.json").read_bytes())
+    assert main(["bench", str(suite(tmp_path, labels=30)), "--out", str(elsewhere)]) == 0
+    assert [path.name.rsplit("-", 2)[0] for path in (elsewhere / "runs").iterdir()] == ["digits-few"]
+    (_, _, first), (content, _, second) = (read_suite(place / "few.json") for place in (out, elsewhere))
+    assert content["runs"] == {"complete": 2, "all": 2}
+    pd.testing.assert_frame_equal(first[names][:2], second[names][:2])
+    assert list(second["setting"]) == ["all", "all", "few", "few"]
 
 
 @pytest.mark.slow

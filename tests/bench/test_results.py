@@ -72,7 +72,7 @@ def test_what_does_not_count_is_said(tmp_path: Path, suite: Suite, change: dict[
 
 @pytest.mark.parametrize("others", [{"groups": {}}, {"rows": [[1]]}, {"suite": {"data": ["digits"]}}])
 def test_a_damaged_file_is_refused_in_a_line(tmp_path: Path, others: dict[str, Any]) -> None:
-    with pytest.raises(CmkdError, match=r"small.json' is damaged \(.*\): run"):
+    with pytest.raises(CmkdError, match=r"small.json' is damaged \(.*\): restore"):
         check(handed_in(tmp_path, SUITE, rows(SUITE), others), tmp_path)
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from cmkd.bench.report import html, markdown
-from cmkd.bench.results import faults, read_suite
-from cmkd.bench.rows import collect, stored
-from cmkd.bench.suite import PlannedRun
+from cmkd.bench.results import earlier, faults, read_suite
+from cmkd.bench.rows import collect, complete, stored
 from cmkd.bench.suite import Suite as Suite
 from cmkd.bench.table import statistics
-from cmkd.bench.work import complete, train
+from cmkd.bench.work import train
 from cmkd.errors import CmkdError
 from cmkd.io import locked, write_json, write_text
 from cmkd.options import plain
@@ -31,7 +30,8 @@ def bench(
 ) -> dict[str, Any]:
     """Train what a suite lacks, and write a JSON file and a page, named as the suite, after each run.
 
-    An interrupted call is continued, and what is trained is kept.
+    An interrupted call is continued, and what is trained is kept. A run whose students are all in the JSON file needs
+    no folder: the file alone continues a suite elsewhere.
 
     Args:
         suite: the YAML file of a `Suite`.
@@ -60,15 +60,19 @@ def bench(
         if not free:
             raise CmkdError(f"another suite is at work in '{out}'; wait for it, or choose another --out")
         found: dict[str, Any] = {}
+        before = earlier(out / f"{suite.stem}.json", asked)
 
         def write(failures: dict[str, str]) -> None:
-            found.update(_results(asked, runs, failures) | {"command": command})
+            rows = collect(runs, before)
+            counts = {"complete": len(complete(runs, rows)), "all": len(runs)}
+            found.update({"suite": plain(asked), "commit": commit(), "runs": counts}, **statistics(rows, asked))
+            found.update(stored(rows), failures=dict(failures), command=command)
             write_json(out / f"{suite.stem}.json", found)
             write_text(out / f"{suite.stem}.md", markdown(suite.stem, found))
             write_text(out / f"{suite.stem}.html", html(suite.stem, found))
 
         with screen() as on:
-            train(runs, workers=workers, ray=ray, on=on, ended=write)
+            train(runs, complete(runs, before), workers=workers, ray=ray, on=on, ended=write)
     return found
 
 
@@ -95,15 +99,3 @@ def check(suite: Path, out: Path) -> str:
         f"{len(rows)} students of {len(runs)} runs, as the suite asks, by commit {', '.join(rows['commit'].unique())}; "
         f"{rising} not converged; the folders of {there} runs are there and agree"
     )
-
-
-def _results(suite: Suite, runs: list[PlannedRun], failures: dict[str, str]) -> dict[str, Any]:
-    rows = collect(runs)
-    return {
-        "suite": plain(suite),
-        "commit": commit(),
-        "runs": {"complete": sum(map(complete, runs)), "all": len(runs)},
-        **statistics(rows, suite),
-        "failures": dict(failures),
-        **stored(rows),
-    }

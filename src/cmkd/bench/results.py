@@ -17,7 +17,7 @@ from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
 from cmkd.options import build
 
-AGAIN = "run `cmkd bench` again, or restore the file"
+AGAIN = "restore the file, or delete it and run `cmkd bench` again"
 STUDENT = ["data", "setting", "teacher", "method", "seed"]
 """Columns that name a student of a suite."""
 SHOWN = 5
@@ -79,6 +79,29 @@ def read_suite(path: Path) -> tuple[dict[str, Any], Suite, pd.DataFrame]:
     except (CmkdError, ValueError) as error:
         raise CmkdError(f"{what} is damaged ({error}): {AGAIN}") from error
     return content, suite, rows
+
+
+def earlier(path: Path, asked: Suite) -> pd.DataFrame:
+    """Return the students in the JSON file of a suite that it still asks for; none where there is no file.
+
+    Raises:
+        CmkdError: as `read_suite`.
+    """
+    if not path.exists():
+        return pd.DataFrame()
+    _, suite, rows = read_suite(path)
+    # the name of a folder tells configurations apart
+    before = {planned.place: planned.config.out.name for planned in suite.runs(Path())}
+    same = {
+        planned.place: range(planned.config.seed, planned.config.seed + asked.seeds)
+        for planned in asked.runs(Path())
+        if before.get(planned.place) == planned.config.out.name
+    }
+    kept = [
+        method in asked.expressions and seed in same.get((data, setting, teacher), ())
+        for data, setting, teacher, method, seed in rows[STUDENT].to_numpy(dtype=object)
+    ]
+    return rows[kept]
 
 
 def _check_answers(row: Mapping[Any, Any]) -> None:

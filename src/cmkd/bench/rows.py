@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from cmkd.bench.suite import PlannedRun
 from cmkd.evaluation.results import read_predictions, read_results
 
 SPLITS = ("validation", "test")
+Place = tuple[str, str, int]
+"""Data set, setting and teacher of a run."""
 
 
-def collect(runs: Sequence[PlannedRun]) -> pd.DataFrame:
-    """Return a row for each trained student.
+def collect(runs: Sequence[PlannedRun], earlier: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return a row for each trained student, from the folder of its run.
+
+    Of a run that has more students among `earlier` rows, those are returned: all students of a run have one teacher.
 
     Columns: data, setting, teacher (its number), method, seed, validation and test (accuracies), teacher_validation,
     teacher_test, steps, converged, sees_all_labels (a control that sees the labels which are hidden from the others),
@@ -27,30 +32,44 @@ def collect(runs: Sequence[PlannedRun]) -> pd.DataFrame:
     `cmkd.bench.resampling.encoded` writes them) and groups (the pairs in each of them, likewise). Groups are in the
     order of their names; where the data set has none, each pair is one.
     """
-    rows = []
+    known: dict[Place, list[dict[Any, Any]]] = {}
+    for row in [] if earlier is None else earlier.to_dict("records"):
+        known.setdefault((row["data"], row["setting"], row["teacher"]), []).append(row)
+    rows = list[dict[Any, Any]]()
     for planned in runs:
-        path = planned.config.out / "results.json"
-        if not path.exists():
-            continue
-        found = read_results(path)
-        asked = range(planned.config.seed, planned.config.seed + planned.config.seeds)
-        for student in found["students"]:
-            if student["method"] in planned.config.expressions and student["seed"] in asked:
-                place = (planned.config.out / student["checkpoint"]).with_name("test.parquet")
-                changed = place.stat().st_mtime_ns if place.exists() else 0
-                right, groups = _answers(place, changed, len(found["data"]["classes"]))
-                rows.append(
-                    {
-                        **{"data": planned.data, "setting": planned.setting, "teacher": planned.teacher},
-                        **{"method": student["method"], "seed": student["seed"]},
-                        **{split: student[f"{split}_accuracy"] for split in SPLITS},
-                        **{f"teacher_{split}": found["teacher"][f"{split}_accuracy"] for split in SPLITS},
-                        **{"steps": student["steps"], "converged": student["converged"]},
-                        **{"sees_all_labels": bool(student.get("sees_all_labels")), "commit": student.get("commit")},
-                        **{"right": right, "groups": groups},
-                    }
-                )
+        own, before = list(_students(planned)), known.get(planned.place, [])
+        rows += own if len(own) >= len(before) else before
     return pd.DataFrame(rows)
+
+
+def complete(runs: Sequence[PlannedRun], rows: pd.DataFrame) -> list[PlannedRun]:
+    """Return the runs of which all students are among the rows."""
+    counts: Counter[Place] = Counter()
+    if len(rows):
+        counts.update(zip(rows["data"], rows["setting"], rows["teacher"], strict=True))
+    return [planned for planned in runs if counts[planned.place] >= planned.students]
+
+
+def _students(planned: PlannedRun) -> Iterator[dict[str, Any]]:
+    path = planned.config.out / "results.json"
+    if not path.exists():
+        return
+    found = read_results(path)
+    asked = range(planned.config.seed, planned.config.seed + planned.config.seeds)
+    for student in found["students"]:
+        if student["method"] in planned.config.expressions and student["seed"] in asked:
+            place = (planned.config.out / student["checkpoint"]).with_name("test.parquet")
+            changed = place.stat().st_mtime_ns if place.exists() else 0
+            right, groups = _answers(place, changed, len(found["data"]["classes"]))
+            yield {
+                **{"data": planned.data, "setting": planned.setting, "teacher": planned.teacher},
+                **{"method": student["method"], "seed": student["seed"]},
+                **{split: student[f"{split}_accuracy"] for split in SPLITS},
+                **{f"teacher_{split}": found["teacher"][f"{split}_accuracy"] for split in SPLITS},
+                **{"steps": student["steps"], "converged": student["converged"]},
+                **{"sees_all_labels": bool(student.get("sees_all_labels")), "commit": student.get("commit")},
+                **{"right": right, "groups": groups},
+            }
 
 
 def stored(rows: pd.DataFrame) -> dict[str, Any]:

@@ -145,6 +145,11 @@ class PlannedRun:
     config: RunConfig
 
     @property
+    def place(self) -> tuple[str, str, int]:
+        """Data set, setting and teacher: what names it among the runs of its suite."""
+        return self.data, self.setting, self.teacher
+
+    @property
     def title(self) -> str:
         """Its name in messages."""
         return f"{self.data}, {self.setting}, teacher {self.teacher + 1}"

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
@@ -48,6 +48,7 @@ class Ended(NamedTuple):
 
 def train(
     runs: Sequence[PlannedRun],
+    known: Collection[PlannedRun] = (),
     *,
     workers: int | None,
     ray: str | None,
@@ -58,6 +59,7 @@ def train(
 
     Args:
         runs: the runs; those that are complete are skipped.
+        known: those whose students are known from elsewhere, and need no folder.
         workers: runs at the same time; by default one a core, or one on a GPU. A cluster runs as many as it has room
             for.
         ray: address of a Ray cluster whose machines share the folder of the runs, or ``local``; by default none.
@@ -67,7 +69,9 @@ def train(
     Raises:
         CmkdError: Ray is not installed, or there is no cluster at the address.
     """
-    missing, failures = [planned for planned in runs if not complete(planned)], dict[str, str]()
+    there = {planned.title for planned in known}
+    missing = [planned for planned in runs if planned.title not in there and not complete(planned)]
+    failures = dict[str, str]()
     ended(failures)
     if not missing:
         return
