@@ -11,6 +11,7 @@ ROOT = Path(cmkd.__file__).parent
 FLOORS: list[set[str]] = [
     {
         "_torchvision",
+        "cost",
         "distributed",
         "documents",
         "errors",

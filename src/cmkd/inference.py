@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -53,6 +54,23 @@ def operations(model: Model, pack: Pack) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.eval().classify(batch.inputs)
     return int(counter.get_total_flops()) // 2
+
+
+def latency(model: Model, pack: Pack, *, device: torch.device | str = "cpu") -> float:
+    """Return the seconds that a model takes for one pair in memory, the median of 20 after two that do not count.
+
+    The model is moved to `device` and left in eval mode there.
+    """
+    rows = pack.rows("train", modalities=(model.modality.name,))[:1]
+    batch = pack.batch(rows, model.subsets[0]).to(device)
+    model = model.to(device).eval()
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(22):
+            start = time.perf_counter()
+            model.classify(batch.inputs, batch.present).logits.cpu()  # which waits for the device
+            seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds[2:]))
 
 
 def predict(

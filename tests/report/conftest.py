@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cmkd.cost import add_cost
 from cmkd.types import Modality
 
 RADAR = Modality("radar", "image", (1, 8, 8), "uint8", (20.0,), (30.0,))
@@ -31,6 +32,8 @@ def run(tmp_path: Path) -> Path:
                 }
             )
             fill(home)
+            if method == "none":
+                add_cost(home, training_seconds=10.0 + 20 * seed, latency_seconds=0.0015)
     fill(tmp_path / "teacher")
     results = {
         "data": {

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from cmkd import models
 from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
+from cmkd.cost import read_cost
 from cmkd.data.pack.pack import Pack
 from cmkd.methods.combine import from_expression
 from cmkd.training import checkpointing as keep
@@ -64,7 +65,9 @@ def test_a_stopped_training_ends_the_same(
     with pytest.raises(Stopped):
         train(tmp_path, digits, monkeypatch, stop_after)
     assert not (tmp_path / "history.csv").exists() or stop_after >= STEPS
+    before = read_cost(tmp_path)["training_seconds"]
     train(tmp_path, digits, monkeypatch)
+    assert read_cost(tmp_path)["training_seconds"] > before > 0
     for name in ("best.safetensors", "last.safetensors"):
         expected, got = load_file(whole / name), load_file(tmp_path / name)
         assert expected.keys() == got.keys()

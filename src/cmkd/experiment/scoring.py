@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from cmkd.cost import add_cost
 from cmkd.errors import CmkdError
 from cmkd.evaluation import prediction_table, scores
 from cmkd.experiment.folder import RESULT
 from cmkd.experiment.resolve import ResolvedRun
 from cmkd.experiment.teaching import run_device
-from cmkd.inference import operations, predict
+from cmkd.inference import latency, operations, predict
 from cmkd.io import atomic, write_json
 from cmkd.models import Model
 from cmkd.provenance import commit
@@ -46,7 +47,7 @@ def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about:
 
     Args:
         run: the resolved run.
-        folder: receives ``result.json``, and the predictions of each split.
+        folder: receives ``result.json``, the predictions of each split, and the latency in ``cost.json``.
         model: the model.
         path: its checkpoint.
         about: what else the results say: ``seed`` and more.
@@ -76,5 +77,6 @@ def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about:
         if names == alone:
             with atomic(folder / f"{split}.parquet") as temporary:
                 prediction_table(run.pack, rows, logits).to_parquet(temporary, index=False)
+    add_cost(folder, latency_seconds=latency(model, run.pack, device=device))
     result |= subsets["+".join(alone)] | ({"subsets": subsets} if len(subsets) > 1 else {})
     write_json(folder / RESULT, result)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cmkd.cost import read_cost
 from cmkd.errors import CmkdError
 from cmkd.evaluation import by_subset, fraction_interval, summarize
 from cmkd.evaluation.results import read_history, read_results
@@ -56,7 +57,7 @@ def write_report(folder: Path) -> Path:
         by_class=by_class(tables, results["data"]["classes"]) if tables else [],
         by_group=by_group(tables),
         most=MOST,
-        costs=_costs(results),
+        costs=_costs(folder, results),
         colors={method: place % len(figures.COLORS) for place, method in enumerate(students)},
         figures=_figures(folder, results, students),
         config=_text(folder / "config.yaml"),
@@ -197,21 +198,30 @@ def _answer(results: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
     return answer
 
 
-def _costs(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return steps, parameters and multiply-adds by model; of a run of an older version nothing is known."""
+def _costs(folder: Path, results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return steps, size and times by model; of a run of an older version nothing is known."""
     rows = {"teacher": [results["teacher"]]} | by_method(results)
+    places = {name: [(folder / s["checkpoint"]).parent for s in each] for name, each in by_method(results).items()}
+    times = {name: [*map(read_cost, each)] for name, each in ({"teacher": [folder / "teacher"]} | places).items()}
     return [
         {
+            **{
+                unit: _mean([time.get(unit) for time in times[name]])
+                for unit in ("training_seconds", "latency_seconds")
+            },
             "model": name,
-            "steps": float(np.mean([row["steps"] for row in each])) if all("steps" in row for row in each) else None,
+            "steps": _mean([row.get("steps") for row in each]),
             "parameters": each[0].get("parameters"),
             "multiply_adds": each[0].get("multiply_adds"),
-            "accuracy": None
-            if (known := each[0]["test_accuracy"]) is None
-            else float(np.mean([known, *(row["test_accuracy"] for row in each[1:])])),
+            "accuracy": _mean([row["test_accuracy"] for row in each]),
         }
         for name, each in rows.items()
     ]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def _figures(folder: Path, results: dict[str, Any], students: Mapping[str, list[dict[str, Any]]]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor
 
+from cmkd.cost import add_cost, read_cost
 from cmkd.distributed import world_size
 from cmkd.errors import CmkdError
 from cmkd.io import write_text
@@ -37,6 +38,12 @@ class CheckpointCallback(Checkpoint):
 
     def __init__(self, job: TrainingJob, seconds: float) -> None:
         self.job, self.seconds, self._saved = job, seconds, time.monotonic()
+        self._began = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the time from here on, after that of the full state from which the training was resumed."""
+        before = read_cost(self.job.folder).get("training_seconds") if trainer.ckpt_path else None
+        self._began = time.monotonic() - (before or 0.0)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         """Save the full state if it is time, except after an epoch's last batch, where `on_train_epoch_end` may."""
@@ -58,12 +65,21 @@ class CheckpointCallback(Checkpoint):
         if trainer.should_stop or self._due(trainer):
             self._save(trainer)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the time that it took; not called where there was nothing left to train."""
+        self._keep_time(trainer)
+
+    def _keep_time(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero:
+            add_cost(self.job.folder, training_seconds=time.monotonic() - self._began)
+
     def _due(self, trainer: Trainer) -> bool:
         due = time.monotonic() - self._saved >= self.seconds
         return due if world_size() == 1 else bool(trainer.strategy.broadcast(torch.tensor(due)))
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.job.folder / "last.safetensors")
+        self._keep_time(trainer)
         self._saved = time.monotonic()
 
 
