@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cmkd.bench.suite import Suite
-from cmkd.bench.table import compare
+from cmkd.bench.table import compare, overall
 from cmkd.evaluation import in_points, interval
 from cmkd.markdown import table
 
@@ -43,6 +43,7 @@ CLAIMS = (
     Claim("with few labels, structure helps", PAPER, "ds", "none", few=True),
     Claim("with all labels, structure helps", PAPER, "ds", "none", few=False),
     Claim("structure gives more than the teacher's logits", PAPER, "ds", "kd"),
+    Claim("with few labels, structure gives more than the teacher's logits", PAPER, "ds", "kd", few=True),
     Claim("structure gives more than the teacher's features", PAPER, "ds", "fitnet"),
     Claim("with few labels, structure gives more than correlation of logits", "ours", "ds", "dist", few=True),
 )
@@ -80,6 +81,55 @@ def verdict(ends: Sequence[float] | None, signs: Sequence[int]) -> str:
     return "holds on some data" if above else "does not hold on some data" if below else "not shown"
 
 
+def over_sets(comparisons: Sequence[Mapping[str, Any]]) -> tuple[float, Sequence[float] | None, list[int]]:
+    """Return the mean difference over data sets, its 95 % interval if they are enough, and the sign of each comparison.
+
+    A data set in two settings is one data set.
+    """
+    means = pd.Series([row["test"]["mean"] for row in comparisons])
+    by_data = means.groupby([row["data"] for row in comparisons]).mean().tolist()
+    ends = interval(by_data) if len(by_data) >= FEWEST_SETS else None
+    return float(np.mean(by_data)), ends, [clear(row) for row in comparisons]
+
+
+def counted(signs: Sequence[int]) -> str:
+    """Return how many comparisons are clearly above, and below, of how many."""
+    return f"{signs.count(1)}, {signs.count(-1)} of {len(signs)}"
+
+
+def by_regime(rows: pd.DataFrame, method: str) -> str:
+    """Return the table of a method's mean rank, and of its difference to the rival that is best on validation."""
+    here = rows[~rows["sees_all_labels"].astype(bool)]
+    lines = []
+    for name, part in (
+        ("few labels", here[here["setting"] != "100 %"]),
+        ("all labels", here[here["setting"] == "100 %"]),
+        ("over all", here),
+    ):
+        cells = part.groupby(["data", "setting", "method"])["validation"].mean().unstack("method").dropna(axis=1)
+        rivals = [rival for rival in cells.columns if rival not in ("none", method)]
+        if method not in cells.columns or not rivals:
+            continue
+        best = str(cells[rivals].mean().idxmax())
+        own = part[part["method"].isin(cells.columns)]
+        ranked = overall(own, Suite(("all",), ",".join(cells.columns)))
+        ranks = {row["method"]: row["rank"] for row in ranked["methods"]} if ranked else {}
+        mean, ends, signs = over_sets([row for row in against(own, best) if row["method"] == method])
+        lines.append(
+            [
+                name,
+                str(len(cells)),
+                f"{ranks[method]:.1f} of {len(ranks)}",
+                f"`{best}`",
+                in_points(mean, ends)[0],
+                counted(signs),
+            ]
+        )
+    header = ["labels", "settings", "mean rank on test", "best rival", "difference (95 % CI)", "clearly above, below"]
+    text = "Among the methods trained in every setting of a row, `none` included; the rival is chosen on validation."
+    return f"## Where `{method}` stands\n\n{text}\n\n{table(header, lines, left=1)}" if lines else ""
+
+
 def claims(rows: pd.DataFrame) -> str:
     """Return the table of claims."""
     found = against(rows, *dict.fromkeys(claim.rival for claim in CLAIMS)) if len(rows) else []
@@ -95,11 +145,7 @@ def claims(rows: pd.DataFrame) -> str:
         if not own:
             lines.append([*start, "", "", "no results yet"])
             continue
-        signs = [clear(row) for row in own]
-        # a data set in two settings is one data set
-        by_data = pd.Series([row["test"]["mean"] for row in own]).groupby([row["data"] for row in own]).mean().tolist()
-        ends = interval(by_data) if len(by_data) >= FEWEST_SETS else None
-        counts = f"{signs.count(1)}, {signs.count(-1)} of {len(signs)}"
-        lines.append([*start, in_points(float(np.mean(by_data)), ends)[0], counts, verdict(ends, signs)])
+        mean, ends, signs = over_sets(own)
+        lines.append([*start, in_points(mean, ends)[0], counted(signs), verdict(ends, signs)])
     header = ["claim", "by", "difference of", "mean over data sets (95 % CI)", "clearly above, below", "verdict"]
     return "## Claims\n\n" + table(header, lines, left=3)

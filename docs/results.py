@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 from baselines import beside, best
-from claims import against, claims
+from claims import against, by_regime, claims
 
 from cmkd.bench.figures import gains_figure, ranks_figure
 from cmkd.bench.report import markdown
@@ -201,7 +201,7 @@ def page(stored: Path, folder: Path) -> str:
     # four gaps of one data set are not four data sets
     rows = pooled([(suite, own) for path, (_, suite, own) in read.items() if path.stem not in AXES])
     counted = enough(rows)
-    parts = ["# How much a teacher gives", INTRODUCTION, claims(counted)]
+    parts = ["# How much a teacher gives", INTRODUCTION, claims(counted), by_regime(counted, "ds")]
     if len(rows):
         by_labels = gains("Gain against the number of labels", rows.sort_values("fraction", kind="stable"), "labels")
         parts += [

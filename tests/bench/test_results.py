@@ -124,6 +124,7 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
     assert found["with all labels, a teacher helps"][3:] == ["0, 0 of 2", "not shown |"]
     assert found["structure gives more than the teacher's logits"][3:] == ["2, 1 of 4", "depends on the data |"]
     assert found["structure gives more than the teacher's features"][-1] == "no results yet |"
+    assert found["few labels"][:3] == ["2", "1.8 of 3", "`kd`"] and found["few labels"][4] == "0, 1 of 2 |"
     assert found["10 %"][0] == "2 of 2" and found["10 %"][-1] == "a teacher |"
     assert lines.count("## Gain and the gap") == 1 and found["a"][1:3] == ["4", "90.0"]
     assert [line for line in lines if "random forest |" in line] == [
