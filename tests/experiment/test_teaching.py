@@ -194,7 +194,7 @@ def test_a_rival_without_a_teacher_starts_its_rich_model_untrained(
             given.append(job.teacher.encoder.state_dict()["stem.0.weight"].numpy().tobytes())
         return fit(job, *rest, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("cmkd.experiment.runner.fit", seen)
+    monkeypatch.setattr("cmkd.experiment.fitting.fit", seen)
     out = tmp_path / "out"
     Experiment(config(squares, out, "discom_kd,c2kd", jobs=1, epochs=1)).run()
     model, _ = load_model(out / "teacher" / "best.safetensors")

@@ -225,7 +225,7 @@ def _run(planned: PlannedRun, jobs: int | None) -> None:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     try:
-        Experiment(replace(planned.config, jobs=jobs)).run()
+        Experiment(replace(planned.config, jobs=jobs), others=planned.config.out.parent).run()
     except CmkdError as error:
         print(error, flush=True)
         sys.exit(REFUSED)

@@ -13,29 +13,28 @@ import torch
 import torch.distributed as dist
 
 from cmkd.config import RunConfig
-from cmkd.data import Pack
 from cmkd.deploy.recommend import publish
-from cmkd.distributed import leads, rank, world_size
+from cmkd.distributed import leads, world_size
 from cmkd.errors import CmkdError
-from cmkd.evaluation.results import read_history, read_result
+from cmkd.evaluation.results import read_result
 from cmkd.experiment import capacity, standing
+from cmkd.experiment.fitting import Fitting
 from cmkd.experiment.folder import RESULT, RunFolder
 from cmkd.experiment.plan import PlannedStudent, students
 from cmkd.experiment.resolve import ResolvedRun, resolve
-from cmkd.experiment.scoring import score_model, score_outputs
 from cmkd.experiment.standing import outcome
-from cmkd.experiment.teaching import Teaching, self_taught
+from cmkd.experiment.teachers import Teachers
+from cmkd.experiment.teaching import Teaching
 from cmkd.experiment.tuning import Options, Trials, with_options
 from cmkd.experiment.workers import one_after_another, packed, processes
 from cmkd.methods.combine import from_expression
-from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
 from cmkd.options import plain
 from cmkd.progress import Screen, busy, screen
 from cmkd.report import write_report
 from cmkd.report.page import labels_seen
-from cmkd.training.display import TrainingDisplay, style
-from cmkd.training.fit import fit, threads
+from cmkd.training.display import style
+from cmkd.training.fit import threads
 from cmkd.training.job import TrainingJob
 from cmkd.training.reporting import Tell
 
@@ -55,6 +54,7 @@ class Experiment:
         logger: makes a Lightning logger of a training, which ``job.title`` and ``job.folder`` describe; it takes the
             place of ``config.trainer.logger``.
         page: write ``report.html``, which takes seconds.
+        others: folder of other runs, from which equal teachers are copied (`cmkd.experiment.teachers.Teachers`).
 
     Example:
         >>> experiment = Experiment(RunConfig(data="digits", out="runs/digits"))
@@ -67,6 +67,7 @@ class Experiment:
     callbacks: Sequence[Callback] = ()
     logger: MakeLogger | None = None
     page: bool = True
+    others: Path | None = None
 
     @property
     def folder(self) -> RunFolder:
@@ -147,11 +148,10 @@ class Experiment:
         missing, count = self._missing(run), capacity.threads(run, jobs)
         teachers, homes = self._teachers(run), {student: self._home(run, student) for student in students(run.config)}
         with (
-            standing.display(on, teachers, homes, missing, jobs) as display,
+            standing.display(on, teachers.planned(), homes, missing, jobs) as display,
             processes(content, jobs, count) if jobs > 1 else nullcontext() as side_by_side,
         ):
-            self._teacher(run, display)
-            self._folds(run, display)
+            teachers.make(display)
             self._write(run, leader)
             self._fill(run)
 
@@ -165,65 +165,15 @@ class Experiment:
                 torch.cuda.empty_cache()  # what the teacher's training has left
             return side_by_side(missing, tell=display, ended=ended)
 
-    def _teachers(self, run: ResolvedRun) -> dict[str, Path]:
-        """Return the titles of the teachers to be trained, and their folders."""
-        if run.config.teacher.checkpoint is not None or run.config.teacher.outputs is not None:
-            return {}
-        folds = self.folder.folds(run.config.teacher.folds)
-        first = {"teacher before self-training": self.folder.first_teacher} if run.config.teacher.self_training else {}
-        found = {f"teacher without fold {k} of {len(folds)}": folder for k, folder in enumerate(folds, 1)}
-        return first | {"teacher": self.folder.teacher} | found
+    def _teachers(self, run: ResolvedRun) -> Teachers:
+        return Teachers(self._fitting(run), self.folder, self.others)
+
+    def _fitting(self, run: ResolvedRun) -> Fitting:
+        return Fitting(run, self.callbacks, self.logger)
 
     def _write(self, run: ResolvedRun, leader: bool) -> None:
         if leader:
             self.folder.write_results(run)
-
-    def _teacher(self, run: ResolvedRun, display: TrainingDisplay) -> None:
-        config, folder = run.config, self.folder.teacher
-        if (folder / RESULT).exists():
-            return
-        about: dict[str, Any] = {"modality": config.teacher.modality, "seed": config.seed, "method": None}
-        elsewhere = about | {"seed": None, "labels": None}
-        if config.teacher.outputs is not None:
-            score_outputs(run, folder, config.teacher.outputs, elsewhere)
-            return
-        if config.teacher.checkpoint is not None:
-            self._evaluate(run, folder, run.build("teacher"), config.teacher.checkpoint, elsewhere)
-            return
-        for title, place in self._teachers(run).items():
-            if place in (self.folder.first_teacher, folder) and not (place / RESULT).exists():
-                self._train_teacher(run, place, run.packs["teacher"], title, about, display)
-
-    def _folds(self, run: ResolvedRun, display: TrainingDisplay) -> None:
-        """Train the cross-fitted teachers, if there are to be any."""
-        folds = [(t, f) for t, f in self._teachers(run).items() if "fold" in t]
-        for fold, (title, folder) in enumerate(folds):
-            if not (folder / RESULT).exists():
-                about = {"modality": run.config.teacher.modality, "seed": run.config.seed, "method": None, "fold": fold}
-                pack = run.packs["teacher"].without_fold(fold, len(folds))
-                self._train_teacher(run, folder, pack, title, about, display)
-
-    def _train_teacher(
-        self, run: ResolvedRun, folder: Path, pack: Pack, title: str, about: dict[str, Any], display: TrainingDisplay
-    ) -> None:
-        config = run.config
-        torch.manual_seed(config.seed)
-        job = TrainingJob(
-            folder,
-            pack,
-            run.build("teacher"),
-            plain(config.teacher.model),
-            epochs=int(config.epochs or 0),
-            seed=config.seed,
-            pairs=run.pairs("teacher"),
-            about={"role": "teacher"},
-            title=title,
-            logs=config.out,
-        )
-        if config.teacher.self_training and folder == self.folder.teacher:
-            job = self_taught(job, run, self.folder.first_teacher / "best.safetensors")
-        self._fit(run, job, about, display)
-        display.end(title, outcome(folder))
 
     def _student(self, run: ResolvedRun, which: PlannedStudent, tell: Tell) -> None:
         """Train a student with the options chosen for its method, or one of the trials that choose them."""
@@ -270,47 +220,23 @@ class Experiment:
             logs=config.out,
         )
         about = {"modality": run.poor, "seed": seed, "method": expression, "sees_all_labels": method.sees_all_labels}
-        self._fit(run, job, about | ({"options": dict(options)} if options else {}), tell)
+        self._fitting(run).fit(job, about | ({"options": dict(options)} if options else {}), tell)
 
     def _teaching(self, run: ResolvedRun, which: PlannedStudent) -> Teaching:
         """Return what a student learns from: the run's teacher, or an earlier student of the same seed."""
         if not which.after:
-            return self._run_teaching(run)
+            return self._teachers(run).teaching()
         folder = self._home(run, which.teacher)
         if not (folder / RESULT).exists():
             raise CmkdError(f"its teacher, the student '{which.after}' of the same seed, is not trained")
         model, _ = load_model(folder / "best.safetensors", module=run.config.student.model)
         return Teaching(run, model)
 
-    def _run_teaching(self, run: ResolvedRun) -> Teaching:
-        folds = [folder / "best.safetensors" for folder in self.folder.folds(run.config.teacher.folds)]
-        return Teaching.of(run, self.folder.teacher / "best.safetensors", folds)
-
     def _fill(self, run: ResolvedRun) -> None:
         """Compute what the students that are still to be trained read of the teacher."""
         missing = dict.fromkeys(student.expression for student in self._missing(run) if not student.after)
         if missing:
-            teaching = self._run_teaching(run)
+            teaching = self._teachers(run).teaching()
             student = run.build("student").spec
             options = run.config.method_options
             teaching.fill(from_expression(e, student, teaching.spec, options) for e in missing)
-
-    def _fit(self, run: ResolvedRun, job: TrainingJob, about: dict[str, Any], tell: Tell) -> None:
-        config = run.config
-        settings = (config.optimizer, config.augmentation, config.trainer)
-        try:
-            path = fit(job, *settings, callbacks=self.callbacks, logger=self.logger, tell=tell)
-        finally:
-            if job.answers is not None:
-                job.answers.close()  # a training leaves cycles of references, and the next student may need the room
-        last = read_history(job.folder / "history.csv", ("step", "leveled")).iloc[-1]
-        about |= {"steps": int(last["step"]), "converged": bool(last["leveled"])}
-        model, _ = load_model(path, module=job.model.encoder)
-        self._evaluate(run, job.folder, model, path, about | {"labels": job.labels})
-
-    def _evaluate(self, run: ResolvedRun, folder: Path, model: Model, path: Path, about: dict[str, Any]) -> None:
-        """Test a model; ``result.json`` is written last, as it says done."""
-        if rank() == 0:
-            score_model(run, folder, model, path, about)
-        if world_size() > 1:
-            dist.barrier()

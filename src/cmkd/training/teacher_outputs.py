@@ -59,15 +59,11 @@ def of_model(
         device: of the forward passes.
     """
     names = teacher.subsets[0]
-    seen = [modality for modality in teacher.modalities if modality.name in names]
     sizes = {stage: (shape[0], *(size or shape[1:])) for stage, (shape, size) in _stages(teacher.spec, maps).items()}
     key = {
-        "teacher": checksum(value.cpu().numpy().tobytes() for value in teacher.state_dict().values()),
-        "model": [repr(teacher), teacher.preprocess.size, *map(asdict, seen)],  # weights do not tell a function
+        "teacher": model_key(teacher, names),
         "torch": torch.__version__,
-        "pack": [pack.card.version, *(pack.card.sha256[pack.modality(name).file] for name in names)],
-        "shapes": {m.name: m.shape for m in pack.modalities.values()},
-        "co_registered": pack.card.co_registered,
+        "inputs": inputs_key(pack, names),
         "augmentation": asdict(views.augmentation),
         "seed": views.seed,
     }
@@ -94,6 +90,22 @@ def of_model(
         return Output(output.logits, output.embedding, kept)
 
     return contents, compute
+
+
+def model_key(model: Model, names: Sequence[str]) -> list[Any]:
+    """Return what a model computes from some of its modalities: weights alone do not tell a function."""
+    weights = checksum(value.cpu().numpy().tobytes() for value in model.state_dict().values())
+    seen = [asdict(modality) for modality in model.modalities if modality.name in names]
+    return [weights, repr(model), model.preprocess.size, *seen]
+
+
+def inputs_key(pack: Pack, names: Sequence[str]) -> dict[str, Any]:
+    """Return what the augmented inputs of some modalities depend on, apart from strengths and seed."""
+    return {
+        "arrays": [pack.card.version, *(pack.card.sha256[pack.modality(name).file] for name in names)],
+        "shapes": {modality.name: modality.shape for modality in pack.modalities.values()},
+        "co_registered": pack.card.co_registered,
+    }
 
 
 def _stages(spec: Spec, maps: MapSizes) -> dict[int, tuple[tuple[int, int, int], tuple[int, int] | None]]:

@@ -1,0 +1,66 @@
+"""A teacher that another run has trained is copied, if all that its training depends on is equal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmkd import Experiment, RunConfig
+from cmkd.config import ModelConfig
+from cmkd.experiment import fitting, teachers
+from cmkd.io import checksum
+from cmkd.training.job import TrainingJob
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the titles of what is trained from now on; the code is that of a commit."""
+    titles, fit = list[str](), fitting.fit
+
+    def counted(job: TrainingJob, *settings: Any, **options: Any) -> Path:  # noqa: ANN401
+        titles.append(job.title)
+        return fit(job, *settings, **options)
+
+    monkeypatch.setattr(fitting, "fit", counted)
+    monkeypatch.setattr(teachers, "commit", lambda: "abc")
+    return titles
+
+
+def run(out: Path, *, severity: float = 0.2, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+    small = ModelConfig(model="thin_resnet(width=4, stages=2)")
+    given = {"methods": "none", "seeds": 1, "epochs": 1, "labels": 40, "jobs": 1, "student": small} | options
+    config = RunConfig(data=f"digits(severity={severity})", out=out, **given)  # type: ignore[arg-type]
+    return Experiment(config, page=False, others=out.parent).run()
+
+
+def test_a_teacher_of_equal_inputs_is_copied(tmp_path: Path, trained: list[str]) -> None:
+    first = run(tmp_path / "a" / "slight")
+    alone = run(tmp_path / "b" / "severe", severity=0.8)  # no other run beside it
+    assert trained.count("teacher") == 2
+    copied = run(tmp_path / "a" / "severe", severity=0.8)
+    assert trained.count("teacher") == 2 and len(trained) == 5
+    assert copied["teacher"] == alone["teacher"] == first["teacher"]
+    assert copied["students"] == alone["students"] != first["students"]
+    for name in ("best.safetensors", "history.csv", "test.parquet"):
+        assert checksum(tmp_path / "a" / "severe" / "teacher" / name) == checksum(tmp_path / "b/severe/teacher" / name)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"seed": 1}, {"labels": 30}, {"epochs": 2}, {"optimizer": {"learning_rate": 0.01}}, {"label_noise": 0.5}],
+)
+def test_a_teacher_of_other_training_is_trained(tmp_path: Path, trained: list[str], options: dict[str, Any]) -> None:
+    run(tmp_path / "first")
+    run(tmp_path / "other", **options)
+    assert trained.count("teacher") == 2
+
+
+def test_code_that_no_commit_has_trains_every_teacher(
+    tmp_path: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teachers, "commit", lambda: "abc-dirty")
+    run(tmp_path / "first")
+    run(tmp_path / "second")
+    assert trained.count("teacher") == 2
