@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 from baselines import beside, best
 from claims import against, by_regime, claims
+from observation import observation
 
 from cmkd.bench.figures import gains_figure, ranks_figure
 from cmkd.bench.report import markdown
@@ -219,8 +220,9 @@ def page(stored: Path, folder: Path) -> str:
         ]
     names = {path.stem for path in (ROOT / "benchmarks" / "suites").glob("*.yaml")} - {path.stem for path in paths}
     missing = [f"results of the suite {code(name)}" for name in sorted(names - {"smoke"})]
-    missing.append("whether structure goes with discriminability, on converged networks")
-    parts += ["## Not measured yet", "\n".join(f"- {line}" for line in missing)]
+    if not (seen := observation(rows)):
+        missing.append("whether structure goes with discriminability, on converged networks")
+    parts += [seen, "## Not measured yet", "\n".join(f"- {line}" for line in missing)]
     return "\n\n".join(filter(None, [*parts, EARLIER])) + "\n"
 
 

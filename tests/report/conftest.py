@@ -29,6 +29,7 @@ def run(tmp_path: Path) -> Path:
                     "seed": seed,
                     "test_accuracy": base + 0.1 * seed + (0.01 * seed if method == "kd" else 0),
                     "checkpoint": str(home.relative_to(tmp_path) / "best.safetensors"),
+                    "structure": {"effective_rank": 12.5, "fisher_ratio": None},
                 }
             )
             fill(home)

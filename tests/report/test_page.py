@@ -35,6 +35,7 @@ def test_the_page_shows_tables_figures_and_verdicts(run: Path) -> None:
     assert "kd: kd(weight=0.5) was the best of 3 trials: 62.5 % on validation, untuned 50.0 %." in page
     assert "<td>+10.5</td>" in page and "<td>30 %</td>" in page  # 0.105 of the 0.35 from 0.55 to 0.9
     assert page.count("<td>1.5</td>") == 1 and page.count("<td>20.0</td>") == 1  # latency of none, its mean training
+    assert page.count("<td>—</td><td>12.5</td><td>—</td>") == 2  # of two methods; the teacher was not measured
     assert page.count('<svg role="img"') == 4  # accuracy, two learning curves, reliability
     assert page.count('<table class="heat">') == 3 and "tanker taken for tug (50 % of tanker, 2 times)" in page
     assert "n = 2 seeds), significantly better" in page

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import cmkd
 from cmkd.errors import CmkdError
-from cmkd.structure import compare, describe
+from cmkd.structure import ESSENTIAL, compare, describe, essentials
 
 STRUCTURE = {
     "samples",
@@ -51,6 +51,13 @@ def test_names() -> None:
     assert set(describe(x, torch.zeros(60, dtype=torch.long))) == STRUCTURE
     assert set(describe(x[:, :1])) == STRUCTURE - {"nearest_neighbor_entropy"}
     assert all(isinstance(value, float) for value in describe(x, y).values())
+
+
+def test_essentials_are_those_of_describe() -> None:
+    x, target = blobs(60, 6, 0.5)
+    whole = describe(x, target)
+    assert essentials(x, target) == {name: whole[name] for name in ESSENTIAL}
+    assert set(ESSENTIAL) - essentials(x, torch.zeros_like(target)).keys() == {"fisher_ratio"}
 
 
 def test_discriminability_falls_with_the_spread_of_the_classes() -> None:

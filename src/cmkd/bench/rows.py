@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cmkd.bench.resampling import encoded
 from cmkd.bench.suite import PlannedRun
 from cmkd.evaluation.results import read_predictions, read_results
+from cmkd.structure import ESSENTIAL
 
 SPLITS = ("validation", "test")
 Place = tuple[str, str, int]
@@ -29,8 +30,9 @@ def collect(runs: Sequence[PlannedRun], earlier: pd.DataFrame | None = None) -> 
     Columns: data, setting, teacher (its number), method, seed, validation and test (accuracies), teacher_validation,
     teacher_test, steps, converged, sees_all_labels (a control that sees the labels which are hidden from the others),
     commit (of the code that trained it), right (right answers in each test group, as
-    `cmkd.bench.resampling.encoded` writes them) and groups (the pairs in each of them, likewise). Groups are in the
-    order of their names; where the data set has none, each pair is one.
+    `cmkd.bench.resampling.encoded` writes them), groups (the pairs in each of them, likewise), and the measures of
+    `cmkd.structure.ESSENTIAL` of its embeddings of validation pairs. Groups are in the order of their names; where the
+    data set has none, each pair is one.
     """
     known: dict[Place, list[dict[Any, Any]]] = {}
     for row in [] if earlier is None else earlier.to_dict("records"):
@@ -69,12 +71,14 @@ def _students(planned: PlannedRun) -> Iterator[dict[str, Any]]:
                 **{"steps": student["steps"], "converged": student["converged"]},
                 **{"sees_all_labels": bool(student.get("sees_all_labels")), "commit": student.get("commit")},
                 **{"right": right, "groups": groups},
+                **{name: student.get("structure", {}).get(name) for name in ESSENTIAL},
             }
 
 
 def stored(rows: pd.DataFrame) -> dict[str, Any]:
     """Return rows as JSON holds them: ``columns``, ``rows``, and ``groups``, once for each data set."""
     kept = rows.drop(columns="groups") if len(rows) else rows
+    kept = kept.astype(object).where(kept.notna(), None)  # JSON has no NaN
     groups = dict(zip(rows["data"], rows["groups"], strict=True)) if len(rows) else {}
     return {"columns": list(kept.columns), "rows": kept.to_numpy(dtype=object).tolist(), "groups": groups}
 

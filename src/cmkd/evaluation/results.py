@@ -39,6 +39,7 @@ class _ModelScore:
     converged: bool | None = None
     options: Mapping[str, float] = field(default_factory=dict)
     subsets: Mapping[str, _SubsetScore] = field(default_factory=dict)
+    structure: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from cmkd.analysis.measure import EMBEDDING, measured, stage_features
 from cmkd.cost import add_cost
+from cmkd.data import Pack
 from cmkd.errors import CmkdError
 from cmkd.evaluation import prediction_table, scores
 from cmkd.experiment.folder import RESULT
@@ -18,7 +21,11 @@ from cmkd.inference import latency, operations, predict
 from cmkd.io import atomic, write_json
 from cmkd.models import Model
 from cmkd.provenance import commit
+from cmkd.structure import ESSENTIAL, essentials
 from cmkd.training.teacher_outputs import OutputsFile
+
+MEASURED_PAIRS = 1000
+"""Validation pairs on which the structure of embeddings is measured, at most."""
 
 
 def score_outputs(run: ResolvedRun, folder: Path, path: Path, about: dict[str, Any]) -> None:
@@ -78,5 +85,17 @@ def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about:
             with atomic(folder / f"{split}.parquet") as temporary:
                 prediction_table(run.pack, rows, logits).to_parquet(temporary, index=False)
     add_cost(folder, latency_seconds=latency(model, run.pack, device=device))
+    if "test" in splits:
+        result |= {"structure": _structure(model, run.pack, device)}
     result |= subsets["+".join(alone)] | ({"subsets": subsets} if len(subsets) > 1 else {})
     write_json(folder / RESULT, result)
+
+
+def _structure(model: Model, pack: Pack, device: str) -> dict[str, float | None]:
+    """Return the essential measures of a model's embeddings of validation pairs; None where one is not finite."""
+    rows = pack.rows("validation", modalities=model.subsets[0], labeled=True)
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:MEASURED_PAIRS])
+    embeddings = stage_features(model, pack, rows, device=device)[EMBEDDING]
+    target = torch.from_numpy(pack.index["label"].to_numpy(dtype=np.int64)[rows])
+    metrics: dict[str, float | None] = measured(essentials, ESSENTIAL, torch.from_numpy(embeddings), target)["metrics"]
+    return metrics

@@ -14,9 +14,11 @@ from cmkd.evaluation import by_subset, fraction_interval, summarize
 from cmkd.evaluation.results import read_history, read_results
 from cmkd.io import write_text
 from cmkd.report import figures
+from cmkd.report.guide import MEASURES
 from cmkd.report.html import render
 from cmkd.report.predictions import MOST, Tables, by_class, by_group, confusions, read_tables
 from cmkd.report.run_files import published, sample_pairs
+from cmkd.structure import ESSENTIAL
 
 CURVES = (
     ("validation_accuracy", 100.0, "validation accuracy (%)"),
@@ -57,6 +59,8 @@ def write_report(folder: Path) -> Path:
         by_class=by_class(tables, results["data"]["classes"]) if tables else [],
         by_group=by_group(tables),
         most=MOST,
+        structure=_structure(results),
+        measures=[MEASURES[name] for name in ESSENTIAL],
         costs=_costs(folder, results),
         colors={method: place % len(figures.COLORS) for place, method in enumerate(students)},
         figures=_figures(folder, results, students),
@@ -196,6 +200,17 @@ def _answer(results: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
         hits = int((table["target"] == table["predicted"]).sum())
         answer |= {"pairs": len(table), "interval": fraction_interval(hits, len(table))}
     return answer
+
+
+def _structure(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the mean measures of structure by model; empty for a run of an older version."""
+    rows = {"teacher": [results["teacher"]]} | by_method(results)
+    found = {name: [row["structure"] for row in each if row.get("structure")] for name, each in rows.items()}
+    return [
+        {"model": name, "values": [_mean([one.get(measure) for one in each]) for measure in ESSENTIAL]}
+        for name, each in found.items()
+        if each
+    ]
 
 
 def _costs(folder: Path, results: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -15,8 +15,10 @@ from cmkd.structure.channels import spectral_decay as spectral_decay
 from cmkd.structure.channels import spectrum as spectrum
 from cmkd.structure.describe import COMPARED as COMPARED
 from cmkd.structure.describe import DESCRIBED as DESCRIBED
+from cmkd.structure.describe import ESSENTIAL as ESSENTIAL
 from cmkd.structure.describe import compare as compare
 from cmkd.structure.describe import describe as describe
+from cmkd.structure.describe import essentials as essentials
 from cmkd.structure.discriminability import cross_validated_accuracy as cross_validated_accuracy
 from cmkd.structure.discriminability import fisher_ratio as fisher_ratio
 from cmkd.structure.discriminability import held_out_accuracy as held_out_accuracy

@@ -16,6 +16,8 @@ DESCRIBED = (
     "silhouette", "knn_accuracy", "linear_probe_accuracy",
 )  # fmt: skip
 """The metrics of `describe`, if the data suffice for all of them."""
+ESSENTIAL = ("correlation_mean_abs", "effective_rank", "uniformity", "uniformity_centered", "fisher_ratio")
+"""The metrics of `essentials`."""
 COMPARED = (
     "linear_cka", "cross_correlation_diagonal", "alignment", "prediction_agreement", "non_target_divergence",
 )  # fmt: skip
@@ -79,6 +81,37 @@ def describe(
             kept = test_target >= 0
             test = test[0][kept], test_target[kept]
         found |= _discriminability(x[labeled], target[labeled], test, neighbors, seed)
+    return found
+
+
+def essentials(features: Tensor, target: Tensor) -> dict[str, float]:
+    """Measure the metrics of `describe` that a run reports of each model: quick ones, of structure and of classes.
+
+    Args:
+        features: ``(n, dim)``.
+        target: ``(n,)`` classes, none negative.
+
+    Returns:
+        The metrics `ESSENTIAL`; ``fisher_ratio`` is missing where there is one class.
+
+    Raises:
+        CmkdError: as `describe`.
+
+    Example:
+        >>> x = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+        >>> list(essentials(x, torch.arange(60) % 2)) == list(ESSENTIAL)
+        True
+    """
+    x = as_vectors(features)
+    moments = channels.Moments.of(x)
+    found = {
+        "correlation_mean_abs": channels.correlation_mean_abs(moments),
+        "effective_rank": channels.effective_rank(moments),
+        "uniformity": sphere.uniformity(sphere.unit_vectors(x)),
+        "uniformity_centered": sphere.uniformity(sphere.unit_vectors(x, center=True)),
+    }
+    if len(target.unique()) > 1:
+        found["fisher_ratio"] = discriminability.fisher_ratio(x, target)
     return found
 
 

@@ -1,0 +1,73 @@
+"""The paper's observation on converged networks: does the structure of a student's features go with its accuracy?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cmkd.datasets.open import without_folder
+from cmkd.markdown import escape, table
+from cmkd.report.analysis import FEWEST_MODELS
+from cmkd.report.guide import MEASURES
+from cmkd.structure import ESSENTIAL
+
+RUN = ["data", "setting", "teacher"]
+RESAMPLES = 2000
+
+
+def relation(rows: pd.DataFrame, name: str, *, within: bool) -> str:
+    """Return Spearman's correlation of a measure with accuracy, with a 95 % interval where runs are many.
+
+    Args:
+        rows: students of one data set.
+        name: of the measure.
+        within: rank within each setting, instead of over all students.
+    """
+    own = rows.dropna(subset=[name])
+    columns = [own.groupby("setting")[c] if within else own[c] for c in (name, "test")]
+    x, y = (np.asarray(column.rank(pct=True), dtype=np.float64) for column in columns)
+    run = own.groupby(RUN).ngroup().to_numpy()
+    runs = int(run.max()) + 1
+    drawn = np.random.default_rng(0).multinomial(runs, np.full(runs, 1 / runs), size=RESAMPLES)[:, run]
+    whole, *others = weighted_correlations(x, y, np.vstack([np.ones(len(own)), drawn]))
+    if runs < FEWEST_MODELS:
+        return f"{whole:+.2f}"
+    low, high = np.nanquantile(others, (0.025, 0.975))
+    said = f"{whole:+.2f} ({low:+.2f} to {high:+.2f})"
+    return f"**{said}**" if low > 0 or high < 0 else said
+
+
+def weighted_correlations(
+    x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the correlations ``(draws,)`` of ``x`` and ``y`` ``(n,)`` with the weights ``(draws, n)``."""
+    share = weights / weights.sum(1, keepdims=True)
+    a, b = (values - (share @ values)[:, None] for values in (x, y))
+    both, first, second = ((share * product).sum(1) for product in (a * b, a * a, b * b))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(both / np.sqrt(first * second))
+
+
+def observation(rows: pd.DataFrame) -> str:
+    """Return the section of the page of results; empty where no student was measured."""
+    there = rows.reindex(columns=[*rows.columns, *(name for name in ESSENTIAL if name not in rows)])
+    there = there.dropna(subset=list(ESSENTIAL), how="all").astype(dict.fromkeys(ESSENTIAL, float))
+    if not len(there):
+        return ""
+    lines = []
+    for data, own in there.groupby("data", sort=False):
+        several = own["setting"].nunique() > 1
+        for name in (name for name in ESSENTIAL if own[name].notna().any()):
+            cells = [relation(own, name, within=True), relation(own, name, within=False) if several else ""]
+            lines.append([escape(without_folder(str(data))), MEASURES[name].name, str(len(own)), *cells])
+    text = (
+        "Spearman's correlation of a measure of a student's embeddings of validation pairs with its accuracy on test. "
+        "The paper holds that it is negative for the mean |r| between channels and for the uniformity (lower is more "
+        "uniform). *Within*: ranked within each label fraction, so that only method, teacher and seed differ. "
+        "*Across*: over all students, whom the number of labels tells apart most. 95 % intervals, from "
+        f"{FEWEST_MODELS} runs on, are from resamples of runs, whose students share a teacher; bold where they "
+        "exclude 0."
+    )
+    header = ["data", "measure", "students", "within", "across"]
+    return f"## Does structure go with accuracy?\n\n{text}\n\n{table(header, lines, left=2)}"
