@@ -4,14 +4,15 @@
 
 At least four times the steps of each training are trained without early stopping, and the weights are chosen by the
 same rule, the best epoch on validation. A recipe passes where validation is within 1 point of that. An interrupted run
-resumes: what is trained is kept. Writes ``convergence.md``, also after each data set.
+resumes, and data sets that were measured before stay in the table. Writes ``convergence.json`` and ``convergence.md``
+after each data set.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ from cmkd.config import OptimizerConfig, RunConfig, TeacherConfig
 from cmkd.documents import read_json
 from cmkd.experiment.runner import Experiment
 from cmkd.io import write_text
-from records import RESULTS, about, percent, table, without_folder
+from records import RESULTS, Records, percent, table, without_folder
 
 HEADER = [
     "data set", "model", "train pairs", "steps", "leveled off", "validation", "at 4 x", "difference", "test", "at 4 x",
 ]  # fmt: skip
+SCORES = ("validation_accuracy", "test_accuracy")
 
 
 def train(reference: str, place: Path, teacher: Path | None) -> None:
@@ -49,28 +51,32 @@ def train(reference: str, place: Path, teacher: Path | None) -> None:
         Experiment(replace(longer, out=place / "longer", epochs=four_times(results["teacher"]))).run()
 
 
-def lines(reference: str, place: Path) -> list[list[str]]:
-    """Return the rows of one data set, as far as they are trained."""
-    name, rows = without_folder(reference), []
-    if not _complete(place / "recipe"):
-        return [[name, "not run yet", *[""] * (len(HEADER) - 2)]]
+def measured(reference: str, place: Path) -> list[dict[str, Any]]:
+    """Return a row for the teacher, unless it was given, and one for the student."""
     short = read_json(place / "recipe" / "results.json")
-    for role, one in (("teacher", short["teacher"]), ("none", short["students"][0])):
-        if "steps" not in one:  # a teacher that was given
+    runs = [read_json(path) for path in sorted(place.glob("longer*/results.json"))]
+    fours = {"teacher": [run["teacher"] for run in runs], "none": [run["students"][0] for run in runs]}
+    rows = []
+    for model, one in (("teacher", short["teacher"]), ("none", short["students"][0])):
+        if "steps" not in one:
             continue
-        paths = [path for kind in ("longer-student", "longer") if (path := place / kind / "results.json").exists()]
-        found = [read_json(path) for path in paths]
-        fours = [row for run in found for row in ([run["teacher"]] if role == "teacher" else run["students"])]
-        four = next((row for row in fours if row.get("steps", 0) >= 4 * one["steps"]), None)
-        cells = [name, role, str(short["data"]["pairs"]["train"]), str(one["steps"])]
-        cells += ["yes" if one["converged"] else "no", percent(one["validation_accuracy"])]
-        if four is None:
-            rows.append([*cells, "not run yet", "", percent(one["test_accuracy"]), ""])
-            continue
-        gained = 100 * (four["validation_accuracy"] - one["validation_accuracy"])
-        cells += [percent(four["validation_accuracy"]), f"{gained:+.1f}" if gained <= 1 else f"**{gained:+.1f}**"]
-        rows.append([*cells, percent(one["test_accuracy"]), percent(four["test_accuracy"])])
+        four = next(row for row in fours[model] if row.get("steps", 0) >= 4 * one["steps"])
+        rows.append(
+            {
+                **{"data": without_folder(reference), "model": model, "pairs": short["data"]["pairs"]["train"]},
+                **{name: one[name] for name in ("steps", "converged", "commit", *SCORES)},
+                **{f"{name}_longer": four[name] for name in SCORES},
+            }
+        )
     return rows
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """Return a row of the table."""
+    gained = 100 * (row["validation_accuracy_longer"] - row["validation_accuracy"])
+    validation, longer, test, test_longer = (percent(row[f"{name}{end}"]) for name in SCORES for end in ("", "_longer"))
+    start = [row["data"], row["model"], str(row["pairs"]), str(row["steps"]), "yes" if row["converged"] else "no"]
+    return [*start, validation, longer, f"{gained:+.1f}" if gained <= 1 else f"**{gained:+.1f}**", test, test_longer]
 
 
 def _complete(run: Path) -> bool:
@@ -78,18 +84,18 @@ def _complete(run: Path) -> bool:
     return path.exists() and bool(read_json(path)["complete"])
 
 
-def write(references: Sequence[str], runs: Path, out: Path) -> None:
+def write(records: Records, out: Path) -> None:
     """Write the table of what is trained."""
-    found = [line for reference in references for line in lines(reference, folder(runs, reference))]
+    rows = records.rows.values()
+    data, commits = (dict.fromkeys(row[name] for row in rows) for name in ("data", "commit"))
     text = (
         "# Convergence\n\n"
-        f"`python benchmarks/convergence.py {' '.join(repr(without_folder(r)) for r in references)}`, "
-        f"{about()}.\n\n"
+        f"`python benchmarks/convergence.py {' '.join(map(repr, data))}`, commit {', '.join(commits)}.\n\n"
         "Accuracy in %, one seed. `none` is the student alone. *Leveled off*: whether validation stopped rising before "
         "the largest number of steps (`cmkd.training.schedule`). Bold: more than 1 point below four times the steps. "
         "Both columns of validation are the best epoch's, and the longer training has more epochs to choose from.\n\n"
     )
-    write_text(out, f"{text}{table(HEADER, found, left=2)}\n")
+    write_text(out, f"{text}{table(HEADER, [cells(row) for row in rows], left=2)}\n")
 
 
 def folder(runs: Path, reference: str) -> Path:
@@ -103,11 +109,15 @@ def main() -> None:
     parser.add_argument("data", nargs="+", help="as after --data of `cmkd run`")
     parser.add_argument("--teacher", type=Path, help="checkpoint of a trained one; only students are trained")
     parser.add_argument("--runs", type=Path, default=Path("runs/convergence"))
-    parser.add_argument("--out", type=Path, default=RESULTS / "convergence.md")
+    parser.add_argument("--records", type=Path, default=RESULTS / "convergence.json")
     given = parser.parse_args()
+    records = Records(given.records, identity=("data", "model"))
     for reference in given.data:
-        train(reference, folder(given.runs, reference), given.teacher)
-        write(given.data, given.runs, given.out)
+        place = folder(given.runs, reference)
+        train(reference, place, given.teacher)
+        for row in measured(reference, place):
+            records.add(f"{row['data']}, {row['model']}", row)
+        write(records, given.records.with_suffix(".md"))
 
 
 if __name__ == "__main__":
