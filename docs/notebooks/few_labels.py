@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Few labels, many pairs
 #
-# Labels are dear, pairs are cheap: two sensors that look at one place make them by themselves. Here teacher and
-# students learn from the same few labels. All other training pairs have none, and serve the distillation alone.
+# Labels are expensive, but pairs are cheap: two sensors that look at the same place produce them automatically. Here,
+# teacher and students learn from the same few labels. All other training pairs have none and serve only distillation.
 
 # %%
 from pathlib import Path
@@ -33,7 +33,7 @@ def run(labels: int | None, methods: str) -> dict[str, float]:
 # %% [markdown]
 # ## 20 and 160 of 1,077 labels
 #
-# `none` is the student alone. The dotted line is the student alone with every label: what the labels that are missing
+# `none` is the student alone. The dotted line is the student alone with every label. It shows what the missing labels
 # would be worth.
 
 # %%
@@ -53,12 +53,12 @@ for count, row in found.items():
 print(f"all labels: alone {ceiling:.1%}")
 
 # %% [markdown]
-# The gap between the two lower curves is what a teacher gives: it is wide where labels are few, and closes as they
-# grow. One seed and 8 epochs show the shape; for figures to rely on, ask for seeds and let the trainings converge:
+# The gap between the two lower curves is what a teacher gives. It is wide when labels are few, and closes as their
+# number grows. One seed and 8 epochs show the shape. For reliable figures, use more seeds and train to convergence:
 #
 # ```
 # cmkd run --data digits --labels 40 --methods none,self_training,kd,ds,all_labels --seeds 5 --out runs/few
 # ```
 #
-# Keep `self_training` in such a table. It uses the same unlabeled pairs without any teacher, and is what a skeptic
-# would try first.
+# Keep `self_training` in such a table. It uses the same unlabeled pairs without any teacher, so a skeptic would try
+# it first.

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Your own data
 #
-# From a folder of paired files to predictions on new ones. The files of this notebook are made from scikit-learn's
-# digits: a sharp image is the rich sensor, a noisy one the poor. Replace `pairs` by your own folder.
+# This notebook goes from a folder of paired files to predictions on new files. Its files are made from scikit-learn's
+# digits: a sharp image is the rich sensor, and a noisy one the poor sensor. Replace `pairs` with your own folder.
 
 # %%
 from pathlib import Path
@@ -26,7 +26,7 @@ noisy = np.clip(sharp + noise, 0, 255).astype(np.uint8)
 # %% [markdown]
 # ## The layout
 #
-# A folder for each modality, in it a folder for each class; the two files of a pair have one name. The last 60 noisy
+# Each modality has a folder with a folder for each class in it. The two files of a pair share a name. The last 60 noisy
 # images are kept out of the training data: they are tomorrow's files, and nobody has a sharp image of them.
 
 # %%
@@ -50,8 +50,8 @@ axes[1, 0].set_title("noisy", loc="left")
 # %% [markdown]
 # ## Train
 #
-# The teacher sees the sharp images, the students the noisy ones. 40 pairs have a label; all others help the
-# distillation alone. `none` is the student without a teacher: what a method gains is measured against it.
+# The teacher sees the sharp images, and the students see the noisy ones. 40 pairs have a label; all others help only
+# the distillation. `none` is the student without a teacher, against which the gain of a method is measured.
 
 # %%
 config = cmkd.RunConfig(
@@ -71,12 +71,12 @@ for row in results["summary"]:
     print(f"{row['method']:>4} on noisy images: {row['mean']:.1%}")
 
 # %% [markdown]
-# One seed is a first look. `seeds=5` gives an interval, and `page=True` the report.
+# One seed gives a first impression. `seeds=5` gives an interval, and `page=True` writes the report.
 #
 # ## Use
 #
-# The run recommends one student, chosen on the validation pairs, with calibrated probabilities. It needs the noisy
-# file alone.
+# The run recommends one student, chosen on the validation pairs, with calibrated probabilities. That student needs
+# only the noisy file.
 
 # %%
 student = cmkd.load_student(home / "run")

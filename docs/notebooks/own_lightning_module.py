@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Your own models in your own Lightning module
 #
-# A method of cmkd is an `nn.Module`. It needs no trainer of ours: here `ds` works inside a plain `LightningModule`,
-# with two networks of another code base. cmkd learns of them only what they put out.
+# A cmkd method is an `nn.Module` and does not need cmkd's trainer. Here, `ds` works inside a plain `LightningModule`,
+# with two networks from another code base. cmkd sees only their outputs.
 
 # %%
 from cmkd import Batch, Output, Spec, methods  # first: some CPU builds of torch cannot import lightning without it
@@ -25,9 +25,8 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 # %% [markdown]
 # ## Pairs
 #
-# Each item: the rich image, the poor image, the label, and the position in the data set, by which some methods
-# remember pairs. 100 of the 1,297 training pairs have a label; the others have -1, which the cross-entropy leaves
-# out.
+# Each item holds the rich image, the poor image, the label, and the position in the data set, by which some methods
+# remember pairs. 100 of the 1,297 training pairs have a label; the others have -1, which the cross-entropy ignores.
 
 # %%
 images, labels = load_digits(return_X_y=True)
@@ -43,8 +42,8 @@ loader = DataLoader(Subset(pairs, train), batch_size=64, shuffle=True, drop_last
 # %% [markdown]
 # ## Networks
 #
-# Any network will do that can return its logits, its embedding (what the last layer reads) and, for methods that need
-# them, feature maps.
+# You can use any network that returns its logits, its embedding (the input of the last layer) and, for methods that
+# need them, feature maps.
 
 
 # %%
@@ -67,8 +66,8 @@ class Net(nn.Module):
 # %% [markdown]
 # ## The module
 #
-# Everything of cmkd is in six lines: the two specs (shapes of the outputs), the method, its three calls, and its
-# terms in the loss. Without a teacher the same module trains the teacher, or the student alone.
+# cmkd takes only six lines: the two specs (output shapes), the method, its three calls, and its terms in the loss.
+# Without a teacher, the same module trains the teacher, or the student alone.
 
 
 # %%
@@ -119,7 +118,7 @@ class Distillation(pl.LightningModule):
 # %% [markdown]
 # ## Three trainings
 #
-# The teacher on the rich image, the student alone, and the student with the teacher.
+# We train the teacher on the rich image, the student alone, and the student with the teacher.
 
 
 # %%
@@ -160,6 +159,6 @@ for name, value in found.items():
     print(f"{name}: {value:.1%}")
 
 # %% [markdown]
-# The student of the teacher learned from the 1,197 pairs without a label too. What carries over to your code is the
-# wiring. `cmkd run` with `--student.model my_code:Net` does the rest: seeds and intervals, early stopping, a cache of
-# the teacher's answers, calibration and export.
+# The student with the teacher also learned from the 1,197 pairs without a label. You can copy this wiring into your
+# code. `cmkd run` with `--student.model my_code:Net` does the rest: seeds and intervals, early stopping, a cache of
+# the teacher's outputs, calibration and export.

@@ -2,7 +2,7 @@
 # # The structure of features
 #
 # Dimensional structure has two sides: do the channels of a feature space say different things, and are the samples
-# spread over the hypersphere? Here both are measured for a teacher and for two students of the same few labels.
+# spread over the hypersphere? Here, both are measured for a teacher and two students, trained with the same few labels.
 
 # %%
 from pathlib import Path
@@ -30,7 +30,7 @@ results = cmkd.Experiment(config, page=False).run()
 # %% [markdown]
 # ## Features of the validation pairs
 #
-# Every stage of each model, from the first feature map to the logits.
+# We read the features of every stage of each model, from the first feature map to the logits.
 
 # %%
 pack = cmkd.open_data("digits")
@@ -47,8 +47,8 @@ print("stages:", ", ".join(features["teacher"]))
 # %% [markdown]
 # ## Channel-wise independence
 #
-# The correlation of the class probabilities over the pairs: white off the diagonal means that a channel says what no
-# other does. A student that confuses two classes answers with both, and their channels are correlated.
+# The figure shows the correlation of the class probabilities over the pairs. White off the diagonal means that a
+# channel says what no other does. If a student confuses two classes, it answers with both, so their channels correlate.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(9, 3))
@@ -61,8 +61,8 @@ for axis, (name, stages) in zip(axes, features.items(), strict=True):
 # %% [markdown]
 # ## Uniformity and discriminability, stage by stage
 #
-# Uniformity is lower where features spread more evenly (Wang and Isola 2020). The accuracy of a linear probe says how
-# much of the classes is in a stage.
+# Uniformity is lower when features spread more evenly (Wang and Isola 2020). The accuracy of a linear probe says how
+# well the classes can be read from a stage.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3))
@@ -77,5 +77,5 @@ for student in results["students"]:
     print(f"{student['method']}: test accuracy {student['test_accuracy']:.1%}")
 
 # %% [markdown]
-# Read such figures as one run's. A structure that goes with a better student is an observation, and does not say that
-# it is the cause. `cmkd analyze` draws the same for any run, with more measures and with what limits them.
+# These figures describe one run. That a structure goes with a better student is an observation, not proof that it is
+# the cause. `cmkd analyze` draws the same figures for any run, with more measures and their limitations.
