@@ -97,6 +97,12 @@ def counted(signs: Sequence[int]) -> str:
     return f"{signs.count(1)}, {signs.count(-1)} of {len(signs)}"
 
 
+def ranked(rows: pd.DataFrame) -> Mapping[str, Any] | None:
+    """Rank the methods that were trained in every setting of the rows (`cmkd.bench.table.overall`)."""
+    cells = rows.groupby(["data", "setting", "method"])["test"].mean().unstack("method").dropna(axis=1)
+    return overall(rows[rows["method"].isin(cells.columns)], Suite(("all",), ",".join(cells.columns)))
+
+
 def by_regime(rows: pd.DataFrame, method: str) -> str:
     """Return the table of a method's mean rank, and of its difference to the rival that is best on validation."""
     here = rows[~rows["sees_all_labels"].astype(bool)]
@@ -111,10 +117,9 @@ def by_regime(rows: pd.DataFrame, method: str) -> str:
         if method not in cells.columns or not rivals:
             continue
         best = str(cells[rivals].mean().idxmax())
-        own = part[part["method"].isin(cells.columns)]
-        ranked = overall(own, Suite(("all",), ",".join(cells.columns)))
-        ranks = {row["method"]: row["rank"] for row in ranked["methods"]} if ranked else {}
-        mean, ends, signs = over_sets([row for row in against(own, best) if row["method"] == method])
+        ranking = ranked(part)
+        ranks = {row["method"]: row["rank"] for row in ranking["methods"]} if ranking else {}
+        mean, ends, signs = over_sets([row for row in against(part, best) if row["method"] == method])
         lines.append(
             [
                 name,

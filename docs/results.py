@@ -17,14 +17,14 @@ from typing import Any
 
 import pandas as pd
 from baselines import beside, best
-from claims import against, by_regime, claims
+from claims import against, by_regime, claims, ranked
 from observation import observation
 
 from cmkd.bench.figures import gains_figure, ranks_figure
 from cmkd.bench.report import markdown
 from cmkd.bench.results import STUDENT, read_suite, uncommitted
 from cmkd.bench.suite import Suite
-from cmkd.bench.table import overall, statistics
+from cmkd.bench.table import statistics
 from cmkd.datasets.open import without_folder
 from cmkd.errors import CmkdError
 from cmkd.evaluation import in_points
@@ -119,8 +119,8 @@ def choices(rows: pd.DataFrame) -> str:
     for setting, chosen in votes.items():
         helps = len(chosen) - chosen.count("none")
         use = "a teacher" if 2 * helps > len(chosen) else "`none`"
-        ranked = overall(rows[rows["setting"] == setting], Suite(("all",), ",".join(dict.fromkeys(rows["method"]))))
-        summary.append([setting, f"{helps} of {len(chosen)}", leading(ranked), use])
+        ranking = leading(ranked(rows[rows["setting"] == setting]))
+        summary.append([setting, f"{helps} of {len(chosen)}", ranking, use])
     parts = [
         "## Which method when",
         "The method with the best mean on validation, where Student's interval of its gain over `none` there is above "
@@ -136,14 +136,14 @@ def choices(rows: pd.DataFrame) -> str:
     return "\n\n".join(parts)
 
 
-def leading(ranked: Mapping[str, Any] | None) -> str:
+def leading(ranking: Mapping[str, Any] | None) -> str:
     """Return the method of the best mean rank and those that Nemenyi's test cannot tell from it."""
-    if ranked is None or ranked["friedman"] is None:
+    if ranking is None or ranking["friedman"] is None:
         return ""
-    if ranked["friedman"] >= 0.05:
+    if ranking["friedman"] >= 0.05:
         return "none can be told from another"
-    least = ranked["methods"][0]["rank"] + ranked["critical_difference"]
-    return ", ".join(f"`{row['method']}` {row['rank']:.1f}" for row in ranked["methods"] if row["rank"] < least)
+    least = ranking["methods"][0]["rank"] + ranking["critical_difference"]
+    return ", ".join(f"`{row['method']}` {row['rank']:.1f}" for row in ranking["methods"] if row["rank"] < least)
 
 
 def drawn(rows: pd.DataFrame, folder: Path) -> str:
@@ -154,9 +154,9 @@ def drawn(rows: pd.DataFrame, folder: Path) -> str:
     if settings:
         write_bytes(folder / "images" / "results-gains.svg", draw(gains_figure(found, settings, DRAWN), "svg"))
         shown.append("![Gain over the student alone by data set and labels](images/results-gains.svg)")
-    ranked = overall(rows, Suite(("all",), ",".join(dict.fromkeys(rows["method"]))))
-    if ranked and ranked["critical_difference"]:
-        write_bytes(folder / "images" / "results-ranks.svg", draw(ranks_figure(ranked), "svg"))
+    ranking = ranked(rows)
+    if ranking and ranking["critical_difference"]:
+        write_bytes(folder / "images" / "results-ranks.svg", draw(ranks_figure(ranking), "svg"))
         shown.append("Mean ranks where every method was trained; a bar joins what cannot be told apart:")
         shown.append("![Mean ranks of the methods](images/results-ranks.svg)")
     return "\n\n".join(shown) if len(shown) > 1 else ""
