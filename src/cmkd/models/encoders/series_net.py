@@ -39,8 +39,6 @@ class SeriesEncoder(nn.Module):
         dropout: probability inside each block; unless given 0.2, and 0.5 for a series of at most 4 steps, which is
             soon learnt by heart.
         motion: read the differences too; a series of one step or of more than 256 has none.
-        parts: equal parts of the time axis whose means are in the embedding too, so that it tells early from late; 1
-            for none.
     """
 
     name = "series_net"
@@ -54,11 +52,9 @@ class SeriesEncoder(nn.Module):
         stages: Depth = 3,
         dropout: BelowOne | None = None,
         motion: bool = True,
-        parts: Count = 1,
     ) -> None:
         super().__init__()
         time, features = shape
-        self.parts = parts
         if dropout is None:
             dropout = 0.5 if time <= 4 else 0.2
         self.motion_norm = nn.BatchNorm1d(features) if motion and 1 < time <= 256 else None
@@ -88,7 +84,4 @@ class SeriesEncoder(nn.Module):
         for stage in self.stages:
             x = stage(x)
             maps.append(x[..., None])
-        pooled = [x.mean(2), x.amax(2)]
-        if self.parts > 1:
-            pooled.append(F.adaptive_avg_pool1d(x, self.parts).flatten(1))
-        return torch.cat(pooled, 1), tuple(maps)
+        return torch.cat([x.mean(2), x.amax(2)], 1), tuple(maps)
