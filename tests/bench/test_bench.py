@@ -103,7 +103,7 @@ def test_every_method_of_a_suite_is_tuned_by_the_same_number_of_trials(tmp_path:
     text = (
         SUITE.format(labels=40, epochs=1)
         .replace("methods: kd", "methods: kd,sp")
-        .replace("epochs: 1,", "epochs: 1, tune: 2,")
+        .replace("  epochs: 1\n", "  epochs: 1\n  tune: 2\n")
     )
     write_text(tmp_path / "tuned.yaml", text.replace("  all: {}\n", ""))
     assert main(["bench", str(tmp_path / "tuned.yaml"), "--out", str(tmp_path)]) == 0
