@@ -73,7 +73,7 @@ def read_suite(path: Path) -> tuple[dict[str, Any], Suite, pd.DataFrame]:
         suite = build(Suite, content["suite"])
         rows = restored(content)
         if rows["groups"].isna().any():
-            raise CmkdError("groups lacks a data set")
+            raise CmkdError("groups does not list every data set")
         for row in rows.to_dict("records"):
             _check_answers(row)
     except (CmkdError, ValueError) as error:
@@ -108,9 +108,9 @@ def _check_answers(row: Mapping[Any, Any]) -> None:
     right, groups = decoded(row["right"]), decoded(row["groups"])
     name = f"{row['method']} on {row['data']}, {row['setting']}, teacher {row['teacher'] + 1}, seed {row['seed']}"
     if len(right) != len(groups) or not groups.sum() or (right > groups).any():
-        raise CmkdError(f"the right answers of {name} do not fit its test groups")
+        raise CmkdError(f"the correct predictions of {name} do not match its test groups")
     if abs(right.sum() / groups.sum() - row["test"]) > 1e-6:
-        raise CmkdError(f"the right answers of {name} make another test accuracy")
+        raise CmkdError(f"the correct predictions of {name} give a different test accuracy")
 
 
 def faults(asked: Suite, suite: Suite, rows: pd.DataFrame, runs: Sequence[PlannedRun]) -> list[str]:
@@ -136,8 +136,8 @@ def faults(asked: Suite, suite: Suite, rows: pd.DataFrame, runs: Sequence[Planne
         for number in range(suite.seeds)
     }
     there = [tuple(row) for row in rows[STUDENT].to_numpy(dtype=object).tolist()]
-    found += _named("is missing", wanted - set(there)) + _named("is not of the suite", set(there) - wanted)
-    found += _named("is there twice", {one for one, times in Counter(there).items() if times > 1})
+    found += _named("is missing", wanted - set(there)) + _named("is not in the suite", set(there) - wanted)
+    found += _named("occurs twice", {one for one, times in Counter(there).items() if times > 1})
     found += uncommitted(rows)
     return found + _changed(rows, collect([planned for planned in runs if planned.config.out.exists()]))
 
