@@ -128,7 +128,7 @@ def test_wrong_usage_is_one_line(
         Path("one", kind, "1.png").write_bytes(Path("ships/files/o1.png").read_bytes())
     Path("other.json").write_text("[1]")
     rows = {
-        "build pack --out new": "pack is a pack already",
+        "build pack --out new": "pack is already a pack",
         "build file --out new": "file is a file: give the folder that holds it",
         "build none --out new": "none has no manifest.csv",
         "build one --out new": "at least two classes",
@@ -141,7 +141,7 @@ def test_wrong_usage_is_one_line(
         "build ships --out new --exclude none.json": "none.json' does not exist",
         "build ships --out new --exclude other.json": "'other.json' is damaged",
         "append file ships": "file is not a pack",
-        "append pack pack": "pack is a pack already",
+        "append pack pack": "pack is already a pack",
         "append pack ships": "id 'p00' occurs twice",
         "verify ships": "ships is not a pack",
         "check pack --out new --kind optical=vector": "pack is a pack, whose card states the kinds",

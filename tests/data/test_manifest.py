@@ -211,7 +211,7 @@ def test_truncated_file_leaves_nothing_behind(make_folder: Folder, tmp_path: Pat
         (b"id,label,optical\n", "has a header and no rows"),
         ("id,label,optical\n1,Sch\xf6n,a.png\n".encode("latin-1"), "is not UTF-8"),
         (b"id;label;optical\n1;a;a.png\n", "separated by semicolons"),
-        (b"id,label,optical\n1,a\n", "line 2 has 2 cells where the header has 3"),
+        (b"id,label,optical\n1,a\n", "line 2 has 2 cells, but the header has 3"),
         (b'id,label,optical\n1,"a,a.png\n', "cannot be read as CSV"),
         (b"id,label,label\n1,a,a\n", "two columns 'label'"),
     ],
@@ -257,11 +257,11 @@ def test_class_without_test_pairs_is_warned_of(make_folder: Folder, tmp_path: Pa
             row["split"] = ["train", "validation"][k % 2] if k < 20 else "test"
             row["label"] = "ab"[k // 2 % 2] if k < 20 else "a"
 
-    with pytest.warns(UserWarning, match="the test split has no pair of 1 of 2 classes, such as 'b'"):
+    with pytest.warns(UserWarning, match="the test split lacks 1 of 2 classes, such as 'b'"):
         build(make_folder(edit), tmp_path / "pack")
 
 
-@pytest.mark.filterwarnings("ignore:the .* split has no pair")
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_append_a_second_delivery(make_folder: Folder, tmp_path: Path) -> None:
     first = make_folder()
     pack = build(first, tmp_path / "pack")
@@ -276,10 +276,10 @@ def test_append_a_second_delivery(make_folder: Folder, tmp_path: Path) -> None:
 
     second = make_folder(edit, name="delivery")
     with pytest.raises(
-        CmkdError, match=r"labels that are no classes of .*: ferry; correct them, or .*--new_classes al"
+        CmkdError, match=r"labels that are not classes of .*: ferry; correct them, or .*--new_classes al"
     ):
         append(tmp_path / "pack", second)
-    with pytest.warns(CmkdWarning, match="the train split has no pair of 1 of 3 classes, such as 'ferry'"):
+    with pytest.warns(CmkdWarning, match="the train split lacks 1 of 3 classes, such as 'ferry'"):
         longer = append(tmp_path / "pack", second, new_classes="allow")
     assert (len(longer), longer.card.version) == (48, 2)
     assert longer.classes == ("cargo", "tanker", "ferry")

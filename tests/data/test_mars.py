@@ -136,7 +136,7 @@ def remove(file: str) -> object:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (damage_zip, "is truncated or no archive .*: get it again from https"),
+        (damage_zip, "is truncated or not an archive .*: get it again from https"),
         (
             cut("subject2/radar_data4.mat", 0.5),
             r"radar_data4.mat in .* is truncated or damaged: get it again from https",

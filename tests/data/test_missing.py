@@ -135,7 +135,7 @@ def test_tags_can_be_ignored_and_mean_nothing_out_of_range(tmp_path: Path) -> No
     ignored = build(folder, tmp_path / "a", readings={"radar": Reading(nodata="none")})
     assert ignored.modality("radar").nodata is None and "radar" not in ignored.card.invalid
     assert build(folder_of(tmp_path / "g", values, nodata="-9999"), tmp_path / "b").modality("radar").nodata is None
-    with pytest.raises(CmkdError, match="the files hold uint8, which has no such value"):
+    with pytest.raises(CmkdError, match="the files hold uint8, which cannot represent it"):
         build(folder, tmp_path / "c", readings={"radar": Reading(nodata=-9999)})
 
 
@@ -225,7 +225,7 @@ def test_series_and_map_style_data(tmp_path: Path) -> None:
     items[3]["x"] = np.ma.MaskedArray([1, 2], [True, False])
     for item in items:
         item["x"] = item["x"].astype(np.int16)
-    with pytest.raises(CmkdError, match="'x' is masked and int16: return floats"):
+    with pytest.raises(CmkdError, match="'x' is a masked array of int16: return floats"):
         from_dataset(items, tmp_path / "again")
 
 

@@ -136,7 +136,7 @@ def test_truncated_jpeg_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.tile(RGB, (8, 8, 1))).save(tmp_path / "a.jpg")
     content = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
-    with pytest.raises(CmkdError, match=r"a\.jpg cannot be read, it is truncated"):
+    with pytest.raises(CmkdError, match=r"a\.jpg cannot be read; it is truncated"):
         read(tmp_path / "a.jpg", "image")
 
 

@@ -255,7 +255,7 @@ def test_the_page_in_a_browser(harbor: Pack, tmp_path: Path, browser: Browser) -
 
 
 REFUSED: Mapping[str, tuple[dict[str, Any], list[str], str]] = {
-    "classes": ({"classes": ("tanker", "tug", "kayak")}, [], "does not know (ferry): it knows tanker, tug, kayak"),
+    "classes": ({"classes": ("tanker", "tug", "kayak")}, [], "(ferry); its classes: tanker, tug, kayak"),
     "split": ({}, ["--split", "validation"], "no validation pair of 'harbor' has a label and radar"),
 }
 

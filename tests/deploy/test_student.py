@@ -80,9 +80,9 @@ def test_nothing_gives_an_empty_table(student: Student, images: np.ndarray) -> N
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (np.zeros((3, 8, 8), np.uint8), "has 3 channels, 'radar' has 1"),
-        (np.zeros((2, 3, 8, 8), np.uint8), "has 3 channels, 'radar' has 1"),
-        (np.zeros((8, 8, 2), np.uint8), "has 8 channels, 'radar' has 1"),
+        (np.zeros((3, 8, 8), np.uint8), "has 3 channels, but 'radar' has 1"),
+        (np.zeros((2, 3, 8, 8), np.uint8), "has 3 channels, but 'radar' has 1"),
+        (np.zeros((8, 8, 2), np.uint8), "has 8 channels, but 'radar' has 1"),
         (np.zeros((1, 1, 1, 8, 8), np.uint8), "does not fit the kind image"),
         (np.zeros(8, np.uint8), "does not fit the kind image"),
         (np.full((8, 8), 0.5), "holds float64, 'radar' is uint8"),

@@ -79,7 +79,7 @@ WRONG = [
     ({"augmentation": {"drop": 9}}, "augmentation.drop is 9; it must be at least 0 and below 1"),
     ({"trainer": {"cache_gb": -1}}, "trainer.cache_gb is -1; it must be at least 0"),
     ({"labels": 40, "label_fraction": 0.1}, "labels is 40 and label_fraction 0.1; give one of them"),
-    ({"methods": "kd,kd"}, "names one twice"),
+    ({"methods": "kd,kd"}, "lists a method twice"),
     ({"methods": []}, "methods is empty"),
     ({"epoch": 3}, "did you mean 'epochs'"),
 ]

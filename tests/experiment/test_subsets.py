@@ -122,7 +122,7 @@ def test_the_poor_modality_comes_first_and_the_dropout_is_filled_in(squares: Pac
     ("changes", "says"),
     [
         ({"student": {"modality": "rich+por"}}, "did you mean 'poor'"),
-        ({"student": {"modality": "rich+rich"}}, r"student.modality names one twice: rich\+rich"),
+        ({"student": {"modality": "rich+rich"}}, r"student.modality lists a modality twice: rich\+rich"),
         ({"teacher": {"modality": "rich+poor", "model": torch.nn.Linear(2, 3)}}, "name an encoder as teacher.model"),
         ({"student": {"modality_dropout": 0.5}}, "needs several modalities"),
         ({"student": {"modality": "rich+poor", "model": torch.nn.Linear(2, 3)}}, "an own module sees one modality"),

@@ -118,8 +118,8 @@ def array_file(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda f: f / "absent.npz", "no file of a teacher's outputs at"),
-        (lambda f: f, "no file of a teacher's outputs at"),
+        (lambda f: f / "absent.npz", "no file with a teacher's outputs at"),
+        (lambda f: f, "no file with a teacher's outputs at"),
         (lambda f: raw(f, b"", "outputs.csv"), "unsupported file type; supported: .npz, .safetensors"),
         (lambda f: npz(f, ids=np.zeros(0)), "lacks ids; it holds ids, logits"),
         (lambda f: tensors(f, None), "lacks ids; it holds embedding, logits"),

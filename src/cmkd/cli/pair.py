@@ -169,7 +169,9 @@ def _tell(made: Assembly, lists: Sequence[Captures], gate: Gate) -> None:
             print(f"note: {note}: use smaller tolerances, or --drop_ambiguous")
         if len(matching.rows) < FEW_PAIRED * min(len(first), len(other)):
             spans = f"{first.span}; {other.span}"
-            print(f"note: only {len(matching.rows)} pairs ({spans}): check --time_unit and the offset of the clocks")
+            print(
+                f"note: found only {len(matching.rows)} pairs ({spans}): check --time_unit and the offset of the clocks"
+            )
     show(rows)
     if made.disagreeing:
         print(f"note: the lists disagree on these labels, which are left empty: {joined(made.disagreeing)}")

@@ -66,7 +66,7 @@ def header_of(modality: Modality, path: File) -> FileHeader:
 
 def _some_valid(array: NDArray[Any], where: object) -> NDArray[Any]:
     if np.ma.getmaskarray(array).all():
-        raise CmkdError(f"{where} has only nodata or NaN values: leave it out (an empty cell in the manifest)")
+        raise CmkdError(f"{where} has no valid value, only nodata or NaN: leave it out (an empty cell in the manifest)")
     return array
 
 
