@@ -82,7 +82,7 @@ def riff(whole: int, samples: int) -> bytes:
 
 
 BOMBS = {
-    "damaged height": (".tif", tiff(sizes={HEIGHT: 4521996}, rowsperstrip=4, compression="lzw"), "too few for its shape"),
+    "damaged height": (".tif", tiff(sizes={HEIGHT: 4521996}, rowsperstrip=4, compression="lzw"), "too few"),
     "no strip": (".tif", tiff(sizes={HEIGHT: 24}), "truncated"),
     "bomb30k": (".tif", tiff(sizes={HEIGHT: 30000, WIDTH: 30000, 278: 30000}, compression="zlib"),
                 "900,000,000 pixels; the limit is 50,000,000: cut it, or raise the limit with CMKD_MAX_PIXELS=10"),
@@ -95,7 +95,7 @@ BOMBS = {
     "bomb12k": (".png", png(12000, GRAY), "144,000,000 pixels"),
     "text": (".png", encoded(Image.fromarray(GRAY), "PNG").replace(b"IDAT", b"zTXt"), "cannot be read"),
     "animated": (".png", encoded(Image.fromarray(GRAY), "PNG", save_all=True,
-                                  append_images=[Image.fromarray(GRAY + 1)]), "holds 2 pictures: save one per file"),
+                                  append_images=[Image.fromarray(GRAY + 1)]), "save one picture per file"),
     "12 bits": (".jpg", imagecodecs.jpeg_encode(GRAY.astype(np.uint16), bitspersample=12), "JPEG samples of 12 bit"),
     "riff_small": (".wav", riff(100, 20000), "truncated"),
     "ds_presto": (".npy", npy("{'descr': '<U11', 'fortran_order': False, 'shape': (240,),\0\0"), "cannot be read"),

@@ -164,7 +164,7 @@ def crossing(rows: Rows) -> None:
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        (two_missing, r"line 4, radar: .*nowhere.png does not exist \(2 missing in all\)"),
+        (two_missing, r"line 4, radar: .*nowhere.png does not exist \(2 missing in total\)"),
         (set_cell(4, "id", "p01"), "id 'p01' is in manifest.csv line 3 and manifest.csv line 6"),
         (set_cell(4, "id", ""), "line 6 has no id"),
         (set_all("label", "ship"), "at least two classes"),
@@ -177,7 +177,7 @@ def crossing(rows: Rows) -> None:
         (set_cell(3, "optical", "../../etc/passwd.png"), "line 5, optical: '../../etc/passwd.png' leaves the folder"),
         (set_cell(3, "optical", "/etc/passwd.png"), "leaves the folder"),
         (set_cell(3, "optical", "files/r3.tif"), "r3.tif has 2 channels, .*o0.png has 3"),
-        (lambda rows: [row.update(radar="", optical="") for row in rows], "names no file"),
+        (lambda rows: [row.update(radar="", optical="") for row in rows], "lists no files"),
         (set_all("radar", ""), "'radar' is missing from every train pair: remove its column"),
         (lambda rows: [(row.pop("radar"), row.pop("optical")) for row in rows], "no column of files"),
     ],
@@ -241,7 +241,7 @@ def test_wrong_options(make_folder: Folder, tmp_path: Path) -> None:
     folder = make_folder()
     with pytest.raises(CmkdError, match="did you mean 'optical'"):
         build(folder, tmp_path / "pack", readings={"optcal": Reading(size=(8, 8))})
-    with pytest.raises(CmkdError, match="a size for image is 2 positive numbers"):
+    with pytest.raises(CmkdError, match="a size for image needs 2 positive numbers"):
         build(folder, tmp_path / "pack", readings={"optical": Reading(size=(8,))})
     with pytest.raises(CmkdError, match="'sonar' is not a modality"):
         build(folder, tmp_path / "pack", rich="sonar")
@@ -297,7 +297,7 @@ def test_append_of_another_sensor_is_refused(make_folder: Folder, tmp_path: Path
     other = make_folder(lambda rows: [row.update(id=row["id"] + "b") for row in rows], name="other")
     for k in range(24):
         tifffile.imwrite(other / "files" / f"r{k}.tif", np.zeros((10, 8), np.float32))
-    with pytest.raises(CmkdError, match=r"radar in .* is .*in the pack"):
+    with pytest.raises(CmkdError, match=r"radar in .* is .*but the pack has"):
         append(tmp_path / "pack", other)
     shutil.rmtree(other)
     other = make_folder(

@@ -92,7 +92,7 @@ def at(place: int, **changes: object) -> Callable[[int, Item], object]:
 @pytest.mark.parametrize(
     ("edit", "options", "says"),
     [
-        (at(7, radar=torch.zeros(2, 8, 8)), {}, r"item 7: 'radar' is image \(2, 8, 8\) float32, but of item 0 .* 8, 9\)"),
+        (at(7, radar=torch.zeros(2, 8, 8)), {}, r"item 7: 'radar' is image \(2, 8, 8\) float32, but of item 0 .*9\)"),
         (at(7, radar=torch.zeros(2, 8, 9, dtype=torch.int16)), {}, "item 7: 'radar' is .*int16"),
         (at(7, radar="radar.tif"), {}, "item 7: 'radar' is a str, not an array"),
         (at(7, radar=torch.full((2, 8, 9), torch.nan)), {}, "pair '000007' has no valid value"),

@@ -90,7 +90,7 @@ REASONS = {
     "suffix.tif": "its content is PNG",
     "RGB.png": "3 channels",
     "16_bit.png": "uint16",
-    "nan.npy": "holds float32, 'radar' is uint8",
+    "nan.npy": "holds float32, but 'radar' is uint8",
     "pickled.npy": "cannot be read",
     "folder.png": "empty folder",
     "link.png": "does not exist",

@@ -84,7 +84,7 @@ def test_a_speed_by_class_is_found_and_named(tmp_path: Path) -> None:
     assert next(iter(meta.columns)) == "speed"
     assert "mostly by speed (" in result.warning
     assert "wind" not in result.warning
-    assert result.notes == ["metadata: shortcuts leave out 'radar_file': nearly one text per pair"]
+    assert result.notes == ["metadata: shortcuts leave out 'radar_file': it has nearly one text per pair"]
     assert find_shortcuts(open_source(folder)) == result  # the same again
     shuffled = np.random.default_rng(3).permutation(speed)
     folder = write(tmp_path / "sound", metadata={"wind": weather(2), "speed": shuffled})
@@ -106,7 +106,7 @@ def test_categories_dates_and_presence_are_read(tmp_path: Path) -> None:
         result = find_shortcuts(open_source(write(tmp_path / name, metadata=metadata)))
         assert result.found[-1].above_chance, name
         assert list(result.found[-1].columns) == [name]
-        assert "metadata: shortcuts leave out 'number': a running number of the pairs" in result.notes
+        assert "metadata: shortcuts leave out 'number': it numbers the pairs" in result.notes
     folder = write(tmp_path / "absent", present=(LABELS != 2) | (pairs % 10 == 0))
     assert list(found(folder)[""].columns) == ["has_radar"]
 
