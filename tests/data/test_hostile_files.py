@@ -100,7 +100,7 @@ BOMBS = {
     "riff_small": (".wav", riff(100, 20000), "truncated"),
     "ds_presto": (".npy", npy("{'descr': '<U11', 'fortran_order': False, 'shape': (240,),\0\0"), "cannot be read"),
     "negative": (".npy", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4)}\n"), "truncated"),
-    "text array": (".npy", npy("{'descr': '<U2', 'fortran_order': False, 'shape': (4,)}\n"), "not numeric"),
+    "text array": (".npy", npy("{'descr': '<U2', 'fortran_order': False, 'shape': (4,)}\n"), "cannot be stored"),
 }  # fmt: skip
 
 

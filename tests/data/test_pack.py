@@ -331,7 +331,7 @@ def test_a_number_of_labels_that_cannot_be_kept_is_refused(digits: Pack) -> None
         digits.withhold(labels=9)
     with pytest.raises(CmkdError, match="labels is 1078, but only 1077 training pairs have a label"):
         digits.withhold(labels=1078)
-    with pytest.raises(CmkdError, match=r"labels is 20 and label_fraction 0\.5; give one of them"):
+    with pytest.raises(CmkdError, match=r"labels is 20 and label_fraction is 0\.5; give one of them"):
         digits.withhold(0.5, labels=20)
     assert len(digits.withhold(labels=1077).rows("train", labeled=True)) == 1077
     counted = digits.rows("train").dtype.type(40)  # a number of numpy's, as a count of rows is

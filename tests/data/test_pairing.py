@@ -259,7 +259,7 @@ def add(*cells: str) -> Any:  # noqa: ANN401
     ("change", "flags", "says"),
     [
         (edit("time", 2, "yesterday"), [], "radar.csv line 4: time 'yesterday' is not a date such as"),
-        (edit("latitude", 1, "540"), [], "line 3: latitude '540', longitude '10.001' is not a place"),
+        (edit("latitude", 1, "540"), [], "line 3: latitude '540', longitude '10.001' is not a valid place"),
         (edit("path", 1, ""), [], "line 3 has no path"),
         (edit("path", 1, "radar/0.png"), [], "id 'radar/0.png' occurs twice"),
         (edit("path", 1, "../radar/0.png"), [], "leaves the folder of .*: write to .* instead"),
@@ -273,7 +273,7 @@ def add(*cells: str) -> Any:  # noqa: ANN401
         (lambda folder: None, ["--names", "a"], "gives 1 names for 2 lists"),
         (lambda folder: None, ["--names", "a,a"], "at least two lists with different names"),
         (lambda folder: None, ["--offset", "3000"], "no capture of optical has a partner within 5 s"),
-        (lambda folder: (folder / "manifest.csv").write_text(""), [], "manifest.csv exists"),
+        (lambda folder: (folder / "manifest.csv").write_text(""), [], "manifest.csv already exists"),
     ],
 )
 def test_bad_lists_are_one_line(tmp_path: Path, change: Any, flags: list[str], says: str) -> None:  # noqa: ANN401

@@ -63,7 +63,7 @@ def _npy_header(path: File) -> tuple[tuple[int, ...], np.dtype[Any], bool, int]:
         if dtype.hasobject:
             raise CmkdError(f"{path} cannot be read: it holds Python objects; save numbers")
         if dtype.names is not None or dtype.kind not in "biufc":
-            raise CmkdError(f"{path} holds {dtype.name}, which is not numeric: save numbers")
+            raise CmkdError(f"{path} holds {dtype.name}, which cannot be stored: save numbers")
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size - file.tell():
             raise CmkdError(f"{path} is truncated: {size} bytes, fewer than its header says; replace it")
         check_size(path, shape, dtype.itemsize)
