@@ -167,5 +167,5 @@ def test_wrong_pairs_and_labels_are_one_line(
         assert "\n" not in str(caught.value)
     with pytest.raises(NotFittedError):
         small().predict(pairs)
-    with pytest.raises(CmkdError, match="no column 'radar': the columns are optical"):
+    with pytest.raises(CmkdError, match="no column 'radar'; the columns are optical"):
         fitted.predict(pairs[["optical"]])

@@ -184,7 +184,7 @@ def test_deliveries_of_some_classes_and_of_new_ones(tmp_path: Path, capsys: pyte
         (["--gap", "0.7"], r"made with --gap 0\.0, now 0\.7: leave --gap out, or make another pack with --out"),
         (["--mode", "stripmap"], "made with --mode iw, now stripmap"),
         (["--seed", "4"], "made with --seed 3, now 4"),
-        (["--vessels", "100"], "has 240 vessels of each class, now 100: give 240 or more"),
+        (["--vessels", "100"], "has 240 vessels of each class, but now 100: give 240 or more"),
         (["--classes", "tugbot"], "did you mean 'tugboat'"),
         (["--shard", "1/2"], "--append cannot be combined with"),
     ],
