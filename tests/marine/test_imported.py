@@ -128,7 +128,7 @@ def test_what_is_no_ship_is_refused_in_one_line(name: str, content: bytes, says:
 def test_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(boat(), tmp_path / "boat.stl")
     monkeypatch.setattr(imported, "MOST_FACES", 23)
-    with pytest.raises(CmkdError, match="has 24 triangles, the most is 23"):
+    with pytest.raises(CmkdError, match="has 24 triangles; the limit is 23"):
         read_mesh(path)
     monkeypatch.setattr(imported, "MOST_BYTES", 1000)
     with pytest.raises(CmkdError, match="MiB: simplify"):
@@ -196,5 +196,5 @@ def test_wrong_folders_and_names_are_refused(folder: Path, tmp_path: Path) -> No
     (folder / "yacht").rmdir()
     with pytest.raises(CmkdError, match="did you mean 'ferry'"):
         FolderFleet(folder).mesh("fery", 0, RNG)
-    with pytest.raises(CmkdError, match="has 1 meshes, asked for number 1"):
+    with pytest.raises(CmkdError, match="has 1 meshes, but number 1 was requested"):
         FolderFleet(folder).mesh("tug", 1, RNG)
