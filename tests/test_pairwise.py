@@ -139,7 +139,7 @@ def test_bad_arguments() -> None:
         log_mean_gaussian(torch.zeros(3))
     with pytest.raises(CmkdError, match="above 0"):
         log_mean_gaussian(torch.zeros(3, 2), t=0.0)
-    with pytest.raises(CmkdError, match="as many points"):
+    with pytest.raises(CmkdError, match="equally many points"):
         gaussian_discrepancy(torch.zeros(3, 2), torch.zeros(4, 2))
 
 

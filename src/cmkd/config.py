@@ -39,7 +39,7 @@ class ModelConfig:
         model: ``auto``, an encoder, a timm name, or your own as ``package.module:Name``. Options are written as in
             ``thin_resnet(width=32)``. In Python also an ``nn.Module``, a class or a function that returns one, or what
             `cmkd.wrap` returns; see `cmkd.models.build`.
-        size: resize images to this many pixels a side before the model.
+        size: resize images to this many pixels per side before the model.
         scaling: how stored values enter the network; try log for heavy tails such as SAR in linear intensity. linear
             standardizes each channel; log and rank compress its tails first. Data in dB are logarithms already. All
             are fixed by the training pairs and saved with the model (`cmkd.models.scaling`). A `checkpoint` keeps its
@@ -48,7 +48,7 @@ class ModelConfig:
         checkpoint: a model saved by cmkd. A teacher is then used as it is and not trained; it may have been trained on
             other classes, for methods of features and relations.
         label_fraction: this model's own fraction of visible labels; by default what the run says.
-        frozen: train the classifier alone and keep the encoder (with `pretrained`: a linear probe).
+        frozen: train only the classifier and keep the encoder fixed (with `pretrained`: a linear probe).
     """
 
     modality: str | None = None
@@ -90,8 +90,8 @@ class TeacherConfig(ModelConfig):
     Args:
         views: augmented views of each pair; by default 16, or as many as there are passes over the pairs. 0 runs the
             teacher in each step instead, on a new view in each pass.
-        folds: above 1, each labeled pair is answered by a teacher that did not train on it or its group: one of as many
-            cross-fitted teachers. For methods that read logits alone.
+        folds: above 1, train this many cross-fitted teachers; each labeled pair gets its outputs from one that did not
+            train on it or its group. For methods that read only logits.
         self_training: train a second teacher, which also learns from the soft predictions of the first on the training
             pairs without a label, as in the method `self_training`; it teaches the students.
         outputs: a file with logits and embeddings of a teacher that is not run here (`cmkd.training.teacher_outputs`).
@@ -113,10 +113,10 @@ class OptimizerConfig:
             with the batch size for sgd, by its square root for adamw. The default is 0.01 for the encoders of this
             package and 0.001 for timm models; ten times as much for sgd.
         weight_decay: decoupled for adamw; not applied to biases and norms.
-        momentum: of sgd.
+        momentum: momentum of sgd.
         warmup: fraction of the largest number of steps, at most 200 steps.
-        clip_norm: largest norm of the gradient; 0 for no clipping.
-        label_smoothing: of the cross-entropy.
+        clip_norm: largest norm of the gradient; 0 disables clipping.
+        label_smoothing: label smoothing of the cross-entropy.
         ema: decay of the moving average of the weights that is evaluated and saved; 0 for none. It is shorter early in
             training (`cmkd.training.ema`).
         early_stop: end a training where validation has leveled off; otherwise train to the largest number of steps.
@@ -172,22 +172,22 @@ class TrainerConfig:
     """How and where training runs.
 
     Args:
-        batch_size: pairs a step, over all devices together; by default 128, fewer where training pairs are few.
-        shuffle_window: shuffle training pairs within windows of so many, filled with runs of neighbors; by default
+        batch_size: pairs per step, over all devices together; by default 128, fewer for small training sets.
+        shuffle_window: shuffle training pairs within windows of this size, filled with runs of neighbors; by default
             over all pairs. A pushed pack is then read nearly in order, with far fewer requests, and any pack gives the
             same batches. The order is less random: choose a window of many batches.
         precision: arithmetic of the forward pass.
         compile: run the models through torch.compile in training: a minute or more at the start of each training, then
             faster steps. It needs a C++ compiler; results are equal up to rounding.
         accelerator: where to train.
-        devices: number of devices on each node; torchrun brings its own number.
-        num_nodes: nodes of a cluster; start the same command on each (torchrun or SLURM).
+        devices: number of devices on each node; torchrun sets its own number.
+        num_nodes: number of nodes of a cluster; start the same command on each (torchrun or SLURM).
         threads: CPU threads of each training; by default 1 for small models, whose results then do not depend on the
             number of cores, and for large ones those that torch chooses.
-        checkpoint_seconds: time between full states; a killed run trains at most this long again.
-        cache_gb: largest size of the cache of teachers' outputs on disk; the least recently used go first.
+        checkpoint_seconds: time between full checkpoints; a killed run loses at most this much training.
+        cache_gb: largest size of the cache of teachers' outputs on disk; the least recently used are removed first.
         deterministic: refuse operations without a deterministic form (CPU runs are repeatable without it).
-        logger: a logger beside history.csv, from the extra of its name; MLFLOW_TRACKING_URI and WANDB_MODE apply.
+        logger: a logger besides history.csv, from the extra of its name; MLFLOW_TRACKING_URI and WANDB_MODE apply.
         progress: auto shows a live screen on a terminal and plain lines elsewhere; none is silent.
     """
 
@@ -215,20 +215,20 @@ class RunConfig:
             options and a folder, as in ``digits(severity=0.3)`` and ``mars:FOLDER``. In Python also a `Pack` or a
             map-style ``Dataset`` of dicts.
         out: folder of the results; the same command continues there.
-        methods: methods by comma; options and sums as in ``kd(temperature=2)+0.5*ds``.
-        seeds: students for each method.
-        seed: first of the seeds, and the teacher's.
-        jobs: students trained at the same time, each in a process of its own; by default as many as the CPU's cores
-            allow, for small models, and 1 on a GPU, which several share if this is set.
+        methods: methods, separated by commas; options and sums as in ``kd(temperature=2)+0.5*ds``.
+        seeds: number of students for each method.
+        seed: first seed, also the teacher's.
+        jobs: students trained at the same time, each in its own process; by default as many as the CPU's cores allow
+            for small models, and 1 on a GPU, which several share if this is set.
         epochs: largest number of passes over the training pairs (parts of 500 steps where a pass is longer); by default
             the preset's number of steps.
         preset: quick (at most 3,000 steps) or full (at most 16,000). A training ends earlier where validation has
             leveled off.
         label_fraction: fraction of the training pairs of each class whose label teacher and students see. The other
-            pairs take part in the distillation terms alone; validation and test keep all labels.
+            pairs take part only in the distillation terms; validation and test keep all labels.
         labels: number of labels that they see, instead of a fraction; spread over the classes, at least one each.
-        label_noise: fraction of these labels that are replaced by another class, for studies of robustness; the same
-            wrong ones for teacher and students.
+        label_noise: fraction of these labels that are replaced by another class, for studies of robustness; teacher
+            and students see the same wrong labels.
         tune: trials that choose each method's weights and temperatures on the validation pairs. They come before the
             students, with a seed that no student has. The first has the options given or the defaults, and Optuna draws
             those of the others; options written in `methods` stay as they are.
@@ -286,13 +286,13 @@ class RunConfig:
 
     def _check_together(self) -> None:
         if self.teacher.outputs is not None and self.teacher.checkpoint is not None:
-            raise CmkdError("teacher.outputs and teacher.checkpoint are two teachers; give one")
+            raise CmkdError("teacher.outputs and teacher.checkpoint each name a teacher; give one of them")
         if self.labels is not None and self.label_fraction != 1.0:
-            raise CmkdError(f"labels is {self.labels} and label_fraction {self.label_fraction}; give one of them")
+            raise CmkdError(f"labels is {self.labels} and label_fraction is {self.label_fraction}; give one of them")
         if not self.expressions:
             raise CmkdError("methods is empty; give one or more, such as none,kd,ds")
         if len(set(self.expressions)) < len(self.expressions):
-            raise CmkdError(f"methods names one twice: {', '.join(self.expressions)}")
+            raise CmkdError(f"methods lists a method twice: {', '.join(self.expressions)}")
 
     @property
     def expressions(self) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def read_json(path: Path, *, fix: str = "restore it from a copy") -> dict[str, A
         >>> read_json(path, fix="make the pack again")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
-        cmkd.errors.CmkdError: '...card.json' is damaged (NaN is no number of JSON): make the pack again
+        cmkd.errors.CmkdError: '...card.json' is damaged (NaN is not a JSON number): make the pack again
     """
     return parse_json(_content(path, JSON_BYTES, fix), f"'{path}'", fix=fix)
 
@@ -53,7 +53,7 @@ def parse_json(text: str | bytes, what: str, *, fix: str) -> dict[str, Any]:
     except ValueError as error:  # no JSON, no UTF-8, or a whole number of thousands of digits
         raise CmkdError(f"{what} is damaged ({str(error)[:120]}): {fix}") from error
     if not isinstance(content, dict):
-        raise CmkdError(f"{what} is damaged (it holds no object of names and values): {fix}")
+        raise CmkdError(f"{what} is damaged (it does not hold names and values): {fix}")
     return content
 
 
@@ -115,7 +115,7 @@ def _loader() -> Any:  # noqa: ANN401  # a class of yaml, which is imported when
             if self.check_event(yaml.AliasEvent):
                 event: Any = self.get_event()  # type: ignore[no-untyped-call]
                 line = event.start_mark.line + 1
-                raise yaml.YAMLError(f"line {line}: the alias *{event.anchor} is not read; write its value out")
+                raise yaml.YAMLError(f"line {line}: the alias *{event.anchor} is not supported; write its value")
             self.depth = getattr(self, "depth", 0) + 1
             if self.depth > YAML_DEPTH:
                 raise yaml.YAMLError("nested too deeply")
@@ -127,7 +127,7 @@ def _loader() -> Any:  # noqa: ANN401  # a class of yaml, which is imported when
             names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             if len(set(names)) < len(names):
                 name = next(name for name in names if names.count(name) > 1)
-                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: '{name}' is there twice; remove one")
+                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: '{name}' occurs twice; remove one")
             return dict(super().construct_mapping(node, deep))
 
     return Loader
@@ -142,7 +142,7 @@ def _content(path: Path, most: int, fix: str) -> bytes:
     except OSError as error:
         raise CmkdError(f"'{path}' cannot be read ({error.strerror}): {fix}") from error
     if len(content) > most:
-        raise CmkdError(f"'{path}' has more than {most // 1024} KiB, which no such file has: {fix}")
+        raise CmkdError(f"'{path}' is larger than {most // 1024} KiB, too large for such a file: {fix}")
     return content
 
 
@@ -152,12 +152,12 @@ def _check_characters(content: object) -> None:
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the name '{next(name for name in names if names.count(name) > 1)}' is there twice")
+        raise ValueError(f"the name '{next(name for name in names if names.count(name) > 1)}' occurs twice")
     return found

@@ -127,7 +127,7 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     info=CardInfo("pairs", rich=rich, poor=poor),
                 )
             except PackExistsError:
-                raise CmkdError(f"'{out}' holds a run: choose another out for each fit, or leave it out") from None
+                raise CmkdError(f"'{out}' already holds a run: use a new out for each fit, or leave it out") from None
             with warnings.catch_warnings():  # drops Lightning's filter
                 from cmkd.experiment import Experiment
 
@@ -154,7 +154,7 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "student_")
         if isinstance(X, pd.DataFrame):
             if self.poor_ not in X:
-                raise CmkdError(f"no column '{self.poor_}': the columns are {', '.join(map(str, X.columns))}")
+                raise CmkdError(f"no column '{self.poor_}'; the columns are {', '.join(map(str, X.columns))}")
             X = X[self.poor_]
         table = self.student_.predict(list(X) if isinstance(X, pd.Series) else X)
         found: NDArray[np.float64] = table[[f"p_{name}" for name in self.student_.classes]].to_numpy()
@@ -211,7 +211,7 @@ def _labels(pairs: object, y: object, groups: object) -> tuple[NDArray[Any], NDA
     """
     if not isinstance(pairs, pd.DataFrame) or pairs.shape[1] != 2:
         got = f"{pairs.shape[1]} columns" if isinstance(pairs, pd.DataFrame) else type(pairs).__name__
-        raise CmkdError(f"pairs are a DataFrame of two columns, the rich modality and then the poor one; got {got}")
+        raise CmkdError(f"expected pairs as a DataFrame of two columns, the rich and then the poor modality; got {got}")
     check_consistent_length(pairs, y, groups)
     labels = column_or_1d(y)
     missing = np.flatnonzero(pd.isna(labels))

@@ -73,7 +73,7 @@ def check_maps(
     """Check two lists of feature maps, shallow to deep, and return their pairs as `check_pair` does."""
     if len(student) != len(teacher) or not student:
         raise CmkdError(
-            f"expected as many student as teacher maps, at least one, got {len(student)} and {len(teacher)}"
+            f"expected equal numbers of student and teacher maps, at least one, got {len(student)} and {len(teacher)}"
         )
     return [check_pair(*pair, same_shape=same_shape) for pair in zip(student, teacher, strict=True)]
 

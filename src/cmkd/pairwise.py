@@ -93,7 +93,7 @@ def gaussian_discrepancy(points: Tensor, reference: Tensor, *, t: float = 2.0, b
     size = _block_size(points, t, block_size)
     _block_size(reference, t, block_size)
     if len(points) != len(reference):
-        raise CmkdError(f"expected as many points as reference points, got {len(points)} and {len(reference)}")
+        raise CmkdError(f"expected equally many points and reference points, got {len(points)} and {len(reference)}")
     points, reference = at_least_float32(points, reference)
     if points.shape[0] < 2:
         return 0.0 * points.sum()

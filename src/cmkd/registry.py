@@ -106,7 +106,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         """
         name = str(getattr(load_reference(reference), "name", ""))
         if name in self and (name in self._own or self._plugins[name].value != reference):
-            raise CmkdError(f"'{reference}' is named '{name}', as another {self.kind} is; rename it")
+            raise CmkdError(f"'{reference}' has the name '{name}' of another {self.kind}; rename it")
         point = EntryPoint(name, reference, self.group)
         self._checked(point)
         if name not in self._plugins:
@@ -119,7 +119,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             loaded: Any = point.load()
         except Exception as error:
             raise CmkdError(
-                f"the plug-in '{point.value}' does not load ({type(error).__name__}: {error}); fix or uninstall it"
+                f"the plug-in '{point.value}' cannot be loaded ({type(error).__name__}: {error}); fix or uninstall it"
             ) from error
         if not (inspect.isclass(loaded) and issubclass(loaded, self.contract)):
             raise CmkdError(f"the plug-in '{point.value}' is not a subclass of {self.contract.__name__}; fix it")

@@ -226,7 +226,7 @@ class Modality:
             raise CmkdError(f"modality '{self.name}' is {self.dtype}, which cannot hold the nodata value {self.nodata}")
         for known in (self.mean, self.std):
             if len(known) not in (0, self.channels):
-                raise CmkdError(f"modality '{self.name}' has {self.channels} channels and statistics of {len(known)}")
+                raise CmkdError(f"modality '{self.name}' has {self.channels} channels, but statistics of {len(known)}")
 
     def _holds(self, nodata: object) -> bool:
         if np.dtype(self.dtype).kind == "f":

@@ -14,7 +14,8 @@ import pytest
 
 from cmkd.bench import check
 from cmkd.bench.resampling import encoded
-from cmkd.bench.rows import stored
+from cmkd.bench.results import earlier
+from cmkd.bench.rows import collect, complete, stored
 from cmkd.bench.suite import Suite
 from cmkd.errors import CmkdError
 from cmkd.io import write_json, write_text
@@ -57,9 +58,9 @@ def test_results_with_a_method_more_are_those_of_the_suite(tmp_path: Path) -> No
         (replace(SUITE, run={"epochs": 90}), {}, "run is {'epochs': 90}, not {}"),
         (SUITE, {"commit": "abc-dirty"}, "4 students were trained by commit abc-d"),
         (SUITE, {"seed": 7}, "none on digits, default, teacher 1, seed 0 is missing"),
-        (SUITE, {"teacher": 0, "seed": 0}, "seed 0 is there twice"),
-        (SUITE, {"test": 0.8}, "make another test accuracy"),
-        (SUITE, {"right": encoded(np.array([3, 0]))}, "do not fit its test groups"),
+        (SUITE, {"teacher": 0, "seed": 0}, "seed 0 occurs twice"),
+        (SUITE, {"test": 0.8}, "give a different test accuracy"),
+        (SUITE, {"right": encoded(np.array([3, 0]))}, "do not match its test groups"),
         (SUITE, {"right": "eJw="}, "damaged"),
         (SUITE, {"converged": "yes"}, "converged must be"),
     ],
@@ -68,6 +69,17 @@ def test_what_does_not_count_is_said(tmp_path: Path, suite: Suite, change: dict[
     path = handed_in(tmp_path, suite, rows(suite).assign(**change), {})
     with pytest.raises(CmkdError, match=words.replace("{", r"\{")):
         check(path, tmp_path)
+
+
+@pytest.mark.parametrize("count", [0, 3, 4])
+def test_results_continue_a_suite_as_far_as_they_go(tmp_path: Path, count: int) -> None:
+    handed_in(tmp_path, SUITE, rows(SUITE)[:count], {})
+    known = earlier(tmp_path / "small.json", SUITE)
+    assert len(known) == len(collect(SUITE.runs(tmp_path), known)) == count
+    assert [planned.teacher for planned in complete(SUITE.runs(tmp_path), known)] == {0: [], 3: [0], 4: [0, 1]}[count]
+    assert len(earlier(tmp_path / "small.json", replace(SUITE, run={"epochs": 2}))) == 0
+    assert len(earlier(tmp_path / "small.json", replace(SUITE, methods="ds"))) == -(-count // 2)
+    assert len(earlier(tmp_path / "none.json", SUITE)) == 0
 
 
 @pytest.mark.parametrize("others", [{"groups": {}}, {"rows": [[1]]}, {"suite": {"data": ["digits"]}}])

@@ -177,7 +177,7 @@ def test_bad_input_is_one_line(run: Path, tmp_path: Path, capsys: pytest.Capture
     gone = tmp_path / "gone"
     shutil.copytree(run, gone)
     (gone / "students" / "kd" / "seed-0" / "best.safetensors").unlink()
-    assert "is gone" in refused(capsys, gone, *out)
+    assert "is missing" in refused(capsys, gone, *out)
 
 
 def test_other_data_are_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,8 +199,8 @@ def test_other_data_are_refused(run: Path, tmp_path: Path, capsys: pytest.Captur
     out = ("--out", tmp_path / "out")
     teacher = run / "teacher" / "best.safetensors"
     for name, modality, classes, side, says in (
-        ("classes", "optical", 3, 8, "was trained on the classes 0, 1, 2, 3, ... (10) and the data have 0, 1, 2"),
+        ("classes", "optical", 3, 8, "was trained on the classes 0, 1, 2, 3, ... (10), but the data have 0, 1, 2"),
         ("modality", "radar", 10, 8, "unknown modality 'optical'"),
-        ("shape", "optical", 10, 9, "of shape (1, 8, 8), the data have (1, 9, 9)"),
+        ("shape", "optical", 10, 9, "of shape (1, 8, 8), but the data have (1, 9, 9)"),
     ):
         assert says in refused(capsys, teacher, *out, data=str(folder(name, modality, classes, side)))

@@ -140,7 +140,7 @@ def test_wrong_labels_reach_teacher_and_students_and_are_told(
         (["--data", "digits", "--methods", "none,kdd"], "unknown method 'kdd'"),
         (["--data", "digits", "--methods", "kd(temprature=2)"], "did you mean 'temperature'"),
         (["--data", "digits", "--methods", "kd kd"], "cannot read 'kd kd'"),
-        (["--data", "digits", "--methods", "none,none"], "names one twice"),
+        (["--data", "digits", "--methods", "none,none"], "lists a method twice"),
         (["--data", "digits", "--teacher.modality", "optica"], "did you mean 'optical'"),
         (["--data", "digits", "--teacher.modalty", "optical"], "did you mean --teacher.modality"),
         (["--data", "digits", "--epoch", "3.5"], "epoch"),
@@ -180,7 +180,7 @@ def test_a_run_in_use_is_not_entered(tmp_path: Path, capsys: pytest.CaptureFixtu
     with (tmp_path / "out" / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert run("--data", "digits", "--methods", "none", "--out", tmp_path / "out") == 2
-    assert "another run is at work" in capsys.readouterr().err
+    assert "another run is active" in capsys.readouterr().err
 
 
 @pytest.fixture

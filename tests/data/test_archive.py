@@ -97,14 +97,14 @@ def test_truncated_archives_are_refused(tmp_path: Path, keep: float) -> None:
     for whole in (make_zip(tmp_path / "a.zip"), make_tar(tmp_path / "a.tar.gz")):
         content = whole.read_bytes()
         whole.write_bytes(content[: int(keep * len(content)) if 0 < keep < 1 else int(keep)])
-        refused(whole, r"(is truncated or no archive|truncated or damaged|is damaged).*: get it again from https")
+        refused(whole, r"(is truncated or not an archive|truncated or damaged|is damaged).*: get it again from https")
 
 
 @pytest.mark.parametrize("keep", [512 + 3072, 2 * (512 + 3072), 2 * (512 + 3072) + 100, 3 * (512 + 3072)])
 def test_a_tar_that_ends_between_members_is_refused(tmp_path: Path, keep: int) -> None:
     path = make_tar(tmp_path / "a.tar")
     path.write_bytes(path.read_bytes()[:keep])
-    refused(path, "is truncated or no archive")
+    refused(path, "is truncated or not an archive")
 
 
 def test_flipped_bits_are_refused(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_twice_encrypted_missing(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         file.writestr("part", "a")
         file.writestr("part", "b")
-    refused(tmp_path / "a.zip", "part is in it twice")
+    refused(tmp_path / "a.zip", "it contains part twice")
     path = make_zip(tmp_path / "b.zip", {"part": b"x"})
     content = bytearray(path.read_bytes())
     content[content.find(b"PK\x01\x02") + 8] |= 1
@@ -177,9 +177,9 @@ def test_idx_in_blocks(tmp_path: Path, packed: bool) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (idx_bytes(np.zeros(9, np.uint8)), "has 1 axes where 3 are expected: another file under this name"),
-        (idx_bytes(np.ones((9, 3, 3), np.uint8))[:-5], r"holds 76 bytes of the 81 its header says"),
-        (idx_bytes(np.ones((9, 3, 3), np.uint8)) + b"x", "holds more bytes of the 81 its header says"),
+        (idx_bytes(np.zeros(9, np.uint8)), "has 1 axes, expected 3: is it another file with this name"),
+        (idx_bytes(np.ones((9, 3, 3), np.uint8))[:-5], r"holds 76 of the 81 bytes in its header"),
+        (idx_bytes(np.ones((9, 3, 3), np.uint8)) + b"x", "holds more of the 81 bytes in its header"),
         (gzip.compress(idx_bytes(np.ones((9, 3, 3), np.uint8)), mtime=0)[:-9], "truncated or damaged: get it again"),
         (
             gzip.compress(idx_bytes(np.ones((9, 3, 3), np.uint8)) + bytes(10**6), mtime=0),
@@ -245,4 +245,4 @@ def test_a_giant_header_a_sparse_file_and_a_damaged_name_are_refused(tmp_path: P
         tracemalloc.stop()
     path = make_zip(tmp_path / "name.zip", {"caf\u00e9.bin": b"1"})
     path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\xe1\x2e"))
-    refused(path, "is truncated or no archive")
+    refused(path, "is truncated or not an archive")

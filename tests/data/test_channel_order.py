@@ -65,7 +65,7 @@ def test_the_channels_of_a_model_tell(tmp_path: Path) -> None:
         np.testing.assert_array_equal(sample(bands, values), expected)
     cube = Modality("cube", "image", (5, 5, 5), "float32")
     path, values = saved(tmp_path, 5, 5, 5)
-    with pytest.raises(CmkdError, match="may be its first axis or its last; save it as TIFF, which tells"):
+    with pytest.raises(CmkdError, match="may be its first axis or its last; save it as TIFF, which records it"):
         load(cube, path)
     np.testing.assert_array_equal(load_stored(cube, path, "first"), values)
     np.testing.assert_array_equal(sample(cube, values), values)  # an array's order is a contract, a file's is not

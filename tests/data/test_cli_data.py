@@ -128,11 +128,11 @@ def test_wrong_usage_is_one_line(
         Path("one", kind, "1.png").write_bytes(Path("ships/files/o1.png").read_bytes())
     Path("other.json").write_text("[1]")
     rows = {
-        "build pack --out new": "pack is a pack already",
+        "build pack --out new": "pack is already a pack",
         "build file --out new": "file is a file: give the folder that holds it",
         "build none --out new": "none has no manifest.csv",
         "build one --out new": "at least two classes",
-        "build ships --out pack": "pack exists",
+        "build ships --out pack": "pack already exists",
         "build ships --out file/new": "cannot write to file",
         f"build ships --out {'n' * 300}": "File name too long",
         "build ships --out new --seed -1": "seed is -1; it must be at least 0",
@@ -141,7 +141,7 @@ def test_wrong_usage_is_one_line(
         "build ships --out new --exclude none.json": "none.json' does not exist",
         "build ships --out new --exclude other.json": "'other.json' is damaged",
         "append file ships": "file is not a pack",
-        "append pack pack": "pack is a pack already",
+        "append pack pack": "pack is already a pack",
         "append pack ships": "id 'p00' occurs twice",
         "verify ships": "ships is not a pack",
         "check pack --out new --kind optical=vector": "pack is a pack, whose card states the kinds",
@@ -188,7 +188,7 @@ def test_flagged_pairs_are_left_out(
     assert f"- **Notes**: {says}; version 2 adds manifest.csv of the folder 'more'." in capsys.readouterr().out
     assert told(["check", packs[0], "--out", out, "--strict"], capsys)[0] == 3  # `more` repeats all images
     code, lines = told(["build", make_folder(name="third"), "--out", packs[1], *exclude], capsys)
-    assert code == 2 and "has no pair" in lines[0]
+    assert code == 2 and "pairs to leave out" in lines[0]
 
 
 def test_a_card_of_hostile_names(

@@ -102,7 +102,7 @@ def test_drift_is_told_and_few_that_agree(tmp_path: Path, capsys: pytest.Capture
     assert main(write(tmp_path, -DAY, drift=150e-6, count=400, strangers=150)) == 0
     told = capsys.readouterr()
     assert "drifting by +150." in told.out and "from 2023-03-2" in told.out
-    assert "% of the shorter list agree with the clock of radar: look at some pairs" in told.err
+    assert "% of the shorter list agrees with the clock of radar: check some pairs" in told.err
 
 
 def test_nothing_is_written_where_few_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,10 +76,10 @@ def test_every_command_takes_them(
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (["optical/tug/1.png", "optical/tug/1.jpg", "radar/tug/1.npy"], "/1.jpg and optical/tug/1.png are one pair's"),
-        (["optical/1.png", "radar/tug/1.npy"], r"optical/1.png is in no class folder"),
-        (["optical/tug/1.png", "optical/ferry/1.png"], r"needs two modalities, found \['optical'\]"),
-        (["optical/tug/1.png", "radar/tug/2.npy"], "pairs nothing: optical/tug/1.png and radar/tug/2.npy share no"),
+        (["optical/tug/1.png", "optical/tug/1.jpg", "radar/tug/1.npy"], "/1.jpg and optical/tug/1.png belong to"),
+        (["optical/1.png", "radar/tug/1.npy"], r"optical/1.png is not in a class folder"),
+        (["optical/tug/1.png", "optical/ferry/1.png"], r"needs at least two modalities, found \['optical'\]"),
+        (["optical/tug/1.png", "radar/tug/2.npy"], "no pair found: optical/tug/1.png and radar/tug/2.npy share no"),
         (["optical/tug/1.bmp", "radar/tug/1.npy"], r"optical/tug/1.bmp is not a file of a supported type \(.png"),
         (["optical/tug/more/1.png", "radar/tug/1.npy"], "optical/tug/more is not a file of"),
         (["train/optical/tug/1.png", "radar/tug/1.npy"], "'radar' may not be beside the split folder 'train'"),

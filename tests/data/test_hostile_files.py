@@ -82,25 +82,25 @@ def riff(whole: int, samples: int) -> bytes:
 
 
 BOMBS = {
-    "damaged height": (".tif", tiff(sizes={HEIGHT: 4521996}, rowsperstrip=4, compression="lzw"), "shape needs more"),
+    "damaged height": (".tif", tiff(sizes={HEIGHT: 4521996}, rowsperstrip=4, compression="lzw"), "too few"),
     "no strip": (".tif", tiff(sizes={HEIGHT: 24}), "truncated"),
     "bomb30k": (".tif", tiff(sizes={HEIGHT: 30000, WIDTH: 30000, 278: 30000}, compression="zlib"),
-                "900,000,000 pixels, the limit is 50,000,000: cut it, or raise the limit with CMKD_MAX_PIXELS=10"),
+                "900,000,000 pixels; the limit is 50,000,000: cut it, or raise the limit with CMKD_MAX_PIXELS=10"),
     "tile": (".tif", tiff(tile=(16, 16), compression="zlib", sizes={TILE_WIDTH: 80000, TILE_HEIGHT: 80000}), "pixels"),
     "jpeg in tiff": (".tif", jpeg_bomb(), "a JPEG in it is larger than its strip or tile"),
     "codec": (".tif", tiff(compression="png"), "has the compression PNG: save it with LZW"),
     "children": (".tif", children(1, 0), r"child images \(SubIFDs\)"),
-    "circle": (".tif", circle(), "its pages lead back to one before"),
-    "bomb20k_rgb16": (".png", png(20000, np.zeros((4, 4, 3), np.uint16)), "400,000,000 pixels, the limit is"),
+    "circle": (".tif", circle(), "its pages form a loop"),
+    "bomb20k_rgb16": (".png", png(20000, np.zeros((4, 4, 3), np.uint16)), "400,000,000 pixels; the limit is"),
     "bomb12k": (".png", png(12000, GRAY), "144,000,000 pixels"),
     "text": (".png", encoded(Image.fromarray(GRAY), "PNG").replace(b"IDAT", b"zTXt"), "cannot be read"),
     "animated": (".png", encoded(Image.fromarray(GRAY), "PNG", save_all=True,
-                                  append_images=[Image.fromarray(GRAY + 1)]), "holds 2 pictures: save one per file"),
+                                  append_images=[Image.fromarray(GRAY + 1)]), "save one picture per file"),
     "12 bits": (".jpg", imagecodecs.jpeg_encode(GRAY.astype(np.uint16), bitspersample=12), "JPEG samples of 12 bit"),
     "riff_small": (".wav", riff(100, 20000), "truncated"),
     "ds_presto": (".npy", npy("{'descr': '<U11', 'fortran_order': False, 'shape': (240,),\0\0"), "cannot be read"),
     "negative": (".npy", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4)}\n"), "truncated"),
-    "text array": (".npy", npy("{'descr': '<U2', 'fortran_order': False, 'shape': (4,)}\n"), "not numbers"),
+    "text array": (".npy", npy("{'descr': '<U2', 'fortran_order': False, 'shape': (4,)}\n"), "cannot be stored"),
 }  # fmt: skip
 
 

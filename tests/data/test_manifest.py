@@ -164,7 +164,7 @@ def crossing(rows: Rows) -> None:
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        (two_missing, r"line 4, radar: .*nowhere.png does not exist \(2 missing in all\)"),
+        (two_missing, r"line 4, radar: .*nowhere.png does not exist \(2 missing in total\)"),
         (set_cell(4, "id", "p01"), "id 'p01' is in manifest.csv line 3 and manifest.csv line 6"),
         (set_cell(4, "id", ""), "line 6 has no id"),
         (set_all("label", "ship"), "at least two classes"),
@@ -177,7 +177,7 @@ def crossing(rows: Rows) -> None:
         (set_cell(3, "optical", "../../etc/passwd.png"), "line 5, optical: '../../etc/passwd.png' leaves the folder"),
         (set_cell(3, "optical", "/etc/passwd.png"), "leaves the folder"),
         (set_cell(3, "optical", "files/r3.tif"), "r3.tif has 2 channels, .*o0.png has 3"),
-        (lambda rows: [row.update(radar="", optical="") for row in rows], "names no file"),
+        (lambda rows: [row.update(radar="", optical="") for row in rows], "lists no files"),
         (set_all("radar", ""), "'radar' is missing from every train pair: remove its column"),
         (lambda rows: [(row.pop("radar"), row.pop("optical")) for row in rows], "no column of files"),
     ],
@@ -211,7 +211,7 @@ def test_truncated_file_leaves_nothing_behind(make_folder: Folder, tmp_path: Pat
         (b"id,label,optical\n", "has a header and no rows"),
         ("id,label,optical\n1,Sch\xf6n,a.png\n".encode("latin-1"), "is not UTF-8"),
         (b"id;label;optical\n1;a;a.png\n", "separated by semicolons"),
-        (b"id,label,optical\n1,a\n", "line 2 has 2 cells where the header has 3"),
+        (b"id,label,optical\n1,a\n", "line 2 has 2 cells, but the header has 3"),
         (b'id,label,optical\n1,"a,a.png\n', "cannot be read as CSV"),
         (b"id,label,label\n1,a,a\n", "two columns 'label'"),
     ],
@@ -241,7 +241,7 @@ def test_wrong_options(make_folder: Folder, tmp_path: Path) -> None:
     folder = make_folder()
     with pytest.raises(CmkdError, match="did you mean 'optical'"):
         build(folder, tmp_path / "pack", readings={"optcal": Reading(size=(8, 8))})
-    with pytest.raises(CmkdError, match="a size for image is 2 positive numbers"):
+    with pytest.raises(CmkdError, match="a size for image needs 2 positive numbers"):
         build(folder, tmp_path / "pack", readings={"optical": Reading(size=(8,))})
     with pytest.raises(CmkdError, match="'sonar' is not a modality"):
         build(folder, tmp_path / "pack", rich="sonar")
@@ -257,11 +257,11 @@ def test_class_without_test_pairs_is_warned_of(make_folder: Folder, tmp_path: Pa
             row["split"] = ["train", "validation"][k % 2] if k < 20 else "test"
             row["label"] = "ab"[k // 2 % 2] if k < 20 else "a"
 
-    with pytest.warns(UserWarning, match="the test split has no pair of 1 of 2 classes, such as 'b'"):
+    with pytest.warns(UserWarning, match="the test split lacks 1 of 2 classes, such as 'b'"):
         build(make_folder(edit), tmp_path / "pack")
 
 
-@pytest.mark.filterwarnings("ignore:the .* split has no pair")
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_append_a_second_delivery(make_folder: Folder, tmp_path: Path) -> None:
     first = make_folder()
     pack = build(first, tmp_path / "pack")
@@ -276,10 +276,10 @@ def test_append_a_second_delivery(make_folder: Folder, tmp_path: Path) -> None:
 
     second = make_folder(edit, name="delivery")
     with pytest.raises(
-        CmkdError, match=r"labels that are no classes of .*: ferry; correct them, or .*--new_classes al"
+        CmkdError, match=r"labels that are not classes of .*: ferry; correct them, or .*--new_classes al"
     ):
         append(tmp_path / "pack", second)
-    with pytest.warns(CmkdWarning, match="the train split has no pair of 1 of 3 classes, such as 'ferry'"):
+    with pytest.warns(CmkdWarning, match="the train split lacks 1 of 3 classes, such as 'ferry'"):
         longer = append(tmp_path / "pack", second, new_classes="allow")
     assert (len(longer), longer.card.version) == (48, 2)
     assert longer.classes == ("cargo", "tanker", "ferry")
@@ -297,7 +297,7 @@ def test_append_of_another_sensor_is_refused(make_folder: Folder, tmp_path: Path
     other = make_folder(lambda rows: [row.update(id=row["id"] + "b") for row in rows], name="other")
     for k in range(24):
         tifffile.imwrite(other / "files" / f"r{k}.tif", np.zeros((10, 8), np.float32))
-    with pytest.raises(CmkdError, match=r"radar in .* is .*in the pack"):
+    with pytest.raises(CmkdError, match=r"radar in .* is .*but the pack has"):
         append(tmp_path / "pack", other)
     shutil.rmtree(other)
     other = make_folder(

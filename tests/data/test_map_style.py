@@ -77,7 +77,7 @@ def test_ids_splits_and_groups_of_the_items(tmp_path: Path) -> None:
 def test_classes_of_the_data_set_and_kinds(tmp_path: Path) -> None:
     ships = Ships(lambda k, item: item.update(optical=np.zeros((5, 2)), label=np.int64(k % 3)))
     ships.classes = ["tug", "ferry", "tanker", "yacht"]  # type: ignore[attr-defined]
-    with pytest.warns(UserWarning, match="no pair of 1 of 4 classes"):
+    with pytest.warns(UserWarning, match="lacks 1 of 4 classes"):
         pack = from_dataset(ships, tmp_path / "pack", kinds={"optical": "series"})
     assert pack.classes == ("tug", "ferry", "tanker", "yacht")
     assert (pack.modalities["optical"].kind, pack.modalities["optical"].dtype) == ("series", "float32")
@@ -92,7 +92,7 @@ def at(place: int, **changes: object) -> Callable[[int, Item], object]:
 @pytest.mark.parametrize(
     ("edit", "options", "says"),
     [
-        (at(7, radar=torch.zeros(2, 8, 8)), {}, r"item 7: 'radar' is image \(2, 8, 8\) float32, of item 0 .* 8, 9\)"),
+        (at(7, radar=torch.zeros(2, 8, 8)), {}, r"item 7: 'radar' is image \(2, 8, 8\) float32, but of item 0 .*9\)"),
         (at(7, radar=torch.zeros(2, 8, 9, dtype=torch.int16)), {}, "item 7: 'radar' is .*int16"),
         (at(7, radar="radar.tif"), {}, "item 7: 'radar' is a str, not an array"),
         (at(7, radar=torch.full((2, 8, 9), torch.nan)), {}, "pair '000007' has no valid value"),
@@ -100,7 +100,7 @@ def at(place: int, **changes: object) -> Callable[[int, Item], object]:
         (at(0, radar=np.zeros((8, 9, 3))), {}, "item 0: 'radar' has shape .* looks like channels last"),
         (at(0, radar=np.zeros((2, 2, 8, 9))), {}, "item 0: 'radar' has shape .*does not fit the kind image"),
         (at(7, label=1.5), {}, "item 7: the label 1.5 is neither a string nor a whole number"),
-        (at(7, label="tug"), {}, "labels are strings and numbers, such as 'tug' and 0"),
+        (at(7, label="tug"), {}, "labels mix strings and numbers, such as 'tug' and 0"),
         (at(7, label=5), {"classes": ["a", "b", "c"]}, "item 7: the label 5 is outside the 3 classes"),
         (at(7, id="000001"), {}, "id '000001' occurs twice"),
         (at(7, split="held out"), {}, "unknown split 'held out'"),

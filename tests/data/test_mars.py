@@ -136,12 +136,12 @@ def remove(file: str) -> object:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (damage_zip, "is truncated or no archive .*: get it again from https"),
+        (damage_zip, "is truncated or not an archive .*: get it again from https"),
         (
             cut("subject2/radar_data4.mat", 0.5),
             r"radar_data4.mat in .* is truncated or damaged: get it again from https",
         ),
-        (cut("subject3/timesplit/kinect_data_test.csv", 0.5), r"kinect_data_test.csv in .* (frames where|no table)"),
+        (cut("subject3/timesplit/kinect_data_test.csv", 0.5), r"kinect_data_test.csv in .* (frames where|not a table)"),
         (remove("subject4/radar_data9.mat"), r"lacks wooutlier/subject4/radar_data9.mat"),
         (remove("subject1/timesplit/kinect_data_test.csv"), r"lacks wooutlier/subject1/timesplit/kinect_data_test.csv"),
         (lambda folder: folder.parent / "nowhere", "nowhere does not exist: get the files of mars from https"),

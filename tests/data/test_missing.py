@@ -135,7 +135,7 @@ def test_tags_can_be_ignored_and_mean_nothing_out_of_range(tmp_path: Path) -> No
     ignored = build(folder, tmp_path / "a", readings={"radar": Reading(nodata="none")})
     assert ignored.modality("radar").nodata is None and "radar" not in ignored.card.invalid
     assert build(folder_of(tmp_path / "g", values, nodata="-9999"), tmp_path / "b").modality("radar").nodata is None
-    with pytest.raises(CmkdError, match="the files hold uint8, which has no such value"):
+    with pytest.raises(CmkdError, match="the files hold uint8, which cannot represent it"):
         build(folder, tmp_path / "c", readings={"radar": Reading(nodata=-9999)})
 
 
@@ -158,7 +158,7 @@ def test_nan_without_a_declaration_is_counted_and_said(tmp_path: Path) -> None:
         pack = build(folder, tmp_path / "a")
     assert pack.card.invalid["radar"] == (96, 4)
     write_tiff(folder / "r2.tif", np.full((2, 8, 8), np.nan, np.float32))
-    with pytest.raises(CmkdError, match=r"r2\.tif has no valid value.*cell of a manifest empty"):
+    with pytest.raises(CmkdError, match=r"r2\.tif has no valid value.*empty cell in the manifest"):
         build(folder, tmp_path / "b")
     write_tiff(folder / "r2.tif", np.full((2, 8, 8), np.inf, np.float32))
     with pytest.raises(CmkdError, match=r"r2\.tif holds infinite values"):
@@ -225,7 +225,7 @@ def test_series_and_map_style_data(tmp_path: Path) -> None:
     items[3]["x"] = np.ma.MaskedArray([1, 2], [True, False])
     for item in items:
         item["x"] = item["x"].astype(np.int16)
-    with pytest.raises(CmkdError, match="'x' is masked and int16: return floats"):
+    with pytest.raises(CmkdError, match="'x' is a masked array of int16: return floats"):
         from_dataset(items, tmp_path / "again")
 
 

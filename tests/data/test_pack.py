@@ -322,16 +322,16 @@ def test_wrong_labels_are_few_differ_and_are_the_same_in_every_process(digits: P
     assert pickle.loads(pickle.dumps(noisy)).index.equals(noisy.index)
     assert digits.mislabel(0.0) is digits
     for share in (-0.1, 1.0, float("nan")):
-        with pytest.raises(CmkdError, match="give 0 or more, below 1"):
+        with pytest.raises(CmkdError, match="give at least 0 and below 1"):
             digits.mislabel(share)
 
 
 def test_a_number_of_labels_that_cannot_be_kept_is_refused(digits: Pack) -> None:
-    with pytest.raises(CmkdError, match="labels is 9, fewer than the 10 classes; give at least one label a class"):
+    with pytest.raises(CmkdError, match="labels is 9, fewer than the 10 classes; give at least one label per class"):
         digits.withhold(labels=9)
     with pytest.raises(CmkdError, match="labels is 1078, but only 1077 training pairs have a label"):
         digits.withhold(labels=1078)
-    with pytest.raises(CmkdError, match=r"labels is 20 and label_fraction 0\.5; give one of them"):
+    with pytest.raises(CmkdError, match=r"labels is 20 and label_fraction is 0\.5; give one of them"):
         digits.withhold(0.5, labels=20)
     assert len(digits.withhold(labels=1077).rows("train", labeled=True)) == 1077
     counted = digits.rows("train").dtype.type(40)  # a number of numpy's, as a count of rows is
@@ -415,7 +415,7 @@ def nan_radar(count: int) -> dict[str, NDArray[Any]]:
     [
         ({"labels": [0, 2]}, "label 2 of pair 'y' is outside the 2 classes"),
         ({"labels": [-2, 0]}, "label -2 of pair 'x'"),
-        ({"labels": [0]}, "as many labels as ids, got 1 and 2"),
+        ({"labels": [0]}, "one value of labels per id, got 1 for 2 ids"),
         ({"splits": ["train", "val"]}, "unknown split 'val'"),
         ({"ids": ["x", "x"]}, "id 'x' occurs twice"),
         ({"groups": ["g", "g"], "splits": ["train", "test"]}, "group 'g' is in both train and test"),
@@ -423,7 +423,7 @@ def nan_radar(count: int) -> dict[str, NDArray[Any]]:
         ({"arrays": {"optical": np.zeros((2, 3, 5, 6), np.uint8)}}, "expects"),
         ({"arrays": {"sonar": np.zeros((2, 3), np.uint8)}}, "'sonar' was not declared"),
         ({"arrays": nan_radar(2)}, "'radar' of pair 'y' holds NaN"),
-        ({"present": {"radar": np.array([True])}}, "presence of 'radar'"),
+        ({"present": {"radar": np.array([True])}}, "presence mask of 'radar'"),
     ],
 )
 def test_bad_chunks_are_refused_whole(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
@@ -458,8 +458,8 @@ def test_useless_packs_are_refused(tmp_path: Path, changes: dict[str, Any] | Non
     [
         ({"classes": ["a"]}, "at least two different classes"),
         ({"classes": ["a", "a"]}, "at least two different classes"),
-        ({"modalities": []}, "modalities with different names"),
-        ({"modalities": [SENSORS[0], SENSORS[0]]}, "modalities with different names"),
+        ({"modalities": []}, "at least one modality, with unique names"),
+        ({"modalities": [SENSORS[0], SENSORS[0]]}, "at least one modality, with unique names"),
         ({"info": CardInfo("toy", rich="sonar")}, "'sonar' is not a modality"),
         ({"info": CardInfo("toy", co_registered=[("optical", "radar")])}, "co-registered modalities must be images"),
     ],
@@ -494,7 +494,7 @@ def test_append_keeps_groups_apart_across_versions(tmp_path: Path) -> None:
         PackWriter.append(tmp_path / "pack") as writer,
     ):
         add(writer, ["new"], groups=["g1"], splits=["test"])
-    with pytest.raises(CmkdError, match="classes at the end only"):
+    with pytest.raises(CmkdError, match="only add classes at the end"):
         PackWriter.append(tmp_path / "pack", classes=["b", "a"])
 
 

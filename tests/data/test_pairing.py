@@ -192,7 +192,7 @@ def test_from_lists_to_a_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert lost[["list", "id"]].values.tolist() == [["radar", "radar/4.png"], ["optical", "004"]]
     assert lost["seconds"].astype(float).abs().tolist() == [240.0, 60.0]
     assert len(record) == 5 + 2
-    with pytest.warns(UserWarning, match="has no pair of 1 of 2 classes"):
+    with pytest.warns(UserWarning, match="lacks 1 of 2 classes"):
         assert len(build(tmp_path, tmp_path / "pack")) == 5
 
 
@@ -212,7 +212,7 @@ def test_labels_that_disagree_are_left_empty_and_told(tmp_path: Path, capsys: py
     manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
     assert list(manifest.columns) == ["id", "label", "group", "light", "sar"]
     assert manifest["label"].tolist() == ["ferry", "", "ferry", "tug", "tug"]
-    assert "different labels, left empty: 001" in capsys.readouterr().out
+    assert "which are left empty: 001" in capsys.readouterr().out
 
 
 def test_ambiguous_pairs_are_dropped_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,13 +259,13 @@ def add(*cells: str) -> Any:  # noqa: ANN401
     ("change", "flags", "says"),
     [
         (edit("time", 2, "yesterday"), [], "radar.csv line 4: time 'yesterday' is not a date such as"),
-        (edit("latitude", 1, "540"), [], "line 3: latitude '540', longitude '10.001' is not a place"),
+        (edit("latitude", 1, "540"), [], "line 3: latitude '540', longitude '10.001' is not a valid place"),
         (edit("path", 1, ""), [], "line 3 has no path"),
         (edit("path", 1, "radar/0.png"), [], "id 'radar/0.png' occurs twice"),
         (edit("path", 1, "../radar/0.png"), [], "leaves the folder of .*: write to .* instead"),
         (drop("time"), [], "has no column 'time'"),
         (add("speed", "5"), [], "has only the column 'speed': give course"),
-        (add("course", "0", "speed", "-1"), [], "line 2: course '0', speed '-1' is no motion in degrees and m/s"),
+        (add("course", "0", "speed", "-1"), [], "line 2: course '0', speed '-1' is not in degrees and m/s"),
         (drop("latitude"), [], "has only the column 'longitude'"),
         (drop("latitude", "longitude"), ["--meters", "50"], "has no latitude and longitude, or x and y"),
         (lambda folder: None, ["--meters", "0"], "tolerances must be positive"),
@@ -273,7 +273,7 @@ def add(*cells: str) -> Any:  # noqa: ANN401
         (lambda folder: None, ["--names", "a"], "gives 1 names for 2 lists"),
         (lambda folder: None, ["--names", "a,a"], "at least two lists with different names"),
         (lambda folder: None, ["--offset", "3000"], "no capture of optical has a partner within 5 s"),
-        (lambda folder: (folder / "manifest.csv").write_text(""), [], "manifest.csv exists"),
+        (lambda folder: (folder / "manifest.csv").write_text(""), [], "manifest.csv already exists"),
     ],
 )
 def test_bad_lists_are_one_line(tmp_path: Path, change: Any, flags: list[str], says: str) -> None:  # noqa: ANN401
@@ -305,7 +305,7 @@ def test_lists_in_other_units_are_refused(tmp_path: Path) -> None:
     assert a.seconds.tolist() == [12.5]
     with pytest.raises(CmkdError, match="give places in different units"):
         match(a, b, Gate(1, 10))
-    with pytest.raises(CmkdError, match=r"one list has dates and .*a\.csv has seconds of its own clock"):
+    with pytest.raises(CmkdError, match=r"one list has dates, but .*a\.csv has seconds of its own clock"):
         match(a, c, Gate(1))
     with pytest.raises(CmkdError, match="does not exist"):
         read_captures(tmp_path / "nowhere.csv")
@@ -319,9 +319,9 @@ def test_places_that_are_not_used_and_ids_like_formulas(tmp_path: Path, capsys: 
     arguments = ["data", "pair", *(str(tmp_path / f"{name}.csv") for name in ("optical", "radar")), "--seconds", "5"]
     assert main([*arguments, "--keep_unmatched", "--out", str(tmp_path / "manifest.csv")]) == 0
     told = capsys.readouterr().err
-    assert "note: optical, radar give places, which are used with --meters only" in told
-    assert "manifest.pairing.csv: 2 cells would run as formulas" in told
+    assert "note: the places in optical, radar are used only with --meters" in told
+    assert "manifest.pairing.csv: 2 cells that a spreadsheet would run as formulas" in told
     assert pd.read_csv(tmp_path / "manifest.pairing.csv")["id"].tolist()[:3] == ["'=1+1", "-3", "'@a"]
-    with pytest.warns(CmkdWarning, match="2 cells would run as formulas"):
+    with pytest.warns(CmkdWarning, match="2 cells that a spreadsheet would run as formulas"):
         run(tmp_path, "--meters", "50", "--out", str(tmp_path / "near.csv"))
     assert len(pd.read_csv(tmp_path / "near.csv")) == 5

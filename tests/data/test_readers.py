@@ -136,7 +136,7 @@ def test_truncated_jpeg_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.tile(RGB, (8, 8, 1))).save(tmp_path / "a.jpg")
     content = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
-    with pytest.raises(CmkdError, match=r"a\.jpg cannot be read, it is truncated"):
+    with pytest.raises(CmkdError, match=r"a\.jpg cannot be read; it is truncated"):
         read(tmp_path / "a.jpg", "image")
 
 
@@ -201,5 +201,5 @@ def test_padding_and_cutting() -> None:
     np.testing.assert_array_equal(fit(series, "points", (4,)), [*series, [0, 0]])
     clouds = np.ones((2, 3, 5))
     assert fit(clouds, "point_series", (3, 2)).sum() == 2 * 2 * 5
-    with pytest.raises(CmkdError, match="a size for image is 2 positive numbers, got 64"):
+    with pytest.raises(CmkdError, match="a size for image needs 2 positive numbers, got 64"):
         fitted_shape("image", (1, 8, 8), (64,))

@@ -175,7 +175,7 @@ def test_a_damaged_shard_is_one_line(address: str, tmp_path: Path) -> None:
 def test_without_room_on_the_disk_reading_goes_on(pack: Pack, address: str, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "blocks").write_text("no folder")
-    with pytest.warns(UserWarning, match="cannot keep blocks in .*; free space"):
+    with pytest.warns(UserWarning, match="cannot cache blocks in .*; free space"):
         expect(Pack.open(address), pack)
 
 
@@ -383,7 +383,7 @@ def test_a_new_version_sends_what_is_new_and_another_pack_is_refused(
 def test_a_card_that_does_not_fit_its_layout_is_refused(address: str, tmp_path: Path) -> None:
     other = write_pack(tmp_path / "other", seed=6)
     shutil.copy(other.path / "card.json", tmp_path / "pushed" / "card.json")
-    with pytest.raises(CmkdError, match=r"does not fit its stream.json: .*wait for a push to end"):
+    with pytest.raises(CmkdError, match=r"does not match its stream.json: .*wait for a push to end"):
         Pack.open(address)
 
 

@@ -72,14 +72,14 @@ def test_a_sample_has_the_shape_and_dtype_of_its_modality() -> None:
 @pytest.mark.parametrize(
     ("modality", "values", "says"),
     [
-        (RADAR, np.full((4, 6), 7.5), "the array holds float64, 'radar' is uint8"),
-        (RADAR, np.full((4, 6), 256), "the array holds int64, 'radar' is uint8"),
+        (RADAR, np.full((4, 6), 7.5), "the array holds float64, but 'radar' is uint8"),
+        (RADAR, np.full((4, 6), 256), "the array holds int64, but 'radar' is uint8"),
         (RADAR, np.full((4, 6), np.inf), "infinite values: fill them"),
-        (RADAR, np.zeros((2, 4, 6)), "has 2 channels, 'radar' has 1"),
+        (RADAR, np.zeros((2, 4, 6)), "has 2 channels, but 'radar' has 1"),
         (RADAR, np.zeros(24), "does not fit the kind image"),
-        (ECHO, np.zeros((5, 3)), "has 3 channels, 'echo' has 2"),
+        (ECHO, np.zeros((5, 3)), "has 3 channels, but 'echo' has 2"),
         (ECHO, np.zeros((0, 2)), "is empty"),
-        (ECHO, np.full((5, 2), 40000), "the array holds int64, 'echo' is int16"),
+        (ECHO, np.full((5, 2), 40000), "the array holds int64, but 'echo' is int16"),
         (ECHO, np.full((5, 2), None), "cannot be stored"),
         (Modality("wide", "vector", (2,), "float32"), np.full(2, -1e300), "holds 1e.300, which float32 cannot hold"),
     ],
@@ -95,7 +95,7 @@ def test_a_file_is_read_resized_and_named(tmp_path: Path) -> None:
     np.save(path, np.ones((9, 2), np.int16))
     assert load(ECHO, path).shape == (5, 2)
     np.save(path, np.ones((9, 2), np.int32))  # values of another dtype may be of another scale
-    with pytest.raises(CmkdError, match=r"echo\.npy holds int32, 'echo' is int16"):
+    with pytest.raises(CmkdError, match=r"echo\.npy holds int32, but 'echo' is int16"):
         load(ECHO, path)
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(CmkdError, match=r"echo\.npy cannot be read"):

@@ -116,7 +116,7 @@ def test_tables_and_lists_that_do_not_fit_their_chips_are_refused(tmp_path: Path
     content = listed.read_text()
     for damaged, says in (
         (content.replace("<Center_x>101<", "<Center_x>7<"), "no ship with its center at x101, y901"),
-        ('<!DOCTYPE a [<!ENTITY b "b">]>' + content, "has declarations"),
+        ('<!DOCTYPE a [<!ENTITY b "b">]>' + content, "has XML declarations"),
         (content[:200], "Ship.xml in .* truncated or damaged"),
     ):
         listed.write_text(damaged)

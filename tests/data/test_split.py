@@ -129,7 +129,7 @@ def test_class_in_a_single_group_stays_in_train() -> None:
         ([0, 1, 0, 1], None, ["train", "tset", "", ""], "did you mean 'test'"),
         ([0, 1, 0], None, ["test", "test", "val"], "no pair is in the train split"),
         ([0], None, None, "from 1 labeled pairs"),
-        ([0, 1, 2], ["a", "b", "c"], None, "one group alone"),
+        ([0, 1, 2], ["a", "b", "c"], None, "in only one group"),
     ],
 )
 def test_errors_are_one_line(labels: list[int], groups: list[str] | None, marked: list[str] | None, says: str) -> None:

@@ -119,8 +119,8 @@ def test_labels_that_look_like_nothing_backslashes_and_blank_lines(make_folder: 
         ("optical", "C:\\files\\o0.png", "leaves the folder"),
         ("splits", "train", "did you mean 'split'"),
         ("notes", "files/note.txt", "column 'notes' names files/note.txt; a modality's files end in"),
-        ("position", "aft", "may not be called 'position'"),
-        ("has_radar", "yes", "may not be called 'has_radar'"),
+        ("position", "aft", "'position' is a reserved name"),
+        ("has_radar", "yes", "'has_radar' is a reserved name"),
     ],
 )
 def test_columns_that_were_meant_otherwise(make_folder: Folder, column: str, cell: str, says: str) -> None:
@@ -141,7 +141,7 @@ def test_columns_that_were_meant_otherwise(make_folder: Folder, column: str, cel
         (lambda text: text.replace(",", "\t"), "separated by tabs"),
         (lambda text: text.encode("utf-16").decode("latin-1"), "not UTF-8|zero bytes"),
         (lambda text: text.replace("p01", '"p\n01"'), r"id 'p\n01' holds a line break"),
-        (lambda text: text.replace("cargo", "\x1b[31mcargo"), "holds a line break or no printable text"),
+        (lambda text: text.replace("cargo", "\x1b[31mcargo"), "holds a line break or unprintable characters"),
         (lambda text: text.replace("o3.png", f"{'o' * 5000}.png"), "does not exist"),
         (lambda text: text.replace("p01", "p" * 200_000), "field larger than field limit"),
         (lambda text: text.replace("optical", "group", 1), "two columns 'group'"),

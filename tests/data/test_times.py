@@ -80,11 +80,11 @@ def test_a_clock_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("cells", "says"),
     [
-        (["2023-01-01T00:00:00Z", "2023-01-01T00:00:10"], "line 3: time .* has no time zone, as others have"),
+        (["2023-01-01T00:00:00Z", "2023-01-01T00:00:10"], "line 3: time .* has no time zone, unlike others"),
         (["2023-01-01T00:00:10", "2023-01-01"], "line 3: time '2023-01-01' has no time of day"),
-        (["202301010010", "202301010011"], "may be of any unit: name it with --time_unit"),
-        (["0", "1700000000"], "may be of any unit"),
-        (["1700000000", "1700000000000"], "may be of any unit"),
+        (["202301010010", "202301010011"], "have an unclear unit: give it with --time_unit"),
+        (["0", "1700000000"], "have an unclear unit"),
+        (["1700000000", "1700000000000"], "have an unclear unit"),
         (["2023-02-30T00:00:00Z"], "is not a date such as"),
         (["20230101000050", "20230101000055", "20230101000060"], "line 4: time '20230101000060' is not a date"),
         (["31.01.2023 12:00"], "is not a date such as"),
@@ -121,7 +121,7 @@ def test_units_of_one_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_few_pairs_are_doubted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own, scaled = [str(60 * k) for k in range(50)], [str(60_000 * k) for k in range(50)]
     assert main([*lists(tmp_path, own, scaled), "--seconds", "2"]) == 0
-    assert "note: 1 pairs are few (optical 0 s to 2,940 s; radar 0 s to 2,940,000 s)" in capsys.readouterr().out
+    assert "note: found only 1 pairs (optical 0 s to 2,940 s; radar 0 s to 2,940,000 s)" in capsys.readouterr().out
 
 
 def test_lists_with_and_without_a_time_zone_are_refused(tmp_path: Path) -> None:

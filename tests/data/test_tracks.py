@@ -101,7 +101,7 @@ def test_captures_are_identified_one_to_one_at_an_instant(tmp_path: Path) -> Non
     own = read_ship_classes(tmp_path / "classes.yaml")
     assert set(identify(captures, tracks, 1000.0, own).captures.labels) == {"merchant", "work", ""}
     (tmp_path / "classes.yaml").write_text("merchant: [60-79]\nwork: 70")
-    with pytest.raises(CmkdError, match="type '70' is in the classes merchant and work"):
+    with pytest.raises(CmkdError, match="type '70' is in both classes merchant and work"):
         read_ship_classes(tmp_path / "classes.yaml")
 
 

@@ -179,21 +179,21 @@ DAMAGED: list[tuple[str, Callable[[Path], Path], str]] = [
     ("mnist", cut(TRAIN, 0.6), "is truncated or damaged"),
     ("mnist", cut(TRAIN, 0.0), "is not an IDX file"),
     ("mnist", remove(TEST), "t10k-images-idx3-ubyte.gz does not exist"),
-    ("mnist", swap(TRAIN, "train-labels-idx1-ubyte.gz"), "1 axes where 3 are expected: another file under this name"),
+    ("mnist", swap(TRAIN, "train-labels-idx1-ubyte.gz"), "1 axes, expected 3: is it another file with this name"),
     ("mnist", swap(TRAIN, TEST), "200 labels for the 50 images of train-images-idx3-ubyte.gz"),
     ("mnist", lambda source: source / TRAIN, "is not a folder with train-images"),
-    ("cifar10", cut("cifar-10-binary.tar.gz", 0.5), "is truncated or no archive"),
+    ("cifar10", cut("cifar-10-binary.tar.gz", 0.5), "is truncated or not an archive"),
     (
         "cifar10",
         rewrite_tar(lambda n, c: c[:-1] if "batch_3" in n else c),
-        "data_batch_3.bin .* no whole number of records",
+        "data_batch_3.bin .* not a whole number of records",
     ),
     (
         "cifar10",
         rewrite_tar(lambda n, c: b"\xff" + c[1:] if "batch_1" in n else c),
         "holds a label 255, expected 0 to 9",
     ),
-    ("cifar100", rewrite_tar(lambda n, c: c[3074:] + c[: 100 * 3074 - 1]), "no whole number of records"),
+    ("cifar100", rewrite_tar(lambda n, c: c[3074:] + c[: 100 * 3074 - 1]), "not a whole number of records"),
     ("stl10", rewrite_tar(lambda n, c: c[:-1] if n.endswith("train_y.bin") else c), "59 labels for 60 images"),
     (
         "stl10",
@@ -202,7 +202,7 @@ DAMAGED: list[tuple[str, Callable[[Path], Path], str]] = [
     ),
     ("svhn", cut("test_32x32.mat", 0.7), "test_32x32.mat is truncated or damaged"),
     ("svhn", bad_labels, "holds labels 2 to 11, expected 1 to 10"),
-    ("eurosat", cut("EuroSAT_RGB.zip", 0.5), "is truncated or no archive"),
+    ("eurosat", cut("EuroSAT_RGB.zip", 0.5), "is truncated or not an archive"),
     ("eurosat", bad_picture("cut"), "River_99.jpg in .* is truncated or damaged"),
     ("eurosat", bad_picture("large"), "has 65 x 64 pixels, expected 64 x 64"),
 ]
@@ -300,7 +300,7 @@ def test_progress_ends_at_the_number_of_pairs(tmp_path: Path) -> None:
     [
         ({"degradation": "blurr"}, "unknown degradation 'blurr': did you mean 'blur'"),
         ({"severity": 2.0}, r"severity 2.0 is outside 0 to 1"),
-        ({"train_pairs": 9}, "train_pairs 9 of mnist is less than one of each class"),
+        ({"train_pairs": 9}, "train_pairs 9 of mnist is fewer than one per class"),
     ],
 )
 def test_options_are_checked(options: dict[str, object], says: str) -> None:

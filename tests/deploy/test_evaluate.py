@@ -255,7 +255,7 @@ def test_the_page_in_a_browser(harbor: Pack, tmp_path: Path, browser: Browser) -
 
 
 REFUSED: Mapping[str, tuple[dict[str, Any], list[str], str]] = {
-    "classes": ({"classes": ("tanker", "tug", "kayak")}, [], "does not know (ferry): it knows tanker, tug, kayak"),
+    "classes": ({"classes": ("tanker", "tug", "kayak")}, [], "(ferry); its classes: tanker, tug, kayak"),
     "split": ({}, ["--split", "validation"], "no validation pair of 'harbor' has a label and radar"),
 }
 
@@ -277,6 +277,6 @@ def test_other_data_and_the_same_model_twice_are_refused(
 ) -> None:
     model, out = str(checkpoint(harbor, tmp_path)), str(tmp_path / "out")
     assert main(["evaluate", model, "--data", str(digits.path), "--out", out]) == 2
-    assert "sees 'radar', but the data 'digits' have optical, degraded alone" in capsys.readouterr().err
+    assert "needs 'radar', but the data 'digits' have only optical, degraded" in capsys.readouterr().err
     assert main(["evaluate", model, model, "--data", str(harbor.path), "--out", out]) == 2
     assert "is given twice" in capsys.readouterr().err

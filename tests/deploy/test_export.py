@@ -161,9 +161,9 @@ def test_wrong_requests_are_refused(tmp_path: Path) -> None:
         export(path, int8=True)
     with pytest.raises(CmkdError, match=r"must end in \.onnx"):
         export(path, tmp_path / "model.pt2")
-    with pytest.raises(CmkdError, match="exported already"):
+    with pytest.raises(CmkdError, match="already exported"):
         export(tmp_path / "model.onnx")
-    with pytest.raises(CmkdError, match="other classes"):
+    with pytest.raises(CmkdError, match="differ in their classes"):
         export(path, data=pack(tmp_path / "others", "vector", classes=("a", "b", "c")))
     with pytest.raises(CmkdError, match="is series"):
         export(path, data=pack(tmp_path / "series", "series"))

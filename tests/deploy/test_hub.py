@@ -29,7 +29,7 @@ def run(radar_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     about = {"data": {"name": "ships"}, "test_accuracy": 0.875, "test": {"calibration_error": 0.03125}}
     rewrite(radar_student, folder / "student.safetensors", about)
-    write_text(folder / "student.md", "# A classifier of radar samples\n\nIt tells 3 classes apart.\n")
+    write_text(folder / "student.md", "# A classifier of radar samples\n\nIt distinguishes 3 classes.\n")
     return folder
 
 
@@ -73,7 +73,7 @@ def test_a_checkpoint_without_a_card_gets_one_and_a_folder_a_new_one(
     HubStudent(run).save_pretrained(tmp_path)
     HubStudent(radar_student).save_pretrained(tmp_path)  # a card of other weights would be wrong
     card = ModelCard.load(tmp_path / "README.md")
-    assert "A classifier of radar samples" in card.text and "It tells" not in card.text
+    assert "A classifier of radar samples" in card.text and "It distinguishes" not in card.text
     assert card.data.eval_results is None and card.data.license is None
 
 
@@ -82,10 +82,10 @@ def test_what_is_no_student_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     for made in (lambda: HubStudent(tmp_path), lambda: HubStudent.from_pretrained(tmp_path)):
         with pytest.raises(CmkdError, match=r"holds no student\.safetensors"):
             made()
-    with pytest.raises(CmkdError, match=r"the hub gets the \.safetensors file"):
+    with pytest.raises(CmkdError, match=r"push the \.safetensors file"):
         HubStudent(tmp_path / "student.onnx")
     for name in ("no/such/repository", "not a name"):
-        with pytest.raises(CmkdError, match=f"cannot load '{name}', which is no folder, from the hub") as caught:
+        with pytest.raises(CmkdError, match=f"cannot load '{name}', which is not a folder, from the hub") as caught:
             HubStudent.from_pretrained(name, local_files_only=True)
         assert "\n" not in str(caught.value)
 
@@ -184,5 +184,5 @@ except CmkdError as error:
     assert done.returncode == 0, done.stderr
     pushed, same, absent = done.stdout.splitlines()
     assert "/me/ships/" in pushed and same == "True"
-    assert absent.startswith("cannot load 'me/boats', which is no folder, from the hub")
+    assert absent.startswith("cannot load 'me/boats', which is not a folder, from the hub")
     assert sorted(Hub.files) == ["README.md", "config.json", "student.safetensors"]

@@ -73,7 +73,7 @@ def test_top_and_formulas(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     picture(tmp_path / "plain.png", 1)
     code, out, told = run("*.png", "--top", 2)
     found = rows(out)
-    assert code == 0 and "would run as formulas in a spreadsheet and begin with an apostrophe" in told
+    assert code == 0 and "that a spreadsheet would run as formulas now begin with an apostrophe" in told
     assert [row["input"] for row in found] == ["'=1+1.png", "plain.png"]
     assert list(found[0])[-4:] == ["class_1", "probability_1", "class_2", "probability_2"]
     assert all(row["class_1"] == row["class"] and row["class_1"] != row["class_2"] for row in found)
@@ -90,7 +90,7 @@ REASONS = {
     "suffix.tif": "its content is PNG",
     "RGB.png": "3 channels",
     "16_bit.png": "uint16",
-    "nan.npy": "holds float32, 'radar' is uint8",
+    "nan.npy": "holds float32, but 'radar' is uint8",
     "pickled.npy": "cannot be read",
     "folder.png": "empty folder",
     "link.png": "does not exist",
@@ -211,9 +211,9 @@ def test_series_as_tables(run: Run, tmp_path: Path) -> None:
         (["missing.png"], "missing.png does not exist"),
         (["*.png"], "no file matches '*.png'"),
         (["."], "no file of a supported type"),
-        ([".", "--out", "out.xlsx"], "names no format"),
+        ([".", "--out", "out.xlsx"], "unsupported file type; supported"),
         ([".", "--batch_size", "0"], "--batch_size is 0"),
-        ([".", "--stride", "3"], "give --tile too"),
+        ([".", "--stride", "3"], "add --tile"),
         ([".", "--tile", "3"], "needs --out MAP.tif"),
     ],
 )

@@ -136,7 +136,7 @@ def test_bad_scenes_are_refused_and_leave_nothing(radar_student: Path, tmp_path:
         ("float32", write(tmp_path / "float.tif", np.zeros((1, 300, 300), np.float32)), {}),
         ("a tile inside", good, {"tile": 301}),
         ("none.tif", tmp_path / "none.tif", {}),
-        ("would replace the scene", good, {"out": good}),
+        ("would overwrite the scene", good, {"out": good}),
         (r"end '.*map.png' in .tif", good, {"out": tmp_path / "map.png"}),
     ]
     before = sorted(os.listdir(tmp_path))

@@ -176,16 +176,16 @@ REFUSED: dict[str, tuple[bytes, str, int, str]] = {
     "no body": (b"", "image/png", 422, "body is empty"),
     "no type": (GOOD["image/png"], "", 415, "this model takes application/x-npy, image/png"),
     "unknown type": (b"x", "application/x-python-pickle", 415, "this model takes"),
-    "not the type": (GOOD["image/png"], "image/jpeg", 422, "is no JPEG image"),
-    "postscript as png": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "image/png", 422, "is no PNG image"),
+    "not the type": (GOOD["image/png"], "image/jpeg", 422, "is not a JPEG image"),
+    "postscript as png": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "image/png", 422, "is not a PNG image"),
     "truncated png": (GOOD["image/png"][:60], "image/png", 422, "truncated"),
     "truncated tiff": (GOOD["image/tiff"][:90], "image/tiff", 422, "truncated"),
     "no tiff": (b"II*\0", "image/tiff", 422, "truncated"),
-    "color": (picture(np.zeros((8, 8, 3), np.uint8), "PNG"), "image/png", 422, "has 3 channels, 'radar' has 1"),
-    "other dtype": (npy(GRAY / 2), "application/x-npy", 422, "holds float32, 'radar' is uint8"),
+    "color": (picture(np.zeros((8, 8, 3), np.uint8), "PNG"), "image/png", 422, "has 3 channels, but 'radar' has 1"),
+    "other dtype": (npy(GRAY / 2), "application/x-npy", 422, "holds float32, but 'radar' is uint8"),
     "pickle": (npy(np.array([Trap()], object), allow_pickle=True), "application/x-npy", 422, "Python objects"),
-    "bare pickle": (b"\x80\x04\x95\x10\0\0\0\0\0\0\0", "application/x-npy", 422, "no NPY array"),
-    "zip of arrays": (b"PK\x03\x04" + bytes(30), "application/x-npy", 422, "no NPY array"),
+    "bare pickle": (b"\x80\x04\x95\x10\0\0\0\0\0\0\0", "application/x-npy", 422, "not an NPY array"),
+    "zip of arrays": (b"PK\x03\x04" + bytes(30), "application/x-npy", 422, "not an NPY array"),
     "text": (npy(np.array([["x" * 9]])), "application/x-npy", 422, "cannot be stored"),
     "wrong shape": (npy(GRAY[None, None, None]), "application/x-npy", 422, "does not fit the kind image"),
     "wrong batch": (npy(np.zeros((2, 5, 8, 8), np.uint8)), "application/x-npy", 422, "has 5 channels"),
@@ -201,7 +201,7 @@ REFUSED: dict[str, tuple[bytes, str, int, str]] = {
     "tile bomb": (tiff(GRAY, tile=(8192, 8192), compression="zlib"), "image/tiff", 413, "8192x8192"),
     "channel bomb": (tiff(np.zeros((900, 8, 8), np.uint8), compression="zlib"), "image/tiff", 422, "900 channels"),
     "page bomb": (many_pages(5000), "image/tiff", 422, "more than 4096 pages"),
-    "inflated png": (png(8, 8, zlib.compress(bytes(2**20))), "image/png", 422, "more pixel data than its header says"),
+    "inflated png": (png(8, 8, zlib.compress(bytes(2**20))), "image/png", 422, "more pixel data than its header"),
     "image in tiff": (tiff(GRAY, compression="png"), "image/tiff", 422, "has the compression PNG"),
     "long npy": (npy(np.zeros((5000, 3, 1), np.uint8)), "application/x-npy", 413, "5000x3 pixels"),
     "long batch": (npy(np.zeros((2, 1, 5000, 3), np.uint8)), "application/x-npy", 413, "5000x3 pixels"),
@@ -409,7 +409,7 @@ def test_the_page_describes_the_model(app: FastAPI) -> None:
     assert "uint8 of shape (1, 8, 8)" in predict["description"]
     assert set(predict["requestBody"]["content"]) == {"application/x-npy", "image/png", "image/jpeg", "image/tiff"}
     assert {"401", "408", "413", "415", "422", "503", "504"} <= predict["responses"].keys()
-    assert get(app, "/nowhere").json() == {"error": "GET is not answered here: see /docs"}
+    assert get(app, "/nowhere").json() == {"error": "GET is not supported at this path: see /docs"}
     assert get(app, "/predict").status_code == 405
 
 

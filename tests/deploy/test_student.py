@@ -80,14 +80,14 @@ def test_nothing_gives_an_empty_table(student: Student, images: np.ndarray) -> N
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (np.zeros((3, 8, 8), np.uint8), "has 3 channels, 'radar' has 1"),
-        (np.zeros((2, 3, 8, 8), np.uint8), "has 3 channels, 'radar' has 1"),
-        (np.zeros((8, 8, 2), np.uint8), "has 8 channels, 'radar' has 1"),
+        (np.zeros((3, 8, 8), np.uint8), "has 3 channels, but 'radar' has 1"),
+        (np.zeros((2, 3, 8, 8), np.uint8), "has 3 channels, but 'radar' has 1"),
+        (np.zeros((8, 8, 2), np.uint8), "has 8 channels, but 'radar' has 1"),
         (np.zeros((1, 1, 1, 8, 8), np.uint8), "does not fit the kind image"),
         (np.zeros(8, np.uint8), "does not fit the kind image"),
-        (np.full((8, 8), 0.5), "holds float64, 'radar' is uint8"),
-        (np.full((8, 8), 300), "holds int64, 'radar' is uint8"),
-        (np.full((8, 8), -1), "holds int64, 'radar' is uint8"),
+        (np.full((8, 8), 0.5), "holds float64, but 'radar' is uint8"),
+        (np.full((8, 8), 300), "holds int64, but 'radar' is uint8"),
+        (np.full((8, 8), -1), "holds int64, but 'radar' is uint8"),
         (np.full((8, 8), np.nan), "no valid value"),
         (np.full((8, 8), 1j), "is complex"),
         (np.array([["a"] * 8] * 8), "cannot be stored"),
@@ -129,7 +129,7 @@ def test_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:99", "meta", "xla"])
 def test_a_device_that_is_not_there_is_one_line(device: str, radar_student: Path) -> None:
-    with pytest.raises(CmkdError, match=f"no device '{device}' here .*: use cpu") as caught:
+    with pytest.raises(CmkdError, match=f"device '{device}' is not available .*: use cpu") as caught:
         load_student(radar_student, device=device)
     assert len(str(caught.value)) < 150 and "\n" not in str(caught.value)
 

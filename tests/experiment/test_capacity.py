@@ -75,7 +75,7 @@ def test_one_process_where_several_are_of_no_use(run: ResolvedRun, monkeypatch: 
 def test_processes_of_a_launcher_start_no_others(run: ResolvedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "4")
     assert capacity.jobs(run, 9) == capacity.jobs(changed(run, jobs=1), 9) == 1
-    with pytest.raises(CmkdError, match="--jobs 2 needs trainings of one process each"):
+    with pytest.raises(CmkdError, match="--jobs 2 needs one process per training"):
         capacity.jobs(changed(run, jobs=2), 9)
 
 

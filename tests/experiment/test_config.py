@@ -78,8 +78,8 @@ WRONG = [
     ({"optimizer": {"clip_norm": -1}}, "optimizer.clip_norm is -1; it must be at least 0"),
     ({"augmentation": {"drop": 9}}, "augmentation.drop is 9; it must be at least 0 and below 1"),
     ({"trainer": {"cache_gb": -1}}, "trainer.cache_gb is -1; it must be at least 0"),
-    ({"labels": 40, "label_fraction": 0.1}, "labels is 40 and label_fraction 0.1; give one of them"),
-    ({"methods": "kd,kd"}, "names one twice"),
+    ({"labels": 40, "label_fraction": 0.1}, "labels is 40 and label_fraction is 0.1; give one of them"),
+    ({"methods": "kd,kd"}, "lists a method twice"),
     ({"methods": []}, "methods is empty"),
     ({"epoch": 3}, "did you mean 'epochs'"),
 ]
@@ -157,5 +157,5 @@ def test_replace_checks_again() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused_before_the_data(tmp_path: Path) -> None:
     asked = RunConfig(data="nowhere", out=tmp_path, trainer=TrainerConfig(accelerator="gpu", devices=2))
-    with pytest.raises(CmkdError, match=r"--trainer.accelerator gpu with --devices 2: torch finds 0 here"):
+    with pytest.raises(CmkdError, match=r"--trainer.accelerator gpu with --devices 2: torch finds 0"):
         resolve(asked)

@@ -99,7 +99,7 @@ def test_the_run_is_kept_where_it_was_asked_for(
     out = Path(str(fitted.out))
     assert (out / "report.html").exists() and fitted.results_["recommended"]["method"] == "ds"
     assert load_student(out).predict(digits[0]["radar"].iloc[0])["class"][0] == fitted.predict(digits[0][:1])[0]
-    with pytest.raises(CmkdError, match="holds a run: choose another out for each fit, or leave it out"):
+    with pytest.raises(CmkdError, match="already holds a run: use a new out for each fit, or leave it out"):
         clone(fitted).fit(*digits)
 
 
@@ -152,7 +152,7 @@ def test_wrong_pairs_and_labels_are_one_line(
 ) -> None:
     pairs, labels = digits
     wrong: list[tuple[Any, Any, str]] = [
-        (pairs["radar"], labels, "a DataFrame of two columns, the rich modality and then the poor one; got Series"),
+        (pairs["radar"], labels, "a DataFrame of two columns, the rich and then the poor modality; got Series"),
         (pairs[["radar"]], labels, "got 1 columns"),
         (pairs.rename(columns={"radar": "my radar"}), labels, "modality name 'my radar' must be a word"),
         (pairs, labels[:5], "inconsistent numbers of samples"),
@@ -167,5 +167,5 @@ def test_wrong_pairs_and_labels_are_one_line(
         assert "\n" not in str(caught.value)
     with pytest.raises(NotFittedError):
         small().predict(pairs)
-    with pytest.raises(CmkdError, match="no column 'radar': the columns are optical"):
+    with pytest.raises(CmkdError, match="no column 'radar'; the columns are optical"):
         fitted.predict(pairs[["optical"]])

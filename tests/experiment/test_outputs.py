@@ -131,11 +131,11 @@ def test_what_does_not_fit_is_one_line(
     assert "c2kd needs the teacher's model" in refused(*given, "c2kd")
     assert "fitnet: needs at least 2 feature maps" in refused(*given, "fitnet")
     assert "rkd reads the teacher's embedding" in refused("--teacher.outputs", bare, "--methods", "kd+rkd")
-    assert "no file of a teacher's outputs" in refused("--teacher.outputs", tmp_path / "absent.npz")
+    assert "no file with a teacher's outputs" in refused("--teacher.outputs", tmp_path / "absent.npz")
     two = ("--teacher.checkpoint", tmp_path / "model.safetensors")
-    assert "teacher.outputs and teacher.checkpoint are two teachers; give one" in refused(*two, *given, "kd")
+    assert "teacher.outputs and teacher.checkpoint each name a teacher; give one" in refused(*two, *given, "kd")
     small = ("--trainer.cache_gb", "1e-6")
-    assert "do not fit a cache of 1e-06 GB, beside those in use; allow more with --trainer.cache_gb\n" in refused(
+    assert "do not fit a cache of 1e-06 GB, beside those in use; increase --trainer.cache_gb\n" in refused(
         *small, *given, "kd"
     )
     assert not (tmp_path / "out" / "students").exists()
@@ -169,5 +169,5 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     error = capsys.readouterr().err
-    assert error.startswith("cmkd: error: cannot keep the teacher's outputs in") and error.count("\n") == 1
+    assert error.startswith("cmkd: error: cannot cache the teacher's outputs in") and error.count("\n") == 1
     assert run(squares, tmp_path / "out", *command) == 0

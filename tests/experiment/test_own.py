@@ -118,12 +118,12 @@ def test_a_folder_made_from_other_data_is_not_entered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"teacher": TeacherConfig("rich", Own(classes=4))}, "tells 4 classes apart and the data have 3"),
+        ({"teacher": TeacherConfig("rich", Own(classes=4))}, "has 4 classes, but the data have 3"),
         ({"teacher": TeacherConfig("rich", nn.Flatten())}, "no nn.Linear"),
-        ({"teacher": TeacherConfig("rich", nn.Sequential(nn.Flatten(), nn.Linear(9, 3)))}, "does not run on an input"),
+        ({"teacher": TeacherConfig("rich", nn.Sequential(nn.Flatten(), nn.Linear(9, 3)))}, "fails on an input"),
         ({"teacher": TeacherConfig("rich", 5)}, "a model must be a name"),
         ({"teacher": TeacherConfig("rich", lambda: 3)}, "a model must be a name"),
-        ({"teacher": Own()}, "which modality does the teacher see"),
+        ({"teacher": Own()}, "the teacher has no modality"),
         ({"teacher": TeacherConfig("rich", "no_module:Net")}, "cannot import 'no_module'"),
         ({"teacher": TeacherConfig("rich", "torch.nn:Linera")}, "did you mean 'Linear'"),
         ({"data": 5}, "data"),

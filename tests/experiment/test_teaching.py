@@ -111,7 +111,7 @@ def test_averages_that_do_not_fit_are_refused_before_a_student_is_trained(
     squares: Pack, trained: TeacherConfig, tmp_path: Path
 ) -> None:
     asked = config(squares, tmp_path / "out", "none,kd", teacher=trained, trainer=replace(TRAINER, cache_gb=1e-6))
-    with pytest.raises(CmkdError, match=r"do not fit a cache of 1e-06 GB, .*; allow more with .* --teacher.views 0$"):
+    with pytest.raises(CmkdError, match=r"do not fit a cache of 1e-06 GB, .*; increase .* --teacher.views 0$"):
         Experiment(asked).run()
     assert not (tmp_path / "out" / "students").exists()
 

@@ -49,5 +49,5 @@ def test_the_launcher_says_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for given in (TrainerConfig(), TrainerConfig(devices=2, num_nodes=3)):
         found = resolve(replace(config, trainer=given)).config.trainer
         assert (found.devices, found.num_nodes) == (2, 3)
-    with pytest.raises(CmkdError, match=r"torchrun started 2 processes on 3 nodes, and devices is 4, num_nodes 1"):
+    with pytest.raises(CmkdError, match=r"torchrun started 2 processes on 3 nodes, but devices is 4 and num_nodes 1"):
         resolve(replace(config, trainer=TrainerConfig(devices=4)))

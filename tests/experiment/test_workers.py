@@ -162,7 +162,7 @@ def test_what_cannot_be_sent_is_one_line_where_processes_were_asked_for(tmp_path
 def test_what_a_script_defines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "__module__", "__main__")
     monkeypatch.setattr("__main__.work", work, raising=False)
-    with pytest.raises(CmkdError, match="move its classes and functions to a module"):
+    with pytest.raises(CmkdError, match="move them to a module"):
         packed(partial(work, Path()))
 
 

@@ -113,7 +113,7 @@ def glb(header: dict[str, object]) -> bytes:
         ("a.glb", glb({"extensionsRequired": ["KHR_draco_mesh_compression"]}), "compressed with Draco"),
         ("a.gltf", b'{"buffers": [{"uri": "https://example.org/a.bin"}]}', "cannot be read|holds no triangles"),
         ("a.gltf", b'{"nodes": 3}', "is damaged"),
-        ("a.obj", b"v 0 0 0\nv nan 0 0\nv 0 1 1\nf 1 2 3", "no finite numbers"),
+        ("a.obj", b"v 0 0 0\nv nan 0 0\nv 0 1 1\nf 1 2 3", "not finite numbers"),
         ("a.obj", b"v 0 0 0\nv 9999 0 0\nv 0 1 1\nf 1 2 3", "would be 9999 m long, .*give its length"),
         ("a.obj", b"v 0 0 -9\nv 20 0 -9\nv 0 1 -8\nf 1 2 3", "nothing above the waterline"),
     ],
@@ -128,7 +128,7 @@ def test_what_is_no_ship_is_refused_in_one_line(name: str, content: bytes, says:
 def test_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(boat(), tmp_path / "boat.stl")
     monkeypatch.setattr(imported, "MOST_FACES", 23)
-    with pytest.raises(CmkdError, match="has 24 triangles, the most is 23"):
+    with pytest.raises(CmkdError, match="has 24 triangles; the limit is 23"):
         read_mesh(path)
     monkeypatch.setattr(imported, "MOST_BYTES", 1000)
     with pytest.raises(CmkdError, match="MiB: simplify"):
@@ -188,7 +188,7 @@ def test_wrong_sidecars_are_named(sidecar: str, says: str, folder: Path) -> None
 
 
 def test_wrong_folders_and_names_are_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(CmkdError, match="is no folder"):
+    with pytest.raises(CmkdError, match="is not a folder"):
         FolderFleet(tmp_path / "nowhere")
     (folder / "yacht").mkdir()
     with pytest.raises(CmkdError, match="yacht' holds no meshes"):
@@ -196,5 +196,5 @@ def test_wrong_folders_and_names_are_refused(folder: Path, tmp_path: Path) -> No
     (folder / "yacht").rmdir()
     with pytest.raises(CmkdError, match="did you mean 'ferry'"):
         FolderFleet(folder).mesh("fery", 0, RNG)
-    with pytest.raises(CmkdError, match="has 1 meshes, asked for number 1"):
+    with pytest.raises(CmkdError, match="has 1 meshes, but number 1 was requested"):
         FolderFleet(folder).mesh("tug", 1, RNG)

@@ -134,7 +134,7 @@ def test_killed_run_continues_where_it_stopped(tmp_path: Path) -> None:
 
 def test_unfinished_chunks_of_another_recipe_are_refused(tmp_path: Path) -> None:
     list(generate(Recipe(1, size=16), tmp_path, workers=1))
-    with pytest.raises(CmkdError, match="another recipe"):
+    with pytest.raises(CmkdError, match="other settings"):
         list(generate(Recipe(1, size=16, seed=1), tmp_path, workers=1))
 
 

@@ -144,7 +144,7 @@ def test_crd_refuses_another_training_set() -> None:
     method = CRD(NARROW, WIDE, dim=5, negatives=16)
     method.load_state_dict(crd_method().state_dict())
     method.on_train_start(32)
-    with pytest.raises(CmkdError, match="32 pairs and the training set 40"):
+    with pytest.raises(CmkdError, match="32 pairs, but the training set has 40"):
         method.on_train_start(40)
 
 

@@ -94,9 +94,9 @@ def test_it_is_saved_and_loaded_whole(tmp_path: Path, inputs: dict[str, torch.Te
 @pytest.mark.parametrize(
     ("others", "says"),
     [
-        ([(OPTICAL, 64), (OPTICAL, 64)], "one model of each modality"),
-        ([(RADAR, 64)], "one model of each modality"),
-        ([(OPTICAL, 3)], "gives 3 values and the embedding of 'radar' has 64; build it with classes=64"),
+        ([(OPTICAL, 64), (OPTICAL, 64)], "one model per modality"),
+        ([(RADAR, 64)], "one model per modality"),
+        ([(OPTICAL, 3)], "gives 3 values, but the embedding of 'radar' has 64; build it with classes=64"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(others: list[tuple[Modality, int]], says: str) -> None:

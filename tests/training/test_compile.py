@@ -50,7 +50,7 @@ def test_a_missing_compiler_is_one_line_before_the_data_are_read(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     config = RunConfig("no_such_data", tmp_path / "run", trainer=TrainerConfig(compile=True))
-    with pytest.raises(CmkdError, match=r"--trainer.compile needs a C\+\+ compiler, and '.*' is not here"):
+    with pytest.raises(CmkdError, match=r"--trainer.compile needs a C\+\+ compiler, but '.*' was not found"):
         resolve(config)
     with pytest.raises(CmkdError, match="needs a C"):
         train(tmp_path / "fit", digits, compile=True)

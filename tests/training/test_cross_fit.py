@@ -65,7 +65,7 @@ def test_a_run_with_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     run += ["--student.model", "thin_resnet(width=4)", "--labels", "200", "--out", str(tmp_path / "run")]
     run += ["--teacher.folds", "2", "--trainer.progress", "none", "--methods"]
     assert main([*run, "kd,ds"]) == 2
-    assert "ds reads feature maps, and cross-fitted teachers give logits alone" in capsys.readouterr().err
+    assert "ds reads feature maps, but cross-fitted teachers give only logits" in capsys.readouterr().err
     assert main([*run, "kd,ds(uniformity_weight=0)"]) == 0
     results = [read_json(tmp_path / "run" / "teacher" / f"fold-{fold}" / "result.json") for fold in range(2)]
     assert [result["labels"] for result in results] == [100, 100]

@@ -57,7 +57,7 @@ def test_a_damaged_model_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     save_file({"x": torch.ones(1)}, tmp_path / "foreign.safetensors")
-    with pytest.raises(CmkdError, match="no model saved by cmkd"):
+    with pytest.raises(CmkdError, match="not a model saved by cmkd"):
         load_model(tmp_path / "foreign.safetensors")
 
 
@@ -109,9 +109,9 @@ def described(path: Path, about: str) -> None:
         ({"model": "vit_giant_patch14_224"}, "more weights than the file"),
         ({"model": "thin_resnet(width=5)"}, "is 4 x 4 x 3 x 3, and the model's 5 x 5 x 3 x 3"),
         ({"model": "thin_resnet(width=0)"}, "it must be at least 1"),
-        ({"classes": ["a", "b"]}, "classifier.weight gives no 2 values"),
+        ({"classes": ["a", "b"]}, "classifier.weight lacks 2 outputs"),
         ({"modality": {**asdict(RADAR), "shape": [1, 9000, 9000]}}, "more than 67108864 values"),
-        ({"modality": {**asdict(RADAR), "mean": [0.0, 0.0]}}, "1 channels and statistics of 2"),
+        ({"modality": {**asdict(RADAR), "mean": [0.0, 0.0]}}, "1 channels, but statistics of 2"),
         ({"classes": None}, "classes must be a list, each item text, got None"),
     ],
 )

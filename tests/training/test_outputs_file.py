@@ -118,18 +118,18 @@ def array_file(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda f: f / "absent.npz", "no file of a teacher's outputs at"),
-        (lambda f: f, "no file of a teacher's outputs at"),
+        (lambda f: f / "absent.npz", "no file with a teacher's outputs at"),
+        (lambda f: f, "no file with a teacher's outputs at"),
         (lambda f: raw(f, b"", "outputs.csv"), "unsupported file type; supported: .npz, .safetensors"),
         (lambda f: npz(f, ids=np.zeros(0)), "lacks ids; it holds ids, logits"),
         (lambda f: tensors(f, None), "lacks ids; it holds embedding, logits"),
-        (lambda f: npz(f, logits=LOGITS[:, :2]), "logits of 2 classes and the data have 3"),
-        (lambda f: npz(f, logits=LOGITS[:-1]), "logits has shape (291, 3) and there are 292 ids"),
+        (lambda f: npz(f, logits=LOGITS[:, :2]), "logits of 2 classes, but the data have 3"),
+        (lambda f: npz(f, logits=LOGITS[:-1]), "logits has shape (291, 3), there are 292 ids"),
         (lambda f: npz(f, logits=LOGITS[:, 0]), "logits has shape (292,)"),
         (lambda f: npz(f, logits=np.float32(1)), "logits has shape ()"),
         (lambda f: npz(f, embedding=EMBEDDING[1:]), "embedding has shape (291, 5)"),
-        (lambda f: npz(f, ids=np.array([*IDS[:-1], IDS[1]])), "gives the id 'pair-299' 2 times"),
-        (lambda f: npz(f, ids=np.array([f"x{i}" for i in IDS])), "is that of a training pair, such as 'pair-0'"),
+        (lambda f: npz(f, ids=np.array([*IDS[:-1], IDS[1]])), "lists the id 'pair-299' 2 times"),
+        (lambda f: npz(f, ids=np.array([f"x{i}" for i in IDS])), "belongs to a training pair, such as 'pair-0'"),
         (lambda f: npz(f, ids=np.array(IDS)[:, None]), "ids must be a list"),
         (lambda f: npz(f, logits=spoiled(LOGITS, np.nan)), "logits holds values that are not finite"),
         (lambda f: npz(f, embedding=spoiled(EMBEDDING, np.inf)), "embedding holds values that are not finite"),
@@ -138,17 +138,17 @@ def array_file(folder: Path) -> Path:
         (lambda f: npz(f, logits=LOGITS.astype(complex)), "logits is of type complex128"),
         (lambda f: npz(f, ids=np.array(IDS, dtype=object)), "Object arrays cannot be loaded"),
         (lambda f: npz(f, logits=LOGITS.astype(object)), "Object arrays cannot be loaded"),
-        (lambda f: raw(f, pickle.dumps({"ids": IDS})), "no readable file of outputs (File is not a zip file)"),
-        (lambda f: raw(f, b""), "no readable file of outputs"),
-        (lambda f: torn(npz(f), 500), "no readable file of outputs"),
-        (lambda f: torn(npz(f), -10), "no readable file of outputs"),
-        (lambda f: flipped(npz(f)), "no readable file of outputs (Bad CRC-32"),
-        (array_file, "no readable file of outputs (File is not a zip file)"),
-        (lambda f: tensors(f, "[1,"), "no readable file of outputs (Expecting value"),
+        (lambda f: raw(f, pickle.dumps({"ids": IDS})), "not a readable file of outputs (File is not a zip file)"),
+        (lambda f: raw(f, b""), "not a readable file of outputs"),
+        (lambda f: torn(npz(f), 500), "not a readable file of outputs"),
+        (lambda f: torn(npz(f), -10), "not a readable file of outputs"),
+        (lambda f: flipped(npz(f)), "not a readable file of outputs (Bad CRC-32"),
+        (array_file, "not a readable file of outputs (File is not a zip file)"),
+        (lambda f: tensors(f, "[1,"), "not a readable file of outputs (Expecting value"),
         (lambda f: tensors(f, "5"), "must be a list, and are of type int"),
         (lambda f: tensors(f, '"abc"'), "must be a list, and are of type str"),
-        (lambda f: torn(tensors(f), -10), "no readable file of outputs"),
-        (lambda f: raw(f, b"hello", "outputs.safetensors"), "no readable file of outputs"),
+        (lambda f: torn(tensors(f), -10), "not a readable file of outputs"),
+        (lambda f: raw(f, b"hello", "outputs.safetensors"), "not a readable file of outputs"),
     ],
 )
 def test_what_is_wrong_is_one_line(make: Callable[[Path], Path], says: str, squares: Pack, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_methods_of_more_than_outputs_are_refused(expression: str, says: str) ->
 @pytest.mark.parametrize("expression", ["rkd", "kd+0.5*cc", "ds(uniformity_weight=0,independence_features=embedding)"])
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_methods_of_embeddings_are_refused_where_there_are_none(expression: str) -> None:
-    with pytest.raises(CmkdError, match="reads the teacher's embedding, and its outputs have none"):
+    with pytest.raises(CmkdError, match="reads the teacher's embedding, but its outputs have none"):
         from_expression(expression, STUDENT, Spec(3, 0)).check_outputs_suffice()
     from_expression(expression, STUDENT, Spec(3, 8)).check_outputs_suffice()
 

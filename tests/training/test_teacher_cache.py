@@ -280,7 +280,7 @@ def test_a_disk_that_is_full_is_one_line_and_the_fill_goes_on_later(
     resource.setrlimit(resource.RLIMIT_FSIZE, (160 * 1000, before[1]))  # Python ignores SIGXFSZ, so it is an error
     try:
         with pytest.raises(
-            CmkdError, match=r"cannot keep the teacher's outputs in .*; free some space, or set"
+            CmkdError, match=r"cannot cache the teacher's outputs in .*; free some space, or set"
         ) as told:
             cache.answers(CONTENTS, first)
     finally:

@@ -58,7 +58,7 @@ def matched(subjects: Sequence[Subject], places: Sequence[Path]) -> dict[str, li
             found.setdefault(method or role, []).append((first[role, method, seed].label, other.label))
     if not found:
         raise CmkdError(
-            f"'{places[0]}' and '{places[1]}' have no method and seed in common, and one teacher or the same: "
+            f"'{places[0]}' and '{places[1]}' share no method and seed to compare: "
             "give two .safetensors files to --compare"
         )
     return found

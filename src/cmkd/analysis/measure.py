@@ -157,7 +157,7 @@ def analyze(
     rows = pack.rows(split, modalities=modalities)
     if len(rows) < 2:
         raise CmkdError(
-            f"{len(rows)} {split} pairs have {' and '.join(modalities)}; needs two or more: try another --split"
+            f"{len(rows)} {split} pairs have {' and '.join(modalities)}; at least two are needed: try another --split"
         )
     if len(rows) > pairs:
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:pairs])
@@ -185,7 +185,7 @@ def _checked(subject: Subject, pack: Pack) -> Model:
     model.spec = replace(model.spec, class_names=tuple(about["classes"]))
     if model.spec.class_names != pack.classes and not subject.from_elsewhere:
         raise CmkdError(
-            f"'{subject.path}' was trained on the classes {_list(about['classes'])} and the data have "
+            f"'{subject.path}' was trained on the classes {_list(about['classes'])}, but the data have "
             f"{_list(pack.classes)}; give the data it was trained on"
         )
     for name, shape in {m.name: m.shape for m in model.modalities if m.name in model.subsets[0]}.items():
@@ -193,7 +193,7 @@ def _checked(subject: Subject, pack: Pack) -> Model:
             raise CmkdError(f"'{subject.path}': {unknown_name('modality', name, pack.modalities)}")
         if shape != pack.modalities[name].shape:
             theirs = pack.modalities[name].shape
-            raise CmkdError(f"'{subject.path}' sees '{name}' of shape {shape}, the data have {theirs}")
+            raise CmkdError(f"'{subject.path}' expects '{name}' of shape {shape}, but the data have {theirs}")
     return model
 
 

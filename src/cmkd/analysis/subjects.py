@@ -75,7 +75,7 @@ def _of_run(folder: Path) -> list[Subject]:
     for subject in found:
         if not subject.path.is_file():
             raise CmkdError(
-                f"'{subject.path}', a checkpoint of the run '{folder}', is gone: copy it back or train it again"
+                f"'{subject.path}', a checkpoint of the run '{folder}', is missing: restore it or train it again"
             )
     return found
 

@@ -52,13 +52,13 @@ def bench(
     asked = Suite.load(suite)
     if method is not None:
         if ray and is_reference(method):
-            raise CmkdError(f"the machines of a cluster do not know '{method}'; make it a plug-in and install it there")
+            raise CmkdError(f"a cluster cannot import '{method}'; make it a plug-in and install it on every machine")
         asked = asked.with_method(method)
     runs = asked.runs(out / "runs")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / ".lock") as free:
         if not free:
-            raise CmkdError(f"another suite is at work in '{out}'; wait for it, or choose another --out")
+            raise CmkdError(f"another suite is active in '{out}'; wait for it to end, or choose another --out")
         found: dict[str, Any] = {}
         before = earlier(out / f"{suite.stem}.json", asked)
 
@@ -97,5 +97,5 @@ def check(suite: Path, out: Path) -> str:
     rising, there = int((~rows["converged"]).sum()), sum(planned.config.out.exists() for planned in runs)
     return (
         f"{len(rows)} students of {len(runs)} runs, as the suite asks, by commit {', '.join(rows['commit'].unique())}; "
-        f"{rising} not converged; the folders of {there} runs are there and agree"
+        f"{rising} not converged; the folders of {there} runs are present and agree"
     )

@@ -38,10 +38,10 @@ def decoded(text: str) -> NDArray[np.int64]:
         packed = zlib.decompressobj()
         numbers = packed.decompress(base64.b64decode(text, validate=True), MOST_BYTES)
         if not packed.eof:
-            raise ValueError("cut off, or more than there can be")
+            raise ValueError("truncated, or too many")
         return np.frombuffer(numbers, _CODED).astype(np.int64)
     except (ValueError, zlib.error) as error:
-        raise CmkdError(f"numbers of right answers are damaged ({error}): run the suite again") from error
+        raise CmkdError(f"the counts of correct predictions are damaged ({error}): run the suite again") from error
 
 
 @dataclass(frozen=True)

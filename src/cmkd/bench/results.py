@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cmkd.bench.resampling import decoded
-from cmkd.bench.rows import collect, restored
+from cmkd.bench.rows import COLUMNS, collect, restored
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
@@ -73,7 +74,7 @@ def read_suite(path: Path) -> tuple[dict[str, Any], Suite, pd.DataFrame]:
         suite = build(Suite, content["suite"])
         rows = restored(content)
         if rows["groups"].isna().any():
-            raise CmkdError("groups lacks a data set")
+            raise CmkdError("groups does not list every data set")
         for row in rows.to_dict("records"):
             _check_answers(row)
     except (CmkdError, ValueError) as error:
@@ -88,7 +89,7 @@ def earlier(path: Path, asked: Suite) -> pd.DataFrame:
         CmkdError: as `read_suite`.
     """
     if not path.exists():
-        return pd.DataFrame()
+        return pd.DataFrame(columns=COLUMNS)
     _, suite, rows = read_suite(path)
     # the name of a folder tells configurations apart
     before = {planned.place: planned.config.out.name for planned in suite.runs(Path())}
@@ -101,16 +102,16 @@ def earlier(path: Path, asked: Suite) -> pd.DataFrame:
         method in asked.expressions and seed in same.get((data, setting, teacher), ())
         for data, setting, teacher, method, seed in rows[STUDENT].to_numpy(dtype=object)
     ]
-    return rows[kept]
+    return rows[np.array(kept, dtype=bool)]  # an empty list would choose no column
 
 
 def _check_answers(row: Mapping[Any, Any]) -> None:
     right, groups = decoded(row["right"]), decoded(row["groups"])
     name = f"{row['method']} on {row['data']}, {row['setting']}, teacher {row['teacher'] + 1}, seed {row['seed']}"
     if len(right) != len(groups) or not groups.sum() or (right > groups).any():
-        raise CmkdError(f"the right answers of {name} do not fit its test groups")
+        raise CmkdError(f"the correct predictions of {name} do not match its test groups")
     if abs(right.sum() / groups.sum() - row["test"]) > 1e-6:
-        raise CmkdError(f"the right answers of {name} make another test accuracy")
+        raise CmkdError(f"the correct predictions of {name} give a different test accuracy")
 
 
 def faults(asked: Suite, suite: Suite, rows: pd.DataFrame, runs: Sequence[PlannedRun]) -> list[str]:
@@ -136,8 +137,8 @@ def faults(asked: Suite, suite: Suite, rows: pd.DataFrame, runs: Sequence[Planne
         for number in range(suite.seeds)
     }
     there = [tuple(row) for row in rows[STUDENT].to_numpy(dtype=object).tolist()]
-    found += _named("is missing", wanted - set(there)) + _named("is not of the suite", set(there) - wanted)
-    found += _named("is there twice", {one for one, times in Counter(there).items() if times > 1})
+    found += _named("is missing", wanted - set(there)) + _named("is not in the suite", set(there) - wanted)
+    found += _named("occurs twice", {one for one, times in Counter(there).items() if times > 1})
     found += uncommitted(rows)
     return found + _changed(rows, collect([planned for planned in runs if planned.config.out.exists()]))
 

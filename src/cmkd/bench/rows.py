@@ -18,6 +18,12 @@ from cmkd.evaluation.results import read_predictions, read_results
 from cmkd.structure import ESSENTIAL
 
 SPLITS = ("validation", "test")
+COLUMNS = [
+    *("data", "setting", "teacher", "method", "seed"),
+    *("validation", "test", "teacher_validation", "teacher_test", "steps", "converged", "sees_all_labels", "commit"),
+    *("right", "groups", *ESSENTIAL),
+]
+"""Columns of `collect`."""
 Place = tuple[str, str, int]
 """Data set, setting and teacher of a run."""
 
@@ -41,14 +47,12 @@ def collect(runs: Sequence[PlannedRun], earlier: pd.DataFrame | None = None) -> 
     for planned in runs:
         own, before = list(_students(planned)), known.get(planned.place, [])
         rows += own if len(own) >= len(before) else before
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def complete(runs: Sequence[PlannedRun], rows: pd.DataFrame) -> list[PlannedRun]:
     """Return the runs of which all students are among the rows."""
-    counts: Counter[Place] = Counter()
-    if len(rows):
-        counts.update(zip(rows["data"], rows["setting"], rows["teacher"], strict=True))
+    counts = Counter[Place](zip(rows["data"], rows["setting"], rows["teacher"], strict=True))
     return [planned for planned in runs if counts[planned.place] >= planned.students]
 
 
@@ -77,15 +81,15 @@ def _students(planned: PlannedRun) -> Iterator[dict[str, Any]]:
 
 def stored(rows: pd.DataFrame) -> dict[str, Any]:
     """Return rows as JSON holds them: ``columns``, ``rows``, and ``groups``, once for each data set."""
-    kept = rows.drop(columns="groups") if len(rows) else rows
+    kept = rows.drop(columns="groups")
     kept = kept.astype(object).where(kept.notna(), None)  # JSON has no NaN
-    groups = dict(zip(rows["data"], rows["groups"], strict=True)) if len(rows) else {}
+    groups = dict(zip(rows["data"], rows["groups"], strict=True))
     return {"columns": list(kept.columns), "rows": kept.to_numpy(dtype=object).tolist(), "groups": groups}
 
 
 def restored(found: Mapping[str, Any]) -> pd.DataFrame:
     """Return the rows that `stored` wrote."""
-    rows = pd.DataFrame(found["rows"], columns=found["columns"])
+    rows = pd.DataFrame(found["rows"], columns=found["columns"] or COLUMNS)
     return rows.assign(groups=rows["data"].map(found["groups"]))
 
 

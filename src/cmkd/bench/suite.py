@@ -60,13 +60,13 @@ class Suite:
     def __post_init__(self) -> None:
         missing = [rival for rival in self.rivals if rival not in self.expressions]
         if missing:
-            raise CmkdError(f"the suite's rivals are {', '.join(missing)}, which are not among its methods")
+            raise CmkdError(f"the suite's rivals {', '.join(missing)} are not among its methods; add them to methods")
         for name, options in (*self.settings.items(), ("run", self.run)):
             if not isinstance(options, Mapping):
-                raise CmkdError(f"the suite's setting '{name}' is {options!r}; write options of a run, as name: value")
+                raise CmkdError(f"the suite's setting '{name}' is {options!r}; write options of a run as name: value")
             taken = next((option for option in options if option in OWN), None)
             if taken:
-                raise CmkdError(f"the suite's setting '{name}' has '{taken}', which the suite itself sets")
+                raise CmkdError(f"the suite's setting '{name}' sets '{taken}', which the suite sets itself; remove it")
 
     @classmethod
     def load(cls, path: Path) -> Suite:

@@ -178,9 +178,9 @@ def _cluster(address: str) -> Iterator[tuple[Submit, int]]:
     try:
         engine.init("local" if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        hint = "a cluster that asks for a token needs RAY_AUTH_MODE=token beside it"
+        hint = "a cluster that asks for a token also needs RAY_AUTH_MODE=token"
         said = " ".join(str(error).split())[:100]
-        raise CmkdError(f"there is no Ray cluster at '{address}' ({said}); {hint}") from error
+        raise CmkdError(f"no Ray cluster found at '{address}' ({said}); {hint}") from error
     resources = engine.cluster_resources()
     gpus = int(resources.get("GPU", 0))
     # a machine that dies takes its run along, which another one continues from the shared folder

@@ -26,7 +26,7 @@ def check(
     nodata: str = "",
     strict: bool = False,
 ) -> None:
-    """Find faults and shortcuts in a folder of pairs or a pack; nothing is dropped.
+    """Find faults and shortcuts in a folder of pairs or a pack; no pair is dropped.
 
     Writes faults.json and faults.html, a page with thumbnails. cmkd data build --exclude faults.json leaves the flagged
     pairs out. A shortcut flags no pair: a random forest tells the class from trivial features of one modality (mean,

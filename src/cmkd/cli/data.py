@@ -80,7 +80,7 @@ def _show_sources(kind: type[DataSet]) -> None:
     rows.add_row("unsound", kind.unsound or "nothing noted")
     show(rows)
     how = "`cmkd data prepare` downloads them, or" if all(s.fetchable for s in kind.sources) else "download them and"
-    print(f"its files are missing: {how} pass their folder as {kind.name}:FOLDER")
+    print(f"the files are missing: {how} pass their folder as {kind.name}:FOLDER")
 
 
 def card(reference: str) -> None:
@@ -138,7 +138,7 @@ def build(
         kind: kind of a modality, as in radar=points: image, vector, series, points or point_series.
         channels: axis of the channels of a modality's arrays, as in radar=last: first or last.
         nodata: value of invalid samples, as in radar=-9999, in place of the files' tags; none ignores the tags.
-        unit: unit of a modality's values, as in radar=dB. These five may stand in manifest.yaml beside the manifest.
+        unit: unit of a modality's values, as in radar=dB. These five may also be in manifest.yaml next to the manifest.
         co_registered: image modalities that share a pixel grid, as in optical+radar; commas between groups.
         rich: the teacher's modality by default.
         poor: the student's modality by default.
@@ -179,7 +179,7 @@ def append(
     Args:
         pack: folder of the pack.
         folder: with the manifest, or the folders by class, of the new pairs.
-        new_classes: refuse labels that the pack does not know, or allow them to become classes.
+        new_classes: refuse labels that are not classes of the pack, or allow them as new classes.
         exclude: faults.json of cmkd data check, whose flagged pairs are left out.
         workers: threads that read files.
     """
@@ -215,7 +215,7 @@ def history(pack: str) -> None:
 def push(pack: Path, address: str, *, force: bool = False) -> None:
     """Write a pack to object storage or a Hub repository, where `--data ADDRESS` reads it in place.
 
-    A push that was stopped goes on when it is repeated; of a pack with a new version only what is new is sent.
+    Repeat a push that was stopped to continue it; for a new version of a pack, only what is new is sent.
 
     Args:
         pack: folder of the pack.

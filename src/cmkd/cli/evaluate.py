@@ -27,8 +27,8 @@ def evaluate(
 
     Args:
         model: a run's folder (its recommended student), a .safetensors file, or an .onnx file of cmkd export.
-        second: another one, to be compared.
-        data: pairs, as cmkd run --data takes them; their classes must be known to the models.
+        second: another student, to compare with the first.
+        data: pairs, as cmkd run --data takes them; the models must have all of their classes.
         out: folder for evaluation.json and evaluation.html.
         split: the split whose pairs are measured.
         robustness: also measure with noise, fewer pixels, missing channels and shifts; takes 20 times as long.
@@ -67,7 +67,7 @@ def names(paths: Sequence[Path]) -> list[str]:
         ['a/student.onnx', 'b/student.onnx']
     """
     if len(paths) > 1 and paths[0].resolve() == paths[1].resolve():
-        raise CmkdError(f"'{paths[0]}' is given twice; give two models, or one")
+        raise CmkdError(f"'{paths[0]}' is given twice; give two different models, or one")
     full = [path.resolve() for path in paths]
     short = ["/".join(path.parts[-2:]) if path.suffix else path.name for path in full]
     return short if len(set(short)) == len(short) else [str(path) for path in paths]

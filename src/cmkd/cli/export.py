@@ -24,9 +24,9 @@ def export(
     Args:
         model: a run's folder, for the student that it recommends, or a .safetensors file of a model.
         format: onnx, or pt2, a program of torch.export.
-        out: the file to write; by default beside the model.
-        int8: write a quantized NAME.int8.onnx too; needs --data.
-        data: what the model was trained on, as cmkd run --data takes it; its validation pairs are compared.
+        out: the file to write; by default next to the model.
+        int8: also write a quantized NAME.int8.onnx; needs --data.
+        data: what the model was trained on, as cmkd run --data takes it; PyTorch is compared on its validation pairs.
         module: package.module:Name of your own module, for weights of one.
     """
     from cmkd.datasets import open_data
@@ -37,11 +37,11 @@ def export(
     pack = open_data(data) if data else None
     found = write(model, out, format=format, int8=int8, data=pack, module=module or None)
     print(f"{found.path}: {f'ONNX, opset {OPSET}' if format == 'onnx' else 'pt2, a program of torch.export'}")
-    print(f"largest difference of a probability to PyTorch: {found.difference:.1e}, on {found.samples.source}")
+    print(f"largest difference in probability from PyTorch: {found.difference:.1e}, on {found.samples.source}")
     if (small := found.int8) is not None:
         print(
             f"{small.path}: {small.method} int8; accuracy on {small.pairs} validation pairs "
-            f"{100 * small.accuracy:.2f} %, in float {100 * small.float_accuracy:.2f} %"
+            f"{100 * small.accuracy:.2f} %, float32 {100 * small.float_accuracy:.2f} %"
         )
     made, rows = table("CPU", "size, kB", *(f"batch {batch}, ms" for batch in BATCHES)), timings(found)
     for row in rows:
@@ -49,7 +49,7 @@ def export(
     print()
     show(made)
     runs = " and ".join(str(rows[0].runs[batch]) for batch in BATCHES)
-    print(f"medians of {runs} runs in turns, {rows[0].threads} thread(s)")
+    print(f"medians of {runs} interleaved runs, {rows[0].threads} thread(s)")
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ def methods(name: str | None = None, *, markdown: Path | None = None) -> None:
 
     Args:
         name: the method to show with its hyperparameters; all are listed without it.
-        markdown: write one Markdown page a method and an index into this folder instead.
+        markdown: write one Markdown page per method and an index into this folder instead.
     """
     console = Console()
     if not console.is_terminal:
@@ -59,7 +59,7 @@ def show(p: Page, console: Console) -> None:
         console.print(table)
     console.print(Text(f"needs: {', '.join(p.needs) or 'nothing'}"))
     if p.trains_teacher:
-        console.print(Text("the teacher trains along"))
+        console.print(Text("the teacher is trained together with the student"))
     if p.paper:
         console.print(Text(f"paper: {p.paper}"))
     if p.bibtex:

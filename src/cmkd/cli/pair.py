@@ -78,7 +78,7 @@ def pair(
     gate = Gate(seconds, meters)
     placed = [captures.name for captures in lists if captures.place is not None]
     if meters is None and placed:
-        print(f"note: {joined(placed)} give places, which are used with --meters only", file=sys.stderr)
+        print(f"note: the places in {joined(placed)} are used only with --meters", file=sys.stderr)
     # the clocks come first, so lists whose places AIS will tell have none yet
     limits = gate if ais is None or len(placed) == len(lists) else Gate(seconds)
     corrected = [lists[0], *_corrected(lists, limits, offset)]
@@ -111,7 +111,7 @@ def _identified(lists: Sequence[Captures], gate: Gate, ais: Path, classes: Path 
     tracks = read_tracks(ais, (min(low for low, _ in ends), max(high for _, high in ends)))
     print(f"{ais.name}: {len(tracks.seconds)} reports of {len(tracks.vessels)} vessels near the times of the captures")
     kinds = read_ship_classes(classes) if classes is not None else classes_by_type()
-    rows = table("modality", "captures", "identified", "outside all tracks", "ambiguous", "of no class")
+    rows = table("modality", "captures", "identified", "outside all tracks", "ambiguous", "without class")
     found = [identify(captures, tracks, gate.meters, kinds) for captures in lists]
     for one in found:
         counts = (len(one.captures), one.found, one.outside, one.unsure, one.unlabeled)
@@ -147,14 +147,14 @@ def _tell_clocks(clocks: Sequence[Clock], lists: Sequence[Captures], of: str) ->
             f"{count} {of} agree{error}"
         )
         if clock.share < MANY_AGREE:
-            note = f"only {clock.share:.0%} of the shorter list agree with the clock of {other.name}"
-            print(f"note: {note}: look at some pairs before you use them", file=sys.stderr)
+            note = f"only {clock.share:.0%} of the shorter list agrees with the clock of {other.name}"
+            print(f"note: {note}: check some pairs before you use them", file=sys.stderr)
 
 
 def _tell(made: Assembly, lists: Sequence[Captures], gate: Gate) -> None:
     """Print the result for every list."""
     first, *others = lists
-    rows = table("modality", "captures", "paired", "alone", "ambiguous", "late, median s", "95 % within s", "meters")
+    rows = table("modality", "captures", "paired", "unpaired", "ambiguous", "late, median s", "95 % within s", "meters")
     rows.add_row(first.name, str(len(first)), str(made.pairs), str(len(made.unmatched[first.name])), *[""] * 4)
     for other in others:
         matching = made.matchings[other.name]
@@ -163,14 +163,16 @@ def _tell(made: Assembly, lists: Sequence[Captures], gate: Gate) -> None:
         far = f"{spread(matching.meters)[0]:.1f}" if gate.meters is not None and len(matching.late) else ""
         rows.add_row(other.name, *map(str, numbers), f"{late:+.3f}", f"{within:.3f}", far)
         if abs(late) > 0.25 * gate.seconds:
-            print(f"note: {other.name} is late by {late:+.3g} s in the median; if its clock is off, try --offset auto")
+            print(f"note: the median delay of {other.name} is {late:+.3g} s; if its clock is off, try --offset auto")
         if matching.ambiguous.any():
             note = f"{matching.ambiguous.sum()} pairs of {other.name} are ambiguous, marked in the record"
             print(f"note: {note}: use smaller tolerances, or --drop_ambiguous")
         if len(matching.rows) < FEW_PAIRED * min(len(first), len(other)):
             spans = f"{first.span}; {other.span}"
-            print(f"note: {len(matching.rows)} pairs are few ({spans}): check --time_unit and the offset of the clocks")
+            print(
+                f"note: found only {len(matching.rows)} pairs ({spans}): check --time_unit and the offset of the clocks"
+            )
     show(rows)
     if made.disagreeing:
-        print(f"note: the lists give different labels, left empty: {joined(made.disagreeing)}")
+        print(f"note: the lists disagree on these labels, which are left empty: {joined(made.disagreeing)}")
     print(f"{made.pairs} pairs in {made.manifest}; a record of every capture in {made.record}")

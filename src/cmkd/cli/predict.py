@@ -37,12 +37,12 @@ def predict(
         batch_size: samples computed at a time.
         device: where the student computes: auto, cpu, cuda, ...
         tile: map a scene: side in pixels of the tiles that are classified, one for each pixel of the map.
-        stride: pixels of the scene to a pixel of the map; the tile's side by default.
+        stride: pixels of the scene per pixel of the map; the tile's side by default.
     """
     from cmkd.deploy.student import load_student
 
     if stride and not tile:
-        raise CmkdError("--stride is for maps of a scene: give --tile too")
+        raise CmkdError("--stride applies only to maps of a scene: add --tile")
     if tile:
         from cmkd.deploy.scene import predict_scene
 
@@ -50,7 +50,7 @@ def predict(
             raise CmkdError("--tile maps one GeoTIFF and needs --out MAP.tif, without --top")
         student = load_student(model, device=device)
         found = predict_scene(student, Path(inputs[0]), out, tile=tile, stride=stride or tile, batch_size=batch_size)
-        print(f"{found.predicted} of {found.pixels} pixels have a prediction, the others are nodata")
+        print(f"{found.predicted} of {found.pixels} pixels have a prediction; the others are nodata")
         print(f"classes: {out}\nprobabilities: {found.probabilities}")
         return
     from cmkd.deploy.predict import predict as write_predictions

@@ -152,7 +152,7 @@ def usage() -> str:
         "Train a teacher on the rich modality, then a student for each method and seed on the poor one.",
         "",
         f"  {'--config FILE':38}a YAML file with any of these options, such as config.yaml of a run",
-        f"  {JSON:38}print the results as JSON on stdout, and nothing else there",
+        f"  {JSON:38}print the results as JSON, and nothing else, on stdout",
         f"  {QUIET:38}show no progress; short for --trainer.progress none",
         *_help(RunConfig),
     ]
@@ -163,13 +163,13 @@ def usage() -> str:
         elif field.name == "teacher":
             lines += [
                 "",
-                "teacher and student: each of these flags, with --student. too",
+                "teacher and student: these flags also exist with --student.",
                 *_help(ModelConfig, "teacher."),
                 "",
-                "of the teacher alone",
+                "teacher only",
                 *_help(TeacherConfig, "teacher.", without=ModelConfig),
                 "",
-                "of the student alone",
+                "student only",
                 *_help(StudentConfig, "student.", without=ModelConfig),
             ]
     lines += [

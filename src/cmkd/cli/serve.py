@@ -29,21 +29,21 @@ def serve(
     """Answer predictions of a student over HTTP: POST a file to /predict; /docs describes all.
 
     The environment variable CMKD_TOKEN holds a token that clients must then send. Ctrl-C and SIGTERM let the requests
-    in flight end. For TLS, and for a public network, put a reverse proxy in front.
+    in flight finish. For TLS, and for a public network, put a reverse proxy in front.
 
     Args:
         model: folder of a run, .safetensors file of a model, or .onnx file of cmkd export.
-        host: address to listen at; 0.0.0.0 for all of this machine.
-        port: to listen at; 0 takes a free one.
+        host: address to listen on; 0.0.0.0 for all addresses of this machine.
+        port: port to listen on; 0 chooses a free one.
         device: auto, cpu, cuda, ...
         threads: CPU threads of one prediction.
-        workers: requests that are decoded and classified at a time.
-        queue: requests that may wait beyond these; one more gets 503.
-        seconds: time for one request; then it gets 408 (the body is late) or 504.
+        workers: requests that are decoded and classified at the same time.
+        queue: further requests that may wait; beyond them a request gets 503.
+        seconds: time limit of one request; then it gets 408 (the body is late) or 504.
         body_mb: largest body in MB; a larger one gets 413.
         pixels: largest height times width of an image, checked before decoding; a larger one gets 413.
-        batch: most samples of one array; more get 413.
-        grace: seconds that requests in flight have to end at a stop.
+        batch: largest number of samples in one array; more get 413.
+        grace: seconds that requests in flight get to finish when the server stops.
     """
     with needs_extra("serve", "the server"):
         from cmkd.deploy.server.launch import serve as run

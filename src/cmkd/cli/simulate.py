@@ -31,16 +31,16 @@ def simulate(
         pairs: number of pairs; with --append, of new ones.
         out: folder of the pack; must not exist.
         append: folder of a simulated pack; the pairs that follow its own become its next version.
-        mode: what the sensors are: airborne, coastal, iw, spotlight, stripmap, or the path of a YAML file like theirs;
+        mode: the sensors: airborne, coastal, iw, spotlight, stripmap, or the path of a YAML file of that form;
             by default iw, or the pack's.
         seed: seed of vessels, scenes and splits; by default 0, or the pack's.
         size: pixels along a side of the radar chip, at the mode's spacing; by default the mode's, or the pack's.
-        gap: what the radar lacks beside its mode, 0 to 1; by default 0, or the pack's.
+        gap: degradation of the radar beyond its mode, 0 to 1; by default 0, or the pack's.
         slc: keep the complex first look as a third modality.
         classes: classes of the pairs, separated by commas; by default all, or the pack's.
-        vessels: individuals of each class; by default 240, or the pack's. In an append further ones come first.
+        vessels: individuals of each class; by default 240, or the pack's. An append uses additional ones first.
         fleet: folder of your own meshes, FOLDER/CLASS/NAME.obj (or .glb, .stl, .ply), in place of the eight classes.
-        new_classes: with --append, refuse classes that the pack does not know, or allow them.
+        new_classes: with --append, refuse classes that the pack does not have, or allow them.
         shard: part of the run to make, as in 2/8; cmkd data merge joins the parts.
         workers: processes; by default as many as cores.
 
@@ -59,7 +59,7 @@ def simulate(
     with shown("simulating") as progress:
         if append is not None:
             if out is not None or shard:
-                raise CmkdError("--append goes with neither --out nor --shard: the pack itself grows")
+                raise CmkdError("--append cannot be combined with --out or --shard: it extends the pack itself")
             recipe = continued(Pack.open(append), pairs, classes=chosen, vessels=vessels, given=given)
             pack = append_pack(recipe, append, new_classes=new_classes, workers=workers, progress=progress)
         elif out is not None:
@@ -68,7 +68,7 @@ def simulate(
             part = Shard.read(shard) if shard else None
             pack = write_pack(recipe, out, Marine.info(), shard=part, workers=workers, progress=progress)
         else:
-            raise CmkdError("give --out PACK for a new pack, or --append PACK for more pairs of one")
+            raise CmkdError("give --out PACK for a new pack, or --append PACK to add pairs to one")
     elapsed, sheet = time.perf_counter() - start, pack.path / "contact_sheet.png"
     version = f", version {pack.card.version} of {len(pack)} pairs" if append is not None else ""
     made = pairs if append is not None else len(pack)

@@ -86,7 +86,7 @@ def from_dataset(
     """
     destination = Path(out)
     if destination.exists():
-        raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
+        raise PackExistsError(f"{destination} already exists: remove it or choose another path")
     keys = {"label": label, "id": id, "split": split, "group": group}
     survey = _Survey(keys, modalities, kinds or {})
     for index, item in _items(dataset):
@@ -165,12 +165,12 @@ class _Survey:
         first, expected = self.found.setdefault(name, (index, header))
         if header != expected:
             forms = (f"{h.kind} {h.shape} {h.dtype}" for h in (header, expected))
-            raise CmkdError(f"{where} is {next(forms)}, of item {first} it is {next(forms)}: make them one")
+            raise CmkdError(f"{where} is {next(forms)}, but of item {first} it is {next(forms)}: make them alike")
         array = array.reshape(header.shape).astype(header.dtype, copy=False)
         if not np.ma.is_masked(array):
             return np.ma.getdata(array)
         if array.dtype.kind != "f":
-            raise CmkdError(f"{where} is masked and {array.dtype}: return floats, NaN where they are invalid")
+            raise CmkdError(f"{where} is a masked array of {array.dtype}: return floats with NaN for invalid values")
         return np.ma.filled(array, np.nan)
 
 
@@ -178,7 +178,7 @@ def _items(dataset: MapStyle) -> Iterator[tuple[int, Mapping[str, Any]]]:
     try:
         count = len(dataset)
     except TypeError:
-        raise CmkdError(f"{type(dataset).__name__} has no length: a map-style data set is needed") from None
+        raise CmkdError(f"{type(dataset).__name__} has no length: give a map-style data set") from None
     for index in range(count):
         try:
             item = dataset[index]
@@ -223,7 +223,7 @@ def _classes(
     numbers = [label for label in labels if isinstance(label, int)]
     texts = [label for label in labels if isinstance(label, str)]
     if numbers and texts:
-        raise CmkdError(f"labels are strings and numbers, such as '{texts[0]}' and {numbers[0]}: use one of them")
+        raise CmkdError(f"labels mix strings and numbers, such as '{texts[0]}' and {numbers[0]}: use one type")
     if known is None or (texts and not given):
         values: Sequence[int | str] = sorted(set(numbers)) or sorted(set(texts))
         names = [str(value) for value in values]

@@ -183,7 +183,7 @@ def _draw(
     free = pool[~np.isin(codes[pool], pinned)]
     if len(np.unique(codes[free])) < 1 + (not pinned and not len(outside)):
         raise CmkdError(
-            "cannot make the split: nearly every class lives in one group alone; give more groups per class, "
+            "cannot make the split: nearly every class is in only one group; give more groups per class, "
             "or fill in the split column"
         )
     target = fraction * len(pool)
@@ -200,7 +200,7 @@ def _draw(
             classes = len(np.unique(targets[kept]))
             scored.append((-classes, abs(len(kept) - target), order, kept))
     if not scored:
-        raise CmkdError("cannot make the split: every class would lose its train pairs; fill in the split column")
+        raise CmkdError("cannot make the split: no class would keep train pairs; fill in the split column")
     best: NDArray[np.int64] = min(scored, key=lambda entry: entry[:3])[3]
     return best
 

@@ -77,7 +77,7 @@ def check_names(table: TextTable, columns: Sequence[str]) -> None:
     for name in columns:
         for line, cell in zip(table.lines, table.column(name), strict=True):
             if has_control(cell):
-                raise CmkdError(f"{line}: {name} '{cell}' holds a line break or no printable text: rename it")
+                raise CmkdError(f"{line}: {name} '{cell}' holds a line break or unprintable characters: rename it")
 
 
 def posix_path(cell: str, folder: Path) -> str:
@@ -120,8 +120,8 @@ class PrintedCells:
         """
         if self.changed:
             warnings.warn(
-                f"{where}: {self.changed} cells would run as formulas in a spreadsheet and begin with an apostrophe; "
-                f"{exact} as they stand",
+                f"{where}: {self.changed} cells that a spreadsheet would run as formulas now begin with an apostrophe; "
+                f"{exact} unchanged",
                 CmkdWarning,
                 stacklevel=3,
             )
@@ -162,7 +162,7 @@ def csv_rows(path: Path, needs: str, *, errors: str = "strict") -> Iterator[tupl
                 while len(row) > len(header) and not row[-1]:  # a comma too many
                     row.pop()
                 if len(row) != len(header):
-                    raise CmkdError(f"{line} has {len(row)} cells where the header has {len(header)}")
+                    raise CmkdError(f"{line} has {len(row)} cells, but the header has {len(header)}")
                 yield row, line
     except FileNotFoundError:
         raise CmkdError(f"{path} does not exist: give a CSV or Parquet file with {needs}") from None
@@ -227,7 +227,7 @@ def _check_types(path: Path, schema: Any) -> None:  # noqa: ANN401  # a pyarrow.
         if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             raise CmkdError(
                 f"{path}: column '{field.name}' holds {field.type}, not text or numbers: remove it, or save one value "
-                "a cell"
+                "per cell"
             )
 
 

@@ -59,7 +59,7 @@ class EuroSatSar(DataSet):
             ids = sorted(optical.keys() & radar.keys(), key=lambda name: (name.split("_")[0], int(name.split("_")[1])))
             if not ids:
                 raise CmkdError(
-                    f"{source} holds no patch of both: get EuroSAT from {OPTICAL_ADDRESS} and its twin from "
+                    f"{source} holds no patch of both sensors: get EuroSAT from {OPTICAL_ADDRESS} and EuroSAT-SAR from "
                     f"{RADAR_ADDRESS}"
                 )
             labels = [CLASSES.index(name.split("_")[0]) for name in ids]

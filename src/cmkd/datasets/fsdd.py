@@ -73,7 +73,7 @@ def recordings(archive: Archive) -> Iterator[SpokenDigit]:
         )
     for match in sorted(found, key=lambda match: (match[1], match[2], int(match[3]))):
         if match[2] not in SPEAKERS:
-            raise archive.error(match.string, f"is by {match[2]}, who is not in the supported release")
+            raise archive.error(match.string, f"is by {match[2]}, a speaker who is not in the supported release")
         rate, samples = read_wav(archive, match.string)
         if rate != RATE:
             raise archive.error(match.string, f"has {rate} Hz, expected {RATE} Hz")

@@ -236,7 +236,7 @@ def _kinect(archive: Archive, name: str) -> NDArray[np.float32]:
     with archive.decoding(name) as content:
         table = pd.read_csv(content).to_numpy(dtype=np.float32)
     if table.ndim != 2 or table.shape[1] != 3 * JOINTS or not np.isfinite(table).all():
-        raise archive.error(name, "is no table of 75 numbers per frame")
+        raise archive.error(name, "is not a table of 75 numbers per frame")
     return table
 
 
@@ -245,7 +245,7 @@ def _radar(archive: Archive, name: str, points: int) -> NDArray[np.float32]:
     with archive.decoding(name) as content, open_hdf5(content) as file:
         table = np.asarray(file["radar_data_cropped"], dtype=np.float64)
     if table.ndim != 2 or table.shape[0] != 8 or not np.isfinite(table).all():
-        raise archive.error(name, "is no table of 8 rows")
+        raise archive.error(name, "is not a table of 8 rows")
     _, starts, counts = np.unique(table[0], return_index=True, return_counts=True)
     padded = np.zeros((len(starts), points, len(FEATURES)), dtype=np.float32)
     for frame, (start, count) in enumerate(zip(starts, counts, strict=True)):

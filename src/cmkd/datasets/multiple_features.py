@@ -110,7 +110,7 @@ def _read(archive: Archive, view: str) -> tuple[NDArray[np.float64], NDArray[np.
     classes = np.bincount(labels, minlength=10) if len(labels) and labels.min() >= 0 else np.zeros(0)
     if values.shape != (len(labels), width) or len(classes) != 10 or classes.min() != rows:
         found = f"{len(values)} rows of {values.shape[1]} numbers"
-        raise archive.error(name, f"has {found}, expected {width} numbers and equally many rows of each of 10 classes")
+        raise archive.error(name, f"has {found}, expected {width} numbers and equal rows for each of 10 classes")
     if view == "pixels" and not np.isin(values, np.arange(7)).all():
-        raise archive.error(name, "has values that are not 0 to 6")
+        raise archive.error(name, "has values outside 0 to 6")
     return values, labels

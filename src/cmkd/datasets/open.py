@@ -128,7 +128,7 @@ def prepare(
         raise CmkdError(f"{place}, where the files of {call.name} should be, does not exist{where}")
     if out is not None:
         if out.exists():
-            raise PackExistsError(f"{out} exists: remove it or write somewhere else")
+            raise PackExistsError(f"{out} already exists: remove it or choose another path")
         return data_set.prepare(place, out)
     key = {
         "name": call.name,

@@ -111,7 +111,7 @@ def _root(archive: Archive, name: str) -> ElementTree.Element:
     with archive.decoding(name) as file:
         content = file.read()
         if b"<!" in content:
-            raise archive.error(name, "has declarations, which no such file has")
+            raise archive.error(name, "has XML declarations, which the published files lack")
         # the publishers' files of version 2.0 end so
         return ElementTree.fromstring(content.replace(rb"<\ShipList>", b"</ShipList>"))
 

@@ -147,7 +147,7 @@ def pair_by_class(
                 kept += [(chip, pool[order[row % len(pool)]], split) for row, chip in enumerate(chips)]
     if len(kept) < len(radar):
         warnings.warn(
-            f"{len(radar) - len(kept)} of {len(radar)} radar chips are left out: their split has no optical chip of "
+            f"{len(radar) - len(kept)} of {len(radar)} radar chips are left out: no optical chip of their split is of "
             "their class",
             CmkdWarning,
             stacklevel=4,

@@ -73,7 +73,7 @@ class TransformedImages(DataSet):
         if degradation not in get_args(Name):
             raise unknown_name("degradation", degradation, DEGRADATIONS)
         if train_pairs is not None and train_pairs < len(self.classes):
-            raise CmkdError(f"train_pairs {train_pairs} of {self.name} is less than one of each class")
+            raise CmkdError(f"train_pairs {train_pairs} of {self.name} is fewer than one per class")
         self.degradation, self.severity, self.seed = degradation, check_severity(severity), int(seed)
         self.train_pairs, self.check = train_pairs, check
 

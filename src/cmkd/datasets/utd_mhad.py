@@ -83,7 +83,7 @@ class UtdMhad(DataSet):
                 raise CmkdError(f"{archive.place} holds no file Skeleton/a1_s1_t1_skeleton.mat: get it from {ADDRESS}")
             for action, subject, trial in actions:
                 if action > len(ACTIONS) or subject not in TRAIN_SUBJECTS + TEST_SUBJECTS:
-                    raise archive.error(f"a{action}_s{subject}_t{trial}", "is an action or a subject of no release")
+                    raise archive.error(f"a{action}_s{subject}_t{trial}", "is an unknown action or subject")
             readers = {view: partial(self._read, archive, view) for view in VIEWS}
             return self.write(
                 destination,
@@ -116,7 +116,7 @@ class UtdMhad(DataSet):
             values = _centered(values)
         width = 3 * JOINTS if view == "skeleton" else AXES
         if values.ndim != 2 or values.shape[1] != width or len(values) < 2 or not np.isfinite(values).all():
-            raise archive.error(file, f"has an array {array} of shape {values.shape}, which is no recording")
+            raise archive.error(file, f"has an array {array} of shape {values.shape}, which is not a recording")
         return stretched(values, self.lengths[view])
 
 

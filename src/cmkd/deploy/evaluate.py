@@ -102,15 +102,15 @@ def _check(name: str, student: Student, pack: Pack) -> None:
     """Raise if the student cannot be evaluated on the data."""
     wanted, data = student.modality, f"the data '{pack.card.name}'"
     if wanted.name not in pack.modalities:
-        raise CmkdError(f"'{name}' sees '{wanted.name}', but {data} have {', '.join(pack.modalities)} alone")
+        raise CmkdError(f"'{name}' needs '{wanted.name}', but {data} have only {', '.join(pack.modalities)}")
     there = pack.modality(wanted.name)
     for what in ("kind", "dtype", "channels"):
         if getattr(there, what) != getattr(wanted, what):
             both = f"{getattr(there, what)}, not {getattr(wanted, what)}"
-            raise CmkdError(f"'{wanted.name}' of {data} has another {what} than '{name}' was trained on: {both}")
+            raise CmkdError(f"'{wanted.name}' of {data} has a different {what} than '{name}' was trained on: {both}")
     if unknown := [label for label in pack.classes if label not in student.classes]:
         known = f"{', '.join(student.classes[:10])}{', ...' if len(student.classes) > 10 else ''}"
-        raise CmkdError(f"{data} have classes that '{name}' does not know ({', '.join(unknown[:5])}): it knows {known}")
+        raise CmkdError(f"{data} have classes unknown to '{name}' ({', '.join(unknown[:5])}); its classes: {known}")
 
 
 def _rows(students: Mapping[str, Student], pack: Pack, split: str) -> tuple[NDArray[np.int64], int]:

@@ -98,7 +98,7 @@ def export(
         raise CmkdError("int8 needs the format onnx, and data to quantize and evaluate with: --format onnx --data D")
     place = model_file(source)
     if place.suffix in (".onnx", ".pt2"):
-        raise CmkdError(f"'{place}' is exported already: give a run's folder or a .safetensors file")
+        raise CmkdError(f"'{place}' is already exported: give a run's folder or a .safetensors file")
     path = out or place.with_suffix(f".{format}")
     if path.suffix != f".{format}":
         raise CmkdError(f"the file of the format {format} must end in .{format}, got '{path.name}'")
@@ -117,7 +117,7 @@ def export(
             difference = _difference(reference, student, outputs, samples.values)
             if not difference <= TOLERANCE:  # also where it is no number
                 raise CmkdError(
-                    f"the exported model differs from PyTorch: a probability by {difference:.2g} on {samples.source} "
+                    f"a probability of the exported model differs from PyTorch by {difference:.2g} on {samples.source} "
                     f"(allowed: {TOLERANCE:g}); nothing was written"
                 )
         quantized = quantize(path, reference, data) if int8 and data is not None else None
@@ -155,7 +155,7 @@ def _onnx(program: torch.export.ExportedProgram, about: Mapping[str, Any]) -> by
         import onnxscript  # noqa: F401
     size = sum(value.nbytes for value in program.state_dict.values())
     if size > LARGEST_BYTES:
-        raise CmkdError(f"the weights have {size / 2**30:.1f} GiB and an ONNX file holds 2: use --format pt2")
+        raise CmkdError(f"the weights have {size / 2**30:.1f} GiB, but an ONNX file holds at most 2: use --format pt2")
     try:
         made = torch.onnx.export(
             program,

@@ -47,7 +47,7 @@ class HubStudent(ModelHubMixin):
     def __init__(self, path: Path | str, *, license: str | None = None) -> None:
         self.path = model_file(path)
         if self.path.suffix == ".onnx":
-            raise CmkdError(f"'{path}': the hub gets the .safetensors file that an .onnx file was exported from")
+            raise CmkdError(f"'{path}': push the .safetensors file that it was exported from instead")
         self.license = license
         self.about = read_about(self.path)
 
@@ -66,7 +66,7 @@ class HubStudent(ModelHubMixin):
         Raises:
             CmkdError: there is no such folder or repository, it holds no student, or the hub cannot be reached.
         """
-        with _in_one_line(f"cannot load '{pretrained_model_name_or_path}', which is no folder, from the hub"):
+        with _in_one_line(f"cannot load '{pretrained_model_name_or_path}', which is not a folder, from the hub"):
             return super().from_pretrained(pretrained_model_name_or_path, **options)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:  # noqa: ANN401

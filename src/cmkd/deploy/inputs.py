@@ -183,7 +183,7 @@ def _of_pack(folder: Path, modality: Modality) -> Iterator[Item]:
     there = pack.modality(modality.name)
     if (there.kind, there.channels, there.dtype) != (modality.kind, modality.channels, modality.dtype):
         raise CmkdError(
-            f"'{modality.name}' of {folder} is {there.kind} {there.shape} {there.dtype}, and of the student "
+            f"'{modality.name}' of {folder} is {there.kind} {there.shape} {there.dtype}, but the student's is "
             f"{modality.kind} {modality.shape} {modality.dtype}: give the pack it was trained on, or one like it"
         )
     array, ids, present = pack.array(modality.name), pack.index["id"], pack.index[f"has_{modality.name}"]

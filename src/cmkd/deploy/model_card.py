@@ -50,9 +50,9 @@ def _intended(data: Mapping[str, Any], modality: Modality, chosen: Mapping[str, 
     size, classes = "x".join(map(str, modality.shape)), ", ".join(map(escape, data["classes"]))
     rich, poor, kind = escape(data["rich"]), escape(data["poor"]), escape(type_and_unit(modality))
     return (
-        f"It tells {len(data['classes'])} classes apart ({classes}) from one {poor} sample of shape {size} ({kind}). "
+        f"It distinguishes {len(data['classes'])} classes ({classes}) in one {poor} sample of shape {size} ({kind}). "
         f"It was trained with pairs of {rich} and {poor} by {code(chosen['method'])} (seed {chosen['seed']}); in use "
-        f"it needs {poor} alone. It was chosen on the validation pairs."
+        f"it needs only {poor}. It was chosen on the validation pairs."
     )
 
 
@@ -103,7 +103,7 @@ def _calibrated(calibration: Calibration, classes: list[str], test: Mapping[str,
 
 def _limits(data: Mapping[str, Any], card: Card) -> str:
     known = [
-        f"It knows the {len(data['classes'])} classes alone: a sample of anything else gets one of them.",
+        f"It knows only these {len(data['classes'])} classes: a sample of anything else gets one of them.",
         "Its accuracy, probabilities and thresholds hold for samples like the test pairs; another sensor, season, "
         "place or resolution can differ. Measure on your own labeled samples before you rely on it.",
     ]
@@ -113,7 +113,7 @@ def _limits(data: Mapping[str, Any], card: Card) -> str:
             "differences of a few points are within chance."
         )
     if card.unsound:
-        known.append(f"Of the data: {escape(card.unsound)}")
+        known.append(f"Known problem of the data: {escape(card.unsound)}")
     return "\n".join(f"- {line}" for line in known)
 
 

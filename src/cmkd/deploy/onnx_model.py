@@ -44,7 +44,7 @@ def load_onnx(
         text = session.get_modelmeta().custom_metadata_map.get(ABOUT, "{}")
     except Exception as error:  # onnxruntime raises classes of its own, which it does not name
         reason = " ".join(str(error).split())[:80]
-        raise CmkdError(f"'{path}' is no readable ONNX file ({reason}): export it again") from error
+        raise CmkdError(f"'{path}' is not a readable ONNX file ({reason}): export it again") from error
     about = parse_json(text, f"'{path}'", fix="export it again")
     if not {"modality", "classes", "calibration"} <= about.keys():
         raise CmkdError(f"'{path}' was not written by cmkd export: its metadata name no classes")

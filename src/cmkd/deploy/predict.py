@@ -48,11 +48,11 @@ def predict(
     """
     check_format(out)
     if out is not None and out.exists() and any(Path(text).exists() and out.samefile(text) for text in inputs):
-        raise CmkdError(f"--out is {out}, which is an input: write somewhere else")
+        raise CmkdError(f"--out {out} is also an input: choose another file")
     if not 0 <= top <= len(student.classes):
-        raise CmkdError(f"--top is {top}; the student knows {len(student.classes)} classes")
+        raise CmkdError(f"--top is {top}, but the student has {len(student.classes)} classes")
     if min(batch_size, workers) < 1:
-        raise CmkdError(f"--batch_size is {batch_size} and --workers {workers}; both need at least 1")
+        raise CmkdError(f"--batch_size is {batch_size} and --workers is {workers}; both must be at least 1")
     total, with_ids = _count(inputs, student)
     done, failures = 0, list[str]()
     items = _read_ahead(student, find(inputs, student.modality), workers, 2 * batch_size)
@@ -70,7 +70,7 @@ def predict(
             done += len(batch)
             progress(done, total)
         if not done:
-            raise CmkdError("no input: standard input names no file")
+            raise CmkdError("no input: standard input lists no files")
     return done - len(failures), failures
 
 

@@ -64,11 +64,11 @@ def labeled(student: Student, data: Pack, split: str, most: int | None = None) -
     theirs = data.modality(ours.name)
     if (theirs.kind, theirs.shape, theirs.dtype) != (ours.kind, ours.shape, ours.dtype):
         raise CmkdError(
-            f"'{ours.name}' of {data.card.name} is {theirs.kind} {theirs.shape} of {theirs.dtype}, and the student's "
+            f"'{ours.name}' of {data.card.name} is {theirs.kind} {theirs.shape} of {theirs.dtype}, the student's is "
             f"{ours.kind} {ours.shape} of {ours.dtype}: give the data that it was trained on"
         )
     if data.classes != student.classes:
-        raise CmkdError(f"{data.card.name} has other classes than the student: give the data that it was trained on")
+        raise CmkdError(f"{data.card.name} and the student differ in their classes: give the data it was trained on")
     rows = data.rows(split, modalities=(ours.name,), labeled=True)
     if not len(rows):
         raise CmkdError(f"{data.card.name} has no labeled {split} pairs with '{ours.name}'")

@@ -95,10 +95,10 @@ def predict_scene(
         import rasterio
         from rasterio.errors import NotGeoreferencedWarning, RasterioError
     if out.suffix.lower() not in (".tif", ".tiff"):
-        raise CmkdError(f"a map is a GeoTIFF: end '{out}' in .tif")
+        raise CmkdError(f"a map is a GeoTIFF: '{out}' must end in .tif")
     second = out.with_name(f"{out.stem}_probabilities{out.suffix}")
     if source.resolve() in (out.resolve(), second.resolve()):
-        raise CmkdError(f"the map would replace the scene {source}: give another --out")
+        raise CmkdError(f"the map would overwrite the scene {source}: give another --out")
     try:
         with warnings.catch_warnings(), rasterio.open(source) as scene:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a scene without one gives a map without one
@@ -108,13 +108,13 @@ def predict_scene(
                 return SceneMap(grid.shape[0] * grid.shape[1], _fill(student, scene, grid, maps, batch_size), second)
     except RasterioError as error:
         reason = " ".join(str(error).split())[:100]
-        raise CmkdError(f"the scene {source} cannot be read, or its map not be written ({reason})") from error
+        raise CmkdError(f"cannot read the scene {source} or write its map ({reason})") from error
 
 
 def _check(student: Student, source: Path, scene: DatasetReader, tile: int, stride: int) -> None:
     modality = student.modality
     if modality.kind != "image":
-        raise CmkdError(f"the student sees {modality.kind} ('{modality.name}'): a scene is for images")
+        raise CmkdError(f"the student reads {modality.kind} ('{modality.name}'): only images can be mapped")
     if min(tile, stride) < 1 or tile > min(scene.height, scene.width):
         size = f"{scene.height} x {scene.width}"
         raise CmkdError(f"--tile is {tile} and --stride {stride}: give at least 1, and a tile inside {source} ({size})")

@@ -210,7 +210,7 @@ def _load_torch(
         from cmkd.models.checkpoint import load_model
     except ImportError as error:
         raise CmkdError(
-            f"'{path}' needs {error.name or 'torch'}: pip install cmkd, or give an .onnx file of `cmkd export`"
+            f"'{path}' needs {error.name or 'torch'}: pip install cmkd, or give an .onnx file from `cmkd export`"
         ) from error
 
     model, about = load_model(path, module=module)
@@ -218,7 +218,7 @@ def _load_torch(
         there = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         torch.zeros(1, device=there).item()  # some devices have a name and hold no values
     except (RuntimeError, AssertionError) as error:  # torch's words for an unknown device and for one that is not there
-        raise CmkdError(f"no device '{device}' here ({str(error).splitlines()[0][:80]}): use cpu") from error
+        raise CmkdError(f"device '{device}' is not available ({str(error).splitlines()[0][:80]}): use cpu") from error
     return about, partial(_torch_logits, model.to(there), there, threads)  # a partial, which can be pickled
 
 

@@ -25,7 +25,7 @@ FORMATS = (".csv", ".parquet", ".jsonl")
 def check_format(out: Path | None) -> None:
     """Raise `CmkdError` for a file whose suffix names no format; None is standard output, as CSV."""
     if out is not None and out.suffix.lower() not in FORMATS:
-        raise CmkdError(f"'{out}' names no format: end it in {', '.join(FORMATS)}, or in .tif with --tile")
+        raise CmkdError(f"'{out}' has an unsupported file type; supported: {', '.join(FORMATS)}, and .tif with --tile")
 
 
 @contextmanager

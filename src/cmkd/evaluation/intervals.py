@@ -173,7 +173,7 @@ def spearman(
         (1.0, 1.0, 1.0)
     """
     if x.shape != y.shape or x.ndim != 1 or len(x) < 3:
-        raise CmkdError(f"expected two lists of three points or more, got shapes {x.shape} and {y.shape}")
+        raise CmkdError(f"expected two lists of at least three points, got shapes {x.shape} and {y.shape}")
     drawn = np.random.default_rng(seed).integers(len(x), size=(resamples, len(x)))
     drawn = np.concatenate([np.arange(len(x))[None], drawn])  # the first row is the points themselves
     ranks = [stats.rankdata(values[drawn], axis=1) for values in (x, y)]

@@ -120,7 +120,7 @@ class _Tuned:
 
     def __post_init__(self) -> None:
         if not self.validation_accuracies or self.validation_accuracies[0] is None:
-            raise CmkdError("validation_accuracies lacks that of the first trial")
+            raise CmkdError("validation_accuracies lacks the first trial")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +178,7 @@ def read_history(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise CmkdError(f"'{path}' is damaged ({str(error).splitlines()[0][:100]}): {AGAIN}") from error
     _check_numbers(table, ("epoch", *columns), path)
     if table["epoch"].duplicated().any():
-        raise CmkdError(f"'{path}' is damaged (an epoch is there twice): {AGAIN}")
+        raise CmkdError(f"'{path}' is damaged (an epoch occurs twice): {AGAIN}")
     return table
 
 
@@ -203,7 +203,7 @@ def read_predictions(path: Path, classes: int, *, logits: bool = False) -> pd.Da
     _check_numbers(table, ("target", "predicted", *wanted), path)
     for name in ("target", "predicted"):
         if not table[name].isin(range(classes)).all():
-            raise CmkdError(f"'{path}' is damaged ({name} is no position in the {classes} classes): {AGAIN}")
+            raise CmkdError(f"'{path}' is damaged ({name} is not an index of the {classes} classes): {AGAIN}")
     return table
 
 

@@ -51,7 +51,7 @@ def jobs(run: ResolvedRun, students: int, *, callbacks: bool = False) -> int:
     several = config.trainer.devices * config.trainer.num_nodes > 1 or int(os.environ.get("SLURM_NTASKS", "1")) > 1
     if config.jobs is not None:
         if config.jobs > 1 and several:
-            raise CmkdError(f"--jobs {config.jobs} needs trainings of one process each; use one device, or --jobs 1")
+            raise CmkdError(f"--jobs {config.jobs} needs one process per training; use one device, or --jobs 1")
         return max(1, min(config.jobs, students))
     count = threads(run, 1)
     if several or callbacks or not on_cpu(config.trainer) or count is None or students * _steps(run) < SHORT_STEPS:

@@ -89,7 +89,7 @@ class RunFolder:
             return
         with locked(self.path / ".lock") as free:
             if not free:
-                raise CmkdError(f"another run is at work in '{self.path}'; wait for it, or choose another --out")
+                raise CmkdError(f"another run is active in '{self.path}'; wait for it to end, or choose another --out")
             try:
                 remove_all_stale(self.path)  # of an earlier run
                 yield

@@ -38,9 +38,9 @@ def _named(config: Config, role: str, pack: Pack) -> Config:
     given = config.modality or (pack.card.rich if role == "teacher" else pack.card.poor)
     if given is None:
         known = ", ".join(pack.modalities)
-        raise CmkdError(f"which modality does the {role} see? Give --{role}.modality, one of {known}")
+        raise CmkdError(f"the {role} has no modality: give --{role}.modality, one of {known}")
     names = [pack.modality(name).name for name in replace(config, modality=given).modalities]
     if len(set(names)) < len(names):
-        raise CmkdError(f"{role}.modality names one twice: {given}")
+        raise CmkdError(f"{role}.modality lists a modality twice: {given}")
     first = pack.card.rich if role == "teacher" else pack.card.poor
     return replace(config, modality="+".join(sorted(names, key=lambda name: name != first)))

@@ -143,7 +143,7 @@ class ResolvedRun:
             seen = (model.modalities, modalities)
             theirs, ours = (" and ".join(f"'{m.name}' {m.shape}" for m in each) for each in seen)
             if theirs != ours:
-                raise CmkdError(f"'{config.checkpoint}' sees {theirs}, the data have {ours}")
+                raise CmkdError(f"'{config.checkpoint}' expects {theirs}, but the data have {ours}")
         for part in model.modules() if config.frozen else ():
             if isinstance(part, Model):  # a model of several modalities has one of each
                 part.encoder.requires_grad_(False)
@@ -208,13 +208,13 @@ def on_cpu(trainer: TrainerConfig) -> bool:
 def _check_accelerator(trainer: TrainerConfig) -> None:
     """Refuse a GPU that is not there, which Lightning would once the data are prepared, and a flood of processes."""
     if on_cpu(trainer) and trainer.devices > (most := max(PROCESSES, usable_cores())):
-        raise CmkdError(f"--devices {trainer.devices} starts as many processes here; use at most {most}")
+        raise CmkdError(f"--devices {trainer.devices} would start {trainer.devices} processes; use at most {most}")
     if trainer.accelerator != "gpu":
         return
     found = torch.cuda.device_count() or int(torch.backends.mps.is_available())
     if found < trainer.devices:
         raise CmkdError(
-            f"--trainer.accelerator gpu with --devices {trainer.devices}: torch finds {found} here; use fewer, or cpu"
+            f"--trainer.accelerator gpu with --devices {trainer.devices}: torch finds {found}; use fewer, or cpu"
         )
 
 
@@ -229,7 +229,7 @@ def _with_launcher(trainer: TrainerConfig) -> TrainerConfig:
         return trainer
     if given != (1, 1):
         raise CmkdError(
-            f"torchrun started {found[0]} processes on {found[1]} nodes, and devices is {given[0]}, num_nodes "
+            f"torchrun started {found[0]} processes on {found[1]} nodes, but devices is {given[0]} and num_nodes "
             f"{given[1]}; leave both out, or give the same numbers"
         )
     return replace(trainer, devices=found[0], num_nodes=found[1])
@@ -289,12 +289,12 @@ def _check(run: ResolvedRun) -> int:
         if not len(run.packs[role].rows("train", modalities=(name,), labeled=True)):
             raise CmkdError(f"no training pair with a visible label has the modality '{name}'; show the {role} more")
     if not len(run.pack.rows("train", modalities=(run.rich, run.poor))):
-        raise CmkdError(f"no training pair has both '{run.rich}' and '{run.poor}': there is nothing to distill from")
+        raise CmkdError(f"no training pair has both '{run.rich}' and '{run.poor}', there is nothing to distill from")
     _check_self_training(run.config.teacher)
     if run.config.teacher.folds > 1:
         given = {"checkpoint": run.config.teacher.checkpoint, "outputs": run.config.teacher.outputs}
         if any(given.values()) or not run.config.teacher.views:
-            raise CmkdError("teacher.folds trains teachers and keeps their outputs: no checkpoint, outputs or views 0")
+            raise CmkdError("teacher.folds trains its own teachers: leave out teacher.checkpoint, outputs and views 0")
         run.packs["teacher"].folds(run.config.teacher.folds)
     outputs = run.config.teacher.outputs
     built = [run.build(role) for role in ("student", "teacher") if role == "student" or outputs is None]

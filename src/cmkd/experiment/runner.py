@@ -228,7 +228,7 @@ class Experiment:
             return self._teachers(run).teaching()
         folder = self._home(run, which.teacher)
         if not (folder / RESULT).exists():
-            raise CmkdError(f"its teacher, the student '{which.after}' of the same seed, is not trained")
+            raise CmkdError(f"its teacher, the student '{which.after}' of the same seed, was not trained")
         model, _ = load_model(folder / "best.safetensors", module=run.config.student.model)
         return Teaching(run, model)
 

@@ -76,8 +76,8 @@ def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about:
         logits = predict(model, run.pack, rows, modalities=names, device=device)
         if spoiled := int((~np.isfinite(logits)).any(1).sum()):
             raise CmkdError(
-                f"the outputs of '{path}' are not finite on {spoiled} of {len(rows)} {split} pairs; are their values "
-                "far from those of the training pairs, or is --optimizer.learning_rate too high?"
+                f"the outputs of '{path}' are not finite on {spoiled} of {len(rows)} {split} pairs; check that their "
+                "values resemble those of the training pairs, or lower --optimizer.learning_rate"
             )
         measured = scores(logits, run.pack.index["label"].to_numpy()[rows]) | {"pairs": len(rows)}
         subsets.setdefault("+".join(names), {}).update({f"{split}_{name}": value for name, value in measured.items()})

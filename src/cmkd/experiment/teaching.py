@@ -89,7 +89,7 @@ class Teaching:
         if answers is None and not method.same_view:
             raise CmkdError(
                 f"the teacher's outputs do not fit a cache of {self.run.config.trainer.cache_gb:g} GB, beside those in "
-                "use; allow more with --trainer.cache_gb"
+                "use; increase --trainer.cache_gb"
                 + (", or run the teacher in each step with --teacher.views 0" if self.outputs is None else "")
             )
         return answers

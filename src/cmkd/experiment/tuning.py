@@ -249,7 +249,7 @@ def _document(folder: Path) -> dict[str, Any]:
     content = read_json(path, fix=AGAIN)
     record(_WrittenTrials, content, f"'{path}'", fix=AGAIN)
     if any((ACCURACY in trial) != (LOSS in trial) for trial in content["trials"]):
-        raise CmkdError(f"'{path}' is damaged (a trial has one score of two): {AGAIN}")
+        raise CmkdError(f"'{path}' is damaged (a trial lacks one of its two scores): {AGAIN}")
     return content
 
 

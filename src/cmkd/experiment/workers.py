@@ -61,7 +61,7 @@ def packed(train: Train) -> bytes:
         ) from error
     if b"__main__" in content:
         raise CmkdError(
-            "cannot send what the script itself defines to other processes; move its classes and functions to a module "
+            "cannot send classes and functions that the script defines to other processes; move them to a module "
             "that it imports, or use jobs=1"
         )
     return content

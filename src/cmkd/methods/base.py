@@ -149,7 +149,7 @@ class Method(nn.Module):
             CmkdError: with what it needs.
         """
         if self.uses_teacher and "embedding" in self.needs and not self.teacher_spec.dim:
-            raise CmkdError(f"{self.name} reads the teacher's embedding, and its outputs have none; add an 'embedding'")
+            raise CmkdError(f"{self.name} reads the teacher's embedding, but its outputs have none; add an 'embedding'")
         reason = "it trains the teacher too" if self.trains_teacher else self.required_hooks.get("setup")
         if reason:
             raise CmkdError(f"{self.name} needs the teacher's model, not only its outputs: {reason}")
@@ -163,7 +163,7 @@ class Method(nn.Module):
         read = [*["embeddings"] * ("embedding" in self.needs), *["feature maps"] * bool(self.teacher_maps)]
         if read or self.trains_teacher:
             reason = "trains the teacher too" if self.trains_teacher else f"reads {' and '.join(read)}"
-            raise CmkdError(f"{self.name} {reason}, and cross-fitted teachers give logits alone; use --teacher.folds 1")
+            raise CmkdError(f"{self.name} {reason}, but cross-fitted teachers give only logits; use --teacher.folds 1")
 
     def warmup(self, epochs: int) -> float:
         """Return a factor that rises linearly to 1 over the first `epochs` epochs; 1 throughout for 0."""

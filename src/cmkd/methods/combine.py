@@ -44,7 +44,7 @@ class Sum(Method):
         self.teacher_maps = union_of_maps(methods)
         self.strong_view = any(method.strong_view for method in methods)
         if alone := [method.name for method in methods if method.strong_view and len(methods) > 1]:
-            raise CmkdError(f"{alone[0]} compares two views of the student alone and cannot be added to other methods")
+            raise CmkdError(f"{alone[0]} compares two views of the student and cannot be added to other methods")
         self.sees_all_labels = any(method.sees_all_labels for method in methods)
 
     def parts(self) -> list[Method]:
@@ -111,7 +111,7 @@ def taught_by(text: str) -> str:
     teachers = {call.name: METHODS.find(call.name).taught_by for call in parse_sum(text)}
     if len(set(teachers.values())) > 1:
         own = next(name for name, teacher in teachers.items() if teacher)
-        raise CmkdError(f"'{text}': {own} has a teacher of its own and cannot be added to methods of another teacher")
+        raise CmkdError(f"'{text}': {own} has its own teacher and cannot be added to methods with another teacher")
     return next(iter(teachers.values()))
 
 

@@ -125,7 +125,7 @@ class CRD(SteppedMethod):
         found = self.student_memory.shape[0]
         if found not in (0, dataset_size):
             raise CmkdError(
-                f"crd: the checkpoint's memory holds {found} pairs and the training set {dataset_size}; "
+                f"crd: the checkpoint's memory holds {found} pairs, but the training set has {dataset_size}; "
                 "resume on the same training set"
             )
         if not found:

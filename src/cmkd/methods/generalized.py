@@ -61,7 +61,7 @@ class Generalized(Method):
         self.require_same_classes()
         self.require_positive(temperature=temperature)
         if not 0.0 <= imitation < 1.0:
-            raise CmkdError(f"generalized: imitation must be from 0 to below 1, got {imitation}")
+            raise CmkdError(f"generalized: imitation must be at least 0 and below 1, got {imitation}")
         self.imitation, self.temperature = imitation, temperature
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:

@@ -58,7 +58,7 @@ class MGD(SteppedMethod):
         super().__init__(student, teacher)
         ours, theirs = self.require_stage(stage)
         if not 0.0 <= masked < 1.0:
-            raise CmkdError(f"mgd: masked must be from 0 to below 1, got {masked}")
+            raise CmkdError(f"mgd: masked must be at least 0 and below 1, got {masked}")
         self.teacher_maps = {stage: self.smaller_size(stage)}
         self.stage, self.masked, self.weight = stage, masked, weight
         self.projection = nn.Conv2d(ours, theirs, 1)

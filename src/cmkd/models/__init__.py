@@ -93,11 +93,11 @@ def build_encoder(
     kinds = getattr(encoder, "kinds", ())
     if modality.kind not in kinds:
         raise CmkdError(
-            f"model '{call.name}' reads {' or '.join(kinds)}, and '{modality.name}' is of kind {modality.kind}; "
+            f"model '{call.name}' reads {' or '.join(kinds)}, but '{modality.name}' is of kind {modality.kind}; "
             f"try '{DEFAULTS[modality.kind]}'"
         )
     if pretrained:
-        raise CmkdError(f"there are no pretrained weights for '{call.name}'; choose a timm model, or pretrained=false")
+        raise CmkdError(f"'{call.name}' has no pretrained weights; choose a timm model, or pretrained=false")
     check(call.name, encoder, call.options)
     shape = (modality.shape[0], size, size) if size and modality.kind == "image" else modality.shape
     return encoder(shape, **call.options), size
@@ -129,7 +129,7 @@ def own_module(
     else:
         made = model
     if not isinstance(made, nn.Module):
-        raise CmkdError(f"a model must be a name, an nn.Module, or what returns one; got {type(made).__name__}")
+        raise CmkdError(f"a model must be a name, an nn.Module, or a factory of one; got {type(made).__name__}")
     return made if isinstance(made, Wrapped) else wrap(made, **layers)
 
 
@@ -145,7 +145,7 @@ def _timm(
         )
     check_name(name)
     if options:
-        raise CmkdError(f"timm model '{name}' takes no options here")
+        raise CmkdError(f"timm model '{name}' takes no options; remove them")
     smallest = 32  # most backbones stride by 32 and need one position left
     size = size or wanted_size(name) or (smallest if min(modality.shape[1:]) < smallest else None)
     side = size or min(modality.shape[1:])

@@ -61,7 +61,7 @@ class Preprocess(nn.Module):
     ) -> None:
         super().__init__()
         if size is not None and modality.kind != "image":
-            raise CmkdError(f"a size is for images; '{modality.name}' is of kind {modality.kind}")
+            raise CmkdError(f"size applies only to images, but '{modality.name}' is of kind {modality.kind}")
         self.size = None if size is None or modality.shape[1:] == (size, size) else (size, size)
         self.padded = modality.kind in ("points", "point_series")
         self.shape = modality.shape
@@ -215,7 +215,7 @@ def _first_output(encoder: Wrapped, sample: Tensor, classes: int) -> Output:
         output: Output = encoder(sample)
     except RuntimeError as error:  # torch's word for shapes that do not fit
         reason = str(error).splitlines()[0]
-        raise CmkdError(f"{name} does not run on an input of shape {tuple(sample.shape)}: {reason}") from error
+        raise CmkdError(f"{name} fails on an input of shape {tuple(sample.shape)}: {reason}") from error
     if output.logits.shape[1] != classes:
-        raise CmkdError(f"{name} tells {output.logits.shape[1]} classes apart and the data have {classes}")
+        raise CmkdError(f"{name} has {output.logits.shape[1]} classes, but the data have {classes}")
     return output

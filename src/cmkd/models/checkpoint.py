@@ -43,7 +43,7 @@ class _Input:
 
     def __post_init__(self) -> None:
         if math.prod(self.modality.shape) > LARGEST_SAMPLE:
-            raise CmkdError(f"samples of the shape {self.modality.shape} have more than {LARGEST_SAMPLE} values")
+            raise CmkdError(f"samples of shape {self.modality.shape} have more than {LARGEST_SAMPLE} values")
         if not self.modality.mean or not self.modality.std:
             raise CmkdError("modality lacks mean or std")
 
@@ -141,7 +141,7 @@ def read_about(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> tuple[dict[str, Any], Shapes]:
     about, shapes = read_document(path, ABOUT, fix=AGAIN)
     if about.get("format") != MODEL_FORMAT:
-        raise CmkdError(f"'{path}' is no model saved by cmkd; give a best.safetensors file of a run")
+        raise CmkdError(f"'{path}' is not a model saved by cmkd; give a best.safetensors file of a run")
     record(_About, about, f"'{path}'", fix=AGAIN)
     return about, shapes
 
@@ -182,14 +182,14 @@ def _built(path: Path, about: Mapping[str, Any], shapes: Shapes, module: object)
         own = models.own_module(module, given["modality"], classes, layers)
         return Model(encoder=own, classes=classes, **given)
     if is_reference(about["model"]):  # `build` would import and call it
-        raise CmkdError(f"'{path}' names code to run ({about['model']}), which no file of cmkd does: do not trust it")
+        raise CmkdError(f"'{path}' names code to run ({about['model']}), which files of cmkd never do: do not trust it")
     others = about.get("others", ())
     inputs = {"": about} | {f"others.{one['modality']['name']}.": one for one in others}
     outputs, width = classes, shapes.get("classifier.weight", (0,))[-1]
     for prefix, one in inputs.items():
         check_encoder(shapes, about["model"], **_described(one), prefix=prefix)
         if shapes.get(f"{prefix}classifier.weight", ())[:1] != (outputs,):
-            raise CmkdError(f"the weights do not fit the model: {prefix}classifier.weight gives no {outputs} values")
+            raise CmkdError(f"the weights do not fit the model: {prefix}classifier.weight lacks {outputs} outputs")
         outputs = width
     model = models.build(about["model"], classes=classes, **_arguments(about))
     if others:

@@ -50,11 +50,11 @@ class FusedModel(Model):
         self.learning_rate = min(model.learning_rate for model in (first, *others))
         names = [modality.name for modality in self.modalities]
         if len(names) <= len(others) or names[0] in names[1:]:
-            raise CmkdError(f"expected one model of each modality, got {', '.join(m.modality.name for m in others)}")
+            raise CmkdError(f"expected one model per modality, got {', '.join(m.modality.name for m in others)}")
         for other in others:
             if other.spec.classes != self.spec.dim:
                 raise CmkdError(
-                    f"the model of '{other.modality.name}' gives {other.spec.classes} values and the embedding of "
+                    f"the model of '{other.modality.name}' gives {other.spec.classes} values, but the embedding of "
                     f"'{self.modality.name}' has {self.spec.dim}; build it with classes={self.spec.dim}"
                 )
 

@@ -90,7 +90,7 @@ def wrap(module: nn.Module, *, classifier: str | None = None, feature_maps: Sequ
         linear = [name for name, layer in module.named_modules() if name and isinstance(layer, nn.Linear)]
         if not linear:
             raise CmkdError(
-                f"{type(module).__name__} has no nn.Linear to take for its classifier; name the layer that gives the "
+                f"{type(module).__name__} has no nn.Linear to use as its classifier; name the layer that gives the "
                 "logits: cmkd.wrap(module, classifier=...)"
             )
         classifier = linear[-1]

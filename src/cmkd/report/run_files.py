@@ -97,7 +97,7 @@ def sample_pairs(folder: Path, tables: Tables, classes: Sequence[str]) -> list[d
         raise CmkdError(f"'{drawn}' is damaged ({str(error)[:100]}): {AGAIN}") from error
     for name, modality in about.modalities.items():
         if shown[name].shape != (len(about.labels), *modality.shape) or shown[name].dtype != modality.dtype:
-            raise CmkdError(f"'{drawn}' does not fit '{path}' ({name}): {AGAIN}")
+            raise CmkdError(f"'{drawn}' does not match '{path}' ({name}): {AGAIN}")
     said = answers(tables, about.ids, classes)
     return [
         {

@@ -114,7 +114,7 @@ def _accuracy(summary: Mapping[str, Any], groups: Mapping[str, Sequence[Model]])
     known = {who: [m["accuracy"] for m in own if m["accuracy"] is not None] for who, own in groups.items()}
     means = {who: 100 * float(np.mean(own)) for who, own in known.items() if own}
     if not means:
-        return ["No model could be judged: no pair has a label, or the models know other classes."]
+        return ["No accuracy is available: no pair has a label, or the models were trained on other classes."]
     texts = dict(zip(means, aligned(list(means.values())), strict=True))
     students = {who: mean for who, mean in means.items() if groups[who][0]["role"] != "teacher"}
     teachers = [who for who in means if who not in students]

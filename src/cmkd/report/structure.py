@@ -112,7 +112,7 @@ def circle(features: Array) -> Array:
         features: ``(n, dim)``, two dimensions or more.
     """
     if features.ndim != 2 or features.shape[1] < 2 or len(features) < 2:
-        raise CmkdError(f"expected two samples of two dimensions or more, got features of shape {features.shape}")
+        raise CmkdError(f"expected at least two samples and two dimensions, got features of shape {features.shape}")
     plane = PCA(2, svd_solver="full").fit_transform(features)
     length = np.linalg.norm(plane, axis=1, keepdims=True)
     return np.asarray(plane / np.maximum(length, 1e-12))
@@ -177,7 +177,7 @@ def neighborhoods(
     """
     count = min(map(len, features.values()))
     if count < 4:
-        raise CmkdError(f"expected 4 samples or more for t-SNE, got {count}")
+        raise CmkdError(f"expected at least 4 samples for t-SNE, got {count}")
     made = place or TSNE(perplexity=min(30.0, (count - 1) / 3), init="pca", random_state=seed).fit_transform
     return {name: np.asarray(made(np.asarray(values)), dtype=np.float64) for name, values in features.items()}
 

@@ -133,7 +133,7 @@ def effective_rank(moments: Moments) -> float:
     # the square root turns rounding errors of 1e-16 into singular values of 1e-8: cut below the matrix's precision
     singular = torch.where(squares > squares.max() * len(squares) * 1e-15, squares, 0.0).sqrt()
     if not float(singular.sum()) > 0.0:
-        raise CmkdError("all features are 0, so they have no rank; check the model")
+        raise CmkdError("all features are 0, so the rank is undefined; check the model")
     p = singular / singular.sum()
     return math.exp(float(-torch.xlogy(p, p).sum()))
 

@@ -37,7 +37,7 @@ def as_vectors(features: Tensor, *, pooling: Pooling = "mean", at_least: int = 2
     if x.dim() == 4:
         x = x.mean((2, 3)) if pooling == "mean" else x.flatten(1)
     if x.shape[0] < at_least or x.shape[1] == 0:
-        raise CmkdError(f"expected at least {at_least} samples of one dimension or more, got {tuple(x.shape)}")
+        raise CmkdError(f"expected at least {at_least} samples of at least one dimension, got {tuple(x.shape)}")
     if not x.isfinite().all():
         bad = int((~x.isfinite()).any(1).sum())
         raise CmkdError(f"{bad} of {x.shape[0]} samples hold NaN or infinity: check the model that made them")

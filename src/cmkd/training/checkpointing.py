@@ -118,7 +118,7 @@ class SafeCheckpointIO(CheckpointIO):
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise CmkdError(f"'{path}' is damaged ({error}): {fix}") from error
         if not isinstance(decoded, dict):
-            raise CmkdError(f"'{path}' is damaged (it holds no state): {fix}")
+            raise CmkdError(f"'{path}' is damaged (it holds no training state): {fix}")
         return decoded
 
     def remove_checkpoint(self, path: Any) -> None:  # noqa: ANN401

@@ -27,7 +27,7 @@ def check_compiler() -> None:
     name = os.environ.get("CXX") or COMPILERS.get(sys.platform, "g++")
     if shutil.which(name) is None:
         raise CmkdError(
-            f"--trainer.compile needs a C++ compiler, and '{name}' is not here; install it, name another in the "
+            f"--trainer.compile needs a C++ compiler, but '{name}' was not found; install it, name another in the "
             "environment variable CXX, or leave out --trainer.compile"
         )
 

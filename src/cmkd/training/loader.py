@@ -86,7 +86,7 @@ class PairLoader:
     ) -> None:
         if batch_size % world:
             raise CmkdError(
-                f"a batch of {batch_size} pairs cannot be divided over {world} processes; choose a multiple of {world}"
+                f"a batch of {batch_size} pairs cannot be split over {world} processes; choose a multiple of {world}"
             )
         self.pack, self.rows, self.modalities = pack, np.asarray(rows, dtype=np.int64), tuple(modalities)
         self.pairs = len(rows) if pairs is None else pairs

@@ -99,7 +99,7 @@ class Objective(nn.Module):
         if batch.teacher is not None:
             return output, terms | self._distil(output, batch.teacher, batch)
         if self.teacher is None:
-            raise CmkdError("the batch brings no outputs of the teacher, and there is no teacher to run")
+            raise CmkdError("the batch has no teacher outputs, and no teacher was given")
         # as in its cached outputs: a student that teaches another is run with its first modality alone
         inputs = {name: batch.inputs[name] for name in self.teacher.subsets[0]}
         if self.trains_teacher:

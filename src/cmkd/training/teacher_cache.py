@@ -144,7 +144,7 @@ class TeacherCache:
                         _fill(folder, contents, state, compute, progress)
                     except OSError as error:
                         raise CmkdError(
-                            f"cannot keep the teacher's outputs in '{self.folder}' ({error}); free some space, or set "
+                            f"cannot cache the teacher's outputs in '{self.folder}' ({error}); free some space, or set "
                             "CMKD_CACHE to another folder"
                         ) from error
             return Answers(folder, stages)

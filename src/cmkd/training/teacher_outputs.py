@@ -143,21 +143,21 @@ class OutputsFile:
         ids, arrays = _read(path)
         for name, array in arrays.items():
             if array.ndim != 2 or len(array) != len(ids):
-                raise CmkdError(f"'{path}': {name} has shape {array.shape} and there are {len(ids)} ids; one row an id")
+                raise CmkdError(f"'{path}': {name} has shape {array.shape}, there are {len(ids)} ids; one row per id")
             if not np.isfinite(array).all():
                 raise CmkdError(f"'{path}': {name} holds values that are not finite")
         logits, embedding = arrays["logits"], arrays.get("embedding", np.zeros((len(ids), 0), dtype=np.float32))
         if logits.shape[1] != len(pack.classes):
-            raise CmkdError(f"'{path}' has logits of {logits.shape[1]} classes and the data have {len(pack.classes)}")
+            raise CmkdError(f"'{path}' has logits of {logits.shape[1]} classes, but the data have {len(pack.classes)}")
         first, count = Counter(ids).most_common(1)[0]
         if count > 1:
-            raise CmkdError(f"'{path}' gives the id '{first}' {count} times; one row an id")
+            raise CmkdError(f"'{path}' lists the id '{first}' {count} times; save one row per id")
         position = {str(name): row for row, name in enumerate(pack.index["id"])}
         known = np.array([position.get(name, -1) for name in ids], dtype=np.int64)
         order = np.argsort(known, kind="stable")[(known < 0).sum() :]
         if not len(np.intersect1d(known, pack.rows("train"))):
             example = pack.index["id"].iloc[int(pack.rows("train")[0])]
-            raise CmkdError(f"none of the {len(ids)} ids in '{path}' is that of a training pair, such as '{example}'")
+            raise CmkdError(f"none of the {len(ids)} ids in '{path}' belongs to a training pair, such as '{example}'")
         return cls(path, known[order], logits[order], embedding[order])
 
     def spec(self, pack: Pack) -> Spec:
@@ -192,14 +192,14 @@ class OutputsFile:
 def _read(path: Path) -> tuple[Sequence[str], dict[str, NDArray[np.float32]]]:
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
     if not path.is_file():
-        raise CmkdError(f"no file of a teacher's outputs at '{path}'")
+        raise CmkdError(f"no file with a teacher's outputs at '{path}'")
     if path.suffix not in readers:
-        raise CmkdError(f"'{path}' is an unsupported file type; supported: {', '.join(readers)}")
+        raise CmkdError(f"'{path}' has an unsupported file type; supported: {', '.join(readers)}")
     try:
         held, ids, arrays = readers[path.suffix](path)
     except Exception as error:  # zipfile, numpy and safetensors raise whatever they like on damaged bytes
         reason = " ".join(str(error).split())
-        unreadable = f"'{path}' is no readable file of outputs ({reason})"
+        unreadable = f"'{path}' is not a readable file of outputs ({reason})"
         raise CmkdError(f"{unreadable}; see cmkd.training.teacher_outputs") from error
     if "logits" not in arrays or not len(ids):
         missing = "ids" if "logits" in arrays else "logits"

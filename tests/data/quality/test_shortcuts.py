@@ -84,7 +84,7 @@ def test_a_speed_by_class_is_found_and_named(tmp_path: Path) -> None:
     assert next(iter(meta.columns)) == "speed"
     assert "mostly by speed (" in result.warning
     assert "wind" not in result.warning
-    assert result.notes == ["metadata: shortcuts leave out 'radar_file': nearly one text per pair"]
+    assert result.notes == ["metadata: shortcuts leave out 'radar_file': it has nearly one text per pair"]
     assert find_shortcuts(open_source(folder)) == result  # the same again
     shuffled = np.random.default_rng(3).permutation(speed)
     folder = write(tmp_path / "sound", metadata={"wind": weather(2), "speed": shuffled})
@@ -106,7 +106,7 @@ def test_categories_dates_and_presence_are_read(tmp_path: Path) -> None:
         result = find_shortcuts(open_source(write(tmp_path / name, metadata=metadata)))
         assert result.found[-1].above_chance, name
         assert list(result.found[-1].columns) == [name]
-        assert "metadata: shortcuts leave out 'number': a running number of the pairs" in result.notes
+        assert "metadata: shortcuts leave out 'number': it numbers the pairs" in result.notes
     folder = write(tmp_path / "absent", present=(LABELS != 2) | (pairs % 10 == 0))
     assert list(found(folder)[""].columns) == ["has_radar"]
 
@@ -174,15 +174,15 @@ def test_what_cannot_be_judged_is_a_line(tmp_path: Path) -> None:
         assert result.warning == ""
         return [*(one.finding for one in result.found), *result.notes]
 
-    few = "shortcuts were not looked for: 100 labeled train pairs are needed, there are "
-    one_class = "shortcuts were not looked for: all labeled train pairs are of one class"
-    none = "metadata: no column to look for shortcuts in"
+    few = "shortcuts were not searched for: 100 labeled train pairs are needed, found "
+    one_class = "shortcuts were not searched for: all labeled train pairs are of one class"
+    none = "metadata: no column to search for shortcuts"
     assert notes("few", radar=noise(6)[:40], labels=LABELS[:40]) == [f"{few}40"]
     assert notes("unlabeled", labels=np.where(np.arange(PAIRS) < 110, LABELS, -1)) == ["not above chance", none]
     assert notes("test", splits=["train", "validation", "test"]) == [f"{few}70"]
     assert notes("none labeled", labels=np.full(PAIRS, -1)) == [f"{few}0"]
     assert notes("one class", labels=np.zeros(PAIRS, np.int64)) == [one_class]
-    alone = "shortcuts leave out classes whose train pairs are of one group: "
+    alone = "the search for shortcuts leaves out classes whose train pairs are in one group: "
     by_class = [CLASSES[label] for label in LABELS]
     assert notes("group by class", groups=by_class) == [f"{alone}ferry, tanker, tug", f"{few}0"]
     tug = [f"g{k % 7}" if label < 2 else "tug" for k, label in enumerate(LABELS)]

@@ -68,7 +68,7 @@ def from_arrow(modality: Modality, cell: pa.Scalar, where: str) -> NDArray[Any]:
     array = picture((cell.as_py() or {}).get("bytes"), where) if pa.types.is_struct(cell.type) else _flat(cell)
     size = int(np.prod(modality.shape))
     if array.size != size or (array.ndim > 1 and array.shape != modality.shape):
-        raise CmkdError(f"{where} has shape {array.shape}, {modality.name} is {modality.shape}: make them one size")
+        raise CmkdError(f"{where} has shape {array.shape}, but {modality.name} is {modality.shape}: resize it")
     return array.reshape(modality.shape).astype(modality.dtype, copy=False)
 
 
@@ -84,7 +84,7 @@ def picture(content: bytes | None, where: str) -> NDArray[Any]:
     from PIL import Image
 
     if content is None:
-        raise CmkdError(f"{where} names a file instead of holding it: download the data set with its pictures embedded")
+        raise CmkdError(f"{where} names a file: download the data set with its pictures embedded")
     try:
         with Image.open(io.BytesIO(content), formats=_PICTURES) as image:
             plain = {"1": "L", "LA": "L"}.get(image.mode, "RGB")

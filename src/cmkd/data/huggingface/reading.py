@@ -63,7 +63,7 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
     """
     home, destination = Path(folder), Path(out)
     if destination.exists():
-        raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
+        raise PackExistsError(f"{destination} already exists: remove it or choose another path")
     files = _files(home)
     about = _about(home, files)
     what = f"'{home / DESCRIPTION}'"
@@ -112,7 +112,7 @@ def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
         field.name for field in schema if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
     ]
     if not pictures:
-        raise CmkdError(f"{first} has no column of embedded pictures: its columns are {', '.join(schema.names)}")
+        raise CmkdError(f"{first} has no column of embedded pictures; its columns are {', '.join(schema.names)}")
     found: dict[str, Any] = {}
     for _, row in _rows(files["train"], "train"):
         for name in pictures:
@@ -171,7 +171,7 @@ def _add(
     rows = [row for _, row in chunk]
     for column in ("label", *extra, *(modality.name for modality in modalities)):
         if column not in rows[0]:
-            raise CmkdError(f"the data set has no column '{column}', which its {DESCRIPTION} promises: export it again")
+            raise CmkdError(f"the data set has no column '{column}', which its {DESCRIPTION} lists: export it again")
     ids = [str(row["id"].as_py()) for row in rows]
     labels = [UNLABELED if (value := row["label"].as_py()) is None else int(value) for row in rows]
     groups = [str(row["group"].as_py() or "") if "group" in row else "" for row in rows]

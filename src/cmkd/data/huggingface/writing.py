@@ -56,7 +56,7 @@ def export_pack(pack: Pack, out: Path | str) -> Path:
     """
     destination = Path(out)
     if destination.exists():
-        raise CmkdError(f"{destination} exists: remove it or write somewhere else")
+        raise CmkdError(f"{destination} already exists: remove it or choose another path")
     try:
         with staged(destination) as stage:
             (stage / "data").mkdir(parents=True)

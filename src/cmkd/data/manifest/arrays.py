@@ -56,15 +56,15 @@ def _npy_header(path: File) -> tuple[tuple[int, ...], np.dtype[Any], bool, int]:
         length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
         said = file.read(min(length, _HEADER_BYTES))
         if _ODD.search(_TEXT.sub(b"", said)) or _OLD.search(said):
-            raise CmkdError(f"{path} is damaged: its header is no description of an array; replace it")
+            raise CmkdError(f"{path} is damaged: its header does not describe an array; replace it")
         file.seek(begin)
         shape, columns_first, dtype = header(file)
         start = file.tell()
         if dtype.hasobject:
             raise CmkdError(f"{path} cannot be read: it holds Python objects; save numbers")
         if dtype.names is not None or dtype.kind not in "biufc":
-            raise CmkdError(f"{path} holds {dtype.name}, not numbers, which cannot be stored: save numbers")
+            raise CmkdError(f"{path} holds {dtype.name}, which cannot be stored: save numbers")
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size - file.tell():
-            raise CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
+            raise CmkdError(f"{path} is truncated: {size} bytes, fewer than its header says; replace it")
         check_size(path, shape, dtype.itemsize)
     return shape, dtype, columns_first, start

@@ -74,18 +74,18 @@ def build(
     """
     destination = Path(out)
     if destination.exists():
-        raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
+        raise PackExistsError(f"{destination} already exists: remove it or choose another path")
     _check_numbers(workers, seed)
     flagged, left_out = read_flagged(exclude)
     table = read_table(Path(folder), exclude=flagged)
     if len(table.classes) < 2:
-        raise CmkdError(f"{table.path} has the labels {table.classes}: a classifier needs at least two classes")
+        raise CmkdError(f"{table.path} has only the labels {table.classes}: a classifier needs at least two classes")
     said = stated(Path(folder), table.files, readings)
     splits, record = assign_splits(table.labels, table.groups, table.splits, seed=seed)
     warn_of_empty_classes(table.labels, table.classes, splits)
     for name, paths in table.files.items():
         if not any(path is not None and split == "train" for path, split in zip(paths, splits, strict=True)):
-            raise CmkdError(f"modality '{name}' is missing from every train pair: remove its column or give some")
+            raise CmkdError(f"modality '{name}' is missing from every train pair: remove its column or fill some cells")
     with ThreadPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
         run = pool.map if pool is not None else map
         found = [column_modality(table, name, said[name], partial(_header, said[name]), run) for name in table.files]
@@ -159,7 +159,7 @@ def append(
             found = column_modality(table, name, reading, partial(header_of, modality), run)
             if (found.shape, found.dtype) != (modality.shape, modality.dtype):
                 raise CmkdError(
-                    f"{name} in {table.path} is {found.shape} {found.dtype}, in the pack {modality.shape} "
+                    f"{name} in {table.path} is {found.shape} {found.dtype}, but the pack has {modality.shape} "
                     f"{modality.dtype}: convert the files"
                 )
         added_from = f"version {old.card.version + 1} adds {_origin(table, Path(folder))}{left_out}"
@@ -236,8 +236,7 @@ def warn_of_empty_classes(labels: Sequence[int], classes: Sequence[str], splits:
         if lost:
             untrained = ", which no model can learn" if split == "train" else ""
             warnings.warn(
-                f"the {split} split has no pair of {len(lost)} of {len(classes)} classes, such as '{lost[0]}'"
-                f"{untrained}",
+                f"the {split} split lacks {len(lost)} of {len(classes)} classes, such as '{lost[0]}'{untrained}",
                 CmkdWarning,
                 stacklevel=3,
             )

@@ -58,7 +58,7 @@ def _marker(name: str, dtype: str, found: float | None, stated: float | str | No
     if value is not None and float(value).is_integer() and limits.min <= value <= limits.max:
         return int(value)
     if value is not None and stated is not None:
-        raise CmkdError(f"--nodata {name}={value:g}: the files hold {dtype}, which has no such value")
+        raise CmkdError(f"--nodata {name}={value:g}: the files hold {dtype}, which cannot represent it")
     return None
 
 

@@ -41,7 +41,7 @@ def list_folders(folder: Path) -> TextTable:
     for home in splits or [folder]:
         for modality in _folders(home) if splits else top:
             if stray := next((path for path in _visible(modality) if path.is_file()), None):
-                raise _wrong(folder, f"{stray.relative_to(folder)} is in no class folder")
+                raise _wrong(folder, f"{stray.relative_to(folder)} is not in a class folder")
             for kind in _folders(modality):
                 for path in _visible(kind):
                     cell = path.relative_to(folder).as_posix()
@@ -49,15 +49,15 @@ def list_folders(folder: Path) -> TextTable:
                         raise _wrong(folder, f"{cell} is not a file of a supported type ({', '.join(SUFFIXES)})")
                     cells = pairs.setdefault((home.name if splits else "", kind.name, path.stem), {})
                     if cells.setdefault(modality.name, cell) != cell:
-                        raise _wrong(folder, f"{cells[modality.name]} and {cell} are one pair's: keep one of them")
+                        raise _wrong(folder, f"{cells[modality.name]} and {cell} belong to one pair: keep one of them")
     modalities = sorted({modality for cells in pairs.values() for modality in cells})
     if len(modalities) < 2:
-        raise _wrong(folder, f"it needs two modalities, found {modalities}")
+        raise _wrong(folder, f"it needs at least two modalities, found {modalities}")
     if taken := sorted(set(modalities) & set(OWN_COLUMNS)):
-        raise _wrong(folder, f"its modality '{taken[0]}' needs another name")
+        raise _wrong(folder, f"its modality '{taken[0]}' has a reserved name: rename it")
     if all(len(cells) == 1 for cells in pairs.values()):
         first, second = (next(c[name] for c in pairs.values() if name in c) for name in modalities[:2])
-        raise _wrong(folder, f"it pairs nothing: {first} and {second} share no class and name with another modality")
+        raise _wrong(folder, f"no pair found: {first} and {second} share no class and name with another modality")
     rows = [
         ["/".join(filter(None, place)), place[1], place[0], *(pairs[place].get(name, "") for name in modalities)]
         for place in sorted(pairs)

@@ -66,7 +66,7 @@ def _number(text: str) -> float | None:
 def _linear(text: str, where: object) -> tuple[tuple[tuple[int, float], ...], tuple[tuple[int, float], ...]]:
     """Return the scales and the offsets, by band, that are not 1 and 0."""
     if "<!" in text:  # entities, which GDAL never writes, could unfold without end
-        raise CmkdError(f"{where} has GDAL metadata with declarations: save it again")
+        raise CmkdError(f"{where} has GDAL metadata with XML declarations: save it without them")
     found: dict[str, dict[int, float]] = {"scale": {}, "offset": {}}
     try:
         for item in ElementTree.fromstring(text.strip(" \t\r\n\0")).iter("Item"):
@@ -77,7 +77,7 @@ def _linear(text: str, where: object) -> tuple[tuple[tuple[int, float], ...], tu
         raise CmkdError(f"{where} has GDAL metadata that cannot be read ({error}): save it again") from error
     for role, neutral in (("scale", 1.0), ("offset", 0.0)):
         if not all(map(math.isfinite, found[role].values())):
-            raise CmkdError(f"{where} has a {role} that is no finite number: save it again")
+            raise CmkdError(f"{where} has a {role} that is not a finite number: save it again")
         found[role] = {band: value for band, value in found[role].items() if value != neutral}
     return tuple(sorted(found["scale"].items())), tuple(sorted(found["offset"].items()))
 

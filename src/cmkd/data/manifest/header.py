@@ -98,7 +98,7 @@ def channels_last(where: object, header: FileHeader, channels: Channels | None) 
         if shape[0] == shape[2] == channels:
             raise CmkdError(
                 f"{where} has shape {shape}: its {channels} channels may be its first axis or its last; save it as "
-                "TIFF, which tells"
+                "TIFF, which records it"
             )
         return shape[2] == channels != shape[0]
     signs = _signs(shape)

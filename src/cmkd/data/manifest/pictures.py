@@ -36,12 +36,12 @@ def decode_png(path: File, *, values: bool) -> Decoded:
     with path.open("rb") as file, opened_quietly(PngImageFile, file) as image:
         pictures = getattr(image, "n_frames", 1)
         if pictures > 1:
-            raise CmkdError(f"{path} holds {pictures} pictures: save one per file")
+            raise CmkdError(f"{path} holds {pictures} pictures: save one picture per file")
         header = _header(path, image, _deep_channels(path))
         if not values:
             return header, None
         if b"IEND" not in path.read_bytes():  # pillow does without the end
-            raise CmkdError(f"{path} is truncated: it has no end; replace it")
+            raise CmkdError(f"{path} is truncated: its end is missing; replace it")
         return header, _deep(path, header) if header.dtype == "uint16" and header.shape[0] > 1 else picture_array(image)
 
 

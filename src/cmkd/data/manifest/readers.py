@@ -97,7 +97,7 @@ def read(
     if finite and kept.dtype.kind == "f" and np.isinf(kept).any():
         if not np.isinf(valid).any():
             raise CmkdError(f"{path} holds {abs(valid).max():g}, which {header.dtype} cannot hold: rescale it")
-        raise CmkdError(f"{path} holds infinite values: fill them, or leave its cell of the manifest empty")
+        raise CmkdError(f"{path} holds infinite values: fill them, or leave its cell in the manifest empty")
     _warn_of_lost_values(path, valid, kept)
     return stored
 
@@ -119,7 +119,7 @@ def _decoded(path: File, *, values: bool) -> Decoded:
     except Exception as error:
         # decoders raise whatever they like on damaged bytes (struct.error, SyntaxError, ImcdError, ...)
         reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise CmkdError(f"{path} cannot be read, it is truncated or damaged ({reason}): replace it") from error
+        raise CmkdError(f"{path} cannot be read; it is truncated or damaged ({reason}): replace it") from error
 
 
 def _settled(path: File, found: FileHeader, kind: Kind | None, channels: Channels | None) -> tuple[FileHeader, bool]:

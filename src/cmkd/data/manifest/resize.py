@@ -34,7 +34,7 @@ def fitted_shape(kind: Kind, shape: tuple[int, ...], size: tuple[int, ...]) -> t
     """
     free = _FREE[kind]
     if len(size) != free or min(size, default=1) < 1:
-        raise CmkdError(f"a size for {kind} is {free} positive numbers, got {'x'.join(map(str, size))}")
+        raise CmkdError(f"a size for {kind} needs {free} positive numbers, got {'x'.join(map(str, size))}")
     return (shape[0], *size) if kind == "image" else (*size, *shape[free:])
 
 

@@ -50,7 +50,7 @@ def load_stored(modality: Modality, path: File, channels: Channels | None = None
     if not np.ma.isMaskedArray(found):
         return found
     if modality.nodata is None and not real:
-        raise CmkdError(f"{path} has nodata values, the '{modality.name}' of the pack has none: make the pack again")
+        raise CmkdError(f"{path} has nodata values, but '{modality.name}' of the pack has none: make the pack again")
     return np.ma.filled(found, np.nan if real else modality.nodata)
 
 
@@ -66,7 +66,7 @@ def header_of(modality: Modality, path: File) -> FileHeader:
 
 def _some_valid(array: NDArray[Any], where: object) -> NDArray[Any]:
     if np.ma.getmaskarray(array).all():
-        raise CmkdError(f"{where} has no valid value, only nodata or NaN: leave it out (its cell of a manifest empty)")
+        raise CmkdError(f"{where} has no valid value, only nodata or NaN: leave it out (an empty cell in the manifest)")
     return array
 
 
@@ -123,11 +123,11 @@ def fitted(modality: Modality, array: NDArray[Any], where: object) -> NDArray[An
     image = modality.kind == "image"
     channels = array.shape[0] if image else array.shape[-1]
     if channels != modality.channels:
-        raise CmkdError(f"{where} has {channels} channels, '{modality.name}' has {modality.channels}: convert it")
+        raise CmkdError(f"{where} has {channels} channels, but '{modality.name}' has {modality.channels}: convert it")
     if array.dtype.name != modality.dtype:
         raise CmkdError(
-            f"{where} holds {array.dtype.name}, '{modality.name}' is {modality.dtype}: its values would mean "
-            "something else; convert it"
+            f"{where} holds {array.dtype.name}, but '{modality.name}' is {modality.dtype}: its values would have "
+            "another meaning; convert it"
         )
     found = fit(array, modality.kind, modality.shape[1:] if image else modality.shape[:-1])
     if found is not array and isinstance(modality.nodata, int):

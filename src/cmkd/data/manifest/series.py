@@ -45,7 +45,7 @@ def _check_columns(path: File, schema: Any) -> None:  # noqa: ANN401  # pyarrow 
     from pyarrow import types
 
     if not schema.names:
-        raise CmkdError(f"{path} has no column: a series has one a feature")
+        raise CmkdError(f"{path} has no columns: a series needs one column per feature")
     for name, kind in zip(schema.names, schema.types, strict=True):
         if not (types.is_integer(kind) or types.is_floating(kind)):
             raise CmkdError(f"{path}: column '{name}' holds {kind}, not numbers: leave it out")

@@ -32,9 +32,9 @@ def check_size(path: File, shape: Sequence[int], item_bytes: int, *, pixels: int
     most = _most_pixels()
     size = math.prod(shape) * item_bytes
     if pixels > most:
-        problem = f"{pixels:,} pixels, the limit is {most:,}"
+        problem = f"{pixels:,} pixels; the limit is {most:,}"
     elif size > most * BYTES_PER_PIXEL:
-        problem = f"{size:,} bytes once decoded, the limit is {most * BYTES_PER_PIXEL:,}"
+        problem = f"{size:,} bytes once decoded; the limit is {most * BYTES_PER_PIXEL:,}"
     else:
         return
     enough = 10 ** len(str(max(pixels, size // BYTES_PER_PIXEL)))

@@ -41,7 +41,7 @@ def decode_wav(path: File, *, values: bool) -> Decoded:
         check_size(path, shape, first.dtype.itemsize)
         array = _samples(file, sound, sound.size)[1] if values else None
         if len(first) != min(1, shape[0]) or (array is not None and array.shape != shape):
-            raise CmkdError(f"{path} is damaged: its format does not fit its samples; replace it")
+            raise CmkdError(f"{path} is damaged: its format does not match its samples; replace it")
     return FileHeader("series", shape, first.dtype.name, rate), array
 
 
@@ -57,8 +57,8 @@ def _find(path: File, file: IO[bytes]) -> _Sound:
     order = ">" if name == b"RIFX" else "<"
     (stated,) = struct.unpack(f"{order}I", struct.pack("<I", stated))
     if name not in (b"RIFF", b"RIFX", b"RF64") or content != b"WAVE":
-        raise CmkdError(f"{path} is no WAV file: convert it")
-    truncated = CmkdError(f"{path} is truncated: {end} bytes, its header promises more; replace it")
+        raise CmkdError(f"{path} is not a WAV file: convert it")
+    truncated = CmkdError(f"{path} is truncated: {end} bytes, fewer than its header says; replace it")
     if stated != _UNKNOWN and stated + 8 > end:
         raise truncated
     form, long = b"", _UNKNOWN

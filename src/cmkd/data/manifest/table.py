@@ -69,7 +69,7 @@ def read_table(folder: Path, *, allow_missing: bool = False, exclude: Collection
     classes, labels = _labels(text.column("label"))
     files = {name: _paths(text, folder, name) for name in modalities}
     if not any(any(paths) for paths in files.values()):
-        raise CmkdError(f"{text.path} names no file: fill in the columns {', '.join(files)}")
+        raise CmkdError(f"{text.path} lists no files: fill in the columns {', '.join(files)}")
     if not allow_missing:
         _check_exists(text, files)
     splits, groups = (text.column(name) if name in text.header else None for name in ("split", "group"))
@@ -94,7 +94,7 @@ def read_flagged(report: Path | str | None) -> tuple[list[str], str]:
 
 def _no_folder(place: Path) -> str:
     if (place / "card.json").is_file():
-        return "is a pack already: give the folder with the files that it was made from"
+        return "is already a pack: give the folder of the files that it was made from"
     if place.is_file():
         return "is a file: give the folder that holds it, with manifest.csv and the files it names"
     state = "has no manifest.csv or manifest.parquet" if place.exists() else "does not exist"
@@ -106,16 +106,16 @@ def _without(table: TextTable, exclude: Collection[str]) -> TextTable:
     unknown = sorted(left_out - set(names))
     if unknown:
         raise CmkdError(
-            f"{table.path} has no pair '{unknown[0]}' to leave out ({len(unknown)} such): check this folder again"
+            f"{table.path} lacks {len(unknown)} pairs to leave out, such as '{unknown[0]}': check this folder again"
         )
     kept = [row for row, name in enumerate(names) if name not in left_out]
     if not kept:
-        raise CmkdError(f"{table.path}: every pair is to be left out: exclude fewer")
+        raise CmkdError(f"{table.path}: every pair would be left out: exclude fewer")
     labels = table.column("label")
     lost = sorted(set(labels) - {labels[row] for row in kept})
     if lost:
         warnings.warn(
-            f"class '{lost[0]}' is gone with the pairs left out ({len(lost)} such)", CmkdWarning, stacklevel=3
+            f"{len(lost)} classes have no pairs after the exclusion, such as '{lost[0]}'", CmkdWarning, stacklevel=3
         )
     return replace(table, rows=[table.rows[row] for row in kept], lines=[table.lines[row] for row in kept])
 
@@ -147,7 +147,7 @@ def _check_metadata(table: TextTable, folder: Path, name: str) -> None:
     if get_close_matches(name, absent, 1, 0.75):
         raise CmkdError(f"{table.path}: {unknown_name('column', name, absent)}")
     if name in ("", "position") or name.startswith("has_"):  # columns of a pack's index, or of its export
-        raise CmkdError(f"{table.path}: a column of metadata may not be called '{name}': rename it")
+        raise CmkdError(f"{table.path}: '{name}' is a reserved name for a metadata column: rename it")
     cell = next(cell for cell in table.column(name) if cell)
     if Path(cell).suffix and (folder / posix_path(cell, folder)).is_file():
         raise CmkdError(f"{table.path}: column '{name}' names {cell}; a modality's files end in {', '.join(SUFFIXES)}")
@@ -157,7 +157,7 @@ def _check_ids(table: TextTable) -> None:
     first: dict[str, int] = {}
     for row, name in enumerate(table.column("id")):
         if not name:
-            raise CmkdError(f"{table.lines[row]} has no id: give each pair its own")
+            raise CmkdError(f"{table.lines[row]} has no id: give each pair a unique one")
         if first.setdefault(name, row) != row:
             raise CmkdError(f"id '{name}' is in {table.lines[first[name]]} and {table.lines[row]}: ids must be unique")
 
@@ -191,6 +191,6 @@ def _check_exists(table: TextTable, files: dict[str, list[Path | None]]) -> None
     if missing:
         row, name, path = min(missing, key=lambda entry: entry[0])
         raise CmkdError(
-            f"{table.lines[row]}, {name}: {path} does not exist ({len(missing)} missing in all): correct the path, "
+            f"{table.lines[row]}, {name}: {path} does not exist ({len(missing)} missing in total): correct the path, "
             "or leave the cell empty where the pair lacks the modality"
         )

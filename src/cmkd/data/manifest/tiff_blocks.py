@@ -35,7 +35,7 @@ def check_blocks(path: File, file: IO[bytes], page: Any) -> None:  # noqa: ANN40
             may decode to more than their size.
     """
     size = file.seek(0, SEEK_END)
-    truncated = CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
+    truncated = CmkdError(f"{path} is truncated: {size} bytes, fewer than its header says; replace it")
     if page is None:
         raise truncated
     frame, blocks = page.keyframe, list(zip(page.dataoffsets, page.databytecounts, strict=False))
@@ -43,9 +43,9 @@ def check_blocks(path: File, file: IO[bytes], page: Any) -> None:  # noqa: ANN40
         raise truncated
     joined = frame.is_contiguous and len(blocks) == 1  # tifffile joins the strips of values that are not packed
     if not joined and len(blocks) < math.prod(frame.chunked):
-        raise CmkdError(f"{path} is damaged: it has {len(blocks)} strips or tiles, its shape needs more; replace it")
+        raise CmkdError(f"{path} is damaged: it has {len(blocks)} strips or tiles, too few for its shape; replace it")
     if frame.dtype is None or not isinstance(frame.bitspersample, int):
-        raise CmkdError(f"{path} has bands of {frame.bitspersample} bits, which is no one type: convert them to one")
+        raise CmkdError(f"{path} has bands of {frame.bitspersample} bits: convert them to one type")
     bits = frame.imagelength * frame.imagewidth * frame.samplesperpixel * frame.bitspersample
     whole = all(count for _, count in blocks)  # a writer leaves out blocks of nodata: they have no bytes
     name = getattr(frame.compression, "name", str(frame.compression))
@@ -97,7 +97,7 @@ def check_chain(path: File) -> None:
         seen: set[int] = set()
         while position:
             if position in seen:  # tifffile would follow it for ever
-                raise CmkdError(f"{path} is damaged: its pages lead back to one before; replace it")
+                raise CmkdError(f"{path} is damaged: its pages form a loop; replace it")
             seen.add(position)
             if len(seen) > DIRECTORIES:
                 raise CmkdError(f"{path} has more than {DIRECTORIES} pages: save one image per file")
@@ -105,6 +105,6 @@ def check_chain(path: File) -> None:
             (entries,) = struct.unpack(f"{order}{count}", file.read(struct.calcsize(f"={count}")))
             end = position + struct.calcsize(f"={count}") + entries * entry
             if end + struct.calcsize(f"={pointer}") > size:
-                raise CmkdError(f"{path} is truncated: {size} bytes, its header promises more; replace it")
+                raise CmkdError(f"{path} is truncated: {size} bytes, fewer than its header says; replace it")
             file.seek(end)
             (position,) = struct.unpack(f"{order}{pointer}", file.read(struct.calcsize(f"={pointer}")))

@@ -30,14 +30,14 @@ def shown_form(path: File, page: Any, bands: int, dtype: np.dtype[Any]) -> tuple
     meaning = _meaning(page)
     if meaning == _PALETTE:
         if bands != 1 or page.colormap is None:
-            raise CmkdError(f"{path} has a palette for {bands} bands: convert it to RGB")
+            raise CmkdError(f"{path} has a palette and {bands} bands: convert it to RGB")
         return 3, np.dtype("uint8")
     if meaning == _CMYK:
         if dtype != np.uint8:
             raise CmkdError(f"{path} holds CMYK in {dtype.name}: convert it to RGB")
         return 3, dtype
     if meaning == _WHITE_IS_ZERO and dtype.kind not in "ub":
-        raise CmkdError(f"{path} holds {dtype.name} of which the smallest is white: save it with the smallest as black")
+        raise CmkdError(f"{path} holds {dtype.name} values with 0 as white: save it with 0 as black")
     if meaning not in (*_PLAIN, _WHITE_IS_ZERO):
         name = getattr(page.photometric, "name", page.photometric)
         raise CmkdError(f"{path} has the color space {name}: convert it to gray or RGB")

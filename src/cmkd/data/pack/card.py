@@ -180,7 +180,7 @@ class CardFile:
         top = record(_Top, content, f"'{path}'", fix=AGAIN)
         header = upgraded(top.header, top.format, path)
         if not top.versions:
-            raise CmkdError(f"'{path}' is damaged (no version in it): {AGAIN}")
+            raise CmkdError(f"'{path}' is damaged (it lists no version): {AGAIN}")
         return cls(header, list(map(dict, top.versions)), top.sha256 in ("", _seal(content)))
 
     def write(self, folder: Path) -> None:
@@ -258,7 +258,7 @@ def check_names(classes: Sequence[str], modalities: Sequence[Modality], info: Ca
     """Raise `CmkdError` unless classes, modalities, roles and co-registered groups fit each other."""
     names = [modality.name for modality in modalities]
     if not names or len(set(names)) < len(names):
-        raise CmkdError(f"a pack needs modalities with different names, got {names}")
+        raise CmkdError(f"a pack needs at least one modality, with unique names; got {names}")
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise CmkdError(f"a pack needs at least two different classes, got {list(classes)}")
     for name in (*filter(None, (info.rich, info.poor)), *(name for group in info.co_registered for name in group)):
@@ -268,7 +268,7 @@ def check_names(classes: Sequence[str], modalities: Sequence[Modality], info: Ca
     for group in info.co_registered:
         sizes = {name: by_name[name].shape[1:] for name in group}
         if any(by_name[name].kind != "image" for name in group) or len(set(sizes.values())) > 1:
-            raise CmkdError(f"co-registered modalities must be images of one height and width, got {sizes}")
+            raise CmkdError(f"co-registered modalities must be images of the same height and width, got {sizes}")
 
 
 def _seal(content: Mapping[str, Any]) -> str:
@@ -288,7 +288,7 @@ def upgraded(said: Mapping[str, Any], number: int, path: Path) -> dict[str, Any]
         {'name': 'ships', 'license': 'CC0'}
     """
     if number > FORMAT:
-        raise CmkdError(f"{path} has format {number}, this release reads up to {FORMAT}: upgrade cmkd")
+        raise CmkdError(f"{path} has format {number}, but this release reads up to {FORMAT}: upgrade cmkd")
     return {_RENAMED.get(key, key): value for key, value in said.items()}
 
 

@@ -28,7 +28,7 @@ def read_index(folder: Path, card: Card) -> pd.DataFrame:
             missing = {"id", "label", "split", "group", *(f"has_{name}" for name in card.modalities)} - names
             if rows != card.rows or missing:  # before rows are read, which may be many
                 lacks = f", without {', '.join(sorted(missing))}" if missing else ""
-                raise CmkdError(f"{path} does not fit the card: {rows} rows of {card.rows}{lacks}; {AGAIN}")
+                raise CmkdError(f"{path} does not match the card: {rows} rows of {card.rows}{lacks}; {AGAIN}")
             index: pd.DataFrame = file.read().to_pandas()
         _check_values(index, card)
     except FileNotFoundError:
@@ -44,15 +44,15 @@ def read_index(folder: Path, card: Card) -> pd.DataFrame:
 def _check_values(index: pd.DataFrame, card: Card) -> None:
     for name in (f"has_{modality}" for modality in card.modalities):
         if index[name].dtype != bool:
-            raise ValueError(f"{name} holds {index[name].dtype} and not true or false")
+            raise ValueError(f"{name} holds {index[name].dtype}, not true or false")
     labels = index["label"]
     if labels.dtype != np.int64 or labels.min() < UNLABELED or labels.max() >= len(card.classes):
-        raise ValueError(f"a label is no position in the {len(card.classes)} classes")
+        raise ValueError(f"a label is not an index of the {len(card.classes)} classes")
     if not index["split"].isin(SPLITS).all():
         raise ValueError(f"its splits must be among {', '.join(SPLITS)}")
     texts = index.drop(columns=["label", *(f"has_{modality}" for modality in card.modalities)])
     for name in map(str, texts):
         if not all(isinstance(cell, str) for cell in texts[name]):  # which also decodes each
-            raise ValueError(f"{name} holds something else than text")
+            raise ValueError(f"{name} holds values that are not text")
     if index["id"].duplicated().any():
-        raise ValueError("an id is there twice")
+        raise ValueError("an id occurs twice")

@@ -36,7 +36,7 @@ def hidden_labels(
     if number is None:
         return order[place >= fraction * of_class]
     if number < (classes := int((place == 0).sum())):
-        raise CmkdError(f"labels is {number}, fewer than the {classes} classes; give at least one label a class")
+        raise CmkdError(f"labels is {number}, fewer than the {classes} classes; give at least one label per class")
     if number > (there := len(order)):
         raise CmkdError(f"labels is {number}, but only {there} training pairs have a label; give at most {there}")
     return order[number:]
@@ -89,7 +89,7 @@ def folds_of(groups: Iterable[str], ids: Iterable[str], count: int) -> list[int]
     names = [f"group {group}" if group else f"pair {name}" for group, name in zip(groups, ids, strict=True)]
     unlike = sorted(set(names))
     if not 2 <= count <= len(unlike):
-        raise CmkdError(f"{count} folds of {len(unlike)} groups of labeled training pairs; give 2 to {len(unlike)}")
+        raise CmkdError(f"{count} folds for {len(unlike)} groups of labeled training pairs; give 2 to {len(unlike)}")
     order = sorted(zip(_hashes("fold", unlike), unlike, strict=True))
     place = {name: position % count for position, (_, name) in enumerate(order)}
     return [place[name] for name in names]

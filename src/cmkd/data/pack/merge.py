@@ -50,9 +50,9 @@ def merge(packs: Sequence[Pack], out: Path | str, *, progress: Progress | None =
     """
     destination = Path(out)
     if destination.exists():
-        raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
+        raise PackExistsError(f"{destination} already exists: remove it or choose another path")
     if len(packs) < 2:
-        raise CmkdError(f"expected two packs or more to merge, got {len(packs)}")
+        raise CmkdError(f"expected at least two packs to merge, got {len(packs)}")
     ordered = _ordered(packs)
     first, *others = ordered
     for other in others:
@@ -105,7 +105,7 @@ def _ordered(packs: Sequence[Pack]) -> list[Pack]:
     if numbered:
         parts = _part(next(iter(numbered.values()))).parts
         if missing := [f"{number}/{parts}" for number in range(1, parts + 1) if number not in numbered]:
-            raise CmkdError(f"missing of {parts} parts: {', '.join(missing)}; make them with --shard, or name them")
+            raise CmkdError(f"missing of {parts} parts: {', '.join(missing)}; make them with --shard, or add them")
     return [*whole, *(numbered[number] for number in sorted(numbered))]
 
 

@@ -142,7 +142,7 @@ class Pack:
         if not 0 < label_fraction <= 1:
             raise CmkdError(f"the fraction of pairs with a label must be above 0 and at most 1, got {label_fraction}")
         if labels is not None and label_fraction != 1:
-            raise CmkdError(f"labels is {labels} and label_fraction {label_fraction}; give one of them")
+            raise CmkdError(f"labels is {labels} and label_fraction is {label_fraction}; give one of them")
         if labels is None and label_fraction == 1:
             return self
         rows, own = self._labeled()
@@ -170,7 +170,7 @@ class Pack:
         """
         if not 0 <= fraction < 1 or len(self.classes) < 2:
             raise CmkdError(
-                f"{fraction} of the labels of {len(self.classes)} classes cannot be made wrong; give 0 or more, below 1"
+                f"label_noise cannot be {fraction} with {len(self.classes)} classes; give at least 0 and below 1"
             )
         if not fraction:
             return self

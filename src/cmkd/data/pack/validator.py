@@ -53,7 +53,7 @@ class ChunkValidator:
         columns = {**metadata, "labels": labels, "splits": splits, "groups": ids if groups is None else groups}
         for what, values in columns.items():
             if len(values) != len(ids):
-                raise CmkdError(f"expected as many {what} as ids, got {len(values)} and {len(ids)}")
+                raise CmkdError(f"expected one value of {what} per id, got {len(values)} for {len(ids)} ids")
         names, targets = [str(i) for i in ids], np.asarray(labels, dtype=np.int64)
         repeated = next((name for name in names if name in self._ids), None) or _first_repeat(names)
         if repeated is not None:
@@ -71,7 +71,7 @@ class ChunkValidator:
         content |= {f"has_{name}": mask for name, mask in masks.items()}
         taken = next((name for name in metadata if name in content), None)
         if taken is not None:
-            raise CmkdError(f"a column of metadata may not be called '{taken}': rename it")
+            raise CmkdError(f"'{taken}' is a reserved name for a metadata column: rename it")
         table = pd.DataFrame(content | {name: [str(cell) for cell in cells] for name, cells in metadata.items()})
         checked = {
             name: self._values(name, np.asarray(array), masks[name], table["id"]) for name, array in arrays.items()
@@ -90,7 +90,7 @@ class ChunkValidator:
         for name in self._modalities:
             mask = np.asarray(present.get(name, np.ones(count, dtype=bool)), dtype=bool) & (name in arrays)
             if mask.shape != (count,):
-                raise CmkdError(f"presence of '{name}' has shape {mask.shape} for {count} pairs")
+                raise CmkdError(f"the presence mask of '{name}' has shape {mask.shape}, expected {(count,)}")
             masks[name] = mask
         return masks
 
@@ -137,7 +137,7 @@ def check_classes(pack: Pack, classes: Sequence[str], new: Literal["refuse", "al
     if added and new == "refuse":
         names = ", ".join(added[:5]) + (f" and {len(added) - 5} more" if len(added) > 5 else "")
         raise CmkdError(
-            f"{source} has labels that are no classes of {pack.path}: {names}; correct them, or append with "
+            f"{source} has labels that are not classes of {pack.path}: {names}; correct them, or append with "
             "--new_classes allow"
         )
     return [*pack.classes, *added]
@@ -161,7 +161,7 @@ def complete_index(
         raise CmkdError("no pair is in the train split: there is nothing to learn from")
     for name in modalities:
         if not train[f"has_{name}"].any():
-            raise CmkdError(f"modality '{name}' is missing from every train pair: leave it out or give some")
+            raise CmkdError(f"modality '{name}' is missing from every train pair: leave it out or add it to some")
     return index
 
 

@@ -68,7 +68,7 @@ class PackWriter:
         self._destination = Path(destination)
         check_names(classes, modalities, info)
         if self._destination.exists():
-            raise PackExistsError(f"{self._destination} exists: remove it or write somewhere else")
+            raise PackExistsError(f"{self._destination} already exists: remove it or choose another path")
         header = info.to_dict() | {"modalities": {modality.name: modality_entry(modality) for modality in modalities}}
         try:
             self._destination.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ class PackWriter:
         latest = Pack.open(path)
         names = latest.classes if classes is None else tuple(classes)
         if names[: len(latest.classes)] != latest.classes:
-            raise CmkdError(f"an append may add classes at the end only: {list(latest.classes)} became {list(names)}")
+            raise CmkdError(f"an append can only add classes at the end: {list(latest.classes)} became {list(names)}")
         check_names(names, list(latest.modalities.values()), latest.card)
         made = cls.__new__(cls)
         made._destination = latest.path

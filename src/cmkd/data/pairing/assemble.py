@@ -59,7 +59,7 @@ def assemble(
     if len(set(names)) < len(names) or len(names) < 2:
         raise CmkdError(f"pairing needs at least two lists with different names, got {', '.join(names)}: give --names")
     if manifest.exists():
-        raise CmkdError(f"{manifest} exists: remove it or write somewhere else")
+        raise CmkdError(f"{manifest} already exists: remove it or choose another path")
     cells = {captures.name: _relative(captures, manifest) for captures in lists}
     matchings = {other.name: match(first, other, gate) for other in others}
     if drop_ambiguous:

@@ -126,7 +126,7 @@ def _place(table: TextTable) -> tuple[NDArray[np.float64] | None, bool]:
             if bad.any():
                 row = int(np.flatnonzero(bad)[0])
                 cells = ", ".join(f"{column} '{table.column(column)[row]}'" for column in columns)
-                raise CmkdError(f"{table.lines[row]}: {cells} is not a place: correct it or remove the row")
+                raise CmkdError(f"{table.lines[row]}: {cells} is not a valid place: correct it or remove the row")
             return place, geographic
     return None, False
 
@@ -145,7 +145,7 @@ def _motion(table: TextTable) -> NDArray[np.float64] | None:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise CmkdError(
-            f"{table.lines[row]}: course '{cells[0][row]}', speed '{cells[1][row]}' is no motion in degrees and m/s: "
+            f"{table.lines[row]}: course '{cells[0][row]}', speed '{cells[1][row]}' is not in degrees and m/s: "
             "correct it or leave both empty"
         )
     return motion

@@ -267,7 +267,7 @@ def _doubt(first: Captures, second: Captures, doubts: Sequence[tuple[Clock, Cloc
     fit = f"{best.ahead:+.3f} s ({best.share:.0%} of the captures agree)"
     if rival is not None and rival.agreeing > AMBIGUOUS * best.agreeing:
         return (
-            f"more than one offset fits {lists}: {fit} and {rival.ahead:+.3f} s ({rival.share:.0%}); state the right "
+            f"more than one offset fits {lists}: {fit} and {rival.ahead:+.3f} s ({rival.share:.0%}); give the right "
             "one with --offset, or use smaller tolerances"
         )
-    return f"no offset of {lists} is sure: {fit} fits best, but chance may explain it ({spans}); state it with --offset"
+    return f"cannot determine an offset of {lists}: {fit} fits best, but chance may explain it ({spans}); give --offset"

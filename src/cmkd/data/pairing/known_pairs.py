@@ -100,7 +100,7 @@ def known_clock(first: Captures, second: Captures, pairs: Sequence[tuple[int, in
     """
     check_comparable(first, second, gate)
     if not pairs:
-        raise CmkdError(f"no known pair of {first.name} and {second.name}: give at least one, or --offset auto")
+        raise CmkdError(f"no known pair of {first.name} and {second.name}: give at least one, or use --offset auto")
     rows = np.asarray(pairs, dtype=np.int64)
     times = first.seconds[rows[:, 0]]
     late = second.seconds[rows[:, 1]] - times

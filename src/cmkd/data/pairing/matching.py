@@ -126,12 +126,12 @@ def check_comparable(first: Captures, second: Captures, gate: Gate) -> None:
     clocks = {captures.times.clock: captures for captures in (second, first)}
     if len(clocks) > 1 and "own" in clocks:
         raise CmkdError(
-            f"one list has dates and {clocks['own'].source} has seconds of its own clock: use one of them in both "
+            f"one list has dates, but {clocks['own'].source} has seconds of its own clock: use the same in both "
             "(--time_unit names the unit of numbers)"
         )
     if len(clocks) > 1:
         raise CmkdError(
-            f"the times of {clocks['naive'].source} have no time zone and the others' have: add one, such as Z for UTC"
+            f"the times of {clocks['naive'].source} have no time zone, unlike the others: add one, such as Z for UTC"
         )
     for captures in (first, second):
         if captures.times.daily and gate.seconds < DAY:

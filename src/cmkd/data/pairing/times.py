@@ -88,10 +88,10 @@ def _dates(table: TextTable, cells: pd.Series) -> Times:
     daily, zoned = parts["hour"].isna().to_numpy(), parts["zone"].notna().to_numpy()
     if daily.any() and not daily.all():
         row = int(np.flatnonzero(daily)[0])
-        raise CmkdError(f"{table.lines[row]}: time '{cells[row]}' has no time of day, as others have: add it")
+        raise CmkdError(f"{table.lines[row]}: time '{cells[row]}' has no time of day, unlike others: add it")
     if zoned.any() and not zoned.all():
         row = int(np.flatnonzero(~zoned)[0])
-        raise CmkdError(f"{table.lines[row]}: time '{cells[row]}' has no time zone, as others have: add it")
+        raise CmkdError(f"{table.lines[row]}: time '{cells[row]}' has no time zone, unlike others: add it")
     # in microseconds, since nanoseconds span the years 1677 to 2262 alone
     counts = stamps.dt.tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64)
     return Times(counts / 1e6, "UTC" if zoned.all() else "naive", bool(daily.all()))
@@ -122,7 +122,7 @@ def _counts(table: TextTable, numbers: NDArray[np.float64], unit: TimeUnit | Non
     units = [u for u, per in _PER_SECOND.items() if _EPOCH[0] <= low / per and high / per <= _EPOCH[1]]
     if unit is None and not units and max(abs(low), abs(high)) >= _EPOCH[0]:
         raise CmkdError(
-            f"{table.path}: times {low:.15g} to {high:.15g} may be of any unit: name it with --time_unit "
+            f"{table.path}: times {low:.15g} to {high:.15g} have an unclear unit: give it with --time_unit "
             "(s, ms, us, ns, or date for digits such as 202301311200)"
         )
     chosen = unit or (units[0] if units else "s")
@@ -133,4 +133,4 @@ def _refuse(table: TextTable, wrong: NDArray[np.bool_], wanted: str) -> None:
     rows = np.flatnonzero(wrong)
     if len(rows):
         cell = table.column("time")[rows[0]]
-        raise CmkdError(f"{table.lines[rows[0]]}: time '{cell}' is not {wanted}, as the others are")
+        raise CmkdError(f"{table.lines[rows[0]]}: time '{cell}' is not {wanted}, unlike the others")

@@ -104,7 +104,7 @@ def read_tracks(path: Path, span: tuple[float, float]) -> Tracks:
         kept.append(_reports(chunk, low, high))
     reports = pd.concat(kept).drop_duplicates(["mmsi", "time"]).sort_values(["mmsi", "time"], kind="stable")
     if not len(reports):
-        raise CmkdError(f"{path}: none of its {total} rows is a ship's report at the time of the captures (UTC)")
+        raise CmkdError(f"{path}: none of its {total} rows reports a ship at the time of the captures (UTC)")
     numbers, start = np.unique(reports["mmsi"].to_numpy(), return_index=True)
     vessels = [str(number) for number in numbers]
     known = pd.concat(types).drop_duplicates("mmsi").set_index("mmsi")["type"]

@@ -81,7 +81,7 @@ def classes_by_type(
             ranged = dash and low.strip().isdecimal() and high.strip().isdecimal()
             for kind in map(str, range(int(low), int(high) + 1)) if ranged else [entry.strip().lower()]:
                 if found.setdefault(kind, name) != name:
-                    raise CmkdError(f"{where}: type '{kind}' is in the classes {found[kind]} and {name}: keep one")
+                    raise CmkdError(f"{where}: type '{kind}' is in both classes {found[kind]} and {name}: keep one")
     return found
 
 
@@ -124,11 +124,11 @@ def check_identifiable(captures: Captures, ais: Path) -> None:
     """Raise `CmkdError` unless captures can be compared with the file of reports."""
     source = captures.source
     if captures.times.clock != "UTC":
-        raise CmkdError(f"{ais} has times in UTC and those of {source} have no time zone: add one, such as Z for UTC")
+        raise CmkdError(f"{ais} has times in UTC, but those of {source} have no time zone: add one, such as Z for UTC")
     if captures.place is None and captures.vessels is None:
-        raise CmkdError(f"{source} has neither latitude and longitude nor mmsi, to find its vessels in {ais}: add them")
+        raise CmkdError(f"{source} has neither latitude and longitude nor mmsi, to find vessels in {ais}: add them")
     if captures.place is not None and not captures.geographic:
-        raise CmkdError(f"{source} gives x and y and {ais} degrees: use latitude and longitude")
+        raise CmkdError(f"{source} gives x and y, but {ais} degrees: use latitude and longitude")
 
 
 def _near(

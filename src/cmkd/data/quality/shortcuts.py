@@ -69,12 +69,12 @@ def find_shortcuts(source: Source) -> Shortcuts:
     notes: list[str] = []
     pairs = _choose(source, notes)
     if reason := _too_few(pairs):
-        return Shortcuts(notes=[*notes, f"shortcuts were not looked for: {reason}"])
+        return Shortcuts(notes=[*notes, f"shortcuts were not searched for: {reason}"])
     found = []
     for name in source.modalities:
         features, own = _trivial(source, name, pairs)
         if reason := _too_few(own):
-            notes.append(f"{name}: shortcuts were not looked for: {reason}")
+            notes.append(f"{name}: shortcuts were not searched for: {reason}")
         else:
             found.append(_judge(name, features, own))
     columns, left_out = metadata_ranks(source, pairs.rows)
@@ -82,7 +82,7 @@ def find_shortcuts(source: Source) -> Shortcuts:
     if columns:
         found.append(_judge("", np.stack(list(columns.values()), axis=1), pairs, list(columns)))
     else:
-        notes.append("metadata: no column to look for shortcuts in")
+        notes.append("metadata: no column to search for shortcuts")
     return Shortcuts(found, notes)
 
 
@@ -102,7 +102,7 @@ def _choose(source: Source, notes: list[str]) -> _TrainPairs:
     alone = [label for label, own in of_class.items() if len(own) < 2]
     if alone:
         listed = ", ".join(source.classes[label] for label in alone[:5]) + (", ..." if len(alone) > 5 else "")
-        notes.append(f"shortcuts leave out classes whose train pairs are of one group: {listed}")
+        notes.append(f"the search for shortcuts leaves out classes whose train pairs are in one group: {listed}")
     kept = ~np.isin(labels[rows], alone)
     rows, groups = rows[kept], np.unique(names[kept].astype(str), return_inverse=True)[1]
     pairs = _TrainPairs(rows, labels[rows], groups, np.zeros_like(rows))
@@ -112,7 +112,7 @@ def _choose(source: Source, notes: list[str]) -> _TrainPairs:
 def _too_few(pairs: _TrainPairs) -> str:
     """Return why pairs cannot be judged, empty if they can."""
     if len(pairs.rows) < FEWEST_PAIRS:
-        return f"{FEWEST_PAIRS} labeled train pairs are needed, there are {len(pairs.rows)}"
+        return f"{FEWEST_PAIRS} labeled train pairs are needed, found {len(pairs.rows)}"
     if len(np.unique(pairs.labels)) < 2:
         return "all labeled train pairs are of one class"
     return "" if pairs.groups.max() else "all labeled train pairs are of one group"

@@ -175,7 +175,7 @@ def open_source(
     """
     if (place / "card.json").is_file():
         if readings:
-            raise CmkdError(f"{place} is a pack, whose card states the kinds and nodata: leave them out")
+            raise CmkdError(f"{place} is a pack, whose card states the kinds and nodata: leave these options out")
         source = PackSource(Pack.open(place))
         source.co_registered = _declared(co_registered, source.modalities) if co_registered else source.co_registered
         return source

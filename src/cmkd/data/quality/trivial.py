@@ -127,9 +127,9 @@ def _identifies(cells: Sequence[str], groups: Sequence[str], numbers: NDArray[np
     filled = [cell for cell in cells if cell]
     distinct = len(set(filled))
     if numbers is None and distinct > len(filled) / 2:
-        return "nearly one text per pair"
+        return "it has nearly one text per pair"
     if numbers is not None and distinct == len(filled) and np.nanmax(numbers) - np.nanmin(numbers) < 2 * distinct:
-        return "a running number of the pairs"
+        return "it numbers the pairs"
     both = {(cell, group) for cell, group in zip(cells, groups, strict=True) if cell and group}
     named = {group for _, group in both}
     # a text within one group tells of others by its place in the alphabet alone; a number may be a measurement

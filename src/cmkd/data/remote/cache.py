@@ -71,7 +71,7 @@ class BlockCache:
         except OSError as error:
             if not self._full:
                 reason = error.strerror or error
-                warnings.warn(f"cannot keep blocks in {self.folder}: {reason}; free space", CmkdWarning, stacklevel=2)
+                warnings.warn(f"cannot cache blocks in {self.folder}: {reason}; free space", CmkdWarning, stacklevel=2)
             self._full = True
 
     def _write(self, blocks: Mapping[str, bytes]) -> None:

@@ -51,7 +51,7 @@ class ShardedArray:
 
     def __post_init__(self) -> None:
         if len(self.shards) != -(-self.blocks // self.shard_blocks):
-            raise CmkdError(f"{self.blocks} blocks cannot be in {len(self.shards)} shards of {self.shard_blocks}")
+            raise CmkdError(f"{self.blocks} blocks do not fit in {len(self.shards)} shards of {self.shard_blocks}")
 
     @property
     def blocks(self) -> int:
@@ -91,7 +91,7 @@ class Layout:
         """
         top = record(_LayoutFile, parse_json(content, what, fix=AGAIN), what, fix=AGAIN)
         if top.format > FORMAT:
-            raise CmkdError(f"{what} has format {top.format}, this release reads up to {FORMAT}: upgrade cmkd")
+            raise CmkdError(f"{what} has format {top.format}, but this release reads up to {FORMAT}: upgrade cmkd")
         arrays = {name: record(ShardedArray, entry, what, fix=AGAIN) for name, entry in top.arrays.items()}
         return cls(top.history, arrays)
 

@@ -48,7 +48,7 @@ class Remote:
         except (TypeError, KeyError) as error:
             raise CmkdError(f"'{self.address}/{CARD}' is damaged (versions): {AGAIN}") from error
         if known != self.layout.history[: len(known)]:
-            raise CmkdError(f"'{self.address}/{CARD}' does not fit its {LAYOUT}: {AGAIN}, or wait for a push to end")
+            raise CmkdError(f"'{self.address}/{CARD}' does not match its {LAYOUT}: {AGAIN}, or wait for a push to end")
 
     @cached_property
     def cache(self) -> BlockCache:
@@ -79,10 +79,10 @@ class Remote:
         """
         sharded = self.layout.arrays.get(modality.name)
         if sharded is None or sharded.row_bytes != modality.row_bytes or sharded.rows < rows:
-            raise CmkdError(f"'{self.address}/{LAYOUT}' does not fit the card in {modality.name}: {AGAIN}")
+            raise CmkdError(f"'{self.address}/{LAYOUT}' does not match the card for {modality.name}: {AGAIN}")
         digests = self.copied(object_name(sharded.digests), sharded.digests).read_bytes()
         if len(digests) != sharded.blocks * DIGEST_BYTES:
-            raise CmkdError(f"'{self.address}/{LAYOUT}' does not fit its checksums of {modality.name}: {AGAIN}")
+            raise CmkdError(f"'{self.address}/{LAYOUT}' does not match its checksums of {modality.name}: {AGAIN}")
         shape = (rows, *modality.shape)
         return StreamedArray(
             self.store, self.cache, sharded, as_digests(digests, sharded.blocks), shape, modality.dtype

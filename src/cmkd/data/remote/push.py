@@ -148,7 +148,7 @@ class _Sender:
                 return
             self._store.write(missing)
             missing = {name: content for name, content in missing.items() if self._store.read(name) != content}
-        raise CmkdError(f"{self._store.address}/{next(iter(missing))} is not what was written: check the storage")
+        raise CmkdError(f"{self._store.address}/{next(iter(missing))} differs from what was written: check the storage")
 
 
 def _shards(path: Path, length: int, shard_bytes: int) -> Iterator[tuple[str, bytes]]:

@@ -146,6 +146,6 @@ def hub_place(address: str) -> tuple[str, str, str]:
     """
     name, _, revision = address.removeprefix(HUB).partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(/[\w./-]+)?", name):
-        raise CmkdError(f"cannot read '{address}': write {HUB}USER/NAME")
+        raise CmkdError(f"cannot read the address '{address}': write {HUB}USER/NAME")
     user, data_set, *below = name.split("/", 2)
     return f"{user}/{data_set}", "".join(below), revision

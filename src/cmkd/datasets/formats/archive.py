@@ -84,7 +84,7 @@ class Archive:
         except UnsafeError as error:
             raise CmkdError(f"{self.place} is not safe to read: {error}; get it from {self.address}") from error
         except DAMAGE as error:
-            state = "is truncated or no archive (zip, tar): get it again"
+            state = "is truncated or not an archive (zip, tar): get it again"
             if isinstance(error, PermissionError):
                 state = "cannot be read: fix its permissions, or get it again"
             raise CmkdError(f"{self.place} {state} from {self.address}") from error
@@ -108,7 +108,7 @@ class Archive:
             CmkdError: the file is missing, damaged, or too large to be held in memory.
         """
         if self.sizes.get(name, 0) > READ_BYTES:
-            raise CmkdError(f"{name} in {self.place} has {self.sizes[name]} bytes: too many to be read at once")
+            raise CmkdError(f"{name} in {self.place} has {self.sizes[name]} bytes, too many to read at once")
         return b"".join(self.blocks(name, BLOCK_BYTES))
 
     @contextmanager

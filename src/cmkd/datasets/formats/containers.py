@@ -89,7 +89,7 @@ class ZipContainer:
             elif info.flag_bits & 1:
                 raise UnsafeError(f"{info.filename!r} is encrypted")
             elif info.compress_type not in _ZIP_METHODS:
-                raise UnsafeError(f"{info.filename!r} is packed by another method than deflate or bzip2")
+                raise UnsafeError(f"{info.filename!r} is not compressed with deflate or bzip2")
             elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
                 raise UnsafeError(f"{info.filename!r} is a link or a device")
             else:
@@ -186,7 +186,7 @@ class _Tally:
     def add(self, name: str, size: int) -> None:
         self.check_name(name)
         if name in self.sizes:
-            raise UnsafeError(f"{name} is in it twice")
+            raise UnsafeError(f"it contains {name} twice")
         self.spend(size)
         self.sizes[name] = size
 

@@ -86,7 +86,7 @@ def _download(source: PublishedFile, target: Path) -> None:
         raise CmkdError(f"cannot download {source.url} ({reason}): get it elsewhere and put it at {target}") from error
     except ValueError as error:  # pooch raises it for a wrong checksum
         raise CmkdError(
-            f"{source.url} offers another file than was published (its checksum is not {known}): get it elsewhere "
+            f"{source.url} no longer serves the published file (its checksum is not {known}): get it elsewhere "
             f"and put it at {target}"
         ) from error
     finally:

@@ -45,7 +45,7 @@ class Idx:
             raise CmkdError(f"{path} is not an IDX file: get it again from {address}")
         if head[3] != axes or len(head) < 4 + 4 * axes:
             raise CmkdError(
-                f"{path} has {head[3]} axes where {axes} are expected: another file under this name? "
+                f"{path} has {head[3]} axes, expected {axes}: is it another file with this name? "
                 f"Labels have 1, images 3; get it from {address}"
             )
         self.shape = struct.unpack(f">{axes}I", head[4:])
@@ -77,7 +77,7 @@ class Idx:
         if seen != expected:
             more = "more" if seen > expected else f"{seen}"
             raise CmkdError(
-                f"{self.path} holds {more} bytes of the {expected} its header says: get it again from {self.address}"
+                f"{self.path} holds {more} of the {expected} bytes in its header: get it again from {self.address}"
             )
         if rest:
             yield self._array(rest)

@@ -36,7 +36,7 @@ class Records:
             size = self.archive.sizes[name]
             if size % self.bytes or not size:
                 raise self.archive.error(
-                    name, f"holds {size} bytes, which is no whole number of records of {self.bytes}; truncated?"
+                    name, f"holds {size} bytes, not a whole number of records of {self.bytes} bytes; truncated?"
                 )
         # a copy of the column: a view of it would keep every block, and so every image, in memory
         found = np.concatenate([block[:, column].astype(np.int64) for block in self._blocks()])

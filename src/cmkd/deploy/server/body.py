@@ -73,7 +73,7 @@ def samples(content: Content, modality: Modality, limits: Limits) -> NDArray[Any
         size = _declared(content)
         _check_size(size, modality, limits)
         if content.suffix == ".png" and _inflates_beyond(content.data, (size[0] + 8) * (size[1] + 8) * 8 + 2**16):
-            raise CmkdError(f"{content} has more pixel data than its header says: save it again")
+            raise CmkdError(f"{content} has more pixel data than its header states: save it again")
     return np.stack([modality.filled(load(modality, content))])  # a copy: torch warns of the decoders' read-only arrays
 
 
@@ -84,7 +84,7 @@ def _array(content: Content) -> NDArray[Any]:
         raise
     except Exception as error:  # numpy parses the header with whatever errors a parser has
         reason = " ".join(str(error).split())[:80]
-        raise CmkdError(f"{content} is no NPY array ({reason}): save it with numpy.save") from error
+        raise CmkdError(f"{content} is not an NPY array ({reason}): save it with numpy.save") from error
 
 
 def _batch(array: NDArray[Any], modality: Modality, limits: Limits) -> NDArray[Any]:
@@ -118,7 +118,7 @@ def _declared(content: Content) -> tuple[int, int]:
             return image.height, image.width
     except Exception as error:  # decoders raise whatever they like on damaged bytes
         kind = "PNG" if content.suffix == ".png" else "JPEG"
-        raise CmkdError(f"{content} is no {kind} image, or it is truncated: check its Content-Type") from error
+        raise CmkdError(f"{content} is not a {kind} image, or it is truncated: check its Content-Type") from error
 
 
 def _inflates_beyond(png: bytes, most: int) -> bool:
@@ -149,8 +149,8 @@ def _check_tiff(content: Content, modality: Modality, limits: Limits) -> None:
     except (CmkdError, Refused):
         raise
     except Exception as error:  # as above
-        raise CmkdError(f"{content} is no TIFF image, or it is truncated: check its Content-Type") from error
+        raise CmkdError(f"{content} is not a TIFF image, or it is truncated: check its Content-Type") from error
     shape = inspect(content, modality.kind, channels=modality.channels).shape
     if shape[0] != modality.channels:
-        raise CmkdError(f"{content} has {shape[0]} channels, '{modality.name}' has {modality.channels}: convert it")
+        raise CmkdError(f"{content} has {shape[0]} channels, but '{modality.name}' has {modality.channels}: convert it")
     _check_size(shape[1:], modality, limits)

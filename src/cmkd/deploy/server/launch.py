@@ -51,7 +51,7 @@ def serve(path: Path, *, host: str, port: int, device: str, threads: int, grace:
         where = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}"
         print(f"serving {model['name']} ({model['version']}) at {where}, described at {where}/docs", flush=True)
         if token is None:
-            print(f"anyone who reaches {host} may ask: set {TOKEN} to require a token", flush=True)
+            print(f"anyone who can reach {host} can send requests: set {TOKEN} to require a token", flush=True)
         try:
             uvicorn.Server(config).run(sockets=[opened])
         finally:
@@ -70,7 +70,7 @@ def listening(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         number = error.errno if isinstance(error, OSError) else None
         reason = os.strerror(number) if number and number in errno.errorcode else error
-        raise CmkdError(f"cannot listen at {host}, port {port} ({reason}): choose another --host or --port") from error
+        raise CmkdError(f"cannot listen on {host}, port {port} ({reason}): choose another --host or --port") from error
 
 
 def described(about: Mapping[str, Any], path: Path) -> dict[str, str]:

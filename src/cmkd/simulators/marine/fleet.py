@@ -105,7 +105,7 @@ class FolderFleet:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise CmkdError(f"'{folder}' is no folder: give one with a folder of meshes for each class")
+            raise CmkdError(f"'{folder}' is not a folder: give one with a folder of meshes for each class")
         homes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         self._files = {home.name: sorted(p for p in home.iterdir() if p.suffix.lower() in SUFFIXES) for home in homes}
         empty = next((name for name, files in self._files.items() if not files), None)
@@ -133,7 +133,7 @@ class FolderFleet:
         """Read an individual; nothing is drawn from `rng`."""
         files = self._of(name)
         if not 0 <= number < len(files):
-            raise CmkdError(f"class '{name}' has {len(files)} meshes, asked for number {number}")
+            raise CmkdError(f"class '{name}' has {len(files)} meshes, but number {number} was requested")
         return _read(files[number])
 
     def _of(self, name: str) -> list[Path]:

@@ -43,7 +43,7 @@ class Shard(NamedTuple):
         """
         number, _, parts = text.partition("/")
         if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
-            raise CmkdError(f"--shard '{text}' is no part of a whole: give 1/8 to 8/8 for eight parts")
+            raise CmkdError(f"--shard '{text}' is not a part: give 1/8 to 8/8 for eight parts")
         return cls(int(number), int(parts))
 
     def of(self, slots: Sequence[Any]) -> Sequence[Any]:
@@ -81,7 +81,7 @@ def continued(
     if made.pop("simulator", None) != "marine":
         raise CmkdError(f"{pack.path} does not record how it was simulated, so it cannot be continued: {remedy}")
     if (version := made.pop("version", None)) != VERSION:
-        raise CmkdError(f"{pack.path} was made by simulator version {version}, this is version {VERSION}: {remedy}")
+        raise CmkdError(f"{pack.path} was made by simulator version {version}, but this is version {VERSION}: {remedy}")
     sensors, meshes = made.pop("sensors", None), made.pop("meshes", "")
     for name, value in (given or {}).items():
         if value is not None and value != made.get(name):
@@ -91,7 +91,7 @@ def continued(
     counts = [version.split.get("vessels") for version in pack.card.history]  # none where other pairs were appended
     before = max((number for number in counts if isinstance(number, int)), default=VESSELS_PER_CLASS)
     if vessels is not None and vessels < before:
-        raise CmkdError(f"{pack.path} has {before} vessels of each class, now {vessels}: give {before} or more")
+        raise CmkdError(f"{pack.path} has {before} vessels of each class, but now {vessels}: give {before} or more")
     delivery = {"pairs": pairs, "classes": tuple(classes) or pack.classes, "vessels": vessels or before}
     recipe = build(Recipe, made | delivery)
     if recipe.ships.verify() != meshes:

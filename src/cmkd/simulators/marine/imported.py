@@ -115,7 +115,7 @@ def _placed(
     """Return a mesh in the simulator's axes and units."""
     corners = mesh.triangles.astype(float)
     if not np.isfinite(corners).all():
-        raise CmkdError(f"'{path}' has corners that are no finite numbers: {_UNREAD}")
+        raise CmkdError(f"'{path}' has corners that are not finite numbers: {_UNREAD}")
     if up == "y":
         corners = np.stack([corners[..., 0], -corners[..., 2], corners[..., 1]], -1)
     low, high = corners.min((0, 1)), corners.max((0, 1))
@@ -159,13 +159,13 @@ def _content(path: Path) -> bytes:
     except OSError as error:
         raise CmkdError(f"'{path}' cannot be read ({error.strerror or error}): give the file of a mesh") from error
     if len(content) > MOST_BYTES:
-        raise CmkdError(f"'{path}' has more than {MOST_BYTES // 2**20} MiB: simplify it")
+        raise CmkdError(f"'{path}' is larger than {MOST_BYTES // 2**20} MiB: simplify it")
     return content
 
 
 def _check_count(triangles: int, path: Path) -> None:
     if triangles > MOST_FACES:
-        raise CmkdError(f"'{path}' has {triangles} triangles, the most is {MOST_FACES}: simplify it")
+        raise CmkdError(f"'{path}' has {triangles} triangles; the limit is {MOST_FACES}: simplify it")
 
 
 class _Beside(Mapping[str, bytes]):

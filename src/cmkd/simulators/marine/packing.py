@@ -52,7 +52,7 @@ def write_pack(
         CmkdError: the destination exists, the recipe is wrong, or a worker died.
     """
     if destination.exists():
-        raise PackExistsError(f"{destination} exists: remove it or write somewhere else")
+        raise PackExistsError(f"{destination} already exists: remove it or choose another path")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

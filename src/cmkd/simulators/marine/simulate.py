@@ -143,7 +143,7 @@ def _claim(recipe: Recipe, folder: Path, slots: Sequence[Slot]) -> None:
     if not mark.is_file():
         write_bytes(mark, content.encode())
     elif mark.read_text() != content:
-        raise CmkdError(f"{folder} holds an unfinished run of another recipe: remove it or choose another folder")
+        raise CmkdError(f"{folder} holds an unfinished run with other settings: remove it or choose another folder")
 
 
 def _made(recipe: Recipe, folder: Path, missing: Mapping[int, Sequence[Slot]], workers: int) -> Iterator[int]:
@@ -170,7 +170,7 @@ def _made(recipe: Recipe, folder: Path, missing: Mapping[int, Sequence[Slot]], w
                 yield future.result()
     except BrokenProcessPool as error:
         raise CmkdError(
-            "a worker process died, most likely for lack of memory; the same call goes on, and fewer workers need less"
+            "a worker process died, most likely for lack of memory; repeat the call to continue; fewer workers use less"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -73,7 +73,7 @@ class RadarMode:
         _check_range("incidence", self.incidence, 0, 89.9)
         _check_range("nesz", self.nesz, -100, 20)
         if (self.altitude is None) == (self.range is None):
-            raise CmkdError("give the altitude of a satellite or the range of another platform, and not both")
+            raise CmkdError("give either the altitude of a satellite or the range of another platform")
         if self.range is not None:
             _check_range("range", self.range, 0.05, 500)
         if not self.receive or self.receive[0] != self.transmit or len(set(self.receive)) < len(self.receive):
@@ -205,4 +205,4 @@ def mode(name: str) -> Mode:
 
 def _check_range(name: str, values: Range, least: float, most: float) -> None:
     if len(values) != 2 or not least <= values[0] <= values[1] <= most:
-        raise CmkdError(f"{name} must be two numbers from {least} to {most}, the lesser first; got {list(values)}")
+        raise CmkdError(f"{name} must be two numbers from {least} to {most}, the smaller first; got {list(values)}")
