@@ -194,7 +194,7 @@ def test_compact_times(tmp_path: Path, capsys: Told) -> None:
     pair = lists(tmp_path, *map(timed, ("o", "r"), times))
     assert main([*pair, "--seconds", "30"]) == 0
     told = capsys.readouterr()
-    assert "2 pairs in" in told.out and "optical, radar give places, which are used with --meters only" in told.err
+    assert "2 pairs in" in told.out and "the places in optical, radar are used only with --meters" in told.err
     record = (tmp_path / "manifest.pairing.csv").read_text().splitlines()
     assert [line.split(",")[4] for line in record[1:]] == ["20.000", "10.000"]
 

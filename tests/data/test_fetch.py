@@ -104,7 +104,7 @@ def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path, ranges:
 
 
 def test_a_wrong_file_is_not_kept(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(CmkdError, match=r"offers another file than was published .* put it at .*file.bin"):
+    with pytest.raises(CmkdError, match=r"no longer serves the published file .* put it at .*file.bin"):
         fetch([source(server, b"other")], tmp_path)
     assert not list(tmp_path.iterdir())
 

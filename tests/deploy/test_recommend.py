@@ -73,7 +73,7 @@ def test_a_run_publishes_its_student_and_a_longer_run_another(squares: Pack, tmp
 
     card = (out / "student.md").read_text()
     assert f"| this student | {100 * chosen['test_accuracy']:.1f} |" in card
-    assert f"by `{chosen['method']}` (seed {chosen['seed']})" in card and "it needs poor alone" in card
+    assert f"by `{chosen['method']}` (seed {chosen['seed']})" in card and "it needs only poor" in card
     assert f"the teacher, which needs rich | {100 * results['teacher']['test_accuracy']:.1f} |" in card
 
     student = load_student(out)
