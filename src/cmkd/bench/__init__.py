@@ -72,7 +72,7 @@ def bench(
             write_text(out / f"{suite.stem}.html", html(suite.stem, found))
 
         with screen() as on:
-            train(runs, complete(runs, before), workers=workers, ray=ray, on=on, ended=write)
+            train(runs, complete(runs, collect(runs, before)), workers=workers, ray=ray, on=on, ended=write)
     return found
 
 

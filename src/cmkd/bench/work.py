@@ -15,9 +15,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
+from cmkd.bench.rows import collect, complete
 from cmkd.bench.suite import PlannedRun
 from cmkd.errors import CmkdError, needs_extra
-from cmkd.evaluation.results import read_results
 from cmkd.experiment import Experiment
 from cmkd.processes import end_with_parent, usable_cores, without_script
 from cmkd.progress import Screen
@@ -48,7 +48,7 @@ class Ended(NamedTuple):
 
 def train(
     runs: Sequence[PlannedRun],
-    known: Collection[PlannedRun] = (),
+    known: Collection[PlannedRun],
     *,
     workers: int | None,
     ray: str | None,
@@ -58,8 +58,8 @@ def train(
     """Train what is missing.
 
     Args:
-        runs: the runs; those that are complete are skipped.
-        known: those whose students are known from elsewhere, and need no folder.
+        runs: the runs.
+        known: those of which every student is known.
         workers: runs at the same time; by default one a core, or one on a GPU. A cluster runs as many as it has room
             for.
         ray: address of a Ray cluster whose machines share the folder of the runs, or ``local``; by default none.
@@ -69,9 +69,8 @@ def train(
     Raises:
         CmkdError: Ray is not installed, or there is no cluster at the address.
     """
-    there = {planned.title for planned in known}
-    missing = [planned for planned in runs if planned.title not in there and not complete(planned)]
-    failures = dict[str, str]()
+    there = {planned.place for planned in known}
+    missing, failures = [planned for planned in runs if planned.place not in there], dict[str, str]()
     ended(failures)
     if not missing:
         return
@@ -85,7 +84,7 @@ def train(
             done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
             for future in done:
                 planned = running.pop(future)
-                reason, refused = ("", False) if complete(planned) else _how(future)
+                reason, refused = ("", False) if complete([planned], collect([planned])) else _how(future)
                 if reason and not refused and tries[planned.title] < TRIES:
                     tries[planned.title] += 1
                     running[submit(planned)] = planned
@@ -119,18 +118,6 @@ def _report(planned: PlannedRun, count: int, before: int = 0) -> Report:
     total = planned.students
     state = f"{count} of {total} students"
     return Report(planned.title, count / total, state, milestone=10 * count // total > 10 * before // total)
-
-
-def complete(planned: PlannedRun) -> bool:
-    """Whether a run has every student that the suite asks for."""
-    path = planned.config.out / "results.json"
-    if not path.exists():
-        return False
-    with contextlib.suppress(CmkdError):
-        found = {(row["method"], row["seed"]) for row in read_results(path)["students"]}
-        seeds = range(planned.config.seed, planned.config.seed + planned.config.seeds)
-        return {(method, seed) for method in planned.config.expressions for seed in seeds} <= found
-    return False
 
 
 def trained(planned: PlannedRun) -> int:

@@ -289,7 +289,7 @@ def _check(run: ResolvedRun) -> int:
         if not len(run.packs[role].rows("train", modalities=(name,), labeled=True)):
             raise CmkdError(f"no training pair with a visible label has the modality '{name}'; show the {role} more")
     if not len(run.pack.rows("train", modalities=(run.rich, run.poor))):
-        raise CmkdError(f"no training pair has both '{run.rich}' and '{run.poor}', there is nothing to distill from")
+        raise CmkdError(f"no training pair has both '{run.rich}' and '{run.poor}': there is nothing to distill from")
     _check_self_training(run.config.teacher)
     if run.config.teacher.folds > 1:
         given = {"checkpoint": run.config.teacher.checkpoint, "outputs": run.config.teacher.outputs}
