@@ -127,7 +127,7 @@ def test_the_poor_modality_comes_first_and_the_dropout_is_filled_in(squares: Pac
         ({"student": {"modality_dropout": 0.5}}, "needs several modalities"),
         ({"student": {"modality": "rich+poor", "model": torch.nn.Linear(2, 3)}}, "an own module sees one modality"),
         ({"student": {"modality": "rich+poor", "modality_dropout": 1.5}}, "must be at least 0 and at most 1"),
-        ({"student": {"modality": "rich+poor", "checkpoint": "CHECKPOINT"}}, "but the data have"),
+        ({"student": {"modality": "rich+poor", "checkpoint": "CHECKPOINT"}}, r"'poor' \(1, 8, 8\), but the data"),
     ],
 )
 def test_what_cannot_be_is_refused_before_training(
