@@ -64,3 +64,10 @@ def test_code_that_no_commit_has_trains_every_teacher(
     run(tmp_path / "first")
     run(tmp_path / "second")
     assert trained.count("teacher") == 2
+
+
+def test_a_damaged_file_of_another_run_is_passed_over(tmp_path: Path, trained: list[str]) -> None:
+    run(tmp_path / "first")
+    (tmp_path / "first" / "teacher" / teachers.MADE_FROM).write_text("{")
+    run(tmp_path / "second")
+    assert trained.count("teacher") == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 import cmkd
 from cmkd.distributed import world_size
 from cmkd.documents import read_json
+from cmkd.errors import CmkdError
 from cmkd.experiment.fitting import Fitting
 from cmkd.experiment.folder import RESULT, RunFolder
 from cmkd.experiment.resolve import ResolvedRun
@@ -139,8 +141,9 @@ class Teachers:
         expected = json.loads(json.dumps(made_from))
         place = folder.relative_to(self.folder.path)
         for path in sorted(self.others.glob(f"*/{place}/{MADE_FROM}")):
-            if (path.parent / RESULT).exists() and read_json(path, fix="delete it") == expected:
-                return path.parent
+            with suppress(CmkdError):  # a damaged file of another run is no reason to stop this one
+                if (path.parent / RESULT).exists() and read_json(path, fix="delete it") == expected:
+                    return path.parent
         return None
 
 
