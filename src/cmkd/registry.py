@@ -58,9 +58,18 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
     @cached_property
     def _plugins(self) -> dict[str, EntryPoint]:
-        given = re.findall(r"(\S+?)=(\S+?)=(\S+)", os.environ.get(OFFERED, ""))
-        offered = [EntryPoint(name, value, group) for group, name, value in given if group == self.group]
+        offered = [EntryPoint(name, value, self.group) for name, value in self._offered.items()]
         return {point.name: point for point in (*entry_points(group=self.group), *offered)}
+
+    @property
+    def _offered(self) -> dict[str, str]:
+        given = re.findall(r"(\S+?)=(\S+?)=(\S+)", os.environ.get(OFFERED, ""))
+        return {name: value for group, name, value in given if group == self.group}
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The references that `offer` was given, which only this machine can import."""
+        return tuple(self._offered.values())
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self._own, *self._plugins}))

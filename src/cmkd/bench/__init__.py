@@ -13,10 +13,10 @@ from cmkd.bench.table import statistics
 from cmkd.bench.work import train
 from cmkd.errors import CmkdError
 from cmkd.io import locked, write_json, write_text
+from cmkd.methods import METHODS
 from cmkd.options import plain
 from cmkd.progress import screen
 from cmkd.provenance import commit
-from cmkd.registry import is_reference
 
 
 def bench(
@@ -51,9 +51,9 @@ def bench(
     """
     asked = Suite.load(suite)
     if method is not None:
-        if ray and is_reference(method):
-            raise CmkdError(f"a cluster cannot import '{method}'; make it a plug-in and install it on every machine")
         asked = asked.with_method(method)
+    if ray and (own := METHODS.offered):
+        raise CmkdError(f"a cluster cannot import '{own[0]}'; make it a plug-in and install it on every machine")
     runs = asked.runs(out / "runs")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / ".lock") as free:

@@ -33,7 +33,8 @@ class Suite:
     Args:
         data: data sets, as ``cmkd run --data`` takes them; ``$NAME`` is a variable of the environment, such as the
             folder of files that are not yours to share.
-        methods: as ``cmkd run --methods`` takes them, or ``every``; ``none`` comes first if it is not among them.
+        methods: as ``cmkd run --methods`` takes them, or ``every``; ``none`` comes first if it is not among them. In a
+            file, ``package.module:Name`` stands for a class of one's own.
         settings: name -> options of ``cmkd run`` that make it, such as ``{"a tenth": {"label_fraction": 0.1}}``.
         teachers: for each data set and setting, each with a seed of its own.
         seeds: students for each method and teacher.
@@ -70,12 +71,17 @@ class Suite:
 
     @classmethod
     def load(cls, path: Path) -> Suite:
-        """Read a YAML file.
+        """Read a YAML file, in which methods and rivals may be classes of one's own, as ``package.module:Name``.
 
         Raises:
-            CmkdError: as the class; or the file is missing, or no YAML.
+            CmkdError: as the class; or the file is missing, or no YAML; or a class does not import, or is no method.
         """
-        return build(cls, read_yaml(path))
+        given = read_yaml(path)
+        if isinstance(given.get("methods"), str):
+            given["methods"] = ",".join(_named(method) for method in split_list(given["methods"]))
+        if isinstance(given.get("rivals"), list):
+            given["rivals"] = [_named(str(rival)) for rival in given["rivals"]]
+        return build(cls, given)
 
     @property
     def expressions(self) -> tuple[str, ...]:
@@ -92,9 +98,7 @@ class Suite:
         Raises:
             CmkdError: the class does not import, or is no method.
         """
-        if is_reference(method):
-            place, bracket, options = method.partition("(")
-            method = METHODS.offer(place) + bracket + options
+        method = _named(method)
         return self if method in self.expressions else replace(self, methods=",".join((*self.expressions, method)))
 
     def runs(self, store: Path) -> list[PlannedRun]:
@@ -158,6 +162,14 @@ class PlannedRun:
     def students(self) -> int:
         """Number of its students."""
         return len(self.config.expressions) * self.config.seeds
+
+
+def _named(method: str) -> str:
+    """Return a method by name; a class of one's own is made known by its name first."""
+    if not is_reference(method):
+        return method
+    place, bracket, options = method.partition("(")
+    return METHODS.offer(place) + bracket + options
 
 
 def expanded(reference: str) -> str:
