@@ -43,6 +43,15 @@ def hallucination(student: Tensor, teacher: Tensor) -> Tensor:
     return (1 / (1 + torch.exp(-student)) - 1 / (1 + torch.exp(-teacher))).square().mean()
 
 
+def info_nce(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    terms = []
+    for ours, theirs in ((student, teacher), (teacher, student)):
+        for place, a in enumerate(ours):
+            scores = [(a @ b) / torch.sqrt((a @ a) * (b @ b)) / temperature for b in theirs]
+            terms.append(torch.logsumexp(torch.stack(scores), 0) - scores[place])
+    return average(terms)
+
+
 def mfh(student: Tensor, teacher: Tensor, general: Tensor) -> Tensor:
     return (student[:, general] - teacher[:, general]).square().mean()
 

@@ -8,6 +8,7 @@ from cmkd.methods.barlow_twins import barlow_twins
 from cmkd.methods.c2kd import c2kd
 from cmkd.methods.cc import cc
 from cmkd.methods.crd import crd
+from cmkd.methods.crodino_kd import info_nce
 from cmkd.methods.ctkd import ctkd
 from cmkd.methods.decorrelation import decorrelation
 from cmkd.methods.discom_kd import overlap
@@ -207,6 +208,12 @@ CROSS_MODAL = [
         same_classes=True,
     ),
     Row("hallucination", (Case(hallucination, EMBEDDINGS, slow_cross_modal.hallucination),), same_classes=True),
+    Row(
+        "crodino_kd",
+        (Case(info_nce, EMBEDDINGS, slow_cross_modal.info_nce, {"temperature": 0.3}),),
+        crosses_samples=True,
+        same_classes=True,
+    ),
     Row("discom_kd", (Case(overlap, EMBEDDINGS, slow_cross_modal.overlap),), same_classes=True),
     Row("mfh", (Case(mfh, (*EMBEDDINGS, "general"), slow_cross_modal.mfh),)),
     Row(

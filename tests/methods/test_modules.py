@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cmkd.methods import METHODS, Method, create
 from cmkd.methods.c2kd import C2KD, c2kd
 from cmkd.methods.crd import CRD
+from cmkd.methods.crodino_kd import info_nce
 from cmkd.methods.kd import kd
 from cmkd.methods.mst_distill import mst_distill
 from cmkd.methods.ofa import ofa
@@ -33,6 +34,7 @@ WEIGHTS = {
 OWN_TESTS = {
     "c2kd",
     "crd",
+    "crodino_kd",
     "ctkd",
     "discom_kd",
     "ds",
@@ -334,6 +336,21 @@ def test_the_weight_warms_up(name: str) -> None:
         method.on_train_epoch_start(epoch)
         seen.append(total(method(*outputs)).item())
     torch.testing.assert_close(seen, [seen[-1] * factor for factor in (0.25, 0.5, 1.0, 1.0)])
+
+
+def test_crodino_kd_contrasts_shared_parts_keeps_own_parts_apart_and_reads_classes_from_the_shared() -> None:
+    method = built(next(row for row in ROWS if row.name == "crodino_kd"), NARROW, WIDE, width=5, weight=2.0)
+    target = torch.tensor([0, -1, 2, -1, 1, 3])
+    student, teacher = output(NARROW, 6, 0), output(WIDE, 6, 1)
+    terms = method(student, teacher, a_batch(6, 4, target=target))
+    ours, our_own = method.student_parts(student.embedding).split(5, 1)
+    theirs, their_own = method.teacher_parts(teacher.embedding).split(5, 1)
+    torch.testing.assert_close(terms["crodino_contrastive"], 2.0 * info_nce(ours, theirs, temperature=0.1))
+    cosines = [F.cosine_similarity(a, b) for a, b in ((ours, our_own), (theirs, their_own))]
+    torch.testing.assert_close(terms["crodino_overlap"], 2.0 * torch.stack(cosines).square().mean(1).sum())
+    read = torch.cat([method.task(ours), method.task(theirs)])
+    wanted = F.cross_entropy(read, torch.cat([target, target]), ignore_index=-1)
+    torch.testing.assert_close(terms["crodino_auxiliary"], 2.0 * wanted)
 
 
 def test_discom_kd_hides_the_modality_in_one_part_and_reads_it_from_the_others() -> None:
