@@ -1,6 +1,6 @@
-"""Forms of dimensional structure that were tried beside the library's own; `suites/ds_ideas.yaml` compares them.
+"""Forms of dimensional structure that were tried beside the library's own; `suites/ds_forms.yaml` compares them.
 
-    cd benchmarks && cmkd bench suites/ds_ideas.yaml --out ../runs/ds_ideas
+    cd benchmarks && cmkd bench suites/ds_forms.yaml --out ../runs/ds_forms
 
 Each changes one thing about `ds` without uniformity, that is, `kd` and the independence of class probabilities.
 """

@@ -81,12 +81,14 @@ def verdict(ends: Sequence[float] | None, signs: Sequence[int]) -> str:
     return "holds on some data" if above else "does not hold on some data" if below else "not shown"
 
 
-def over_sets(comparisons: Sequence[Mapping[str, Any]]) -> tuple[float, Sequence[float] | None, list[int]]:
+def over_sets(
+    comparisons: Sequence[Mapping[str, Any]], score: str = "test"
+) -> tuple[float, Sequence[float] | None, list[int]]:
     """Return the mean difference over data sets, its 95 % interval if they are enough, and the sign of each comparison.
 
-    A data set in two settings is one data set.
+    A data set in two settings is one data set. The signs are those on test; `score` may be ``validation``.
     """
-    means = pd.Series([row["test"]["mean"] for row in comparisons])
+    means = pd.Series([row[score]["mean"] for row in comparisons])
     by_data = means.groupby([row["data"] for row in comparisons]).mean().tolist()
     ends = interval(by_data) if len(by_data) >= FEWEST_SETS else None
     return float(np.mean(by_data)), ends, [clear(row) for row in comparisons]

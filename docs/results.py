@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 from baselines import beside, best
 from claims import against, by_regime, claims, ranked
+from forms import forms
 from observation import observation
 
 from cmkd.bench.figures import gains_figure, ranks_figure
@@ -30,6 +31,7 @@ from cmkd.errors import CmkdError
 from cmkd.evaluation import in_points
 from cmkd.io import write_bytes, write_text
 from cmkd.markdown import code, escape, table
+from cmkd.methods import METHODS
 from cmkd.report.figures import draw
 
 ROOT = Path(__file__).parents[1]
@@ -73,12 +75,15 @@ def fraction(options: Mapping[str, Any]) -> float | None:
 
 
 def pooled(found: Sequence[tuple[Suite, pd.DataFrame]]) -> pd.DataFrame:
-    """Return the students that count, each once, of methods with default options; the setting is the label fraction."""
+    """Return the students that count, each once: methods of the library with default options.
+
+    The setting is the label fraction.
+    """
     parts = [pd.DataFrame(columns=[*STUDENT, "fraction"])]
     for suite, rows in found:
         if suite.run.get("preset") == "full" and not {"tune", "epochs"} & set(suite.run):
             fractions = {name: fraction(options) for name, options in suite.settings.items()}
-            own = rows[rows["method"].str.fullmatch(r"\w+")]
+            own = rows[rows["method"].isin(METHODS)]
             own = own.assign(fraction=own["setting"].map(fractions)).dropna(subset="fraction")
             parts.append(own.assign(setting=[f"{100 * value:g} %" for value in own["fraction"]]))
     return pd.concat([part for part in parts if len(part)] or parts).drop_duplicates(STUDENT)
@@ -211,6 +216,7 @@ def page(stored: Path, folder: Path) -> str:
             drawn(rows, folder),
             beside(rows, best(stored / "simple_baselines.json")),
         ]
+    parts.append(forms({path.stem: (suite, own) for path, (_, suite, own) in read.items()}))
     for name, axis in AXES.items():
         parts += [gains(f"Gain and {axis}", own, "setting") for p, (_, _, own) in read.items() if p.stem == name]
     if read:
