@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 from baselines import beside, best
 from claims import against, by_regime, claims, ranked
+from costs import costs
 from forms import forms
 from observation import observation
 
@@ -214,6 +215,7 @@ def page(stored: Path, folder: Path) -> str:
             choices(counted),
             by_labels,
             drawn(rows, folder),
+            costs(counted, stored / "step.json"),
             beside(rows, best(stored / "simple_baselines.json")),
         ]
     parts.append(forms({path.stem: (suite, own) for path, (_, suite, own) in read.items()}))

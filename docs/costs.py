@@ -1,0 +1,51 @@
+"""What methods cost in a step beside what they gain with few labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from claims import against, over_sets
+
+from cmkd.documents import read_json
+from cmkd.evaluation import in_points
+from cmkd.markdown import code, table
+
+NOTE = (
+    "The gain over `none` with few labels for both, the mean over data sets, beside the time of a step and the memory "
+    "for gradients in multiples of the student alone: with the teacher's outputs from the cache, which is the default "
+    "and computes them once, and with the teacher run in each step (64 x 64 pixels, a ResNet-18 as teacher; "
+    "[all methods](../benchmarks/results/step.md))."
+)
+
+
+def costs(rows: pd.DataFrame, path: Path) -> str:
+    """Return the table of cost and gain; empty without either.
+
+    Args:
+        rows: students as `cmkd.bench.rows.collect` gives them, the setting being the fraction of labels.
+        path: of what ``benchmarks/speed/step.py`` measured.
+    """
+    if not path.exists():
+        return ""
+    measured = {row["method"]: row for row in read_json(path)["sections"][0]["rows"]}
+    found = against(rows[rows["setting"] != "100 %"], "none")
+    lines = []
+    for method in (name for name in measured if name in {row["method"] for row in found}):
+        own, row = [row for row in found if row["method"] == method], measured[method]
+        mean, ends, _ = over_sets(own)
+        cells = [_times(row, name) for name in ("time / none, cached", "time / none", "memory / none")]
+        sets = str(len({row["data"] for row in own}))
+        lines.append((mean, [code(method), sets, in_points(mean, ends)[0], *cells]))
+    lines.sort(key=lambda line: -line[0])
+    header = ["method", "data sets", "gain (95 % CI)", "step, cached", "step", "memory"]
+    if not lines:
+        return ""
+    return f"## Cost against accuracy\n\n{NOTE}\n\n{table(header, [cells for _, cells in lines], left=1)}"
+
+
+def _times(row: Mapping[str, Any], name: str) -> str:
+    return f"{np.median(row[name]):.2f}" if name in row else ""
