@@ -24,7 +24,7 @@ LINEAR: list[tuple[Kind, object, str, int | None]] = [
 EVERY: list[tuple[Kind, object, str, int | None]] = [
     ("image", "thin_resnet(width=8)", "uint16", 8),
     ("vector", "mlp", "float64", None),
-    ("series", "series_net(width=8)", "float32", None),
+    ("series", "series_net(width=8,parts=3)", "float32", None),
     ("points", "point_net(width=8)", "float32", None),
     ("point_series", "point_net(width=8)", "int32", None),
 ]

@@ -23,6 +23,7 @@ CASES = [
     ("auto", "vector", (7,)),
     ("auto", "series", (10, 75)),
     ("auto", "series", (3, 18)),
+    ("auto", "series", (97, 6)),
     ("auto", "series", (8000, 1)),
     ("auto", "points", (64, 5)),
     ("auto", "point_series", (10, 64, 5)),
@@ -71,6 +72,22 @@ def test_points_are_a_set_and_padding_is_nothing() -> None:
     alone = models.build("auto", modality("points", (4, 3)), classes=2).eval()
     alone.load_state_dict(model.state_dict())
     torch.testing.assert_close(alone(points[:, :4]).logits, model(points).logits)
+
+
+def test_the_embedding_of_many_steps_says_in_which_part_of_the_series_something_happens() -> None:
+    encoder = models.build("auto", modality("series", (96, 6)), classes=2).eval().encoder
+    calm, late = torch.zeros(2, 1, 96, 6)
+    late[:, 90:] = torch.randn(6, 6)
+    with torch.no_grad():
+        parts = (encoder(late)[0] - encoder(calm)[0]).view(5, 128).abs().amax(1)
+    assert (parts[:3] == 0).all()
+    assert parts[3] > 0
+
+
+def test_a_series_has_no_more_parts_than_steps() -> None:
+    model = models.build("series_net(parts=9)", modality("series", (3, 6)), classes=2).eval()
+    assert model.spec.dim == 128 * (3 + 1)
+    assert model(torch.randn(2, 3, 6)).logits.isfinite().all()
 
 
 def test_an_image_is_resized_to_the_size_asked_for() -> None:

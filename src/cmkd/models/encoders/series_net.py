@@ -30,15 +30,18 @@ class SeriesEncoder(nn.Module):
     """A temporal residual network; long series (sound) are first brought below 256 steps by a strided stem.
 
     A short series is read beside its differences from step to step, normalized of themselves: how something changes
-    carries over to a new person or place better than where it is.
+    carries over to a new person or place better than where it is. One of 64 to 256 steps is halved in the first stage
+    too.
 
     Args:
         shape: of an input series, ``(time, features)``.
-        width: channels of the first stage; the others have twice as many. The embedding is mean and maximum over time.
+        width: channels of the first stage; the others have twice as many.
         stages: number of stages; each is one of the maps, ``(batch, channels, time, 1)``.
         dropout: probability inside each block; unless given 0.2, and 0.5 for a series of at most 4 steps, which is
             soon learnt by heart.
         motion: read the differences too; a series of one step or of more than 256 has none.
+        parts: equal parts of the time axis. The embedding is the mean over each, which keeps what happens first apart
+            from what happens last, and the maximum over all. Unless given 4 for a series of 64 to 256 steps, else 1.
     """
 
     name = "series_net"
@@ -52,11 +55,13 @@ class SeriesEncoder(nn.Module):
         stages: Depth = 3,
         dropout: BelowOne | None = None,
         motion: bool = True,
+        parts: Count | None = None,
     ) -> None:
         super().__init__()
         time, features = shape
         if dropout is None:
             dropout = 0.5 if time <= 4 else 0.2
+        many = 64 <= time <= 256
         self.motion_norm = nn.BatchNorm1d(features) if motion and 1 < time <= 256 else None
         if self.motion_norm is not None:
             features *= 2
@@ -68,9 +73,11 @@ class SeriesEncoder(nn.Module):
         self.stages = nn.ModuleList()
         inputs = features
         for stage in range(stages):
-            outputs, stride = width * (1 if stage == 0 else 2), 2 if stage > 0 and time > 4 else 1
+            outputs = width * (1 if stage == 0 else 2)
+            stride = 2 if time > 4 and (stage > 0 or many) else 1
             self.stages.append(_TemporalBlock(inputs, outputs, stride=stride, dropout=dropout))
             inputs, time = outputs, -(-time // stride)
+        self.parts = min(time, parts or (4 if many else 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return embedding and maps of series ``(batch, time, features)``."""
@@ -84,4 +91,4 @@ class SeriesEncoder(nn.Module):
         for stage in self.stages:
             x = stage(x)
             maps.append(x[..., None])
-        return torch.cat([x.mean(2), x.amax(2)], 1), tuple(maps)
+        return torch.cat([*(part.mean(2) for part in x.tensor_split(self.parts, 2)), x.amax(2)], 1), tuple(maps)
