@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from cmkd.documents import read_json
 from cmkd.io import atomic, remove_all_stale, write_json, write_text
+from cmkd.models.tensor_file import write_tensors
 
 KILLED = """
 import os, signal, sys
@@ -59,3 +61,15 @@ def test_the_file_of_a_living_writer_stays(tmp_path: Path) -> None:
 def test_a_name_as_long_as_file_systems_allow(tmp_path: Path) -> None:
     write_text(tmp_path / ("x" * 255), "whole")
     assert [len(p.name) for p in tmp_path.rglob("*")] == [255]
+
+
+def test_every_file_can_be_read_by_whom_the_folder_can(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_text(tmp_path / "a.txt", "a")
+    write_tensors(tmp_path / "a.safetensors", {"a": torch.zeros(2)}, "about", {})
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
+def test_a_write_that_fails_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"a\.txt"), atomic(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -6,12 +6,15 @@ Methods and data sets with options are written the way one would call them in Py
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cmkd.errors import CmkdError
 
+_OWN = "own__"
+_REFERENCE = re.compile(r"""'[^']*'|"[^"]*"|(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*)""")
 Literal = int | float | str | bool | None | list["Literal"] | tuple["Literal", ...]
 
 
@@ -34,7 +37,8 @@ def parse_sum(text: str) -> list[Call]:
     """Parse a weighted sum of calls.
 
     Args:
-        text: such as ``"kd(temperature=2)+0.5*ds"``. Bare words on the right of ``=`` are read as strings.
+        text: such as ``"kd(temperature=2)+0.5*ds"``. Bare words on the right of ``=`` are read as strings. A name may
+            be that of a class of the user's own, ``package.module:Name``.
 
     Raises:
         CmkdError: where the text is anything else.
@@ -44,11 +48,13 @@ def parse_sum(text: str) -> list[Call]:
         ...     print(call)
         Call(name='kd', options={'temperature': 2}, weight=1.0)
         Call(name='ds', options={'reference': 'teacher'}, weight=0.5)
+        >>> parse_sum("kd+mine.losses:Hint(weight=2)")[1]
+        Call(name='mine.losses:Hint', options={'weight': 2}, weight=1.0)
     """
     try:
         with warnings.catch_warnings():  # Python's of text such as "1or", which is refused below
             warnings.simplefilter("ignore")
-            tree = ast.parse(text.strip(), mode="eval").body
+            tree = ast.parse(_REFERENCE.sub(_dotted, text.strip()), mode="eval").body
         return _terms(tree)
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:  # the last two: deep nesting
         raise CmkdError(
@@ -105,11 +111,28 @@ def _terms(node: ast.expr) -> list[Call]:
             if rest:
                 raise ValueError
             return [Call(call.name, call.options, factor * call.weight)]
-        case ast.Name(name):
-            return [Call(name)]
-        case ast.Call(ast.Name(name), [], keywords):
-            return [Call(name, {str(keyword.arg): _literal(keyword.value) for keyword in keywords})]
+        case ast.Name() | ast.Attribute():
+            return [Call(_name(node))]
+        case ast.Call(function, [], keywords):
+            return [Call(_name(function), {str(keyword.arg): _literal(keyword.value) for keyword in keywords})]
     raise ValueError
+
+
+def _dotted(found: re.Match[str]) -> str:
+    """Return a reference as an attribute of `_OWN`, which Python can parse; quoted text as it is."""
+    module, name = found["module"], found["name"]
+    return found[0] if module is None else f"{_OWN}.{module}.{name}"
+
+
+def _name(node: ast.expr) -> str:
+    name = ast.unparse(node)
+    if isinstance(node, ast.Name):
+        return name
+    own, _, rest = name.partition(".")
+    if own != _OWN:
+        raise ValueError
+    module, _, name = rest.rpartition(".")
+    return f"{module}:{name}"
 
 
 def _literal(node: ast.expr) -> Literal:

@@ -44,6 +44,7 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     with staged(path) as temporary:
         yield temporary
+        temporary.chmod(temporary.parent.stat().st_mode & 0o666)  # safetensors' are private, whatever the umask
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -62,6 +63,10 @@ def staged(path: Path) -> Iterator[Path]:
     folder, descriptor = claim(path)
     try:
         yield folder / path.name
+    except OSError as error:
+        if error.filename is None:  # a disk that is full, say: the system names no file
+            error.filename = str(path)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if descriptor >= 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import pkgutil
 import re
 import sys
@@ -18,15 +17,13 @@ from cmkd.errors import CmkdError, unknown_name
 
 T = TypeVar("T")
 
-OFFERED = "CMKD_OFFERED"
-"""Environment variable with what `Registry.offer` was given, so that processes started later know it too."""
-
 
 class Registry(Mapping[str, type[T]], Generic[T]):
     """Classes by name, read like a mapping; listing the names imports nothing.
 
     The class called ``NAME`` is either the one with the attribute ``name = "NAME"`` in the module ``PACKAGE.NAME`` of
-    this package, or what a plug-in offers as an entry point ``NAME`` of `group`.
+    this package, or what a plug-in offers as an entry point ``NAME`` of `group`. ``package.module:Name`` is found too,
+    but is no member: nothing says that it exists without importing it.
 
     Args:
         kind: what a member is, in messages.
@@ -58,18 +55,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
     @cached_property
     def _plugins(self) -> dict[str, EntryPoint]:
-        offered = [EntryPoint(name, value, self.group) for name, value in self._offered.items()]
-        return {point.name: point for point in (*entry_points(group=self.group), *offered)}
-
-    @property
-    def _offered(self) -> dict[str, str]:
-        given = re.findall(r"(\S+?)=(\S+?)=(\S+)", os.environ.get(OFFERED, ""))
-        return {name: value for group, name, value in given if group == self.group}
-
-    @property
-    def offered(self) -> tuple[str, ...]:
-        """The references that `offer` was given, which only this machine can import."""
-        return tuple(self._offered.values())
+        return {point.name: point for point in entry_points(group=self.group)}
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self._own, *self._plugins}))
@@ -92,36 +78,16 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return cast("type[T]", found)
 
     def find(self, name: str) -> type[T]:
-        """Return the class called `name`.
+        """Return the class called `name`; a class of the user's own by ``package.module:Name``.
 
         Raises:
-            CmkdError: there is none (with the nearest name), or its plug-in does not load.
+            CmkdError: there is none (with the nearest name), or it does not load, or is none of this kind.
         """
+        if is_reference(name):
+            return self._of_kind(load_reference(name), f"'{name}'")
         if name not in self:
             raise unknown_name(self.kind, name, self)
         return self[name]
-
-    def offer(self, reference: str) -> str:
-        """Make a class that is no plug-in known by its name, here and in processes that are started later.
-
-        Args:
-            reference: ``package.module:Name``.
-
-        Returns:
-            The name.
-
-        Raises:
-            CmkdError: it does not import, is no class of this kind, or its name is taken.
-        """
-        name = str(getattr(load_reference(reference), "name", ""))
-        if name in self and (name in self._own or self._plugins[name].value != reference):
-            raise CmkdError(f"'{reference}' has the name '{name}' of another {self.kind}; rename it")
-        point = EntryPoint(name, reference, self.group)
-        self._checked(point)
-        if name not in self._plugins:
-            self._plugins[name] = point
-            os.environ[OFFERED] = f"{os.environ.get(OFFERED, '')} {self.group}={name}={reference}".strip()
-        return name
 
     def _checked(self, point: EntryPoint) -> type[T]:
         try:
@@ -130,10 +96,14 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             raise CmkdError(
                 f"the plug-in '{point.value}' cannot be loaded ({type(error).__name__}: {error}); fix or uninstall it"
             ) from error
-        if not (inspect.isclass(loaded) and issubclass(loaded, self.contract)):
-            raise CmkdError(f"the plug-in '{point.value}' is not a subclass of {self.contract.__name__}; fix it")
-        if getattr(loaded, "name", None) != point.name:
+        found = self._of_kind(loaded, f"the plug-in '{point.value}'")
+        if getattr(found, "name", None) != point.name:
             raise CmkdError(f"the plug-in '{point.value}' needs the class attribute name = \"{point.name}\"; fix it")
+        return found
+
+    def _of_kind(self, loaded: object, what: str) -> type[T]:
+        if not (inspect.isclass(loaded) and issubclass(loaded, self.contract)):
+            raise CmkdError(f"{what} is not a subclass of {self.contract.__name__}; fix it")
         return cast("type[T]", loaded)
 
 

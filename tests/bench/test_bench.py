@@ -17,7 +17,6 @@ from cmkd.bench.results import read_suite
 from cmkd.cli import main
 from cmkd.documents import read_json
 from cmkd.io import checksum, write_text
-from cmkd.methods import METHODS
 
 SUITE = """
 data: [digits]
@@ -55,8 +54,6 @@ class Twice(KD):
 def test_a_failed_run_is_told_and_the_others_are_kept_with_a_method_of_ones_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CMKD_OFFERED", "")
-    monkeypatch.setattr(METHODS, "_plugins", dict(METHODS._plugins))
     monkeypatch.syspath_prepend(tmp_path)
     write_text(tmp_path / "mine_of_bench.py", METHOD)
     out, own = tmp_path / "out", "mine_of_bench:Twice(weight=2.0)"
@@ -65,13 +62,18 @@ def test_a_failed_run_is_told_and_the_others_are_kept_with_a_method_of_ones_own(
     assert "digits, few, teacher 1: labels is 5, fewer than the 10 classes" in capsys.readouterr().err
     _, _, rows = read_suite(out / "few.json")
     assert len(decoded(rows["right"].iloc[0])) == len(decoded(rows["groups"].iloc[0])) == 360  # no groups: pairs
-    methods = ["none", "kd", "twice(weight=2.0)"]
+    methods = ["none", "kd", own]
     assert list(zip(rows["setting"], rows["method"], strict=True)) == [("all", method) for method in methods]
     assert list(read_json(out / "few.json")["failures"]) == ["digits, few, teacher 1"]
     assert main([*command, "--check"]) == 2
     assert "kd on digits, few, teacher 1, seed 0 is missing" in capsys.readouterr().err
     assert main([*command, "--method", own, "--ray", "local"]) == 2
     assert "make it a plug-in" in capsys.readouterr().err
+
+    run = ["run", "--data", "digits", "--epochs", "1", "--seeds", "1", "--methods", f"none,kd+{own}", "--out"]
+    assert main([*run, str(tmp_path / "run")]) == 0
+    (student,) = (tmp_path / "run" / "students").glob("kd+mine_of_bench_Twice(weight=2.0)-*/seed-0/history.csv")
+    assert {"train_kd", "train_kd_2"} <= set(pd.read_csv(student)), student
 
 
 @pytest.mark.slow

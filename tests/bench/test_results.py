@@ -14,7 +14,7 @@ import pytest
 
 from cmkd.bench import check
 from cmkd.bench.resampling import encoded
-from cmkd.bench.results import earlier
+from cmkd.bench.results import _changed, earlier
 from cmkd.bench.rows import collect, complete, stored
 from cmkd.bench.suite import Suite
 from cmkd.errors import CmkdError
@@ -82,10 +82,51 @@ def test_results_continue_a_suite_as_far_as_they_go(tmp_path: Path, count: int) 
     assert len(earlier(tmp_path / "none.json", SUITE)) == 0
 
 
+def test_students_that_a_suite_no_longer_asks_for_are_kept_and_come_back(tmp_path: Path) -> None:
+    place, fewer = tmp_path / "small.json", replace(SUITE, methods="ds")
+    handed_in(tmp_path, SUITE, rows(SUITE), {})
+    known = earlier(place, fewer)
+    assert list(known["method"]) == ["none", "none"]
+    assert (tmp_path / "small.before-1.json").read_bytes() == place.read_bytes()
+    handed_in(tmp_path, fewer, known, {})
+    assert list(earlier(place, fewer)["method"]) == ["none", "none"]
+    assert not (tmp_path / "small.before-2.json").exists(), "nothing is lost"
+    assert len(earlier(place, SUITE)) == 4
+    retrained = known.assign(teacher_test=0.9)
+    handed_in(tmp_path, fewer, retrained, {})
+    assert len(earlier(place, SUITE)) == 2, "students of another teacher are not mixed in"
+
+
+def test_what_the_folders_of_the_runs_say_otherwise_is_found() -> None:
+    there = rows(SUITE).assign(steps=7)
+    assert _changed(there, there.assign(test=there["test"] + 1e-8, teacher_test=np.nan)) == []
+    said = _changed(there.assign(steps=9, converged=[True, True, True, False]), there)
+    assert said[0] == "kd on digits, default, teacher 2, seed 1000 has another converged in its folder"
+    assert len(said) == 5
+    assert said[1].endswith("seed 0 has another steps in its folder")
+
+
 @pytest.mark.parametrize("others", [{"groups": {}}, {"rows": [[1]]}, {"suite": {"data": ["digits"]}}])
 def test_a_damaged_file_is_refused_in_a_line(tmp_path: Path, others: dict[str, Any]) -> None:
     with pytest.raises(CmkdError, match=r"small.json' is damaged \(.*\): restore"):
         check(handed_in(tmp_path, SUITE, rows(SUITE), others), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"validation": 7.0}, {"teacher_test": "x"}, {"steps": "many"}, {"uniformity": "x"}, {"method": "none"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_student_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    handed_in(tmp_path, SUITE, rows(SUITE).assign(**change), {})
+    with pytest.raises(CmkdError, match=r"small.json' is damaged \(.*\): restore"):
+        earlier(tmp_path / "small.json", SUITE)
+
+
+def test_a_suite_in_a_file_that_cannot_be_planned_is_refused_with_the_name_of_the_file(tmp_path: Path) -> None:
+    handed_in(tmp_path, replace(SUITE, run={"epochz": 1}), rows(SUITE), {})
+    with pytest.raises(CmkdError, match=r"small.json' cannot be planned \(unknown option 'epochz'"):
+        earlier(tmp_path / "small.json", SUITE)
 
 
 def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:

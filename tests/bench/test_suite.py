@@ -13,6 +13,8 @@ from cmkd.methods import METHODS
 
 STORE = Path("runs")
 METHOD = """
+from pathlib import Path
+
 from cmkd.methods.kd import KD
 
 
@@ -69,34 +71,35 @@ def test_folders_of_data_come_from_the_environment(monkeypatch: pytest.MonkeyPat
 def test_our_suites_can_be_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA", "data")
     monkeypatch.setenv("MFEAT", "data")
-    monkeypatch.setenv("CMKD_OFFERED", "")
-    monkeypatch.setattr(METHODS, "_plugins", dict(METHODS._plugins))
     benchmarks = Path(__file__).parents[2] / "benchmarks"
     monkeypatch.syspath_prepend(benchmarks)
     files = sorted((benchmarks / "suites").glob("*.yaml"))
     assert files
     for path in files:
         suite = Suite.load(path)
+        suite.check_methods()
         assert len(suite.runs(STORE)) == len(suite.data) * len(suite.settings) * suite.teachers, path
         assert set(METHODS) == set(suite.expressions) or suite.methods != "every"
 
 
-def test_a_file_names_classes_of_ones_own_and_what_it_becomes_imports_nothing(
+def test_methods_are_checked_before_anything_is_trained_and_may_be_classes_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CMKD_OFFERED", "")
-    monkeypatch.setattr(METHODS, "_plugins", dict(METHODS._plugins))
     monkeypatch.syspath_prepend(tmp_path)
     write_text(tmp_path / "mine_of_suite.py", METHOD)
-    own = "mine_of_suite:Half(weight=2.0)"
-    write_text(tmp_path / "own.yaml", f"data: [digits]\nmethods: kd,{own}\nrivals: [none, '{own}']\n")
-    suite = Suite.load(tmp_path / "own.yaml")
-    assert suite.expressions == ("none", "kd", "half(weight=2.0)")
-    assert suite.rivals == ("none", "half(weight=2.0)")
-    assert METHODS.offered == ("mine_of_suite:Half",)
-    write_text(tmp_path / "own.yaml", "data: [digits]\nmethods: kd,mine_of_suite:Hlaf\n")
-    with pytest.raises(CmkdError, match="did you mean 'Half'"):
-        Suite.load(tmp_path / "own.yaml")
+    own = "mine_of_suite:Half"
+    suite = Suite(("digits",), f"{own}(weight=2.0),kd+0.5*{own}", rivals=("none", f"{own}(weight=2.0)"))
+    suite.check_methods()
+    assert suite.own_classes == (own, own)
+    for methods, words in (
+        ("mine_of_suite:Hlaf", "did you mean 'Half'"),
+        (f"{own}(wieght=2)", "did you mean 'weight'"),
+        ("mine_of_suite:Path", "not a subclass of Method"),
+        ("kdd", "did you mean 'kd'"),
+        ("kd(weight=2", "cannot read"),
+    ):
+        with pytest.raises(CmkdError, match=words):
+            Suite(("digits",), methods).check_methods()
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,13 @@ def test_what_is_ambiguous_is_refused(tmp_path: Path, names: list[str], says: st
     assert "\n" not in str(caught.value)
 
 
+def test_a_link_to_nowhere_is_said_to_be_one(tmp_path: Path) -> None:
+    folder = write(tmp_path / "ships", "optical/tug/1.png", "radar/tug/1.npy")
+    (folder / "radar" / "tug" / "2.npy").symlink_to(tmp_path / "gone.npy")
+    with pytest.raises(CmkdError, match=r"radar/tug/2\.npy is a link to a file that is missing"):
+        build(folder, tmp_path / "pack")
+
+
 def test_files_are_named_by_their_pair(tmp_path: Path) -> None:
     folder = ships(tmp_path / "ships")
     (folder / "radar" / "tug" / "0003.npy").unlink()

@@ -112,3 +112,37 @@ def test_an_own_method_declares_hooks_too() -> None:
         step(own)
     own.on_train_start(5)
     assert total(step(own)).isfinite()
+
+
+class Returns(Method):
+    """Returns what it is given."""
+
+    name = "returns"
+
+    def __init__(self, student: Spec, teacher: Spec, *, terms: object = None) -> None:
+        super().__init__(student, teacher)
+        self.terms = terms
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, torch.Tensor]:
+        return self.terms  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        ([torch.zeros(())], "returns: forward must return a dict of terms by name, got list"),
+        ({"a": torch.zeros(3, 2)}, r"must be a scalar tensor with a name, but 'a' is a tensor of shape \(3, 2\)"),
+        ({"a": 1.0}, "but 'a' is float"),
+        ({7: torch.zeros(())}, r"but 7 is a tensor of shape \(\)"),
+    ],
+)  # fmt: skip
+def test_what_an_own_method_returns_is_checked(terms: object, words: str) -> None:
+    with pytest.raises(CmkdError, match=words):
+        Returns(NARROW, NARROW, terms=terms)(output(NARROW, 3, 0), output(NARROW, 3, 1), a_batch(3, 4))
+
+
+@pytest.mark.parametrize(("needs", "words"), [(("logits", "maps"), "needs names 'maps'"), ("logits", "needs names 'l")])
+def test_what_an_own_method_needs_is_checked(needs: object, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METHODS["kd"], "needs", needs)
+    with pytest.raises(CmkdError, match=words):
+        create("kd", NARROW, NARROW)

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cmkd.bench.report import html, markdown
-from cmkd.bench.results import earlier, faults, read_suite
+from cmkd.bench.results import earlier, faults, planned_by, read_suite
 from cmkd.bench.rows import collect, complete, stored
 from cmkd.bench.suite import Suite as Suite
 from cmkd.bench.table import statistics
 from cmkd.bench.work import train
 from cmkd.errors import CmkdError
 from cmkd.io import locked, write_json, write_text
-from cmkd.methods import METHODS
 from cmkd.options import plain
 from cmkd.progress import screen
 from cmkd.provenance import commit
@@ -36,7 +35,7 @@ def bench(
     Args:
         suite: the YAML file of a `Suite`.
         out: folder of the results; runs are in ``out/runs``, and suites that share it share them.
-        method: one more method, as for `Suite.with_method`.
+        method: one more method, as in the suite.
         workers: runs at the same time, as for `cmkd.bench.work.train`.
         ray: address of a Ray cluster, or ``local``.
         command: for the report.
@@ -52,7 +51,8 @@ def bench(
     asked = Suite.load(suite)
     if method is not None:
         asked = asked.with_method(method)
-    if ray and (own := METHODS.offered):
+    asked.check_methods()
+    if ray and (own := asked.own_classes):
         raise CmkdError(f"a cluster cannot import '{own[0]}'; make it a plug-in and install it on every machine")
     runs = asked.runs(out / "runs")
     out.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def check(suite: Path, out: Path) -> str:
     """
     asked, path = Suite.load(suite), out / f"{suite.stem}.json"
     _, named, rows = read_suite(path)
-    runs = named.runs(out / "runs")
+    runs = planned_by(path, named, out / "runs")
     if found := faults(asked, named, rows, runs):
         raise CmkdError(f"'{path}' does not follow the protocol: {'; '.join(found)}")
     rising, there = int((~rows["converged"]).sum()), sum(planned.config.out.exists() for planned in runs)

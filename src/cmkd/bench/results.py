@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -16,13 +16,19 @@ from cmkd.bench.rows import COLUMNS, collect, restored
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
-from cmkd.options import build
+from cmkd.io import write_bytes
+from cmkd.options import Bounds, build
+from cmkd.structure import ESSENTIAL
 
 AGAIN = "restore the file, or delete it and run `cmkd bench` again"
 STUDENT = ["data", "setting", "teacher", "method", "seed"]
 """Columns that name a student of a suite."""
+TEACHER = ["teacher_validation", "teacher_test"]
 SHOWN = 5
 """Faults of one kind that are named; of more, the number is given."""
+
+
+Share = Annotated[float, Bounds(least=0, most=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +54,11 @@ class _WrittenStudent:
     teacher: int
     method: str
     seed: int
-    validation: float | None
-    test: float
-    teacher_test: float | None
+    validation: Share | None
+    test: Share
+    teacher_validation: Share | None = None
+    teacher_test: Share | None
+    steps: float | None = None
     converged: bool
     sees_all_labels: bool
     commit: str | None
@@ -68,41 +76,68 @@ def read_suite(path: Path) -> tuple[dict[str, Any], Suite, pd.DataFrame]:
     """
     content, what = read_json(path, fix=AGAIN), f"'{path}'"
     record(_WrittenSuite, content, what, fix=AGAIN)
-    for row in content["rows"]:
-        record(_WrittenStudent, dict(zip(content["columns"], row, strict=False)), what, fix=AGAIN)
     try:
+        for row in content["rows"]:
+            build(_WrittenStudent, dict(zip(content["columns"], row, strict=True)), others=True)
         suite = build(Suite, content["suite"])
-        rows = restored(content)
+        rows = restored(content).reindex(columns=COLUMNS)  # older ones have fewer
+        rows = rows.astype(dict.fromkeys(ESSENTIAL, float))
+        if twice := _named(
+            "occurs twice", set(rows[rows.duplicated(STUDENT)][STUDENT].itertuples(index=False, name=None))
+        ):
+            raise CmkdError(twice[0])
         if rows["groups"].isna().any():
             raise CmkdError("groups does not list every data set")
         for row in rows.to_dict("records"):
             _check_answers(row)
-    except (CmkdError, ValueError) as error:
+    except (CmkdError, TypeError, ValueError) as error:
         raise CmkdError(f"{what} is damaged ({error}): {AGAIN}") from error
     return content, suite, rows
+
+
+def planned_by(path: Path, suite: Suite, store: Path) -> list[PlannedRun]:
+    """Return the runs of the suite that a JSON file names.
+
+    Raises:
+        CmkdError: as `Suite.runs`; the line names the file.
+    """
+    try:
+        return suite.runs(store)
+    except CmkdError as error:
+        raise CmkdError(f"the suite in '{path}' cannot be planned ({error}): {AGAIN}") from error
 
 
 def earlier(path: Path, asked: Suite) -> pd.DataFrame:
     """Return the students in the JSON file of a suite that it still asks for; none where there is no file.
 
+    If there are others, the file is kept beside the one that will replace it, and found again by later calls.
+
     Raises:
         CmkdError: as `read_suite`.
     """
-    if not path.exists():
-        return pd.DataFrame(columns=COLUMNS)
-    _, suite, rows = read_suite(path)
-    # the name of a folder tells configurations apart
-    before = {planned.place: planned.config.out.name for planned in suite.runs(Path())}
-    same = {
-        planned.place: range(planned.config.seed, planned.config.seed + asked.seeds)
-        for planned in asked.runs(Path())
-        if before.get(planned.place) == planned.config.out.name
-    }
-    kept = [
-        method in asked.expressions and seed in same.get((data, setting, teacher), ())
-        for data, setting, teacher, method, seed in rows[STUDENT].to_numpy(dtype=object)
-    ]
-    return rows[np.array(kept, dtype=bool)]  # an empty list would choose no column
+    before = sorted(path.parent.glob(f"{glob.escape(path.stem)}.before-*.json"))
+    parts = [pd.DataFrame(columns=COLUMNS)]
+    for place in [path] * path.exists() + before:
+        _, suite, rows = read_suite(place)
+        # the name of a folder tells configurations apart
+        was = {planned.place: planned.config.out.name for planned in planned_by(place, suite, Path())}
+        same = {
+            planned.place: range(planned.config.seed, planned.config.seed + asked.seeds)
+            for planned in asked.runs(Path())
+            if was.get(planned.place) == planned.config.out.name
+        }
+        kept = [
+            method in asked.expressions and seed in same.get((data, setting, teacher), ())
+            for data, setting, teacher, method, seed in _students(rows)
+        ]
+        parts.append(rows[np.array(kept, dtype=bool)])  # an empty list would choose no column
+        if place == path and not all(kept):
+            write_bytes(path.with_suffix(f".before-{len(before) + 1}.json"), path.read_bytes())
+    found = pd.concat([part for part in parts if len(part)] or parts).drop_duplicates(STUDENT, ignore_index=True)
+    teacher = found[TEACHER].astype(float).fillna(-1.0)
+    # of a run that was trained twice, the students of the later teacher
+    latest = teacher.groupby([found[name] for name in STUDENT[:3]]).transform("first")
+    return found[(teacher == latest).all(axis=1)]
 
 
 def _check_answers(row: Mapping[Any, Any]) -> None:
@@ -136,9 +171,8 @@ def faults(asked: Suite, suite: Suite, rows: pd.DataFrame, runs: Sequence[Planne
         for method in suite.expressions
         for number in range(suite.seeds)
     }
-    there = [tuple(row) for row in rows[STUDENT].to_numpy(dtype=object).tolist()]
+    there = _students(rows)
     found += _named("is missing", wanted - set(there)) + _named("is not in the suite", set(there) - wanted)
-    found += _named("occurs twice", {one for one, times in Counter(there).items() if times > 1})
     found += uncommitted(rows)
     return found + _changed(rows, collect([planned for planned in runs if planned.config.out.exists()]))
 
@@ -157,9 +191,19 @@ def _changed(rows: pd.DataFrame, again: pd.DataFrame) -> list[str]:
     """Compare rows with those that the folders of the runs give."""
     if not len(again):
         return []
-    both = rows.merge(again, on=STUDENT, suffixes=("", "_again"))
-    other = both[(both["right"] != both["right_again"]) | (both["groups"] != both["groups_again"])]
-    return _named("has other predictions in its folder", {tuple(row) for row in other[STUDENT].to_numpy(dtype=object)})
+    both, found = rows.merge(again, on=STUDENT, suffixes=("", "_again")), list[str]()
+    for name in (name for name in again if name not in STUDENT):
+        ours, theirs = both[name], both[f"{name}_again"]
+        same = (ours == theirs) | (ours.isna() & theirs.isna())
+        if pd.api.types.is_float_dtype(ours) and pd.api.types.is_float_dtype(theirs):
+            same |= np.isclose(ours, theirs, rtol=0.0, atol=1e-6)  # stored results are rounded
+        said = f"has another {'number of right answers' if name == 'right' else name} in its folder"
+        found += _named(said, set(_students(both[~same])))
+    return found
+
+
+def _students(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
+    return list(rows[STUDENT].itertuples(index=False, name=None))
 
 
 def _named(problem: str, students: set[tuple[Any, ...]]) -> list[str]:

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 from cmkd.config import RunConfig
 from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError
-from cmkd.expression import split_list
+from cmkd.expression import Call, parse_sum, split_list
 from cmkd.io import checksum
 from cmkd.methods import METHODS
 from cmkd.nested import beyond, merged
-from cmkd.options import Bounds, Count, build
+from cmkd.options import Bounds, Count, build, check
 from cmkd.registry import is_reference
 
 SEED_STEP = 1000
@@ -33,8 +33,7 @@ class Suite:
     Args:
         data: data sets, as ``cmkd run --data`` takes them; ``$NAME`` is a variable of the environment, such as the
             folder of files that are not yours to share.
-        methods: as ``cmkd run --methods`` takes them, or ``every``; ``none`` comes first if it is not among them. In a
-            file, ``package.module:Name`` stands for a class of one's own.
+        methods: as ``cmkd run --methods`` takes them, or ``every``; ``none`` comes first if it is not among them.
         settings: name -> options of ``cmkd run`` that make it, such as ``{"a tenth": {"label_fraction": 0.1}}``.
         teachers: for each data set and setting, each with a seed of its own.
         seeds: students for each method and teacher.
@@ -71,17 +70,12 @@ class Suite:
 
     @classmethod
     def load(cls, path: Path) -> Suite:
-        """Read a YAML file, in which methods and rivals may be classes of one's own, as ``package.module:Name``.
+        """Read a YAML file.
 
         Raises:
-            CmkdError: as the class; or the file is missing, or no YAML; or a class does not import, or is no method.
+            CmkdError: as the class; or the file is missing, or no YAML.
         """
-        given = read_yaml(path)
-        if isinstance(given.get("methods"), str):
-            given["methods"] = ",".join(_named(method) for method in split_list(given["methods"]))
-        if isinstance(given.get("rivals"), list):
-            given["rivals"] = [_named(str(rival)) for rival in given["rivals"]]
-        return build(cls, given)
+        return build(cls, read_yaml(path))
 
     @property
     def expressions(self) -> tuple[str, ...]:
@@ -90,16 +84,25 @@ class Suite:
         return tuple(given) if "none" in given else ("none", *given)
 
     def with_method(self, method: str) -> Suite:
-        """Return the suite with one more method.
+        """Return the suite with one more method, as in `methods`."""
+        return self if method in self.expressions else replace(self, methods=",".join((*self.expressions, method)))
 
-        Args:
-            method: as in `methods`, or ``package.module:Name`` for a class of one's own, with options after it or not.
+    def check_methods(self) -> None:
+        """Refuse what no run could train; classes of the user's own are imported.
 
         Raises:
-            CmkdError: the class does not import, or is no method.
+            CmkdError: an expression that cannot be read, or an unknown method or option.
         """
-        method = _named(method)
-        return self if method in self.expressions else replace(self, methods=",".join((*self.expressions, method)))
+        for call in self._calls():
+            check(call.name, METHODS.find(call.name), call.options)
+
+    @property
+    def own_classes(self) -> tuple[str, ...]:
+        """The methods named as ``package.module:Name``, which other machines may lack."""
+        return tuple(call.name for call in self._calls() if is_reference(call.name))
+
+    def _calls(self) -> list[Call]:
+        return [call for expression in self.expressions for call in parse_sum(expression)]
 
     def runs(self, store: Path) -> list[PlannedRun]:
         """Return the runs of the suite, with a folder each in `store`: one teacher everywhere, then the next.
@@ -162,14 +165,6 @@ class PlannedRun:
     def students(self) -> int:
         """Number of its students."""
         return len(self.config.expressions) * self.config.seeds
-
-
-def _named(method: str) -> str:
-    """Return a method by name; a class of one's own is made known by its name first."""
-    if not is_reference(method):
-        return method
-    place, bracket, options = method.partition("(")
-    return METHODS.offer(place) + bracket + options
 
 
 def expanded(reference: str) -> str:

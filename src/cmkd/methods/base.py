@@ -18,6 +18,8 @@ from cmkd.types import Batch, Output, Spec
 
 Stage = TypeVar("Stage")
 
+READ = ("logits", "embedding", "feature_maps", "target", "index", "inputs")
+"""What a method may need."""
 HOOKS = {
     "setup": "setup(student_model, teacher_model) before training",
     "on_train_start": "on_train_start(dataset_size) before the first step",
@@ -40,7 +42,14 @@ def _checked(forward: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[st
     @wraps(forward)
     def run(self: Method, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # noqa: ANN401  # those of `forward`
         self.check_hooks()
-        return forward(self, *args, **kwargs)
+        terms = forward(self, *args, **kwargs)
+        if not isinstance(terms, dict):
+            raise CmkdError(f"{self.name}: forward must return a dict of terms by name, got {type(terms).__name__}")
+        for name, term in terms.items():
+            if not (isinstance(name, str) and isinstance(term, Tensor) and not term.shape):
+                got = f"a tensor of shape {tuple(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
+                raise CmkdError(f"{self.name}: each term must be a scalar tensor with a name, but {name!r} is {got}")
+        return terms
 
     return run
 
@@ -293,4 +302,8 @@ def create(name: str, student: Spec, teacher: Spec, /, **options: Any) -> Method
     """
     method = METHODS.find(name)
     check(name, method, options)
-    return method(student, teacher, **options)
+    made = method(student, teacher, **options)
+    if isinstance(made.needs, str) or (unknown := [need for need in made.needs if need not in READ]):
+        wrong = repr(made.needs) if isinstance(made.needs, str) else f"'{unknown[0]}'"
+        raise CmkdError(f"{name}: needs names {wrong}; it is a tuple of some of {', '.join(READ)}")
+    return made

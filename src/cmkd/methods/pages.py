@@ -137,18 +137,20 @@ def write_markdown(folder: Path) -> list[Path]:
 def bibliography(expressions: Iterable[str]) -> str:
     """Return the BibTeX entries of the methods in these expressions, each once, sorted by key.
 
+    Methods that are not known here have none: files of a run may name what another machine had.
+
     Args:
         expressions: as for ``--methods``, such as ``["none", "kd+0.5*rkd"]``.
 
     Raises:
-        CmkdError: unknown name, or text that is not an expression.
+        CmkdError: text that is not an expression.
 
     Example:
         >>> print(bibliography(["none", "kd(temperature=2)", "2*kd"]))  # one entry
         @article{hinton2015distilling,...}
     """
     names = {call.name for expression in expressions for call in parse_sum(expression)}
-    entries = {METHODS.find(name).bibtex for name in names} - {""}
+    entries = {METHODS.find(name).bibtex for name in names if name in METHODS} - {""}
     return "\n\n".join(sorted(entries, key=lambda entry: entry.partition("{")[2]))
 
 

@@ -83,7 +83,8 @@ def warn_of_undeclared(pack: Pack, declared: Sequence[Modality]) -> None:
 
 def _difference(first: FileHeader, header: FileHeader, size: tuple[int, ...] | None) -> str:
     if header.kind != first.kind:
-        return f"{{path}} is {header.kind}, {{other}} is {first.kind}: name the kind, as in --kind {{name}}=image"
+        fix = "name the kind, as in cmkd data build --kind {name}=image"
+        return f"{{path}} is {header.kind}, {{other}} is {first.kind}: {fix}"
     channels, expected = (c.shape[0] if c.kind == "image" else c.shape[-1] for c in (header, first))
     if channels != expected:
         return f"{{path}} has {channels} channels, {{other}} has {expected}: convert them to one"
@@ -94,5 +95,6 @@ def _difference(first: FileHeader, header: FileHeader, size: tuple[int, ...] | N
     if size is None and header.shape != first.shape:
         axes = slice(1, None) if header.kind == "image" else slice(0, -1)
         ours, theirs = ("x".join(map(str, c.shape[axes])) for c in (header, first))
-        return f"{{path}} has size {ours}, {{other}} has {theirs}: choose one, as in --size {{name}}={theirs}"
+        fix = f"choose one, as in cmkd data build --size {{name}}={theirs}"
+        return f"{{path}} has size {ours}, {{other}} has {theirs}: {fix}"
     return ""

@@ -45,6 +45,8 @@ def list_folders(folder: Path) -> TextTable:
             for kind in _folders(modality):
                 for path in _visible(kind):
                     cell = path.relative_to(folder).as_posix()
+                    if path.is_symlink() and not path.exists():
+                        raise _wrong(folder, f"{cell} is a link to a file that is missing")
                     if path.suffix.lower() not in SUFFIXES or not path.is_file():
                         raise _wrong(folder, f"{cell} is not a file of a supported type ({', '.join(SUFFIXES)})")
                     cells = pairs.setdefault((home.name if splits else "", kind.name, path.stem), {})

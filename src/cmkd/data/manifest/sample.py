@@ -44,7 +44,7 @@ def load_stored(modality: Modality, path: File, channels: Channels | None = None
     if not real and isinstance(modality.nodata, int) and (array == modality.nodata).any():  # masked ones are no match
         raise CmkdError(
             f"{path} has valid values {modality.nodata}, which marks invalid ones of '{modality.name}' in other files: "
-            f"if it does here, state it for all, as in --nodata {modality.name}={modality.nodata}"
+            f"if it does here, state it for all, as in cmkd data build --nodata {modality.name}={modality.nodata}"
         )
     found = _some_valid(fitted(modality, array, path), path)
     if not np.ma.isMaskedArray(found):
