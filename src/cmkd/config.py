@@ -215,7 +215,8 @@ class RunConfig:
             options and a folder, as in ``digits(severity=0.3)`` and ``mars:FOLDER``. In Python also a `Pack` or a
             map-style ``Dataset`` of dicts.
         out: folder of the results; the same command continues there.
-        methods: methods, separated by commas; options and sums as in ``kd(temperature=2)+0.5*ds``.
+        methods: methods, separated by commas; options and sums as in ``kd(temperature=2)+0.5*ds``, your own class as
+            ``package.module:Name``.
         seeds: number of students for each method.
         seed: first seed, also the teacher's.
         jobs: students trained at the same time, each in its own process; by default as many as the CPU's cores allow

@@ -24,10 +24,9 @@ AGAIN = "restore the file, or delete it and run `cmkd bench` again"
 STUDENT = ["data", "setting", "teacher", "method", "seed"]
 """Columns that name a student of a suite."""
 TEACHER = ["teacher_validation", "teacher_test"]
+"""Columns that tell two trainings of a teacher apart."""
 SHOWN = 5
 """Faults of one kind that are named; of more, the number is given."""
-
-
 Share = Annotated[float, Bounds(least=0, most=1)]
 
 
@@ -82,9 +81,7 @@ def read_suite(path: Path) -> tuple[dict[str, Any], Suite, pd.DataFrame]:
         suite = build(Suite, content["suite"])
         rows = restored(content).reindex(columns=COLUMNS)  # older ones have fewer
         rows = rows.astype(dict.fromkeys(ESSENTIAL, float))
-        if twice := _named(
-            "occurs twice", set(rows[rows.duplicated(STUDENT)][STUDENT].itertuples(index=False, name=None))
-        ):
+        if twice := _named("occurs twice", set(_students(rows[rows.duplicated(STUDENT)]))):
             raise CmkdError(twice[0])
         if rows["groups"].isna().any():
             raise CmkdError("groups does not list every data set")
