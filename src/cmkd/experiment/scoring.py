@@ -84,8 +84,8 @@ def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about:
         if names == alone:
             with atomic(folder / f"{split}.parquet") as temporary:
                 prediction_table(run.pack, rows, logits).to_parquet(temporary, index=False)
-    add_cost(folder, latency_seconds=latency(model, run.pack, device=device))
-    if "test" in splits:
+    if "test" in splits:  # of a trial, only the validation counts
+        add_cost(folder, latency_seconds=latency(model, run.pack, device=device))
         result |= {"structure": _structure(model, run.pack, device)}
     result |= subsets["+".join(alone)] | ({"subsets": subsets} if len(subsets) > 1 else {})
     write_json(folder / RESULT, result)
