@@ -25,6 +25,7 @@ from observation import observation
 from cmkd.bench.figures import gains_figure, ranks_figure
 from cmkd.bench.report import markdown
 from cmkd.bench.results import STUDENT, read_suite, uncommitted
+from cmkd.bench.rows import COLUMNS
 from cmkd.bench.suite import Suite
 from cmkd.bench.table import statistics
 from cmkd.datasets.open import without_folder
@@ -75,19 +76,23 @@ def fraction(options: Mapping[str, Any]) -> float | None:
     return float(options.get("label_fraction", 1.0)) if set(options) <= {"label_fraction"} else None
 
 
-def pooled(found: Sequence[tuple[Suite, pd.DataFrame]]) -> pd.DataFrame:
-    """Return the students that count, each once: methods of the library with default options.
+def pooled(found: Sequence[tuple[Suite, pd.DataFrame]], *, forms: bool = False) -> pd.DataFrame:
+    """Return the students that count, each once; the setting is the label fraction.
 
-    The setting is the label fraction.
+    Args:
+        found: suites and their rows.
+        forms: count methods with options, and such that are not in the library, too.
     """
-    parts = [pd.DataFrame(columns=[*STUDENT, "fraction"])]
+    parts = [pd.DataFrame(columns=[*COLUMNS, "fraction"])]
     for suite, rows in found:
         if suite.run.get("preset") == "full" and not {"tune", "epochs"} & set(suite.run):
             fractions = {name: fraction(options) for name, options in suite.settings.items()}
-            own = rows[rows["method"].isin(METHODS)]
+            own = rows[rows["method"].isin(METHODS) | forms]
             own = own.assign(fraction=own["setting"].map(fractions)).dropna(subset="fraction")
             parts.append(own.assign(setting=[f"{100 * value:g} %" for value in own["fraction"]]))
-    return pd.concat([part for part in parts if len(part)] or parts).drop_duplicates(STUDENT)
+    rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    # suites train the same student alike; the one whose structure was measured, which older ones lack, is kept
+    return rows.sort_values("uniformity", key=pd.isna, kind="stable").drop_duplicates(STUDENT).sort_index()
 
 
 def enough(rows: pd.DataFrame) -> pd.DataFrame:
@@ -206,7 +211,8 @@ def page(stored: Path, folder: Path) -> str:
     paths = [path for path in sorted(stored.glob("*.json")) if '"suite"' in path.read_text(encoding="utf-8")[:20]]
     read = {path: read_suite(path) for path in paths}
     # four gaps of one data set are not four data sets
-    rows = pooled([(suite, own) for path, (_, suite, own) in read.items() if path.stem not in AXES])
+    found = [(suite, own) for path, (_, suite, own) in read.items() if path.stem not in AXES]
+    rows = pooled(found)
     counted = enough(rows)
     parts = ["# How much a teacher gives", INTRODUCTION, claims(counted), by_regime(counted, "ds")]
     if len(rows):
@@ -228,7 +234,7 @@ def page(stored: Path, folder: Path) -> str:
         ]
     names = {path.stem for path in (ROOT / "benchmarks" / "suites").glob("*.yaml")} - {path.stem for path in paths}
     missing = [f"results of the suite {code(name)}" for name in sorted(names - {"smoke"})]
-    if not (seen := observation(rows)):
+    if not (seen := observation(pooled(found, forms=True))):
         missing.append("whether structure goes with discriminability, on converged networks")
     parts += [seen, "## Not measured yet", "\n".join(f"- {line}" for line in missing)]
     return "\n\n".join(filter(None, [*parts, EARLIER])) + "\n"
