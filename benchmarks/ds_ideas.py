@@ -126,7 +126,7 @@ class FisherChannels(_Form):
             mean = self.sums.sum(0, keepdim=True) / total
             within, between = (self.second - explained) / total, explained / total - mean.T @ mean
             ridge = 1e-3 * within.diagonal().mean().clamp(min=1e-12)
-            values, vectors = torch.linalg.eigh(within + ridge * torch.eye(len(within), dtype=within.dtype))
+            values, vectors = torch.linalg.eigh(within + ridge * torch.eye(len(within)).to(within))
             whiten = vectors / values.clamp(min=1e-12).sqrt()
             directions = torch.linalg.eigh(whiten.T @ between @ whiten)[1][:, -self.channels.shape[1] :]
             self.channels = (whiten @ directions).to(self.channels)
