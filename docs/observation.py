@@ -53,14 +53,16 @@ def observation(rows: pd.DataFrame) -> str:
     """Return the section of the page of results; empty where no student was measured."""
     there = rows.reindex(columns=[*rows.columns, *(name for name in ESSENTIAL if name not in rows)])
     there = there.dropna(subset=list(ESSENTIAL), how="all").astype(dict.fromkeys(ESSENTIAL, float))
-    if not len(there):
-        return ""
     lines = []
     for data, own in there.groupby("data", sort=False):
+        if len(own) < FEWEST_MODELS:
+            continue
         several = own["setting"].nunique() > 1
         for name in (name for name in ESSENTIAL if own[name].notna().any()):
             cells = [relation(own, name, within=True), relation(own, name, within=False) if several else ""]
             lines.append([escape(without_folder(str(data))), MEASURES[name].name, str(len(own)), *cells])
+    if not lines:
+        return ""
     text = (
         "Spearman's correlation of a measure of a student's embeddings of validation pairs with its accuracy on test. "
         "The paper holds that it is negative for the mean |r| between channels and for the uniformity (lower is more "

@@ -180,6 +180,8 @@ def gains(title: str, rows: pd.DataFrame, setting: str) -> str:
     lines = []
     for (data, name), part in rows.groupby(["data", "setting"], sort=False):
         alone = part[part["method"] == "none"]
+        if not len(alone):
+            continue
         cells = [escape(without_folder(str(data))), escape(str(name)), str(len(alone))]
         cells += [f"{100 * alone[column].mean():.1f}" for column in ("teacher_test", "test")]
         for method in methods:
