@@ -41,7 +41,8 @@ class SeriesEncoder(nn.Module):
             soon learnt by heart.
         motion: read the differences too; a series of one step or of more than 256 has none.
         parts: equal parts of the time axis. The embedding is the mean over each, which keeps what happens first apart
-            from what happens last, and the maximum over all. Unless given 4 for a series of 64 to 256 steps, else 1.
+            from what happens last, and the maximum over all. Unless given 4 for a series of 64 to 256 steps, else 1:
+            our choice, on the validation pairs of UTD-MHAD.
     """
 
     name = "series_net"
