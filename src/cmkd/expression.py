@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from cmkd.errors import CmkdError
 
 _OWN = "own__"
-_REFERENCE = re.compile(r"""'[^']*'|"[^"]*"|(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*)""")
+"""What a reference is an attribute of, for Python's parser."""
+_REFERENCE = re.compile(r"""'[^']*'|"[^"]*"|(?<![\w.])(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*)""")
+"""Quoted text, or a reference; one that starts within a word would take quadratic time to rule out."""
 Literal = int | float | str | bool | None | list["Literal"] | tuple["Literal", ...]
 
 
