@@ -86,7 +86,6 @@ class FisherChannels(_Form):
     """
 
     name = "ds_fisher_channels"
-    needs = ("logits", "embedding")
     warmup_steps = 100
     steps: Tensor
     second: Tensor

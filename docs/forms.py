@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 from claims import against, over_sets
 
-from cmkd.bench.suite import Suite
 from cmkd.evaluation import in_points
 from cmkd.markdown import escape, table
 
-SUITE = "ds_forms"
 TEXT = (
     "With few labels for teacher and student, the difference of a form to `kd` of the same teacher and seed: the mean "
     "over data sets, with Student's 95 % interval where they are three or more. A form would be adopted by its "
@@ -20,15 +16,13 @@ TEXT = (
 )
 
 
-def forms(found: Mapping[str, tuple[Suite, pd.DataFrame]]) -> str:
-    """Return the section of the page of results; empty without the suite.
+def forms(rows: pd.DataFrame) -> str:
+    """Return the section of the page of results.
 
     Args:
-        found: name -> suite and rows.
+        rows: students of the suite as `cmkd.bench.rows.collect` gives them.
     """
-    if SUITE not in found:
-        return ""
-    comparisons, lines = against(found[SUITE][1], "kd"), []
+    comparisons, lines = against(rows, "kd"), []
     for method in dict.fromkeys(row["method"] for row in comparisons):
         own = [row for row in comparisons if row["method"] == method]
         scores = [over_sets(own, score) for score in ("validation", "test")]

@@ -76,18 +76,18 @@ def fraction(options: Mapping[str, Any]) -> float | None:
     return float(options.get("label_fraction", 1.0)) if set(options) <= {"label_fraction"} else None
 
 
-def pooled(found: Sequence[tuple[Suite, pd.DataFrame]], *, forms: bool = False) -> pd.DataFrame:
+def pooled(found: Sequence[tuple[Suite, pd.DataFrame]], *, every: bool = False) -> pd.DataFrame:
     """Return the students that count, each once; the setting is the label fraction.
 
     Args:
         found: suites and their rows.
-        forms: count methods with options, and such that are not in the library, too.
+        every: count methods with options, and classes that are not in the library, too.
     """
     parts = [pd.DataFrame(columns=[*COLUMNS, "fraction"])]
     for suite, rows in found:
         if suite.run.get("preset") == "full" and not {"tune", "epochs"} & set(suite.run):
             fractions = {name: fraction(options) for name, options in suite.settings.items()}
-            own = rows[rows["method"].isin(METHODS) | forms]
+            own = rows[rows["method"].isin(METHODS) | every]
             own = own.assign(fraction=own["setting"].map(fractions)).dropna(subset="fraction")
             parts.append(own.assign(setting=[f"{100 * value:g} %" for value in own["fraction"]]))
     rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
@@ -226,7 +226,7 @@ def page(stored: Path, folder: Path) -> str:
             costs(counted, stored / "step.json"),
             beside(rows, best(stored / "simple_baselines.json")),
         ]
-    parts.append(forms({path.stem: (suite, own) for path, (_, suite, own) in read.items()}))
+    parts += [forms(own) for path, (_, _, own) in read.items() if path.stem == "ds_forms"]
     for name, axis in AXES.items():
         parts += [gains(f"Gain and {axis}", own, "setting") for p, (_, _, own) in read.items() if p.stem == name]
     if read:
@@ -236,7 +236,7 @@ def page(stored: Path, folder: Path) -> str:
         ]
     names = {path.stem for path in (ROOT / "benchmarks" / "suites").glob("*.yaml")} - {path.stem for path in paths}
     missing = [f"results of the suite {code(name)}" for name in sorted(names - {"smoke"})]
-    if not (seen := observation(pooled(found, forms=True))):
+    if not (seen := observation(pooled(found, every=True))):
         missing.append("whether structure goes with discriminability, on converged networks")
     parts += [seen, "## Not measured yet", "\n".join(f"- {line}" for line in missing)]
     return "\n\n".join(filter(None, [*parts, EARLIER])) + "\n"

@@ -81,7 +81,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         """Return the class called `name`; a class of the user's own by ``package.module:Name``.
 
         Raises:
-            CmkdError: there is none (with the nearest name), or it does not load, or is none of this kind.
+            CmkdError: there is none (with the nearest name), or it does not load, or is of another kind.
         """
         if is_reference(name):
             return self._of_kind(load_reference(name), f"'{name}'")
