@@ -24,8 +24,8 @@ from observation import observation
 
 from cmkd.bench.figures import gains_figure, ranks_figure
 from cmkd.bench.report import markdown
-from cmkd.bench.results import STUDENT, read_suite, uncommitted
-from cmkd.bench.rows import COLUMNS
+from cmkd.bench.results import read_suite, uncommitted
+from cmkd.bench.rows import COLUMNS, STUDENT
 from cmkd.bench.suite import Suite
 from cmkd.bench.table import statistics
 from cmkd.datasets.open import without_folder

@@ -98,6 +98,16 @@ def test_a_suite_that_changes_trains_only_what_is_new(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(first[names][:2], second[names][:2])
     assert list(second["setting"]) == ["all", "all", "few", "few"]
 
+    # and a method more, of which alone there are files: its students learn from an equal teacher
+    given = ["bench", str(suite(tmp_path)), "--out", str(elsewhere), "--method", "self_training"]
+    (elsewhere / "few.json").write_bytes((out / "few.json").read_bytes())
+    assert main(given) == 0
+    assert {path.parts[-3] for path in (elsewhere / "runs").glob("*all-*/students/*/*/result.json")} == {
+        *("none", "self_training")
+    }
+    _, _, third = read_suite(elsewhere / "few.json")
+    assert list(third["method"]) == ["none", "kd", "self_training"] * 2
+
 
 @pytest.mark.slow
 def test_every_method_of_a_suite_is_tuned_by_the_same_number_of_trials(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import pytest
 from cmkd.bench import check
 from cmkd.bench.resampling import encoded
 from cmkd.bench.results import _changed, earlier
-from cmkd.bench.rows import collect, complete, stored
-from cmkd.bench.suite import Suite
+from cmkd.bench.rows import collect, complete, left, stored
+from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.errors import CmkdError
 from cmkd.io import write_json, write_text
 from cmkd.options import plain
@@ -79,7 +79,37 @@ def test_results_continue_a_suite_as_far_as_they_go(tmp_path: Path, count: int) 
     assert [planned.teacher for planned in complete(SUITE.runs(tmp_path), known)] == {0: [], 3: [0], 4: [0, 1]}[count]
     assert len(earlier(tmp_path / "small.json", replace(SUITE, run={"epochs": 2}))) == 0
     assert len(earlier(tmp_path / "small.json", replace(SUITE, methods="ds"))) == -(-count // 2)
-    assert len(earlier(tmp_path / "none.json", SUITE)) == 0
+
+
+def test_a_run_of_another_suite_in_the_folder_counts_as_far_as_it_is_the_same(tmp_path: Path) -> None:
+    handed_in(tmp_path, SUITE, rows(SUITE), {})
+    write_text(tmp_path / "notes.json", "[]")
+    more = replace(SUITE, methods="ds,kd", settings={"all labels": {}, "few": {"labels": 40}}, seeds=2)
+    known = earlier(tmp_path / "other.json", more)
+    assert list(known["setting"]) == ["all labels"] * 4
+    assert list(known["teacher"]) == [0, 0, 1, 1]
+    assert list(known["method"]) == ["none", "kd"] * 2
+    assert not list(tmp_path.glob("*.before-*")), "the file of the other suite stays as it is"
+
+
+def test_methods_known_from_elsewhere_are_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (first, second), known = replace(SUITE, methods="kd,ds").runs(tmp_path), rows(SUITE)
+    known = known.assign(teacher_validation=None, teacher_test=0.5)
+
+    def methods(run: PlannedRun) -> list[str] | None:
+        part = left(run, known)
+        return part and [method for method, _ in part.students]
+
+    assert [methods(run) for run in (first, second)] == [["ds"], ["ds"]]
+
+    def trained(run: PlannedRun, score: float) -> list[dict[str, Any]]:
+        return [{"method": "ds", "seed": run.config.seed, "teacher_validation": None, "teacher_test": score}]
+
+    monkeypatch.setattr("cmkd.bench.rows._students", lambda run: trained(run, 0.5 if run.teacher else 0.6))
+    assert methods(first) == ["none", "kd", "ds"], "its teacher is another one than that of the students known"
+    assert methods(second) is None
+    assert len(collect([second], known)) == 3
+    assert len(collect([first], known)) == 2, "students of two teachers are not mixed"
 
 
 def test_students_that_a_suite_no_longer_asks_for_are_kept_and_come_back(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cmkd.bench.report import html, markdown
 from cmkd.bench.results import earlier, faults, planned_by, read_suite
-from cmkd.bench.rows import collect, complete, stored
+from cmkd.bench.rows import collect, complete, left, stored
 from cmkd.bench.suite import Suite as Suite
 from cmkd.bench.table import statistics
 from cmkd.bench.work import train
@@ -29,8 +29,8 @@ def bench(
 ) -> dict[str, Any]:
     """Train what a suite lacks, and write a JSON file and a page, named as the suite, after each run.
 
-    An interrupted call is continued, and what is trained is kept. A run whose students are all in the JSON file needs
-    no folder: the file alone continues a suite elsewhere.
+    An interrupted call is continued, and what is trained is kept. Students in the JSON file need no folder: the file
+    alone continues a suite elsewhere, and those of other suites beside it are used where a run is the same.
 
     Args:
         suite: the YAML file of a `Suite`.
@@ -72,7 +72,7 @@ def bench(
             write_text(out / f"{suite.stem}.html", html(suite.stem, found))
 
         with screen() as on:
-            train(runs, complete(runs, collect(runs, before)), workers=workers, ray=ray, on=on, ended=write)
+            train(runs, lambda planned: left(planned, before), workers=workers, ray=ray, on=on, ended=write)
     return found
 
 

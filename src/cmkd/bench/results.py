@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cmkd.bench.resampling import decoded
-from cmkd.bench.rows import COLUMNS, collect, restored
+from cmkd.bench.rows import COLUMNS, ROUNDED, STUDENT, TEACHER, collect, restored
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
@@ -21,10 +22,6 @@ from cmkd.options import Bounds, build
 from cmkd.structure import ESSENTIAL
 
 AGAIN = "restore the file, or delete it and run `cmkd bench` again"
-STUDENT = ["data", "setting", "teacher", "method", "seed"]
-"""Columns that name a student of a suite."""
-TEACHER = ["teacher_validation", "teacher_test"]
-"""Columns that tell two trainings of a teacher apart."""
 SHOWN = 5
 """Faults of one kind that are named; of more, the number is given."""
 Share = Annotated[float, Bounds(least=0, most=1)]
@@ -105,36 +102,42 @@ def planned_by(path: Path, suite: Suite, store: Path) -> list[PlannedRun]:
 
 
 def earlier(path: Path, asked: Suite) -> pd.DataFrame:
-    """Return the students in the JSON file of a suite that it still asks for; none where there is no file.
+    """Return the students that a suite asks for, from its JSON file and those of other suites beside it.
 
-    If there are others, the file is kept beside the one that will replace it, and found again by later calls.
+    If the suite's own file has students that it no longer asks for, it is kept beside the one that will replace it, and
+    found again by later calls. What another suite's file holds is taken where a run has the same configuration; a file
+    that cannot be read is passed over.
 
     Raises:
-        CmkdError: as `read_suite`.
+        CmkdError: as `read_suite`, of the suite's own files.
     """
     before = sorted(path.parent.glob(f"{glob.escape(path.stem)}.before-*.json"))
-    parts = [pd.DataFrame(columns=COLUMNS)]
-    for place in [path] * path.exists() + before:
+    own = [path] * path.exists() + before
+    asked_for, parts = asked.runs(Path()), [pd.DataFrame(columns=COLUMNS)]
+    for place in own:
         _, suite, rows = read_suite(place)
-        # the name of a folder tells configurations apart
-        was = {planned.place: planned.config.out.name for planned in planned_by(place, suite, Path())}
-        same = {
-            planned.place: range(planned.config.seed, planned.config.seed + asked.seeds)
-            for planned in asked.runs(Path())
-            if was.get(planned.place) == planned.config.out.name
-        }
-        kept = [
-            method in asked.expressions and seed in same.get((data, setting, teacher), ())
-            for data, setting, teacher, method, seed in _students(rows)
-        ]
-        parts.append(rows[np.array(kept, dtype=bool)])  # an empty list would choose no column
-        if place == path and not all(kept):
+        parts.append(_asked_for(asked_for, place, suite, rows))
+        if place == path and len(parts[-1]) < len(rows):
             write_bytes(path.with_suffix(f".before-{len(before) + 1}.json"), path.read_bytes())
+    for place in sorted(set(path.parent.glob("*.json")) - set(own)):
+        with contextlib.suppress(CmkdError):
+            parts.append(_asked_for(asked_for, place, *read_suite(place)[1:]))
     found = pd.concat([part for part in parts if len(part)] or parts).drop_duplicates(STUDENT, ignore_index=True)
     teacher = found[TEACHER].astype(float).fillna(-1.0)
     # of a run that was trained twice, the students of the later teacher
     latest = teacher.groupby([found[name] for name in STUDENT[:3]]).transform("first")
-    return found[(teacher == latest).all(axis=1)]
+    return found[((teacher - latest).abs() <= ROUNDED).all(axis=1)]
+
+
+def _asked_for(asked: Sequence[PlannedRun], path: Path, suite: Suite, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the students of a file that are asked for, named as the runs are: settings may have other names there."""
+    was = {planned.place: planned.key for planned in planned_by(path, suite, Path())}
+    runs, found = {planned.key: planned for planned in asked}, list[dict[Any, Any]]()
+    for row in rows.to_dict("records"):
+        planned = runs.get(was.get((row["data"], row["setting"], row["teacher"]), ""))
+        if planned is not None and (row["method"], row["seed"]) in planned.students:
+            found.append(row | dict(zip(STUDENT, planned.place, strict=False)))
+    return pd.DataFrame(found, columns=COLUMNS)
 
 
 def _check_answers(row: Mapping[Any, Any]) -> None:
@@ -162,12 +165,7 @@ def faults(asked: Suite, suite: Suite, rows: pd.DataFrame, runs: Sequence[Planne
     ]
     if lacking := [method for method in asked.expressions if method not in suite.expressions]:
         found.append(f"methods lacks {', '.join(lacking)}")
-    wanted = {
-        (planned.data, planned.setting, planned.teacher, method, planned.config.seed + number)
-        for planned in runs
-        for method in suite.expressions
-        for number in range(suite.seeds)
-    }
+    wanted = {(*planned.place, *student) for planned in runs for student in planned.students}
     there = _students(rows)
     found += _named("is missing", wanted - set(there)) + _named("is not in the suite", set(there) - wanted)
     found += uncommitted(rows)
@@ -193,7 +191,7 @@ def _changed(rows: pd.DataFrame, again: pd.DataFrame) -> list[str]:
         ours, theirs = both[name], both[f"{name}_again"]
         same = (ours == theirs) | (ours.isna() & theirs.isna())
         if pd.api.types.is_float_dtype(ours) and pd.api.types.is_float_dtype(theirs):
-            same |= np.isclose(ours, theirs, rtol=0.0, atol=1e-6)  # stored results are rounded
+            same |= np.isclose(ours, theirs, rtol=0.0, atol=ROUNDED)
         said = f"has another {'number of right answers' if name == 'right' else name} in its folder"
         found += _named(said, set(_students(both[~same])))
     return found

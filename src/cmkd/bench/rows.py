@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,26 @@ from cmkd.evaluation.results import read_predictions, read_results
 from cmkd.structure import ESSENTIAL
 
 SPLITS = ("validation", "test")
+STUDENT = ["data", "setting", "teacher", "method", "seed"]
+"""Columns that name a student of a suite."""
 COLUMNS = [
-    *("data", "setting", "teacher", "method", "seed"),
+    *STUDENT,
     *("validation", "test", "teacher_validation", "teacher_test", "steps", "converged", "sees_all_labels", "commit"),
     *("right", "groups", *ESSENTIAL),
 ]
 """Columns of `collect`."""
-Place = tuple[str, str, int]
-"""Data set, setting and teacher of a run."""
+TEACHER = ["teacher_validation", "teacher_test"]
+"""Columns that tell two trainings of a teacher apart."""
+ROUNDED = 1e-6
+"""Largest difference between an accuracy in a file of results and the same in the file of a suite."""
+Row = dict[Any, Any]
 
 
 def collect(runs: Sequence[PlannedRun], earlier: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return a row for each trained student, from the folder of its run.
+    """Return a row for each trained student, from the folder of its run, or else from `earlier` rows.
 
-    Of a run that has more students among `earlier` rows, those are returned: all students of a run have one teacher.
+    All students of a run have one teacher: where the teacher in the folder is another one than that of the `earlier`
+    rows, the students of one of them are returned, whichever has more.
 
     Columns: data, setting, teacher (its number), method, seed, validation and test (accuracies), teacher_validation,
     teacher_test, steps, converged, sees_all_labels (a control that sees the labels which are hidden from the others),
@@ -40,30 +46,62 @@ def collect(runs: Sequence[PlannedRun], earlier: pd.DataFrame | None = None) -> 
     `cmkd.structure.ESSENTIAL` of its embeddings of validation pairs. Groups are in the order of their names; where the
     data set has none, each pair is one.
     """
-    known: dict[Place, list[dict[Any, Any]]] = {}
-    for row in [] if earlier is None else earlier.to_dict("records"):
-        known.setdefault((row["data"], row["setting"], row["teacher"]), []).append(row)
-    rows = list[dict[Any, Any]]()
+    known = pd.DataFrame(columns=COLUMNS) if earlier is None else earlier
+    rows = list[Row]()
     for planned in runs:
-        own, before = list(_students(planned)), known.get(planned.place, [])
-        rows += own if len(own) >= len(before) else before
+        order = {student: place for place, student in enumerate(planned.students)}
+        found = _merged(list(_students(planned)), _of(planned, known))
+        rows += sorted(found, key=lambda row: order[row["method"], row["seed"]])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def complete(runs: Sequence[PlannedRun], rows: pd.DataFrame) -> list[PlannedRun]:
     """Return the runs of which all students are among the rows."""
-    counts = Counter[Place](zip(rows["data"], rows["setting"], rows["teacher"], strict=True))
-    return [planned for planned in runs if counts[planned.place] >= planned.students]
+    there = set(rows[STUDENT].itertuples(index=False, name=None))
+    return [planned for planned in runs if {(*planned.place, *student) for student in planned.students} <= there]
 
 
-def _students(planned: PlannedRun) -> Iterator[dict[str, Any]]:
+def left(planned: PlannedRun, earlier: pd.DataFrame) -> PlannedRun | None:
+    """Return what is left to train of a run, None if nothing is: it without the methods that `earlier` rows have.
+
+    A method whose students are in the folder of the run stays part of it.
+    """
+    own, before, asked = list(_students(planned)), _of(planned, earlier), planned.students
+    if not set(asked) - _names(_merged(own, before)):
+        return None
+    elsewhere = _names(before) - _names(own) if _one_teacher([*own, *before]) else set()
+    methods = dict.fromkeys(method for method, seed in asked if (method, seed) not in elsewhere)
+    return replace(planned, config=replace(planned.config, methods=",".join(methods)))
+
+
+def _of(planned: PlannedRun, rows: pd.DataFrame) -> list[Row]:
+    same = rows[STUDENT[:3]].eq(list(planned.place)).all(axis=1)
+    return rows[same].to_dict("records")
+
+
+def _merged(own: list[Row], before: list[Row]) -> list[Row]:
+    if not _one_teacher([*own, *before]):
+        return own if len(own) >= len(before) else before
+    return own + [row for row in before if (row["method"], row["seed"]) not in _names(own)]
+
+
+def _one_teacher(rows: Sequence[Row]) -> bool:
+    scores = np.array([[row[name] for name in TEACHER] for row in rows], dtype=float).reshape(-1, len(TEACHER))
+    return bool(np.isclose(scores, scores[:1], rtol=0.0, atol=ROUNDED, equal_nan=True).all())
+
+
+def _names(rows: Sequence[Row]) -> set[tuple[str, int]]:
+    return {(row["method"], row["seed"]) for row in rows}
+
+
+def _students(planned: PlannedRun) -> Iterator[Row]:
     path = planned.config.out / "results.json"
     if not path.exists():
         return
     found = read_results(path)
-    asked = range(planned.config.seed, planned.config.seed + planned.config.seeds)
+    asked = set(planned.students)
     for student in found["students"]:
-        if student["method"] in planned.config.expressions and student["seed"] in asked:
+        if (student["method"], student["seed"]) in asked:
             place = (planned.config.out / student["checkpoint"]).with_name("test.parquet")
             changed = place.stat().st_mtime_ns if place.exists() else 0
             right, groups = _answers(place, changed, len(found["data"]["classes"]))

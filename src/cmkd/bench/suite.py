@@ -157,14 +157,20 @@ class PlannedRun:
         return self.data, self.setting, self.teacher
 
     @property
+    def key(self) -> str:
+        """What it has in common with the runs of other suites that train the same students of the same teacher."""
+        return self.config.out.name.rsplit("-", 1)[-1]
+
+    @property
     def title(self) -> str:
         """Its name in messages."""
         return f"{self.data}, {self.setting}, teacher {self.teacher + 1}"
 
     @property
-    def students(self) -> int:
-        """Number of its students."""
-        return len(self.config.expressions) * self.config.seeds
+    def students(self) -> list[tuple[str, int]]:
+        """Method and seed of each of its students."""
+        seeds = range(self.config.seed, self.config.seed + self.config.seeds)
+        return [(method, seed) for method in self.config.expressions for seed in seeds]
 
 
 def expanded(reference: str) -> str:

@@ -8,17 +8,17 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
-from cmkd.bench.rows import collect, complete
 from cmkd.bench.suite import PlannedRun
 from cmkd.errors import CmkdError, needs_extra
 from cmkd.experiment import Experiment
+from cmkd.experiment.folder import RESULT, RunFolder
 from cmkd.processes import end_with_parent, usable_cores, without_script
 from cmkd.progress import Screen
 from cmkd.training.display import TrainingDisplay
@@ -48,7 +48,7 @@ class Ended(NamedTuple):
 
 def train(
     runs: Sequence[PlannedRun],
-    known: Collection[PlannedRun],
+    left: Callable[[PlannedRun], PlannedRun | None],
     *,
     workers: int | None,
     ray: str | None,
@@ -59,7 +59,7 @@ def train(
 
     Args:
         runs: the runs.
-        known: those of which every student is known.
+        left: returns what is left to train of a run; None if nothing is.
         workers: runs at the same time; by default one a core, or one on a GPU. A cluster runs as many as it has room
             for.
         ray: address of a Ray cluster whose machines share the folder of the runs, or ``local``; by default none.
@@ -69,8 +69,7 @@ def train(
     Raises:
         CmkdError: Ray is not installed, or there is no cluster at the address.
     """
-    there = {planned.place for planned in known}
-    missing, failures = [planned for planned in runs if planned.place not in there], dict[str, str]()
+    missing, failures = [part for planned in runs if (part := left(planned))], dict[str, str]()
     ended(failures)
     if not missing:
         return
@@ -78,16 +77,18 @@ def train(
         _cluster(ray) if ray else _here(len(missing), workers) as (submit, side_by_side),
         _display(on, runs, missing, side_by_side) as display,
     ):
+        whole = {planned.place: planned for planned in runs}
         counts = {planned.title: trained(planned) for planned in missing}
         running, tries = {submit(planned): planned for planned in missing}, dict.fromkeys(counts, 1)
         while running:
             done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
             for future in done:
                 planned = running.pop(future)
-                reason, refused = ("", False) if complete([planned], collect([planned])) else _how(future)
-                if reason and not refused and tries[planned.title] < TRIES:
+                again = left(whole[planned.place])
+                reason, refused = _how(future) if again else ("", False)
+                if again and not refused and tries[planned.title] < TRIES:
                     tries[planned.title] += 1
-                    running[submit(planned)] = planned
+                    running[submit(again)] = again
                     continue
                 if reason:
                     failures[planned.title] = reason
@@ -106,7 +107,7 @@ def _display(on: Screen, runs: Sequence[PlannedRun], missing: Sequence[PlannedRu
         {planned.title: planned.title for planned in runs},
         ended={planned.title: "trained (found)" for planned in runs if planned.title not in left},
         jobs=jobs,
-        students={planned.title: planned.students for planned in runs},
+        students={planned.title: len(planned.students) for planned in [*runs, *missing]},
     )
     for planned in missing:
         if count := trained(planned):
@@ -115,14 +116,15 @@ def _display(on: Screen, runs: Sequence[PlannedRun], missing: Sequence[PlannedRu
 
 
 def _report(planned: PlannedRun, count: int, before: int = 0) -> Report:
-    total = planned.students
+    total = len(planned.students)
     state = f"{count} of {total} students"
     return Report(planned.title, count / total, state, milestone=10 * count // total > 10 * before // total)
 
 
 def trained(planned: PlannedRun) -> int:
-    """Return the number of students of a run that are trained, of those that the suite asks for at most."""
-    return min(planned.students, sum(1 for _ in planned.config.out.glob("students/*/seed-*/result.json")))
+    """Return the number of students of a run that are trained in its folder."""
+    folder = RunFolder(planned.config.out)
+    return sum((folder.student(*student) / RESULT).exists() for student in planned.students)
 
 
 def log_file(planned: PlannedRun) -> Path:
