@@ -50,6 +50,7 @@ AXES = {
     "label_noise": "label noise",
     "architectures": "unlike architectures",
     "cross_fitted": "cross-fitted teachers",
+    "fusion": "a teacher that sees both modalities",
 }
 """Suite -> what its settings or data sets vary; each has a table of gains."""
 INTRODUCTION = (

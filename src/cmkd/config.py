@@ -95,12 +95,16 @@ class TeacherConfig(ModelConfig):
         self_training: train a second teacher, which also learns from the soft predictions of the first on the training
             pairs without a label, as in the method `self_training`; it teaches the students.
         outputs: a file with logits and embeddings of a teacher that is not run here (`cmkd.training.teacher_outputs`).
+        fusion: how a teacher of several modalities combines them: ``late`` averages the embeddings of an encoder for
+            each; ``early`` has one encoder for the channels of all, which must be of one size and should be
+            co-registered.
     """
 
     views: Annotated[int, Bounds(least=0)] | None = None
     folds: Count = 1
     outputs: Path | None = None
     self_training: bool = False
+    fusion: Literal["late", "early"] = "late"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from cmkd.documents import read_json
 from cmkd.evaluation import scores
 from cmkd.experiment.modalities import with_modalities
 from cmkd.inference import predict
-from cmkd.models import FusedModel
+from cmkd.models import FusedModel, Model, StackedModel
 from cmkd.report import write_report
 
 NAME = "thin_resnet(width=4,stages=2)"
@@ -84,13 +85,22 @@ def test_the_recommended_student_keeps_its_modalities(finished: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_page")
-def test_a_teacher_that_sees_both_is_given_both(squares: Pack, tmp_path: Path) -> None:
-    teacher = TeacherConfig("poor,rich", NAME, views=2)
+@pytest.mark.parametrize(
+    ("fusion", "kind", "scaling"), [("late", FusedModel, "linear"), ("early", StackedModel, "log")]
+)
+def test_a_teacher_that_sees_both_is_given_both(
+    squares: Pack,
+    tmp_path: Path,
+    fusion: Literal["late", "early"],
+    kind: type[Model],
+    scaling: Literal["linear", "log"],
+) -> None:
+    teacher = TeacherConfig("poor,rich", NAME, views=2, fusion=fusion, scaling=scaling)
     Experiment(config(squares, tmp_path, "kd,fitnet,simkd", teacher=teacher, student=StudentConfig(model=NAME))).run()
     results = read_json(tmp_path / "results.json")
     assert results["complete"] and results["data"]["rich"] == results["teacher"]["modality"] == "rich+poor"
     model, _ = load_model(tmp_path / "teacher" / "best.safetensors")
-    assert isinstance(model, FusedModel) and model.subsets == (("rich", "poor"),)
+    assert isinstance(model, kind) and model.subsets == (("rich", "poor"),)
     rows = squares.rows("test", modalities=("rich", "poor"), labeled=True)
     expected = scores(predict(model, squares, rows), squares.index["label"].to_numpy()[rows])["accuracy"]
     assert results["teacher"]["test_accuracy"] == expected and "subsets" not in results["teacher"]
@@ -124,6 +134,7 @@ def test_the_poor_modality_comes_first_and_the_dropout_is_filled_in(squares: Pac
         ({"student": {"modality": "rich+por"}}, "did you mean 'poor'"),
         ({"student": {"modality": "rich+rich"}}, r"student.modality lists a modality twice: rich\+rich"),
         ({"teacher": {"modality": "rich+poor", "model": torch.nn.Linear(2, 3)}}, "name an encoder as teacher.model"),
+        ({"teacher": {"fusion": "early"}}, "teacher.fusion early needs several modalities"),
         ({"student": {"modality_dropout": 0.5}}, "needs several modalities"),
         ({"student": {"modality": "rich+poor", "model": torch.nn.Linear(2, 3)}}, "an own module sees one modality"),
         ({"student": {"modality": "rich+poor", "modality_dropout": 1.5}}, "must be at least 0 and at most 1"),

@@ -8,6 +8,7 @@ from typing import TypeVar
 from cmkd.config import ModelConfig, RunConfig, StudentConfig, TeacherConfig
 from cmkd.data import Pack
 from cmkd.errors import CmkdError
+from cmkd.models import stack
 from cmkd.registry import is_reference
 
 Config = TypeVar("Config", bound=ModelConfig)
@@ -28,6 +29,10 @@ def with_modalities(config: RunConfig, pack: Pack) -> tuple[TeacherConfig, Stude
         if own and len(config_of.modalities) > 1:
             one = f"an own module sees one modality; for {config_of.modality}, name an encoder as {role}.model"
             raise CmkdError(one)
+    if teacher.fusion == "early":
+        if len(teacher.modalities) == 1:
+            raise CmkdError("teacher.fusion early needs several modalities, such as --teacher.modality optical+radar")
+        stack([pack.modality(name) for name in teacher.modalities])
     several, dropout = len(student.modalities) > 1, student.modality_dropout
     if dropout is not None and not several:
         raise CmkdError("student.modality_dropout needs several modalities, such as --student.modality optical+radar")

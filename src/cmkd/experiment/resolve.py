@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,12 +128,13 @@ class ResolvedRun:
         """
         config: ModelConfig = getattr(self.config, role)
         modalities = [self.pack.modality(name) for name in config.modalities]
-        if config.checkpoint is None:
+        if config.checkpoint is None and isinstance(config, TeacherConfig) and config.fusion == "early":
+            model = self._stacked(config, modalities)
+        elif config.checkpoint is None:
             model = self._built(config, modalities[0], len(self.pack.classes))
             if modalities[1:]:
                 others = [self._built(config, other, model.spec.dim) for other in modalities[1:]]
                 model = FusedModel(model, others, together=role == "teacher")
-            model.spec = replace(model.spec, class_names=self.pack.classes)
         else:
             module = None if isinstance(config.model, str) and not is_reference(config.model) else config.model
             model, _ = load_model(config.checkpoint, module=module)
@@ -144,11 +145,25 @@ class ResolvedRun:
             theirs, ours = (" and ".join(f"'{m.name}' {m.shape}" for m in each) for each in seen)
             if theirs != ours:
                 raise CmkdError(f"'{config.checkpoint}' expects {theirs}, but the data have {ours}")
+        if config.checkpoint is None:
+            model.spec = replace(model.spec, class_names=self.pack.classes)
         for part in model.modules() if config.frozen else ():
             if isinstance(part, Model):  # a model of several modalities has one of each
                 part.encoder.requires_grad_(False)
                 part.classifier.requires_grad_(True)
         return model
+
+    def _stacked(self, config: ModelConfig, modalities: Sequence[Modality]) -> Model:
+        encoder, size = models.build_encoder(
+            config.model, models.stack(modalities), pretrained=config.pretrained, size=config.size
+        )
+        values = None
+        if config.scaling != "linear":
+            each = [train_values(self.pack, modality.name) for modality in modalities]
+            values = np.hstack([channel[: min(map(len, each))] for channel in each])
+        return models.StackedModel(
+            modalities, encoder, classes=len(self.pack.classes), size=size, scaling=config.scaling, values=values
+        )
 
     def _built(self, config: ModelConfig, modality: Modality, classes: int) -> Model:
         return models.build(

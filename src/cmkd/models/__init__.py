@@ -19,6 +19,8 @@ from cmkd.models.base import ENCODERS as ENCODERS
 from cmkd.models.base import Model as Model
 from cmkd.models.base import Preprocess as Preprocess
 from cmkd.models.fused import FusedModel as FusedModel
+from cmkd.models.stacked import StackedModel as StackedModel
+from cmkd.models.stacked import stack as stack
 from cmkd.models.wrapping import Wrapped as Wrapped
 from cmkd.models.wrapping import wrap as wrap
 from cmkd.options import check, plain

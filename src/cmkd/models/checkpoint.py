@@ -20,6 +20,7 @@ from cmkd.io import write_json
 from cmkd.models.base import Model
 from cmkd.models.fused import FusedModel
 from cmkd.models.header import LARGEST_SAMPLE, Shapes, check_encoder
+from cmkd.models.stacked import StackedModel, stack
 from cmkd.models.tensor_file import read_document, read_tensors, write_tensors
 from cmkd.models.wrapping import Wrapped
 from cmkd.options import Bounds
@@ -65,6 +66,7 @@ class _About(_Input):
     own: _Layers | None = None
     others: tuple[_Input, ...] = ()
     together: bool = False
+    stacked: bool = False
     role: str = ""
     method: str | None = None
     seed: int | None = None
@@ -103,6 +105,9 @@ def save_model(path: Path, model: Model, *, name: str, classes: tuple[str, ...],
         about["own"] = {"classifier": model.encoder.classifier_name, "feature_maps": list(model.encoder.map_names)}
     if isinstance(model, FusedModel):
         about |= {"others": [_input(other) for other in model.others.values()], "together": model.together}
+    if isinstance(model, StackedModel):
+        first, *others = (_input(model) | {"modality": asdict(part)} for part in model.parts)
+        about |= {**first, "others": others, "together": True, "stacked": True}
     write_tensors(path, model.state_dict(), ABOUT, about)
     write_json(path.with_suffix(".json"), about)
 
@@ -184,6 +189,8 @@ def _built(path: Path, about: Mapping[str, Any], shapes: Shapes, module: object)
     if is_reference(about["model"]):  # `build` would import and call it
         raise CmkdError(f"'{path}' names code to run ({about['model']}), which files of cmkd never do: do not trust it")
     others = about.get("others", ())
+    if about.get("stacked"):
+        return _stacked(about, shapes)
     inputs = {"": about} | {f"others.{one['modality']['name']}.": one for one in others}
     outputs, width = classes, shapes.get("classifier.weight", (0,))[-1]
     for prefix, one in inputs.items():
@@ -197,6 +204,18 @@ def _built(path: Path, about: Mapping[str, Any], shapes: Shapes, module: object)
         also = [models.build(about["model"], classes=width, **_arguments(one)) for one in others]
         model = FusedModel(model, also, together=about.get("together", False))
     return model
+
+
+def _stacked(about: Mapping[str, Any], shapes: Shapes) -> StackedModel:
+    parts = [Modality.from_dict(one["modality"]) for one in (about, *about.get("others", ()))]
+    size, whole = about["size"], stack(parts)
+    check_encoder(shapes, about["model"], modality=whole, size=size, prefix="")
+    if shapes.get("classifier.weight", ())[:1] != (len(about["classes"]),):
+        raise CmkdError(f"the weights do not fit the model: classifier.weight lacks {len(about['classes'])} outputs")
+    encoder, size = models.build_encoder(about["model"], whole, size=size)
+    given = _arguments(about) | {"size": size, "values": np.zeros((1, whole.channels))}
+    del given["modality"]
+    return StackedModel(parts, encoder, classes=len(about["classes"]), **given)
 
 
 @contextmanager

@@ -1,0 +1,106 @@
+"""A model that reads several modalities as the channels of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cmkd.errors import CmkdError
+from cmkd.models.base import Model
+from cmkd.types import Modality, Output
+
+STACKED = ("image", "vector", "series")
+"""Kinds of modality whose channels can be stacked; padding tells points from nothing, for each modality by itself."""
+
+
+class StackedModel(Model):
+    """One encoder for the channels of several modalities: early fusion, of a teacher that sees all of them.
+
+    The encoder can relate places of one modality to those of another, which a `FusedModel` cannot, so modalities should
+    be co-registered. A modality that a pair lacks is replaced by its mean.
+
+    Args:
+        modalities: what it sees, of one kind and of equal size apart from the number of channels.
+        encoder: as for `Model`, for samples of the shape of `stack`.
+        classes: as for `Model`.
+        size: as for `Model`.
+        scaling: as for `Model`.
+        values: as for `Model`, of all channels.
+
+    Raises:
+        CmkdError: modalities that cannot be stacked.
+
+    Example:
+        >>> from cmkd import models
+        >>> optical = Modality("optical", "image", (3, 16, 16), "uint8", (90.0,) * 3, (40.0,) * 3)
+        >>> radar = Modality("radar", "image", (1, 16, 16), "float32", (-12.0,), (3.0,))
+        >>> encoder, _ = models.build_encoder("thin_resnet(width=8)", stack([optical, radar]))
+        >>> model = StackedModel([optical, radar], encoder, classes=8).eval()
+        >>> pair = {"optical": torch.zeros(2, 3, 16, 16, dtype=torch.uint8), "radar": torch.zeros(2, 1, 16, 16)}
+        >>> model.subsets, model.classify(pair).logits.shape
+        ((('optical', 'radar'),), torch.Size([2, 8]))
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        encoder: nn.Module,
+        *,
+        classes: int,
+        size: int | None = None,
+        scaling: str = "linear",
+        values: NDArray[np.floating] | None = None,
+    ) -> None:
+        super().__init__(stack(modalities), encoder, classes=classes, size=size, scaling=scaling, values=values)
+        self.parts = tuple(modalities)
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What it reads, in the order of the channels."""
+        return self.parts
+
+    @property
+    def subsets(self) -> tuple[tuple[str, ...], ...]:
+        """All modalities: it is not run with fewer."""
+        return super().subsets[-1:]
+
+    def classify(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Output:
+        """Classify pairs; arguments as in `Model.classify`."""
+        values = []
+        for part in self.parts:
+            x = inputs[part.name].float()
+            if present is not None:
+                mean = torch.tensor(part.mean, device=x.device)
+                there = present[part.name].view(-1, *[1] * (x.dim() - 1))
+                x = torch.where(there, x, mean.view(-1, 1, 1) if part.kind == "image" else mean)
+            values.append(x)
+        output: Output = self(torch.cat(values, 1 if self.modality.kind == "image" else -1))
+        return output
+
+
+def stack(modalities: Sequence[Modality]) -> Modality:
+    """Return the modality of all channels, under the name of the first.
+
+    Raises:
+        CmkdError: they differ in kind or size, or are points.
+    """
+    first, *others = modalities
+    for other in others:
+        if other.kind != first.kind or first.kind not in STACKED or _size(other) != _size(first):
+            raise CmkdError(
+                f"early fusion stacks channels of images, series or vectors of one size, but '{first.name}' "
+                f"({first.kind} {first.shape}) and '{other.name}' ({other.kind} {other.shape}) differ; use fusion late"
+            )
+    channels = sum(part.channels for part in modalities)
+    mean, std = (tuple(chain.from_iterable(getattr(part, name) for part in modalities)) for name in ("mean", "std"))
+    shape = (channels, *_size(first)) if first.kind == "image" else (*_size(first), channels)
+    return Modality(first.name, first.kind, shape, "float32", mean, std)
+
+
+def _size(modality: Modality) -> tuple[int, ...]:
+    return modality.shape[1:] if modality.kind == "image" else modality.shape[:-1]
