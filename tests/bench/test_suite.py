@@ -42,6 +42,13 @@ def test_a_suite_is_every_data_set_in_every_setting_with_every_teacher() -> None
     assert len(runs[0].students) == 4
 
 
+def test_methods_may_be_a_list() -> None:
+    assert Suite(("digits",), ("kd(temperature=2,weight=1)", "ds")).expressions == (
+        *("none", "kd(temperature=2,weight=1)", "ds"),
+    )
+    assert Suite(("digits",), ("kd",)).runs(STORE) == Suite(("digits",), "kd").runs(STORE)
+
+
 def test_folders_stay_where_methods_and_seeds_are_added_and_change_with_options() -> None:
     small, large = Suite(("digits",), "kd"), Suite(("digits",), "kd,ds", seeds=9)
     assert folders(small) == folders(large)

@@ -409,7 +409,7 @@ def test_the_page_describes_the_model(app: FastAPI) -> None:
     assert "uint8 of shape (1, 8, 8)" in predict["description"]
     assert set(predict["requestBody"]["content"]) == {"application/x-npy", "image/png", "image/jpeg", "image/tiff"}
     assert {"401", "408", "413", "415", "422", "503", "504"} <= predict["responses"].keys()
-    assert get(app, "/nowhere").json() == {"error": "GET is not supported at this path: see /docs"}
+    assert get(app, "/nowhere").json() == {"error": "there is nothing at this path: see /docs"}
     assert get(app, "/predict").status_code == 405
 
 

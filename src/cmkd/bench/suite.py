@@ -33,7 +33,8 @@ class Suite:
     Args:
         data: data sets, as ``cmkd run --data`` takes them; ``$NAME`` is a variable of the environment, such as the
             folder of files that are not yours to share.
-        methods: as ``cmkd run --methods`` takes them, or ``every``; ``none`` comes first if it is not among them.
+        methods: as ``cmkd run --methods`` takes them, a list of them, or ``every``; ``none`` comes first if it is not
+            among them.
         settings: name -> options of ``cmkd run`` that make it, such as ``{"a tenth": {"label_fraction": 0.1}}``.
         teachers: for each data set and setting, each with a seed of its own.
         seeds: students for each method and teacher.
@@ -50,7 +51,7 @@ class Suite:
     """
 
     data: tuple[str, ...]
-    methods: str
+    methods: str | tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=lambda: {"default": {}})
     teachers: Count = 1
     seeds: Annotated[int, Bounds(least=1, most=SEED_STEP)] = 3
@@ -80,7 +81,10 @@ class Suite:
     @property
     def expressions(self) -> tuple[str, ...]:
         """The methods, one expression each, ``none`` among them."""
-        given = list(METHODS) if self.methods == "every" else split_list(self.methods)
+        if isinstance(self.methods, str):
+            given = list(METHODS) if self.methods == "every" else split_list(self.methods)
+        else:
+            given = list(self.methods)
         return tuple(given) if "none" in given else ("none", *given)
 
     def with_method(self, method: str) -> Suite:

@@ -102,7 +102,8 @@ def _errors(app: FastAPI) -> None:
 
     async def no_such(request: Request, error: Exception) -> JSONResponse:
         status = getattr(error, "status_code", 404)
-        return JSONResponse({"error": f"{request.method} is not supported at this path: see /docs"}, status)
+        said = "there is nothing at this path" if status == 404 else f"{request.method} is not supported at this path"
+        return JSONResponse({"error": f"{said}: see /docs"}, status)
 
     async def bug(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"error": "internal error: the server's log has the reason"}, 500)
