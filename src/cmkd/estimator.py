@@ -26,6 +26,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from cmkd.config import OWN_METHOD, RunConfig
 from cmkd.data import CardInfo, Pack, PackExistsError, assign_splits, from_dataset
 from cmkd.data.manifest.readers import read
+from cmkd.data.text_table import plain_text
 from cmkd.deploy.student import load_student
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.types import Kind
@@ -101,7 +102,8 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: the pairs.
             y: ``(n,)`` their labels, strings or whole numbers.
-            groups: ``(n,)`` what must not be on both sides of the split, such as the vessel of a picture.
+            groups: ``(n,)`` what must not be on both sides of the split, such as the vessel of a picture; a missing one
+                (None, NaN, an empty text) for a pair on its own.
 
         Raises:
             CmkdError: anything wrong with the pairs, the labels, an option or the folder, in one line.
@@ -110,7 +112,7 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rich, poor = map(str, X.columns)
         number = isinstance(self.random_state, int | np.integer)
         seed = int(self.random_state if number else check_random_state(self.random_state).randint(2**30))  # type: ignore[arg-type]
-        names = None if groups is None else [str(group) for group in groups]
+        names = None if groups is None else [plain_text(group) for group in groups]
         splits, _ = assign_splits(target, names, fractions=self.fractions, seed=seed)
         with self._folder() as out:
             try:
@@ -212,6 +214,8 @@ def _labels(pairs: object, y: object, groups: object) -> tuple[NDArray[Any], NDA
     if not isinstance(pairs, pd.DataFrame) or pairs.shape[1] != 2:
         got = f"{pairs.shape[1]} columns" if isinstance(pairs, pd.DataFrame) else type(pairs).__name__
         raise CmkdError(f"expected pairs as a DataFrame of two columns, the rich and then the poor modality; got {got}")
+    if pairs.columns[0] == pairs.columns[1]:
+        raise CmkdError(f"both columns of the pairs are named '{pairs.columns[0]}': rename one")
     check_consistent_length(pairs, y, groups)
     labels = column_or_1d(y)
     missing = np.flatnonzero(pd.isna(labels))

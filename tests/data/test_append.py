@@ -9,11 +9,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 
 from cmkd.data import Pack, append, build
 from cmkd.data.huggingface import export_pack, import_folder
+from cmkd.data.manifest.reading import Reading
 from cmkd.data.split import hashed_splits
 from cmkd.errors import CmkdError
 
@@ -62,6 +65,51 @@ def test_a_vessel_cannot_be_moved_to_another_split(make_folder: Folder, tmp_path
     with pytest.raises(CmkdError, match=f"group '{trained}' is in both train and test"):
         append(pack.path, make_folder(edit, name="more"))
     assert {path.name: path.read_bytes() for path in pack.path.iterdir()} == files
+
+
+def nodata_in_the_first_rows(folder: Path) -> Path:
+    for path in (folder / "files").glob("*.tif"):
+        radar = tifffile.imread(path)
+        radar[:, :2] = -9999
+        tifffile.imwrite(path, radar, photometric="minisblack", planarconfig="separate")
+    return folder
+
+
+def test_what_is_stated_of_a_delivery_is_followed(make_folder: Folder, tmp_path: Path) -> None:
+    build(make_folder(), tmp_path / "pack")
+    more = nodata_in_the_first_rows(delivery(make_folder, "more"))
+    (more / "manifest.yaml").write_text("modalities: {radar: {nodata: -9999, unit: dB, channels: first}}")
+    longer = append(tmp_path / "pack", more)
+    assert longer.card.invalid["radar"] == (24 * 2 * 2 * 8, 24)
+    added = longer.array("radar")[24:]
+    assert np.isnan(added[:, :, :2]).all() and np.nanmin(added) > -100
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ("{radar: {unit: amplitude}}", "unit of 'radar' is stated as amplitude, but in the pack it is dB"),
+        ("{radar: {size: [9, 9]}}", r"size of 'radar' is stated as \(9, 9\), but in the pack it is \(10, 8\)"),
+        ("{radar: {kind: points}}", "kind of 'radar' is stated as points, but in the pack it is image"),
+        ("{sonar: {unit: dB}}", "unknown modality 'sonar'"),
+    ],
+)
+def test_what_is_stated_of_a_delivery_and_does_not_fit_is_refused(
+    make_folder: Folder, tmp_path: Path, said: str, says: str
+) -> None:
+    build(make_folder(), tmp_path / "pack", readings={"radar": Reading(unit="dB")})
+    more = delivery(make_folder, "more")
+    (more / "manifest.yaml").write_text(f"modalities: {said}")
+    with pytest.raises(CmkdError, match=says):
+        append(tmp_path / "pack", more)
+    assert len(Pack.open(tmp_path / "pack")) == 24
+
+
+def test_a_column_of_metadata_may_be_empty_in_a_delivery(make_folder: Folder, tmp_path: Path) -> None:
+    build(make_folder(lambda rows: [row.update(speed="3.5") for row in rows]), tmp_path / "pack")
+    more = make_folder(lambda rows: [row.update(id=f"{row['id']}b", speed="") for row in rows], name="more")
+    longer = append(tmp_path / "pack", more)
+    assert longer.index["speed"].tolist() == ["3.5"] * 24 + [""] * 24
 
 
 CRASHING = """

@@ -35,6 +35,16 @@ def ships(folder: Path, *, home: str = "", count: int = 12) -> Path:
     return write(folder, *(f"{home}radar/{kind}/{k:04d}.npy" for kind, k in names))
 
 
+def test_accents_pair_however_they_are_composed(tmp_path: Path) -> None:
+    composed, apart = "\u00e9", "e\u0301"
+    names = [(kind, k) for kind in ("tanker", "tug") for k in range(12)]
+    write(tmp_path / "ships", *(f"optical/{kind}{composed}/{k}{composed}.png" for kind, k in names))
+    write(tmp_path / "ships", *(f"radar/{kind}{apart}/{k}{apart}.npy" for kind, k in names))
+    pack = build(tmp_path / "ships", tmp_path / "pack")
+    assert pack.classes == (f"tanker{composed}", f"tug{composed}") and len(pack) == 24
+    assert pack.index["has_optical"].all() and pack.index["has_radar"].all()
+
+
 def test_names_pair_files_within_a_class(tmp_path: Path) -> None:
     folder = ships(tmp_path / "ships")
     (folder / "radar" / "tug" / "0003.npy").unlink()

@@ -178,6 +178,10 @@ def crossing(rows: Rows) -> None:
         (set_cell(3, "optical", "/etc/passwd.png"), "leaves the folder"),
         (set_cell(3, "optical", "files/r3.tif"), "r3.tif has 2 channels, .*o0.png has 3"),
         (lambda rows: [row.update(radar="", optical="") for row in rows], "lists no files"),
+        (
+            lambda rows: [row.update({"radar" if k % 2 else "optical": ""}) for k, row in enumerate(rows)],
+            "no row of .*manifest.csv has files of two modalities: put both files of a pair in one row",
+        ),
         (set_all("radar", ""), "'radar' is missing from every train pair: remove its column"),
         (lambda rows: [(row.pop("radar"), row.pop("optical")) for row in rows], "no column of files"),
     ],

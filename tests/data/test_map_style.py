@@ -126,3 +126,9 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
         from_dataset(object(), tmp_path / "pack")  # type: ignore[arg-type]
     with pytest.raises(CmkdError, match="list is empty"):
         from_dataset([], tmp_path / "pack")
+
+
+def test_a_missing_group_is_none_at_all(tmp_path: Path) -> None:
+    groups = [None, float("nan"), np.float64("nan"), "", 0, 1.0, "b"]
+    pack = from_dataset(Ships(lambda k, item: item.update(group=groups[k % 7])), tmp_path / "pack")
+    assert pack.index["group"].tolist()[:7] == ["", "", "", "", "0", "1", "b"]

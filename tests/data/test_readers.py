@@ -203,3 +203,13 @@ def test_padding_and_cutting() -> None:
     assert fit(clouds, "point_series", (3, 2)).sum() == 2 * 2 * 5
     with pytest.raises(CmkdError, match="a size for image needs 2 positive numbers, got 64"):
         fitted_shape("image", (1, 8, 8), (64,))
+
+
+def test_a_table_whose_first_line_holds_numbers_is_refused(tmp_path: Path) -> None:
+    for text in ("1,1\n2,2\n3,3\n", "0\n1\n2\n", "1.5e3,nan\n2,2\n"):
+        (tmp_path / "series.csv").write_text(text)
+        with pytest.raises(CmkdError, match=r"the first line of .*series.csv holds numbers.* add a line above it"):
+            read(tmp_path / "series.csv")
+    for text in ("0,1\n2,2\n3,3\n", "x,400\n2,2\n3,3\n"):  # as pandas writes columns without names
+        (tmp_path / "series.csv").write_text(text)
+        np.testing.assert_array_equal(read(tmp_path / "series.csv"), [[2, 2], [3, 3]])

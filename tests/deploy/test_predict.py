@@ -155,6 +155,25 @@ def test_a_manifest_keeps_its_ids(run: Run, tmp_path: Path, suffix: str) -> None
     assert code == 2 and "no column 'radar'" in error
 
 
+def test_what_is_stated_of_a_folder_is_followed(run: Run, tmp_path: Path) -> None:
+    files = [picture(tmp_path / "radar" / "tug" / f"{k}.png", k) for k in range(3)]
+    for path in files:
+        pixels = np.asarray(Image.open(path)).copy()
+        pixels[:4] = 250
+        Image.fromarray(pixels).save(path)
+    pd.DataFrame({"id": range(3), "radar": [f"radar/tug/{k}.png" for k in range(3)]}).to_csv(
+        tmp_path / "manifest.csv", index=False
+    )
+    inputs = (tmp_path, tmp_path / "manifest.csv", tmp_path / "radar")
+    plain = [[row["entropy"] for row in rows(run(where)[1])] for where in inputs]
+    (tmp_path / "manifest.yaml").write_text("modalities: {optical: {unit: counts}, radar: {nodata: 250}}")
+    stated = [[row["entropy"] for row in rows(run(where)[1])] for where in inputs]
+    assert plain[0] == plain[1] == plain[2] != stated[0] == stated[1] == stated[2]
+    (tmp_path / "manifest.yaml").write_text("modalities: {radar: {nodta: 250}}")
+    code, _, error = run(tmp_path)
+    assert code == 2 and "unknown option 'modalities.radar.nodta'" in error and str(tmp_path / "manifest.yaml") in error
+
+
 def test_a_pack(run: Run, tmp_path: Path) -> None:
     class Pairs:
         def __len__(self) -> int:

@@ -16,6 +16,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.utils import estimator_checks
 
 from cmkd import CmkdError, DistilledClassifier, load_student
+from cmkd.data import Pack
 
 SMALL = "thin_resnet(width=4,stages=1)"
 
@@ -43,6 +44,23 @@ def digits() -> tuple[pd.DataFrame, np.ndarray]:
 def fitted(digits: tuple[pd.DataFrame, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> DistilledClassifier:
     out = tmp_path_factory.mktemp("fitted") / "run"
     return small(epochs=15, teacher="auto", student="auto", out=out).fit(*digits)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, ""])
+def test_a_missing_group_is_a_pair_on_its_own(
+    digits: tuple[pd.DataFrame, np.ndarray], tmp_path: Path, missing: object
+) -> None:
+    groups = [f"vessel {k // 2}" if k < 20 else missing for k in range(90)]
+    small(epochs=1, out=tmp_path / "run").fit(*digits, groups=groups)
+    index = Pack.open(tmp_path / "run" / "data").index
+    assert set(index["group"][20:]) == {""}
+    assert set(index["split"][20:]) == {"train", "validation", "test"}
+
+
+def test_two_columns_of_one_name_are_refused(digits: tuple[pd.DataFrame, np.ndarray]) -> None:
+    pairs = digits[0].set_axis(["radar", "radar"], axis=1)
+    with pytest.raises(CmkdError, match="both columns of the pairs are named 'radar': rename one"):
+        small().fit(pairs, digits[1])
 
 
 @pytest.mark.parametrize(

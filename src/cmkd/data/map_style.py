@@ -19,6 +19,7 @@ from cmkd.data.pack.card import CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import assign_splits
+from cmkd.data.text_table import plain_text
 from cmkd.errors import CmkdError
 from cmkd.progress import Progress
 from cmkd.types import UNLABELED, Kind, Modality
@@ -140,8 +141,7 @@ class _Survey:
         name = item.get(self.keys["id"])
         self.ids.append(f"{index:06d}" if name is None else str(name))
         for what, values in (("split", self.splits), ("group", self.groups)):
-            value = item.get(self.keys[what])
-            values.append("" if value is None else str(value))
+            values.append(plain_text(item.get(self.keys[what])))
         reserved = self.keys.values()
         for name in self.modalities or (key for key in item if isinstance(key, str) and key not in reserved):
             self.value(index, item, name)

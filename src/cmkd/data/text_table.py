@@ -106,7 +106,7 @@ class PrintedCells:
 
     def safe(self, text: str) -> str:
         """Return a text as it may stand in the file, and count it if it differs."""
-        if not _FORMULA.match(text) or _is_number(text):
+        if not _FORMULA.match(text) or is_number(text):
             return text
         self.changed += 1
         return f"'{text}"
@@ -127,7 +127,8 @@ class PrintedCells:
             )
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether a text is a number."""
     try:
         float(text)
     except ValueError:
@@ -199,7 +200,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
             _check_types(path, file.schema_arrow)
             table = file.read()
         columns = {
-            str(name): [_plain(value) for value in column.to_pylist()]
+            str(name): [plain_text(value) for value in column.to_pylist()]
             for name, column in zip(table.column_names, table.columns, strict=True)
             if not _UNNAMED.fullmatch(str(name))
         }
@@ -231,8 +232,16 @@ def _check_types(path: Path, schema: Any) -> None:  # noqa: ANN401  # a pyarrow.
             )
 
 
-def _plain(value: object) -> str:
-    if value is None or value != value:  # NaN, and pandas' NaT
+def plain_text(value: Any) -> str:  # noqa: ANN401  # whatever a cell holds
+    """Return a value as the cell of a table; empty for a missing one.
+
+    Example:
+        >>> [plain_text(value) for value in ("imo7", 3.0, 0, None, float("nan"))]
+        ['imo7', '3', '0', '', '']
+    """
+    import pandas as pd
+
+    if pd.isna(value) is True:  # None, NaN, NaT, NA; an array gives an array
         return ""
     if isinstance(value, float) and value.is_integer():  # pandas stores whole numbers with gaps as floats
         return str(int(value))

@@ -6,13 +6,14 @@ import glob
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.readers import SUFFIXES, TABLES
+from cmkd.data.manifest.reading import Reading, read_sidecar
 from cmkd.data.manifest.table import find_manifest
 from cmkd.data.text_table import csv_rows, posix_path
 from cmkd.errors import CmkdError
@@ -31,12 +32,14 @@ class Item:
         source: the file, or the values; None for what was named and cannot be found.
         id: in its manifest or pack.
         reason: why there is no source.
+        reading: how to read a file, where a ``manifest.yaml`` beside a manifest or in a folder states it.
     """
 
     input: str
     source: Path | NDArray[Any] | None
     id: str | None = None
     reason: str = ""
+    reading: Reading | None = None
 
 
 def find(inputs: Sequence[str], modality: Modality) -> Iterator[Item]:
@@ -45,7 +48,8 @@ def find(inputs: Sequence[str], modality: Modality) -> Iterator[Item]:
     Args:
         inputs: each is a file; a folder, searched with its subfolders for files of supported types, hidden ones
             skipped; a glob; a manifest (CSV or Parquet), or a folder with one; a pack; or `STDIN`. Rows of a manifest
-            or a pack that lack the modality are left out.
+            or a pack that lack the modality are left out. What ``manifest.yaml`` states of the modality holds for a
+            manifest beside it, for its folder, and for the folder in it that is named as the modality.
         modality: names the column of a manifest, and the array of a pack.
 
     Yields:
@@ -92,7 +96,14 @@ def _of_folder(folder: Path, modality: Modality) -> Iterator[Item]:
     elif manifest is not None:
         yield from _of_manifest(manifest, modality)
     else:
-        yield from _walk(folder, _suffixes(modality), ())
+        above = folder.resolve().parent if folder.resolve().name == modality.name else folder
+        reading = _stated(folder, modality) or _stated(above, modality)
+        for item in _walk(folder, _suffixes(modality), ()):
+            yield replace(item, reading=reading)
+
+
+def _stated(folder: Path, modality: Modality) -> Reading | None:
+    return read_sidecar(folder).get(modality.name)
 
 
 def _suffixes(modality: Modality) -> tuple[str, ...]:
@@ -148,11 +159,12 @@ def _of_manifest(path: Path, modality: Modality) -> Iterator[Item]:
     header = _header(path)
     if modality.name not in header:
         raise CmkdError(f"{path} has no column '{modality.name}': its columns are {', '.join(header)}")
+    reading = _stated(path.parent, modality)
     columns = [modality.name, "id"] if "id" in header else [modality.name]
     for row in _csv_rows(path, columns) if path.suffix.lower() == ".csv" else _parquet_rows(path, columns):
         if row[0]:
             found = _file(path.parent / posix_path(row[0], path.parent))
-            yield Item(found.input, found.source, row[1] if len(row) > 1 else None, found.reason)
+            yield replace(found, id=row[1] if len(row) > 1 else None, reading=reading)
 
 
 def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:

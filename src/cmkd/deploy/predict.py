@@ -114,7 +114,7 @@ def _read(student: Student, item: Item) -> NDArray[Any] | str:
     try:
         if isinstance(source, Path) and source.exists() and not source.is_file():  # reading a pipe might never end
             return f"{source} is {'a folder' if source.is_dir() else 'no regular file'}"
-        return student.sample(source)
+        return student.sample(source, reading=item.reading)
     except OSError as error:
         return f"{source} cannot be read ({error.strerror})"
     except MemoryError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.manifest.reading import Reading
 from cmkd.data.manifest.sample import load, sample
 from cmkd.deploy.calibration import Calibration
 from cmkd.errors import CmkdError
@@ -105,14 +106,21 @@ class Student:
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(self.columns([], self._none()))
 
-    def sample(self, one: NDArray[Any] | Path | str) -> NDArray[Any]:
+    def sample(self, one: NDArray[Any] | Path | str, *, reading: Reading | None = None) -> NDArray[Any]:
         """Return a file or an array as a sample ``(*modality.shape)``, invalid values filled with the modality's mean.
+
+        Args:
+            one: the file or the array.
+            reading: what is stated of a file's nodata value and channels; by default, what was in training.
 
         Raises:
             CmkdError: it is none, and why.
         """
         if isinstance(one, Path | str):
-            return self.modality.filled(load(self.modality, Path(one)))
+            said = reading or Reading()
+            nodata = self.modality.file_nodata if said.nodata is None else said.nodata
+            there = replace(self.modality, file_nodata=nodata)
+            return self.modality.filled(load(there, Path(one), channels=said.channels))
         return self.modality.filled(sample(self.modality, np.asanyarray(one)))
 
     def columns(self, names: Sequence[str], probabilities: NDArray[Any]) -> dict[str, list[Any]]:

@@ -20,6 +20,7 @@ from cmkd.data.pack.card import SPLITS, CardInfo, upgraded
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import ALIASES
+from cmkd.data.text_table import plain_text
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
 from cmkd.types import UNLABELED, Modality
@@ -174,7 +175,7 @@ def _add(
             raise CmkdError(f"the data set has no column '{column}', which its {DESCRIPTION} lists: export it again")
     ids = [str(row["id"].as_py()) for row in rows]
     labels = [UNLABELED if (value := row["label"].as_py()) is None else int(value) for row in rows]
-    groups = [str(row["group"].as_py() or "") if "group" in row else "" for row in rows]
+    groups = [plain_text(row["group"].as_py()) if "group" in row else "" for row in rows]
     samples = {
         m.name: [
             from_arrow(m, row[m.name], f"{m.name} of {name}") if row[m.name].is_valid else None
@@ -182,5 +183,5 @@ def _add(
         ]
         for m in modalities
     }
-    metadata = {name: [str(row[name].as_py() or "") for row in rows] for name in extra}
+    metadata = {name: [plain_text(row[name].as_py()) for row in rows] for name in extra}
     writer.add_samples(ids, labels, [row["split"].as_py() for row in rows], groups, samples, metadata)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.column import column_modality, may_lack, warn_of_undeclared
-from cmkd.data.manifest.header import Channels, FileHeader
+from cmkd.data.manifest.header import FileHeader
 from cmkd.data.manifest.readers import inspect
 from cmkd.data.manifest.reading import Reading, stated
 from cmkd.data.manifest.sample import header_of, load_stored
@@ -86,6 +86,8 @@ def build(
     for name, paths in table.files.items():
         if not any(path is not None and split == "train" for path, split in zip(paths, splits, strict=True)):
             raise CmkdError(f"modality '{name}' is missing from every train pair: remove its column or fill some cells")
+    if len(table.files) > 1 and not any(sum(map(bool, pair)) > 1 for pair in zip(*table.files.values(), strict=True)):
+        raise CmkdError(f"no row of {table.path} has files of two modalities: put both files of a pair in one row")
     with ThreadPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
         run = pool.map if pool is not None else map
         found = [column_modality(table, name, said[name], partial(_header, said[name]), run) for name in table.files]
@@ -105,7 +107,7 @@ def build(
             notes=f"made by cmkd data build from {_origin(table, Path(folder))}{left_out}",
         )
         with writer:
-            _fill(writer, table, splits, {name: reading.channels for name, reading in said.items()}, run, progress)
+            _fill(writer, table, splits, said, run, progress)
     pack = Pack.open(destination)
     warn_of_undeclared(pack, found)
     return pack
@@ -122,7 +124,8 @@ def append(
 ) -> Pack:
     """Add the pairs of a manifest to a pack as its next version.
 
-    The modalities are those of the pack: images are resized to its size, series and points are padded or cut. A group
+    The modalities are those of the pack: images are resized to its size, series and points are padded or cut. A
+    ``manifest.yaml`` in the folder is followed as in `build`, for these files alone. A group
     of the pack keeps its split. Without a split of its own, a new group, or a labeled pair without one, gets a split by
     a hash of its name and the seed of the first version, in the proportions of the first version, so that the order of
     deliveries does not matter; an unlabeled pair without a group is in the train split, as in `build`.
@@ -142,9 +145,8 @@ def append(
     _check_numbers(workers)
     old = Pack.open(pack)
     flagged, left_out = read_flagged(exclude)
-    table = read_table(Path(folder), exclude=flagged)
-    for name in table.files:
-        old.modality(name)
+    table = _without_empty(read_table(Path(folder), exclude=flagged), old)
+    said = {name: _agreed(old.modality(name), one) for name, one in stated(Path(folder), table.files).items()}
     classes = check_classes(old, table.classes, new_classes, table.path)
     labels = [classes.index(table.classes[label]) if label != UNLABELED else label for label in table.labels]
     splits, record = _appended_splits(Pack.open(pack, 1), old, table)
@@ -154,9 +156,9 @@ def append(
         run = pool.map if pool is not None else map
         for name in table.files:
             modality = old.modalities[name]
-            size = modality.shape[1:] if modality.kind == "image" else modality.shape[:-1]
-            reading = Reading(modality.kind, size, nodata=modality.file_nodata)  # type: ignore[arg-type]  # as stated
-            found = column_modality(table, name, reading, partial(header_of, modality), run)
+            found = column_modality(
+                table, name, said[name], partial(header_of, modality, channels=said[name].channels), run
+            )
             if (found.shape, found.dtype) != (modality.shape, modality.dtype):
                 raise CmkdError(
                     f"{name} in {table.path} is {found.shape} {found.dtype}, but the pack has {modality.shape} "
@@ -165,8 +167,37 @@ def append(
         added_from = f"version {old.card.version + 1} adds {_origin(table, Path(folder))}{left_out}"
         notes = "; ".join(filter(None, (old.card.notes.rstrip("."), added_from)))
         with PackWriter.append(old.path, classes=classes, split=record, notes=notes) as writer:
-            _fill(writer, renamed, splits, {}, run, progress)
+            _fill(writer, renamed, splits, said, run, progress)
     return Pack.open(old.path)
+
+
+def _without_empty(table: Table, old: Pack) -> Table:
+    """Return the table with columns that are empty in it, but metadata of the pack, as metadata."""
+    empty = {name for name in table.files if name not in old.modalities and name in old.index}
+    empty = {name for name in empty if not any(table.files[name])}
+    files = {name: paths for name, paths in table.files.items() if name not in empty}
+    return replace(table, files=files, metadata=table.metadata | {name: [""] * len(table.ids) for name in empty})
+
+
+def _agreed(modality: Modality, said: Reading) -> Reading:
+    """Return how to read more files of a modality: as it was stated for them, else as for those of the pack.
+
+    Raises:
+        CmkdError: what is stated does not fit the pack.
+    """
+    size = modality.shape[1:] if modality.kind == "image" else modality.shape[:-1]
+    for name, ours, theirs in (
+        ("kind", said.kind, modality.kind),
+        ("size", said.size, size),
+        ("unit", said.unit, modality.unit),
+    ):
+        if ours and theirs and ours != theirs:
+            raise CmkdError(
+                f"{name} of '{modality.name}' is stated as {ours}, but in the pack it is {theirs}: convert the files, "
+                "or make a pack of their own"
+            )
+    nodata = modality.file_nodata if said.nodata is None else said.nodata
+    return Reading(modality.kind, size, said.channels, nodata, modality.unit)  # type: ignore[arg-type]  # as stated
 
 
 def _check_numbers(workers: int, seed: int = 0) -> None:
@@ -208,7 +239,7 @@ def _fill(
     writer: PackWriter,
     table: Table,
     splits: Sequence[str],
-    channels: Mapping[str, Channels | None],
+    said: Mapping[str, Reading],
     run: Any,  # noqa: ANN401  # map or its like
     progress: Progress | None,
 ) -> None:
@@ -216,7 +247,7 @@ def _fill(
     for start in range(0, total, writer.pairs_per_chunk):
         chunk = slice(start, min(start + writer.pairs_per_chunk, total))
         files = {m.name: table.files.get(m.name, [None] * total)[chunk] for m in modalities}
-        samples = {m.name: list(run(partial(_load, m, channels.get(m.name)), files[m.name])) for m in modalities}
+        samples = {m.name: list(run(partial(_load, m, said.get(m.name, Reading())), files[m.name])) for m in modalities}
         groups = table.groups[chunk] if table.groups is not None else None
         metadata = {name: cells[chunk] for name, cells in table.metadata.items()}
         writer.add_samples(table.ids[chunk], table.labels[chunk], splits[chunk], groups, samples, metadata)
@@ -224,8 +255,8 @@ def _fill(
             progress(chunk.stop, total)
 
 
-def _load(modality: Modality, channels: Channels | None, path: Path | None) -> NDArray[Any] | None:
-    return None if path is None else load_stored(modality, path, channels)
+def _load(modality: Modality, said: Reading, path: Path | None) -> NDArray[Any] | None:
+    return None if path is None else load_stored(replace(modality, file_nodata=said.nodata), path, said.channels)
 
 
 def warn_of_empty_classes(labels: Sequence[int], classes: Sequence[str], splits: Sequence[str]) -> None:

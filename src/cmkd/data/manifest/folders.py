@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unicodedata import normalize
 
 from cmkd.data.manifest.readers import SUFFIXES
 from cmkd.data.pack.card import SPLITS
@@ -14,9 +15,10 @@ from cmkd.errors import CmkdError
 def list_folders(folder: Path) -> TextTable:
     """Return the table that a manifest would be for files named ``MODALITY/CLASS/NAME.png``.
 
-    Files of one class and name, whatever their suffixes, are a pair; its id is ``CLASS/NAME``. A name that a modality
-    lacks is an empty cell. The folders may lie in folders called train, validation (or val) and test, which give the
-    splits; an id then begins with its split. Hidden files and folders are ignored.
+    Files of one class and name, whatever their suffixes and however accents are composed, are a pair; its id is
+    ``CLASS/NAME``. A name that a modality lacks is an empty cell. The folders may lie in folders called train,
+    validation (or val) and test, which give the splits; an id then begins with its split. Hidden files and folders are
+    ignored.
 
     Raises:
         CmkdError: there is one modality alone, no pair, a misplaced or unsupported file, or one name twice in a class.
@@ -49,7 +51,8 @@ def list_folders(folder: Path) -> TextTable:
                         raise _wrong(folder, f"{cell} is a link to a file that is missing")
                     if path.suffix.lower() not in SUFFIXES or not path.is_file():
                         raise _wrong(folder, f"{cell} is not a file of a supported type ({', '.join(SUFFIXES)})")
-                    cells = pairs.setdefault((home.name if splits else "", kind.name, path.stem), {})
+                    split, name = home.name if splits else "", normalize("NFC", path.stem)
+                    cells = pairs.setdefault((split, normalize("NFC", kind.name), name), {})
                     if cells.setdefault(modality.name, cell) != cell:
                         raise _wrong(folder, f"{cells[modality.name]} and {cell} belong to one pair: keep one of them")
     modalities = sorted({modality for cells in pairs.values() for modality in cells})

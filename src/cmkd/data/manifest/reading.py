@@ -55,24 +55,38 @@ def stated(folder: Path, names: Iterable[str], readings: Mapping[str, Reading] |
         CmkdError: the sidecar cannot be read or has an unknown key, or an unknown modality is named.
     """
     known = list(names)
-    found = dict.fromkeys(known, Reading())
-    path = folder / SIDECAR
-    if path.is_file():
-        try:
-            sidecar = options.build(_Sidecar, read_yaml(path))
-            for name, said in sidecar.modalities.items():
-                if not isinstance(said, Mapping):
-                    raise CmkdError(f"modalities.{name} must be a group of options, got {said!r}")
-                _known(name, known)
-                found[name] = options.build(Reading, said, path=f"modalities.{name}")
-        except CmkdError as error:
-            raise CmkdError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    found = dict.fromkeys(known, Reading()) | read_sidecar(folder, known)
     for name, reading in (readings or {}).items():
         _known(name, known)
         said = {
             field.name: value for field in fields(Reading) if (value := getattr(reading, field.name)) not in (None, "")
         }
         found[name] = replace(found[name], **said)
+    return found
+
+
+def read_sidecar(folder: Path, names: Iterable[str] | None = None) -> dict[str, Reading]:
+    """Return what the sidecar in a folder states of modalities; nothing where there is none.
+
+    Args:
+        folder: as for `stated`.
+        names: of the modalities; by default, any may be named.
+
+    Raises:
+        CmkdError: as `stated`.
+    """
+    path, found = folder / SIDECAR, dict[str, Reading]()
+    if not path.is_file():
+        return found
+    try:
+        for name, said in options.build(_Sidecar, read_yaml(path)).modalities.items():
+            if not isinstance(said, Mapping):
+                raise CmkdError(f"modalities.{name} must be a group of options, got {said!r}")
+            if names is not None:
+                _known(name, list(names))
+            found[name] = options.build(Reading, said, path=f"modalities.{name}")
+    except CmkdError as error:
+        raise CmkdError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     return found
 
 

@@ -59,9 +59,9 @@ def _read(modality: Modality, path: File, channels: Channels | None) -> NDArray[
     return read(path, modality.kind, channels=channels or modality.channels, nodata=nodata)
 
 
-def header_of(modality: Modality, path: File) -> FileHeader:
-    """Return what a file holds, read as a sample of a known modality."""
-    return inspect(path, modality.kind, channels=modality.channels)
+def header_of(modality: Modality, path: File, *, channels: Channels | None = None) -> FileHeader:
+    """Return what a file holds, read as a sample of a known modality; `channels` as for `load_stored`."""
+    return inspect(path, modality.kind, channels=channels or modality.channels)
 
 
 def _some_valid(array: NDArray[Any], where: object) -> NDArray[Any]:

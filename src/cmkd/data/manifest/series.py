@@ -10,6 +10,7 @@ import numpy as np
 from cmkd.data.manifest.content import File
 from cmkd.data.manifest.header import Decoded, FileHeader
 from cmkd.data.manifest.size_limit import check_size
+from cmkd.data.text_table import is_number
 from cmkd.errors import CmkdError
 
 
@@ -22,6 +23,7 @@ def decode_csv(path: File, *, values: bool) -> Decoded:
         check_size(path, (file.seek(0, SEEK_END),), 4)
         file.seek(0)
         table = csv.read_csv(file)
+    _check_header(path, table.column_names)
     _check_columns(path, table.schema)
     check_size(path, table.shape, 8)
     array = np.stack([column.to_numpy() for column in table.columns], axis=1).astype(np.float64, copy=False)
@@ -39,6 +41,19 @@ def decode_parquet(path: File, *, values: bool) -> Decoded:
         columns = [column.to_numpy() for column in file.read().columns]
     array = np.stack(columns, axis=1).astype(np.result_type(*columns), copy=False)
     return FileHeader("series", array.shape, array.dtype.name), array if values else None
+
+
+def _check_header(path: File, names: list[str]) -> None:
+    """Refuse a first line of numbers, which would be lost as the names of the columns.
+
+    The positions 0, 1, 2 are the names that pandas writes where columns have none.
+    """
+    pandas = len(names) > 1 and names == [str(place) for place in range(len(names))]
+    if names and not pandas and all(map(is_number, names)):
+        raise CmkdError(
+            f"the first line of {path} holds numbers, but it is read as the names of the columns: add a line above it, "
+            "such as x,y,z; or if these are names, put a letter before each"
+        )
 
 
 def _check_columns(path: File, schema: Any) -> None:  # noqa: ANN401  # pyarrow has no types

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from unicodedata import normalize
 
 from cmkd.data.manifest.folders import list_folders
 from cmkd.data.manifest.readers import SUFFIXES
@@ -66,13 +67,14 @@ def read_table(folder: Path, *, allow_missing: bool = False, exclude: Collection
     modalities, metadata = _columns(text, folder)
     check_names(text, [name for name in text.header if name not in metadata])
     _check_ids(text)
-    classes, labels = _labels(text.column("label"))
+    classes, labels = _labels([normalize("NFC", cell) for cell in text.column("label")])
     files = {name: _paths(text, folder, name) for name in modalities}
     if not any(any(paths) for paths in files.values()):
         raise CmkdError(f"{text.path} lists no files: fill in the columns {', '.join(files)}")
     if not allow_missing:
         _check_exists(text, files)
-    splits, groups = (text.column(name) if name in text.header else None for name in ("split", "group"))
+    splits = text.column("split") if "split" in text.header else None
+    groups = [normalize("NFC", cell) for cell in text.column("group")] if "group" in text.header else None
     kept = {name: text.column(name) for name in metadata}
     return Table(text.path, text.lines, text.column("id"), labels, classes, splits, groups, files, kept)
 
