@@ -47,6 +47,7 @@ DRAWN = ("self_training", "kd", "dist", "ds")
 AXES = {
     "gap": "the gap",
     "unlabeled": "the number of pairs without a label",
+    "label_fraction": "the number of labels, of both or of the student",
     "label_noise": "label noise",
     "architectures": "unlike architectures",
     "cross_fitted": "cross-fitted teachers",
