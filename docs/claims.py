@@ -99,18 +99,27 @@ def counted(signs: Sequence[int]) -> str:
     return f"{signs.count(1)}, {signs.count(-1)} of {len(signs)}"
 
 
+def compared(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of data sets and settings with several methods."""
+    return rows[rows["method"].groupby([rows["data"], rows["setting"]]).transform("nunique") > 1]
+
+
 def ranked(rows: pd.DataFrame) -> Mapping[str, Any] | None:
     """Rank the methods that were trained in every setting of the rows (`cmkd.bench.table.overall`)."""
+    rows = compared(rows)
     cells = rows.groupby(["data", "setting", "method"])["test"].mean().unstack("method").dropna(axis=1)
     return overall(rows[rows["method"].isin(cells.columns)], Suite(("all",), ",".join(cells.columns)))
 
 
 def by_regime(rows: pd.DataFrame, method: str) -> str:
     """Return the table of a method's mean rank, and of its difference to the rival that is best on validation."""
-    here = rows[~rows["sees_all_labels"].astype(bool)]
+    here = compared(rows[~rows["sees_all_labels"].astype(bool)])
     lines = []
+    few = here[here["setting"] != "100 %"]
+    each = [(f"{setting} of the labels", part) for setting, part in few.groupby("setting")]
     for name, part in (
-        ("few labels", here[here["setting"] != "100 %"]),
+        ("few labels", few),
+        *each,
         ("all labels", here[here["setting"] == "100 %"]),
         ("over all", here),
     ):

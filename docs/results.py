@@ -98,9 +98,10 @@ def pooled(found: Sequence[tuple[Suite, pd.DataFrame]], *, every: bool = False) 
 
 
 def enough(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of data sets and settings with at least `FEWEST` students alone: fewer support no claim."""
-    alone = rows["method"].eq("none").groupby([rows["data"], rows["setting"]]).transform("sum")
-    return rows[alone >= FEWEST]
+    """Return the rows of methods with at least `FEWEST` students on a data set and setting: fewer support no claim."""
+    here = [rows["data"], rows["setting"]]
+    alone = rows["method"].eq("none").groupby(here).transform("sum")
+    return rows[(alone >= FEWEST) & (rows["method"].groupby([*here, rows["method"]]).transform("size") >= FEWEST)]
 
 
 def choice(part: pd.DataFrame) -> tuple[str, list[str]]:
@@ -108,10 +109,11 @@ def choice(part: pd.DataFrame) -> tuple[str, list[str]]:
 
     The best method, if it is clearly better than `none`; else `none`. All of it on validation: test only reports.
     """
-    best = str(part.groupby("method")["validation"].mean().drop("none").idxmax())
+    gained = {row["method"]: row["validation"]["mean"] for row in against(part, "none")}  # some have fewer teachers
+    best = max(gained, key=gained.__getitem__)
     ends = {(row["method"], row["rival"]): row["validation"]["interval"] for row in against(part, "none", best)}
-    gained = ends.get((best, "none"))
-    if gained is None or gained[0] <= 0:
+    gain = ends.get((best, "none"))
+    if gain is None or gain[0] <= 0:
         return "none", []
     rivals = {method: found for (method, rival), found in ends.items() if rival == best and method != "none"}
     return best, [method for method, found in rivals.items() if found is None or found[1] >= 0]
@@ -136,9 +138,9 @@ def choices(rows: pd.DataFrame) -> str:
         summary.append([setting, f"{helps} of {len(chosen)}", ranking, use])
     parts = [
         "## Which method when",
-        "The method with the best mean on validation, where Student's interval of its gain over `none` there is above "
-        "0; else `none`. *As good*: methods whose interval to it, on validation too, is not below 0. Use what the "
-        "majority of data sets says, and keep `none` beside it.",
+        "The method with the largest mean gain over `none` on validation, where Student's interval of that gain is "
+        "above 0; else `none`. *As good*: methods whose interval to it, on validation too, is not below 0. Use what "
+        "the majority of data sets says, and keep `none` beside it.",
         table(
             ["labels", "a teacher helps on", "best mean rank on test, and those it cannot be told from", "use"],
             summary,
