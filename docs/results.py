@@ -49,6 +49,7 @@ AXES = {
     "unlabeled": "the number of pairs without a label",
     "label_fraction": "the number of labels, of both or of the student",
     "label_noise": "label noise",
+    "label_noise_rivals": "label noise, with rivals of `ds`",
     "architectures": "unlike architectures",
     "cross_fitted": "cross-fitted teachers",
     "fusion": "a teacher that sees both modalities",
