@@ -134,6 +134,8 @@ def test_bad_scenes_are_refused_and_leave_nothing(radar_student: Path, tmp_path:
         ("cut.tif", tmp_path / "cut.tif", {}),
         ("2 channels", write(tmp_path / "two.tif", random_bytes(2, 300, 300)), {}),
         ("float32", write(tmp_path / "float.tif", np.zeros((1, 300, 300), np.float32)), {}),
+        ("white as 0", write(tmp_path / "white.tif", random_bytes(1, 300, 300), photometric="MINISWHITE"), {}),
+        ("of 4 bits a value", write(tmp_path / "bits.tif", random_bytes(1, 300, 300) // 16, nbits=4), {}),
         ("a tile inside", good, {"tile": 301}),
         ("none.tif", tmp_path / "none.tif", {}),
         ("would overwrite the scene", good, {"out": good}),

@@ -119,6 +119,11 @@ def _check(student: Student, source: Path, scene: DatasetReader, tile: int, stri
         size = f"{scene.height} x {scene.width}"
         raise CmkdError(f"--tile is {tile} and --stride {stride}: give at least 1, and a tile inside {source} ({size})")
     fitted(modality, np.empty((scene.count, 1, 1), _dtype(scene)), source)
+    about = scene.tags(ns="IMAGE_STRUCTURE")
+    bits = {scene.tags(band, ns="IMAGE_STRUCTURE").get("NBITS") for band in scene.indexes} - {None}
+    odd = "with white as 0" if about.get("MINISWHITE") == "YES" else f"of {bits.pop()} bits a value" if bits else ""
+    if odd:  # the readers of training invert, and scale to 8 bits
+        raise CmkdError(f"{source} is a picture {odd}: save it as black at 0, in whole bytes, or predict cut-out files")
 
 
 def _dtype(scene: DatasetReader) -> np.dtype[Any]:
