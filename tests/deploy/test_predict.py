@@ -131,6 +131,12 @@ def test_the_search_of_folders(run: Run, tmp_path: Path) -> None:
     assert [row["input"] for row in rows(run(f"{tmp_path}/**/*.png")[1])][:2] == [str(wanted[2]), str(wanted[0])]
 
 
+def test_of_folders_by_class_those_of_the_modality_are_read(run: Run, tmp_path: Path) -> None:
+    wanted = [picture(tmp_path / name, 0) for name in ("radar/tug/1.png", "radar/tanker/1.png")]
+    picture(tmp_path / "optical/tug/1.png", 0)
+    assert [row["input"] for row in rows(run(tmp_path)[1])] == sorted(map(str, wanted))
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_manifest_keeps_its_ids(run: Run, tmp_path: Path, suffix: str) -> None:
     for k in range(3):

@@ -46,10 +46,11 @@ def find(inputs: Sequence[str], modality: Modality) -> Iterator[Item]:
     """Yield the samples of a modality, one at a time and in a fixed order, without reading them.
 
     Args:
-        inputs: each is a file; a folder, searched with its subfolders for files of supported types, hidden ones
-            skipped; a glob; a manifest (CSV or Parquet), or a folder with one; a pack; or `STDIN`. Rows of a manifest
-            or a pack that lack the modality are left out. What ``manifest.yaml`` states of the modality holds for a
-            manifest beside it, for its folder, and for the folder in it that is named as the modality.
+        inputs: each is a file; a folder, searched with its subfolders (or with the one named as the modality alone,
+            where there is one) for files of supported types, hidden ones skipped; a glob; a manifest (CSV or Parquet),
+            or a folder with one; a pack; or `STDIN`. Rows of a manifest or a pack that lack the modality are left out.
+            What ``manifest.yaml`` states of the modality holds for a manifest beside it, for its folder, and for the
+            folder in it that is named as the modality.
         modality: names the column of a manifest, and the array of a pack.
 
     Yields:
@@ -98,7 +99,8 @@ def _of_folder(folder: Path, modality: Modality) -> Iterator[Item]:
     else:
         above = folder.resolve().parent if folder.resolve().name == modality.name else folder
         reading = _stated(folder, modality) or _stated(above, modality)
-        for item in _walk(folder, _suffixes(modality), ()):
+        own = folder / modality.name  # of folders by class, those of other modalities are no inputs
+        for item in _walk(own if own.is_dir() else folder, _suffixes(modality), ()):
             yield replace(item, reading=reading)
 
 
