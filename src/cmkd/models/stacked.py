@@ -58,6 +58,11 @@ class StackedModel(Model):
     ) -> None:
         super().__init__(stack(modalities), encoder, classes=classes, size=size, scaling=scaling, values=values)
         self.parts = tuple(modalities)
+        # made once: a tensor from numbers in the step would wait for the device
+        self.register_buffer(
+            "means", torch.tensor(self.modality.mean).view(self.preprocess.mean.shape), persistent=False
+        )
+        self.means: Tensor
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -72,12 +77,10 @@ class StackedModel(Model):
     def classify(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Output:
         """Classify pairs; arguments as in `Model.classify`."""
         values = []
-        for part in self.parts:
+        for part, mean in zip(self.parts, self.means.split([part.channels for part in self.parts]), strict=True):
             x = inputs[part.name].float()
             if present is not None:
-                mean = torch.tensor(part.mean, device=x.device)
-                there = present[part.name].view(-1, *[1] * (x.dim() - 1))
-                x = torch.where(there, x, mean.view(-1, 1, 1) if part.kind == "image" else mean)
+                x = torch.where(present[part.name].view(-1, *[1] * (x.dim() - 1)), x, mean)
             values.append(x)
         output: Output = self(torch.cat(values, 1 if self.modality.kind == "image" else -1))
         return output
