@@ -71,5 +71,10 @@ def test_every_file_can_be_read_by_whom_the_folder_can(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"a\.txt"), atomic(tmp_path / "a.txt"):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for hidden in (False, True):  # whether the system names the temporary file
+        with (
+            pytest.raises(OSError, match=r"full: '[^']*[/\\]a\.txt'$") as failed,
+            atomic(tmp_path / "a.txt") as temporary,
+        ):
+            raise OSError(errno.ENOSPC, "full", *[str(temporary)] * hidden)
+        assert failed.value.filename == str(tmp_path / "a.txt")

@@ -64,7 +64,8 @@ def staged(path: Path) -> Iterator[Path]:
     try:
         yield folder / path.name
     except OSError as error:
-        if error.filename is None:  # a disk that is full, say: the system names no file
+        # a disk that is full, say: the system names no file, or the hidden one
+        if error.filename is None or str(error.filename).startswith(str(folder)):
             error.filename = str(path)
         raise
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cmkd.cli import COMMANDS, main
+from cmkd.cli import COMMANDS, _say_stopped, main
 from cmkd.errors import CmkdError
 
 
@@ -104,15 +105,34 @@ def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys
 
 
 def test_signals_end_with_their_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    import os
-    import signal
 
     import cmkd.cli.report
 
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         monkeypatch.setattr(cmkd.cli.report, "main", lambda _, number=number: os.kill(os.getpid(), number))
         assert main(["report", "x"]) == code
-        assert capsys.readouterr().err == "cmkd: stopped; the same command continues where it was\n"
+        assert capsys.readouterr().err == "cmkd: stopped; no partial file is left\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run"], "the same command continues where it was"),
+        (["data", "push", "a"], "the same command continues where it was"),
+        (["data", "build", "a"], "no partial file is left"),
+        (["serve", "a"], "requests in flight were answered"),
+    ],
+)
+def test_a_stop_says_what_is_left(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _say_stopped(words, signal.SIGTERM) == 143
+    assert capsys.readouterr().err == f"cmkd: stopped; {said}\n"
+
+
+def test_a_name_that_is_not_utf8_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff folder")
+    assert main(["simulate", "marine", "--pairs", "1", "--out", odd]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "\\udcff" in error and "rename" in error
 
 
 @pytest.mark.parametrize("error", [ValueError("Invalid affine transformation matrix"), CmkdError("it is damaged")])

@@ -106,6 +106,10 @@ def test_a_teacher_that_sees_both_is_given_both(
     assert results["teacher"]["test_accuracy"] == expected and "subsets" not in results["teacher"]
     of_teacher = analyze(find([tmp_path]), squares).summary["models"][0]
     assert of_teacher["label"] == "teacher (rich+poor)" and of_teacher["modality"] == "rich+poor"
+    if fusion == "late":
+        given = TeacherConfig("poor,rich", checkpoint=tmp_path / "teacher" / "best.safetensors", fusion="early")
+        with pytest.raises(CmkdError, match="fuses its modalities late; leave out"):
+            Experiment(config(squares, tmp_path / "other", teacher=given)).run()
 
 
 @pytest.mark.usefixtures("without_page")

@@ -34,13 +34,12 @@ COMMANDS = {
     "simulate": "make a data set of simulated pairs",
 }
 """Command -> what it does in a line; its code is the module of the same name in this package."""
+CONTINUES = "the same command continues where it was"
 STOPPED = {
-    "predict": "no partial file is left",
-    "export": "no partial file is left",
-    "evaluate": "no partial file is left",
+    **dict.fromkeys(("run", "bench", "simulate", "data push"), CONTINUES),
     "serve": "requests in flight were answered",
 }
-"""What a stop means to a command; the others continue."""
+"""What a stop means to a command; the others write their files whole or not at all."""
 FIXABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EIO),
     *(errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE),
@@ -78,10 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_own_warnings()
             module.main(given[1:])
     except Stopped as stop:
-        return _say_stopped(given[0], stop.signal)
+        return _say_stopped(given, stop.signal)
     except Exception as error:
         # decoders and compiled code may make any other error of the exception of a signal
-        return _say_stopped(given[0], _received[-1]) if _received else _failed(error, given)
+        return _say_stopped(given, _received[-1]) if _received else _failed(error, given)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -122,6 +121,8 @@ def _failed(error: Exception, given: Sequence[str]) -> int:
             return 3
         case CmkdError():
             line = one_line(str(error))
+        case UnicodeEncodeError(reason="surrogates not allowed"):
+            line = f"a name has bytes that are not UTF-8, {_word(error)!a}: rename the file or folder"
         case _ if number in FIXABLE:
             line = f"cannot read or write {getattr(error, 'filename', None) or 'a file'}: {os.strerror(number)}"
         case ModuleNotFoundError() if not (error.name or "cmkd").startswith("cmkd"):
@@ -135,12 +136,20 @@ def _failed(error: Exception, given: Sequence[str]) -> int:
     return 2
 
 
+def _word(error: UnicodeEncodeError) -> str:
+    """Return the text between spaces and quotes that cannot be encoded, its last 200 letters at most."""
+    before = re.split(r"[\s\"']", error.object[: error.start])[-1]
+    after = re.split(r"[\s\"']", error.object[error.start :], maxsplit=1)[0]
+    return (before + after)[-200:]
+
+
 _received: list[int] = []
 """Signals that stopped the command."""
 
 
-def _say_stopped(command: str, number: int) -> int:
-    print(f"cmkd: stopped; {STOPPED.get(command, 'the same command continues where it was')}", file=sys.stderr)
+def _say_stopped(given: Sequence[str], number: int) -> int:
+    meaning = STOPPED.get(given[0]) or STOPPED.get(" ".join(given[:2]), "no partial file is left")
+    print(f"cmkd: stopped; {meaning}", file=sys.stderr)
     return 128 + number
 
 

@@ -128,7 +128,8 @@ class ResolvedRun:
         """
         config: ModelConfig = getattr(self.config, role)
         modalities = [self.pack.modality(name) for name in config.modalities]
-        if config.checkpoint is None and isinstance(config, TeacherConfig) and config.fusion == "early":
+        early = isinstance(config, TeacherConfig) and config.fusion == "early"
+        if config.checkpoint is None and early:
             model = self._stacked(config, modalities)
         elif config.checkpoint is None:
             model = self._built(config, modalities[0], len(self.pack.classes))
@@ -145,6 +146,8 @@ class ResolvedRun:
             theirs, ours = (" and ".join(f"'{m.name}' {m.shape}" for m in each) for each in seen)
             if theirs != ours:
                 raise CmkdError(f"'{config.checkpoint}' expects {theirs}, but the data have {ours}")
+            if early and not isinstance(model, models.StackedModel):
+                raise CmkdError(f"'{config.checkpoint}' fuses its modalities late; leave out teacher.fusion early")
         if config.checkpoint is None:
             model.spec = replace(model.spec, class_names=self.pack.classes)
         for part in model.modules() if config.frozen else ():

@@ -143,7 +143,9 @@ def _claim(recipe: Recipe, folder: Path, slots: Sequence[Slot]) -> None:
     if not mark.is_file():
         write_bytes(mark, content.encode())
     elif mark.read_text() != content:
-        raise CmkdError(f"{folder} holds an unfinished run with other settings: remove it or choose another folder")
+        raise CmkdError(
+            f"{folder} holds an unfinished run with other settings: repeat its command, or remove the folder"
+        )
 
 
 def _made(recipe: Recipe, folder: Path, missing: Mapping[int, Sequence[Slot]], workers: int) -> Iterator[int]:
