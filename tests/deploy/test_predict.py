@@ -131,9 +131,11 @@ def test_the_search_of_folders(run: Run, tmp_path: Path) -> None:
     assert [row["input"] for row in rows(run(f"{tmp_path}/**/*.png")[1])][:2] == [str(wanted[2]), str(wanted[0])]
 
 
-def test_of_folders_by_class_those_of_the_modality_are_read(run: Run, tmp_path: Path) -> None:
-    wanted = [picture(tmp_path / name, 0) for name in ("radar/tug/1.png", "radar/tanker/1.png")]
-    picture(tmp_path / "optical/tug/1.png", 0)
+@pytest.mark.parametrize("above", ["", "train/", "a/b/"])
+def test_of_folders_by_class_those_of_the_modality_are_read(run: Run, tmp_path: Path, above: str) -> None:
+    names = ("radar/tug/1.png", "radar/tanker/1.png", "radar/radar/1.png")
+    wanted = [picture(tmp_path / f"{above}{name}", 0) for name in names]
+    picture(tmp_path / f"{above}optical/tug/1.png", 0)
     assert [row["input"] for row in rows(run(tmp_path)[1])] == sorted(map(str, wanted))
 
 

@@ -46,9 +46,9 @@ def find(inputs: Sequence[str], modality: Modality) -> Iterator[Item]:
     """Yield the samples of a modality, one at a time and in a fixed order, without reading them.
 
     Args:
-        inputs: each is a file; a folder, searched with its subfolders (or with the one named as the modality alone,
-            where there is one) for files of supported types, hidden ones skipped; a glob; a manifest (CSV or Parquet),
-            or a folder with one; a pack; or `STDIN`. Rows of a manifest or a pack that lack the modality are left out.
+        inputs: each is a file; a folder, searched with its subfolders for files of supported types, hidden ones
+            skipped, and where one is named as the modality, in that alone; a glob; a manifest (CSV or Parquet), or a
+            folder with one; a pack; or `STDIN`. Rows of a manifest or a pack that lack the modality are left out.
             What ``manifest.yaml`` states of the modality holds for a manifest beside it, for its folder, and for the
             folder in it that is named as the modality.
         modality: names the column of a manifest, and the array of a pack.
@@ -99,8 +99,8 @@ def _of_folder(folder: Path, modality: Modality) -> Iterator[Item]:
     else:
         above = folder.resolve().parent if folder.resolve().name == modality.name else folder
         reading = _stated(folder, modality) or _stated(above, modality)
-        own = folder / modality.name  # of folders by class, those of other modalities are no inputs
-        for item in _walk(own if own.is_dir() else folder, _suffixes(modality), ()):
+        own = modality.name if above is folder else ""
+        for item in _walk(folder, _suffixes(modality), (), own):
             yield replace(item, reading=reading)
 
 
@@ -114,8 +114,11 @@ def _suffixes(modality: Modality) -> tuple[str, ...]:
     return tuple(suffix for suffix in SUFFIXES if tables or suffix not in TABLES)
 
 
-def _walk(folder: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...]) -> Iterator[Item]:
-    """Yield the files below a folder; links to folders are followed, except in circles."""
+def _walk(folder: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...], own: str) -> Iterator[Item]:
+    """Yield the files below a folder; links to folders are followed, except in circles.
+
+    Beside a folder of the name `own`, in whichever folder, nothing is an input: the others are of other modalities.
+    """
     try:
         status = os.stat(folder)
         here = (status.st_dev, status.st_ino)
@@ -128,10 +131,12 @@ def _walk(folder: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, int],
         return
     if not names and above and folder.suffix.lower() in suffixes:
         yield Item(str(folder), None, reason=f"{folder} is an empty folder, not a file")
+    if own in names and (folder / own).is_dir():
+        names, own = [own], ""  # in it, a class may have its name
     for name in names:
         path = folder / name
         if path.is_dir():
-            yield from _walk(path, suffixes, (*above, here))
+            yield from _walk(path, suffixes, (*above, here), own)
         elif path.suffix.lower() in suffixes:
             yield Item(str(path), path)
 
