@@ -72,12 +72,13 @@ def saved(
     scaling: Scaling = "linear",
     dtype: str = "float32",
     size: int | None = None,
+    nodata: int | None = None,
 ) -> Path:
     """A model with weights and running statistics of its own, as a run saves it."""
     torch.manual_seed(0)
     shape = SHAPES[kind]
     channels = shape[0] if kind == "image" else shape[-1]
-    modality = Modality("radar", kind, shape, dtype, (40.0,) * channels, (28.0,) * channels)
+    modality = Modality("radar", kind, shape, dtype, (40.0,) * channels, (28.0,) * channels, nodata)
     stored = np.moveaxis(values(modality, 64), 1 if kind == "image" else -1, -1).reshape(-1, channels)
     made = models.build(
         encoder, modality, classes=3, scaling=scaling, size=size, values=stored.astype(np.float32)

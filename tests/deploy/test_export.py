@@ -20,9 +20,9 @@ from torch import nn
 
 from cmkd import load_student
 from cmkd.cli import main
-from cmkd.deploy.export import OPSET, Exported, export
+from cmkd.deploy.export import OPSET, Exported, Format, _loaded, export
 from cmkd.errors import CmkdError
-from cmkd.types import Modality
+from cmkd.types import Kind, Modality
 from deploy.exporting import CALIBRATION, CLASSES, Branching, Deceptive, pack, saved, values
 
 onnx = pytest.importorskip("onnx")
@@ -145,6 +145,24 @@ def test_pt2_is_loaded_by_torch_alone(tmp_path: Path) -> None:
         output = program.module()(torch.from_numpy(samples))
         expected = torch.from_numpy(found.reference.probabilities(samples)).float()
         torch.testing.assert_close(output["probabilities"].detach(), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "nodata"),
+    [("image", "float32", None), ("image", "uint8", 255), ("image", "int16", -1), ("series", "float32", None)],
+)
+@pytest.mark.parametrize("format", ["onnx", "pt2"])
+def test_the_graph_fills_invalid_values(
+    kind: Kind, dtype: str, nodata: int | None, format: Format, tmp_path: Path
+) -> None:
+    found = export(saved(tmp_path, kind, dtype=dtype, nodata=nodata), format=format)
+    outputs, modality = _loaded(found.path, format)[1], found.reference.modality
+    samples = values(modality, 6)
+    whole = found.reference.probabilities(samples)
+    samples[:, ..., 1:4] = np.nan if nodata is None else nodata
+    expected = found.reference.probabilities(modality.filled(samples))
+    np.testing.assert_allclose(outputs(samples)["probabilities"], expected, atol=1e-5)
+    assert np.abs(expected - whole).max() > 1e-3
 
 
 @pytest.mark.parametrize(("module", "reason"), [(Deceptive, "differs from PyTorch"), (Branching, "cannot trace")])

@@ -125,13 +125,25 @@ def export(
 
 
 class _Classifier(nn.Module):
-    """A model that returns tensors alone, calibrated."""
+    """A model that fills invalid values as `Modality.filled` does, and returns tensors alone, calibrated."""
+
+    mean: Tensor
 
     def __init__(self, model: Model, temperature: float) -> None:
         super().__init__()
         self.model, self.temperature = model, temperature
+        modality = model.modality
+        self.nodata = modality.nodata if isinstance(modality.nodata, int) else None
+        one = (modality.channels, 1, 1) if modality.kind == "image" else (modality.channels,)
+        means = modality.filled(np.ma.MaskedArray(np.zeros(one, modality.dtype), mask=True))
+        self.register_buffer("mean", torch.from_numpy(means).float(), persistent=False)
 
     def forward(self, samples: Tensor) -> dict[str, Tensor]:
+        if samples.is_floating_point():
+            samples = torch.where(samples.isnan(), self.mean.to(samples), samples)
+        elif self.nodata is not None:
+            values = samples.float()
+            samples = torch.where(values == self.nodata, self.mean, values)
         output = self.model(samples)
         found = (output.logits, (output.logits / self.temperature).softmax(1), output.embedding)
         return dict(zip(OUTPUTS, found, strict=True))
@@ -210,10 +222,15 @@ def _loaded(path: Path, format: Format) -> tuple[Student, Outputs]:
 
 
 def _difference(reference: Student, student: Student, outputs: Outputs, values: NDArray[Any]) -> float:
-    """Return the largest difference of a probability, the graph's or that of its logits, also in a batch of one."""
-    found = []
-    for batch in (values[:1], *(values[start : start + 64] for start in range(0, len(values), 64))):
-        expected = reference.probabilities(batch)
+    """Return the largest difference of a probability, the graph's or that of its logits.
+
+    Also in a batch of one, and where a value is invalid.
+    """
+    found, holed = [], values[:2].copy()
+    if reference.modality.nodata is not None or holed.dtype.kind == "f":
+        holed[0].flat[0] = reference.modality.nodata if holed.dtype.kind in "iu" else np.nan
+    for batch in (values[:1], holed, *(values[start : start + 64] for start in range(0, len(values), 64))):
+        expected = reference.probabilities(reference.modality.filled(batch))
         found += [outputs(batch)["probabilities"] - expected, student.probabilities(batch) - expected]
     return float(np.abs(np.concatenate(found)).max())
 
