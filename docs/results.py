@@ -44,6 +44,7 @@ KEPT = ("suite", "command", "commit", "runs", "failures", "columns", "rows", "gr
 FEWEST = 3
 """Students of each method on a data set and setting from which on it counts toward claims and choices."""
 DRAWN = ("self_training", "kd", "dist", "ds")
+ALL_LABELS = "all_labels"
 AXES = {
     "gap": "the gap",
     "unlabeled": "the number of pairs without a label",
@@ -181,7 +182,7 @@ def drawn(rows: pd.DataFrame, folder: Path) -> str:
 def gains(title: str, rows: pd.DataFrame, setting: str) -> str:
     """Return a table of gains over `none` by data set and setting; `setting` heads that column."""
     found = {(row["data"], row["setting"], row["method"]): row for row in against(rows, "none")}
-    methods = [name for name in DRAWN if name in set(rows["method"])]
+    methods = [name for name in (*DRAWN, ALL_LABELS) if name in set(rows["method"])]
     lines = []
     for (data, name), part in rows.groupby(["data", "setting"], sort=False):
         alone = part[part["method"] == "none"]
@@ -198,7 +199,17 @@ def gains(title: str, rows: pd.DataFrame, setting: str) -> str:
         lines.append(cells)
     header = ["data", setting, "n", "teacher", "none", *(f"`{name}`" for name in methods)]
     text = "Teacher and student see the same labels. Gain over `none`; bold where both intervals exclude 0."
+    if ALL_LABELS in methods:
+        text += f" `{ALL_LABELS}` is the student alone with every label: the room that there is."
     return "\n\n".join([f"## {title}", text, table(header, lines, left=2)])
+
+
+def with_all_labels(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows, and the student alone with every label as the method of that name in settings with fewer."""
+    alone = rows[(rows["fraction"] == 1) & (rows["method"] == "none")]
+    few = rows.loc[rows["fraction"] < 1, ["data", "setting", "fraction"]].drop_duplicates()
+    labeled = alone.drop(columns=["setting", "fraction"]).merge(few, on="data").assign(method=ALL_LABELS)
+    return pd.concat([rows, labeled[rows.columns]], ignore_index=True).drop_duplicates(STUDENT)
 
 
 def about(path: Path, content: Mapping[str, Any], rows: pd.DataFrame) -> str:
@@ -223,7 +234,8 @@ def page(stored: Path, folder: Path) -> str:
     counted = enough(rows)
     parts = ["# How much a teacher gives", INTRODUCTION, claims(counted), by_regime(counted, "ds")]
     if len(rows):
-        by_labels = gains("Gain against the number of labels", rows.sort_values("fraction", kind="stable"), "labels")
+        ordered = with_all_labels(rows).sort_values("fraction", kind="stable")
+        by_labels = gains("Gain against the number of labels", ordered, "labels")
         parts += [
             choices(counted),
             by_labels,
