@@ -1,34 +1,63 @@
-"""Forms of dimensional structure against `kd`, from the suite that compares them."""
+"""Forms of a method against what they are forms of: dimensional structure against `kd`, more weight against less."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import pandas as pd
 from claims import against, over_sets
 
 from cmkd.evaluation import in_points
+from cmkd.expression import parse_sum
 from cmkd.markdown import escape, table
 
-TEXT = (
+FORMS = (
     "With few labels for teacher and student, the difference of a form to `kd` of the same teacher and seed: the mean "
     "over data sets, with Student's 95 % interval where they are three or more. A form would be adopted by its "
     "validation; test only reports. What the forms are: [`ds`](../src/cmkd/methods/ds.py) and its options, and "
     "[those tried beside it](../benchmarks/ds_ideas.py)."
 )
+WEIGHTS = (
+    "The cross-entropy is a mean over the labeled pairs, and a method's terms are means over all pairs. With a tenth "
+    "of the labels, a labeled pair thus weighs ten times what a pair weighs in the terms. The difference to the same "
+    "method with its default weight, for the same teacher and seed, as above."
+)
 
 
 def forms(rows: pd.DataFrame) -> str:
-    """Return the section of the page of results.
+    """Return the section of the page of results on forms of `ds`.
 
     Args:
         rows: students of the suite as `cmkd.bench.rows.collect` gives them.
     """
-    comparisons, lines = against(rows, "kd"), []
-    for method in dict.fromkeys(row["method"] for row in comparisons):
-        own = [row for row in comparisons if row["method"] == method]
-        scores = [over_sets(own, score) for score in ("validation", "test")]
-        shown = [in_points(mean, ends)[0] for mean, ends, _ in scores]
-        students = str(sum(row["n"] for row in own))
-        lines.append((scores[0][0], [f"`{escape(method)}`", str(len({row["data"] for row in own})), students, *shown]))
+    shown = differences(rows, [(method, "kd") for method in dict.fromkeys(rows["method"]) if method != "none"])
+    return f"## Forms of dimensional structure\n\n{FORMS}\n\n{shown}"
+
+
+def weights(*suites: pd.DataFrame) -> str:
+    """Return the section on the weight of a teacher where labels are few; empty without rows.
+
+    Args:
+        suites: students of each suite, with methods in their defaults and with other options.
+    """
+    parts = []
+    for rows in suites:
+        calls = {method: parse_sum(method)[0] for method in dict.fromkeys(rows["method"])}
+        changed = [(method, call.name) for method, call in calls.items() if method != call.name and call.name in calls]
+        parts.append(differences(rows, changed))
+    return "\n\n".join(["## More weight for the teacher where labels are few", WEIGHTS, *parts]) if parts else ""
+
+
+def differences(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> str:
+    """Return a table of the differences between methods and a rival of each, the best on validation first."""
+    comparisons, lines = against(rows, *dict.fromkeys(rival for _, rival in pairs)), []
+    for method, rival in pairs:
+        own = [row for row in comparisons if (row["method"], row["rival"]) == (method, rival)]
+        if own:
+            scores = [over_sets(own, score) for score in ("validation", "test")]
+            shown = [in_points(mean, ends)[0] for mean, ends, _ in scores]
+            counts = [str(len({row["data"] for row in own})), str(sum(row["n"] for row in own))]
+            lines.append((scores[0][0], [f"`{escape(method)}`", f"`{rival}`", *counts, *shown]))
     lines.sort(key=lambda line: -line[0])
-    header = ["form", "data sets", "students", "validation", "test"]
-    return f"## Forms of dimensional structure\n\n{TEXT}\n\n{table(header, [cells for _, cells in lines], left=1)}"
+    header = ["form", "against", "data sets", "students", "validation", "test"]
+    return table(header, [cells for _, cells in lines], left=2)

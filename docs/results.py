@@ -19,7 +19,7 @@ import pandas as pd
 from baselines import beside, best
 from claims import against, by_regime, claims, ranked
 from costs import costs
-from forms import forms
+from forms import forms, weights
 from observation import observation
 
 from cmkd.bench.figures import gains_figure, ranks_figure
@@ -56,6 +56,8 @@ AXES = {
     "fusion": "a teacher that sees both modalities",
 }
 """Suite -> what its settings or data sets vary; each has a table of gains."""
+WEIGHTS = ("few_labels_weights", "feature_weights")
+"""Suites that compare methods with different weights."""
 INTRODUCTION = (
     "Written by `python docs/results.py` from the rows that [suites](../benchmarks/suites) left under "
     "`benchmarks/results`, which trained each network until validation had stopped rising; [the protocol](protocol.md) "
@@ -243,7 +245,9 @@ def page(stored: Path, folder: Path) -> str:
             costs(counted, stored / "step.json"),
             beside(rows, best(stored / "simple_baselines.json")),
         ]
-    parts += [forms(own) for path, (_, _, own) in read.items() if path.stem == "ds_forms"]
+    stored_as = {path.stem: own for path, (_, _, own) in read.items()}
+    parts += [forms(own) for name, own in stored_as.items() if name == "ds_forms"]
+    parts += [weights(*(own for name, own in stored_as.items() if name in WEIGHTS))]
     for name, axis in AXES.items():
         parts += [gains(f"Gain and {axis}", own, "setting") for p, (_, _, own) in read.items() if p.stem == name]
     if read:
