@@ -34,18 +34,17 @@ def forms(rows: pd.DataFrame) -> str:
     return f"## Forms of dimensional structure\n\n{FORMS}\n\n{shown}"
 
 
-def weights(*suites: pd.DataFrame) -> str:
+def weights(rows: pd.DataFrame) -> str:
     """Return the section on the weight of a teacher where labels are few; empty without rows.
 
     Args:
-        suites: students of each suite, with methods in their defaults and with other options.
+        rows: students with methods in their defaults and with other options.
     """
-    parts = []
-    for rows in suites:
-        calls = {method: parse_sum(method)[0] for method in dict.fromkeys(rows["method"])}
-        changed = [(method, call.name) for method, call in calls.items() if method != call.name and call.name in calls]
-        parts.append(differences(rows, changed))
-    return "\n\n".join(["## More weight for the teacher where labels are few", WEIGHTS, *parts]) if parts else ""
+    if not len(rows):
+        return ""
+    calls = {method: parse_sum(method)[0] for method in dict.fromkeys(rows["method"])}
+    changed = [(method, call.name) for method, call in calls.items() if method != call.name and call.name in calls]
+    return f"## More weight for the teacher where labels are few\n\n{WEIGHTS}\n\n{differences(rows, changed)}"
 
 
 def differences(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> str:

@@ -245,9 +245,9 @@ def page(stored: Path, folder: Path) -> str:
             costs(counted, stored / "step.json"),
             beside(rows, best(stored / "simple_baselines.json")),
         ]
-    stored_as = {path.stem: own for path, (_, _, own) in read.items()}
-    parts += [forms(own) for name, own in stored_as.items() if name == "ds_forms"]
-    parts += [weights(*(own for name, own in stored_as.items() if name in WEIGHTS))]
+    parts += [forms(own) for path, (_, _, own) in read.items() if path.stem == "ds_forms"]
+    weighed = [own for path, (_, _, own) in read.items() if path.stem in WEIGHTS]
+    parts += [weights(pd.concat([pd.DataFrame(columns=COLUMNS), *weighed]).drop_duplicates(STUDENT))]
     for name, axis in AXES.items():
         parts += [gains(f"Gain and {axis}", own, "setting") for p, (_, _, own) in read.items() if p.stem == name]
     if read:
