@@ -9,7 +9,7 @@ from claims import against, over_sets
 
 from cmkd.evaluation import in_points
 from cmkd.expression import parse_sum
-from cmkd.markdown import escape, table
+from cmkd.markdown import code, table
 
 FORMS = (
     "With few labels for teacher and student, the difference of a form to `kd` of the same teacher and seed: the mean "
@@ -56,7 +56,7 @@ def differences(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> str:
             scores = [over_sets(own, score) for score in ("validation", "test")]
             shown = [in_points(mean, ends)[0] for mean, ends, _ in scores]
             counts = [str(len({row["data"] for row in own})), str(sum(row["n"] for row in own))]
-            lines.append((scores[0][0], [f"`{escape(method)}`", f"`{rival}`", *counts, *shown]))
+            lines.append((scores[0][0], [code(method), code(rival), *counts, *shown]))
     lines.sort(key=lambda line: -line[0])
     header = ["form", "against", "data sets", "students", "validation", "test"]
     return table(header, [cells for _, cells in lines], left=2)

@@ -47,6 +47,7 @@ DRAWN = ("self_training", "kd", "dist", "ds")
 ALL_LABELS = "all_labels"
 AXES = {
     "gap": "the gap",
+    "gap_rivals": "wide gaps, with rivals of `ds`",
     "unlabeled": "the number of pairs without a label",
     "label_fraction": "the number of labels, of both or of the student",
     "label_noise": "label noise",
@@ -56,7 +57,7 @@ AXES = {
     "fusion": "a teacher that sees both modalities",
 }
 """Suite -> what its settings or data sets vary; each has a table of gains."""
-WEIGHTS = ("few_labels_weights", "feature_weights")
+WEIGHTS = ("few_labels_weights", "feature_weights", "gap_rivals")
 """Suites that compare methods with different weights."""
 INTRODUCTION = (
     "Written by `python docs/results.py` from the rows that [suites](../benchmarks/suites) left under "
@@ -184,7 +185,8 @@ def drawn(rows: pd.DataFrame, folder: Path) -> str:
 def gains(title: str, rows: pd.DataFrame, setting: str) -> str:
     """Return a table of gains over `none` by data set and setting; `setting` heads that column."""
     found = {(row["data"], row["setting"], row["method"]): row for row in against(rows, "none")}
-    methods = [name for name in (*DRAWN, ALL_LABELS) if name in set(rows["method"])]
+    there = dict.fromkeys(rows["method"])
+    methods = [name for name in (*DRAWN, ALL_LABELS) if name in there] + [m for m in there if m not in METHODS]
     lines = []
     for (data, name), part in rows.groupby(["data", "setting"], sort=False):
         alone = part[part["method"] == "none"]
@@ -199,7 +201,7 @@ def gains(title: str, rows: pd.DataFrame, setting: str) -> str:
             )
             cells.append(f"**{said}**" if sure else said)
         lines.append(cells)
-    header = ["data", setting, "n", "teacher", "none", *(f"`{name}`" for name in methods)]
+    header = ["data", setting, "n", "teacher", "none", *map(code, methods)]
     text = "Teacher and student see the same labels. Gain over `none`; bold where both intervals exclude 0."
     if ALL_LABELS in methods:
         text += f" `{ALL_LABELS}` is the student alone with every label: the room that there is."
