@@ -121,7 +121,8 @@ def described(hint: object) -> str:
     if origin in (Union, UnionType):
         return " or ".join(described(part) for part in arguments)
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
-        return f"a group of names, each with {described(arguments[1])}"
+        each = "" if arguments[1] is Any else f", each with {described(arguments[1])}"
+        return f"a group of names (in quotes if they are numbers){each}"
     if origin is not None and arguments:
         return f"a list, each item {described(arguments[0])}"
     return getattr(hint, "__name__", str(hint))

@@ -102,7 +102,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return found
 
     def _of_kind(self, loaded: object, what: str) -> type[T]:
-        if not (inspect.isclass(loaded) and issubclass(loaded, self.contract)):
+        if not (inspect.isclass(loaded) and issubclass(loaded, self.contract) and loaded is not self.contract):
             raise CmkdError(f"{what} is not a subclass of {self.contract.__name__}; fix it")
         return cast("type[T]", loaded)
 
@@ -133,3 +133,13 @@ def load_reference(text: str) -> object:
     if not hasattr(loaded, name):
         raise unknown_name(f"name in {module}", name, (n for n in vars(loaded) if not n.startswith("_")))
     return getattr(loaded, name)
+
+
+def source_of(text: str) -> Path:
+    """Return the file of the code that the user named as ``package.module:Name`` or ``package.module:Name(options)``.
+
+    Raises:
+        CmkdError: as `load_reference`.
+    """
+    found = load_reference(text.partition("(")[0])
+    return Path(inspect.getfile(found if callable(found) else type(found)))

@@ -102,6 +102,7 @@ def test_methods_are_checked_before_anything_is_trained_and_may_be_classes_of_on
         ("mine_of_suite:Hlaf", "did you mean 'Half'"),
         (f"{own}(wieght=2)", "did you mean 'weight'"),
         ("mine_of_suite:Path", "not a subclass of Method"),
+        ("cmkd.methods.base:Method", "not a subclass of Method"),
         ("kdd", "did you mean 'kd'"),
         ("kd(weight=2", "cannot read"),
     ):
@@ -120,6 +121,12 @@ def test_methods_are_checked_before_anything_is_trained_and_may_be_classes_of_on
         ("data: [digits]\nmethods: kd\nsettings: {few: {seed: 3}}", "'seed', which the suite sets itself"),
         ("data: [digits]\nmethods: kd\nrun: {epoch: 3}", "did you mean 'epochs'"),
         ("data: digits\nmethods: kd", "data must be a list"),
+        ("data: []\nmethods: kd", "the suite's data has no entry"),
+        ("data: [digits]\nmethods: kd\nsettings: {}", "the suite's settings has no entry"),
+        (
+            "data: [digits]\nmethods: kd\nsettings: {1: {labels: 20}}",
+            r"a group of names \(in quotes if they are numbers\), got",
+        ),
     ],
 )
 def test_a_wrong_suite_is_refused_in_a_line(tmp_path: Path, text: str, words: str) -> None:

@@ -186,6 +186,9 @@ def test_a_tag_is_compared_as_rounded_text() -> None:
     lowest = np.array([-3.4028234663852886e38, 1.0], np.float32)
     assert np.ma.getmaskarray(measured(lowest, ValueTags(float("-3.40282346639e+38")))).tolist() == [True, False]
     assert not np.ma.isMaskedArray(measured(lowest, ValueTags(1e300)))
+    for stated in (-9999, -9999.0):  # YAML has whole numbers
+        whole = measured(np.array([1, -9999], np.int16), stated=stated)
+        assert np.ma.getmaskarray(whole).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("size", [(4, 4), (16, 16), (5, 11)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,7 @@ def test_students_learn_the_same_from_the_outputs_as_from_the_teacher(
     assert stamps == {p: p.stat().st_mtime_ns for p in out.rglob("result.json")}
 
 
+@pytest.mark.filterwarnings("always::cmkd.errors.CmkdWarning")
 def test_pairs_without_outputs_learn_from_their_labels_alone(
     squares: Pack, outputs: dict[str, NDArray[np.generic]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,7 +103,11 @@ def test_pairs_without_outputs_learn_from_their_labels_alone(
     kept = np.array([name in train and int(name.removeprefix("pair-")) % 3 > 0 for name in outputs["ids"]])
     path, out = save(tmp_path / "outputs.npz", outputs, kept), tmp_path / "out"
     assert run(squares, out, "--methods", "none,kd", "--teacher.outputs", path) == 0
-    assert "not known" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "not known" in said.out
+    assert re.search(
+        r"warning: '.*outputs.npz' lacks \d+ of \d+ whole training pairs, such as 'pair-\d+'; of", said.err
+    )
     assert len(set(weights(out).values())) == 2  # it does learn from them
     teacher = read_json(out / "results.json")["teacher"]
     assert teacher["test_accuracy"] is None and teacher["validation_accuracy"] is None and teacher["test_pairs"] > 0
@@ -150,6 +156,35 @@ def test_a_file_that_changes_does_not_enter_the_folder(
     save(path, {**outputs, "logits": -outputs["logits"]})
     assert run(squares, out, "--methods", "none,kd", "--teacher.outputs", path) == 2
     assert "was started with teacher.outputs_sha256=" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("without_page")
+def test_a_checkpoint_that_changes_does_not_enter_the_folder(
+    squares: Pack, taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "teacher.safetensors", tmp_path / "out"
+    path.write_bytes((taught / "teacher" / "best.safetensors").read_bytes())
+    assert run(squares, out, "--methods", "none", "--teacher.checkpoint", path) == 0
+    other = tmp_path / "other"
+    assert run(squares, other, "--methods", "none", "--seed", 1) == 0
+    path.write_bytes((other / "teacher" / "best.safetensors").read_bytes())
+    assert run(squares, out, "--methods", "none,kd", "--teacher.checkpoint", path) == 2
+    assert "was started with teacher.checkpoint_sha256=" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("without_page")
+def test_code_of_ones_own_that_changes_does_not_enter_the_folder(
+    squares: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "from cmkd.methods.kd import KD\nclass Twice(KD):\n    name = 'twice'\n"
+    (tmp_path / "mine_of_outputs.py").write_text(code)
+    methods = ("--methods", "none,mine_of_outputs:Twice(weight=2)")
+    assert run(squares, tmp_path / "out", *methods) == 0
+    assert run(squares, tmp_path / "out", *methods) == 0
+    (tmp_path / "mine_of_outputs.py").write_text(code.replace("twice", "thrice"))
+    assert run(squares, tmp_path / "out", *methods) == 2
+    assert "was started with sources" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("without_page")

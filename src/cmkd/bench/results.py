@@ -21,7 +21,7 @@ from cmkd.io import write_bytes
 from cmkd.options import Bounds, build
 from cmkd.structure import ESSENTIAL
 
-AGAIN = "restore the file, or delete it and run `cmkd bench` again"
+AGAIN = "restore the file, or run `cmkd bench` again without it"
 SHOWN = 5
 """Faults of one kind that are named; of more, the number is given."""
 Share = Annotated[float, Bounds(least=0, most=1)]

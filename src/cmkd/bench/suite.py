@@ -59,6 +59,9 @@ class Suite:
     run: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("data", "settings"):
+            if not getattr(self, name):
+                raise CmkdError(f"the suite's {name} has no entry; add one")
         missing = [rival for rival in self.rivals if rival not in self.expressions]
         if missing:
             raise CmkdError(f"the suite's rivals {', '.join(missing)} are not among its methods; add them to methods")

@@ -185,6 +185,10 @@ def load_student(
         from cmkd.deploy.onnx_model import load_onnx
 
         about, logits = load_onnx(place, device=device, threads=threads)
+    elif place.suffix == ".pt2":
+        raise CmkdError(
+            f"'{place}' is for torch.export.load alone: give the run's folder, or the model's .safetensors file"
+        )
     else:
         about, logits = _load_torch(place, device, module, threads)
     try:

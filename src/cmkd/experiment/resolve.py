@@ -30,7 +30,7 @@ from cmkd.models.checkpoint import load_model
 from cmkd.options import check, plain
 from cmkd.processes import usable_cores
 from cmkd.progress import shown
-from cmkd.registry import is_reference, load_reference
+from cmkd.registry import is_reference, load_reference, source_of
 from cmkd.training.compiling import check_compiler
 from cmkd.training.schedule import epoch_steps, training_length
 from cmkd.training.teacher_outputs import OutputsFile
@@ -115,8 +115,13 @@ class ResolvedRun:
             model = getattr(self.config, role).model
             if isinstance(model, nn.Module):  # its name does not tell its weights
                 settings[role]["weights"] = checksum(v.cpu().numpy().tobytes() for v in model.state_dict().values())
-        if self.config.teacher.outputs is not None:  # nor does the name of a file tell its content
-            settings["teacher"]["outputs_sha256"] = checksum(self.config.teacher.outputs)
+            for name in ("checkpoint", "outputs"):  # nor does the name of a file tell its content
+                if (path := settings[role].get(name)) is not None:
+                    settings[role][f"{name}_sha256"] = checksum(Path(path))
+        models_named = (getattr(self.config, role).model for role in ("teacher", "student"))
+        own = sorted(name for name in {*used, *models_named} if isinstance(name, str) and is_reference(name))
+        if own:  # classes of the user's own may change under their name
+            settings["sources"] = {name: checksum(source_of(name)) for name in own}
         settings["pack"] = {"version": self.pack.card.version, "sha256": plain(self.pack.card.sha256)}
         return {k: v for k, v in settings.items() if k not in NOT_SETTINGS}
 

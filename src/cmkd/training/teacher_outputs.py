@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +18,7 @@ from safetensors import safe_open
 
 from cmkd.config import AugmentationConfig
 from cmkd.data.pack.pack import Pack
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.io import checksum
 from cmkd.models import Model
 from cmkd.ops import resize_like
@@ -158,6 +159,11 @@ class OutputsFile:
         if not len(np.intersect1d(known, pack.rows("train"))):
             example = pack.index["id"].iloc[int(pack.rows("train")[0])]
             raise CmkdError(f"none of the {len(ids)} ids in '{path}' belongs to a training pair, such as '{example}'")
+        rows = pack.rows("train", modalities=tuple(pack.modalities))
+        if len(lacking := np.setdiff1d(rows, known)):
+            example = pack.index["id"].iloc[int(lacking[0])]
+            message = f"'{path}' lacks {len(lacking)} of {len(rows)} whole training pairs, such as '{example}'"
+            warnings.warn(f"{message}; of these, students learn from labels alone", CmkdWarning, stacklevel=2)
         return cls(path, known[order], logits[order], embedding[order])
 
     def spec(self, pack: Pack) -> Spec:

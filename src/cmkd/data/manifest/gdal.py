@@ -115,7 +115,7 @@ def _equal(array: NDArray[Any], value: float) -> NDArray[np.bool_]:
     found: NDArray[np.bool_]
     if array.dtype.kind in "iu":
         limits = np.iinfo(array.dtype)
-        fits = value.is_integer() and limits.min <= value <= limits.max
+        fits = float(value).is_integer() and limits.min <= value <= limits.max
         found = array == int(value) if fits else np.zeros(array.shape, bool)
         return found
     if array.dtype.kind != "f" or not math.isfinite(value):
