@@ -280,6 +280,19 @@ def test_a_declared_length_is_refused_unread(app: FastAPI) -> None:
     assert post(app, never(), **{"content-length": str(10**9)}).status_code == 413
 
 
+def test_a_declared_length_somewhat_above_the_limit_is_discarded_before_the_answer(app: FastAPI) -> None:
+    length, sent = 3 * LIMITS.body_bytes, []
+
+    async def parts() -> AsyncIterator[bytes]:
+        for start in range(0, length, 2**16):
+            sent.append(min(2**16, length - start))
+            yield bytes(sent[-1])
+
+    answer = post(app, parts(), **{"content-length": str(length)})
+    assert answer.status_code == 413 and "larger than" in answer.text
+    assert sum(sent) == length
+
+
 def test_a_compressed_body_is_refused(app: FastAPI) -> None:
     answer = post(app, zlib.compress(GOOD["image/png"]), "image/png", **{"content-encoding": "deflate"})
     assert answer.status_code == 415

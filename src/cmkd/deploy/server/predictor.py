@@ -20,8 +20,8 @@ from cmkd.deploy.student import Student
 from cmkd.errors import CmkdError
 
 _DISCARDED = 16
-"""A body of less than so many times the limit is discarded as it comes: at a closed connection, a client that is still
-sending may miss the answer."""
+"""A body that is declared to have less than so many times the limit is discarded as it comes: a client that is still
+sending may miss an answer, since many ask for the connection to be closed after it."""
 
 
 class Predictor:
@@ -110,19 +110,21 @@ async def _read(request: Request, limits: Limits) -> bytes:
         raise _closing(415, "compressed bodies are not supported: send the body without Content-Encoding")
     length = request.headers.get("content-length", "")
     large = f"the body is larger than {limits.body_mb:g} MB"
-    if length.isdecimal() and int(length) > limits.body_bytes:
-        near = int(length) < _DISCARDED * limits.body_bytes
-        raise Refused(413, large) if near else _closing(413, large)
-    body = bytearray()
+    declared = int(length) if length.isdecimal() else 0
+    if declared >= _DISCARDED * limits.body_bytes:
+        raise _closing(413, large)
+    discarded, body = declared > limits.body_bytes, bytearray()
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise Refused(400, "the client closed the connection")
-        body += message.get("body", b"")
+        body += b"" if discarded else message.get("body", b"")
         if len(body) > limits.body_bytes:
             raise _closing(413, large)
         if not message.get("more_body", False):
             break
+    if discarded:
+        raise Refused(413, large)
     if not body:
         raise Refused(422, "the body is empty: send an image or an array")
     return bytes(body)
