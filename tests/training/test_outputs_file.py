@@ -20,6 +20,7 @@ from cmkd.training.teacher_cache import TeacherCache
 from cmkd.training.teacher_outputs import OutputsFile
 from cmkd.types import Spec
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* whole training pairs")  # most files have some of them
 IDS = ["stranger", *(f"pair-{i}" for i in range(299, 9, -1)), "other"]  # not in the data's order, and not all of them
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(size=(len(IDS), 3)).astype(np.float32)
