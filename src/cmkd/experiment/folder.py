@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class _Settings:
     """Schema of ``settings.json``; all else in it is compared with the settings of today."""
 
     method_options: Mapping[str, Mapping[str, Any]]
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,15 @@ class RunFolder:
             again = "choose another --out, or restore the file"
             before = read_json(path, fix=again)
             record(_Settings, before, f"'{path}'", fix=again)
-            # a method that is new to the folder brings its options along
-            settings["method_options"] = before["method_options"] | settings["method_options"]
-            both = {name: settings["method_options"][name] for name in before["method_options"]}
+            both = {}
+            for of_methods in ("method_options", "sources"):  # a method that is new to the folder brings its own along
+                was = before.setdefault(of_methods, {})
+                settings[of_methods] = was | settings[of_methods]
+                both[of_methods] = {name: settings[of_methods][name] for name in was}
             defaults = type(run.config)(
                 data=run.config.data, out=self.path
             ).to_dict()  # of options newer than the folder
-            different = first_difference(before, settings | {"method_options": both}, defaults)
+            different = first_difference(before, settings | both, defaults)
             if different:
                 raise CmkdError(f"'{self.path}' was started with {different}; choose another --out")
         about = {"versions": versions(), "commit": commit(), "hardware": hardware(), "command": sys.argv}

@@ -120,8 +120,7 @@ class ResolvedRun:
                     settings[role][f"{name}_sha256"] = checksum(Path(path))
         models_named = (getattr(self.config, role).model for role in ("teacher", "student"))
         own = sorted(name for name in {*used, *models_named} if isinstance(name, str) and is_reference(name))
-        if own:  # classes of the user's own may change under their name
-            settings["sources"] = {name: checksum(source_of(name)) for name in own}
+        settings["sources"] = {name: checksum(source_of(name)) for name in own}  # may change under the name
         settings["pack"] = {"version": self.pack.card.version, "sha256": plain(self.pack.card.sha256)}
         return {k: v for k, v in settings.items() if k not in NOT_SETTINGS}
 
