@@ -20,8 +20,14 @@ FORMS = (
 WEIGHTS = (
     "The cross-entropy is a mean over the labeled pairs, and a method's terms are means over all pairs. With a tenth "
     "of the labels, a labeled pair thus weighs ten times what a pair weighs in the terms. The difference to the same "
-    "method with its default weight, for the same teacher and seed, as above."
+    "method with its default weight, for the same teacher and seed, as above; and `ds` to `kd`, both so weighed."
 )
+EQUAL = (
+    ("ds(kd_weight=3,independence_weight=9,uniformity_weight=0.3)", "kd(weight=3)"),
+    ("ds(kd_weight=10,independence_weight=30,uniformity_weight=1)", "kd(weight=10)"),
+    ("10*ds", "10*kd"),
+)
+"""Pairs of methods whose default weights are multiplied alike."""
 
 
 def forms(rows: pd.DataFrame) -> str:
@@ -44,7 +50,9 @@ def weights(rows: pd.DataFrame) -> str:
         return ""
     calls = {method: parse_sum(method)[0] for method in dict.fromkeys(rows["method"])}
     changed = [(method, call.name) for method, call in calls.items() if method != call.name and call.name in calls]
-    return f"## More weight for the teacher where labels are few\n\n{WEIGHTS}\n\n{differences(rows, changed)}"
+    return (
+        f"## More weight for the teacher where labels are few\n\n{WEIGHTS}\n\n{differences(rows, [*changed, *EQUAL])}"
+    )
 
 
 def differences(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> str:
