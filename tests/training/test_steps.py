@@ -96,6 +96,18 @@ def test_rates_rise_linearly_stay_and_fall_linearly_and_the_average_follows_each
     torch.testing.assert_close(found.average, average, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["kd", "c2kd", "self_training"])
+def test_a_pair_weighs_the_same_in_the_cross_entropy_and_in_other_terms(
+    tmp_path: Path, digits: Pack, method: str
+) -> None:
+    module = built(job(tmp_path, digits.withhold(0.1), method=method))
+    batch = next(iter(module.train_dataloader()))
+    output, terms = module.objective(batch)
+    right = output.logits.log_softmax(1)[torch.arange(256), batch.target.clamp(min=0)]
+    assert 0 < batch.labeled.sum() < 128
+    torch.testing.assert_close(terms["cross_entropy"], -(right * batch.labeled).mean())
+
+
 def test_epochs_are_consecutive_parts_of_passes_each_in_an_order_of_its_own(tmp_path: Path, digits: Pack) -> None:
     made = job(tmp_path, digits, epochs=3)
     made.seed = 3

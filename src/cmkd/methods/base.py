@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ClassVar, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
@@ -255,10 +256,11 @@ def on_labeled(
     batch: Batch,
     **options: Any,  # noqa: ANN401  # those of the loss
 ) -> Tensor:
-    """Apply a loss that is a mean over samples to the labeled samples only.
+    """Apply a loss that is a mean over samples to the labeled samples, and scale it to a mean over all of the batch.
 
-    Processes may hold different numbers of labeled samples: each result is scaled so that the mean over processes is
-    the mean over all labeled samples.
+    Those without a label count as zero, so a sample weighs the same in this term, in the cross-entropy, and in terms
+    that need no labels, however few have one. Processes may hold different numbers of samples: each result is scaled so
+    that the mean over processes is the mean over all.
 
     Args:
         loss: maps student ``(n, ...)``, teacher ``(n, ...)`` and target ``(n,)`` to the mean over n samples.
@@ -275,18 +277,17 @@ def on_labeled(
         >>> difference = lambda s, t, y: (s - t).mean()
         >>> batch = Batch({}, torch.tensor([0, -1]), torch.arange(2))
         >>> float(on_labeled(difference, torch.tensor([3.0, 9.0]), torch.zeros(2), batch))
-        3.0
+        1.5
     """
     rows = batch.labeled.nonzero()[:, 0] if batch.labeled_rows is None else batch.labeled_rows
-    share = None
+    share: float | Tensor = len(rows) / len(batch)
     if world_size() > 1:
-        everywhere = batch.labeled.sum()
+        everywhere = torch.ones_like(batch.target).sum()
         dist.all_reduce(everywhere)
-        share = world_size() * len(rows) / everywhere.double()
+        share = (world_size() * len(rows) / everywhere.double()).to(student)
     if not len(rows):  # a mean over none would be NaN
         return student[:0].sum()
-    value = loss(student[rows], teacher[rows], batch.target[rows], **options)
-    return value if share is None else value * share.to(value)
+    return loss(student[rows], teacher[rows], batch.target[rows], **options) * share
 
 
 METHODS: Registry[Method] = Registry("method", "cmkd.methods", Method, support=("base", "combine", "pages", "stepped"))

@@ -133,14 +133,11 @@ class Objective(nn.Module):
         return self.method.forward(output.select(paired), teacher_output.select(paired), batch.select(paired))
 
     def _cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the mean over the labeled pairs of the global batch, scaled so that DDP's average is that mean."""
+        """Return the mean over all pairs, those without a label as zero, so that a pair weighs as in other terms."""
         total = F.cross_entropy(
             logits.float(), batch.target, ignore_index=-1, reduction="sum", label_smoothing=self.label_smoothing
         )
-        count = batch.labeled.sum()
-        if world_size() > 1:
-            dist.all_reduce(count)
-        return total * world_size() / count.clamp(min=1)
+        return total / len(batch.target)
 
 
 def train_mode(model: Model) -> Model:
