@@ -47,7 +47,6 @@ DRAWN = ("self_training", "kd", "dist", "ds")
 ALL_LABELS = "all_labels"
 AXES = {
     "gap": "the gap",
-    "gap_rivals": "wide gaps, with rivals of `ds`",
     "unlabeled": "the number of pairs without a label",
     "label_fraction": "the number of labels, of both or of the student",
     "label_noise": "label noise",
@@ -57,8 +56,6 @@ AXES = {
     "fusion": "a teacher that sees both modalities",
 }
 """Suite -> what its settings or data sets vary; each has a table of gains."""
-WEIGHTS = ("few_labels_weights", "feature_weights", "gap_rivals")
-"""Suites that compare methods with different weights."""
 INTRODUCTION = (
     "Written by `python docs/results.py` from the rows that [suites](../benchmarks/suites) left under "
     "`benchmarks/results`, which trained each network until validation had stopped rising; [the protocol](protocol.md) "
@@ -247,9 +244,8 @@ def page(stored: Path, folder: Path) -> str:
             costs(counted, stored / "step.json"),
             beside(rows, best(stored / "simple_baselines.json")),
         ]
-    parts += [forms(own) for path, (_, _, own) in read.items() if path.stem == "ds_forms"]
-    weighed = [own for path, (_, _, own) in read.items() if path.stem in WEIGHTS]
-    parts += [weights(pd.concat([pd.DataFrame(columns=COLUMNS), *weighed]).drop_duplicates(STUDENT))]
+    for name, section in (("ds_forms", forms), ("label_weight", weights)):
+        parts += [section(own) for path, (_, _, own) in read.items() if path.stem == name]
     for name, axis in AXES.items():
         parts += [gains(f"Gain and {axis}", own, "setting") for p, (_, _, own) in read.items() if p.stem == name]
     if read:

@@ -17,7 +17,7 @@ from cmkd.bench.resampling import encoded
 from cmkd.bench.results import _changed, earlier
 from cmkd.bench.rows import collect, complete, left, stored
 from cmkd.bench.suite import PlannedRun, Suite
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.io import write_json, write_text
 from cmkd.options import plain
 
@@ -84,8 +84,10 @@ def test_results_continue_a_suite_as_far_as_they_go(tmp_path: Path, count: int) 
 def test_a_run_of_another_suite_in_the_folder_counts_as_far_as_it_is_the_same(tmp_path: Path) -> None:
     handed_in(tmp_path, SUITE, rows(SUITE), {})
     write_text(tmp_path / "notes.json", "[]")
+    write_text(tmp_path / "torn.json", (tmp_path / "small.json").read_text()[:-40])
     more = replace(SUITE, methods="ds,kd", settings={"all labels": {}, "few": {"labels": 40}}, seeds=2)
-    known = earlier(tmp_path / "other.json", more)
+    with pytest.warns(CmkdWarning, match=r"students of another suite do not count: .*torn\.json' is damaged"):
+        known = earlier(tmp_path / "other.json", more)
     assert list(known["setting"]) == ["all labels"] * 4
     assert list(known["teacher"]) == [0, 0, 1, 1]
     assert list(known["method"]) == ["none", "kd"] * 2

@@ -158,7 +158,7 @@ def test_nan_without_a_declaration_is_counted_and_said(tmp_path: Path) -> None:
         pack = build(folder, tmp_path / "a")
     assert pack.card.invalid["radar"] == (96, 4)
     write_tiff(folder / "r2.tif", np.full((2, 8, 8), np.nan, np.float32))
-    with pytest.raises(CmkdError, match=r"r2\.tif has no valid value.*empty cell in the manifest"):
+    with pytest.raises(CmkdError, match=r"r2\.tif has no valid value.*in a manifest, by an empty cell"):
         build(folder, tmp_path / "b")
     write_tiff(folder / "r2.tif", np.full((2, 8, 8), np.inf, np.float32))
     with pytest.raises(CmkdError, match=r"r2\.tif holds infinite values"):

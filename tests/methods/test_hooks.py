@@ -146,3 +146,12 @@ def test_what_an_own_method_needs_is_checked(needs: object, words: str, monkeypa
     monkeypatch.setattr(METHODS["kd"], "needs", needs)
     with pytest.raises(CmkdError, match=words):
         create("kd", NARROW, NARROW)
+
+
+def test_an_own_method_without_forward_is_refused_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unfinished(Method):
+        """Returns no terms yet."""
+
+    monkeypatch.setattr(METHODS, "find", lambda name: Unfinished)
+    with pytest.raises(CmkdError, match="it has no method 'forward', which returns its terms"):
+        create("unfinished", NARROW, NARROW)

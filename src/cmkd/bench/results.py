@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from cmkd.bench.resampling import decoded
 from cmkd.bench.rows import COLUMNS, ROUNDED, STUDENT, TEACHER, collect, restored
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.documents import read_json, record
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.io import write_bytes
 from cmkd.options import Bounds, build
 from cmkd.structure import ESSENTIAL
@@ -106,7 +107,7 @@ def earlier(path: Path, asked: Suite) -> pd.DataFrame:
 
     If the suite's own file has students that it no longer asks for, it is kept beside the one that will replace it, and
     found again by later calls. What another suite's file holds is taken where a run has the same configuration; a file
-    that cannot be read is passed over.
+    that cannot be read is passed over, with a warning.
 
     Raises:
         CmkdError: as `read_suite`, of the suite's own files.
@@ -120,8 +121,15 @@ def earlier(path: Path, asked: Suite) -> pd.DataFrame:
         if place == path and len(parts[-1]) < len(rows):
             write_bytes(path.with_suffix(f".before-{len(before) + 1}.json"), path.read_bytes())
     for place in sorted(set(path.parent.glob("*.json")) - set(own)):
-        with contextlib.suppress(CmkdError):
-            parts.append(_asked_for(asked_for, place, *read_suite(place)[1:]))
+        if b'"suite"' not in place.read_bytes()[:20]:
+            continue
+        try:
+            _, suite, rows = read_suite(place)
+        except CmkdError as error:
+            warnings.warn(f"students of another suite do not count: {error}", CmkdWarning, stacklevel=2)
+            continue
+        with contextlib.suppress(CmkdError):  # data that is not at hand here
+            parts.append(_asked_for(asked_for, place, suite, rows))
     found = pd.concat([part for part in parts if len(part)] or parts).drop_duplicates(STUDENT, ignore_index=True)
     teacher = found[TEACHER].astype(float).fillna(-1.0)
     # of a run that was trained twice, the students of the later teacher

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ClassVar, TypeVar
@@ -59,7 +60,8 @@ class Method(nn.Module):
     """A distillation method: named, weighted terms from a student's and a teacher's output.
 
     Subclasses take two `Spec`s and keyword-only, typed hyperparameters, keep their projections as submodules, and
-    return only their distillation terms: the cross-entropy belongs to the objective. They work in any training loop:
+    return only their distillation terms: the cross-entropy belongs to the objective. It is a mean over all pairs, those
+    without a label as zero; so are terms that read labels (`on_labeled`). They work in any training loop:
     add the sum of the terms to the loss, give ``method.parameters()`` to the optimizer, and call the four hooks
     `setup`, `on_train_start`, `on_train_epoch_start` and `on_train_end`, or at least those in `required_hooks`.
     `forward` refuses to run before a required hook.
@@ -303,6 +305,8 @@ def create(name: str, student: Spec, teacher: Spec, /, **options: Any) -> Method
     """
     method = METHODS.find(name)
     check(name, method, options)
+    if inspect.unwrap(method.forward) is Method.forward:
+        raise CmkdError(f"{name}: it has no method 'forward', which returns its terms")
     made = method(student, teacher, **options)
     if isinstance(made.needs, str) or (unknown := [need for need in made.needs if need not in READ]):
         wrong = repr(made.needs) if isinstance(made.needs, str) else f"'{unknown[0]}'"

@@ -97,7 +97,7 @@ def read(
     if finite and kept.dtype.kind == "f" and np.isinf(kept).any():
         if not np.isinf(valid).any():
             raise CmkdError(f"{path} holds {abs(valid).max():g}, which {header.dtype} cannot hold: rescale it")
-        raise CmkdError(f"{path} holds infinite values: fill them, or leave its cell in the manifest empty")
+        raise CmkdError(f"{path} holds infinite values: fill them, or leave it out (in a manifest, by an empty cell)")
     _warn_of_lost_values(path, valid, kept)
     return stored
 

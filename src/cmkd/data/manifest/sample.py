@@ -66,7 +66,9 @@ def header_of(modality: Modality, path: File, *, channels: Channels | None = Non
 
 def _some_valid(array: NDArray[Any], where: object) -> NDArray[Any]:
     if np.ma.getmaskarray(array).all():
-        raise CmkdError(f"{where} has no valid value, only nodata or NaN: leave it out (an empty cell in the manifest)")
+        raise CmkdError(
+            f"{where} has no valid value, only nodata or NaN: leave it out (in a manifest, by an empty cell)"
+        )
     return array
 
 
