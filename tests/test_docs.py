@@ -89,7 +89,7 @@ def test_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
     made: dict[str, object] = {}
     exec(BLOCKS[0], made)
-    assert made["about"]["method"] == "ds"  # type: ignore[index]
+    assert made["about"]["method"] in ("none", "kd", "ds")  # type: ignore[index]
 
 
 def test_a_loop_of_ones_own() -> None:
@@ -106,7 +106,7 @@ def test_a_loop_of_ones_own() -> None:
         "teacher_map": torch.randn(6, 128, 16, 16),
         "labels": torch.arange(6),
         "indices": torch.arange(6),
-        "cross_entropy": torch.tensor(1.0),
+        "F": torch.nn.functional,
         "optimizer": torch.optim.SGD(student.parameters(), lr=0.1),
     }
     exec(BLOCKS[1], made)

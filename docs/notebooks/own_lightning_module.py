@@ -96,15 +96,10 @@ class Distillation(pl.LightningModule):
             self.teacher.eval()
             self.method.on_train_epoch_start(self.current_epoch)
 
-    @staticmethod
-    def labeled(target: Tensor) -> Tensor:
-        """Return the number of pairs with a label, at least 1."""
-        return (target != UNLABELED).sum().clamp(min=1)
-
     def training_step(self, batch: list[Tensor], _: int) -> Tensor:
         target, index = batch[2:]
         output = self.net(batch[self.image])
-        loss = F.cross_entropy(output.logits, target, ignore_index=UNLABELED, reduction="sum") / self.labeled(target)
+        loss = F.cross_entropy(output.logits, target, ignore_index=UNLABELED, reduction="sum") / len(target)
         if self.method is not None:
             with torch.no_grad():
                 answer = self.teacher(batch[0])
