@@ -46,8 +46,7 @@ def networks(results: Sequence[Mapping[str, Any]]) -> list[str]:
     steps = " and ".join(str(int(np.median([model["steps"] for model in models]))) for models in (teachers, students))
     leveled = sum(model["converged"] for model in (*teachers, *students))
     counts = [steps, f"{leveled} of {2 * len(results)}"]
-    ends = interval(gaps) if len(gaps) > 1 else None
-    return [str(len(results)), *map(with_spread, both), in_points(float(np.mean(gaps)), ends)[0], *counts]
+    return [str(len(results)), *map(with_spread, both), in_points(float(np.mean(gaps)), interval(gaps))[0], *counts]
 
 
 def forests(reference: str) -> list[str]:

@@ -67,8 +67,7 @@ def difference(values: Sequence[float]) -> str:
         >>> difference([0.01, 0.02, 0.015]), difference([0.25])
         ('**+1.5 (+0.3 to +2.7)**', '+25.0')
     """
-    ends = interval(values)
-    text, clear = in_points(float(np.mean(values)), ends if np.isfinite(ends[0]) else None)
+    text, clear = in_points(float(np.mean(values)), interval(values))
     return f"**{text}**" if clear else text
 
 

@@ -91,6 +91,13 @@ def test_whole_groups_cover_what_single_pairs_do_not() -> None:
     assert np.mean(covered["pairs"]) <= 0.75
 
 
+def test_pairs_of_a_single_group_and_equal_values_have_no_point_as_an_interval() -> None:
+    values = np.arange(20.0)
+    mean, low, high = bootstrap(lambda w: {"mean": w @ values / w.sum(1)}, np.zeros(20))["mean"]
+    assert low < mean - 1 and high > mean + 1
+    assert intervals.interval([0.05, 0.05]) is None and intervals.interval([0.05]) is None
+
+
 def test_the_memory_does_not_change_the_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = of(LOGITS[:, 0], TARGET)
     monkeypatch.setattr(intervals, "_WEIGHTS", 1000)

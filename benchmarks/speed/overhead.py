@@ -79,7 +79,7 @@ def bare(setting: Setting, made: TrainingJob, parts: Sequence[str] = PARTS) -> I
     strengths = AugmentationConfig() if "augmentation" in parts else OFF
     strengths = strengths.resolved(mirror=card.mirror, cropped=card.cropped)
     module = DistillationModule(made, config, strengths, batch_size=setting.batch).to(setting.device)
-    module.objective.move_teacher(torch.device(setting.device))
+    module.objective.move(torch.device(setting.device))
     built: Any = module.configure_optimizers()
     optimizer, schedule = built["optimizer"], built["lr_scheduler"]["scheduler"]
     trained = [p for p in module.objective.parameters() if p.requires_grad]

@@ -57,7 +57,7 @@ def make_step(
         objective = Objective(student, teacher_modality="optical", method=method).to(device)
     else:
         objective = Objective(student, teacher=teacher, method=method).to(device)
-        objective.move_teacher(device)
+        objective.move(device)
     method.on_train_start(PAIRS)
     method.on_train_epoch_start(0)
     if compiled:

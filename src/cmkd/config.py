@@ -233,7 +233,7 @@ class RunConfig:
             pairs take part only in the distillation terms; validation and test keep all labels.
         labels: number of labels that they see, instead of a fraction; spread over the classes, at least one each.
         label_noise: fraction of these labels that are replaced by another class, for studies of robustness; teacher
-            and students see the same wrong labels.
+            and students that see the same labels see the same wrong ones.
         tune: trials that choose each method's weights and temperatures on the validation pairs. They come before the
             students, with a seed that no student has. The first has the options given or the defaults, and Optuna draws
             those of the others; options written in `methods` stay as they are.

@@ -19,6 +19,10 @@ class CmkdError(ValueError):
     """
 
 
+class DivergedError(CmkdError):
+    """A training whose loss or weights are not finite: its options are to blame, not the machine."""
+
+
 class IncompleteError(CmkdError):
     """Some of many inputs failed, and the rest is done: a line for each, or one with their number and report.
 

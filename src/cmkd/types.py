@@ -31,7 +31,7 @@ class Batch:
         inputs: modality name -> tensor ``(batch, ...)``. Modalities may differ in shape, channels and dtype. The
             rows of a missing modality are zeros.
         target: ``(batch,)`` int64 class of each pair, `UNLABELED` (-1) where it has none.
-        index: ``(batch,)`` int64 position of each pair in its data set.
+        index: ``(batch,)`` int64 position of each pair in its data set; a method gets that among the training pairs.
         present: modality name -> ``(batch,)`` bool, whether the pair has that modality.
         view: ``(batch,)`` int64, which augmented view of each pair this is; 0 by default.
         teacher: the teacher's outputs, where they were computed before (`cmkd.training.teacher_cache`).

@@ -98,12 +98,16 @@ def test_again_repeats_nothing_and_more_is_added(finished: Path) -> None:
     [
         (["--data", "digits", "--optimizer.learning_rate", "0.1"], "with optimizer.learning_rate=None, now 0.1"),
         (["--data", "digits(severity=0.1)"], "was started with pack"),
+        (
+            ["--data", "digits", "--method_options.kd.weight", "50", "--methods", "kd(temperature=2)"],
+            "kd.weight=1.0, now 50",
+        ),
     ],
 )
 def test_another_setting_does_not_enter_the_folder(
     finished: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
-    assert run(*arguments, "--methods", "none", "--out", finished) == 2
+    assert run("--methods", "none", *arguments, "--out", finished) == 2
     assert says in capsys.readouterr().err
 
 

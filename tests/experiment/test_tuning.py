@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import Callback
 from cmkd import Experiment, RunConfig
 from cmkd.cli import main
 from cmkd.data.pack.pack import Pack
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, DivergedError
 from cmkd.experiment.plan import PlannedStudent, ready, students
 from cmkd.experiment.tuning import Options, Trials, ranges, summary, with_options
 from cmkd.methods.combine import from_expression
@@ -64,7 +64,11 @@ def stopped(options: Options) -> Mapping[str, Any]:
 
 
 def diverged(options: Options) -> Mapping[str, Any]:
-    raise CmkdError("training diverged")
+    raise DivergedError("training diverged")
+
+
+def full(options: Options) -> Mapping[str, Any]:
+    raise CmkdError("no space left on device")
 
 
 def trials(folder: Path, count: int, seed: int = 0) -> Trials:
@@ -98,7 +102,7 @@ def test_a_stopped_trial_keeps_the_options_that_it_began_with(tmp_path: Path) ->
     assert json.loads((tmp_path / "trials.json").read_text())["trials"][1]["options"] == begun
 
 
-def test_a_trial_that_fails_is_passed_over_unless_it_is_the_first(tmp_path: Path) -> None:
+def test_a_trial_that_diverges_is_passed_over_unless_it_is_the_first(tmp_path: Path) -> None:
     made = trials(tmp_path, 3)
     with pytest.raises(CmkdError, match="training diverged"):
         made.run(0, diverged)
@@ -109,6 +113,9 @@ def test_a_trial_that_fails_is_passed_over_unless_it_is_the_first(tmp_path: Path
     for number, train in enumerate((student, diverged, student)):
         assert summary(tmp_path, 3) is None
         made.run(number, train)
+        if number == 0:  # what is not for its options is tried again
+            with pytest.raises(CmkdError, match="no space left"):
+                made.run(1, full)
     row = summary(tmp_path, 3)
     assert row is not None and row["validation_accuracies"][1] is None and None not in row["validation_accuracies"][::2]
 

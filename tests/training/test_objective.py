@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def test_pairs_without_a_label_take_part_in_the_method_alone() -> None:
     made, method = objective()
     output, terms = made(batch({"optical": [True] * 3, "radar": [True] * 3}, [0, -1, 2]))
     assert method.rows == [0, 1, 2]
-    expected = F.cross_entropy(output.logits[[0, 2]], torch.tensor([0, 2]))
+    expected = F.cross_entropy(output.logits[[0, 2]], torch.tensor([0, 2])) * 2 / 3
     torch.testing.assert_close(terms["cross_entropy"], expected)
 
 
@@ -109,9 +110,19 @@ def test_a_teacher_that_trains_along_has_its_own_cross_entropy() -> None:
     _, terms = made(given)
     assert made.teacher is not None
     expected = F.cross_entropy(made.teacher(given.inputs["optical"]).logits, given.target, ignore_index=-1)
-    torch.testing.assert_close(terms["teacher_cross_entropy"], expected)
+    torch.testing.assert_close(terms["teacher_cross_entropy"], expected * 3 / 4)
     terms["teacher_cross_entropy"].backward()
     assert all(p.grad is not None for p in made.teacher.parameters())
+
+
+def test_a_teacher_that_trains_along_learns_no_label_from_a_modality_that_is_not_there() -> None:
+    teacher = models.build("thin_resnet(width=4)", OPTICAL, classes=3)
+    student = models.build("thin_resnet(width=4)", RADAR, classes=3)
+    method = methods.create("c2kd", student.spec, teacher.spec)
+    made = Objective(student, teacher=teacher, method=method, always_paired=False).eval()
+    given = batch({"optical": [True] * 3 + [False], "radar": [True] * 4}, [0, 1, 2, 0])
+    other = replace(given, target=torch.tensor([0, 1, 2, 1]))
+    torch.testing.assert_close(made(given)[1]["teacher_cross_entropy"], made(other)[1]["teacher_cross_entropy"])
 
 
 def test_what_is_hidden_from_the_student_is_still_taught() -> None:

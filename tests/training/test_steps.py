@@ -20,6 +20,7 @@ from cmkd import methods, models
 from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
+from cmkd.methods.crd import CRD
 from cmkd.training import module as training_module
 from cmkd.training.ema import WARMUP
 from cmkd.training.fit import TrainingJob, fit
@@ -106,6 +107,18 @@ def test_a_pair_weighs_the_same_in_the_cross_entropy_and_in_other_terms(
     right = output.logits.log_softmax(1)[torch.arange(256), batch.target.clamp(min=0)]
     assert 0 < batch.labeled.sum() < 128
     torch.testing.assert_close(terms["cross_entropy"], -(right * batch.labeled).mean())
+
+
+def test_a_method_keeps_something_of_every_training_pair_and_of_no_other(tmp_path: Path, digits: Pack) -> None:
+    module = built(job(tmp_path, digits, method="crd"))
+    crd = module.objective.method
+    assert isinstance(crd, CRD) and len(crd.teacher_memory) == len(digits.rows("train")) < len(digits)
+    before = crd.teacher_memory.clone()
+    batch = next(iter(module.train_dataloader()))
+    module.train().training_step(batch, 0)
+    places = np.searchsorted(digits.rows("train"), batch.index.numpy())
+    changed = (crd.teacher_memory != before).any(1).nonzero()[:, 0]
+    assert sorted(changed.tolist()) == sorted(set(places.tolist()))
 
 
 def test_epochs_are_consecutive_parts_of_passes_each_in_an_order_of_its_own(tmp_path: Path, digits: Pack) -> None:

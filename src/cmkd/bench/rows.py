@@ -118,17 +118,24 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
 
 
 def stored(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return rows as JSON holds them: ``columns``, ``rows``, and ``groups``, once for each data set."""
+    """Return rows as JSON holds them: ``columns``, ``rows``, and ``groups``.
+
+    Groups are kept once for each data set, and once more for a setting in which it has other test pairs.
+    """
     kept = rows.drop(columns="groups")
     kept = kept.astype(object).where(kept.notna(), None)  # JSON has no NaN
-    groups = dict(zip(rows["data"], rows["groups"], strict=True))
+    groups = dict[str, str]()
+    for data, setting, own in rows[["data", "setting", "groups"]].itertuples(index=False):
+        if groups.setdefault(data, own) != own:
+            groups[f"{data}, {setting}"] = own
     return {"columns": list(kept.columns), "rows": kept.to_numpy(dtype=object).tolist(), "groups": groups}
 
 
 def restored(found: Mapping[str, Any]) -> pd.DataFrame:
     """Return the rows that `stored` wrote."""
     rows = pd.DataFrame(found["rows"], columns=found["columns"] or COLUMNS)
-    return rows.assign(groups=rows["data"].map(found["groups"]))
+    apart = (rows["data"] + ", " + rows["setting"]).map(found["groups"])
+    return rows.assign(groups=apart.fillna(rows["data"].map(found["groups"])))
 
 
 @cache

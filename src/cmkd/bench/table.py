@@ -128,12 +128,12 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, resampled: _Resampled) -
 
 def _described(differences: pd.Series[float]) -> dict[str, Any]:
     values = differences.to_numpy()
-    several = len(values) > 1
+    ends = interval(values.tolist())
     return {
         "mean": float(values.mean()),
-        "interval": list(interval(values.tolist())) if several else None,
+        "interval": None if ends is None else list(ends),
         "teachers": [float(mean) for mean in differences.groupby("teacher").mean()],
-        "seen": visible_difference(float(values.std(ddof=1)), len(values)) if several else None,
+        "seen": None if ends is None else visible_difference(float(values.std(ddof=1)), len(values)),
     }
 
 

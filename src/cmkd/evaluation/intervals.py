@@ -32,7 +32,8 @@ def bootstrap(
 
     Pairs of one group (a vessel, a person, a scene) are alike, so that pairs drawn one by one would give intervals
     that are too narrow (Field and Welsh 2007, "Bootstrapping clustered data"). With few groups, about ten or fewer,
-    the intervals are still somewhat too narrow. Resamples in which a statistic has no value are left out.
+    the intervals are still somewhat too narrow. Pairs of a single group are drawn one by one: nothing else is left.
+    Resamples in which a statistic has no value are left out.
 
     Args:
         statistics: of the weights, which say how often a resample holds each pair.
@@ -53,6 +54,8 @@ def bootstrap(
         [0.75, 0.0, 1.0]
     """
     names, place = np.unique(groups, return_inverse=True)
+    if len(names) == 1:
+        names = place = np.arange(len(groups))
     generator, count = np.random.default_rng(seed), len(names)
     step = max(1, _WEIGHTS // max(1, len(groups)))
     parts = []
@@ -114,12 +117,16 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, fl
     return {"first_only": first_only, "second_only": second_only, "p_value": p_value}
 
 
-def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float]:
+def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float] | None:
     """Return Student's t interval for the mean of independent values, such as one difference per seed.
 
     Args:
-        values: at least two for a finite interval.
+        values: the independent values.
         confidence: probability of covering the mean.
+
+    Returns:
+        Its ends; None for fewer than two values, or equal ones: two of few hundred test pairs often are, by chance, and
+        their spread says nothing.
 
     Example:
         >>> low, high = interval([1.0, 2.0, 3.0])
@@ -127,8 +134,8 @@ def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[floa
         (-0.484, 4.484)
     """
     array = np.asarray(values, dtype=float)
-    if len(array) < 2:
-        return (float("-inf"), float("inf"))
+    if len(array) < 2 or np.ptp(array) < 1e-12:
+        return None
     half = float(stats.t.ppf(0.5 + confidence / 2, len(array) - 1)) * float(array.std(ddof=1)) / len(array) ** 0.5
     return (float(array.mean()) - half, float(array.mean()) + half)
 

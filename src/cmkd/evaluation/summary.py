@@ -20,9 +20,9 @@ def summarize(students: list[dict[str, Any]], teacher: float | None = None) -> l
     Returns:
         For each method ``method``, ``n``, ``mean`` and ``sd`` of the accuracies. Where students of ``none`` share seeds
         with it, also the mean ``gain`` over them, the number of shared seeds ``gain_n`` and Student's 95 % interval
-        ``gain_interval`` (None for one seed); two such students start from the same weights and see the pairs in the
-        same order. Where the teacher is better than ``none`` by half a point, also ``gap_closed``, the gain as a
-        fraction of that distance. A control that sees all labels has ``sees_all_labels`` and no gain.
+        ``gain_interval``, or None; two such students start from the same weights and see the pairs in the same order.
+        Where the teacher is better than ``none`` by half a point, also ``gap_closed``, the gain as a fraction of that
+        distance. A control that sees all labels has ``sees_all_labels`` and no gain.
     """
     by_method: dict[str, dict[int, float]] = {}
     for student in students:
@@ -39,7 +39,7 @@ def summarize(students: list[dict[str, Any]], teacher: float | None = None) -> l
             row["sees_all_labels"] = True
         elif gains and method != "none":
             row |= {"gain": float(np.mean(gains)), "gain_n": len(gains)}
-            row["gain_interval"] = list(interval(gains)) if len(gains) > 1 else None
+            row["gain_interval"] = interval(gains)
             if gap > 0.005:
                 row["gap_closed"] = row["gain"] / gap
         rows.append(row)

@@ -23,8 +23,10 @@ from cmkd.evaluation.results import read_result
 from cmkd.experiment.resolve import ResolvedRun
 from cmkd.experiment.tuning import summary
 from cmkd.io import atomic, checksum, locked, remove_all_stale, write_json, write_text
+from cmkd.methods import METHODS
 from cmkd.methods.pages import bibliography
 from cmkd.nested import first_difference
+from cmkd.options import check
 from cmkd.provenance import commit, hardware, versions
 
 RESULTS, RESULT = "results.json", "result.json"
@@ -111,6 +113,8 @@ class RunFolder:
             both = {}
             for of_methods in ("method_options", "sources"):  # a method that is new to the folder brings its own along
                 was = before.setdefault(of_methods, {})
+                if of_methods == "method_options":  # an older folder has those that were given
+                    was |= {name: check(name, METHODS.find(name), given) for name, given in was.items()}
                 settings[of_methods] = was | settings[of_methods]
                 both[of_methods] = {name: settings[of_methods][name] for name in was}
             defaults = type(run.config)(

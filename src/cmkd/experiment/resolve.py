@@ -110,7 +110,10 @@ class ResolvedRun:
         settings = self.config.to_dict()
         settings["trainer"] = {k: v for k, v in settings["trainer"].items() if k not in NOT_SETTINGS_TRAINER}
         used = {call.name for expression in self.config.expressions for call in parse_sum(expression)}
-        settings["method_options"] = {k: v for k, v in sorted(settings["method_options"].items()) if k in used}
+        given = settings["method_options"]
+        settings["method_options"] = {
+            name: plain(check(name, METHODS.find(name), given.get(name, {}))) for name in sorted(used)
+        }
         for role in ("teacher", "student"):
             model = getattr(self.config, role).model
             if isinstance(model, nn.Module):  # its name does not tell its weights
@@ -122,6 +125,8 @@ class ResolvedRun:
         own = sorted(name for name in {*used, *models_named} if isinstance(name, str) and is_reference(name))
         settings["sources"] = {name: checksum(source_of(name)) for name in own}  # may change under the name
         settings["pack"] = {"version": self.pack.card.version, "sha256": plain(self.pack.card.sha256)}
+        if self.pack.label_calls:  # labels hidden or changed by the caller
+            settings["pack"]["labels"] = plain(self.pack.label_calls)
         return {k: v for k, v in settings.items() if k not in NOT_SETTINGS}
 
     def build(self, role: str) -> Model:
@@ -147,7 +152,7 @@ class ResolvedRun:
             if model.spec.class_names != self.pack.classes and role != "teacher":
                 raise CmkdError(f"'{config.checkpoint}' was trained on different classes, which only a teacher may be")
             seen = (model.modalities, modalities)
-            theirs, ours = (" and ".join(f"'{m.name}' {m.shape}" for m in each) for each in seen)
+            theirs, ours = (" and ".join(f"{m.dtype} '{m.name}' {m.shape}" for m in each) for each in seen)
             if theirs != ours:
                 raise CmkdError(f"'{config.checkpoint}' expects {theirs}, but the data have {ours}")
             if early and not isinstance(model, models.StackedModel):

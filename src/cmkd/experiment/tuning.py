@@ -11,7 +11,7 @@ import numpy as np
 
 from cmkd.config import RunConfig
 from cmkd.documents import read_json, record
-from cmkd.errors import CmkdError, needs_extra
+from cmkd.errors import CmkdError, DivergedError, needs_extra
 from cmkd.evaluation.results import AGAIN
 from cmkd.expression import Call, parse_sum, written
 from cmkd.io import write_json
@@ -157,8 +157,8 @@ class Trials:
             writes: whether this process writes the files; one of those that train together does.
 
         Raises:
-            CmkdError: the trial before has not ended, or the training with the options given failed; one with others is
-                recorded as failed.
+            CmkdError: the trial before has not ended, or the training failed. One that diverges with other options than
+                those given is recorded instead.
         """
         trials, place = _read(self.folder), self.folder / f"trial-{number}"
         if not all(map(_ended, trials[:number])) or len(trials) < number:
@@ -170,7 +170,7 @@ class Trials:
         try:
             results = train(trial["options"])
             trial |= {name: results[name] for name in (ACCURACY, LOSS)}
-        except CmkdError as error:
+        except DivergedError as error:
             if number == 0:  # not for its options, so the others and the students would fail too
                 raise
             trial["failed"] = str(error)

@@ -142,7 +142,10 @@ class Method(nn.Module):
         self.epoch = epoch
 
     def on_train_end(self, student: nn.Module) -> None:
-        """Finish the trained student, with the weights to be kept. Does nothing by default."""
+        """Finish the student in memory. Does nothing by default.
+
+        The file of a run holds the best epoch, before this call: what has to hold in use is done in each step.
+        """
 
     def check_hooks(self) -> None:
         """Refuse a forward pass before a required hook.

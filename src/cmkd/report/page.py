@@ -91,7 +91,8 @@ def verdict(row: Mapping[str, Any]) -> str:
     """
     said = f"{row['method']}: {100 * row['gain']:+.1f} points over the student alone"
     if row["gain_interval"] is None:
-        return f"{said} on one seed; run more seeds to get a confidence interval"
+        seeds = "one seed" if row["gain_n"] == 1 else f"each of {row['gain_n']} seeds"
+        return f"{said} on {seeds}; run more seeds to get a confidence interval"
     low, high = row["gain_interval"]
     return f"{said} (95 % CI {100 * low:+.1f} to {100 * high:+.1f}, n = {row['gain_n']} seeds), {finding(low, high)}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
+from cmkd import errors
 from cmkd.distributed import launched
 from cmkd.errors import CmkdError
 from cmkd.processes import end_with_parent
@@ -43,10 +45,11 @@ def launch(train: Callable[..., None], module: nn.Module, *arguments: object, de
     try:
         spawn(_process, (port, train, module, arguments), nprocs=devices)
     except ProcessRaisedException as error:
-        marked = [line for line in str(error).splitlines() if line.startswith("cmkd.errors.CmkdError: ")]
+        marked = re.findall(r"^cmkd\.errors\.(CmkdError|DivergedError): (.*)$", str(error), re.MULTILINE)
         if not marked:
             raise
-        raise CmkdError(marked[-1].removeprefix("cmkd.errors.CmkdError: ")) from error
+        kind, line = marked[-1]
+        raise getattr(errors, kind)(line) from error
 
 
 def _process(index: int, port: int, train: Callable[..., None], module: nn.Module, arguments: tuple[Any, ...]) -> None:

@@ -88,6 +88,8 @@ class PairLoader:
             raise CmkdError(
                 f"a batch of {batch_size} pairs cannot be split over {world} processes; choose a multiple of {world}"
             )
+        if shuffle and len(rows) < world:
+            raise CmkdError(f"{len(rows)} training pairs cannot be split over {world} processes; use fewer devices")
         self.pack, self.rows, self.modalities = pack, np.asarray(rows, dtype=np.int64), tuple(modalities)
         self.pairs = len(rows) if pairs is None else pairs
         self.batch_size = min(batch_size, self.pairs // world * world) if shuffle else batch_size

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cmkd.config import AugmentationConfig, OptimizerConfig
 from cmkd.distributed import rank, world_size
-from cmkd.errors import CmkdError
+from cmkd.errors import DivergedError
 from cmkd.models import Model
 from cmkd.training.augment import augment, stronger
 from cmkd.training.ema import ModelEma
@@ -52,6 +52,10 @@ class DistillationModule(LightningModule):
         super().__init__()
         self.window = window
         self.job, self.optimizer_config, self.augmentation, self.batch_size = job, optimizer, augmentation, batch_size
+        rows, places = torch.from_numpy(job.rows("train")), None
+        if job.method is not None and "index" in job.method.needs:
+            places = torch.full((len(job.pack),), -1)
+            places[rows] = torch.arange(len(rows))
         self.objective = Objective(
             job.model,
             teacher=job.teacher,
@@ -61,9 +65,10 @@ class DistillationModule(LightningModule):
             always_paired=job.always_paired,
             modality_dropout=job.modality_dropout,
             seed=job.seed,
+            places=places,
         )
         if job.method is not None:
-            job.method.on_train_start(len(job.pack))
+            job.method.on_train_start(len(rows))
         epoch = len(self.train_dataloader())
         steps = epoch * job.epochs
         self.schedule = PlateauSchedule(steps, max(1, min(WARMUP, round(optimizer.warmup * steps))), epoch)
@@ -129,7 +134,7 @@ class DistillationModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Move the teacher, since Lightning moves registered modules only."""
-        self.objective.move_teacher(self.device)
+        self.objective.move(self.device)
 
     def on_train_start(self) -> None:
         """Tell the method the epoch: where a run resumes within an epoch, Lightning skips `on_train_epoch_start`."""
@@ -255,8 +260,8 @@ class DistillationModule(LightningModule):
         self._pending = []
 
 
-def _diverged(step: int, what: str) -> CmkdError:
-    return CmkdError(
+def _diverged(step: int, what: str) -> DivergedError:
+    return DivergedError(
         f"training diverged near step {step}: {what}; lower --optimizer.learning_rate or the weight of a term, or use "
         "--trainer.precision 32-true"
     )

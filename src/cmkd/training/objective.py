@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -16,7 +17,7 @@ from cmkd.methods import Method
 from cmkd.models import Model
 from cmkd.training.augment import drop_modalities
 from cmkd.training.compiling import Classify, compiled
-from cmkd.types import Batch, Output
+from cmkd.types import UNLABELED, Batch, Output
 
 
 class Objective(nn.Module):
@@ -35,6 +36,8 @@ class Objective(nn.Module):
         always_paired: whether every batch has both modalities throughout, which saves a check of the masks.
         modality_dropout: probability of hiding a modality of a pair from a model that reads several.
         seed: of the modality dropout.
+        places: ``(pack,)`` int64, the number by which the method knows each row of the pack, so that it can keep
+            something of every training pair and of no other; by default the row itself.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Objective(nn.Module):
         always_paired: bool = True,
         modality_dropout: float = 0.0,
         seed: int = 0,
+        places: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model, self.method = train_mode(model), method
@@ -61,6 +65,7 @@ class Objective(nn.Module):
             teacher.requires_grad_(False).eval()
         self.teacher_modality = teacher_modality if teacher is None else teacher.modality.name
         self._teacher = [teacher]  # a list, so that torch does not register it
+        self._places = [places]  # nor this, which DDP would send to all processes in each step
         self._compiled: dict[nn.Module, Classify] = {}
 
     @property
@@ -68,10 +73,11 @@ class Objective(nn.Module):
         """This objective's copy of the teacher, if there is one."""
         return self._teacher[0]
 
-    def move_teacher(self, device: torch.device) -> None:
-        """Move an unregistered teacher to `device`."""
+    def move(self, device: torch.device) -> None:
+        """Move what is not registered to `device`."""
         if self.teacher is not None:
             self.teacher.to(device)
+        self._places = [None if places is None else places.to(device) for places in self._places]
 
     def compile_models(self) -> None:
         """Run model and teacher compiled from now on, in this process alone: compiled code cannot be copied."""
@@ -93,7 +99,7 @@ class Objective(nn.Module):
             names = [modality.name for modality in self.model.modalities]
             present = drop_modalities(batch, names, self.modality_dropout, seed=self.seed)
         output = self._classify(self.model, batch.inputs, present)
-        terms = {"cross_entropy": self._cross_entropy(output.logits, batch)}
+        terms = {"cross_entropy": self._cross_entropy(output.logits, batch.target)}
         if self.method is None or not self.method.uses_teacher or self.teacher_modality is None:
             return output, terms | self._without_teacher(output, batch, strong, present)
         if batch.teacher is not None:
@@ -104,7 +110,8 @@ class Objective(nn.Module):
         inputs = {name: batch.inputs[name] for name in self.teacher.subsets[0]}
         if self.trains_teacher:
             teacher_output = self._classify(self.teacher, inputs, batch.present)
-            terms["teacher_cross_entropy"] = self._cross_entropy(teacher_output.logits, batch)
+            known = batch.target.masked_fill(~batch.present[self.teacher_modality], UNLABELED)
+            terms["teacher_cross_entropy"] = self._cross_entropy(teacher_output.logits, known)
         else:
             with torch.no_grad():
                 teacher_output = self._classify(self.teacher, inputs, batch.present).detach()
@@ -120,6 +127,8 @@ class Objective(nn.Module):
 
     def _distil(self, output: Output, teacher_output: Output, batch: Batch) -> dict[str, Tensor]:
         assert self.method is not None and self.teacher_modality is not None
+        if (places := self._places[0]) is not None:
+            batch = replace(batch, index=places[batch.index])
         if self.always_paired:
             return self.method.forward(output, teacher_output, batch)
         taught = batch.present[self.teacher_modality] if batch.taught is None else batch.taught
@@ -132,12 +141,12 @@ class Objective(nn.Module):
             return {"no_pairs": 0.0 * torch.stack(unused).sum()}
         return self.method.forward(output.select(paired), teacher_output.select(paired), batch.select(paired))
 
-    def _cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
+    def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean over all pairs, those without a label as zero, so that a pair weighs as in other terms."""
         total = F.cross_entropy(
-            logits.float(), batch.target, ignore_index=-1, reduction="sum", label_smoothing=self.label_smoothing
+            logits.float(), target, ignore_index=UNLABELED, reduction="sum", label_smoothing=self.label_smoothing
         )
-        return total / len(batch.target)
+        return total / len(target)
 
 
 def train_mode(model: Model) -> Model:

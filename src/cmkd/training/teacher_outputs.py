@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -94,10 +96,18 @@ def of_model(
 
 
 def model_key(model: Model, names: Sequence[str]) -> list[Any]:
-    """Return what a model computes from some of its modalities: weights alone do not tell a function."""
+    """Return what a model computes from some of its modalities: weights alone do not tell a function.
+
+    Its code is part of that, as far as it is in the files of its modules.
+    """
     weights = checksum(value.cpu().numpy().tobytes() for value in model.state_dict().values())
     seen = [asdict(modality) for modality in model.modalities if modality.name in names]
-    return [weights, repr(model), model.preprocess.size, *seen]
+    files = set[str]()
+    for kind in {type(module) for module in model.modules()}:
+        with suppress(TypeError, OSError):  # a class of a notebook
+            files.add(inspect.getfile(kind))
+    code = checksum(Path(file).read_bytes() for file in sorted(files) if Path(file).is_file())
+    return [weights, repr(model), code, model.preprocess.size, *seen]
 
 
 def inputs_key(pack: Pack, names: Sequence[str]) -> dict[str, Any]:
