@@ -12,9 +12,10 @@ from cmkd.expression import parse_sum
 from cmkd.markdown import code, table
 
 FORMS = (
-    "With few labels for teacher and student, the difference of a form to `kd` of the same teacher and seed: the mean "
-    "over data sets, with Student's 95 % interval where they are three or more. A form would be adopted by its "
-    "validation; test only reports. What the forms are: [`ds`](../src/cmkd/methods/ds.py) and its options, and "
+    "With a tenth of the labels for teacher and student, the difference of a form to `0.1*kd` of the same teacher and "
+    "seed: the mean over data sets, with Student's 95 % interval where they are three or more. The factor stands for "
+    "the loss that these students were trained with. A form would be adopted by its validation; test only reports. "
+    "What the forms are: [`ds`](../src/cmkd/methods/ds.py) and its options, and "
     "[those tried beside it](../benchmarks/ds_ideas.py)."
 )
 WEIGHTS = (
@@ -30,7 +31,7 @@ def forms(rows: pd.DataFrame) -> str:
     Args:
         rows: students of the suite as `cmkd.bench.rows.collect` gives them.
     """
-    shown = differences(rows, [(method, "kd") for method in dict.fromkeys(rows["method"]) if method != "none"])
+    shown = differences(rows, [(method, "0.1*kd") for method in dict.fromkeys(rows["method"]) if method != "none"])
     return f"## Forms of dimensional structure\n\n{FORMS}\n\n{shown}"
 
 
