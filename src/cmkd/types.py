@@ -29,7 +29,7 @@ class Batch:
 
     Args:
         inputs: modality name -> tensor ``(batch, ...)``. Modalities may differ in shape, channels and dtype. The
-            rows of a missing modality are zeros.
+            rows of a missing modality are its mean, for points zeros.
         target: ``(batch,)`` int64 class of each pair, `UNLABELED` (-1) where it has none.
         index: ``(batch,)`` int64 position of each pair in its data set; a method gets that among the training pairs.
         present: modality name -> ``(batch,)`` bool, whether the pair has that modality.

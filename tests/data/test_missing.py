@@ -232,7 +232,7 @@ def test_series_and_map_style_data(tmp_path: Path) -> None:
         from_dataset(items, tmp_path / "again")
 
 
-def test_a_version_says_what_it_holds_and_absent_rows_stay_zero(tmp_path: Path) -> None:
+def test_a_version_says_what_it_holds_and_absent_rows_are_the_mean(tmp_path: Path) -> None:
     sensor = Modality("x", "vector", (2,), "float32", nodata="nan")
     count = Modality("n", "vector", (2,), "uint8", nodata=0)
     values, counts = np.array([[1, 2], [3, 4]], np.float32), np.array([[1, 0], [5, 5]], np.uint8)
@@ -245,7 +245,7 @@ def test_a_version_says_what_it_holds_and_absent_rows_stay_zero(tmp_path: Path) 
     second = Pack.open(tmp_path / "p")
     assert second.modality("x").nodata == "nan" and second.modality("x").mean == (2.0, pytest.approx(11 / 3))
     inputs = second.batch(np.arange(3)).inputs
-    assert inputs["x"][2].tolist() == [2.0, 5.0] and inputs["n"].tolist() == [[1, 5], [5, 5], [0, 0]]
+    assert inputs["x"][2].tolist() == [2.0, 5.0] and inputs["n"].tolist() == [[1, 5], [5, 5], [3, 5]]
     assert Pack.open(tmp_path / "p", 1).modality("x").nodata is None
     content = json.loads((tmp_path / "p" / "card.json").read_text())  # as an older release wrote it
     for record in content["versions"]:

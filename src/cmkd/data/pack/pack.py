@@ -271,7 +271,7 @@ class Pack:
         return np.flatnonzero(keep).astype(np.int64)
 
     def batch(self, rows: NDArray[np.integer[Any]] | Tensor, modalities: Sequence[str] | None = None) -> Batch:
-        """Gather pairs in the stored dtype, on the CPU; invalid samples are filled (`Modality.filled`).
+        """Gather pairs in the stored dtype, on the CPU; what is invalid or missing is filled (`Modality.filled`).
 
         Args:
             rows: ``(batch,)`` positions, in any order, repeats allowed.
@@ -296,11 +296,13 @@ class Pack:
 
     def _filled(self, name: str, positions: NDArray[np.int64]) -> NDArray[Any]:
         modality, values = self.card.modalities[name], self.array(name)[positions]
-        if modality.nodata is None:
+        present = self._present[name][positions]
+        if modality.nodata is not None:
+            values = modality.filled(values)
+        if present.all() or modality.kind in ("points", "point_series"):  # where zeros are no points
             return values
-        filled, present = modality.filled(values), self._present[name][positions]
-        filled[~present] = 0  # where the nodata value is 0, missing rows would be filled
-        return filled
+        missing = np.broadcast_to(~present.reshape(-1, *[1] * len(modality.shape)), values.shape)
+        return modality.filled(np.ma.MaskedArray(values, missing))
 
     def verify(self, *, deep: bool = True) -> None:
         """Check the pack's files against the card, and the card against its own checksum.
