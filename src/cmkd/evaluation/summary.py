@@ -39,7 +39,8 @@ def summarize(students: list[dict[str, Any]], teacher: float | None = None) -> l
             row["sees_all_labels"] = True
         elif gains and method != "none":
             row |= {"gain": float(np.mean(gains)), "gain_n": len(gains)}
-            row["gain_interval"] = interval(gains)
+            ends = interval(gains)
+            row["gain_interval"] = None if ends is None else list(ends)  # as it is read back
             if gap > 0.005:
                 row["gap_closed"] = row["gain"] / gap
         rows.append(row)
