@@ -129,7 +129,7 @@ class CRD(SteppedMethod):
                 "resume on the same training set"
             )
         if not found:
-            generator = torch.Generator().manual_seed(0)  # the same in all processes
+            generator = torch.Generator().manual_seed(int(self.seed))
             for name in ("student_memory", "teacher_memory"):
                 noise = torch.randn(dataset_size, self.student_memory.shape[1], generator=generator)
                 setattr(self, name, F.normalize(noise).to(self.student_memory))

@@ -56,7 +56,7 @@ class SlicedWasserstein(SteppedMethod):
     """Give the student's features the teacher's distribution, without regard to pairs.
 
     Both sides are standardized per channel over the global batch, so scale does not matter (our choice). Each step has
-    new directions, determined by its number, so runs repeat and resume.
+    new directions, determined by its number and the student's seed, so runs repeat and resume.
 
     Args:
         directions: number of directions drawn each step.
@@ -82,7 +82,7 @@ class SlicedWasserstein(SteppedMethod):
         """Return the term ``sliced_wasserstein`` of the global batch."""
         both = at_least_float32(gather(self.projection(student.embedding)), gather(teacher.embedding))
         ours, theirs = (standardize(x, dim=0) for x in both)
-        loss = sliced_wasserstein(ours, theirs, directions=self.directions, seed=self.step)
+        loss = sliced_wasserstein(ours, theirs, directions=self.directions, seed=self.step_seed)
         if self.training:
             self.count_step()
         return {"sliced_wasserstein": self.weight * loss}

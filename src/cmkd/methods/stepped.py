@@ -12,9 +12,10 @@ from cmkd.types import Spec
 
 
 class SteppedMethod(Method):
-    """A method whose random draws are determined by the number of the training step.
+    """A method whose random draws are determined by a seed and the number of the training step.
 
-    Subclasses draw from `generator`, or by `step`, and call `count_step` at the end of a training step.
+    Subclasses draw from `generator`, or by `step_seed`, and call `count_step` at the end of a training step. The seed
+    is drawn as initial weights are, so it differs between students, and processes share that of the first.
 
     Attributes:
         step: number of the step, from 0. It is that of the buffer ``steps``, which is saved and restored with the
@@ -22,15 +23,25 @@ class SteppedMethod(Method):
     """
 
     steps: Tensor
+    seed: Tensor
 
     def __init__(self, student: Spec, teacher: Spec) -> None:
         super().__init__(student, teacher)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.step = 0
+        self.register_buffer("seed", torch.randint(2**62, ()))
+        self._seed: int | None = None
+
+    @property
+    def step_seed(self) -> int:
+        """Seed of this step's draws."""
+        if self._seed is None:  # not before the first step, when processes have received the first one's buffers
+            self._seed = int(self.seed)
+        return self._seed + self.step
 
     def generator(self) -> torch.Generator:
         """Return this step's random numbers, on the CPU: the same on every device and in every process."""
-        return torch.Generator().manual_seed(self.step)
+        return torch.Generator().manual_seed(self.step_seed)
 
     def count_step(self) -> None:
         """Go on to the next step."""
@@ -39,4 +50,4 @@ class SteppedMethod(Method):
 
     def _load_from_state_dict(self, *args: Any) -> None:  # noqa: ANN401  # torch's signature
         super()._load_from_state_dict(*args)
-        self.step = int(self.steps)
+        self.step, self._seed = int(self.steps), None
