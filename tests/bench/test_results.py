@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,8 +18,9 @@ from cmkd.bench.resampling import encoded
 from cmkd.bench.results import _changed, earlier
 from cmkd.bench.rows import collect, complete, left, stored
 from cmkd.bench.suite import PlannedRun, Suite
+from cmkd.data import from_dataset
 from cmkd.errors import CmkdError, CmkdWarning
-from cmkd.io import write_json, write_text
+from cmkd.io import write_bytes, write_json, write_text
 from cmkd.options import plain
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +129,39 @@ def test_students_that_a_suite_no_longer_asks_for_are_kept_and_come_back(tmp_pat
     retrained = known.assign(teacher_test=0.9)
     handed_in(tmp_path, fewer, retrained, {})
     assert len(earlier(place, SUITE)) == 2, "students of another teacher are not mixed in"
+
+
+def test_a_kept_file_is_never_replaced(tmp_path: Path) -> None:
+    handed_in(tmp_path, SUITE, rows(SUITE), {})
+    kept = handed_in(tmp_path, SUITE, rows(SUITE), {"command": "older"}).with_suffix(".json").read_bytes()
+    write_bytes(tmp_path / "small.before-2.json", kept)
+    handed_in(tmp_path, SUITE, rows(SUITE), {})
+    earlier(tmp_path / "small.json", replace(SUITE, methods="ds"))
+    assert (tmp_path / "small.before-2.json").read_bytes() == kept
+    assert (tmp_path / "small.before-1.json").exists()
+
+
+def ships(count: int) -> list[dict[str, Any]]:
+    return [
+        {"radar": np.full((1, 4, 4), k, np.float32), "optical": np.zeros((3, 4, 4), np.uint8), "label": k % 2}
+        for k in range(count)
+    ]
+
+
+def test_students_of_a_pack_that_has_changed_do_not_count(tmp_path: Path) -> None:
+    pack = tmp_path / "ships"
+    from_dataset(ships(20), pack)
+    suite = replace(SUITE, data=(str(pack),))
+    students = rows(SUITE).assign(data=str(pack))
+    handed_in(tmp_path, suite, students, {"packs": suite.packs()})
+    assert len(earlier(tmp_path / "small.json", suite)) == len(earlier(tmp_path / "other.json", suite)) == 4
+    shutil.rmtree(pack)
+    from_dataset(ships(21), pack)
+    assert len(earlier(tmp_path / "other.json", suite)) == 0
+    with pytest.raises(CmkdError, match=r"ships' has changed since .*small\.json' was written: choose another --out"):
+        earlier(tmp_path / "small.json", suite)
+    shutil.rmtree(pack)
+    assert len(earlier(tmp_path / "small.json", suite)) == 4, "it is not here to compare"
 
 
 def test_what_the_folders_of_the_runs_say_otherwise_is_found() -> None:

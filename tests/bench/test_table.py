@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -95,6 +97,18 @@ def test_closed_gap_is_a_fraction_of_what_the_teacher_is_ahead() -> None:
     assert found["kd", "none"]["closed"]["mean"] == pytest.approx(0.05 / 0.25)
     rows = students({"none": 0.0, "kd": 0.05}).assign(teacher_test=0.6)
     assert compare(rows, SUITE)[0]["closed"] is None
+
+
+def test_statistics_are_finite_where_a_resample_has_no_gap_and_where_all_methods_tie() -> None:
+    rows = students({"none": 0.0, "kd": 0.1, "ds": 0.1})
+    # in a few resamples, all answers are right, as the teacher's are
+    few = {name: encoded(np.array(counts)) for name, counts in (("right", [1] * 8 + [0] * 4), ("groups", [1] * 12))}
+    ties = rows.assign(validation=0.7, test=8 / 12, **few)
+    found = {share: statistics(ties.assign(teacher_test=share), SUITE) for share in (0.7, 0.8, 0.9, 1.0)}
+    json.dumps(list(found.values()), allow_nan=False)
+    assert found[1.0]["comparisons"][0]["closed"] is not None
+    more = pd.concat([ties, ties.assign(setting="s1")])
+    assert overall(more, SUITE)["friedman"] == 1.0  # type: ignore[index]
 
 
 def test_interval_over_groups_covers_the_mean_of_new_people_and_new_students() -> None:

@@ -42,8 +42,9 @@ def bench(
 
     Returns:
         What the JSON file holds: ``suite``, ``command``, ``commit``, ``runs`` (how many are ``complete``, of ``all``),
-        ``failures`` (title -> reason of a run that failed), what `cmkd.bench.table.statistics` returns, and
-        the students as `cmkd.bench.rows.stored` writes them, from which the statistics can be made again.
+        ``failures`` (title -> reason of a run that failed), ``packs`` (a checksum of each data set that is a pack or a
+        folder of pairs), what `cmkd.bench.table.statistics` returns, and the students as `cmkd.bench.rows.stored`
+        writes them, from which the statistics can be made again.
 
     Raises:
         CmkdError: the suite is wrong, or another process works in the folder.
@@ -59,7 +60,7 @@ def bench(
     with locked(out / ".lock") as free:
         if not free:
             raise CmkdError(f"another suite is active in '{out}'; wait for it to end, or choose another --out")
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {"packs": asked.packs()}
         before = earlier(out / f"{suite.stem}.json", asked)
 
         def write(failures: dict[str, str]) -> None:

@@ -6,7 +6,8 @@ import contextlib
 import glob
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +41,7 @@ class _WrittenSuite:
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     groups: Mapping[str, str]
+    packs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,27 +109,32 @@ def earlier(path: Path, asked: Suite) -> pd.DataFrame:
 
     If the suite's own file has students that it no longer asks for, it is kept beside the one that will replace it, and
     found again by later calls. What another suite's file holds is taken where a run has the same configuration; a file
-    that cannot be read is passed over, with a warning.
+    that cannot be read is passed over, with a warning, and so are students of a pack that has changed since.
 
     Raises:
-        CmkdError: as `read_suite`, of the suite's own files.
+        CmkdError: as `read_suite`, of the suite's own files; or a pack has changed since its students were trained.
     """
+    now = asked.packs()
     before = sorted(path.parent.glob(f"{glob.escape(path.stem)}.before-*.json"))
     own = [path] * path.exists() + before
     asked_for, parts = asked.runs(Path()), [pd.DataFrame(columns=COLUMNS)]
     for place in own:
-        _, suite, rows = read_suite(place)
+        content, suite, rows = read_suite(place)
+        if replaced := _replaced(content, now):
+            raise CmkdError(f"'{replaced[0]}' has changed since '{place}' was written: choose another --out")
         parts.append(_asked_for(asked_for, place, suite, rows))
         if place == path and len(parts[-1]) < len(rows):
-            write_bytes(path.with_suffix(f".before-{len(before) + 1}.json"), path.read_bytes())
+            free = (path.with_suffix(f".before-{number}.json") for number in count(1))
+            write_bytes(next(kept for kept in free if not kept.exists()), path.read_bytes())
     for place in sorted(set(path.parent.glob("*.json")) - set(own)):
         if b'"suite"' not in place.read_bytes()[:20]:
             continue
         try:
-            _, suite, rows = read_suite(place)
+            content, suite, rows = read_suite(place)
         except CmkdError as error:
             warnings.warn(f"students of another suite do not count: {error}", CmkdWarning, stacklevel=2)
             continue
+        rows = rows[~rows["data"].isin(_replaced(content, now))]
         with contextlib.suppress(CmkdError):  # data that is not at hand here
             parts.append(_asked_for(asked_for, place, suite, rows))
     found = pd.concat([part for part in parts if len(part)] or parts).drop_duplicates(STUDENT, ignore_index=True)
@@ -135,6 +142,11 @@ def earlier(path: Path, asked: Suite) -> pd.DataFrame:
     # of a run that was trained twice, the students of the later teacher
     latest = teacher.groupby([found[name] for name in STUDENT[:3]]).transform("first")
     return found[((teacher - latest).abs() <= ROUNDED).all(axis=1)]
+
+
+def _replaced(content: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
+    """Return the packs that are not those of which a file holds students."""
+    return [data for data, pack in content.get("packs", {}).items() if now.get(data, pack) != pack]
 
 
 def _asked_for(asked: Sequence[PlannedRun], path: Path, suite: Suite, rows: pd.DataFrame) -> pd.DataFrame:

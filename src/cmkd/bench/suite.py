@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,13 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cmkd.config import RunConfig
+from cmkd.datasets.open import open_data, portable
 from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError
 from cmkd.expression import Call, parse_sum, split_list
 from cmkd.io import checksum
 from cmkd.methods import METHODS
 from cmkd.nested import beyond, merged
-from cmkd.options import Bounds, Count, build, check
+from cmkd.options import Bounds, Count, build, check, plain
+from cmkd.progress import shown
 from cmkd.registry import is_reference
 
 SEED_STEP = 1000
@@ -110,6 +113,20 @@ class Suite:
 
     def _calls(self) -> list[Call]:
         return [call for expression in self.expressions for call in parse_sum(expression)]
+
+    def packs(self) -> dict[str, str]:
+        """Return a checksum of each data set that is a pack or a folder of pairs, which may grow under its name.
+
+        Those that are not at hand here are left out.
+        """
+        found = {}
+        for data in self.data:
+            with contextlib.suppress(CmkdError), shown("preparing data") as progress:
+                reference = expanded(data)
+                if not portable(reference) and not is_reference(reference):
+                    said = open_data(reference, progress=progress).card.sha256
+                    found[data] = checksum([json.dumps(plain(said), sort_keys=True).encode()])
+        return found
 
     def runs(self, store: Path) -> list[PlannedRun]:
         """Return the runs of the suite, with a folder each in `store`: one teacher everywhere, then the next.

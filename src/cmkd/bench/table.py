@@ -120,8 +120,10 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, resampled: _Resampled) -
         "closed": None,
     }
     gap = drawn.students @ theirs["teacher_test"].to_numpy(dtype=float) / drawn.students.sum(1) - there
-    if (theirs["method"] == "none").all() and percentiles(gap[1:])[0] > 0:  # no teacher's accuracy is NaN: not above 0
-        share = (here - there) / gap
+    # where there is no teacher's accuracy, the gap is NaN, which is not above 0
+    if (theirs["method"] == "none").all() and gap[0] > 0 and percentiles(gap[1:])[0] > 0:
+        some = gap > 0  # a few resamples may have no gap to close
+        share = (here - there)[some] / gap[some]
         found["closed"] = {"mean": float(share[0]), "interval": percentiles(share[1:])}
     return found
 
@@ -186,7 +188,7 @@ def overall(rows: pd.DataFrame, suite: Suite) -> dict[str, Any] | None:
     enough = len(methods) > 2 and len(means) > 1
     return {
         "settings": len(means),
-        "friedman": float(stats.friedmanchisquare(*means[methods].to_numpy().T).pvalue) if enough else None,
+        "friedman": _friedman(means[methods]) if enough else None,
         "critical_difference": critical_difference(len(methods), len(means)) if enough else None,
         "methods": sorted(found, key=lambda row: float(row["rank"])),
     }
@@ -208,6 +210,11 @@ def critical_difference(methods: int, settings: int) -> float:
     """
     quantile = float(stats.studentized_range.ppf(0.95, methods, np.inf)) / 2**0.5
     return float(quantile * (methods * (methods + 1) / (6 * settings)) ** 0.5)
+
+
+def _friedman(means: pd.DataFrame) -> float:
+    tied = bool((means.nunique(axis=1) == 1).all())  # the statistic is 0 / 0
+    return 1.0 if tied else float(stats.friedmanchisquare(*means.to_numpy().T).pvalue)
 
 
 def _wilcoxon(differences: np.ndarray) -> float | None:
