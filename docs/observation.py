@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cmkd.datasets.open import without_folder
+from cmkd.evaluation import spearman
 from cmkd.markdown import escape, table
 from cmkd.report.analysis import FEWEST_MODELS
 from cmkd.report.guide import MEASURES
 from cmkd.structure import ESSENTIAL
 
 RUN = ["data", "setting", "teacher"]
-RESAMPLES = 2000
 
 
 def relation(rows: pd.DataFrame, name: str, *, within: bool) -> str:
@@ -27,26 +26,12 @@ def relation(rows: pd.DataFrame, name: str, *, within: bool) -> str:
     own = rows.dropna(subset=[name])
     columns = [own.groupby("setting")[c] if within else own[c] for c in (name, "test")]
     x, y = (np.asarray(column.rank(pct=True), dtype=np.float64) for column in columns)
-    run = own.groupby(RUN).ngroup().to_numpy()
-    runs = int(run.max()) + 1
-    drawn = np.random.default_rng(0).multinomial(runs, np.full(runs, 1 / runs), size=RESAMPLES)[:, run]
-    whole, *others = weighted_correlations(x, y, np.vstack([np.ones(len(own)), drawn]))
-    if runs < FEWEST_MODELS:
+    run = own.groupby(RUN).ngroup()
+    whole, low, high = spearman(x, y, list(run))
+    if run.nunique() < FEWEST_MODELS:
         return f"{whole:+.2f}"
-    low, high = np.nanquantile(others, (0.025, 0.975))
     said = f"{whole:+.2f} ({low:+.2f} to {high:+.2f})"
     return f"**{said}**" if low > 0 or high < 0 else said
-
-
-def weighted_correlations(
-    x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the correlations ``(draws,)`` of ``x`` and ``y`` ``(n,)`` with the weights ``(draws, n)``."""
-    share = weights / weights.sum(1, keepdims=True)
-    a, b = (values - (share @ values)[:, None] for values in (x, y))
-    both, first, second = ((share * product).sum(1) for product in (a * b, a * a, b * b))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(both / np.sqrt(first * second))
 
 
 def observation(rows: pd.DataFrame) -> str:

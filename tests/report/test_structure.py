@@ -53,6 +53,12 @@ def test_spearman_is_scipys_and_its_interval_covers_the_truth() -> None:
         _, low, high = spearman(x, y, resamples=400)
         covered += low <= 0.0 <= high
     assert covered >= 51  # 95 % of 60 is 57; fewer than 51 has a chance below 0.01
+    teachers, covered, apart = np.repeat(np.arange(20), 5), 0, 0  # students are alike where they share a teacher
+    for seed in range(60):
+        x, y = (features(20, 2, seed)[teachers] + 0.1 * features(100, 2, 100 + seed)).T
+        (_, low, high), (_, below, above) = (spearman(x, y, by, resamples=400) for by in (teachers, None))
+        covered, apart = covered + (low <= 0.0 <= high), apart + (below <= 0.0 <= above)
+    assert covered >= 49 > 40 > apart  # few groups: a little below 95 %
     assert np.isnan(spearman(np.ones(5), np.arange(5.0))).all()
     with pytest.raises(CmkdError, match="three points"):
         spearman(np.ones(2), np.ones(2))

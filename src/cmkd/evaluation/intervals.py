@@ -161,13 +161,21 @@ def in_points(mean: float, ends: Sequence[float] | None, *others: Sequence[float
 
 
 def spearman(
-    x: np.ndarray, y: np.ndarray, *, resamples: int = 4000, level: float = 0.95, seed: int = 0
+    x: np.ndarray,
+    y: np.ndarray,
+    groups: Sequence[Any] | None = None,
+    *,
+    resamples: int = 4000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> tuple[float, float, float]:
-    """Return Spearman's rank correlation and its percentile bootstrap interval over points.
+    """Return Spearman's rank correlation and its interval by `bootstrap`; each resample is ranked anew.
 
     Args:
         x: ``(n,)``, three points or more.
         y: ``(n,)``.
+        groups: ``(n,)`` names; points of one name, such as students of one teacher, are drawn together. By default each
+            point is drawn by itself.
         resamples: of the bootstrap; those in which x or y is constant are left out.
         level: of the interval.
         seed: of the resamples.
@@ -181,14 +189,17 @@ def spearman(
     """
     if x.shape != y.shape or x.ndim != 1 or len(x) < 3:
         raise CmkdError(f"expected two lists of at least three points, got shapes {x.shape} and {y.shape}")
-    drawn = np.random.default_rng(seed).integers(len(x), size=(resamples, len(x)))
-    drawn = np.concatenate([np.arange(len(x))[None], drawn])  # the first row is the points themselves
-    ranks = [stats.rankdata(values[drawn], axis=1) for values in (x, y)]
-    a, b = (r - r.mean(1, keepdims=True) for r in ranks)
-    spread = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    values = np.divide((a * b).sum(1), spread, out=np.full(len(drawn), np.nan), where=spread > 0)
-    found = values[1:][~np.isnan(values[1:])]
-    if np.isnan(values[0]) or not len(found):
-        return np.nan, np.nan, np.nan
-    low, high = np.quantile(found, ((1 - level) / 2, (1 + level) / 2))
-    return float(values[0]), float(low), float(high)
+    # how much a point adds to the rank of another: all below it, half of those equal to it
+    below = [(v[:, None] < v) + 0.5 * (v[:, None] == v) for v in (x, y)]
+
+    def correlation(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        share = weights / weights.sum(1, keepdims=True)
+        ranks = [share @ part for part in below]
+        a, b = (r - (share * r).sum(1, keepdims=True) for r in ranks)
+        both, first, second = ((share * product).sum(1) for product in (a * b, a * a, b * b))
+        spread = np.sqrt(first * second)
+        return {"rho": np.divide(both, spread, out=np.full(len(weights), np.nan), where=spread > 1e-12)}
+
+    names = np.arange(len(x)) if groups is None else np.asarray(groups)
+    rho, low, high = bootstrap(correlation, names, resamples=resamples, level=level, seed=seed)["rho"]
+    return float(rho), float(low), float(high)

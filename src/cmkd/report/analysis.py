@@ -116,7 +116,7 @@ def _is_embedding(analysis: Analysis, shown: list[str], stage: str) -> bool:
 def _relations(models: list[dict[str, Any]], drawn: Drawings, seed: int) -> list[dict[str, Any]]:
     """Correlate each structure metric with discriminability over the models, and draw it.
 
-    Students of one teacher count as one model; a model without a teacher counts by itself.
+    Students of one teacher count as one model, and are drawn together; a model without a teacher counts by itself.
     """
     found = []
     for where, metric, said in RELATIONS:
@@ -129,7 +129,7 @@ def _relations(models: list[dict[str, Any]], drawn: Drawings, seed: int) -> list
             entry["reason"] = f"{len(points)} models, {independent} that share no teacher; needs {FEWEST_MODELS}"
         else:
             x, y = (np.array([p[i] for p in points], dtype=np.float64) for i in (0, 1))
-            rho, low, high = spearman(x, y, seed=seed)
+            rho, low, high = spearman(x, y, [m["teacher"] or m["label"] for m, _ in known], seed=seed)
             if math.isfinite(rho):
                 entry |= {"spearman": rho, "interval": [low, high]}
                 labels = {"x_label": said, "y_label": "linear probe accuracy (%)"}
