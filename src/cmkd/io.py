@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -160,6 +160,21 @@ def checksum(
     for piece in pieces(content, length) if isinstance(content, Path) else content:
         digest.update(piece)
     return digest.hexdigest()
+
+
+def files_below(folder: Path, *, above: Set[tuple[int, int]] = frozenset()) -> list[Path]:
+    """Return all files below a folder in the order of their paths, those behind links to folders too.
+
+    Args:
+        folder: an existing one.
+        above: device and number of the folders that it is in; a link to one of them, a loop, is not followed.
+    """
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    found = list[Path]()
+    for path in sorted(folder.iterdir()) if here not in above else ():
+        found += files_below(path, above=above | {here}) if path.is_dir() else [path] if path.is_file() else []
+    return found
 
 
 def lock(path: Path, *, wait: bool = False, shared: bool = False) -> int | None:

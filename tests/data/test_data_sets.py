@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cmkd import datasets
 from cmkd.data import Pack
-from cmkd.datasets import DATASETS
+from cmkd.datasets import DATASETS, Listing
+from cmkd.datasets.digits import Digits
 from cmkd.errors import CmkdError
+from cmkd.types import Modality
 from data.tiny import TINY, tiny_pack
 
 Made = Callable[[str], tuple[Path, Pack]]
@@ -88,6 +92,16 @@ def test_a_missing_package_is_one_line_that_names_the_extra(made: Made, monkeypa
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(CmkdError, match=r"reading HDF5 files needs h5py.*: pip install 'cmkd\[hdf5\]'"):
         DATASETS.find("so2sat")().prepare(source, pack.path.parent / "another")
+
+
+def test_fewer_values_than_pairs_make_no_pack(tmp_path: Path) -> None:
+    class Short(Digits):
+        def write(self, destination: Path, listing: Listing, modalities: Sequence[Modality], **said: Any) -> Pack:  # noqa: ANN401
+            return super().write(destination, replace(listing, values=list(listing.values)[:-1]), modalities, **said)
+
+    with pytest.raises(CmkdError, match="digits lists 1797 pairs, but has values for 0"):
+        Short().prepare(None, tmp_path / "digits")
+    assert not (tmp_path / "digits").exists()
 
 
 def test_unknown_name() -> None:

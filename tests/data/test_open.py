@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from cmkd.data import Pack, build
 from cmkd.data.manifest.reading import Reading
 from cmkd.datasets import open_data
 from cmkd.errors import CmkdError
+from cmkd.simulators.marine import modes
 from data.tiny import tiny_source
 
 
@@ -103,14 +105,35 @@ def test_folder_without_a_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_race(cache: Path) -> None:
-    program = "from cmkd.datasets import open_data; p = open_data('digits'); p.verify(); print(len(p))"
+@pytest.mark.parametrize(("reference", "pairs"), [("digits", 1797), ("marine(pairs=24,size=16)", 24)])
+def test_two_processes_race(reference: str, pairs: int, cache: Path) -> None:
+    program = f"from cmkd.datasets import open_data; p = open_data('{reference}'); p.verify(); print(len(p))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     racers = [
         subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) for _ in range(2)
     ]
-    assert [racer.communicate()[0].strip() for racer in racers] == [b"1797", b"1797"]
-    assert [path.name.split("-")[0] for path in (cache / "packs").iterdir()] == ["digits"]
+    assert [racer.communicate()[0].strip() for racer in racers] == [str(pairs).encode()] * 2
+    assert [path.name.split("-")[0] for path in (cache / "packs").iterdir()] == [reference.split("(")[0]]
+
+
+def test_a_changed_file_of_an_option_makes_another_pack(tmp_path: Path) -> None:
+    text = (Path(modes.__file__).parent / "iw.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(text)
+    reference = f"marine(pairs=2,size=16,mode='{tmp_path / 'mine.yaml'}')"
+    first = open_data(reference)
+    (tmp_path / "mine.yaml").write_text(re.sub(r"nesz:.*", "nesz: [10, 11]", text))
+    second = open_data(reference)
+    assert first.modality("radar").mean[0] < 0 < second.modality("radar").mean[0]
+
+
+def test_files_behind_links_to_folders_are_seen(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        tiny_source("mars", tmp_path / f"disk-{name}" / "mars")
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mars").symlink_to(tmp_path / f"disk-{name}" / "mars")
+        (tmp_path / name / "mars" / "loop").symlink_to(tmp_path / name)
+    first, second = (open_data(f"mars(window=5):{tmp_path / name}") for name in ("first", "second"))
+    assert first.path != second.path and len(first) == len(second) > 0
 
 
 def test_the_loser_of_a_race_uses_the_winners_pack(monkeypatch: pytest.MonkeyPatch) -> None:

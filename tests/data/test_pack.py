@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cmkd.data import CardInfo, Kind, Modality, Pack, PackExistsError, PackWriter
+from cmkd.data.pack.labels import hidden_labels
 from cmkd.data.pack.statistics import ChannelStatistics
 from cmkd.errors import CmkdError
 from cmkd.io import locked
@@ -324,6 +325,12 @@ def test_wrong_labels_are_few_differ_and_are_the_same_in_every_process(digits: P
     for share in (-0.1, 1.0, float("nan")):
         with pytest.raises(CmkdError, match="give at least 0 and below 1"):
             digits.mislabel(share)
+
+
+@pytest.mark.parametrize("percent", range(1, 101))
+def test_a_fraction_of_a_class_is_rounded_up_from_its_exact_value(percent: int) -> None:
+    ids, partial = list(map(str, range(100))), np.zeros(100, np.bool_)
+    assert len(hidden_labels(np.zeros(100, np.int64), ids, partial, percent / 100, None)) == 100 - percent
 
 
 def test_a_number_of_labels_that_cannot_be_kept_is_refused(digits: Pack) -> None:

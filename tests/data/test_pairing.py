@@ -228,6 +228,16 @@ def test_ambiguous_pairs_are_dropped_on_request(tmp_path: Path, capsys: pytest.C
     assert record["note"]["000"] == "the nearest of radar was taken by another or is ambiguous"
 
 
+def test_groups_of_two_lists_are_united(tmp_path: Path) -> None:
+    """The optical list names flights and the radar list passes, which overlap."""
+    write_lists(tmp_path)
+    for name, groups in (("optical", "f1 f1 f2 f2 f3 f3"), ("radar", "p1 p2 p2 p3 p4 p4")):
+        pd.read_csv(tmp_path / f"{name}.csv").assign(group=groups.split()).to_csv(tmp_path / f"{name}.csv", index=False)
+    run(tmp_path, "--meters", "50")
+    manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
+    assert manifest["group"].tolist() == ["f1", "f1", "f1", "f1", "f3"]
+
+
 def test_three_lists(tmp_path: Path) -> None:
     write_lists(tmp_path)
     radar = pd.read_csv(tmp_path / "radar.csv").iloc[[0, 3, 4]]

@@ -97,6 +97,10 @@ def test_captures_are_identified_one_to_one_at_an_instant(tmp_path: Path) -> Non
     assert found.captures.groups == found.captures.vessels
     assert (found.found, found.outside, found.unsure, found.unlabeled) == (4, 1, 1, 1)
     assert found.captures.place is not None and found.captures.place[1] == pytest.approx([55.01, 10.0])
+    lines = ["a.png,2026-03-01T12:00:00Z,55.0,10.0,219000001", "b.png,2026-03-01T12:00:00Z,55.001,10.0,219000077",
+             "c.png,2026-03-01T12:00:00Z,55.002,10.0,"]  # fmt: skip
+    stated = identify(read_captures(write(tmp_path / "mmsi.csv", "path,time,lat,lon,mmsi", *lines)), tracks, 500.0, {})
+    assert stated.captures.vessels == ["219000001", "219000077", ""], "a vessel is seen once, and what is stated stays"
     (tmp_path / "classes.yaml").write_text("merchant: [60-79, tanker]\nwork: 52")
     own = read_ship_classes(tmp_path / "classes.yaml")
     assert set(identify(captures, tracks, 1000.0, own).captures.labels) == {"merchant", "work", ""}

@@ -16,6 +16,8 @@ from cmkd.simulators.marine import imported
 from cmkd.simulators.marine.fleet import BuiltIn, Fleet, FolderFleet
 from cmkd.simulators.marine.imported import read_mesh
 from cmkd.simulators.marine.mesh import Material, Mesh
+from cmkd.simulators.marine.recipe import Recipe
+from cmkd.simulators.marine.simulate import generate
 
 RNG = np.random.default_rng(0)
 
@@ -170,6 +172,17 @@ def test_a_folder_is_a_fleet_as_the_built_in_families_are(folder: Path) -> None:
     assert described.bounds[0][2] == pytest.approx(-4, abs=1e-3)
     assert mast(plain) > 0 > mast(described)
     assert (described.material == Material.PLASTIC).all()
+
+
+def test_a_mesh_that_changes_is_read_again_and_does_not_continue_a_run(folder: Path, tmp_path: Path) -> None:
+    recipe = Recipe(2, size=16, fleet=str(folder))
+    before = list(generate(recipe, tmp_path / "parts", workers=1))
+    for path in folder.glob("*/*.obj"):
+        written(trimesh.creation.box((40, 9, 9)), path)
+    with pytest.raises(CmkdError, match="unfinished run with other settings"):
+        list(generate(recipe, tmp_path / "parts", workers=1))
+    after = list(generate(recipe, tmp_path / "fresh", workers=1))
+    assert not np.array_equal(before[0].arrays["radar"], after[0].arrays["radar"])
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,13 @@ def test_a_test_set_is_scored_not_fitted() -> None:
     assert wrong["knn_accuracy"] == wrong["linear_probe_accuracy"] == 0.0
 
 
+def test_few_samples_have_no_neighbors_and_small_integers_are_classes() -> None:
+    x, y = blobs(20, 3, 1.0)
+    few = describe(x[:4], torch.tensor([0, 1, 2, 0]), test_features=x, test_target=y)
+    assert "knn_accuracy" not in few and few["linear_probe_accuracy"] > 0
+    assert describe(x, y.to(torch.int8)) == describe(x, y)
+
+
 def test_maps_are_pooled_or_flattened() -> None:
     maps = torch.randn(20, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     assert describe(maps) == describe(maps.mean((2, 3), dtype=torch.float64))
@@ -127,6 +134,8 @@ def test_bad_input_is_refused_in_one_line() -> None:
         describe(x[:1])
     with pytest.raises(CmkdError, match="one integer class per sample"):
         describe(x, y[:-1])
+    with pytest.raises(CmkdError, match="the test set has no labeled sample"):
+        describe(x, y, test_features=x[:4], test_target=torch.full((4,), -1))
     with pytest.raises(CmkdError, match="give target"):
         describe(x, test_features=x, test_target=y)
     with pytest.raises(CmkdError, match="test_target"):

@@ -128,7 +128,12 @@ class _Side:
         if not bool(x.isfinite().all()) or not bool(x.any()):
             return {}
         moments = [_moments(x, torch.from_numpy(one)) for one in weights]
-        found = {name: np.array([getattr(structure, name)(m) for m in moments]) for name in METRICS[:3]}
+        # a resample may hold only samples on which all features are 0
+        known = [m if bool(m.products.any()) else None for m in moments]
+        found = {
+            name: np.array([np.nan if m is None else getattr(structure, name)(m) for m in known])
+            for name in METRICS[:3]
+        }
         if len(x) > MOST_PAIRS:
             return found
         return found | {name: _uniformity(x, name == METRICS[4], weights) for name in METRICS[3:]}

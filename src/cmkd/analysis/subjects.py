@@ -22,6 +22,7 @@ class Subject:
         method: its distillation method; empty for a teacher.
         seed: of its training; None if unknown.
         run: folder of its run; None for a checkpoint file.
+        others: folders of more runs that it is the teacher of.
     """
 
     label: str
@@ -30,6 +31,7 @@ class Subject:
     method: str = ""
     seed: int | None = None
     run: Path | None = None
+    others: tuple[Path, ...] = ()
 
     @property
     def from_elsewhere(self) -> bool:
@@ -50,7 +52,10 @@ def find(places: Sequence[Path]) -> list[Subject]:
     found: dict[Path, Subject] = {}
     for place in places:
         for subject in _of_run(place) if place.is_dir() else [_alone(place)]:
-            found.setdefault(subject.path.resolve(), subject)
+            path = subject.path.resolve()
+            if path in found and subject.run is not None:
+                found[path] = replace(found[path], others=(*found[path].others, subject.run))
+            found.setdefault(path, subject)
     runs = {subject.run for subject in found.values()}
     subjects = [_named(subject, several=len(runs) > 1) for subject in found.values()]
     labels = [subject.label for subject in subjects]
@@ -100,5 +105,5 @@ def teacher_of(subject: Subject, subjects: Sequence[Subject]) -> Subject | None:
     if subject.role == "teacher":
         return None
     teachers = [other for other in subjects if other.role == "teacher"]
-    own = [other for other in teachers if other.run is not None and other.run == subject.run]
+    own = [other for other in teachers if subject.run is not None and subject.run in (other.run, *other.others)]
     return own[0] if own else teachers[0] if len(teachers) == 1 else None

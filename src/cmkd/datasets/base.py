@@ -101,6 +101,10 @@ class DataSet(ABC):
         said["description"] = "\n\n".join(part for part in paragraphs if not part.startswith(("Args:", "Raises:")))
         return CardInfo(**(said | {"sources": dict.fromkeys(file.url for file in cls.sources)} | changes))
 
+    def identity(self) -> Mapping[str, Any]:
+        """Return what its pack depends on beside options and published files, such as a file that an option names."""
+        return {}
+
     def source_folder(self, source: Path | None) -> Path:
         """Return the folder or file with the published files.
 
@@ -182,6 +186,8 @@ class DataSet(ABC):
                 start = min(part.stop, total)
                 if self.progress is not None:
                     self.progress(start, total)
+            if start < total:
+                raise CmkdError(f"{self.name} lists {total} pairs, but has values for {start}: mend its `prepare`")
         return Pack.open(destination)
 
     @abstractmethod

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cmkd.data import Pack
 from cmkd.datasets.base import DataSet
 from cmkd.errors import CmkdError
+from cmkd.options import plain
 from cmkd.simulators.marine.describe import UNREAL
 from cmkd.simulators.marine.packing import write_pack
 from cmkd.simulators.marine.recipe import Recipe
@@ -52,6 +54,10 @@ class Marine(DataSet):
         slc: bool = False,
     ) -> None:  # fmt: skip
         self.recipe = Recipe(pairs, seed, mode, size, gap, slc)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the sensors, which may be described in a file of one's own."""
+        return {"sensors": plain(self.recipe.sensors)}
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
         """Simulate the pack; `source` must be None."""

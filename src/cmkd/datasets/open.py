@@ -22,7 +22,7 @@ from cmkd.datasets.base import DATASETS, DataSet
 from cmkd.datasets.formats.fetch import fetch
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.expression import Call, parse_call
-from cmkd.io import cache_folder, checksum, temporary_sibling
+from cmkd.io import cache_folder, checksum, files_below, temporary_sibling
 from cmkd.options import check
 from cmkd.progress import Progress
 
@@ -135,6 +135,7 @@ def prepare(
         "revision": kind.revision,
         "options": options,
         "source": _stats(place) if place is not None else None,
+        **data_set.identity(),
     }
     return _cached(call.name, key, lambda destination: data_set.prepare(place, destination))
 
@@ -213,8 +214,8 @@ def _named(text: str) -> tuple[Call, Path | None] | None:
 
 
 def _stats(place: Path) -> list[tuple[int | str, ...]]:
-    files = sorted(place.rglob("*")) if place.is_dir() else [place]
-    return [(str(path.resolve()), *_identity(path)) for path in files if path.is_file()]
+    files = files_below(place) if place.is_dir() else [place]
+    return [(str(path.resolve()), *_identity(path)) for path in files]
 
 
 def _manifest_stats(table: Table) -> list[Any]:

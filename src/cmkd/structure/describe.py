@@ -145,7 +145,10 @@ def _discriminability(
     if len(classes) < x.shape[0]:
         found["silhouette"] = discriminability.silhouette(x, target, seed=seed)
     nearest, probe = discriminability.nearest_neighbor_classifier(neighbors), discriminability.linear_probe()
+    fitted = len(x) if test is not None else len(x) * 4 // 5
     for name, classifier in (("knn_accuracy", nearest), ("linear_probe_accuracy", probe)):
+        if classifier is nearest and fitted < neighbors:
+            continue
         if test is not None:
             found[name] = discriminability.held_out_accuracy(classifier, x, target, *test)
         elif int(counts.min()) >= 5:

@@ -51,6 +51,8 @@ def held_out_accuracy(
     """
     check_target(features, target)
     check_target(test_features, test_target)
+    if not len(test_target):
+        raise CmkdError("the test set has no labeled sample: leave it out, or give labels")
     with config_context(working_memory=_WORKING_MEMORY):
         classifier.fit(features.cpu().numpy(), target.cpu().numpy())
         return float(classifier.score(test_features.cpu().numpy(), test_target.cpu().numpy()))

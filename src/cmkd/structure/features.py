@@ -45,7 +45,7 @@ def as_vectors(features: Tensor, *, pooling: Pooling = "mean", at_least: int = 2
 
 
 def check_target(features: Tensor, target: Tensor) -> None:
-    """Check that `target` ``(n,)`` holds the int64 class of each row of `features`.
+    """Check that `target` ``(n,)`` holds the class of each row, as an integer of `features`.
 
     Raises:
         CmkdError: with the shapes seen.
@@ -59,5 +59,6 @@ def check_target(features: Tensor, target: Tensor) -> None:
 
 def class_sums(features: Tensor, target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Return the sum of the vectors of each class ``(classes, dim)`` and the class sizes ``(classes,)``."""
+    target = target.long()
     sums = features.new_zeros(classes, features.shape[1]).index_add_(0, target, features)
     return sums, torch.bincount(target, minlength=classes).to(features.dtype)

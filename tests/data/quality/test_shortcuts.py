@@ -98,6 +98,7 @@ def test_categories_dates_and_presence_are_read(tmp_path: Path) -> None:
     columns = {
         "port": np.array(["Brest", "Kiel", "Oslo"])[LABELS],
         "time": [f"2024-{1 + 4 * label:02d}-{1 + k % 28:02d}T10:00:00Z" for k, label in enumerate(LABELS)],
+        "until": [f"{9999 - label}-12-31" for label in LABELS],
         "power": [repr(10.0 ** (300 + label)) for label in LABELS],
         "mark": np.where(LABELS == 1, "", "x"),
     }

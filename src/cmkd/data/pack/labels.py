@@ -34,7 +34,7 @@ def hidden_labels(
     """
     order, place, of_class = _label_order(labels, ids, partial)
     if number is None:
-        return order[place >= fraction * of_class]
+        return order[place >= np.round(fraction * of_class, 9)]  # 0.07 * 100 is above 7
     if number < (classes := int((place == 0).sum())):
         raise CmkdError(f"labels is {number}, fewer than the {classes} classes; give at least one label per class")
     if number > (there := len(order)):

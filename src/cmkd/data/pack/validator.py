@@ -69,7 +69,7 @@ class ChunkValidator:
         content: dict[str, Any] = {"id": names, "label": targets, "split": [str(s) for s in splits]}
         content["group"] = [""] * len(names) if groups is None else [str(g) for g in groups]
         content |= {f"has_{name}": mask for name, mask in masks.items()}
-        taken = next((name for name in metadata if name in content), None)
+        taken = next((name for name in metadata if name in content or name in arrays), None)
         if taken is not None:
             raise CmkdError(f"'{taken}' is a reserved name for a metadata column: rename it")
         table = pd.DataFrame(content | {name: [str(cell) for cell in cells] for name, cells in metadata.items()})

@@ -110,6 +110,7 @@ def _rows(
     """Return the manifest's rows, and the ids of pairs with disagreeing labels."""
     rows, disagreeing = [], []
     seen: set[str] = set()
+    united = _united(groups)
     for members in groups:
         captures, row = members[0]
         name = captures.ids[row] if captures.ids[row] not in seen else f"{captures.name}:{captures.ids[row]}"
@@ -117,10 +118,28 @@ def _rows(
         labels = {c.labels[r] for c, r in members} - {""}
         if len(labels) > 1:
             disagreeing.append(name)
-        group = next((c.groups[r] for c, r in members if c.groups[r]), "")
+        group = next((united[c.groups[r]] for c, r in members if c.groups[r]), "")
         entry = {"id": name, "label": labels.pop() if len(labels) == 1 else "", "group": group}
         rows.append(entry | dict.fromkeys(cells, "") | {c.name: cells[c.name][r] for c, r in members})
     return rows, disagreeing
+
+
+def _united(groups: Sequence[Sequence[tuple[Captures, int]]]) -> dict[str, str]:
+    """Return group -> the first of the groups that share pairs with it, directly or through others.
+
+    Lists may have groups of different kinds, such as flights and passes; no group of either may cross splits.
+    """
+    above: dict[str, str] = {}
+
+    def top(name: str) -> str:
+        while above.setdefault(name, name) != name:
+            name = above[name]
+        return name
+
+    for members in groups:
+        tops = {top(captures.groups[row]) for captures, row in members if captures.groups[row]}
+        above |= dict.fromkeys(tops, min(tops, key=list(above).index)) if len(tops) > 1 else {}
+    return {name: top(name) for name in above}
 
 
 def _record(

@@ -88,8 +88,9 @@ def classes_by_type(
 def identify(captures: Captures, tracks: Tracks, meters: float, classes: Mapping[str, str]) -> Identified:
     """Give captures the position, motion, MMSI and class of the vessel they show.
 
-    A capture with an ``mmsi`` gets the position of that vessel at its time. Another one is assigned to a vessel within
-    the distance, one to one among the captures of an instant, with the least sum of squared distances. Ambiguous
+    A capture with an ``mmsi`` gets the position of that vessel at its time, or none if there is no report of it.
+    Another one is assigned to a vessel within the distance, one to one among the captures of an instant, with the least
+    sum of squared distances; never to a vessel whose ``mmsi`` another capture of the instant has. Ambiguous
     assignments are dropped, since a wrong identity is worse than none. Groups and labels that a list gives stay.
 
     Args:
@@ -102,11 +103,13 @@ def identify(captures: Captures, tracks: Tracks, meters: float, classes: Mapping
         CmkdError: times have no zone, or places are missing or in meters.
     """
     check_identifiable(captures, tracks.path)
-    vessel = np.full(len(captures), -1)
+    stated = np.array(captures.vessels or [""] * len(captures), dtype=str)
     number = {name: k for k, name in enumerate(tracks.vessels)}
-    if captures.vessels is not None:
-        vessel = np.array([number.get(name, -1) for name in captures.vessels])
-    rows, far = _near(captures, tracks, meters, vessel)
+    vessel = np.array([number.get(name, -1) for name in stated], np.int64)
+    rows, far = _near(captures, tracks, meters, stated == "")
+    held = set(zip(captures.seconds[vessel >= 0].tolist(), vessel[vessel >= 0].tolist(), strict=True))
+    free = np.array([(captures.seconds[row], k) not in held for row, k in rows.tolist()], bool)
+    rows, far = rows[free], far[free]
     # a vessel is seen once at an instant, but many times in a list
     instants, seen = np.unique(np.column_stack([captures.seconds[rows[:, 0]], rows[:, 1]]), axis=0, return_inverse=True)
     pairs, cost = np.column_stack([rows[:, 0], seen.reshape(-1)]), (far / meters) ** 2
@@ -132,10 +135,10 @@ def check_identifiable(captures: Captures, ais: Path) -> None:
 
 
 def _near(
-    captures: Captures, tracks: Tracks, meters: float, vessel: NDArray[np.int64]
+    captures: Captures, tracks: Tracks, meters: float, asked: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return ``(candidates, 2)`` captures without a vessel and vessels within the distance, and the distances, m."""
-    free = np.flatnonzero(vessel < 0) if captures.place is not None else np.zeros(0, np.int64)
+    """Return ``(candidates, 2)`` captures that are asked for and vessels within the distance, and the distances, m."""
+    free = np.flatnonzero(asked) if captures.place is not None else np.zeros(0, np.int64)
     free = free[np.argsort(captures.seconds[free], kind="stable")]
     times, rows, distances = captures.seconds[free], [np.zeros((0, 2), np.int64)], [np.zeros(0)]
     for k in range(len(tracks.vessels)) if len(free) else ():

@@ -118,8 +118,9 @@ def _numbers(cells: Sequence[str]) -> tuple[NDArray[np.float64] | None, bool]:
     dates = pd.to_datetime(texts.where(filled), errors="coerce", format="ISO8601", utc=True)
     if dates[filled].isna().any():
         return None, False
-    seconds = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
-    return np.asarray(seconds, dtype=np.float64), True
+    # in microseconds, since nanoseconds end in 2262, and 9999-12-31 is a usual way to write "without end"
+    counts = dates.dt.tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64)
+    return np.where(filled, counts / 1e6, np.nan), True
 
 
 def _identifies(cells: Sequence[str], groups: Sequence[str], numbers: NDArray[np.float64] | None) -> str:

@@ -79,7 +79,10 @@ class BlockCache:
         if not needed or needed > self.limit:
             return
         count = self.folder / "bytes"
-        used = int(count.read_text()) if count.exists() else self._evict(self.limit)
+        try:
+            used = int(count.read_text())
+        except (FileNotFoundError, ValueError):  # a power failure may leave it empty
+            used = self._evict(self.limit)
         if used + needed > self.limit:
             used = self._evict(max(0, int(self.limit * (1 - SPARE)) - needed))
         # before the blocks: a process that is killed between has counted too much, which the next eviction corrects

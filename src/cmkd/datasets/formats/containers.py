@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from cmkd.io import files_below
+
 BLOCK_BYTES = 2**20
 """Bytes read at a time."""
 FREE_BYTES = 64 * 2**20
@@ -54,8 +56,7 @@ class FolderContainer:
 
     def __init__(self, place: Path) -> None:
         self._place = place
-        files = (path for path in place.rglob("*") if path.is_file())
-        self.sizes = {path.relative_to(place).as_posix(): path.stat().st_size for path in files}
+        self.sizes = {path.relative_to(place).as_posix(): path.stat().st_size for path in files_below(place)}
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file for reading."""

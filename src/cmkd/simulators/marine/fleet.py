@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -142,9 +143,17 @@ class FolderFleet:
         return self._files[name]
 
 
-@lru_cache(maxsize=256)
 def _read(file: Path) -> Mesh:
     sidecar = file.with_suffix(".yaml")
+    return _read_once(file, sidecar, tuple((s.st_size, s.st_mtime_ns) for s in map(_status, (file, sidecar)) if s))
+
+
+def _status(file: Path) -> os.stat_result | None:
+    return file.stat() if file.exists() else None
+
+
+@lru_cache(maxsize=256)
+def _read_once(file: Path, sidecar: Path, changed: tuple[tuple[int, int], ...]) -> Mesh:
     try:
         about = build(Sidecar, read_yaml(sidecar)) if sidecar.exists() else Sidecar()
     except CmkdError as error:

@@ -10,19 +10,20 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from cmkd.data.manifest.build import warn_of_empty_classes
 from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.validator import check_classes
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.summary import markdown
 from cmkd.errors import CmkdError
-from cmkd.io import write_text
+from cmkd.io import locked, write_text
 from cmkd.progress import Progress
 from cmkd.simulators.marine.contact import contact_sheet
 from cmkd.simulators.marine.describe import scene_section
 from cmkd.simulators.marine.growing import Shard
 from cmkd.simulators.marine.recipe import Recipe, pair_id
-from cmkd.simulators.marine.scene import VERSION, metadata
+from cmkd.simulators.marine.scene import VERSION, metadata, split_of
 from cmkd.simulators.marine.simulate import Chunk, discard, first_pair, generate
 from cmkd.types import Modality
 
@@ -39,6 +40,7 @@ def write_pack(
     """Simulate pairs into a pack, with ``contact_sheet.png`` and ``CARD.md`` beside its index.
 
     Finished chunks are kept in a hidden sibling of `destination` until the pack is complete, so a killed run resumes.
+    A second process that makes the same pack waits for the first.
 
     Args:
         recipe: the parameters of the run.
@@ -51,18 +53,43 @@ def write_pack(
     Raises:
         CmkdError: the destination exists, the recipe is wrong, or a worker died.
     """
-    if destination.exists():
-        raise PackExistsError(f"{destination} already exists: remove it or choose another path")
+    parts = _parts(destination)
+    _refuse_existing(destination)
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
+        parts.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CmkdError(f"cannot write to {destination.parent}: {error.strerror or error}") from error
+    with locked(parts / "lock", wait=True):
+        _refuse_existing(destination)
+        _make(recipe, destination, info, shard, workers, progress)
+        discard(parts)
+    return Pack.open(destination)
+
+
+def _refuse_existing(destination: Path) -> None:
+    if destination.exists():
+        raise PackExistsError(f"{destination} already exists: remove it or choose another path")
+
+
+def _make(
+    recipe: Recipe,
+    destination: Path,
+    info: CardInfo,
+    shard: Shard | None,
+    workers: int | None,
+    progress: Progress | None,
+) -> None:
     parts = _parts(destination)
     stage = parts / "pack"
     shutil.rmtree(stage, ignore_errors=True)  # left by a run that was killed while writing the pack
     slots = recipe.slots() if shard is None else shard.of(recipe.slots())
     chunks = generate(recipe, parts, slots, workers=workers, progress=progress)
     split = _split(recipe)
+    if shard is None and recipe.fleet is not None:  # which may have few vessels of a class
+        known = recipe.ships.classes
+        shown = [(slot.pair % len(known), slot.vessel) for slot in slots]
+        labels = [recipe.classes.index(known[label]) for label, _ in shown]
+        warn_of_empty_classes(labels, recipe.classes, [split_of(recipe.seed, *vessel) for vessel in shown])
     if shard is not None:
         split["part"] = shard._asdict() | {"pairs": recipe.pairs}
     kinds = f"Simulated optical and radar chips of {len(recipe.classes)} kinds of marine target"
@@ -82,8 +109,6 @@ def write_pack(
         stage.rename(destination)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-    discard(parts)
-    return Pack.open(destination)
 
 
 def append_pack(

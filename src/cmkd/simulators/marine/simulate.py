@@ -131,7 +131,7 @@ def first_pair(recipe: Recipe, folder: Path) -> int | None:
 
 
 def _described(recipe: Recipe) -> dict[str, Any]:
-    return {**plain(recipe), "sensors": plain(recipe.sensors), "version": VERSION}
+    return {**plain(recipe), "sensors": plain(recipe.sensors), "meshes": recipe.ships.verify(), "version": VERSION}
 
 
 def _claim(recipe: Recipe, folder: Path, slots: Sequence[Slot]) -> None:

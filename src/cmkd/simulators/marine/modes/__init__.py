@@ -144,8 +144,9 @@ class OpticalMode:
     night: Range = (0.0, 0.0)
 
     def __post_init__(self) -> None:
-        for name, most in (("incidence", 80), ("noise", 1), ("haze", 10), ("cloud", 1), ("night", 1)):
+        for name, most in (("incidence", 80), ("haze", 10), ("cloud", 1), ("night", 1)):
             _check_range(name, getattr(self, name), 0, most)
+        _check_range("noise", self.noise, 1e-6, 1)  # its logarithm is drawn
 
 
 @dataclass(frozen=True, kw_only=True)
