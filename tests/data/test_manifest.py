@@ -138,6 +138,29 @@ def test_points_series_and_vectors(tmp_path: Path) -> None:
         build(folder, tmp_path / "again", readings=readings)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_columns_of_a_series_have_one_order(tmp_path: Path, suffix: str) -> None:
+    table, rows = pd.DataFrame({"ax": [1.0, 1.1], "ay": [2.0, 2.1], "{z}": [9.8, 9.9]}), ["id,label,imu,profile"]
+
+    def save(k: int) -> None:
+        path = tmp_path / f"i{k}{suffix}"
+        table.to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path)
+
+    for k in range(12):
+        save(k)
+        np.save(tmp_path / f"v{k}.npy", np.arange(4.0) + k)
+        rows.append(f"{k},{'ab'[k % 2]},i{k}{suffix},v{k}.npy")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    assert build(tmp_path, tmp_path / "pack").array("imu")[5, 0].tolist() == pytest.approx([1, 2, 9.8])
+    for names, how in ((["{z}", "ay", "ax"], "in another order"), (["bx", "ay", "{z}"], "with other names")):
+        table.columns = pd.Index(names)
+        save(7)
+        says = (
+            rf"line 9, imu: .*i7{suffix} has the columns of .*i0{suffix} {how}, such as '{names[0]}' in place of 'ax'"
+        )
+        refused(tmp_path, tmp_path / "out", says)
+
+
 def set_cell(row: int, column: str, value: str) -> Callable[[Rows], None]:
     return lambda rows: rows[row].update({column: value})
 

@@ -88,6 +88,11 @@ def _difference(first: FileHeader, header: FileHeader, size: tuple[int, ...] | N
     channels, expected = (c.shape[0] if c.kind == "image" else c.shape[-1] for c in (header, first))
     if channels != expected:
         return f"{{path}} has {channels} channels, {{other}} has {expected}: convert them to one"
+    different = [(a, b) for a, b in zip(header.names, first.names, strict=False) if a != b]
+    if different:
+        how = "in another order" if sorted(header.names) == sorted(first.names) else "with other names"
+        names = "{!r} in place of {!r}".format(*different[0]).replace("{", "{{").replace("}", "}}")
+        return f"{{path}} has the columns of {{other}} {how}, such as {names}: save them alike"
     if header.dtype != first.dtype:
         return f"{{path}} holds {header.dtype}, {{other}} holds {first.dtype}: convert them to one"
     if header.rate != first.rate:

@@ -26,6 +26,7 @@ class FileHeader:
     orientation: int = 1  # EXIF orientation of a picture, which is not applied; 1 is upright
     tags: ValueTags = NO_TAGS  # nodata, scale and offset of the stored values
     order: Literal["told", "pages", "open"] = "told"  # whether the format tells which axis of an image is the channels
+    names: tuple[str, ...] = ()  # of the columns of a table
 
 
 Decoded = tuple[FileHeader, NDArray[Any] | None]

@@ -6,6 +6,7 @@ from io import SEEK_END
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cmkd.data.manifest.content import File
 from cmkd.data.manifest.header import Decoded, FileHeader
@@ -27,7 +28,7 @@ def decode_csv(path: File, *, values: bool) -> Decoded:
     _check_columns(path, table.schema)
     check_size(path, table.shape, 8)
     array = np.stack([column.to_numpy() for column in table.columns], axis=1).astype(np.float64, copy=False)
-    return FileHeader("series", array.shape, array.dtype.name), array if values else None
+    return _table(array, table.column_names), array if values else None
 
 
 def decode_parquet(path: File, *, values: bool) -> Decoded:
@@ -40,7 +41,11 @@ def decode_parquet(path: File, *, values: bool) -> Decoded:
         check_size(path, (file.metadata.num_rows, len(schema.names)), 8)
         columns = [column.to_numpy() for column in file.read().columns]
     array = np.stack(columns, axis=1).astype(np.result_type(*columns), copy=False)
-    return FileHeader("series", array.shape, array.dtype.name), array if values else None
+    return _table(array, schema.names), array if values else None
+
+
+def _table(array: NDArray[Any], names: list[str]) -> FileHeader:
+    return FileHeader("series", array.shape, array.dtype.name, names=tuple(name.strip() for name in names))
 
 
 def _check_header(path: File, names: list[str]) -> None:
