@@ -232,6 +232,29 @@ def test_series_and_map_style_data(tmp_path: Path) -> None:
         from_dataset(items, tmp_path / "again")
 
 
+@pytest.mark.parametrize(("dtype", "nodata"), [("float32", None), ("int16", -9), ("int16", None)])
+def test_padding_of_a_series_is_no_measurement(tmp_path: Path, dtype: str, nodata: float | None) -> None:
+    generator, lines = np.random.default_rng(0), ["id,label,split,level,optical"]
+    for k in range(12):
+        np.save(tmp_path / f"l{k}.npy", generator.normal(-60, 1, (10 if k % 2 else 4, 1)).astype(dtype))
+        np.save(tmp_path / f"o{k}.npy", np.full(4, k, np.uint8))
+        lines.append(f"{k},{'ab'[k % 2]},{('train', 'validation', 'test')[k // 2 % 3]},l{k}.npy,o{k}.npy")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    reading = Reading(kind="series", size=(10,), nodata=nodata)
+    pack = build(tmp_path, tmp_path / "pack", readings={"level": reading})
+    level, counted = pack.modality("level"), dtype == "int16" and nodata is None
+    assert (level.mean[0] > -55) == counted
+    assert pack.card.invalid.get("level") == (None if counted else (6 * 6, 6))
+    expected = 0 if counted else np.asarray(level.mean).astype(dtype) if dtype == "float32" else np.rint(level.mean)
+    trained = pack.batch(np.array([0])).inputs["level"][0].numpy()
+    assert (trained[4:] == expected).all()
+    # a file and an array that a student is given are read in the same way, and so is a later delivery
+    for used in (load(level, tmp_path / "l0.npy"), sample(level, np.load(tmp_path / "l0.npy"))):
+        np.testing.assert_array_equal(level.filled(used), trained)
+    (tmp_path / "manifest.csv").write_text("id,label,level,optical\nnew,a,l0.npy,o0.npy")
+    np.testing.assert_array_equal(append(pack.path, tmp_path).array("level")[[0, 12]], pack.array("level")[[0, 0]])
+
+
 def test_a_version_says_what_it_holds_and_absent_rows_are_the_mean(tmp_path: Path) -> None:
     sensor = Modality("x", "vector", (2,), "float32", nodata="nan")
     count = Modality("n", "vector", (2,), "uint8", nodata=0)

@@ -26,7 +26,7 @@ from cmkd.io import cache_folder, checksum, files_below, temporary_sibling
 from cmkd.options import check
 from cmkd.progress import Progress
 
-PREPARATION = 1
+PREPARATION = 2
 """Increase when all packs must be prepared again; older cached packs are then ignored."""
 
 

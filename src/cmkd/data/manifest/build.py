@@ -53,8 +53,9 @@ def build(
     ``SPLIT/MODALITY/CLASS/NAME.png`` are paired by class and name
     (`cmkd.data.manifest.folders`). A ``manifest.yaml`` beside it may state how to read a modality
     (`cmkd.data.manifest.reading`). NaN, and what a GeoTIFF's tag calls nodata, are invalid samples: out of the
-    statistics, counted on the card, and filled where the pack is read for a network. Everything that can be checked
-    from the table and from the headers of the files is checked before anything is written.
+    statistics, counted on the card, and filled where the pack is read for a network. The padding of a series is invalid
+    too, except that of integers without a nodata value, which is zeros. Everything that can be checked from the table
+    and from the headers of the files is checked before anything is written.
 
     Args:
         folder: with the manifest, or the folders by class.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -33,9 +34,11 @@ def column_modality(
     paths = [path for path in table.files[name] if path is not None]
     first, nodata = None, None
     turned: list[Path] = []
+    shortest = math.inf
     for row, path, header in zip(rows, paths, run(look, paths), strict=True):
         first = header if first is None else first
         nodata = header.tags.nodata if nodata is None else nodata
+        shortest = min(shortest, header.shape[0])
         if header.orientation != 1:
             turned.append(path)
         reason = _difference(first, header, reading.size)
@@ -46,6 +49,8 @@ def column_modality(
         warnings.warn(turned_note(name, len(turned), len(paths), turned[0]), CmkdWarning, stacklevel=3)
     shape = first.shape if reading.size is None else fitted_shape(first.kind, first.shape, reading.size)
     marker = _marker(name, first.dtype, nodata, reading.nodata)
+    if first.kind == "series" and shortest < shape[0] and np.dtype(first.dtype).kind == "f":
+        marker = "nan"  # of the padding
     return Modality(name, first.kind, shape, first.dtype, (), (), marker, reading.nodata, reading.unit)
 
 

@@ -26,7 +26,8 @@ class Reading:
         kind: how to read the axes; see `cmkd.data.manifest.readers.inspect`.
         size: to resize (images), or pad or cut to; see `cmkd.data.manifest.resize`.
         channels: whether the channels of an array of three axes are its first or its last axis.
-        nodata: the value of invalid samples, in place of the tags of the files; ``none`` ignores their tags.
+        nodata: the value of invalid samples, in place of the tags of the files; ``none`` ignores their tags. It also
+            marks the padding of a series of integers, which is zeros otherwise.
         unit: of the values, such as ``dB``, ``linear power`` or ``amplitude``.
     """
 

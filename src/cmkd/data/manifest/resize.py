@@ -38,11 +38,11 @@ def fitted_shape(kind: Kind, shape: tuple[int, ...], size: tuple[int, ...]) -> t
     return (shape[0], *size) if kind == "image" else (*size, *shape[free:])
 
 
-def fit(array: NDArray[Any], kind: Kind, size: tuple[int, ...]) -> NDArray[Any]:
-    """Resample an image (bilinear, antialiased), or pad or cut an array of another kind; the dtype is kept.
+def fit(array: NDArray[Any], kind: Kind, size: tuple[int, ...], *, mask_padding: bool = False) -> NDArray[Any]:
+    """Resample an image (bilinear, antialiased), or pad with zeros or cut an array of another kind; the dtype is kept.
 
     The size is that of `fitted_shape`; integers are rounded. Of a masked array, only valid values are averaged; where
-    they have less than half of the weight, the result is masked.
+    they have less than half of the weight, the result is masked. So is the padding, where `mask_padding` asks for it.
 
     Example:
         >>> fit(np.ones((2, 3)), "series", (4,)).sum(axis=1)
@@ -55,7 +55,7 @@ def fit(array: NDArray[Any], kind: Kind, size: tuple[int, ...]) -> NDArray[Any]:
         return array
     plain, invalid = np.ma.getdata(array), np.ma.getmaskarray(array)
     if kind != "image":
-        return _masked(_padded(plain, shape), _padded(invalid, shape))
+        return _masked(_padded(plain, shape), _padded(invalid, shape, mask_padding))
     rows, columns = (_triangle(old, new) for old, new in zip(array.shape[1:], size, strict=True))
     if not invalid.any():
         return _typed(rows @ plain.astype(np.float64) @ columns.T, array.dtype)
@@ -64,9 +64,9 @@ def fit(array: NDArray[Any], kind: Kind, size: tuple[int, ...]) -> NDArray[Any]:
     return _masked(_typed(scaled / np.where(share > 0, share, 1), array.dtype), share < HALF)
 
 
-def _padded(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _padded(array: NDArray[Any], shape: tuple[int, ...], value: float = 0) -> NDArray[Any]:
     kept = tuple(slice(0, min(a, b)) for a, b in zip(array.shape, shape, strict=True))
-    padded = np.zeros(shape, dtype=array.dtype)
+    padded = np.full(shape, value, dtype=array.dtype)
     padded[kept] = array[kept]
     return padded
 

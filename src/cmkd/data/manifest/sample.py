@@ -114,6 +114,8 @@ def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
 def fitted(modality: Modality, array: NDArray[Any], where: object) -> NDArray[Any]:
     """Return an array of the modality's kind at its size, masked where it is invalid.
 
+    The padding of a series is invalid where the modality has a value for invalid samples, and else zeros, which count.
+
     Args:
         modality: its shape and dtype.
         array: in the order of axes that `Modality` fixes, masked where it is invalid.
@@ -131,7 +133,8 @@ def fitted(modality: Modality, array: NDArray[Any], where: object) -> NDArray[An
             f"{where} holds {array.dtype.name}, but '{modality.name}' is {modality.dtype}: its values would have "
             "another meaning; convert it"
         )
-    found = fit(array, modality.kind, modality.shape[1:] if image else modality.shape[:-1])
+    mask_padding = modality.kind == "series" and modality.nodata is not None
+    found = fit(array, modality.kind, modality.shape[1:] if image else modality.shape[:-1], mask_padding=mask_padding)
     if found is not array and isinstance(modality.nodata, int):
         _off_nodata(found, modality.nodata)
     return found
