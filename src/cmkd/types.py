@@ -187,6 +187,7 @@ class Modality:
         file_nodata: the value that was stated to mark invalid samples in the files, in place of their own tags;
             ``"none"`` if their tags are to be ignored; None where the files say it themselves.
         unit: of the values, such as ``"dB"``, ``"linear power"`` or ``"amplitude"``.
+        rate: samples per second of recordings, 0 where it is not known.
 
     Raises:
         CmkdError: if the shape does not fit the kind, the dtype cannot be stored, or it cannot hold `nodata`.
@@ -206,6 +207,7 @@ class Modality:
     nodata: int | str | None = None
     file_nodata: float | str | None = None
     unit: str = ""
+    rate: int = 0
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or len(self.name.encode()) > LONGEST_NAME:

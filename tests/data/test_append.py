@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from scipy.io import wavfile
 
 from cmkd.data import Pack, append, build
 from cmkd.data.huggingface import export_pack, import_folder
 from cmkd.data.manifest.reading import Reading
+from cmkd.data.pack.card import CardFile
 from cmkd.data.split import hashed_splits
 from cmkd.errors import CmkdError
 
@@ -103,6 +105,31 @@ def test_what_is_stated_of_a_delivery_and_does_not_fit_is_refused(
     with pytest.raises(CmkdError, match=says):
         append(tmp_path / "pack", more)
     assert len(Pack.open(tmp_path / "pack")) == 24
+
+
+def recordings(folder: Path, rate: int) -> Path:
+    folder.mkdir()
+    lines = ["id,label,sound,profile"]
+    for k in range(12):
+        wavfile.write(folder / f"s{k}.wav", rate, np.arange(50, dtype=np.int16) + k)
+        np.save(folder / f"v{k}.npy", np.arange(4.0) + k)
+        lines.append(f"{folder.name}{k},{'ab'[k % 2]},s{k}.wav,v{k}.npy")
+    (folder / "manifest.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_recordings_of_another_rate_are_refused(tmp_path: Path) -> None:
+    pack = build(recordings(tmp_path / "first", 8000), tmp_path / "pack")
+    assert (pack.modality("sound").rate, pack.modality("profile").rate) == (8000, 0)
+    other = recordings(tmp_path / "other", 16000)
+    with pytest.raises(CmkdError, match=r"sound in .* has 16000 samples per second, but the pack has 8000: resample"):
+        append(pack.path, other)
+    longer = append(pack.path, recordings(tmp_path / "second", 8000))
+    assert (len(longer), longer.modality("sound").rate) == (24, 8000)
+    card = CardFile.read(pack.path)  # as an older release wrote it
+    del card.header["modalities"]["sound"]["rate"]
+    card.write(pack.path)
+    assert len(append(pack.path, other)) == 36
 
 
 def test_a_column_of_metadata_may_be_empty_in_a_delivery(make_folder: Folder, tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ def test_a_version_says_what_it_holds_and_absent_rows_are_the_mean(tmp_path: Pat
     for record in content["versions"]:
         del record["invalid"]
     for entry in content["header"]["modalities"].values():
-        for key in ("nodata", "file_nodata", "unit"):
+        for key in ("nodata", "file_nodata", "unit", "rate"):
             del entry[key]
     (tmp_path / "p" / "card.json").write_text(json.dumps(content))
     assert Pack.open(tmp_path / "p").modality("n").nodata is None

@@ -140,8 +140,8 @@ def append(
         progress: called as pairs are written.
 
     Raises:
-        CmkdError: as `build`; also if a modality, dtype or number of channels differs, or for an unknown label. The
-            pack is then unchanged.
+        CmkdError: as `build`; also if a modality, dtype, number of channels or sampling rate differs, or for an unknown
+            label. The pack is then unchanged.
     """
     _check_numbers(workers)
     old = Pack.open(pack)
@@ -164,6 +164,11 @@ def append(
                 raise CmkdError(
                     f"{name} in {table.path} is {found.shape} {found.dtype}, but the pack has {modality.shape} "
                     f"{modality.dtype}: convert the files"
+                )
+            if modality.rate and found.rate != modality.rate:
+                raise CmkdError(
+                    f"{name} in {table.path} has {found.rate} samples per second, but the pack has {modality.rate}: "
+                    "resample the files"
                 )
         added_from = f"version {old.card.version + 1} adds {_origin(table, Path(folder))}{left_out}"
         notes = "; ".join(filter(None, (old.card.notes.rstrip("."), added_from)))

@@ -51,7 +51,7 @@ def column_modality(
     marker = _marker(name, first.dtype, nodata, reading.nodata)
     if first.kind == "series" and shortest < shape[0] and np.dtype(first.dtype).kind == "f":
         marker = "nan"  # of the padding
-    return Modality(name, first.kind, shape, first.dtype, (), (), marker, reading.nodata, reading.unit)
+    return Modality(name, first.kind, shape, first.dtype, (), (), marker, reading.nodata, reading.unit, first.rate)
 
 
 def _marker(name: str, dtype: str, found: float | None, stated: float | str | None) -> int | str | None:
