@@ -166,6 +166,15 @@ def test_unusable_file_is_named(tmp_path: Path, name: str, write: Writer, says: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("child", [0, 1])
+def test_a_mask_in_a_tiff_is_refused(tmp_path: Path, child: int) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(DEEP[..., 0], metadata=None, subifds=child)
+        file.write(DEEP[..., 0] > 99, photometric="mask", subfiletype=4, metadata=None)
+    with pytest.raises(CmkdError, match=r"a\.tif has an internal mask, .*: save it with a nodata value instead"):
+        inspect(tmp_path / "a.tif")
+
+
 def test_a_header_that_promises_more_reserves_no_memory(tmp_path: Path) -> None:
     with (tmp_path / "a.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**6)})

@@ -24,7 +24,7 @@ _OFF: dict[str, Any] = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False
 
 
 def decode_tiff(path: File, *, values: bool) -> Decoded:
-    """Read a TIFF, channels first: bands interleaved, planar or as pages; previews and masks are skipped."""
+    """Read a TIFF, channels first: bands interleaved, planar or as pages; previews are skipped."""
     import tifffile
 
     check_chain(path)
@@ -68,9 +68,14 @@ def _parts(path: File, file: Any) -> list[Any]:  # noqa: ANN401  # tifffile is i
     """Return the series of pages that make the image: one, or as many as it has bands.
 
     Raises:
-        CmkdError: the file holds several pictures, or its picture is hidden below a preview.
+        CmkdError: the file holds several pictures or a mask, or its picture is hidden below a preview.
     """
     parts = [s for s in file.series if not (s.keyframe.is_reduced or s.keyframe.is_mask)] or file.series[:1]
+    if any(s.keyframe.is_mask for s in file.series if s not in parts):
+        raise CmkdError(
+            f"{path} has an internal mask, which is not applied: save it with a nodata value instead, as in gdalwarp "
+            "-dstnodata VALUE IN.tif OUT.tif"
+        )
     if len({(s.shape, s.axes, np.dtype(s.dtype)) for s in parts}) > 1 or (len(parts) > 1 and parts[0].ndim != 2):
         raise CmkdError(f"{path} holds {len(parts)} pictures that are not bands of one image: save one per file")
     for page in (part.keyframe for part in file.series):
