@@ -69,6 +69,22 @@ def test_a_vessel_cannot_be_moved_to_another_split(make_folder: Folder, tmp_path
     assert {path.name: path.read_bytes() for path in pack.path.iterdir()} == files
 
 
+def test_a_delivery_without_groups_needs_splits(make_folder: Folder, tmp_path: Path) -> None:
+    pack = build(make_folder(), tmp_path / "pack")
+
+    def without(rows: Rows, **cells: str) -> None:
+        for row in rows:
+            del row["group"]
+            row.update(id=f"{row['id']}{len(cells)}", **cells)
+
+    with pytest.raises(CmkdError, match="has no column 'group', but pairs of the pack have groups"):
+        append(pack.path, make_folder(without, name="none"))
+    assert len(Pack.open(pack.path)) == 24
+    longer = append(pack.path, make_folder(lambda rows: without(rows, split="test"), name="splits"))
+    assert len(append(pack.path, make_folder(lambda rows: without(rows, group="", split=""), name="empty"))) == 72
+    assert set(longer.index["split"][24:]) == {"test"}
+
+
 def nodata_in_the_first_rows(folder: Path) -> Path:
     for path in (folder / "files").glob("*.tif"):
         radar = tifffile.imread(path)

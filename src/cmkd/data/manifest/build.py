@@ -140,8 +140,8 @@ def append(
         progress: called as pairs are written.
 
     Raises:
-        CmkdError: as `build`; also if a modality, dtype, number of channels or sampling rate differs, or for an unknown
-            label. The pack is then unchanged.
+        CmkdError: as `build`; also if a modality, dtype, number of channels or sampling rate differs, for an unknown
+            label, or if the pack has groups and the manifest neither groups nor splits. The pack is then unchanged.
     """
     _check_numbers(workers)
     old = Pack.open(pack)
@@ -223,6 +223,11 @@ def _appended_splits(first: Pack, old: Pack, table: Table) -> tuple[list[str], d
     seed, count = int(first.card.split.get("seed") or 0), len(first)
     shares = {split: len(first.rows(split)) / count for split in SPLITS}
     groups, marked = table.groups or [""] * len(table.ids), table.splits or [""] * len(table.ids)
+    if table.groups is None and not all(marked) and old.index["group"].any():
+        raise CmkdError(
+            f"{table.path} has no column 'group', but pairs of the pack have groups, which must not cross splits: add "
+            "it, with an empty cell for a pair of no group, or give each pair a split"
+        )
     names = [f"group {group}" if group else f"pair {name}" for group, name in zip(groups, table.ids, strict=True)]
     # the pack's own groups take precedence over what this delivery says of a group
     known = {group: split for group, split in zip(groups, marked, strict=True) if group and split}
