@@ -193,6 +193,10 @@ def crossing(rows: Rows) -> None:
         (set_cell(4, "id", "p01"), "id 'p01' is in manifest.csv line 3 and manifest.csv line 6"),
         (set_cell(4, "id", ""), "line 6 has no id"),
         (set_all("label", "ship"), "at least two classes"),
+        (
+            lambda rows: [row.update(label=str(k % 3 - 1)) for k, row in enumerate(rows)],
+            "manifest.csv has the label -1: leave the cell empty for a pair without a label",
+        ),
         (crossing, "group 'vessel0' is in both train and test"),
         (set_all("split", "test"), "no pair is in the train split"),
         (set_all("split", "training"), "unknown split 'training': did you mean 'train'"),

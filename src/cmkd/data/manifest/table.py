@@ -67,7 +67,7 @@ def read_table(folder: Path, *, allow_missing: bool = False, exclude: Collection
     modalities, metadata = _columns(text, folder)
     check_names(text, [name for name in text.header if name not in metadata])
     _check_ids(text)
-    classes, labels = _labels([normalize("NFC", cell) for cell in text.column("label")])
+    classes, labels = _labels(text.path, [normalize("NFC", cell) for cell in text.column("label")])
     files = {name: _paths(text, folder, name) for name in modalities}
     if not any(any(paths) for paths in files.values()):
         raise CmkdError(f"{text.path} lists no files: fill in the columns {', '.join(files)}")
@@ -164,9 +164,14 @@ def _check_ids(table: TextTable) -> None:
             raise CmkdError(f"id '{name}' is in {table.lines[first[name]]} and {table.lines[row]}: ids must be unique")
 
 
-def _labels(cells: list[str]) -> tuple[list[str], list[int]]:
+def _labels(path: Path, cells: list[str]) -> tuple[list[str], list[int]]:
     names = sorted(set(cells) - {""})
     if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
+        if UNLABELED in map(int, names):
+            raise CmkdError(
+                f"{path} has the label {UNLABELED}: leave the cell empty for a pair without a label, or give the class "
+                "another name"
+            )
         names.sort(key=lambda name: (int(name), name))
     position = {name: k for k, name in enumerate(names)} | {"": UNLABELED}
     return names, [position[cell] for cell in cells]
