@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import shutil
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import imagecodecs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 import yaml
+from numpy.typing import NDArray
 
 from cmkd.cli import data as command
 from cmkd.data import CardInfo, Modality, Pack, PackWriter
 from cmkd.data.huggingface import export_pack, import_folder, writing
-from cmkd.data.huggingface.columns import to_arrow
+from cmkd.data.huggingface.columns import PICTURE, to_arrow
 from cmkd.data.pack.diff import diff
 from cmkd.errors import CmkdError
 
@@ -151,16 +156,15 @@ def test_the_hubs_own_library_reads_it(pack: Pack, tmp_path: Path) -> None:
                 np.testing.assert_array_equal(shaped, pack.array(name)[place])
 
 
-def other_hub(folder: Path, **columns: object) -> None:
+def other_hub(folder: Path, pictures: pa.Array | None = None) -> None:
     """Write what another data set of the hub looks like: no description, pictures, a class label."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 4)):
-        pictures = generator.integers(0, 255, (count, 3, 8, 8), dtype=np.uint8)
-        optical = to_arrow(
-            Modality("optical", "image", (3, 8, 8), "uint8"), pictures, np.ones(count, bool), ["x"] * count
-        )
-        cells = {"optical": optical, "label": pa.array([k % 2 for k in range(count)])} | columns
+        random = generator.integers(0, 255, (count, 3, 8, 8), dtype=np.uint8)
+        drawn = to_arrow(Modality("optical", "image", (3, 8, 8), "uint8"), random, np.ones(count, bool), ["x"] * count)
+        optical = drawn if pictures is None else pictures[:count]
+        cells = {"optical": optical, "label": pa.array([k % 2 for k in range(count)])}
         features = {"label": {"names": ["a", "b"], "_type": "ClassLabel"}, "optical": {"_type": "Image"}}
         schema = pa.table(cells).schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
         pq.write_table(pa.table(cells, schema=schema), folder / f"{split}-00000-of-00001.parquet")
@@ -172,6 +176,32 @@ def test_a_data_set_of_someone_else(tmp_path: Path) -> None:
     assert (made.classes, made.modalities["optical"].shape, made.card.name) == (("a", "b"), (3, 8, 8), "hub")
     assert made.index["split"].value_counts().to_dict() == {"train": 12, "validation": 4}
     assert made.index["id"][12] == "validation-000001"
+
+
+def encoded(values: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    if values.dtype.kind == "f":
+        tifffile.imwrite(buffer, values, photometric="minisblack" if values.ndim == 2 else "rgb")
+        return buffer.getvalue()
+    return imagecodecs.png_encode(values)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_of_any_depth_keep_their_values(tmp_path: Path, dtype: str, channels: int) -> None:
+    values = np.random.default_rng(0).normal(120, 20, (12, 8, 8, channels)).astype(dtype)
+    values *= 100 if dtype == "uint16" else 1
+    if dtype == "float32":
+        values[3, 2] = np.nan
+    pictures = [{"bytes": encoded(one[..., 0] if channels == 1 else one), "path": None} for one in values]
+    other_hub(tmp_path / "hub", pa.array(pictures, PICTURE))
+    made = import_folder(tmp_path / "hub", tmp_path / "pack")
+    np.testing.assert_array_equal(made.array("optical")[:12], np.moveaxis(values, -1, 1))
+    pictures[5]["bytes"] = encoded(values[5, ..., 0].astype("uint16" if dtype == "uint8" else "uint8"))
+    shutil.rmtree(tmp_path / "hub")
+    other_hub(tmp_path / "hub", pa.array(pictures, PICTURE))
+    with pytest.raises(CmkdError, match=rf"optical of train-000006 holds uint\d+, but optical is {dtype}: convert"):
+        import_folder(tmp_path / "hub", tmp_path / "mixed")
 
 
 def test_what_cannot_be_imported_is_one_line(pack: Pack, tmp_path: Path) -> None:

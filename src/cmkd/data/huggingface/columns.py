@@ -9,6 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cmkd.data.manifest.content import Content, suffix_of
+from cmkd.data.manifest.pictures import picture_array
+from cmkd.data.manifest.readers import PICTURES, read
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -63,35 +66,44 @@ def from_arrow(modality: Modality, cell: pa.Scalar, where: str) -> NDArray[Any]:
     """Return one cell as the modality's array.
 
     Raises:
-        CmkdError: it does not have the modality's shape.
+        CmkdError: it does not have the modality's shape, or is a picture of another dtype.
     """
-    array = picture((cell.as_py() or {}).get("bytes"), where) if pa.types.is_struct(cell.type) else _flat(cell)
+    shown = pa.types.is_struct(cell.type)
+    array = picture((cell.as_py() or {}).get("bytes"), where) if shown else _flat(cell)
+    if shown and array.dtype.name != modality.dtype:
+        raise CmkdError(
+            f"{where} holds {array.dtype.name}, but {modality.name} is {modality.dtype}: convert them to one type"
+        )
     size = int(np.prod(modality.shape))
     if array.size != size or (array.ndim > 1 and array.shape != modality.shape):
         raise CmkdError(f"{where} has shape {array.shape}, but {modality.name} is {modality.shape}: resize it")
     return array.reshape(modality.shape).astype(modality.dtype, copy=False)
 
 
-_PICTURES = ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP")  # pillow knows others that start another program
+_PICTURES = ("WEBP", "GIF", "BMP")  # of 8 bits, as the hub has them; pillow knows others that start another program
 
 
 def picture(content: bytes | None, where: str) -> NDArray[Any]:
-    """Decode a picture to ``(channels, height, width)``.
+    """Decode a picture to ``(channels, height, width)``; PNG, JPEG and TIFF as those of a manifest, NaN where invalid.
 
     Raises:
-        CmkdError: there are no bytes, or they are not a picture.
+        CmkdError: there are no bytes, they are not a picture, or integers of it are invalid.
     """
     from PIL import Image
 
     if content is None:
         raise CmkdError(f"{where} names a file: download the data set with its pictures embedded")
+    suffix = suffix_of(content)
+    if suffix in PICTURES:
+        array = read(Content(where, suffix, content), "image")
+        if np.ma.isMaskedArray(array) and array.dtype.kind != "f":
+            raise CmkdError(f"{where} has nodata values in {array.dtype.name}: save floats with NaN, or remove the tag")
+        return np.ma.filled(array, np.nan)
     try:
         with Image.open(io.BytesIO(content), formats=_PICTURES) as image:
-            plain = {"1": "L", "LA": "L"}.get(image.mode, "RGB")
-            array = np.asarray(image if image.mode in ("L", "RGB", "RGBA", "I;16", "I") else image.convert(plain))
+            return picture_array(image)
     except Exception as error:  # decoders raise any exception on damaged bytes
         raise CmkdError(f"{where} is not a picture, or is damaged: replace it") from error
-    return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
 
 
 def _png(value: NDArray[Any]) -> bytes:

@@ -52,8 +52,8 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
     """Make a pack from a folder of Parquet files in the hub's layout.
 
     A folder written by `export_pack` gives the same pack, byte for byte, except for its history. In any other data set,
-    columns of embedded pictures (all of one size) become modalities, ``label`` must be a class label, and ``id`` and
-    ``group`` are optional; a file's name begins with its split.
+    columns of embedded pictures (all of one size and type) become modalities, ``label`` must be a class label, and
+    ``id`` and ``group`` are optional; a file's name begins with its split.
 
     Args:
         folder: with ``*.parquet`` in it or in its folder ``data``.
@@ -119,7 +119,8 @@ def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
         for name in pictures:
             if name not in found and row[name].is_valid:
                 array = picture(row[name].as_py()["bytes"], f"{first}, {name}")
-                found[name] = {"kind": "image", "shape": array.shape, "dtype": array.dtype.name}
+                nodata = "nan" if array.dtype.kind == "f" else None
+                found[name] = {"kind": "image", "shape": array.shape, "dtype": array.dtype.name, "nodata": nodata}
         if len(found) == len(pictures):
             break
     told = {"classes": label["names"], "modalities": found, "split": {"method": "given by the data set"}, "notes": ""}

@@ -90,5 +90,16 @@ def check_content(path: File) -> None:
             raise CmkdError(f"{path} has the suffix {suffix}, but its content is {name}: {way}")
 
 
+def suffix_of(data: bytes) -> str:
+    r"""Return the suffix of the format that bytes begin as; empty for a format without a reader.
+
+    Example:
+        >>> suffix_of(b"\x89PNG\r\n\x1a\n..."), suffix_of(b"GIF89a")
+        ('.png', '')
+    """
+    found = (name for name, starts in _SIGNATURES.items() if any(_begins(data, start) for start in starts))
+    return _FORMATS.get(next(found, ""), ("",))[0]
+
+
 def _begins(head: bytes, start: bytes) -> bool:
     return len(head) >= len(start) and all(a in (b, ord("?")) for a, b in zip(start, head, strict=False))
