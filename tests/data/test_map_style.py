@@ -98,6 +98,8 @@ def at(place: int, **changes: object) -> Callable[[int, Item], object]:
         (at(7, radar=torch.full((2, 8, 9), torch.nan)), {}, "pair '000007' has no valid value"),
         (at(7, radar=np.zeros((2, 8, 9), complex)), {}, "item 7: 'radar' is complex"),
         (at(0, radar=np.zeros((8, 9, 3))), {}, "item 0: 'radar' has shape .* looks like channels last"),
+        (at(0, radar=np.zeros((16, 16, 13))), {}, "item 0: 'radar' has shape .* looks like channels last"),
+        (at(0, radar=np.zeros((8, 9, 2))), {}, "item 0: 'radar' has shape .* looks like channels last"),
         (at(0, radar=np.zeros((2, 2, 8, 9))), {}, "item 0: 'radar' has shape .*does not fit the kind image"),
         (at(7, label=1.5), {}, "item 7: the label 1.5 is neither a string nor a whole number"),
         (at(7, label="tug"), {}, "labels mix strings and numbers, such as 'tug' and 0"),
@@ -118,6 +120,19 @@ def test_what_is_wrong_is_one_line(
     with pytest.raises(CmkdError, match=says) as caught:
         from_dataset(Ships(edit), tmp_path / "pack", **options)
     assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("key", "was"), [("label", 1), ("id", "7"), ("split", "train"), ("group", "3")])
+def test_an_item_that_changes_between_its_two_reads_is_refused(tmp_path: Path, key: str, was: object) -> None:
+    def edit(index: int, item: Item) -> None:
+        item |= {"label": index % 2, "id": str(index), "split": "val" if index >= 30 else "train", "group": index // 2}
+        if index == 7 and ships.read > 40:
+            item[key] = 0 if key in ("label", "group") else "test"
+
+    ships = Ships(edit)
+    with pytest.raises(CmkdError, match=f"item 7 changed between two reads: its {key} was {was!r}, now .*; return"):
+        from_dataset(ships, tmp_path / "pack")
     assert not list(tmp_path.iterdir())
 
 

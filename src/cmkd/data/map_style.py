@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.manifest.build import warn_of_empty_classes
 from cmkd.data.manifest.column import may_lack, warn_of_undeclared
-from cmkd.data.manifest.header import FileHeader, as_kind
+from cmkd.data.manifest.header import FileHeader, as_kind, channel_signs
 from cmkd.data.manifest.pictures import picture_array
 from cmkd.data.pack.card import CardInfo
 from cmkd.data.pack.pack import Pack
@@ -53,7 +53,7 @@ def from_dataset(
     An item holds one array, tensor or PIL image per modality (None or no entry where the pair lacks it), a label, and
     optionally ``id``, ``split`` and ``group``. Images are ``(channels, height, width)``. NaN, and masked values of
     floats, are invalid samples. Every item is read twice, for labels and shapes first and then for values, in constant
-    memory.
+    memory; label, id, split and group must be the same both times.
 
     Args:
         dataset: with ``len(dataset)`` and ``dataset[index]``.
@@ -111,6 +111,8 @@ def from_dataset(
     with PackWriter(destination, about, classes=names, modalities=declared, split=record) as writer:
         for start in range(0, len(labels), writer.pairs_per_chunk):
             chunk = list(islice(items, writer.pairs_per_chunk))
+            for index, item in chunk:
+                survey.check_same(index, item)
             rows = slice(start, start + len(chunk))
             samples = {name: [survey.value(index, item, name) for index, item in chunk] for name in forms}
             writer.add_samples(survey.ids[rows], labels[rows], splits[rows], survey.groups[rows], samples)
@@ -137,14 +139,28 @@ class _Survey:
 
     def look(self, index: int, item: Mapping[str, Any]) -> None:
         self.keys_seen |= dict.fromkeys(map(str, item))
-        self.labels.append(_label(index, item.get(self.keys["label"])))
-        name = item.get(self.keys["id"])
-        self.ids.append(f"{index:06d}" if name is None else str(name))
-        for what, values in (("split", self.splits), ("group", self.groups)):
-            values.append(plain_text(item.get(self.keys[what])))
+        for values, value in zip(self._about(), self._read(index, item), strict=True):
+            values.append(value)
         reserved = self.keys.values()
         for name in self.modalities or (key for key in item if isinstance(key, str) and key not in reserved):
             self.value(index, item, name)
+
+    def check_same(self, index: int, item: Mapping[str, Any]) -> None:
+        """Raise `CmkdError` unless label, id, split and group of an item are those of the first look."""
+        for what, values, now in zip(self.keys, self._about(), self._read(index, item), strict=True):
+            if now != values[index]:
+                raise CmkdError(
+                    f"item {index} changed between two reads: its {what} was {values[index]!r}, now {now!r}; return "
+                    "the same item each time, such as by drawing from a generator that is seeded with the index"
+                )
+
+    def _about(self) -> tuple[list[Any], ...]:
+        return self.labels, self.ids, self.splits, self.groups
+
+    def _read(self, index: int, item: Mapping[str, Any]) -> tuple[int | str | None, str, str, str]:
+        """Return label, id, split and group of an item."""
+        label, name, split, group = (item.get(key) for key in self.keys.values())
+        return _label(index, label), f"{index:06d}" if name is None else str(name), plain_text(split), plain_text(group)
 
     def value(self, index: int, item: Mapping[str, Any], name: str) -> NDArray[Any] | None:
         """Return a modality's array in the form it has in the first item that has it, or None."""
@@ -155,7 +171,7 @@ class _Survey:
             return None
         where, kind = f"item {index}: '{name}'", self.kinds.get(name)
         shape = array.shape
-        if kind is None and len(shape) == 3 and shape[2] in (1, 3, 4) and min(shape[:2]) >= 8:
+        if kind is None and len(shape) == 3 and channel_signs(shape) == {"last"}:
             raise CmkdError(
                 f"{where} has shape {shape}, which looks like channels last: return (channels, height, width), or "
                 f'state kinds={{"{name}": "image"}} if it does'

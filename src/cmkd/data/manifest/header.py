@@ -102,7 +102,7 @@ def channels_last(where: object, header: FileHeader, channels: Channels | None) 
                 "TIFF, which records it"
             )
         return shape[2] == channels != shape[0]
-    signs = _signs(shape)
+    signs = channel_signs(shape)
     if header.order == "pages" and signs != {"last"}:
         return False
     if len(signs) != 1 or header.order == "pages":
@@ -114,7 +114,7 @@ def channels_last(where: object, header: FileHeader, channels: Channels | None) 
     return signs == {"last"}
 
 
-def _signs(shape: tuple[int, ...]) -> set[str]:
+def channel_signs(shape: tuple[int, ...]) -> set[str]:
     """Return what the lengths of three axes say of the channels' place."""
     a, b, c = shape
     signs = set()
