@@ -127,6 +127,9 @@ def test_a_value_is_stated_on_the_command_line_or_beside_the_manifest(tmp_path: 
         (folder / "manifest.yaml").write_text(text)
         with pytest.raises(CmkdError, match=says):
             build(folder, tmp_path / "c")
+    (folder / "manifest.yaml").rename(folder / "manifest.yml")
+    with pytest.raises(CmkdError, match=r"manifest\.yml is not read: rename it to manifest\.yaml"):
+        build(folder, tmp_path / "c")
 
 
 def test_tags_can_be_ignored_and_mean_nothing_out_of_range(tmp_path: Path) -> None:

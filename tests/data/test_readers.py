@@ -214,6 +214,15 @@ def test_padding_and_cutting() -> None:
         fitted_shape("image", (1, 8, 8), (64,))
 
 
+@pytest.mark.parametrize("text", ["x;y\n1;2\n3;4\n", "x;y\n1,5;2,5\n3,5;4,5\n"])
+def test_a_table_separated_by_semicolons_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "series.csv").write_text(text)
+    with pytest.raises(CmkdError, match=r"series\.csv is separated by semicolons: save it with commas"):
+        inspect(tmp_path / "series.csv")
+    (tmp_path / "series.csv").write_text("|v|\n1\n2\n")
+    np.testing.assert_array_equal(read(tmp_path / "series.csv"), [[1], [2]])
+
+
 def test_a_table_whose_first_line_holds_numbers_is_refused(tmp_path: Path) -> None:
     for text in ("1,1\n2,2\n3,3\n", "0\n1\n2\n", "1.5e3,nan\n2,2\n"):
         (tmp_path / "series.csv").write_text(text)

@@ -159,7 +159,7 @@ def csv_rows(path: Path, needs: str, *, errors: str = "strict") -> Iterator[tupl
                     raise CmkdError(f"{line} holds zero bytes, as UTF-16 has: save it as CSV UTF-8")
                 if not header:
                     header = row = [name.strip("\ufeff\u200b") for name in row]  # a second mark, a space of no width
-                    _check_separator(path, header)
+                    check_separator(path, header)
                 while len(row) > len(header) and not row[-1]:  # a comma too many
                     row.pop()
                 if len(row) != len(header):
@@ -177,7 +177,8 @@ def csv_rows(path: Path, needs: str, *, errors: str = "strict") -> Iterator[tupl
         raise CmkdError(f"{path} is empty: it needs {needs}")
 
 
-def _check_separator(path: Path, header: Sequence[str]) -> None:
+def check_separator(path: object, header: Sequence[str]) -> None:
+    """Raise `CmkdError` if a header of one column is one that other marks than commas separate."""
     for mark, name in {";": "semicolons", "\t": "tabs", "|": "bars"}.items():
         if len(header) == 1 and mark in header[0]:
             raise CmkdError(f"{path} is separated by {name}: save it with commas")

@@ -68,14 +68,17 @@ def test_files_of_the_check(small: Planted, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_missing_file_and_one_of_another_format(make_folder, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    folder = make_folder()
+    folder = make_folder(lambda rows: rows[6].update(optical="files/o6.npy"))
     (folder / "files" / "o3.png").unlink()
     (folder / "files" / "o4.png").write_bytes(b"BM" + bytes(100))
     (folder / "files" / "r5.tif").write_bytes(b"")
+    np.save(folder / "files" / "o6.npy", np.zeros((4, 4, 64), np.uint8))  # sound, but which axis is the channels?
     report = check(open_source(folder))
     assert named(report) == {
-        ("p03", "unreadable", "optical"), ("p04", "unreadable", "optical"), ("p05", "truncated", "radar")
+        ("p03", "unreadable", "optical"), ("p04", "unreadable", "optical"), ("p05", "truncated", "radar"),
+        ("p06", "unreadable", "optical"),
     }  # fmt: skip
+    assert next("--channels NAME=first" in fault.message for fault in report.faults if fault.id == "p06")
 
 
 def test_duplicates_across_the_splits_of_a_pack(tmp_path: Path) -> None:

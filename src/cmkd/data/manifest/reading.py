@@ -53,7 +53,7 @@ def stated(folder: Path, names: Iterable[str], readings: Mapping[str, Reading] |
         readings: modality -> what the caller states, which wins field by field.
 
     Raises:
-        CmkdError: the sidecar cannot be read or has an unknown key, or an unknown modality is named.
+        CmkdError: the sidecar cannot be read, has an unknown key or another suffix, or an unknown modality is named.
     """
     known = list(names)
     found = dict.fromkeys(known, Reading()) | read_sidecar(folder, known)
@@ -77,6 +77,9 @@ def read_sidecar(folder: Path, names: Iterable[str] | None = None) -> dict[str, 
         CmkdError: as `stated`.
     """
     path, found = folder / SIDECAR, dict[str, Reading]()
+    other = path.with_suffix(".yml")
+    if other.is_file():
+        raise CmkdError(f"{other} is not read: rename it to {SIDECAR}")
     if not path.is_file():
         return found
     try:

@@ -11,21 +11,29 @@ from numpy.typing import NDArray
 from cmkd.data.manifest.content import File
 from cmkd.data.manifest.header import Decoded, FileHeader
 from cmkd.data.manifest.size_limit import check_size
-from cmkd.data.text_table import is_number
+from cmkd.data.text_table import check_separator, is_number
 from cmkd.errors import CmkdError
+
+_HEADER_BYTES = 2**16
 
 
 def decode_csv(path: File, *, values: bool) -> Decoded:
     """Read a CSV file, which has no types: ``(time, features)`` as 64-bit floats."""
-    from pyarrow import csv
+    from pyarrow import ArrowInvalid, csv
 
     with path.open("rb") as file:
         # a value takes at least two bytes of text, so four times the text bounds the array
         check_size(path, (file.seek(0, SEEK_END),), 4)
         file.seek(0)
-        table = csv.read_csv(file)
-    _check_header(path, table.column_names)
-    _check_columns(path, table.schema)
+        header = file.readline(_HEADER_BYTES).decode("utf-8", "replace").split(",")
+        file.seek(0)
+        try:
+            table = csv.read_csv(file)
+            _check_header(path, table.column_names)
+            _check_columns(path, table.schema)
+        except (ArrowInvalid, CmkdError):
+            check_separator(path, header)
+            raise
     check_size(path, table.shape, 8)
     array = np.stack([column.to_numpy() for column in table.columns], axis=1).astype(np.float64, copy=False)
     return _table(array, table.column_names), array if values else None

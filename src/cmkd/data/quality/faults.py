@@ -10,7 +10,7 @@ from cmkd.documents import read_json, record
 from cmkd.io import write_json
 
 KINDS: Mapping[str, str] = {
-    "unreadable": "the file is missing, or not of the type that its suffix names",
+    "unreadable": "the file is missing, not of the type that its suffix names, or cannot be read as it is",
     "truncated": "the file ends early or is damaged after a valid start, or its last rows are constant",
     "wrong_shape": "channels, size or type differ from nearly all other samples of the modality",
     "swapped": "the files of two modalities look swapped",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,7 +120,8 @@ class FolderSource(Source):
             array = read(path, said.kind, channels=said.channels, nodata=said.nodata, finite=False)
         except CmkdError as error:
             message = " ".join(str(error).replace(f"{path} ", "").split())
-            return Cell(fault="truncated" if _starts_well(path) else "unreadable", message=message)
+            damaged = re.search("truncated|damaged", message) and _starts_well(path)  # a sound file may be unusable too
+            return Cell(fault="truncated" if damaged else "unreadable", message=message)
         return Cell(array, said.kind or _usual_kind(array))
 
     def orientation(self, row: int, modality: str) -> int:
