@@ -15,6 +15,8 @@ from torch import Tensor, nn
 import cmkd
 from cmkd import CmkdError, Experiment, ModelConfig, RunConfig, TeacherConfig, TrainerConfig, load_model, models, wrap
 from cmkd.cli import main
+from cmkd.data import Pack
+from cmkd.data.map_style import check_made_from
 from cmkd.types import Modality
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -113,6 +115,17 @@ def test_a_folder_made_from_other_data_is_not_entered(tmp_path: Path) -> None:
     Experiment(config(tmp_path / "out", methods="none")).run()
     with pytest.raises(CmkdError, match="made from 90 pairs, now there are 60"):
         Experiment(config(tmp_path / "out", data=Fewer())).run()
+
+    class Changed(Pairs):
+        def __getitem__(self, index: int) -> dict[str, object]:
+            return super().__getitem__(index) | self.changes(index)
+
+    for what in ("poor", "label"):
+        Changed.changes = lambda _, k, what=what: {what: Pairs()[(k + 1) % 90][what]}  # type: ignore[attr-defined]
+        with pytest.raises(CmkdError, match="made from another data set: item 0 has changed; choose another --out"):
+            Experiment(config(tmp_path / "out", data=Changed())).run()
+    Changed.changes = lambda *_: {"poor": np.random.default_rng().normal(size=(1, 8, 8)).astype(np.float32)}  # type: ignore[attr-defined]
+    check_made_from(Pack.open(tmp_path / "out" / "data"), Changed())  # it cannot be compared with itself
 
 
 @pytest.mark.parametrize(

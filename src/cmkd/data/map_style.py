@@ -123,6 +123,36 @@ def from_dataset(
     return pack
 
 
+CHECKED = 16
+"""Items that `check_made_from` compares."""
+
+
+def check_made_from(pack: Pack, dataset: MapStyle) -> None:
+    """Refuse a pack that was made from another data set, whose items have the keys that `from_dataset` expects.
+
+    Compares the number of items, and of `CHECKED` items spread over them the label and all values; values that differ
+    from one read to the next, as random augmentation makes them, are passed over.
+
+    Raises:
+        CmkdError: they differ; or an item cannot be read.
+    """
+    if len(pack) != len(dataset):
+        raise CmkdError(f"'{pack.path}' was made from {len(pack)} pairs, now there are {len(dataset)}")
+    kinds = {name: modality.kind for name, modality in pack.modalities.items()}
+    survey = _Survey({"label": "label", "id": "id", "split": "split", "group": "group"}, list(kinds), kinds)
+    for index in np.unique(np.linspace(0, len(pack) - 1, CHECKED).astype(int)).tolist():
+        item, row = _item(dataset, index), pack.index.iloc[index]
+        label, known = _label(index, item.get("label")), int(row["label"])
+        name = None if known == UNLABELED else pack.classes[known]
+        same = label in (name, known) or str(label) == name
+        for one in kinds:
+            stored = pack.array(one)[index] if row[f"has_{one}"] else None
+            read, again = (survey.value(index, found, one) for found in (item, _item(dataset, index)))
+            same &= _equal(read, stored) or not _equal(read, again)
+        if not same:
+            raise CmkdError(f"'{pack.path}' was made from another data set: item {index} has changed")
+
+
 @dataclass
 class _Survey:
     """The first look at every item: everything but the values, which may not fit into memory."""
@@ -196,16 +226,26 @@ def _items(dataset: MapStyle) -> Iterator[tuple[int, Mapping[str, Any]]]:
     except TypeError:
         raise CmkdError(f"{type(dataset).__name__} has no length: give a map-style data set") from None
     for index in range(count):
-        try:
-            item = dataset[index]
-        except Exception as error:
-            raise CmkdError(f"item {index} cannot be read ({type(error).__name__}: {error})") from error
-        if not isinstance(item, Mapping):
-            kind = type(item).__name__
-            raise CmkdError(f"item {index} is a {kind}: return a dict of modality name -> array, with 'label'")
-        yield index, item
+        yield index, _item(dataset, index)
     if not count:
         raise CmkdError(f"{type(dataset).__name__} is empty: a pack needs at least one pair")
+
+
+def _equal(first: NDArray[Any] | None, second: NDArray[Any] | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first, second, equal_nan=True)
+
+
+def _item(dataset: MapStyle, index: int) -> Mapping[str, Any]:
+    try:
+        item = dataset[index]
+    except Exception as error:
+        raise CmkdError(f"item {index} cannot be read ({type(error).__name__}: {error})") from error
+    if not isinstance(item, Mapping):
+        kind = type(item).__name__
+        raise CmkdError(f"item {index} is a {kind}: return a dict of modality name -> array, with 'label'")
+    return item
 
 
 def _array(value: object) -> NDArray[Any] | None:

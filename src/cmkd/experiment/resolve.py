@@ -15,6 +15,7 @@ from torch import nn
 from cmkd import models
 from cmkd.config import ModelConfig, RunConfig, TeacherConfig, TrainerConfig
 from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset, train_values
+from cmkd.data.map_style import check_made_from
 from cmkd.datasets import DATASETS, open_data
 from cmkd.distributed import launched
 from cmkd.errors import CmkdError
@@ -301,8 +302,10 @@ def open_pairs(config: RunConfig) -> Pack:
         return from_dataset(data, place)
     except PackExistsError:  # of an earlier call, or of another process of this run
         pack = Pack.open(place)
-    if len(pack) != len(data):
-        raise CmkdError(f"'{place}' was made from {len(pack)} pairs, now there are {len(data)}; choose another --out")
+    try:
+        check_made_from(pack, data)
+    except CmkdError as error:
+        raise CmkdError(f"{error}; choose another --out") from error
     return pack
 
 
