@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -182,7 +183,7 @@ def test_what_is_stated_of_a_folder_is_followed(run: Run, tmp_path: Path) -> Non
     assert code == 2 and "unknown option 'modalities.radar.nodta'" in error and str(tmp_path / "manifest.yaml") in error
 
 
-def test_a_pack(run: Run, tmp_path: Path) -> None:
+def test_a_pack(run: Run, radar_student: Path, tmp_path: Path) -> None:
     class Pairs:
         def __len__(self) -> int:
             return 12
@@ -199,6 +200,11 @@ def test_a_pack(run: Run, tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 70, np.uint8)).save(tmp_path / "7.png")
     one, same = rows(run(tmp_path / "7.png")[1])[0], rows(out)[6]
     assert {k: v for k, v in same.items() if k.startswith("p_")} == {k: v for k, v in one.items() if k.startswith("p_")}
+    student = load_student(radar_student, device="cpu")
+    stated = replace(student, modality=replace(student.modality, file_nodata=70.0))
+    item = list(find([str(tmp_path / "pack")], stated.modality))[6]
+    assert isinstance(item.source, np.ndarray)
+    assert (stated.sample(item.source, reading=item.reading) == 70).all()  # building the pack replaced what was nodata
 
 
 def test_standard_input_and_a_name_that_is_no_text(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,22 @@ def test_a_batch_is_answered_in_order(app: FastAPI, student: Student) -> None:
     np.testing.assert_allclose([one["probability"] for one in said], expected, rtol=1e-5)
 
 
+def test_a_stated_nodata_value_is_invalid_in_every_form(tmp_path: Path) -> None:
+    radar = Modality("radar", "image", (1, 8, 8), "float32", (0.5,), (1.0,), nodata="nan", file_nodata=-9999.0)
+    student = load_student(make_student(tmp_path, radar, ("a", "b"), "thin_resnet(width=4,stages=1)"), device="cpu")
+    values = np.random.default_rng(0).normal(size=(1, 8, 8)).astype(np.float32)
+    values[0, :2] = -9999
+    expected = student.predict(np.ma.masked_equal(values, -9999))["p_a"][0]
+    np.save(tmp_path / "one.npy", values)
+    for form in (tmp_path / "one.npy", values, values[None], values.astype(float)):
+        assert student.predict(form)["p_a"][0] == pytest.approx(expected, abs=1e-6)
+    app = create_app(student, MODEL, LIMITS)
+    for array in (values, values[None]):
+        (said,) = post(app, npy(array)).json()["predictions"]
+        assert said["probabilities"]["a"] == pytest.approx(expected, abs=1e-6)
+    app.state.predictor.close()
+
+
 def test_a_jpeg_of_another_size_is_resized(app: FastAPI) -> None:
     assert post(app, picture(np.tile(GRAY, (4, 4)), "JPEG"), "image/jpeg").status_code == 200
 

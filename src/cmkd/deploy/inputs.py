@@ -32,7 +32,8 @@ class Item:
         source: the file, or the values; None for what was named and cannot be found.
         id: in its manifest or pack.
         reason: why there is no source.
-        reading: how to read a file, where a ``manifest.yaml`` beside a manifest or in a folder states it.
+        reading: how to read a file, where a ``manifest.yaml`` beside a manifest or in a folder states it; of a pack,
+            that its values are masked already.
     """
 
     input: str
@@ -208,7 +209,7 @@ def _of_pack(folder: Path, modality: Modality) -> Iterator[Item]:
     array, ids, present = pack.array(modality.name), pack.index["id"], pack.index[f"has_{modality.name}"]
     for row in range(len(pack)):
         if present.iat[row]:
-            yield Item(str(folder), there.masked(array[row]), str(ids.iat[row]))
+            yield Item(str(folder), there.masked(array[row]), str(ids.iat[row]), reading=Reading(nodata="none"))
 
 
 def _said(where: object, error: Exception) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.manifest.gdal import measured
 from cmkd.data.manifest.reading import Reading
 from cmkd.data.manifest.sample import load, sample
 from cmkd.deploy.calibration import Calibration
@@ -79,7 +80,8 @@ class Student:
         Args:
             inputs: a file, an array of one sample or of several ``(n, *modality.shape)``, or a list of files and
                 arrays. Images of other sizes are resized; everything else has to be what the student was trained on.
-                Invalid values (NaN, nodata of a GeoTIFF, masked) are filled with the modality's mean.
+                Invalid values (NaN, masked, nodata of a GeoTIFF, or the nodata value that was stated for training) are
+                filled with the modality's mean.
             batch_size: samples classified at a time.
 
         Returns:
@@ -111,17 +113,18 @@ class Student:
 
         Args:
             one: the file or the array.
-            reading: what is stated of a file's nodata value and channels; by default, what was in training.
+            reading: what is stated of its nodata value and, for a file, of its channels; by default, what was in
+                training.
 
         Raises:
             CmkdError: it is none, and why.
         """
+        said = reading or Reading()
+        nodata = self.modality.file_nodata if said.nodata is None else said.nodata
+        there = replace(self.modality, file_nodata=nodata)
         if isinstance(one, Path | str):
-            said = reading or Reading()
-            nodata = self.modality.file_nodata if said.nodata is None else said.nodata
-            there = replace(self.modality, file_nodata=nodata)
-            return self.modality.filled(load(there, Path(one), channels=said.channels))
-        return self.modality.filled(sample(self.modality, np.asanyarray(one)))
+            return there.filled(load(there, Path(one), channels=said.channels))
+        return filled_sample(there, np.asanyarray(one))
 
     def columns(self, names: Sequence[str], probabilities: NDArray[Any]) -> dict[str, list[Any]]:
         """Return the columns of a table of predictions, one entry a sample.
@@ -157,6 +160,22 @@ class Student:
 
     def _none(self) -> NDArray[np.float64]:
         return np.zeros((0, len(self.classes)))
+
+
+def filled_sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as a sample ``(*modality.shape)``, invalid values filled with the modality's mean.
+
+    Args:
+        modality: its `file_nodata` marks invalid values here as it does in files.
+        values: as for `cmkd.data.manifest.sample.sample`.
+
+    Raises:
+        CmkdError: it is no sample of the modality.
+    """
+    stated: Any = modality.file_nodata
+    if values.dtype.kind in "iuf":  # `sample` refuses anything else
+        values = measured(values, stated=stated)
+    return modality.filled(sample(modality, values))
 
 
 def load_student(

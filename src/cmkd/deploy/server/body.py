@@ -15,9 +15,10 @@ from cmkd.data.manifest.arrays import read_npy
 from cmkd.data.manifest.content import Content
 from cmkd.data.manifest.pictures import opened_quietly
 from cmkd.data.manifest.readers import inspect
-from cmkd.data.manifest.sample import header_of, load, sample
+from cmkd.data.manifest.sample import header_of, load
 from cmkd.data.manifest.tiff_blocks import BOUNDED, check_chain
 from cmkd.deploy.server.limits import Limits, Refused
+from cmkd.deploy.student import filled_sample
 from cmkd.errors import CmkdError
 from cmkd.types import Kind, Modality
 
@@ -93,7 +94,7 @@ def _batch(array: NDArray[Any], modality: Modality, limits: Limits) -> NDArray[A
     if not array.size:
         raise CmkdError(f"the array is empty: its shape is {array.shape}")
     _check_size(array.shape[-2:], modality, limits)
-    return np.stack([modality.filled(sample(modality, one)) for one in array])
+    return np.stack([filled_sample(modality, one) for one in array])
 
 
 def _check_size(shape: tuple[int, ...], modality: Modality, limits: Limits) -> None:
