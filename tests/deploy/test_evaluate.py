@@ -272,6 +272,20 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_pairs_without_a_finite_output_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Huge(Harbor):
+        def __getitem__(self, index: int) -> dict[str, object]:
+            item = super().__getitem__(index)
+            return item | ({"radar": np.full((2, 12, 12), 3e38, np.float32)} if index in (120, 121, 125, 129) else {})
+
+    pack = from_dataset(Huge(), tmp_path / "pack", info=CardInfo("huge"), classes=CLASSES)
+    command = ["evaluate", str(checkpoint(pack, tmp_path)), "--data", str(pack.path), "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    error = capsys.readouterr().err.splitlines()[-1]  # after the progress
+    assert "is not finite for 3 of 108 pairs (ids 120, 121, 125): check their values" in error  # 129 has no label
+    assert error.startswith("cmkd: error: ") and not (tmp_path / "out").exists()
+
+
 def test_other_data_and_the_same_model_twice_are_refused(
     harbor: Pack, digits: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,7 +50,8 @@ def evaluate(
         two students, ``comparison``. An estimate is a dictionary of ``value``, ``low`` and ``high``.
 
     Raises:
-        CmkdError: the data have other classes, lack the modality or its channels, or have no labels there.
+        CmkdError: the data have other classes, lack the modality or its channels, or have no labels there; or the
+            output of a student is not finite.
     """
     for name, student in students.items():
         _check(name, student, pack)
@@ -64,6 +65,7 @@ def evaluate(
         target = np.array([student.classes.index(known) if known in student.classes else -1 for known in pack.classes])
         of_pairs = target[labels]
         logits, nonnegative = _logits(student, pack, rows, seen)
+        _check_finite(name, logits, pack, rows)
         model = {
             "name": name,
             "modality": student.modality.name,
@@ -122,6 +124,17 @@ def _rows(students: Mapping[str, Student], pack: Pack, split: str) -> tuple[NDAr
             f"no {split} pair of '{pack.card.name}' has a label and {' and '.join(names)}: nothing to measure"
         )
     return rows, len(pack.rows(split)) - len(rows)
+
+
+def _check_finite(name: str, logits: NDArray[np.float32], pack: Pack, rows: NDArray[np.int64]) -> None:
+    """Raise if a pair has a logit that is no number."""
+    bad = pack.index["id"].to_numpy()[rows[~np.isfinite(logits).all(axis=1)]]
+    if len(bad):
+        ids = f"{', '.join(map(str, bad[:3]))}{', ...' if len(bad) > 3 else ''}"
+        raise CmkdError(
+            f"the output of '{name}' is not finite for {len(bad)} of {len(rows)} pairs (ids {ids}): check their "
+            "values, or leave these pairs out"
+        )
 
 
 def _groups(pack: Pack, rows: NDArray[np.int64]) -> tuple[NDArray[np.str_], str]:
