@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from cmkd import models
 from cmkd.errors import CmkdError
+from cmkd.models.checkpoint import load_model, save_model
+from cmkd.models.timm_backbone import TimmEncoder
 from cmkd.types import Modality
 
 
@@ -119,3 +123,15 @@ def test_pretrained_weights_are_never_silently_missing(monkeypatch: pytest.Monke
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(CmkdError, match="cannot load the pretrained weights"):
         models.build("resnet18", modality("image", (3, 64, 64)), classes=2, pretrained=True)
+
+
+@pytest.mark.parametrize("built_for", [32, 64])
+def test_a_small_image_is_read_by_the_stem_that_was_trained(built_for: int, tmp_path: Path) -> None:
+    radar = modality("image", (1, 32, 32))
+    encoder = TimmEncoder("resnet18", 1, built_for)  # with 64 the published stem stays, as it does with its weights
+    model, path = models.Model(radar, encoder=encoder, classes=2).eval(), tmp_path / "best.safetensors"
+    save_model(path, model, name="resnet18", classes=("tug", "ferry"), extra={})
+    loaded, _ = load_model(path)
+    x = torch.randn(2, 1, 32, 32)
+    torch.testing.assert_close(loaded(x).logits, model(x).logits)
+    assert loaded.encoder.backbone.conv1.kernel_size == ((7, 7) if built_for == 64 else (3, 3))

@@ -22,6 +22,7 @@ from cmkd.models.fused import FusedModel
 from cmkd.models.header import LARGEST_SAMPLE, Shapes, check_encoder
 from cmkd.models.stacked import StackedModel, stack
 from cmkd.models.tensor_file import read_document, read_tensors, write_tensors
+from cmkd.models.timm_backbone import stem_of
 from cmkd.models.wrapping import Wrapped
 from cmkd.options import Bounds
 from cmkd.registry import is_reference
@@ -164,7 +165,7 @@ def load_model(path: Path | str, *, module: object = None) -> tuple[Model, dict[
     """
     place = Path(path)
     about, shapes = _read(place)
-    with _one_line(place):
+    with _one_line(place), stem_of(shapes):
         model = _built(place, about, shapes, module)
         try:
             model.load_state_dict(read_tensors(place, ABOUT, fix=AGAIN))

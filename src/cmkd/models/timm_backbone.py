@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -10,6 +13,23 @@ from torch import Tensor, nn
 
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.models.base import needs_values, without_values
+
+_REPLACE = ContextVar("_REPLACE", default=True)
+
+
+@contextmanager
+def stem_of(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[None]:
+    """Build backbones in the block with the stem that a file has: that of pretrained weights was not replaced.
+
+    Args:
+        shapes: name of each tensor of the file -> its shape.
+    """
+    kernels = [shape[2:] for name, shape in shapes.items() if name.endswith("encoder.backbone.conv1.weight")]
+    before = _REPLACE.set(not kernels or (3, 3) in kernels)
+    try:
+        yield
+    finally:
+        _REPLACE.reset(before)
 
 
 class TimmEncoder(nn.Module):
@@ -49,7 +69,7 @@ class TimmEncoder(nn.Module):
                 f"cannot load the pretrained weights of '{name}' ({type(error).__name__}): they come from the Hugging "
                 "Face hub; check the network, or train from scratch with pretrained=false"
             ) from error
-        if size < 64 and not pretrained:
+        if size < 64 and not pretrained and _REPLACE.get():
             _fit_stem(self.backbone, channels)
         self._offers_maps = _offers_maps(self.backbone, channels, size)
 
