@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,19 @@ def test_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text("{}")  # of a run that was stopped in its first training
     with pytest.raises(CmkdError, match="run the same `cmkd run` again to finish it"):
         load_student(tmp_path)
+
+
+def test_a_continued_run_says_that_its_file_is_not_what_it_recommends(radar_student: Path, tmp_path: Path) -> None:
+    rewrite(radar_student, tmp_path / "student.safetensors", {"method": "none", "seed": 0})
+    for chosen, fits in (({"method": "none", "seed": 0}, True), ({"method": "none", "seed": 3}, False), (None, True)):
+        (tmp_path / "results.json").write_text(json.dumps({"recommended": chosen}))
+        assert load_student(tmp_path / "student.safetensors").about["seed"] == 0
+        if fits:
+            assert load_student(tmp_path).about["seed"] == 0
+            continue
+        with pytest.raises(CmkdError, match=r"recommends none \(seed 3\) by now, .* still none \(seed 0\)") as caught:
+            load_student(tmp_path)
+        assert "run the same `cmkd run` again" in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:99", "meta", "xla"])

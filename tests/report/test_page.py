@@ -45,6 +45,20 @@ def test_the_page_shows_tables_figures_and_verdicts(run: Path) -> None:
     assert len(page.encode()) < 300_000
 
 
+def test_a_file_that_is_not_the_recommended_student_is_not_named(run: Path) -> None:
+    path = run / "student.json"
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(said | {"method": "kd", "seed": 1}))
+    assert "It is the file" in write_report(run).read_text()
+    path.write_text(json.dumps(said | {"method": "none", "seed": 1}))  # the run was continued, and has not ended
+    page = write_report(run).read_text()
+    assert "Use the student trained with <strong>kd</strong> (seed 1)" in page and "<dd>CC0</dd>" in page
+    assert "Its file is not written yet. Run the same command again" in page
+    assert not any(words in page for words in ("student.safetensors", "cmkd predict", "calibration error"))
+    path.unlink()
+    assert "student.safetensors" not in write_report(run).read_text()
+
+
 NAMES = (
     "$5 to $10",
     r"$\frac{",

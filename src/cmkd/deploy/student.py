@@ -15,6 +15,7 @@ from cmkd.data.manifest.gdal import measured
 from cmkd.data.manifest.reading import Reading
 from cmkd.data.manifest.sample import load, sample
 from cmkd.deploy.calibration import Calibration
+from cmkd.documents import read_json
 from cmkd.errors import CmkdError
 from cmkd.options import build
 from cmkd.types import Modality
@@ -220,7 +221,7 @@ def model_file(path: Path | str) -> Path:
     """Return the model's file that a path stands for: of a run's folder, the student that the run recommends.
 
     Raises:
-        CmkdError: a folder without one.
+        CmkdError: a folder without one, or with one that the run no longer recommends.
     """
     place = Path(path)
     if not place.is_dir():
@@ -229,7 +230,25 @@ def model_file(path: Path | str) -> Path:
         run = (place / "settings.json").is_file()
         hint = "run the same `cmkd run` again to finish it" if run else "give a run's folder, or a model's file"
         raise CmkdError(f"'{place}' holds no {STUDENT}: {hint}")
+    _check_recommended(place)
     return place / STUDENT
+
+
+def _check_recommended(run: Path) -> None:
+    """Raise if a run was continued and recommends another student than its file holds."""
+    from cmkd.evaluation.results import superseded
+
+    about, results = (run / STUDENT).with_suffix(".json"), run / "results.json"
+    if not (about.is_file() and results.is_file()):
+        return  # copied without the run
+    this = f"give {run / STUDENT} to use this one"
+    said, found = (read_json(path, fix=this) for path in (about, results))
+    if superseded(said, found):
+        new, old = (f"{one['method']} (seed {one['seed']})" for one in (found["recommended"], said))
+        raise CmkdError(
+            f"'{run}' recommends {new} by now, but its {STUDENT} is still {old}: run the same `cmkd run` again to "
+            f"finish it, or {this}"
+        )
 
 
 def _load_torch(

@@ -151,6 +151,23 @@ def read_results(path: Path) -> dict[str, Any]:
     return _checked(_Results, path)
 
 
+def superseded(student: Mapping[str, Any], results: Mapping[str, Any]) -> bool:
+    """Say whether a run recommends another student by now: it was continued, and has not ended yet.
+
+    Args:
+        student: what ``student.json`` of the run holds.
+        results: what its ``results.json`` holds.
+
+    Example:
+        >>> superseded({"method": "kd", "seed": 0}, {"recommended": {"method": "kd", "seed": 3}})
+        True
+    """
+    chosen = results.get("recommended")
+    if not isinstance(chosen, Mapping) or student.get("method") is None:  # of an older version
+        return False
+    return any(student.get(key) != chosen.get(key) for key in ("method", "seed"))
+
+
 def read_result(path: Path, *, student: bool = False) -> dict[str, Any]:
     """Read the ``result.json`` of a model; a tested student's, which has more, if `student` is set.
 

@@ -52,7 +52,7 @@ def write_report(folder: Path) -> Path:
         answer=_answer(results, tables),
         tuned=[chosen_options(row) for row in results.get("tuned", [])],
         seen=labels_seen(results["data"].get("labels", {})),
-        published=published(folder),
+        published=published(folder, results),
         pairs=sample_pairs(folder, tables, results["data"]["classes"]),
         confusions=confusions(tables, results["data"]["classes"]),
         models=list(tables),

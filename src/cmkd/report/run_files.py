@@ -13,7 +13,7 @@ import numpy as np
 
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
-from cmkd.evaluation.results import AGAIN
+from cmkd.evaluation.results import AGAIN, superseded
 from cmkd.report import figures
 from cmkd.report.predictions import Tables, answers
 from cmkd.types import Modality
@@ -55,15 +55,23 @@ class _Published:
     test: _OnTest
     data: Mapping[str, Any]
     reliability: _Reliability | None = None
+    method: str | None = None
+    seed: int | None = None
 
 
-def published(folder: Path) -> dict[str, Any]:
-    """Return calibration and data card of the recommended student; nothing before it is written."""
+def published(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return calibration and data card of the recommended student; nothing before it is written.
+
+    Of a run that was continued and recommends another one by now, only the data card.
+    """
     path = folder / "student.json"
     if not path.is_file():
         return {}
     said = record(_Published, read_json(path, fix=AGAIN), f"'{path}'", fix=AGAIN)
-    found: dict[str, Any] = {"test": said.test, "card": said.data}
+    found: dict[str, Any] = {"card": said.data}
+    if superseded(asdict(said), results):
+        return found
+    found["test"] = said.test
     if curves := said.reliability:
         models = [
             {"name": name, "bins": curves.bins, "reliability": [asdict(one) for one in each]}
