@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 from cmkd.cli import main
 from cmkd.config import RunConfig
-from cmkd.data import Pack
+from cmkd.data import CardInfo, Pack, from_dataset
 from cmkd.experiment.resolve import resolve
 
 QUICK = ["--epochs", "1", "--seeds", "2", "--trainer.progress", "none", "--trainer.logger", "none"]
@@ -50,6 +50,34 @@ def test_results_say_what_the_contract_says(finished: Path) -> None:
     kd = next(row for row in results["summary"] if row["method"] != "none")
     by = {(s["method"], s["seed"]): s["test_accuracy"] for s in results["students"]}
     assert kd["gain"] == pytest.approx(np.mean([by[kd["method"], s] - by["none", s] for s in (0, 1)]))
+
+
+class Partly:
+    """Pairs of which every third has no label, and in validation and test every second no radar."""
+
+    def __len__(self) -> int:
+        return 240
+
+    def __getitem__(self, k: int) -> dict[str, object]:
+        generator, split = np.random.default_rng(k), "train" if k < 90 else "validation" if k < 120 else "test"
+        values = generator.normal(k % 2, 1, (2, 4)).astype(np.float32)
+        item: dict[str, object] = {"id": f"p{k}", "split": split, "label": None if k % 3 == 0 else k % 2}
+        item |= {"optical": values[0]}
+        return item if split != "train" and k % 4 < 2 else item | {"radar": values[1]}
+
+
+def test_the_pairs_that_are_named_are_those_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack, out = tmp_path / "pack", tmp_path / "out"
+    from_dataset(Partly(), pack, info=CardInfo("partly", rich="optical", poor="radar"), classes=["tug", "ferry"])
+    assert main(["run", *QUICK, "--data", str(pack), "--methods", "none,kd", "--out", str(out)]) == 0
+    printed, results = capsys.readouterr().out, json.loads((out / "results.json").read_text())
+    assert [student["test_pairs"] for student in results["students"]] == [40] * 4
+    assert (results["data"]["pairs"], results["teacher"]["test_pairs"]) == (dict(train=90, validation=11, test=40), 80)
+    assert "(40 pairs, the teacher 80 pairs)" in printed
+    page, card = ((out / name).read_text() for name in ("report.html", "student.md"))
+    assert "90 training, 11 validation and 40 test pairs" in page
+    assert "other test pairs (80, those that have optical)" in page and "n = 40 pairs" in page
+    assert "| on the test pairs (40) | % |" in card and "on its 80 test pairs |" in card
 
 
 def test_the_run_says_what_to_cite(finished: Path) -> None:

@@ -74,7 +74,9 @@ def test_a_run_publishes_its_student_and_a_longer_run_another(squares: Pack, tmp
     card = (out / "student.md").read_text()
     assert f"| this student | {100 * chosen['test_accuracy']:.1f} |" in card
     assert f"by `{chosen['method']}` (seed {chosen['seed']})" in card and "it needs only poor" in card
-    assert f"the teacher, which needs rich | {100 * results['teacher']['test_accuracy']:.1f} |" in card
+    teacher = results["teacher"]  # some pairs lack the rich modality
+    row = f"the teacher, which needs rich, on its {teacher['test_pairs']} test pairs | "
+    assert f"{row}{100 * teacher['test_accuracy']:.1f} |" in card
 
     student = load_student(out)
     hostile = {**results["data"], "classes": ["a|b", "<img src=x>", "[c](http://d)"]}

@@ -207,7 +207,10 @@ def table(results: dict[str, Any]) -> Table:
     from cmkd.report.page import labels_seen, not_converged
 
     data, seen = results["data"], labels_seen(results["data"]["labels"])
-    title = f"{data['name']}: test accuracy in % ({data['pairs']['test']} pairs), at most {results['epochs']} epochs"
+    pairs = f"{data['pairs']['test']} pairs"
+    if not data["same_test_pairs"]:
+        pairs += f", the teacher {results['teacher']['test_pairs']} pairs"
+    title = f"{data['name']}: test accuracy in % ({pairs}), at most {results['epochs']} epochs"
     made = Table(title=f"{title}; {seen}" if seen else title, caption=not_converged(results) or None)
     for column in ("model", "sees"):
         made.add_column(column, overflow="fold")

@@ -32,7 +32,7 @@ def model_card(
     """
     data, teacher = results["data"], results["teacher"]
     modality = card.modalities[data["poor"]]
-    summary = {row["method"]: row for row in summarize(results["students"], teacher["test_accuracy"])}
+    summary = {row["method"]: row for row in summarize(results["students"])}
     sections = {
         f"A classifier of {escape(data['poor'])} samples": _intended(data, modality, chosen),
         "Accuracy": _accuracy(data, teacher, chosen, summary),
@@ -68,7 +68,8 @@ def _accuracy(
     if "none" in summary and chosen["method"] != "none":
         measured.append((f"without a teacher, mean of {summary['none']['n']}", summary["none"]["mean"]))
     if teacher["test_accuracy"] is not None:
-        measured.append((f"the teacher, which needs {escape(data['rich'])}", teacher["test_accuracy"]))
+        other = "" if data["same_test_pairs"] else f", on its {teacher['test_pairs']} test pairs"
+        measured.append((f"the teacher, which needs {escape(data['rich'])}{other}", teacher["test_accuracy"]))
     rows = [(said, f"{100 * accuracy:.1f}") for said, accuracy in measured]
     lines = [table((f"on the test pairs ({data['pairs']['test']})", "%"), rows, left=1)]
     if row.get("gain_interval"):

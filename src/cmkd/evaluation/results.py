@@ -85,7 +85,7 @@ class _Labels:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Schema of the number of pairs by split."""
+    """Schema of the number of pairs by split; of validation and test, those that a student was measured on."""
 
     train: int
     validation: int
@@ -102,6 +102,7 @@ class _Data:
     poor: str
     pairs: _Pairs
     version: int = 1
+    same_test_pairs: bool = True
     labels: Mapping[str, _Labels] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

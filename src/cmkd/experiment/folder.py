@@ -156,6 +156,8 @@ class RunFolder:
         order = {method: place for place, method in enumerate(methods)}
         students = sorted(found, key=lambda r: (order.get(r["method"], len(order)), r["method"], r["seed"]))
         tuned = [row for path in sorted((self.path / "tuning").glob("*")) if (row := summary(path, run.config.tune))]
+        measured = {split: run.pack.rows(split, modalities=(run.poor,), labeled=True) for split in SPLITS[1:]}
+        of_teacher = run.pack.rows("test", modalities=run.config.teacher.modalities, labeled=True)
         asked = {(m, run.config.seed + k) for m in methods for k in range(run.config.seeds)}
         return {
             "cmkd": cmkd.__version__,
@@ -165,7 +167,9 @@ class RunFolder:
                 "classes": list(run.pack.classes),
                 "rich": run.config.teacher.modality,
                 "poor": run.poor,
-                "pairs": {split: len(run.pack.rows(split)) for split in SPLITS},
+                "pairs": {"train": len(run.pack.rows("train"))}
+                | {split: len(rows) for split, rows in measured.items()},
+                "same_test_pairs": np.array_equal(measured["test"], of_teacher),
                 "labels": run.labels,
             },
             "epochs": run.config.epochs,

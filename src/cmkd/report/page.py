@@ -39,7 +39,8 @@ def write_report(folder: Path) -> Path:
     if not (folder / "results.json").is_file():
         raise CmkdError(f"'{folder}' holds no results.json; give the --out folder of a run")
     results = read_results(folder / "results.json")
-    summary = summarize(results["students"], results["teacher"]["test_accuracy"])
+    same = results["data"].get("same_test_pairs", True)  # else teacher and students cannot be compared exactly
+    summary = summarize(results["students"], results["teacher"]["test_accuracy"] if same else None)
     tables, students = read_tables(folder, results), by_method(results)
     page = render(
         "run.html",
