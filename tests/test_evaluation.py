@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics
 
 from cmkd.deploy.calibration import calibration_error, calibration_errors
-from cmkd.evaluation import auroc, bootstrap, class_scores, intervals, mcnemar, scores, weighted_scores
+from cmkd.evaluation import auroc, bootstrap, class_scores, intervals, mcnemar, scores, summarize, weighted_scores
 
 GENERATOR = np.random.default_rng(0)
 TARGET = GENERATOR.integers(3, size=80)
@@ -112,3 +112,11 @@ def test_a_statistic_without_a_value_in_some_resamples_has_an_interval_of_the_ot
     found = bootstrap(statistics, np.arange(5), resamples=50)
     assert found["rare"].tolist() == [1, 1, 1]
     assert np.isnan(found["never"]).all()
+
+
+def test_the_gap_closed_is_that_of_the_seeds_that_are_shared() -> None:
+    measured = (("none", 0, 0.5), ("none", 1, 0.7), ("kd", 0, 0.65))
+    rows = [{"method": method, "seed": seed, "test_accuracy": accuracy} for method, seed, accuracy in measured]
+    kd = summarize(rows, teacher=0.8)[1]
+    assert (kd["gain"], kd["gain_n"], kd["gap_closed"]) == (pytest.approx(0.15), 1, pytest.approx(0.15 / 0.3))
+    assert "gap_closed" not in summarize(rows, teacher=0.5)[1]

@@ -21,26 +21,27 @@ def summarize(students: list[dict[str, Any]], teacher: float | None = None) -> l
         For each method ``method``, ``n``, ``mean`` and ``sd`` of the accuracies. Where students of ``none`` share seeds
         with it, also the mean ``gain`` over them, the number of shared seeds ``gain_n`` and Student's 95 % interval
         ``gain_interval``, or None; two such students start from the same weights and see the pairs in the same order.
-        Where the teacher is better than ``none`` by half a point, also ``gap_closed``, the gain as a fraction of that
-        distance. A control that sees all labels has ``sees_all_labels`` and no gain.
+        Where the teacher is better than these students of ``none`` by half a point, also ``gap_closed``, the gain as a
+        fraction of that distance. A control that sees all labels has ``sees_all_labels`` and no gain.
     """
     by_method: dict[str, dict[int, float]] = {}
     for student in students:
         by_method.setdefault(student["method"], {})[student["seed"]] = student["test_accuracy"]
     controls = {student["method"] for student in students if student.get("sees_all_labels")}
     alone, rows = by_method.get("none", {}), []
-    gap = 0.0 if teacher is None or not alone else teacher - float(np.mean(list(alone.values())))
     for method, values in by_method.items():
         accuracies = list(values.values())
         row: dict[str, Any] = {"method": method, "n": len(accuracies), "mean": float(np.mean(accuracies))}
         row["sd"] = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
-        gains = [value - alone[seed] for seed, value in values.items() if seed in alone]
+        shared = [seed for seed in values if seed in alone]
+        gains = [values[seed] - alone[seed] for seed in shared]
         if method in controls:
             row["sees_all_labels"] = True
         elif gains and method != "none":
             row |= {"gain": float(np.mean(gains)), "gain_n": len(gains)}
             ends = interval(gains)
             row["gain_interval"] = None if ends is None else list(ends)  # as it is read back
+            gap = 0.0 if teacher is None else teacher - float(np.mean([alone[seed] for seed in shared]))
             if gap > 0.005:
                 row["gap_closed"] = row["gain"] / gap
         rows.append(row)
