@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from sklearn import metrics
 from cmkd import models
 from cmkd.cli import main
 from cmkd.data import CardInfo, Pack, from_dataset
-from cmkd.deploy.calibration import Calibration
+from cmkd.deploy.calibration import Calibration, calibration_error
 from cmkd.deploy.evaluate import evaluate
 from cmkd.deploy.student import Student, load_student
 from cmkd.models.checkpoint import save_model
@@ -88,11 +89,24 @@ def test_scores_are_those_of_sklearn(harbor: Pack) -> None:
     assert [row["n"] for row in found["models"][0]["classes"]] == [36, 36, 36]
 
 
+def test_resampling_does_not_raise_the_interval_of_a_calibration_error(harbor: Pack) -> None:
+    student = replace(nearest(harbor, 0.7), calibration=Calibration(1.5))
+    scores = evaluate({"a": student}, harbor, robustness=False)["models"][0]["scores"]
+    for found in (scores["calibration_error"], scores["calibration_error_uncalibrated"]):
+        below, above = found["value"] - found["low"], found["high"] - found["value"]
+        assert found["low"] >= 0 and 0.4 * above < below < above
+    probabilities = student.probabilities(harbor.array("radar")[harbor.rows("test", labeled=True)])
+    assert scores["calibration_error"]["value"] == pytest.approx(calibration_error(probabilities, truth(harbor)))
+
+
 def test_pairs_without_a_label_are_left_out_and_groups_are_drawn_whole(harbor: Pack) -> None:
     found = evaluate({"a": nearest(harbor, 0.7)}, harbor, robustness=False)
     data, groups = found["data"], found["models"][0]["groups"]
     assert (data["pairs"], data["left_out"], data["groups"], data["group"]) == (108, 12, 12, "a vessel")
-    assert data["intervals"] == "95 % percentile bootstrap intervals (2,000 resamples of 12 groups, each a vessel)"
+    said = (
+        "95 % percentile bootstrap intervals (2,000 resamples of 12 groups, each a vessel); that of the ECE is centered"
+    )
+    assert data["intervals"].startswith(said)
     assert len(groups) == 12 and {row["n"] for row in groups} == {9}
     accuracies = [row["accuracy"]["value"] for row in groups]
     assert accuracies == sorted(accuracies)
