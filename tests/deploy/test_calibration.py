@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -23,14 +25,35 @@ def draw(
 @pytest.mark.parametrize("sharpness", [0.2, 1.0, 8.0])
 def test_the_temperature_is_the_best_of_a_fine_grid(sharpness: float) -> None:
     logits, target = draw(400, 4, sharpness=sharpness)
+    smoothed = np.where(np.eye(4)[target] > 0, 401 / 402, 1 / 402 / 3)
 
     def loss(temperature: float) -> float:
-        return float(-log_softmax(logits / temperature, axis=1)[np.arange(len(target)), target].mean())
+        return float(-(smoothed * log_softmax(logits / temperature, axis=1)).sum(axis=1).mean())
 
     grid = np.exp(np.linspace(-3, 5, 4001))
     found = fit(logits, target).temperature
     assert loss(found) <= min(map(loss, grid)) + 1e-6
     assert found == pytest.approx(sharpness, rel=0.15)  # what the labels were drawn with
+
+
+def margins(pairs: int, accuracy: float, generator: np.random.Generator) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Labels and logits of a model that is as sure where it is wrong as where it is right."""
+    target = generator.integers(0, 3, pairs)
+    said = np.where(generator.random(pairs) < accuracy, target, (target + 1) % 3)
+    return generator.normal(0, 0.5, (pairs, 3)) + 3.5 * np.eye(3)[said], target
+
+
+def test_few_pairs_that_are_all_right_do_not_make_new_pairs_worse() -> None:
+    generator = np.random.default_rng(0)
+    new, target = margins(4000, 0.96, generator)
+
+    def loss(temperature: float) -> float:
+        return float(-log_softmax(new / temperature, axis=1)[np.arange(len(target)), target].mean())
+
+    for pairs in (20, 40, 60):
+        found = fit(*margins(pairs, 1.0, generator)).temperature
+        assert found > 0.5 and loss(found) < loss(1.0) + 0.03
+    assert fit(*margins(2000, 0.96, generator)).temperature == pytest.approx(0.88, abs=0.05)  # the best of new pairs
 
 
 def test_thresholds_reach_the_precision_and_none_lower_does() -> None:

@@ -69,8 +69,14 @@ class Calibration:
 def fit(logits: NDArray[Any], target: NDArray[Any], *, precision: float = 0.9) -> Calibration:
     """Fit temperature and thresholds on pairs that no training saw.
 
-    The temperature minimizes the log loss. The threshold of a class is the lowest probability at which predictions
-    of it with that probability or more have the precision; a class whose predictions never have it is rejected.
+    The temperature minimizes the log loss against smoothed targets (Platt 1999, "Probabilistic outputs for support
+    vector machines", section 2.2): of n pairs, a label counts (n + 1) / (n + 2), and the other classes share the rest.
+    Few pairs that are all right would else drive the temperature to 0, and the first error on new pairs would cost any
+    amount. Platt counts the pairs of each class; with few in each of many classes that flattens all probabilities, so
+    all pairs are counted here. With 500 pairs or more it changes little.
+
+    The threshold of a class is the lowest probability at which predictions of it with that probability or more have the
+    precision; a class whose predictions never have it is rejected.
 
     Args:
         logits: ``(n, classes)`` of the validation pairs.
@@ -86,11 +92,13 @@ def fit(logits: NDArray[Any], target: NDArray[Any], *, precision: float = 0.9) -
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
-    rows = np.arange(len(target))
     exact = np.asarray(logits, dtype=np.float64)
+    rest, others = 1 / (len(target) + 2), max(1, exact.shape[1] - 1)
+    smoothed = np.full(exact.shape, rest / others)
+    smoothed[np.arange(len(target)), target] = 1 - rest
 
     def loss(log_temperature: float) -> float:
-        return float(-log_softmax(exact / np.exp(log_temperature), axis=1)[rows, target].mean())
+        return float(-(smoothed * log_softmax(exact / np.exp(log_temperature), axis=1)).sum(axis=1).mean())
 
     temperature = float(np.exp(minimize_scalar(loss, bounds=(-3.0, 5.0), method="bounded").x))
     probabilities = Calibration(temperature).probabilities(exact)
