@@ -25,6 +25,7 @@ from cmkd.cli import main
 from cmkd.data import CardInfo, from_dataset
 from cmkd.deploy.inputs import find
 from cmkd.deploy.student import load_student
+from cmkd.errors import CmkdWarning
 from cmkd.types import Modality
 from deploy.conftest import make_student
 
@@ -236,6 +237,23 @@ def test_series_as_tables(run: Run, tmp_path: Path) -> None:
     assert [item.input[-6:] for item in find([str(tmp_path)], modality)] == ["/s.csv", "/s.npy", "arquet", "xt.csv"]
     code, _, error = run(tmp_path / "s.npy", tmp_path / "text.csv", student=student)
     assert code == 3 and "column 'name' holds string" in error
+
+
+def test_series_of_another_length_are_cut_or_padded_with_one_warning(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = make_student(
+        tmp_path, Modality("motion", "series", (20, 2), "float32", (0.0, 0.0), (1.0, 1.0)), ("a", "b")
+    )
+    values = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    for steps in (5, 20, 60):
+        np.save(tmp_path / f"{steps}.npy", values[:steps])
+    code, out, told = run(*(tmp_path / f"{steps}.npy" for steps in (5, 20, 60)), student=student)
+    assert code == 0 and rows(out)[1]["p_a"] == rows(out)[2]["p_a"] != rows(out)[0]["p_a"]
+    assert told.count("warning: a series of 'motion' is not 20 steps long") == 1 and "windows of 20 steps" in told
+    with pytest.warns(CmkdWarning, match="cut it into windows of 20 steps"):
+        load_student(student).predict(values)
+    load_student(student).predict(values[:20])
 
 
 @pytest.mark.parametrize(

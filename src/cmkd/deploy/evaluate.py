@@ -14,7 +14,7 @@ from cmkd.data.pack.pack import Pack
 from cmkd.datasets.degradations import PerImage
 from cmkd.deploy.calibration import BINS, Calibration, calibration_errors, reliability
 from cmkd.deploy.robustness import corruptions, stored
-from cmkd.deploy.student import Student
+from cmkd.deploy.student import Student, warn_of_length
 from cmkd.errors import CmkdError
 from cmkd.evaluation import auroc, bootstrap, class_scores, fraction_interval, log_losses, mcnemar, weighted_scores
 from cmkd.evaluation.intervals import RESAMPLES
@@ -116,6 +116,7 @@ def _check(name: str, student: Student, pack: Pack) -> None:
     if unknown := [label for label in pack.classes if label not in student.classes]:
         known = f"{', '.join(student.classes[:10])}{', ...' if len(student.classes) > 10 else ''}"
         raise CmkdError(f"{data} have classes unknown to '{name}' ({', '.join(unknown[:5])}); its classes: {known}")
+    warn_of_length(wanted, there.shape)
 
 
 def _rows(students: Mapping[str, Student], pack: Pack, split: str) -> tuple[NDArray[np.int64], int]:

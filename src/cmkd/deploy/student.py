@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.manifest.content import File
 from cmkd.data.manifest.gdal import measured
+from cmkd.data.manifest.header import Channels
 from cmkd.data.manifest.reading import Reading
-from cmkd.data.manifest.sample import load, sample
+from cmkd.data.manifest.sample import header_of, load, sample
 from cmkd.deploy.calibration import Calibration
 from cmkd.documents import read_json
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.options import build
 from cmkd.types import Modality
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 STUDENT = "student.safetensors"
 """Name of the recommended student in the folder of a run."""
+SERIES = ("series", "point_series")
+"""Kinds whose first axis is time."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ class Student:
 
         Args:
             inputs: a file, an array of one sample or of several ``(n, *modality.shape)``, or a list of files and
-                arrays. Images of other sizes are resized; everything else has to be what the student was trained on.
+                arrays. Images of other sizes are resized. Series of another length are cut or padded with zeros, with
+                a warning. Everything else has to be what the student was trained on.
                 Invalid values (NaN, masked, nodata of a GeoTIFF, or the nodata value that was stated for training) are
                 filled with the modality's mean.
             batch_size: samples classified at a time.
@@ -124,8 +130,8 @@ class Student:
         nodata = self.modality.file_nodata if said.nodata is None else said.nodata
         there = replace(self.modality, file_nodata=nodata)
         if isinstance(one, Path | str):
-            return there.filled(load(there, Path(one), channels=said.channels))
-        return filled_sample(there, np.asanyarray(one))
+            return sample_of_file(there, Path(one), channels=said.channels)
+        return sample_of_array(there, np.asanyarray(one))
 
     def columns(self, names: Sequence[str], probabilities: NDArray[Any]) -> dict[str, list[Any]]:
         """Return the columns of a table of predictions, one entry a sample.
@@ -163,7 +169,17 @@ class Student:
         return np.zeros((0, len(self.classes)))
 
 
-def filled_sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
+def sample_of_file(modality: Modality, path: File, *, channels: Channels | None = None) -> NDArray[Any]:
+    """Return a file as a sample ``(*modality.shape)``, invalid values filled with the modality's mean.
+
+    Arguments and errors are those of `cmkd.data.manifest.sample.load`.
+    """
+    if modality.kind in SERIES:
+        warn_of_length(modality, header_of(modality, path, channels=channels).shape)
+    return modality.filled(load(modality, path, channels=channels))
+
+
+def sample_of_array(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
     """Return an array as a sample ``(*modality.shape)``, invalid values filled with the modality's mean.
 
     Args:
@@ -176,7 +192,21 @@ def filled_sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
     stated: Any = modality.file_nodata
     if values.dtype.kind in "iuf":  # `sample` refuses anything else
         values = measured(values, stated=stated)
-    return modality.filled(sample(modality, values))
+    found = modality.filled(sample(modality, values))
+    warn_of_length(modality, values.shape)
+    return found
+
+
+def warn_of_length(modality: Modality, shape: tuple[int, ...]) -> None:
+    """Warn if a series has not as many steps as those in training; in words that are the same for all lengths."""
+    steps = modality.shape[0]
+    if modality.kind in SERIES and shape[0] != steps:
+        warnings.warn(
+            f"a series of '{modality.name}' is not {steps} steps long, as in training: it is cut or padded with zeros; "
+            f"cut it into windows of {steps} steps",
+            CmkdWarning,
+            stacklevel=1,
+        )
 
 
 def load_student(

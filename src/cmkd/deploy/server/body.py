@@ -15,10 +15,10 @@ from cmkd.data.manifest.arrays import read_npy
 from cmkd.data.manifest.content import Content
 from cmkd.data.manifest.pictures import opened_quietly
 from cmkd.data.manifest.readers import inspect
-from cmkd.data.manifest.sample import header_of, load
+from cmkd.data.manifest.sample import header_of
 from cmkd.data.manifest.tiff_blocks import BOUNDED, check_chain
 from cmkd.deploy.server.limits import Limits, Refused
-from cmkd.deploy.student import filled_sample
+from cmkd.deploy.student import sample_of_array, sample_of_file
 from cmkd.errors import CmkdError
 from cmkd.types import Kind, Modality
 
@@ -75,7 +75,7 @@ def samples(content: Content, modality: Modality, limits: Limits) -> NDArray[Any
         _check_size(size, modality, limits)
         if content.suffix == ".png" and _inflates_beyond(content.data, (size[0] + 8) * (size[1] + 8) * 8 + 2**16):
             raise CmkdError(f"{content} has more pixel data than its header states: save it again")
-    return np.stack([modality.filled(load(modality, content))])  # a copy: torch warns of the decoders' read-only arrays
+    return np.stack([sample_of_file(modality, content)])  # a copy: torch warns of the decoders' read-only arrays
 
 
 def _array(content: Content) -> NDArray[Any]:
@@ -94,7 +94,7 @@ def _batch(array: NDArray[Any], modality: Modality, limits: Limits) -> NDArray[A
     if not array.size:
         raise CmkdError(f"the array is empty: its shape is {array.shape}")
     _check_size(array.shape[-2:], modality, limits)
-    return np.stack([filled_sample(modality, one) for one in array])
+    return np.stack([sample_of_array(modality, one) for one in array])
 
 
 def _check_size(shape: tuple[int, ...], modality: Modality, limits: Limits) -> None:
