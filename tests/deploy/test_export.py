@@ -113,6 +113,16 @@ def test_nothing_else_is_left_in_the_folder(ships: Exported) -> None:
     assert names == {"model.safetensors", "model.json", "model.onnx", "model.int8.onnx", "pack"}
 
 
+@pytest.mark.parametrize("device", ["cuda", "cuda:99", "gpu", ""])
+def test_a_device_that_onnxruntime_lacks_is_one_line(device: str, ships: Exported) -> None:
+    if device == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("it is there")
+    with pytest.raises(CmkdError, match=rf"device '{device}' is not available \(onnxruntime offers .*\): use cpu"):
+        load_student(ships.path, device=device)
+    for there in ("auto", "cpu"):
+        assert load_student(ships.path, device=there).classes == CLASSES
+
+
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
 def test_a_damaged_file_is_named(ships: Exported, kept: float, tmp_path: Path) -> None:
     content = ships.path.read_bytes()

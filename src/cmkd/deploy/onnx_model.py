@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from cmkd.errors import CmkdError, needs_extra
 
 ABOUT = "cmkd"
 """Key of the file's metadata that holds, as JSON, what the checkpoint says of the model."""
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+"""Device -> what onnxruntime calls it."""
 
 
 def load_onnx(
@@ -23,20 +25,22 @@ def load_onnx(
 
     Args:
         path: of the ``.onnx`` file.
-        device: ``auto`` (what this onnxruntime offers, best first) or ``cpu``.
+        device: ``auto`` (what this onnxruntime offers, best first), ``cpu`` or ``cuda``.
         threads: CPU threads of one prediction; by default as many as onnxruntime chooses.
 
     Returns:
         What it says of the model, and a function from samples to logits ``(n, classes)``.
 
     Raises:
-        CmkdError: onnxruntime is not installed, or the file is missing, damaged or something else.
+        CmkdError: onnxruntime is not installed or lacks the device, or the file is missing, damaged or something else.
     """
     with needs_extra("onnx", "predicting with an ONNX file"):
         import onnxruntime
     if not path.is_file():
         raise CmkdError(f"no model at '{path}'")
-    providers = ["CPUExecutionProvider"] if device == "cpu" else onnxruntime.get_available_providers()
+    offered = onnxruntime.get_available_providers()
+    providers = offered if device == "auto" else [PROVIDERS.get(device, "")]
+    _check_device(device, providers[0], offered)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     try:
@@ -45,6 +49,8 @@ def load_onnx(
     except Exception as error:  # onnxruntime raises classes of its own, which it does not name
         reason = " ".join(str(error).split())[:80]
         raise CmkdError(f"'{path}' is not a readable ONNX file ({reason}): export it again") from error
+    if device != "auto":
+        _check_device(device, providers[0], session.get_providers())
     about = parse_json(text, f"'{path}'", fix="export it again")
     if not {"modality", "classes", "calibration"} <= about.keys():
         raise CmkdError(f"'{path}' was not written by cmkd export: its metadata name no classes")
@@ -55,3 +61,8 @@ def load_onnx(
         return found
 
     return about, logits
+
+
+def _check_device(device: str, wanted: str, known: Sequence[str]) -> None:
+    if wanted not in known:  # onnxruntime would compute on the CPU without a word
+        raise CmkdError(f"device '{device}' is not available (onnxruntime offers {', '.join(known)}): use cpu")
