@@ -308,3 +308,8 @@ def test_other_data_and_the_same_model_twice_are_refused(
     assert "needs 'radar', but the data 'digits' have only optical, degraded" in capsys.readouterr().err
     assert main(["evaluate", model, model, "--data", str(harbor.path), "--out", out]) == 2
     assert "is given twice" in capsys.readouterr().err
+    for command in (["evaluate", "--out", out], ["analyze", "--out", out], ["export"]):
+        assert main([command[0], model, "--data", "mine.pairs:Harbor", *command[1:]]) == 2
+        error = capsys.readouterr().err
+        assert "mine.pairs:Harbor is Python code" in error and "give the pack that the run made, RUN/data" in error
+        assert error.count("\n") == 1

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+from cmkd.cli.evaluate import open_pairs
 from cmkd.cli.parsing import call
 from cmkd.options import Bounds, Seed
 
@@ -25,7 +26,7 @@ def analyze(
 
     Args:
         models: folders of runs, or .safetensors files of models.
-        data: what the models were trained on, as cmkd run --data takes it.
+        data: what the models were trained on, as cmkd run --data takes it, or RUN/data for your own Dataset.
         out: folder for structure.json, figures/ and analysis.html.
         split: the split whose pairs are measured.
         pairs: the largest number of pairs, drawn at random.
@@ -39,13 +40,12 @@ def analyze(
     from cmkd.analysis import analyze as measure
     from cmkd.analysis import compare as differences
     from cmkd.analysis import find, matched
-    from cmkd.datasets import open_data
     from cmkd.report.analysis import write_analysis
 
     subjects = find(models)
     answering = matched(subjects, models) if compare else {}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = measure(subjects, open_data(data), split=split, pairs=pairs, seed=seed, device=device)
+    found = measure(subjects, open_pairs(data), split=split, pairs=pairs, seed=seed, device=device)
     comparison = None
     if answering:
         rows = differences(found, answering, seed=seed)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cmkd.cli.parsing import call
 from cmkd.errors import CmkdError
 from cmkd.options import Seed
+from cmkd.registry import is_reference
+
+if TYPE_CHECKING:
+    from cmkd.data import Pack
 
 
 def evaluate(
@@ -28,7 +32,8 @@ def evaluate(
     Args:
         model: a run's folder (its recommended student), a .safetensors file, or an .onnx file of cmkd export.
         second: another student, to compare with the first.
-        data: pairs, as cmkd run --data takes them; the models must have all of their classes.
+        data: pairs, as cmkd run --data takes them, or RUN/data for your own Dataset; the models must have all of their
+            classes.
         out: folder for evaluation.json and evaluation.html.
         split: the split whose pairs are measured.
         robustness: also measure with noise, fewer pixels, missing channels and shifts; takes 20 times as long.
@@ -37,7 +42,6 @@ def evaluate(
         module: package.module:Name of your own module, for weights of one.
     """
     from cmkd.cli.tables import show, table
-    from cmkd.datasets import open_data
     from cmkd.deploy.evaluate import evaluate as measure
     from cmkd.deploy.student import load_student
     from cmkd.progress import shown
@@ -47,7 +51,7 @@ def evaluate(
     loaded = [load_student(path, device=device, module=module or None) for path in paths]
     students = dict(zip(names(paths), loaded, strict=True))
     with shown("evaluating") as progress:
-        found = measure(students, open_data(data), split=split, robustness=robustness, seed=seed, progress=progress)
+        found = measure(students, open_pairs(data), split=split, robustness=robustness, seed=seed, progress=progress)
     page = write_evaluation(found, out)
     made = table("", *students)
     for said, cells in score_rows(found["models"]):
@@ -57,6 +61,19 @@ def evaluate(
     if "comparison" in found:
         print(verdict(found["comparison"], found["data"]["pairs"]))
     print(f"numbers: {out / 'evaluation.json'}\npage: {page}")
+
+
+def open_pairs(data: str) -> Pack:
+    """Open the pairs that a trained model is tried on.
+
+    Raises:
+        CmkdError: there are none, or they are the user's own ``Dataset``, of which a run has made a pack.
+    """
+    from cmkd.datasets import DATASETS, open_data
+
+    if is_reference(data) and data.partition(":")[0] not in DATASETS:
+        raise CmkdError(f"{data} is Python code, which only cmkd run calls: give the pack that the run made, RUN/data")
+    return open_data(data)
 
 
 def names(paths: Sequence[Path]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from cmkd.cli.evaluate import open_pairs
 from cmkd.cli.parsing import call
 from cmkd.cli.tables import show, table
 
@@ -26,15 +27,15 @@ def export(
         format: onnx, or pt2, a program of torch.export.
         out: the file to write; by default next to the model.
         int8: also write a quantized NAME.int8.onnx; needs --data.
-        data: what the model was trained on, as cmkd run --data takes it; PyTorch is compared on its validation pairs.
+        data: what the model was trained on, as cmkd run --data takes it, or RUN/data for your own Dataset; PyTorch is
+            compared on its validation pairs.
         module: package.module:Name of your own module, for weights of one.
     """
-    from cmkd.datasets import open_data
     from cmkd.deploy.export import OPSET
     from cmkd.deploy.export import export as write
     from cmkd.deploy.latency import BATCHES, timings
 
-    pack = open_data(data) if data else None
+    pack = open_pairs(data) if data else None
     found = write(model, out, format=format, int8=int8, data=pack, module=module or None)
     print(f"{found.path}: {f'ONNX, opset {OPSET}' if format == 'onnx' else 'pt2, a program of torch.export'}")
     print(f"largest difference in probability from PyTorch: {found.difference:.1e}, on {found.samples.source}")
