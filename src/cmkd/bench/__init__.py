@@ -60,14 +60,15 @@ def bench(
     with locked(out / ".lock") as free:
         if not free:
             raise CmkdError(f"another suite is active in '{out}'; wait for it to end, or choose another --out")
-        found: dict[str, Any] = {"packs": asked.packs()}
+        found: dict[str, Any] = {}
+        packs = asked.packs()
         before = earlier(out / f"{suite.stem}.json", asked)
 
         def write(failures: dict[str, str]) -> None:
             rows = collect(runs, before)
             counts = {"complete": len(complete(runs, rows)), "all": len(runs)}
             found.update({"suite": plain(asked), "commit": commit(), "runs": counts}, **statistics(rows, asked))
-            found.update(stored(rows), failures=dict(failures), command=command)
+            found.update(stored(rows), packs=packs, failures=dict(failures), command=command)
             write_json(out / f"{suite.stem}.json", found)
             write_text(out / f"{suite.stem}.md", markdown(suite.stem, found))
             write_text(out / f"{suite.stem}.html", html(suite.stem, found))
