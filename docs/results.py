@@ -31,6 +31,7 @@ from cmkd.bench.table import statistics
 from cmkd.datasets.open import without_folder
 from cmkd.errors import CmkdError
 from cmkd.evaluation import in_points
+from cmkd.expression import parse_call
 from cmkd.io import write_bytes, write_text
 from cmkd.markdown import code, escape, table
 from cmkd.methods import METHODS
@@ -135,7 +136,7 @@ def choices(rows: pd.DataFrame) -> str:
         )
     summary = []
     for setting, chosen in votes.items():
-        helps = len(chosen) - chosen.count("none")
+        helps = sum(METHODS.find(parse_call(name).name).kind != "control" for name in chosen)
         use = "a teacher" if 2 * helps > len(chosen) else "`none`"
         ranking = leading(ranked(rows[rows["setting"] == setting]))
         summary.append([setting, f"{helps} of {len(chosen)}", ranking, use])
