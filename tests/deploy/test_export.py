@@ -116,7 +116,7 @@ def test_nothing_else_is_left_in_the_folder(ships: Exported) -> None:
 @pytest.mark.parametrize("device", ["cuda", "cuda:99", "gpu", ""])
 def test_a_device_that_onnxruntime_lacks_is_one_line(device: str, ships: Exported) -> None:
     if device == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("it is there")
+        pytest.skip("this onnxruntime has CUDA")
     with pytest.raises(CmkdError, match=rf"device '{device}' is not available \(onnxruntime offers .*\): use cpu"):
         load_student(ships.path, device=device)
     for there in ("auto", "cpu"):

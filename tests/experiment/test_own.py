@@ -117,15 +117,19 @@ def test_a_folder_made_from_other_data_is_not_entered(tmp_path: Path) -> None:
         Experiment(config(tmp_path / "out", data=Fewer())).run()
 
     class Changed(Pairs):
-        def __getitem__(self, index: int) -> dict[str, object]:
-            return super().__getitem__(index) | self.changes(index)
+        def __init__(self, name: str, random: bool = False) -> None:
+            self.name, self.random = name, random
 
-    for what in ("poor", "label"):
-        Changed.changes = lambda _, k, what=what: {what: Pairs()[(k + 1) % 90][what]}  # type: ignore[attr-defined]
+        def __getitem__(self, index: int) -> dict[str, object]:
+            item, other = super().__getitem__(index), super().__getitem__((index + 1) % 90)
+            drawn = np.random.default_rng().normal(size=(1, 8, 8)).astype(np.float32)
+            return item | {self.name: drawn if self.random else other[self.name]}
+
+    for name in ("poor", "label"):
         with pytest.raises(CmkdError, match="made from another data set: item 0 has changed; choose another --out"):
-            Experiment(config(tmp_path / "out", data=Changed())).run()
-    Changed.changes = lambda *_: {"poor": np.random.default_rng().normal(size=(1, 8, 8)).astype(np.float32)}  # type: ignore[attr-defined]
-    check_made_from(Pack.open(tmp_path / "out" / "data"), Changed())  # it cannot be compared with itself
+            Experiment(config(tmp_path / "out", data=Changed(name))).run()
+    drawn = Changed("poor", random=True)
+    check_made_from(Pack.open(tmp_path / "out" / "data"), drawn)  # it cannot be compared with itself
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def bench(
             raise CmkdError(f"another suite is active in '{out}'; wait for it to end, or choose another --out")
         found: dict[str, Any] = {}
         packs = asked.packs()
-        before = earlier(out / f"{suite.stem}.json", asked)
+        before = earlier(out / f"{suite.stem}.json", asked, packs)
 
         def write(failures: dict[str, str]) -> None:
             rows = collect(runs, before)

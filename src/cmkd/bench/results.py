@@ -104,17 +104,22 @@ def planned_by(path: Path, suite: Suite, store: Path) -> list[PlannedRun]:
         raise CmkdError(f"the suite in '{path}' cannot be planned ({error}): {AGAIN}") from error
 
 
-def earlier(path: Path, asked: Suite) -> pd.DataFrame:
+def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Return the students that a suite asks for, from its JSON file and those of other suites beside it.
 
     If the suite's own file has students that it no longer asks for, it is kept beside the one that will replace it, and
     found again by later calls. What another suite's file holds is taken where a run has the same configuration; a file
     that cannot be read is passed over, with a warning, and so are students of a pack that has changed since.
 
+    Args:
+        path: the suite's own file.
+        asked: the suite.
+        packs: as `Suite.packs` returns them, where the caller has them.
+
     Raises:
         CmkdError: as `read_suite`, of the suite's own files; or a pack has changed since its students were trained.
     """
-    now = asked.packs()
+    now = asked.packs() if packs is None else packs
     before = sorted(path.parent.glob(f"{glob.escape(path.stem)}.before-*.json"))
     own = [path] * path.exists() + before
     asked_for, parts = asked.runs(Path()), [pd.DataFrame(columns=COLUMNS)]

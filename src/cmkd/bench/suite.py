@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cmkd.config import RunConfig
-from cmkd.datasets.open import open_data, portable
+from cmkd.datasets.open import is_own, open_data, portable
 from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError
 from cmkd.expression import Call, parse_sum, split_list
@@ -123,7 +123,7 @@ class Suite:
         for data in self.data:
             with contextlib.suppress(CmkdError), shown("preparing data") as progress:
                 reference = expanded(data)
-                if not portable(reference) and not is_reference(reference):
+                if not portable(reference) and not is_own(reference):
                     said = open_data(reference, progress=progress).card.sha256
                     found[data] = checksum([json.dumps(plain(said), sort_keys=True).encode()])
         return found

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 from cmkd.cli.parsing import call
 from cmkd.errors import CmkdError
 from cmkd.options import Seed
-from cmkd.registry import is_reference
 
 if TYPE_CHECKING:
     from cmkd.data import Pack
@@ -69,9 +68,9 @@ def open_pairs(data: str) -> Pack:
     Raises:
         CmkdError: there are none, or they are the user's own ``Dataset``, of which a run has made a pack.
     """
-    from cmkd.datasets import DATASETS, open_data
+    from cmkd.datasets.open import is_own, open_data
 
-    if is_reference(data) and data.partition(":")[0] not in DATASETS:
+    if is_own(data):
         raise CmkdError(f"{data} is Python code, which only cmkd run calls: give the pack that the run made, RUN/data")
     return open_data(data)
 

@@ -147,8 +147,8 @@ def check_made_from(pack: Pack, dataset: MapStyle) -> None:
         same = label in (name, known) or str(label) == name
         for one in kinds:
             stored = pack.array(one)[index] if row[f"has_{one}"] else None
-            read, again = (survey.value(index, found, one) for found in (item, _item(dataset, index)))
-            same &= _equal(read, stored) or not _equal(read, again)
+            read = survey.value(index, item, one)
+            same &= _equal(read, stored) or not _equal(read, survey.value(index, _item(dataset, index), one))
         if not same:
             raise CmkdError(f"'{pack.path}' was made from another data set: item {index} has changed")
 

@@ -187,7 +187,7 @@ class DataSet(ABC):
                 if self.progress is not None:
                     self.progress(start, total)
             if start < total:
-                raise CmkdError(f"{self.name} lists {total} pairs, but has values for {start}: mend its `prepare`")
+                raise CmkdError(f"{self.name} lists {total} pairs, but has values for {start}: correct its `prepare`")
         return Pack.open(destination)
 
     @abstractmethod

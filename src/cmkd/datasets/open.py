@@ -25,6 +25,7 @@ from cmkd.expression import Call, parse_call
 from cmkd.io import cache_folder, checksum, files_below, temporary_sibling
 from cmkd.options import check
 from cmkd.progress import Progress
+from cmkd.registry import is_reference
 
 PREPARATION = 2
 """Increase when all packs must be prepared again; older cached packs are then ignored."""
@@ -198,6 +199,16 @@ def without_folder(reference: str) -> str:
         ('mnist(train_pairs=4000)', 'my_pkg.data:Ships')
     """
     return portable(reference).removesuffix(":FOLDER") or reference
+
+
+def is_own(reference: str) -> bool:
+    """Return whether a reference names a ``Dataset`` of the user's own, ``package.module:Name``.
+
+    Example:
+        >>> is_own("my_pkg.data:Ships"), is_own("mars:downloads")
+        (True, False)
+    """
+    return is_reference(reference) and reference.partition(":")[0] not in DATASETS
 
 
 def _named(text: str) -> tuple[Call, Path | None] | None:

@@ -85,10 +85,9 @@ class Student:
 
         Args:
             inputs: a file, an array of one sample or of several ``(n, *modality.shape)``, or a list of files and
-                arrays. Images of other sizes are resized. Series of another length are cut or padded with zeros, with
-                a warning. Everything else has to be what the student was trained on.
-                Invalid values (NaN, masked, nodata of a GeoTIFF, or the nodata value that was stated for training) are
-                filled with the modality's mean.
+                arrays. Images of other sizes are resized. Series of another length are cut or padded, with a
+                warning. Everything else has to be what the student was trained on. Invalid values (NaN, masked, nodata
+                of a GeoTIFF, or the nodata value that was stated for training) are filled with the modality's mean.
             batch_size: samples classified at a time.
 
         Returns:
@@ -202,7 +201,7 @@ def warn_of_length(modality: Modality, shape: tuple[int, ...]) -> None:
     steps = modality.shape[0]
     if modality.kind in SERIES and shape[0] != steps:
         warnings.warn(
-            f"a series of '{modality.name}' is not {steps} steps long, as in training: it is cut or padded with zeros; "
+            f"a series of '{modality.name}' is not {steps} steps long, as in training: it is cut or padded; "
             f"cut it into windows of {steps} steps",
             CmkdWarning,
             stacklevel=1,

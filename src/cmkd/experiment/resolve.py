@@ -16,7 +16,8 @@ from cmkd import models
 from cmkd.config import ModelConfig, RunConfig, TeacherConfig, TrainerConfig
 from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset, train_values
 from cmkd.data.map_style import check_made_from
-from cmkd.datasets import DATASETS, open_data
+from cmkd.datasets import open_data
+from cmkd.datasets.open import is_own
 from cmkd.distributed import launched
 from cmkd.errors import CmkdError
 from cmkd.experiment.modalities import with_modalities
@@ -289,7 +290,7 @@ def open_pairs(config: RunConfig) -> Pack:
         CmkdError: there is no such data.
     """
     data = config.data
-    if isinstance(data, str) and is_reference(data) and data.partition(":")[0] not in DATASETS:
+    if isinstance(data, str) and is_own(data):
         data = load_reference(data)
         data = data() if callable(data) else data
     if isinstance(data, Pack):
