@@ -232,6 +232,8 @@ class RunConfig:
         label_fraction: fraction of the training pairs of each class whose label teacher and students see. The other
             pairs take part only in the distillation terms; validation and test keep all labels.
         labels: number of labels that they see, instead of a fraction; spread over the classes, at least one each.
+        unlabeled: number of training pairs without a visible label that take part, for each pair with one; by default
+            all. It shows whether more of them would help.
         label_noise: fraction of these labels that are replaced by another class, for studies of robustness; teacher
             and students that see the same labels see the same wrong ones.
         tune: trials that choose each method's weights and temperatures on the validation pairs. They come before the
@@ -270,6 +272,7 @@ class RunConfig:
     preset: Literal["quick", "full"] = "quick"
     label_fraction: Fraction = 1.0
     labels: Annotated[int, Bounds(least=2)] | None = None
+    unlabeled: Annotated[float, Bounds(least=0)] | None = None
     label_noise: Annotated[float, Bounds(least=0, below=1)] = 0.0
     tune: Annotated[int, Bounds(least=0)] = 0
     min_precision: Fraction = 0.9

@@ -24,6 +24,7 @@ from cmkd.data.pack.labels import hidden_labels
 from cmkd.data.pack.statistics import ChannelStatistics
 from cmkd.errors import CmkdError
 from cmkd.io import locked
+from cmkd.types import UNLABELED
 
 SENSORS = [
     Modality("optical", "image", (3, 6, 5), "uint8"),
@@ -325,6 +326,30 @@ def test_wrong_labels_are_few_differ_and_are_the_same_in_every_process(digits: P
     for share in (-0.1, 1.0, float("nan")):
         with pytest.raises(CmkdError, match="give at least 0 and below 1"):
             digits.mislabel(share)
+
+
+def test_pairs_without_a_label_are_left_out_those_that_lack_a_modality_first(tmp_path: Path) -> None:
+    """Of 60 training pairs, 10 have a label, and 20 of the others lack radar."""
+    values, modalities = np.zeros((80, 1), np.float32), [Modality(n, "vector", (1,), "float32") for n in ("o", "r")]
+    labels, splits = [0, 1] * 5 + [UNLABELED] * 50 + [0, 1] * 10, ["train"] * 60 + ["validation"] * 10 + ["test"] * 10
+    radar = [None if 10 <= row < 30 else values[row] for row in range(80)]
+    with PackWriter(tmp_path / "pack", CardInfo("few"), classes=["a", "b"], modalities=modalities) as writer:
+        writer.add_samples(list(map(str, range(80))), labels, splits, None, {"o": values, "r": radar})
+    pack = Pack.open(tmp_path / "pack")
+    before: set[int] = set()
+    for ratio in (0, 0.5, 2, 3, 4.9):
+        less = pack.limit_unlabeled(ratio)
+        kept = less.rows("train", labeled=False)
+        assert len(kept) == 10 * ratio and before <= set(kept) and (ratio > 3 or kept.min(initial=30) >= 30)
+        before = set(kept)
+        for split in ("validation", "test"):
+            assert np.array_equal(less.rows(split), pack.rows(split))
+        assert np.array_equal(less.rows("train", labeled=True), pack.rows("train", labeled=True))
+        assert pickle.loads(pickle.dumps(less)).index.equals(less.index)
+    assert pack.limit_unlabeled(5) is pack and pack.limit_unlabeled(50) is pack
+    for ratio in (-1, float("nan"), float("inf")):
+        with pytest.raises(CmkdError, match="must be at least 0 and finite"):
+            pack.limit_unlabeled(ratio)
 
 
 @pytest.mark.parametrize("percent", range(1, 101))

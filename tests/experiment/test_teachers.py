@@ -47,6 +47,15 @@ def test_a_teacher_of_equal_inputs_is_copied(tmp_path: Path, trained: list[str])
         assert checksum(tmp_path / "a" / "severe" / "teacher" / name) == checksum(tmp_path / "b/severe/teacher" / name)
 
 
+def test_pairs_without_a_label_that_are_left_out_change_the_students_alone(tmp_path: Path, trained: list[str]) -> None:
+    every, two, zero = (
+        run(tmp_path / f"{unlabeled}", methods="kd", unlabeled=unlabeled) for unlabeled in (None, 2.5, 0)
+    )
+    assert trained.count("teacher") == 1 and every["teacher"] == two["teacher"] == zero["teacher"]
+    assert len({one["students"][0]["validation_log_loss"] for one in (every, two, zero)}) == 3
+    assert [one["data"]["labels"]["student"]["unlabeled"] for one in (every, two, zero)] == [1037, 100, 0]
+
+
 @pytest.mark.parametrize(
     "options",
     [{"seed": 1}, {"labels": 30}, {"epochs": 2}, {"optimizer": {"learning_rate": 0.01}}, {"label_noise": 0.5}],

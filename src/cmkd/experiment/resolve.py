@@ -271,9 +271,11 @@ def usable_pairs(pack: Pack, modality: str, other: str) -> int:
 
 
 def visible(pack: Pack, config: RunConfig, role: str) -> Pack:
-    """Return the pairs with the labels that the teacher or the students see."""
+    """Return the pairs that the teacher or the students see, with the labels that they see."""
     own: float | None = getattr(config, role).label_fraction
     seen = pack.withhold(config.label_fraction, labels=config.labels) if own is None else pack.withhold(own)
+    if config.unlabeled is not None:
+        seen = seen.limit_unlabeled(config.unlabeled)
     return seen.mislabel(config.label_noise)
 
 

@@ -28,6 +28,7 @@ from cmkd.registry import is_reference
 from cmkd.training.display import TrainingDisplay
 from cmkd.training.job import TrainingJob
 from cmkd.training.teacher_outputs import inputs_key, model_key
+from cmkd.types import UNLABELED
 
 MADE_FROM = "made_from.json"
 """File in a teacher's folder: all that its training depends on."""
@@ -123,7 +124,8 @@ class Teachers:
         settings, model = self.run.settings(), job.model
         names = [modality.name for modality in model.modalities]
         columns = ["id", "label", "split", "group", *(f"has_{name}" for name in names)]
-        index = job.pack.index[columns].to_csv(index=False)
+        labeled = job.pack.index["label"] != UNLABELED  # the other pairs are not trained on
+        index = job.pack.index.loc[labeled, columns].to_csv(index=False)
         return {
             "code": [code, torch.__version__],
             "model": model_key(model, names),

@@ -1,4 +1,4 @@
-"""Labels that are hidden or made wrong, and folds of pairs: all follow from hashes of ids, and from nothing drawn."""
+"""Labels hidden or made wrong, pairs left out, folds: all follow from hashes of ids, and from nothing drawn."""
 
 from __future__ import annotations
 
@@ -56,6 +56,17 @@ def _label_order(
     place, of_class = np.arange(len(labels)) - np.repeat(first, counts), np.repeat(counts, counts)
     order = np.lexsort((ranks[by_class], place / of_class))
     return by_class[order], place[order], of_class[order]
+
+
+def left_out(ids: Iterable[str], partial: NDArray[np.bool_], number: int) -> Integers:
+    """Return the positions of the pairs without a label that are left out.
+
+    Args:
+        ids: of the pairs.
+        partial: ``(pairs,)`` whether a pair lacks a modality; such pairs are kept last.
+        number: of pairs that are kept; a smaller number keeps some of these.
+    """
+    return np.lexsort((np.array(_hashes("unlabeled", ids)), partial))[number:]
 
 
 def wrong_labels(labels: Integers, ids: Iterable[str], fraction: float, classes: int) -> Integers:

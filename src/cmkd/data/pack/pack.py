@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.pack.card import AGAIN, SPLITS, Card, CardFile
 from cmkd.data.pack.index import read_index
-from cmkd.data.pack.labels import folds_of, hidden_labels, wrong_labels
+from cmkd.data.pack.labels import folds_of, hidden_labels, left_out, wrong_labels
 from cmkd.data.remote.open import Remote
 from cmkd.data.remote.store import is_address
 from cmkd.data.remote.streamed import StreamedArray
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LabelCall = tuple[str, tuple[Any, ...]]
-"""A method of `Pack` that hides or replaces labels, and its arguments."""
+"""A method of `Pack` that hides or replaces labels or leaves out pairs, and its arguments."""
 
 
 class Pack:
@@ -146,9 +146,38 @@ class Pack:
         if labels is None and label_fraction == 1:
             return self
         rows, own = self._labeled()
-        partial = ~np.all([present[rows] for present in self._present.values()], axis=0)
-        hidden = hidden_labels(self._labels[rows], own["id"], partial, label_fraction, labels)
+        hidden = hidden_labels(self._labels[rows], own["id"], self._partial(rows), label_fraction, labels)
         return self._relabeled(rows[hidden], UNLABELED, ("withhold", (label_fraction, labels)))
+
+    def limit_unlabeled(self, ratio: float) -> Pack:
+        """Return the same pack without some of the training pairs that have no label; nothing is written.
+
+        The choice depends on the ids. Pairs with every modality are kept first, and those kept at a smaller ratio are a
+        subset of those at a larger one. The others have an empty split.
+
+        Args:
+            ratio: pairs without a label that are kept for each training pair with one, at least 0.
+
+        Raises:
+            CmkdError: the ratio is negative or not finite.
+
+        Example:
+            >>> import tempfile
+            >>> from cmkd.datasets.digits import Digits
+            >>> pack = Digits().prepare(None, Path(tempfile.mkdtemp()) / "digits").withhold(labels=40)
+            >>> len(pack.rows("train")), len(pack.limit_unlabeled(2).rows("train"))
+            (1077, 120)
+        """
+        if not 0 <= ratio < np.inf:
+            raise CmkdError(f"the ratio of pairs without a label must be at least 0 and finite, got {ratio}")
+        rows = self.rows("train", labeled=False)
+        number = min(len(rows), round(ratio * len(self.rows("train", labeled=True))))
+        if number == len(rows):
+            return self
+        out = rows[left_out(self.index["id"].iloc[rows], self._partial(rows), number)]
+        splits = self._splits.copy()
+        splits[out] = ""
+        return self._changed("split", splits, ("limit_unlabeled", (ratio,)))
 
     def mislabel(self, fraction: float) -> Pack:
         """Return the same pack with a fraction of the visible training labels replaced by another class.
@@ -183,11 +212,19 @@ class Pack:
         rows = self.rows("train", labeled=True)
         return rows, self.index.iloc[rows]
 
+    def _partial(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of some pairs lack a modality."""
+        lacking: NDArray[np.bool_] = ~np.all([present[rows] for present in self._present.values()], axis=0)
+        return lacking
+
     def _relabeled(self, rows: NDArray[np.int64], labels: NDArray[np.int64] | int, call: LabelCall) -> Pack:
         changed = self._labels.copy()
         changed[rows] = labels
-        calls = (*self.label_calls, call)
-        return Pack(self.path, self.card, self.index.assign(label=changed), label_calls=calls, remote=self._remote)
+        return self._changed("label", changed, call)
+
+    def _changed(self, column: str, values: NDArray[Any], call: LabelCall) -> Pack:
+        index, calls = self.index.assign(**{column: values}), (*self.label_calls, call)
+        return Pack(self.path, self.card, index, label_calls=calls, remote=self._remote)
 
     def folds(self, count: int) -> NDArray[np.int64]:
         """Return the fold of every row ``(rows,)``, from 0; -1 where it is no training pair with a visible label.
