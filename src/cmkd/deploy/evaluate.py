@@ -13,8 +13,9 @@ from cmkd.data.manifest.sample import fitted
 from cmkd.data.pack.pack import Pack
 from cmkd.datasets.degradations import PerImage
 from cmkd.deploy.calibration import BINS, Calibration, calibration_errors, reliability
+from cmkd.deploy.new_sample import warn_of_length
 from cmkd.deploy.robustness import corruptions, stored
-from cmkd.deploy.student import Student, warn_of_length
+from cmkd.deploy.student import Student
 from cmkd.errors import CmkdError
 from cmkd.evaluation import auroc, bootstrap, class_scores, fraction_interval, log_losses, mcnemar, weighted_scores
 from cmkd.evaluation.intervals import RESAMPLES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,14 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.data.manifest.content import File
-from cmkd.data.manifest.gdal import measured
-from cmkd.data.manifest.header import Channels
 from cmkd.data.manifest.reading import Reading
-from cmkd.data.manifest.sample import header_of, load, sample
 from cmkd.deploy.calibration import Calibration
+from cmkd.deploy.new_sample import sample_of_array, sample_of_file
 from cmkd.documents import read_json
-from cmkd.errors import CmkdError, CmkdWarning
+from cmkd.errors import CmkdError
 from cmkd.options import build
 from cmkd.types import Modality
 
@@ -31,8 +27,6 @@ if TYPE_CHECKING:
 
 STUDENT = "student.safetensors"
 """Name of the recommended student in the folder of a run."""
-SERIES = ("series", "point_series")
-"""Kinds whose first axis is time."""
 
 
 @dataclass(frozen=True)
@@ -166,46 +160,6 @@ class Student:
 
     def _none(self) -> NDArray[np.float64]:
         return np.zeros((0, len(self.classes)))
-
-
-def sample_of_file(modality: Modality, path: File, *, channels: Channels | None = None) -> NDArray[Any]:
-    """Return a file as a sample ``(*modality.shape)``, invalid values filled with the modality's mean.
-
-    Arguments and errors are those of `cmkd.data.manifest.sample.load`.
-    """
-    if modality.kind in SERIES:
-        warn_of_length(modality, header_of(modality, path, channels=channels).shape)
-    return modality.filled(load(modality, path, channels=channels))
-
-
-def sample_of_array(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
-    """Return an array as a sample ``(*modality.shape)``, invalid values filled with the modality's mean.
-
-    Args:
-        modality: its `file_nodata` marks invalid values here as it does in files.
-        values: as for `cmkd.data.manifest.sample.sample`.
-
-    Raises:
-        CmkdError: it is no sample of the modality.
-    """
-    stated: Any = modality.file_nodata
-    if values.dtype.kind in "iuf":  # `sample` refuses anything else
-        values = measured(values, stated=stated)
-    found = modality.filled(sample(modality, values))
-    warn_of_length(modality, values.shape)
-    return found
-
-
-def warn_of_length(modality: Modality, shape: tuple[int, ...]) -> None:
-    """Warn if a series has not as many steps as those in training; in words that are the same for all lengths."""
-    steps = modality.shape[0]
-    if modality.kind in SERIES and shape[0] != steps:
-        warnings.warn(
-            f"a series of '{modality.name}' is not {steps} steps long, as in training: it is cut or padded; "
-            f"cut it into windows of {steps} steps",
-            CmkdWarning,
-            stacklevel=1,
-        )
 
 
 def load_student(

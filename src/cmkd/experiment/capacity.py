@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 
 from cmkd.errors import CmkdError
-from cmkd.experiment.resolve import ResolvedRun, on_cpu
+from cmkd.experiment.devices import on_cpu
+from cmkd.experiment.resolve import ResolvedRun
 from cmkd.processes import free_memory, usable_cores
 from cmkd.training.schedule import epoch_steps
 

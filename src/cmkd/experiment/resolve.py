@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from cmkd import models
-from cmkd.config import ModelConfig, RunConfig, TeacherConfig, TrainerConfig
+from cmkd.config import ModelConfig, RunConfig, TeacherConfig
 from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset, train_values
 from cmkd.data.map_style import check_made_from
 from cmkd.datasets import open_data
 from cmkd.datasets.open import is_own
-from cmkd.distributed import launched
 from cmkd.errors import CmkdError
+from cmkd.experiment.devices import check_accelerator, with_launcher
 from cmkd.experiment.modalities import with_modalities
 from cmkd.experiment.tuning import check_installed
 from cmkd.expression import parse_sum
@@ -30,7 +29,6 @@ from cmkd.methods.combine import from_expression, taught_by
 from cmkd.models import FusedModel, Model
 from cmkd.models.checkpoint import load_model
 from cmkd.options import check, plain
-from cmkd.processes import usable_cores
 from cmkd.progress import shown
 from cmkd.registry import is_reference, load_reference, source_of
 from cmkd.training.compiling import check_compiler
@@ -49,8 +47,6 @@ VIEWS = 16
 was as good as an answer to each view."""
 OWN_DATA = "data"
 """Folder of a run that holds the pack made from an own ``Dataset``."""
-PROCESSES = 8
-"""Processes of one training that a CPU with fewer cores may be asked for, as tests do."""
 
 
 @dataclass(frozen=True)
@@ -197,8 +193,8 @@ def resolve(config: RunConfig) -> ResolvedRun:
     Raises:
         CmkdError: for anything wrong with the configuration or the data, in one line.
     """
-    config = replace(config, trainer=_with_launcher(config.trainer))
-    _check_accelerator(config.trainer)
+    config = replace(config, trainer=with_launcher(config.trainer))
+    check_accelerator(config.trainer)
     _check_methods(config)  # before the data: preparing them can take long
     if config.tune:
         check_installed()
@@ -226,42 +222,6 @@ def resolve(config: RunConfig) -> ResolvedRun:
         {role: visible(pack, config, role) for role in ("teacher", "student")},
     )
     return replace(resolved, operations=_check(resolved))
-
-
-def on_cpu(trainer: TrainerConfig) -> bool:
-    """Return whether trainings run on the CPU."""
-    found = torch.cuda.is_available() or torch.backends.mps.is_available()
-    return trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not found)
-
-
-def _check_accelerator(trainer: TrainerConfig) -> None:
-    """Refuse a GPU that is not there, which Lightning would once the data are prepared, and a flood of processes."""
-    if on_cpu(trainer) and trainer.devices > (most := max(PROCESSES, usable_cores())):
-        raise CmkdError(f"--devices {trainer.devices} would start {trainer.devices} processes; use at most {most}")
-    if trainer.accelerator != "gpu":
-        return
-    found = torch.cuda.device_count() or int(torch.backends.mps.is_available())
-    if found < trainer.devices:
-        raise CmkdError(
-            f"--trainer.accelerator gpu with --devices {trainer.devices}: torch finds {found}; use fewer, or cpu"
-        )
-
-
-def _with_launcher(trainer: TrainerConfig) -> TrainerConfig:
-    """Return the configuration with the processes that a launcher has started.
-
-    Raises:
-        CmkdError: another number was asked for.
-    """
-    found, given = launched(), (trainer.devices, trainer.num_nodes)
-    if found is None or found == given:
-        return trainer
-    if given != (1, 1):
-        raise CmkdError(
-            f"torchrun started {found[0]} processes on {found[1]} nodes, but devices is {given[0]} and num_nodes "
-            f"{given[1]}; leave both out, or give the same numbers"
-        )
-    return replace(trainer, devices=found[0], num_nodes=found[1])
 
 
 def usable_pairs(pack: Pack, modality: str, other: str) -> int:

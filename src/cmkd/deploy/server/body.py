@@ -17,8 +17,8 @@ from cmkd.data.manifest.pictures import opened_quietly
 from cmkd.data.manifest.readers import inspect
 from cmkd.data.manifest.sample import header_of
 from cmkd.data.manifest.tiff_blocks import BOUNDED, check_chain
+from cmkd.deploy.new_sample import sample_of_array, sample_of_file
 from cmkd.deploy.server.limits import Limits, Refused
-from cmkd.deploy.student import sample_of_array, sample_of_file
 from cmkd.errors import CmkdError
 from cmkd.types import Kind, Modality
 
