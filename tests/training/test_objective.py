@@ -47,8 +47,13 @@ def objective(**options: bool) -> tuple[Objective, Seen]:
 
 def test_pairs_without_the_teachers_modality_take_part_in_the_cross_entropy_alone() -> None:
     made, method = objective(always_paired=False)
-    output, terms = made(batch({"optical": [True, False, True], "radar": [True] * 3}, [0, 1, 2]))
+    teacher = made.eval().teacher
+    assert teacher is not None
+    output, terms = made(given := batch({"optical": [True, False, True], "radar": [True] * 3}, [0, 1, 2]))
     assert method.rows == [0, 2]
+    embeddings = [m.classify({m.modality.name: given.inputs[m.modality.name]}).embedding for m in (made.model, teacher)]
+    expected = (embeddings[0][[0, 2]].mean() - embeddings[1][[0, 2]].mean()) ** 2
+    torch.testing.assert_close(terms["seen"], expected * 2 / 3)  # a mean over all pairs
     torch.testing.assert_close(terms["cross_entropy"], F.cross_entropy(output.logits, torch.tensor([0, 1, 2])))
 
 

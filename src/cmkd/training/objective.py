@@ -25,7 +25,8 @@ class Objective(nn.Module):
 
     The teacher given is copied and never changed, so students that share one do not depend on each other. A copy that
     trains along is a submodule; any other is neither saved, nor put in train mode, nor wrapped by DDP. Pairs without a
-    label take part in the method's terms alone; pairs without the teacher's modality in the cross-entropy alone.
+    label take part in the method's terms alone; pairs without the teacher's modality in the cross-entropy alone. Each
+    term is a mean over all pairs, those that take no part in it as zero.
 
     Args:
         model: the model to train; put in train mode, except those parts of it that are frozen.
@@ -139,7 +140,9 @@ class Objective(nn.Module):
         if int(fewest) == 0:
             unused = [output.embedding.sum(), *(p.sum() for p in self.method.parameters() if p.requires_grad)]
             return {"no_pairs": 0.0 * torch.stack(unused).sum()}
-        return self.method.forward(output.select(paired), teacher_output.select(paired), batch.select(paired))
+        terms = self.method.forward(output.select(paired), teacher_output.select(paired), batch.select(paired))
+        share = paired.sum() / len(paired)  # so that a pair weighs as in the cross-entropy, in each process too
+        return {name: share * term for name, term in terms.items()}
 
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean over all pairs, those without a label as zero, so that a pair weighs as in other terms."""
