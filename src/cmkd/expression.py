@@ -58,7 +58,7 @@ def parse_sum(text: str) -> list[Call]:
             warnings.simplefilter("ignore")
             tree = ast.parse(_REFERENCE.sub(_dotted, text.strip()), mode="eval").body
         return _terms(tree)
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:  # the last two: deep nesting
+    except (SyntaxError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         raise CmkdError(
             f"cannot read '{text}': write a name, name(key=value), or a sum such as 0.5*kd+ds(independence_weight=10)"
         ) from error
@@ -116,6 +116,8 @@ def _terms(node: ast.expr) -> list[Call]:
         case ast.Name() | ast.Attribute():
             return [Call(_name(node))]
         case ast.Call(function, [], keywords):
+            if None in (names := [keyword.arg for keyword in keywords]) or len(set(names)) < len(names):
+                raise ValueError
             return [Call(_name(function), {str(keyword.arg): _literal(keyword.value) for keyword in keywords})]
     raise ValueError
 

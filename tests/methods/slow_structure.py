@@ -15,7 +15,17 @@ def correlation(x: Tensor, y: Tensor, eps: float = 1e-5) -> Tensor:
     return (sum(x * y) / n) / (torch.sqrt(sum(x * x) / n + eps) * torch.sqrt(sum(y * y) / n + eps))
 
 
+def of_unit_scale(x: Tensor) -> Tensor:
+    return torch.stack([channel / torch.sqrt(sum(channel**2) / len(channel)).detach() for channel in x.T], 1)
+
+
 def independence(student: Tensor, teacher: Tensor, *, off_diagonal_weight: float, reference: str) -> Tensor:
+    return of_correlations(
+        of_unit_scale(student), of_unit_scale(teacher), off_diagonal_weight=off_diagonal_weight, reference=reference
+    )
+
+
+def of_correlations(student: Tensor, teacher: Tensor, *, off_diagonal_weight: float, reference: str) -> Tensor:
     width = student.shape[1]
     if reference in ("teacher", "cross"):
         own = 1.0 if reference == "cross" else 0.0
@@ -33,7 +43,7 @@ def independence(student: Tensor, teacher: Tensor, *, off_diagonal_weight: float
 
 
 def barlow_twins(student: Tensor, teacher: Tensor, *, off_diagonal_weight: float) -> Tensor:
-    return student.shape[1] * independence(
+    return student.shape[1] * of_correlations(
         student, teacher, off_diagonal_weight=off_diagonal_weight, reference="teacher"
     )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cmkd.errors import CmkdError
 from cmkd.methods import create
+from cmkd.methods.decorrelation import decorrelation
 from cmkd.methods.ds import channel_independence, feature_uniformity, map_points
 from cmkd.types import Output
 
@@ -93,6 +94,17 @@ def test_structure_reference_is_the_distance_of_the_two_correlation_matrices() -
     wanted = 0.7 * difference.square().sum() / 5
     found = channel_independence(mixed, x, off_diagonal_weight=0.7, reference="structure")
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=0.0)  # eps of 1e-5 beside the variances
+
+
+@pytest.mark.parametrize("classes", [10, 1000])
+def test_independence_holds_for_probabilities_among_many_classes(classes: int) -> None:
+    logits = torch.randn(64, classes, generator=torch.Generator().manual_seed(0))
+    teacher = logits.softmax(1)
+    assert channel_independence(teacher, teacher, reference="cross") < 1e-6
+    for scale in (1e-3, 1.0, 1e3):
+        found, wanted = (channel_independence(scale * x, x) for x in (teacher, teacher.double()))
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(decorrelation(scale * teacher), decorrelation(teacher), rtol=1e-4, atol=1e-6)
 
 
 def test_output_features_are_probabilities_or_embedding() -> None:

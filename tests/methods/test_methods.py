@@ -206,9 +206,22 @@ def test_batch_of_one(row: Row) -> None:
 
 
 @EACH
-def test_two_classes(row: Row) -> None:
-    method = built(row, replace(NARROW, classes=2), teacher_spec(row, 2))
-    run(method, output(replace(NARROW, classes=2), 8, 0), output(teacher_spec(row, 2), 8, 1), a_batch(8, 2))
+@pytest.mark.parametrize("few", ["classes", "positions"])
+def test_two_classes_and_maps_of_one_position_teach_or_are_refused(row: Row, few: str) -> None:
+    student, teacher = NARROW, teacher_spec(row)
+    if few == "classes":
+        student, teacher = replace(student, classes=2), teacher_spec(row, 2)
+    else:
+        ours, theirs = (tuple((c, 1, 1) for c, _, _ in spec.map_shapes) for spec in (student, teacher))
+        student, teacher = replace(student, map_shapes=ours), replace(teacher, map_shapes=theirs)
+    if row.name in {"classes": ("lskd", "c2kd"), "positions": ("at", "nst")}[few]:
+        with pytest.raises(CmkdError, match="at least 3 classes" if few == "classes" else "has only one"):
+            built(row, student, teacher)
+        return
+    method, given = built(row, student, teacher), output(student, 8, 0)
+    run(method, given, output(teacher, 8, 1), a_batch(8, student.classes))
+    gradients = [tensor.grad.abs().max() for tensor in leaves(given) if tensor.grad is not None]
+    assert not gradients or float(max(gradients)) > 1e-7
 
 
 @EACH

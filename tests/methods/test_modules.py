@@ -17,6 +17,7 @@ from cmkd.methods.kd import kd
 from cmkd.methods.mst_distill import mst_distill
 from cmkd.methods.ofa import ofa
 from cmkd.methods.review_kd import ReviewKD, review_kd
+from cmkd.methods.rkd import rkd_angle
 from cmkd.methods.vid import vid
 from cmkd.methods.vkd import VKD
 from cmkd.ops import match_resolution, standardize
@@ -230,6 +231,27 @@ def test_ctkd_works_against_the_student_more_from_epoch_to_epoch() -> None:
         found, (also_downhill,) = gradients(term, *method.parameters()), gradients(term, student.logits)
         torch.testing.assert_close(found[0], -strength * along[0])
         torch.testing.assert_close(also_downhill, downhill)
+
+
+@pytest.mark.parametrize("variance", [0.1, 5.0, 1000.0])
+def test_vid_starts_at_any_variance(variance: float) -> None:
+    method = built(next(row for row in ROWS if row.name == "vid"), NARROW, NARROW, initial_variance=variance)
+    found = torch.nn.functional.softplus(method.log_scales[0]) + method.eps  # type: ignore[index, operator]
+    torch.testing.assert_close(found, torch.full_like(found, variance))
+
+
+def test_samples_that_coincide_for_the_student_alone_do_not_drown_the_angles_of_others() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(12, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    student[1] = student[0]
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        x = student.to(dtype).requires_grad_()
+        rkd_angle(x, teacher.to(dtype)).backward()
+        assert x.grad is not None
+        found.append(x.grad.double())
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-6)
+    assert found[0].norm() < 1
 
 
 def test_vid_trains_its_scales() -> None:

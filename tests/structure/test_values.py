@@ -125,6 +125,12 @@ def test_fisher_and_neural_collapse() -> None:
     assert structure.neural_collapse(x[[0, 0, 4, 4]], torch.tensor([3, 3, 7, 7])) == pytest.approx(0.0, abs=1e-12)
 
 
+def test_a_silhouette_of_samples_drawn_from_one_class_is_not_a_number() -> None:
+    labels = torch.zeros(200, dtype=torch.int64)
+    labels[0] = 1
+    assert math.isnan(structure.silhouette(torch.randn(200, 2), labels, sample=3, seed=1))
+
+
 def test_silhouette() -> None:
     # of each sample: a = 1; b = 3.5 (outer) or 2.5 (inner), so 1 - a / b
     x, y = torch.tensor([[0.0], [1.0], [3.0], [4.0]]), torch.tensor([0, 0, 1, 1])

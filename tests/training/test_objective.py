@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cmkd import methods, models
+from cmkd.errors import CmkdError
 from cmkd.methods import Method
 from cmkd.methods.fixmatch import fixmatch
 from cmkd.training.objective import Objective
@@ -84,6 +85,24 @@ def test_the_teacher_is_not_trained_saved_or_switched() -> None:
     assert all(torch.equal(v, before[k]) for k, v in made.teacher.state_dict().items())
     assert not any("teacher" in key for key in made.state_dict())
     assert not made.teacher.training
+
+
+@pytest.mark.parametrize("name", ["kd", "self_training"])
+def test_a_method_knows_a_pair_by_its_place_among_the_training_pairs(name: str) -> None:
+    model = models.build("thin_resnet(width=4)", RADAR, classes=3)
+    method = Seen(model.spec, model.spec)
+    method.uses_teacher = name == "kd"
+    made = Objective(model, teacher=model, method=method, places=torch.tensor([-1, -1, 0, 1]))
+    given = batch({"optical": [True] * 2, "radar": [True] * 2}, [0, 1])
+    made(replace(given, index=torch.tensor([2, 3])))
+    assert method.rows == [0, 1]
+
+
+def test_a_method_that_needs_a_teacher_does_not_learn_from_its_own_student() -> None:
+    model = models.build("thin_resnet(width=4)", RADAR, classes=3)
+    made = Objective(model, method=methods.create("kd", model.spec, model.spec))
+    with pytest.raises(CmkdError, match=r"^kd needs a teacher: give one, or its outputs in each batch$"):
+        made(batch({"radar": [True] * 2}, [0, 1]))
 
 
 def test_a_method_without_use_for_the_teacher_does_not_run_it() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from cmkd.errors import CmkdError
 from cmkd.methods.base import Method, deepest_pairs
 from cmkd.ops import check_maps, match_resolution
 from cmkd.types import Batch, Output, Spec
@@ -53,7 +54,7 @@ class AT(Method):
     Where the numbers of maps differ, the deepest ones are paired.
 
     Args:
-        power: exponent of the activations.
+        power: exponent of the activations, at least 1.
         paper_form: the paper's norm instead of the authors' mean of squares; choose a weight near 1.
         weight: factor of the term (1000 in the common benchmark of 240 epochs on CIFAR-100; in a short training
             that drowns the cross-entropy).
@@ -72,7 +73,9 @@ class AT(Method):
     ) -> None:
         super().__init__(student, teacher)
         self.require_maps()
-        self.require_positive(power=power)
+        self.require_positions([-1 - k for k in range(min(len(student.map_shapes), len(teacher.map_shapes)))])
+        if not power >= 1:
+            raise CmkdError(f"at: power must be at least 1, got {power}")
         self.power, self.paper_form, self.weight = power, paper_form, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:

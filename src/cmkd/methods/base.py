@@ -190,6 +190,14 @@ class Method(nn.Module):
             if not value > 0:
                 raise CmkdError(f"{self.name}: {name} must be above 0, got {value}")
 
+    def require_classes(self, least: int) -> None:
+        """Refuse fewer classes than leave the terms something to compare."""
+        if self.student_spec.classes < least:
+            raise CmkdError(
+                f"{self.name}: needs at least {least} classes, got {self.student_spec.classes}: with fewer its term is "
+                "constant; use a method such as kd"
+            )
+
     def require_same_classes(self) -> None:
         """Refuse a teacher that was trained on different classes."""
         if not self.student_spec.same_classes(self.teacher_spec):
@@ -213,6 +221,14 @@ class Method(nn.Module):
         """Return the smaller height and the smaller width of a stage's two maps, as `match_resolution` resizes to."""
         (_, *ours), (_, *theirs) = self.student_spec.map_shapes[stage], self.teacher_spec.map_shapes[stage]
         return min(ours[0], theirs[0]), min(ours[1], theirs[1])
+
+    def require_positions(self, stages: Sequence[int]) -> None:
+        """Refuse stages none of whose maps has two positions, where patterns over positions are compared."""
+        if all(max(self.smaller_size(stage)) == 1 for stage in stages):
+            raise CmkdError(
+                f"{self.name}: compares positions, but the smaller map of teacher and student has only one; use models "
+                "with larger maps, or a method that compares features or relations, such as fitnet or sp"
+            )
 
     def require_maps(self, count: int = 1) -> None:
         """Refuse specs with fewer than `count` feature maps on either side."""

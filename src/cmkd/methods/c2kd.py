@@ -100,6 +100,7 @@ class C2KD(Method):
     ) -> None:
         super().__init__(student, teacher)
         self.require_same_classes()
+        self.require_classes(3)
         self.require_positive(temperature=temperature)
         self.threshold, self.temperature, self.weight = threshold, temperature, weight
         self.student_proxy, self.teacher_proxy = (

@@ -113,6 +113,8 @@ class CRD(SteppedMethod):
     ) -> None:
         super().__init__(student, teacher)
         self.require_positive(dim=dim, negatives=negatives, temperature=temperature)
+        if not 0 <= momentum < 1:
+            raise CmkdError(f"crd: momentum must be at least 0 and below 1, got {momentum}")
         self.negatives, self.temperature, self.momentum, self.weight = negatives, temperature, momentum, weight
         self.student_projection = nn.Linear(student.dim, dim)
         self.teacher_projection = nn.Linear(teacher.dim, dim)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cmkd.correlation import cross_correlation
+from cmkd.correlation import cross_correlation, of_unit_scale
 from cmkd.distributed import gather
 from cmkd.methods.base import Method
 from cmkd.ops import at_least_float32, off_diagonal
@@ -26,7 +26,7 @@ def decorrelation(embedding: Tensor) -> Tensor:
         >>> round(float(decorrelation(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))), 3)  # r = -1, twice, over D = 2
         1.0
     """
-    (x,) = at_least_float32(embedding)
+    x = of_unit_scale(*at_least_float32(embedding))
     return off_diagonal(cross_correlation(x, x)).square().sum() / x.shape[1]
 
 

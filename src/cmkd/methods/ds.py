@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cmkd.correlation import cross_correlation
+from cmkd.correlation import cross_correlation, of_unit_scale
 from cmkd.distributed import gather
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.methods.base import Method
@@ -66,7 +66,7 @@ def channel_independence(
         4.0
     """
     _check("independence reference", reference, INDEPENDENCE_REFERENCES)
-    student, teacher = check_pair(student_output, teacher_output, same_shape=reference != "self")
+    student, teacher = map(of_unit_scale, check_pair(student_output, teacher_output, same_shape=reference != "self"))
     width = student.shape[1]
     if reference in ("teacher", "cross"):
         correlation = cross_correlation(teacher, student)
@@ -248,12 +248,12 @@ class DimensionalStructure(Method):
         led = bool(independence_weight) and independence_reference != "self"
         if kd_weight or (led and not embeds):
             self.require_same_classes()
+        self.teacher_maps = {}
         if uniformity_weight:
+            paired = points == "positions" and uniformity_reference == "pairs"
+            self.teacher_maps = {stage: self._pooled(stage, pool, paired=paired) for stage in stages}
             if not stages or (pool is not None and pool < 1):
                 raise CmkdError(f"{self.name}: needs at least one stage and a pool of 1 or more, got {stages}, {pool}")
-            for stage in stages:
-                self.require_stage(stage)
-        self.teacher_maps = {stage: self._pooled(stage, pool) for stage in stages} if uniformity_weight else {}
         self.kd_weight, self.temperature = kd_weight, temperature
         self.independence_weight, self.independence_reference = independence_weight, independence_reference
         self.independence_features = independence_features
@@ -264,9 +264,19 @@ class DimensionalStructure(Method):
         projected = led and embeds and student.dim != teacher.dim
         self.projection = nn.Linear(student.dim, teacher.dim, bias=False) if projected else nn.Identity()
 
-    def _pooled(self, stage: int, pool: int | None) -> tuple[int, int] | None:
-        _, height, width = self.teacher_spec.map_shapes[stage]
-        return None if pool is None else (min(pool, height), min(pool, width))
+    def _pooled(self, stage: int, pool: int | None, *, paired: bool) -> tuple[int, int] | None:
+        """Return the size to which the teacher's map is pooled; None for no pooling."""
+        self.require_stage(stage)
+        ours, theirs = (
+            shape[1:] if pool is None else (min(pool, shape[1]), min(pool, shape[2]))
+            for shape in (self.student_spec.map_shapes[stage], self.teacher_spec.map_shapes[stage])
+        )
+        if paired and ours != theirs:
+            raise CmkdError(
+                f"{self.name}: positions of stage {stage} cannot be paired, as there are {ours[0]} x {ours[1]} and the "
+                f"teacher has {theirs[0]} x {theirs[1]}; choose points=pooled, or a smaller pool"
+            )
+        return None if pool is None else theirs
 
     @property
     def same_view(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmkd.errors import CmkdError
 from cmkd.methods.base import Method
 from cmkd.ops import at_least_float32, check_pair, match_resolution
 from cmkd.types import Batch, Output, Spec
@@ -68,7 +69,8 @@ class FT(Method):
     ) -> None:
         super().__init__(student, teacher)
         ours, theirs = self.require_stage(stage)
-        self.require_positive(ratio=ratio)
+        if not 0 < ratio <= 16:
+            raise CmkdError(f"ft: ratio must be above 0 and at most 16, got {ratio}")
         self.teacher_maps = {stage: self.smaller_size(stage)}
         self.stage, self.weight = stage, weight
         factor = max(round(ratio * theirs), 1)

@@ -15,7 +15,7 @@ def lskd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float =
     """KD of logits standardized per sample: ``kd(z(s), z(t))`` with ``z(x) = (x - mean(x)) / (std(x) + eps)``.
 
     Args:
-        student_logits: ``(batch, classes)``, at least two classes.
+        student_logits: ``(batch, classes)``, at least three classes: two standardized logits are always the same.
         teacher_logits: ``(batch, classes)``.
         temperature: T of the KD, above 0.
         eps: added to the (unbiased) standard deviation.
@@ -24,7 +24,7 @@ def lskd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float =
         Scalar, the mean over the batch, times T².
 
     Raises:
-        CmkdError: if the shapes differ, or there is one class.
+        CmkdError: if the shapes differ, or there are fewer than three classes.
 
     Source:
         Sun et al. 2024, arXiv 2403.01427, algorithm 1.
@@ -36,8 +36,8 @@ def lskd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float =
         True
     """
     pair = check_pair(student_logits, teacher_logits, same_shape=True)
-    if student_logits.shape[1] < 2:
-        raise CmkdError(f"lskd: needs at least two classes, got logits of shape {tuple(student_logits.shape)}")
+    if student_logits.shape[1] < 3:
+        raise CmkdError(f"lskd: needs at least three classes, got logits of shape {tuple(student_logits.shape)}")
     student, teacher = ((x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + eps) for x in pair)
     return kd(student, teacher, temperature=temperature)
 
@@ -63,6 +63,7 @@ class LSKD(Method):
     def __init__(self, student: Spec, teacher: Spec, *, temperature: float = 2.0, weight: float = 4.0) -> None:
         super().__init__(student, teacher)
         self.require_same_classes()
+        self.require_classes(3)
         self.require_positive(temperature=temperature)
         self.temperature, self.weight = temperature, weight
 

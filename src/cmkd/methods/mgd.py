@@ -36,12 +36,13 @@ def mgd(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 class MGD(SteppedMethod):
     """Generate the teacher's whole map from a randomly masked student map.
 
-    Positions are masked; the draw depends on the step and on the sample's position in the global batch, so that a
+    Positions are masked; the authors' code for classification, whose fraction and weight are the defaults here, masks
+    channels instead. The draw depends on the step and on the sample's position in the global batch, so that a
     resumed run and several processes draw the same. Maps of different resolution are pooled to the smaller one.
 
     Args:
         stage: which map, shallow to deep; negative counts from the deepest.
-        masked: fraction of positions that are masked, from 0 to below 1 (0.15 in the paper's classification).
+        masked: fraction of positions that are masked, from 0 to below 1.
         weight: factor of the term, a sum over the map.
     """
 

@@ -65,6 +65,7 @@ class NST(Method):
     def __init__(self, student: Spec, teacher: Spec, *, stage: int = -1, weight: float = 5.0) -> None:
         super().__init__(student, teacher)
         self.require_stage(stage)
+        self.require_positions([stage])
         self.teacher_maps = {stage: self.smaller_size(stage)}
         self.stage, self.weight = stage, weight
 

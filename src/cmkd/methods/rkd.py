@@ -52,7 +52,8 @@ def rkd_angle(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
         teacher_embedding: ``(batch, teacher dim)``.
 
     Returns:
-        Scalar, the mean over all ordered triples. Memory grows with batch³.
+        Scalar, the mean over all ordered triples. Memory grows with batch³. Coinciding samples have no direction and no
+        gradient.
 
     Raises:
         CmkdError: if the batches differ.
@@ -67,7 +68,9 @@ def rkd_angle(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
     """
     cosines = []
     for x in check_pair(student_embedding, teacher_embedding):
-        directions = F.normalize(x[None] - x[:, None], dim=2)
+        difference = x[None] - x[:, None]
+        length = difference.norm(dim=2, keepdim=True)
+        directions = difference / length.where(length > 0, 1.0)
         cosines.append(directions @ directions.transpose(1, 2))
     return F.smooth_l1_loss(cosines[0], cosines[1])
 

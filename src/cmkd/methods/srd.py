@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cmkd.distributed import gather
+from cmkd.errors import CmkdError
 from cmkd.methods.base import Method
 from cmkd.ops import at_least_float32, check_pair, standardize
 from cmkd.types import Batch, Output, Spec
@@ -56,7 +57,8 @@ class SRD(Method):
 
     def __init__(self, student: Spec, teacher: Spec, *, exponent: float = 4.0, weight: float = 0.1) -> None:
         super().__init__(student, teacher)
-        self.require_positive(exponent=exponent)
+        if not exponent > 1:
+            raise CmkdError(f"srd: exponent must be above 1, got {exponent}")
         self.exponent, self.weight = exponent, weight
         self.projection = nn.Linear(student.dim, teacher.dim, bias=False)
 

@@ -55,6 +55,7 @@ class Uniformity(Method):
 
     def __init__(self, student: Spec, teacher: Spec, *, t: float = 2.0, weight: float = 0.1) -> None:
         super().__init__(student, teacher)
+        self.require_positive(t=t)
         self.t, self.weight = t, weight
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:

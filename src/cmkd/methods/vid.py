@@ -70,7 +70,8 @@ class VID(Method):
         self.eps, self.weight = eps, weight
         pairs = deepest_pairs(student.map_shapes, teacher.map_shapes)
         self.means = nn.ModuleList(nn.Conv2d(ours[0], theirs[0], 1) for ours, theirs in pairs)
-        start = math.log(math.expm1(initial_variance - eps))
+        wanted = initial_variance - eps
+        start = wanted + math.log(-math.expm1(-wanted))  # the inverse of softplus
         self.log_scales = nn.ParameterList(torch.full((theirs[0],), start) for _, theirs in pairs)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:

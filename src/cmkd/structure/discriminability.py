@@ -84,6 +84,8 @@ def silhouette(features: Tensor, target: Tensor, *, sample: int = 5000, seed: in
 
     Invariant to rotation, shift and one scale for all, but not to duplicating the sample.
 
+    NaN where the samples drawn are all of one class, or each of a class of its own.
+
     Args:
         features: ``(n, dim)``.
         target: ``(n,)``, at least two classes.
@@ -98,6 +100,8 @@ def silhouette(features: Tensor, target: Tensor, *, sample: int = 5000, seed: in
     if len(kept) > sample:
         kept = torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))[:sample]
     x, y = features.cpu()[kept].numpy(), target.cpu()[kept].numpy()
+    if not 2 <= len(set(y.tolist())) < len(y):
+        return float("nan")
     with config_context(working_memory=_WORKING_MEMORY):
         return float(silhouette_score(x, y))
 

@@ -95,18 +95,21 @@ class Objective(nn.Module):
             batch: the pairs.
             strong: a strongly augmented view of them, for a method that asks for one.
         """
+        if (places := self._places[0]) is not None:
+            batch = replace(batch, index=places[batch.index])
         present = batch.present
         if self.modality_dropout:
             names = [modality.name for modality in self.model.modalities]
             present = drop_modalities(batch, names, self.modality_dropout, seed=self.seed)
         output = self._classify(self.model, batch.inputs, present)
         terms = {"cross_entropy": self._cross_entropy(output.logits, batch.target)}
-        if self.method is None or not self.method.uses_teacher or self.teacher_modality is None:
+        if self.method is None or not self.method.uses_teacher:
             return output, terms | self._without_teacher(output, batch, strong, present)
         if batch.teacher is not None:
             return output, terms | self._distil(output, batch.teacher, batch)
         if self.teacher is None:
-            raise CmkdError("the batch has no teacher outputs, and no teacher was given")
+            raise CmkdError(f"{self.method.name} needs a teacher: give one, or its outputs in each batch")
+        assert self.teacher_modality is not None
         # as in its cached outputs: a student that teaches another is run with its first modality alone
         inputs = {name: batch.inputs[name] for name in self.teacher.subsets[0]}
         if self.trains_teacher:
@@ -128,8 +131,6 @@ class Objective(nn.Module):
 
     def _distil(self, output: Output, teacher_output: Output, batch: Batch) -> dict[str, Tensor]:
         assert self.method is not None and self.teacher_modality is not None
-        if (places := self._places[0]) is not None:
-            batch = replace(batch, index=places[batch.index])
         if self.always_paired:
             return self.method.forward(output, teacher_output, batch)
         taught = batch.present[self.teacher_modality] if batch.taught is None else batch.taught
