@@ -250,6 +250,45 @@ class Modality:
         """Number of channels (image) or features (everything else)."""
         return self.shape[0] if self.kind == "image" else self.shape[-1]
 
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Height and width (image), number of points, or of steps; nothing for a vector."""
+        return self.shape[1:] if self.kind == "image" else self.shape[:-1]
+
+    def check_stated(
+        self,
+        where: object,
+        holder: str,
+        *,
+        kind: str | None = None,
+        size: tuple[int, ...] | None = None,
+        unit: str = "",
+        fix: str = "convert the values, or correct what is stated of them",
+    ) -> None:
+        """Raise `CmkdError` if what is stated of other samples contradicts this modality.
+
+        Args:
+            where: it is stated, for the message.
+            holder: who has this modality, as in ``in the pack``.
+            kind: of the other samples; None if it is not stated, as are `size` None and an empty `unit`.
+            size: as `size` of a modality.
+            unit: of their values.
+            fix: what to do about it.
+
+        Example:
+            >>> radar = Modality("radar", "vector", (1,), "float32", unit="dB")
+            >>> radar.check_stated("new", "in the pack", unit="amplitude")
+            Traceback (most recent call last):
+                ...
+            cmkd.errors.CmkdError: new: unit of 'radar' is stated as amplitude, but in the pack it is dB: convert ...
+        """
+        for name, theirs in (("kind", kind), ("size", size), ("unit", unit)):
+            ours = getattr(self, name)
+            if theirs and ours and theirs != ours:
+                raise CmkdError(
+                    f"{where}: {name} of '{self.name}' is stated as {theirs}, but {holder} it is {ours}: {fix}"
+                )
+
     def masked(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return values ``(..., *shape)`` as a masked array if some are invalid: masked, NaN or `nodata`."""
         invalid = np.ma.getmaskarray(values) if np.ma.isMaskedArray(values) else None

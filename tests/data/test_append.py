@@ -279,3 +279,14 @@ def test_metadata_is_kept_in_the_index_and_across_the_hub(make_folder: Folder, t
     again = import_folder(export_pack(longer, tmp_path / "hub"), tmp_path / "again")
     pd.testing.assert_frame_equal(again.index, longer.index)
     assert set(again.card.sha256.values()) == set(longer.card.sha256.values())
+
+
+@pytest.mark.parametrize(
+    ("said", "message"), [("kind: vector", "kind of 'radar'"), ("unit: linear power", "unit of 'radar'")]
+)
+def test_what_is_stated_otherwise_is_refused(make_folder: Folder, tmp_path: Path, said: str, message: str) -> None:
+    pack = build(make_folder(), tmp_path / "pack", readings={"radar": Reading(unit="dB")})
+    new = delivery(make_folder, "new")
+    (new / "manifest.yaml").write_text(f"modalities: {{radar: {{{said}}}}}")
+    with pytest.raises(CmkdError, match=f"{message} is stated as .*, but in the pack it is"):
+        append(pack.path, new)

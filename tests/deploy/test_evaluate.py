@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,17 @@ import torch
 from sklearn import metrics
 
 from cmkd import models
+from cmkd.analysis.measure import analyze
+from cmkd.analysis.subjects import Subject
 from cmkd.cli import main
 from cmkd.data import CardInfo, Pack, from_dataset
+from cmkd.data.pack.writer import PackWriter
 from cmkd.deploy.calibration import Calibration, calibration_error
 from cmkd.deploy.evaluate import evaluate
+from cmkd.deploy.inputs import find
+from cmkd.deploy.samples import labeled
 from cmkd.deploy.student import Student, load_student
+from cmkd.errors import CmkdError
 from cmkd.models.checkpoint import save_model
 from cmkd.report.evaluation import write_evaluation
 
@@ -284,6 +290,27 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_data_in_another_unit_are_refused(harbor: Pack, tmp_path: Path) -> None:
+    sensor = replace(harbor.modality("radar"), unit="amplitude")
+    with PackWriter(tmp_path / "pack", CardInfo("new"), classes=CLASSES, modalities=[sensor]) as writer:
+        splits, samples = ["train", "validation", "test"], [np.zeros((2, 12, 12), np.float32)] * 3
+        writer.add_samples(["a", "b", "c"], [0, 1, 2], splits, None, {"radar": samples}, {})
+    pack, student = Pack.open(tmp_path / "pack"), nearest(harbor, 0.7)
+    evaluate({"a": student}, pack, robustness=False)  # the student's own unit is unknown
+    seen = replace(student.modality, unit="dB")
+    other, model = replace(student, modality=seen), models.build("thin_resnet(width=4,stages=1)", seen, classes=3)
+    save_model(tmp_path / "a.safetensors", model, name="thin_resnet(width=4,stages=1)", classes=CLASSES, extra={})
+    assert "unit of 'radar' is stated as amplitude" in next(find([str(pack.path)], seen)).reason
+    uses: list[Callable[[], object]] = [
+        lambda: evaluate({"a": other}, pack, robustness=False),
+        lambda: labeled(other, pack, "test"),
+        lambda: analyze([Subject("a", tmp_path / "a.safetensors")], pack),
+    ]
+    for use in uses:
+        with pytest.raises(CmkdError, match=r"unit of 'radar' is stated as amplitude, but for .* it is dB"):
+            use()
 
 
 def test_pairs_without_a_finite_output_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

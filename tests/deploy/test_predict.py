@@ -23,9 +23,10 @@ import cmkd
 from broken import write_broken
 from cmkd.cli import main
 from cmkd.data import CardInfo, from_dataset
+from cmkd.data.manifest.reading import Reading
 from cmkd.deploy.inputs import find
 from cmkd.deploy.student import load_student
-from cmkd.errors import CmkdWarning
+from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.types import Modality
 from deploy.conftest import make_student
 
@@ -184,6 +185,25 @@ def test_what_is_stated_of_a_folder_is_followed(run: Run, tmp_path: Path) -> Non
     assert code == 2 and "unknown option 'modalities.radar.nodta'" in error and str(tmp_path / "manifest.yaml") in error
 
 
+@pytest.mark.parametrize("said", ["kind: vector", "unit: linear power"])
+def test_what_is_stated_otherwise_than_in_training_is_refused(
+    run: Run, radar_student: Path, tmp_path: Path, said: str
+) -> None:
+    modality = replace(load_student(radar_student, device="cpu").modality, unit="dB")
+    student = make_student(tmp_path, modality, ("a", "b"), "thin_resnet(width=4,stages=1)")
+    picture(tmp_path / "radar" / "1.png", 0)
+    pd.DataFrame({"id": [1], "radar": ["radar/1.png"]}).to_csv(tmp_path / "manifest.csv", index=False)
+    sidecar = tmp_path / "manifest.yaml"
+    sidecar.write_text("modalities: {radar: {unit: dB, kind: image, size: [4, 4]}}")
+    assert run(tmp_path, student=student)[0] == 0
+    sidecar.write_text(f"modalities: {{radar: {{{said}}}}}")
+    for where in (tmp_path, tmp_path / "manifest.csv", tmp_path / "radar"):
+        code, out, error = run(where, student=student)
+        assert code == 2 and not out and f"{sidecar}: {said[:4]} of 'radar' is stated as" in error
+    with pytest.raises(CmkdError, match="but for the student it is dB"):
+        load_student(student).sample(np.zeros((8, 8), np.uint8), reading=Reading(unit="amplitude"))
+
+
 def test_a_pack(run: Run, radar_student: Path, tmp_path: Path) -> None:
     class Pairs:
         def __len__(self) -> int:
@@ -204,6 +224,7 @@ def test_a_pack(run: Run, radar_student: Path, tmp_path: Path) -> None:
     student = load_student(radar_student, device="cpu")
     stated = replace(student, modality=replace(student.modality, file_nodata=70.0))
     item = list(find([str(tmp_path / "pack")], stated.modality))[6]
+    assert not next(find([str(tmp_path / "pack")], replace(student.modality, unit="dB"))).reason  # none is stated
     assert isinstance(item.source, np.ndarray)
     assert (stated.sample(item.source, reading=item.reading) == 70).all()  # building the pack replaced what was nodata
 

@@ -188,12 +188,14 @@ def _checked(subject: Subject, pack: Pack) -> Model:
             f"'{subject.path}' was trained on the classes {_list(about['classes'])}, but the data have "
             f"{_list(pack.classes)}; give the data it was trained on"
         )
-    for name, shape in {m.name: m.shape for m in model.modalities if m.name in model.subsets[0]}.items():
+    for modality in (m for m in model.modalities if m.name in model.subsets[0]):
+        name, shape = modality.name, modality.shape
         if name not in pack.modalities:
             raise CmkdError(f"'{subject.path}': {unknown_name('modality', name, pack.modalities)}")
         if shape != pack.modalities[name].shape:
             theirs = pack.modalities[name].shape
             raise CmkdError(f"'{subject.path}' expects '{name}' of shape {shape}, but the data have {theirs}")
+        modality.check_stated(pack.card.name, f"for '{subject.path}'", unit=pack.modalities[name].unit)
     return model
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.readers import SUFFIXES, TABLES
-from cmkd.data.manifest.reading import Reading, read_sidecar
+from cmkd.data.manifest.reading import SIDECAR, Reading, read_sidecar
 from cmkd.data.manifest.table import find_manifest
 from cmkd.data.text_table import csv_rows, posix_path
 from cmkd.errors import CmkdError
@@ -106,7 +106,11 @@ def _of_folder(folder: Path, modality: Modality) -> Iterator[Item]:
 
 
 def _stated(folder: Path, modality: Modality) -> Reading | None:
-    return read_sidecar(folder).get(modality.name)
+    """Return what a folder's sidecar states of the modality; one line if that is of another kind or unit."""
+    said = read_sidecar(folder).get(modality.name)
+    if said is not None:
+        modality.check_stated(folder / SIDECAR, "for the student", kind=said.kind, unit=said.unit)
+    return said
 
 
 def _suffixes(modality: Modality) -> tuple[str, ...]:
@@ -206,6 +210,7 @@ def _of_pack(folder: Path, modality: Modality) -> Iterator[Item]:
             f"'{modality.name}' of {folder} is {there.kind} {there.shape} {there.dtype}, but the student's is "
             f"{modality.kind} {modality.shape} {modality.dtype}: give the pack it was trained on, or one like it"
         )
+    modality.check_stated(folder, "for the student", unit=there.unit)
     array, ids, present = pack.array(modality.name), pack.index["id"], pack.index[f"has_{modality.name}"]
     for row in range(len(pack)):
         if present.iat[row]:

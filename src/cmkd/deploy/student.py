@@ -114,12 +114,14 @@ class Student:
         Args:
             one: the file or the array.
             reading: what is stated of its nodata value and, for a file, of its channels; by default, what was in
-                training.
+                training. A stated kind or unit must be that of the modality.
 
         Raises:
             CmkdError: it is none, and why.
         """
         said = reading or Reading()
+        where = one if isinstance(one, Path | str) else "the array"
+        self.modality.check_stated(where, "for the student", kind=said.kind, unit=said.unit)
         nodata = self.modality.file_nodata if said.nodata is None else said.nodata
         there = replace(self.modality, file_nodata=nodata)
         if isinstance(one, Path | str):

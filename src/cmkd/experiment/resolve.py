@@ -153,6 +153,8 @@ class ResolvedRun:
             theirs, ours = (" and ".join(f"{m.dtype} '{m.name}' {m.shape}" for m in each) for each in seen)
             if theirs != ours:
                 raise CmkdError(f"'{config.checkpoint}' expects {theirs}, but the data have {ours}")
+            for known, there in zip(*seen, strict=True):
+                known.check_stated("the data", f"for '{config.checkpoint}'", unit=there.unit)
             if early and not isinstance(model, models.StackedModel):
                 raise CmkdError(f"'{config.checkpoint}' fuses its modalities late; leave out teacher.fusion early")
         if config.checkpoint is None:

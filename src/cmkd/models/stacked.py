@@ -94,16 +94,12 @@ def stack(modalities: Sequence[Modality]) -> Modality:
     """
     first, *others = modalities
     for other in others:
-        if other.kind != first.kind or first.kind not in STACKED or _size(other) != _size(first):
+        if other.kind != first.kind or first.kind not in STACKED or other.size != first.size:
             raise CmkdError(
                 f"early fusion stacks channels of images, series or vectors of one size, but '{first.name}' "
                 f"({first.kind} {first.shape}) and '{other.name}' ({other.kind} {other.shape}) differ; use fusion late"
             )
     channels = sum(part.channels for part in modalities)
     mean, std = (tuple(chain.from_iterable(getattr(part, name) for part in modalities)) for name in ("mean", "std"))
-    shape = (channels, *_size(first)) if first.kind == "image" else (*_size(first), channels)
+    shape = (channels, *first.size) if first.kind == "image" else (*first.size, channels)
     return Modality(first.name, first.kind, shape, "float32", mean, std)
-
-
-def _size(modality: Modality) -> tuple[int, ...]:
-    return modality.shape[1:] if modality.kind == "image" else modality.shape[:-1]

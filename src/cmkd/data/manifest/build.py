@@ -147,7 +147,8 @@ def append(
     old = Pack.open(pack)
     flagged, left_out = read_flagged(exclude)
     table = _without_empty(read_table(Path(folder), exclude=flagged), old)
-    said = {name: _agreed(old.modality(name), one) for name, one in stated(Path(folder), table.files).items()}
+    stated_new = stated(Path(folder), table.files)
+    said = {name: _agreed(table.path, old.modality(name), one) for name, one in stated_new.items()}
     classes = check_classes(old, table.classes, new_classes, table.path)
     labels = [classes.index(table.classes[label]) if label != UNLABELED else label for label in table.labels]
     splits, record = _appended_splits(Pack.open(pack, 1), old, table)
@@ -185,25 +186,16 @@ def _without_empty(table: Table, old: Pack) -> Table:
     return replace(table, files=files, metadata=table.metadata | {name: [""] * len(table.ids) for name in empty})
 
 
-def _agreed(modality: Modality, said: Reading) -> Reading:
+def _agreed(where: Path, modality: Modality, said: Reading) -> Reading:
     """Return how to read more files of a modality: as it was stated for them, else as for those of the pack.
 
     Raises:
         CmkdError: what is stated does not fit the pack.
     """
-    size = modality.shape[1:] if modality.kind == "image" else modality.shape[:-1]
-    for name, ours, theirs in (
-        ("kind", said.kind, modality.kind),
-        ("size", said.size, size),
-        ("unit", said.unit, modality.unit),
-    ):
-        if ours and theirs and ours != theirs:
-            raise CmkdError(
-                f"{name} of '{modality.name}' is stated as {ours}, but in the pack it is {theirs}: convert the files, "
-                "or make a pack of their own"
-            )
+    fix = "convert the files, or make a pack of their own"
+    modality.check_stated(where, "in the pack", kind=said.kind, size=said.size, unit=said.unit, fix=fix)
     nodata = modality.file_nodata if said.nodata is None else said.nodata
-    return Reading(modality.kind, size, said.channels, nodata, modality.unit)  # type: ignore[arg-type]  # as stated
+    return Reading(modality.kind, modality.size, said.channels, nodata, modality.unit)  # type: ignore[arg-type]  # as stated
 
 
 def _check_numbers(workers: int, seed: int = 0) -> None:

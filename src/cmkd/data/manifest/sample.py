@@ -134,7 +134,7 @@ def fitted(modality: Modality, array: NDArray[Any], where: object) -> NDArray[An
             "another meaning; convert it"
         )
     mask_padding = modality.kind == "series" and modality.nodata is not None
-    found = fit(array, modality.kind, modality.shape[1:] if image else modality.shape[:-1], mask_padding=mask_padding)
+    found = fit(array, modality.kind, modality.size, mask_padding=mask_padding)
     if found is not array and isinstance(modality.nodata, int):
         _off_nodata(found, modality.nodata)
     return found
