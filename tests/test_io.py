@@ -9,13 +9,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from cmkd.data.huggingface import export_pack, import_folder
+from cmkd.data.pack.pack import Pack
+from cmkd.data.text_table import read_text_table
+from cmkd.deploy.inputs import find
+from cmkd.deploy.writers import table
 from cmkd.documents import read_json
-from cmkd.io import atomic, remove_all_stale, write_json, write_text
+from cmkd.evaluation.results import read_predictions
+from cmkd.io import atomic, parquet_file, remove_all_stale, write_json, write_text
 from cmkd.models.tensor_file import write_tensors
+from cmkd.types import Modality
 
 KILLED = """
 import os, signal, sys
@@ -78,3 +86,24 @@ def test_a_write_that_fails_names_the_file(tmp_path: Path) -> None:
         ):
             raise OSError(errno.ENOSPC, "full", *[str(temporary)] * hidden)
         assert failed.value.filename == str(tmp_path / "a.txt")
+
+
+def test_a_folder_whose_name_looks_like_that_of_a_protocol(
+    digits: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = Path("run:1")
+    home.mkdir()
+    frame = pd.DataFrame({"id": ["a"], "target": [0], "predicted": [1]})
+    frame.to_parquet(home / "test.parquet")
+    with parquet_file(home / "test.parquet") as file:
+        assert file.metadata.num_rows == 1
+    assert (
+        len(read_predictions(home / "test.parquet", 2)) == len(read_text_table(home / "test.parquet", "ids").rows) == 1
+    )
+    with table(home / "table.parquet") as write:
+        write({"input": ["a"]})
+    item = next(find([str(home / "table.parquet")], Modality("input", "series", (1, 1), "float32")))
+    assert item.input == "run:1/a"
+    export_pack(digits, home / "hub")
+    assert len(import_folder(home / "hub", home / "pack").index) == len(digits)

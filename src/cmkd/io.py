@@ -12,6 +12,10 @@ import time
 from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 try:
     import fcntl
@@ -140,6 +144,15 @@ def pieces(path: Path, length: int | None = None) -> Iterator[bytes]:
         while remaining > 0 and (piece := file.read(min(PIECE_BYTES, remaining))):
             remaining -= len(piece)
             yield piece
+
+
+@contextmanager
+def parquet_file(path: Path) -> Iterator[ParquetFile]:
+    """Open a Parquet file. It is opened for pyarrow, which takes a path such as ``runs:1/test.parquet`` for a URI."""
+    from pyarrow.parquet import ParquetFile
+
+    with path.open("rb") as opened, ParquetFile(opened) as file:
+        yield file
 
 
 def checksum(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cmkd.errors import CmkdError, CmkdWarning, has_control
+from cmkd.io import parquet_file
 
 OWN_COLUMNS = ("id", "label", "split", "group")
 """Columns of a manifest that cannot name a modality."""
@@ -194,10 +195,9 @@ def _read_csv(path: Path, needs: str) -> tuple[list[str], list[list[str]], list[
 
 def _read_parquet(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with parquet_file(path) as file:
             _check_types(path, file.schema_arrow)
             table = file.read()
         columns = {

@@ -17,6 +17,7 @@ from cmkd.data.manifest.reading import SIDECAR, Reading, read_sidecar
 from cmkd.data.manifest.table import find_manifest
 from cmkd.data.text_table import csv_rows, posix_path
 from cmkd.errors import CmkdError
+from cmkd.io import parquet_file
 from cmkd.types import Modality
 
 STDIN = "-"
@@ -159,10 +160,11 @@ def _of_table(path: Path, modality: Modality) -> Iterator[Item]:
 def _header(path: Path) -> list[str]:
     if path.suffix.lower() == ".csv":
         return next(csv_rows(path, "a header", errors="surrogateescape"))[0]
-    from pyarrow import ArrowException, parquet
+    from pyarrow import ArrowException
 
     try:
-        return list(parquet.read_schema(path).names)
+        with parquet_file(path) as file:
+            return list(file.schema_arrow.names)
     except ArrowException as error:
         raise CmkdError(f"{path} is truncated or not a Parquet file: replace it") from error
 
@@ -188,10 +190,10 @@ def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:
-    from pyarrow import ArrowException, parquet
+    from pyarrow import ArrowException
 
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet_file(path) as file:
             for batch in file.iter_batches(batch_size=4096, columns=list(columns)):
                 values = [batch.column(name).to_pylist() for name in columns]
                 for row in zip(*values, strict=True):

@@ -53,7 +53,8 @@ def table(out: Path | None) -> Iterator[Write]:
         return
     with atomic(out) as temporary:
         if out.suffix.lower() == ".parquet":
-            with _parquet(temporary) as write:
+            # opened, since pyarrow takes a path such as runs:1/table.parquet for a URI
+            with temporary.open("wb") as binary, _parquet(binary) as write:
                 yield write
             return
         with temporary.open("w", encoding="utf-8", newline="") as file:
@@ -89,7 +90,7 @@ def _json_lines(file: IO[str]) -> Write:
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[Write]:
+def _parquet(file: IO[bytes]) -> Iterator[Write]:
     """Gather rows to groups of some size: a reader is slow on many small ones, and each adds to the footer."""
     import pyarrow
     from pyarrow import parquet
@@ -100,7 +101,7 @@ def _parquet(path: Path) -> Iterator[Write]:
     def flush() -> None:
         nonlocal writer
         if waiting:
-            writer = writer or parquet.ParquetWriter(path, waiting[0].schema)
+            writer = writer or parquet.ParquetWriter(file, waiting[0].schema)
             writer.write_table(pyarrow.concat_tables(waiting).combine_chunks())
             waiting.clear()
 

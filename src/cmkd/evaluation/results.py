@@ -11,6 +11,7 @@ import pandas as pd
 
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
+from cmkd.io import parquet_file
 
 AGAIN = "run the same `cmkd run` again in a new folder, or restore the file"
 """What to do about a damaged file of a run."""
@@ -214,7 +215,8 @@ def read_predictions(path: Path, classes: int, *, logits: bool = False) -> pd.Da
     import pyarrow as pa
 
     try:
-        table = pd.read_parquet(path)
+        with parquet_file(path) as file:
+            table: pd.DataFrame = file.read().to_pandas()
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise CmkdError(f"'{path}' is damaged ({str(error).splitlines()[0][:100]}): {AGAIN}") from error
     wanted = [f"logit_{k}" for k in range(classes)] if logits else []

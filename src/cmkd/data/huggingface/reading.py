@@ -6,6 +6,7 @@ import heapq
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from cmkd.data.split import ALIASES
 from cmkd.data.text_table import plain_text
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
+from cmkd.io import parquet_file
 from cmkd.types import UNLABELED, Modality
 
 AGAIN = "export the pack again, or remove the file"
@@ -105,7 +107,8 @@ def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
         about = read_json(path, fix=AGAIN)
         return upgraded(about, record(_Format, about, f"'{path}'", fix=AGAIN).format, path)
     first = files["train"][0]
-    schema = _open(first).schema_arrow
+    with _open(first) as file:
+        schema = file.schema_arrow
     label = _features(schema).get("label", {})
     if "names" not in label or "label" not in schema.names:
         raise CmkdError(f"{first} has no column 'label' of class labels: add one with the names of the classes")
@@ -136,9 +139,13 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     return features
 
 
-def _open(path: Path) -> pq.ParquetFile:
+@contextmanager
+def _open(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        return pq.ParquetFile(path)
+        with parquet_file(path) as file:
+            yield file
+    except CmkdError:
+        raise
     except (OSError, ValueError, pa.ArrowException) as error:
         raise CmkdError(f"{path} is truncated or not a Parquet file: download it again") from error
 

@@ -108,7 +108,7 @@ def _write_split(pack: Pack, split: str, folder: Path) -> list[str]:
     names = [f"{split}-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
     step = max(1, min(256, CHUNK_BYTES // row_bytes))
     for name, part in zip(names, np.array_split(rows, max(count, 1)), strict=False):
-        with pq.ParquetWriter(folder / name, _schema(pack)) as writer:
+        with (folder / name).open("wb") as file, pq.ParquetWriter(file, _schema(pack)) as writer:
             for start in range(0, len(part), step):
                 writer.write_batch(_batch(pack, part[start : start + step]))
     return names

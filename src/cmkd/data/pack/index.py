@@ -9,6 +9,7 @@ import pandas as pd
 
 from cmkd.data.pack.card import AGAIN, SPLITS, Card
 from cmkd.errors import CmkdError
+from cmkd.io import parquet_file
 from cmkd.types import UNLABELED
 
 
@@ -19,11 +20,10 @@ def read_index(folder: Path, card: Card) -> pd.DataFrame:
         CmkdError: the file is missing or damaged, or does not fit the card.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     path = folder / card.index_file
     try:
-        with pq.ParquetFile(path) as file:
+        with parquet_file(path) as file:
             rows, names = file.metadata.num_rows, set(file.schema_arrow.names)
             missing = {"id", "label", "split", "group", *(f"has_{name}" for name in card.modalities)} - names
             if rows != card.rows or missing:  # before rows are read, which may be many
