@@ -166,7 +166,7 @@ def test_a_manifest_keeps_its_ids(run: Run, tmp_path: Path, suffix: str) -> None
     assert code == 2 and "no column 'radar'" in error
 
 
-def test_what_is_stated_of_a_folder_is_followed(run: Run, tmp_path: Path) -> None:
+def test_what_is_stated_of_a_folder_is_followed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [picture(tmp_path / "radar" / "tug" / f"{k}.png", k) for k in range(3)]
     for path in files:
         pixels = np.asarray(Image.open(path)).copy()
@@ -175,12 +175,24 @@ def test_what_is_stated_of_a_folder_is_followed(run: Run, tmp_path: Path) -> Non
     pd.DataFrame({"id": range(3), "radar": [f"radar/tug/{k}.png" for k in range(3)]}).to_csv(
         tmp_path / "manifest.csv", index=False
     )
-    inputs = (tmp_path, tmp_path / "manifest.csv", tmp_path / "radar")
-    plain = [[row["entropy"] for row in rows(run(where)[1])] for where in inputs]
+    inputs = [[tmp_path], [tmp_path / "manifest.csv"], [tmp_path / "radar"], files, [tmp_path / "radar/*/*.png"], ["-"]]
+    inputs += [[tmp_path / "radar" / "tug"]]
+
+    def entropies() -> list[list[str]]:
+        listed = b"".join(os.fsencode(path) + b"\n" for path in files)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+        return [[row["entropy"] for row in rows(run(*words)[1])] for words in inputs]
+
+    plain = entropies()
     (tmp_path / "manifest.yaml").write_text("modalities: {optical: {unit: counts}, radar: {nodata: 250}}")
-    stated = [[row["entropy"] for row in rows(run(where)[1])] for where in inputs]
-    assert plain[0] == plain[1] == plain[2] != stated[0] == stated[1] == stated[2]
+    stated = entropies()
+    assert plain == [plain[0]] * 7 and stated == [stated[0]] * 7 and plain[0] != stated[0]
+    (tmp_path / "manifest.yaml").replace(files[0].with_name("manifest.yaml"))
+    assert [row["entropy"] for row in rows(run(*files)[1])] == stated[0]
     (tmp_path / "manifest.yaml").write_text("modalities: {radar: {nodta: 250}}")
+    files[0].with_name("manifest.yaml").unlink()
+    code, _, error = run(files[0])
+    assert code == 2 and error.count("\n") == 1 and "unknown option 'modalities.radar.nodta'" in error
     code, _, error = run(tmp_path)
     assert code == 2 and "unknown option 'modalities.radar.nodta'" in error and str(tmp_path / "manifest.yaml") in error
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from cmkd.types import Modality
 
 STDIN = "-"
 """The input that stands for a list of paths on standard input, a line each."""
+Sidecars = Callable[[Path], Reading | None]
+"""From a folder to what is stated of the modality for the files in it."""
 
 
 @dataclass(frozen=True)
@@ -51,45 +54,49 @@ def find(inputs: Sequence[str], modality: Modality) -> Iterator[Item]:
         inputs: each is a file; a folder, searched with its subfolders for files of supported types, hidden ones
             skipped, and where one is named as the modality, in that alone; a glob; a manifest (CSV or Parquet), or a
             folder with one; a pack; or `STDIN`. Rows of a manifest or a pack that lack the modality are left out.
-            What ``manifest.yaml`` states of the modality holds for a manifest beside it, for its folder, and for the
-            folder in it that is named as the modality.
+            What ``manifest.yaml`` states of the modality holds for a manifest beside it, for its folder and a file
+            named in that, and for the folder in it that is named as the modality with all that is below.
         modality: names the column of a manifest, and the array of a pack.
 
     Yields:
         Also an item without a source for each input that cannot be found or opened.
     """
+    sidecars = cache(partial(_stated, modality=modality))
     for text in inputs:
         if text == STDIN:
             for line in sys.stdin.buffer:
                 if name := os.fsdecode(line.rstrip(b"\r\n")):
-                    yield _file(Path(name))
+                    yield _file(Path(name), sidecars)
             continue
         try:
-            yield from _of_one(text, modality)
+            yield from _of_one(text, modality, sidecars)
         except (CmkdError, OSError) as error:
             yield Item(text, None, reason=_said(text, error))
 
 
-def _of_one(text: str, modality: Modality) -> Iterator[Item]:
+def _of_one(text: str, modality: Modality, sidecars: Sidecars) -> Iterator[Item]:
     path = Path(text).expanduser()
     if path.is_dir():
         yield from _of_folder(path, modality)
     elif path.suffix.lower() in TABLES and path.is_file():
-        yield from _of_table(path, modality)
+        yield from _of_table(path, modality, sidecars)
     elif os.path.lexists(path) or not glob.has_magic(text):
-        yield _file(path)
+        yield _file(path, sidecars)
     else:
         matches = sorted(glob.glob(os.path.expanduser(text), recursive=True))
         if not matches:
             raise CmkdError(f"no file matches '{text}'")
         for match in matches:
-            yield from _of_one(match, modality)
+            yield from _of_one(match, modality, sidecars)
 
 
-def _file(path: Path) -> Item:
+def _file(path: Path, sidecars: Sidecars) -> Item:
     if not os.path.lexists(path):
         return Item(str(path), None, reason=f"{path} does not exist")
-    return Item(str(path), path)
+    try:
+        return Item(str(path), path, reading=sidecars(path.parent))
+    except (CmkdError, OSError) as error:
+        return Item(str(path), None, reason=_said(path, error))
 
 
 def _of_folder(folder: Path, modality: Modality) -> Iterator[Item]:
@@ -99,19 +106,25 @@ def _of_folder(folder: Path, modality: Modality) -> Iterator[Item]:
     elif manifest is not None:
         yield from _of_manifest(manifest, modality)
     else:
-        above = folder.resolve().parent if folder.resolve().name == modality.name else folder
-        reading = _stated(folder, modality) or _stated(above, modality)
-        own = modality.name if above is folder else ""
+        reading = _stated(folder, modality)
+        own = "" if folder.resolve().name == modality.name else modality.name
         for item in _walk(folder, _suffixes(modality), (), own):
             yield replace(item, reading=reading)
 
 
 def _stated(folder: Path, modality: Modality) -> Reading | None:
-    """Return what a folder's sidecar states of the modality; one line if that is of another kind or unit."""
-    said = read_sidecar(folder).get(modality.name)
-    if said is not None:
-        modality.check_stated(folder / SIDECAR, "for the student", kind=said.kind, unit=said.unit)
-    return said
+    """Return what is stated of the modality for the files of a folder; one line if that is another kind or unit.
+
+    Of the folder's own sidecar, else of the nearest one beside a folder above that is named as the modality.
+    """
+    whole = folder.resolve()
+    named = (above.parent for above in (whole, *whole.parents) if above.name == modality.name)
+    for place in (folder, *named):
+        said = read_sidecar(place).get(modality.name)
+        if said is not None:
+            modality.check_stated(place / SIDECAR, "for the student", kind=said.kind, unit=said.unit)
+            return said
+    return None
 
 
 def _suffixes(modality: Modality) -> tuple[str, ...]:
@@ -147,12 +160,12 @@ def _walk(folder: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, int],
             yield Item(str(path), path)
 
 
-def _of_table(path: Path, modality: Modality) -> Iterator[Item]:
+def _of_table(path: Path, modality: Modality, sidecars: Sidecars) -> Iterator[Item]:
     """Yield the rows of a manifest, or the file itself if it is a table of numbers: one sample."""
     if modality.name in _header(path):
         yield from _of_manifest(path, modality)
     elif path.suffix.lower() in _suffixes(modality):
-        yield _file(path)
+        yield _file(path, sidecars)
     else:
         raise CmkdError(f"{path} has no column '{modality.name}': its columns are {', '.join(_header(path))}")
 
@@ -177,8 +190,8 @@ def _of_manifest(path: Path, modality: Modality) -> Iterator[Item]:
     columns = [modality.name, "id"] if "id" in header else [modality.name]
     for row in _csv_rows(path, columns) if path.suffix.lower() == ".csv" else _parquet_rows(path, columns):
         if row[0]:
-            found = _file(path.parent / posix_path(row[0], path.parent))
-            yield replace(found, id=row[1] if len(row) > 1 else None, reading=reading)
+            found = _file(path.parent / posix_path(row[0], path.parent), lambda _: reading)
+            yield replace(found, id=row[1] if len(row) > 1 else None)
 
 
 def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:
