@@ -119,13 +119,16 @@ def test_labels_that_look_like_nothing_backslashes_and_blank_lines(make_folder: 
         ("optical", "C:\\files\\o0.png", "leaves the folder"),
         ("splits", "train", "did you mean 'split'"),
         ("notes", "files/note.txt", "column 'notes' names files/note.txt; a modality's files end in"),
+        ("sar", "files/s1.SAFE", "column 'sar' names files/s1.SAFE; a modality's files end in"),
         ("position", "aft", "'position' is a reserved name"),
         ("has_radar", "yes", "'has_radar' is a reserved name"),
     ],
 )
 def test_columns_that_were_meant_otherwise(make_folder: Folder, column: str, cell: str, says: str) -> None:
-    folder = make_folder(lambda rows: [row.update({column: cell}) for row in rows] and None)
+    # the first row's file is not there
+    folder = make_folder(lambda rows: [row.update({column: cell if k else f"{cell}0"}) for k, row in enumerate(rows)])
     (folder / "files" / "note.txt").write_text("calm")
+    (folder / "files" / "s1.SAFE").mkdir()
     with pytest.raises(CmkdError, match=says):
         read_table(folder)
 

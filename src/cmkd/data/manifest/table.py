@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from unicodedata import normalize
 
@@ -18,6 +19,8 @@ from cmkd.errors import CmkdError, CmkdWarning, unknown_name
 from cmkd.types import UNLABELED
 
 NEEDS = "the columns id, label and one per modality"
+LOOKED_AT = 10
+"""Cells of a column of metadata that are looked at, whether they name files."""
 _DRIVE = re.compile(r"[A-Za-z]:/")
 
 
@@ -150,9 +153,12 @@ def _check_metadata(table: TextTable, folder: Path, name: str) -> None:
         raise CmkdError(f"{table.path}: {unknown_name('column', name, absent)}")
     if name in ("", "position") or name.startswith("has_"):  # columns of a pack's index, or of its export
         raise CmkdError(f"{table.path}: '{name}' is a reserved name for a metadata column: rename it")
-    cell = next(cell for cell in table.column(name) if cell)
-    if Path(cell).suffix and (folder / posix_path(cell, folder)).is_file():
-        raise CmkdError(f"{table.path}: column '{name}' names {cell}; a modality's files end in {', '.join(SUFFIXES)}")
+    for cell in islice(filter(None, table.column(name)), LOOKED_AT):
+        if Path(cell).suffix and os.path.exists(folder / posix_path(cell, folder)):  # False for a name that is too long
+            raise CmkdError(
+                f"{table.path}: column '{name}' names {cell}; a modality's files end in {', '.join(SUFFIXES)}: convert "
+                "them"
+            )
 
 
 def _check_ids(table: TextTable) -> None:
