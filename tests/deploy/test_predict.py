@@ -143,7 +143,7 @@ def test_of_folders_by_class_those_of_the_modality_are_read(run: Run, tmp_path: 
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_a_manifest_keeps_its_ids(run: Run, tmp_path: Path, suffix: str) -> None:
+def test_a_manifest_keeps_its_ids(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     for k in range(3):
         picture(tmp_path / "files" / f"{k}.png", k)
     table = pd.DataFrame(
@@ -160,8 +160,15 @@ def test_a_manifest_keeps_its_ids(run: Run, tmp_path: Path, suffix: str) -> None
     assert list(rows(out)[0])[:2] == ["id", "input"]
     assert "files/9.png does not exist" in error
     assert run(tmp_path)[1] == out  # a folder stands for its manifest
-    assert run(manifest, "--out", manifest)[0] == 2
+    before = manifest.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    for words in ([manifest], [tmp_path], [f"man*{suffix}"], [tmp_path / "files" / ".." / manifest.name], ["-"]):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(os.fsencode(manifest) + b"\nfiles/0.png\n")))
+        code, _, error = run(*words, "--out", manifest)
+        assert code == 2 and f"--out {manifest} is also an input" in error and manifest.read_bytes() == before
     table.drop(columns="radar").to_csv(tmp_path / "other.csv", index=False)
+    code, _, error = run(tmp_path / "other.csv", "files/0.png", "--out", "other.csv")
+    assert code == 2 and "--out other.csv is also an input" in error
     code, _, error = run(tmp_path / "other.csv")
     assert code == 2 and "no column 'radar'" in error
 

@@ -23,8 +23,6 @@ from cmkd.types import Modality
 
 STDIN = "-"
 """The input that stands for a list of paths on standard input, a line each."""
-Sidecars = Callable[[Path], Reading | None]
-"""From a folder to what is stated of the modality for the files in it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,16 @@ class Item:
     reading: Reading | None = None
 
 
-def find(inputs: Sequence[str], modality: Modality) -> Iterator[Item]:
+@dataclass(frozen=True)
+class _Search:
+    modality: Modality
+    stated: Callable[[Path], Reading | None]  # `_stated` of a folder
+    opened: Callable[[Path], object]
+
+
+def find(
+    inputs: Sequence[str], modality: Modality, *, opened: Callable[[Path], object] = lambda path: None
+) -> Iterator[Item]:
     """Yield the samples of a modality, one at a time and in a fixed order, without reading them.
 
     Args:
@@ -57,58 +64,63 @@ def find(inputs: Sequence[str], modality: Modality) -> Iterator[Item]:
             What ``manifest.yaml`` states of the modality holds for a manifest beside it, for its folder and a file
             named in that, and for the folder in it that is named as the modality with all that is below.
         modality: names the column of a manifest, and the array of a pack.
+        opened: called with each path that is read for the samples, or is one, before its items are yielded.
 
     Yields:
         Also an item without a source for each input that cannot be found or opened.
     """
-    sidecars = cache(partial(_stated, modality=modality))
+    search = _Search(modality, cache(partial(_stated, modality=modality)), opened)
     for text in inputs:
         if text == STDIN:
+            opened(Path("/dev/stdin"))  # perhaps a file
             for line in sys.stdin.buffer:
                 if name := os.fsdecode(line.rstrip(b"\r\n")):
-                    yield _file(Path(name), sidecars)
+                    yield _file(Path(name), search)
             continue
         try:
-            yield from _of_one(text, modality, sidecars)
+            yield from _of_one(text, search)
         except (CmkdError, OSError) as error:
             yield Item(text, None, reason=_said(text, error))
 
 
-def _of_one(text: str, modality: Modality, sidecars: Sidecars) -> Iterator[Item]:
+def _of_one(text: str, search: _Search) -> Iterator[Item]:
     path = Path(text).expanduser()
+    search.opened(path)
     if path.is_dir():
-        yield from _of_folder(path, modality)
+        yield from _of_folder(path, search)
     elif path.suffix.lower() in TABLES and path.is_file():
-        yield from _of_table(path, modality, sidecars)
+        yield from _of_table(path, search)
     elif os.path.lexists(path) or not glob.has_magic(text):
-        yield _file(path, sidecars)
+        yield _file(path, search)
     else:
         matches = sorted(glob.glob(os.path.expanduser(text), recursive=True))
         if not matches:
             raise CmkdError(f"no file matches '{text}'")
         for match in matches:
-            yield from _of_one(match, modality, sidecars)
+            yield from _of_one(match, search)
 
 
-def _file(path: Path, sidecars: Sidecars) -> Item:
+def _file(path: Path, search: _Search) -> Item:
+    search.opened(path)
     if not os.path.lexists(path):
         return Item(str(path), None, reason=f"{path} does not exist")
     try:
-        return Item(str(path), path, reading=sidecars(path.parent))
+        return Item(str(path), path, reading=search.stated(path.parent))
     except (CmkdError, OSError) as error:
         return Item(str(path), None, reason=_said(path, error))
 
 
-def _of_folder(folder: Path, modality: Modality) -> Iterator[Item]:
-    manifest = find_manifest(folder)
+def _of_folder(folder: Path, search: _Search) -> Iterator[Item]:
+    manifest, modality = find_manifest(folder), search.modality
     if (folder / "card.json").is_file():
-        yield from _of_pack(folder, modality)
+        yield from _of_pack(folder, search)
     elif manifest is not None:
-        yield from _of_manifest(manifest, modality)
+        yield from _of_manifest(manifest, search)
     else:
-        reading = _stated(folder, modality)
+        reading = search.stated(folder)
         own = "" if folder.resolve().name == modality.name else modality.name
         for item in _walk(folder, _suffixes(modality), (), own):
+            search.opened(Path(item.input))
             yield replace(item, reading=reading)
 
 
@@ -160,12 +172,13 @@ def _walk(folder: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, int],
             yield Item(str(path), path)
 
 
-def _of_table(path: Path, modality: Modality, sidecars: Sidecars) -> Iterator[Item]:
+def _of_table(path: Path, search: _Search) -> Iterator[Item]:
     """Yield the rows of a manifest, or the file itself if it is a table of numbers: one sample."""
+    modality = search.modality
     if modality.name in _header(path):
-        yield from _of_manifest(path, modality)
+        yield from _of_manifest(path, search)
     elif path.suffix.lower() in _suffixes(modality):
-        yield _file(path, sidecars)
+        yield _file(path, search)
     else:
         raise CmkdError(f"{path} has no column '{modality.name}': its columns are {', '.join(_header(path))}")
 
@@ -182,15 +195,17 @@ def _header(path: Path) -> list[str]:
         raise CmkdError(f"{path} is truncated or not a Parquet file: replace it") from error
 
 
-def _of_manifest(path: Path, modality: Modality) -> Iterator[Item]:
-    header = _header(path)
+def _of_manifest(path: Path, search: _Search) -> Iterator[Item]:
+    search.opened(path)
+    header, modality = _header(path), search.modality
     if modality.name not in header:
         raise CmkdError(f"{path} has no column '{modality.name}': its columns are {', '.join(header)}")
-    reading = _stated(path.parent, modality)
+    reading = search.stated(path.parent)
+    search = replace(search, stated=lambda folder: reading)  # also of files in other folders
     columns = [modality.name, "id"] if "id" in header else [modality.name]
     for row in _csv_rows(path, columns) if path.suffix.lower() == ".csv" else _parquet_rows(path, columns):
         if row[0]:
-            found = _file(path.parent / posix_path(row[0], path.parent), lambda _: reading)
+            found = _file(path.parent / posix_path(row[0], path.parent), search)
             yield replace(found, id=row[1] if len(row) > 1 else None)
 
 
@@ -215,10 +230,11 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:
         raise CmkdError(f"{path} is truncated or not a Parquet file: replace it") from error
 
 
-def _of_pack(folder: Path, modality: Modality) -> Iterator[Item]:
+def _of_pack(folder: Path, search: _Search) -> Iterator[Item]:
     from cmkd.data.pack.pack import Pack
 
-    pack = Pack.open(folder)
+    pack, modality = Pack.open(folder), search.modality
+    search.opened(folder / pack.card.index_file)
     there = pack.modality(modality.name)
     if (there.kind, there.channels, there.dtype) != (modality.kind, modality.channels, modality.dtype):
         raise CmkdError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,18 +45,17 @@ def predict(
         The number of predictions, and for each input without one a line that names it and says why.
 
     Raises:
-        CmkdError: no input names a sample, or an option is out of range.
+        CmkdError: no input names a sample, `out` is one of the files that are read, or an option is out of range.
     """
     check_format(out)
-    if out is not None and out.exists() and any(Path(text).exists() and out.samefile(text) for text in inputs):
-        raise CmkdError(f"--out {out} is also an input: choose another file")
     if not 0 <= top <= len(student.classes):
         raise CmkdError(f"--top is {top}, but the student has {len(student.classes)} classes")
     if min(batch_size, workers) < 1:
         raise CmkdError(f"--batch_size is {batch_size} and --workers is {workers}; both must be at least 1")
-    total, with_ids = _count(inputs, student)
+    kept = _Kept(out)
+    total, with_ids = _count(inputs, student, kept)
     done, failures = 0, list[str]()
-    items = _read_ahead(student, find(inputs, student.modality), workers, 2 * batch_size)
+    items = _read_ahead(student, find(inputs, student.modality, opened=kept.see), workers, 2 * batch_size)
     with shown("predicting", "inputs") as progress, closing(items), table(out) as write:
         write(_columns(student, [], np.zeros((0, len(student.classes))), top, with_ids))
         while batch := list(islice(items, batch_size)):
@@ -69,17 +69,35 @@ def predict(
                 write(_columns(student, named, probabilities[finite], top, with_ids))
             done += len(batch)
             progress(done, total)
+        kept.check()
         if not done:
             raise CmkdError("no input: standard input lists no files")
     return done - len(failures), failures
 
 
-def _count(inputs: Sequence[str], student: Student) -> tuple[int, bool]:
+class _Kept:
+    """Refuses an output file that is also an input, however that was named."""
+
+    def __init__(self, out: Path | None) -> None:
+        self.out, self.read = out, False
+        self.status = None if out is None or not out.exists() else out.stat()
+
+    def see(self, path: Path) -> None:
+        if self.status is not None and os.path.exists(path):
+            self.read = self.read or os.path.samestat(path.stat(), self.status)
+
+    def check(self) -> None:
+        if self.read:
+            raise CmkdError(f"--out {self.out} is also an input: choose another file")
+
+
+def _count(inputs: Sequence[str], student: Student, kept: _Kept) -> tuple[int, bool]:
     """Return the number of inputs, 0 if standard input names them, and whether some have an id."""
     total, there, with_ids, reason = 0, False, False, ""
-    for item in find([text for text in inputs if text != STDIN], student.modality):
+    for item in find([text for text in inputs if text != STDIN], student.modality, opened=kept.see):
         total, there, with_ids = total + 1, there or item.source is not None, with_ids or item.id is not None
         reason = reason or item.reason
+    kept.check()
     if STDIN in inputs:
         return 0, with_ids
     if not there:
