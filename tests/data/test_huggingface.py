@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,51 @@ def test_a_data_set_of_someone_else(tmp_path: Path) -> None:
     assert made.index["id"][12] == "validation-000001"
 
 
+def edit(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+def test_a_split_without_labels_or_pictures_and_columns_of_ones_own(tmp_path: Path) -> None:
+    other_hub(tmp_path / "hub")
+    train, validation = sorted((tmp_path / "hub").glob("*.parquet"))
+    edit(train, lambda table: table.append_column("position", pa.array(range(12, 0, -1))))
+    edit(validation, lambda table: table.append_column("position", pa.array(["bow", None, "aft", None])))
+    shutil.copy(validation, validation.with_name("test-0.parquet"))
+    edit(validation, lambda table: table.drop_columns("label"))
+    edit(validation.with_name("test-0.parquet"), lambda table: table.drop_columns("optical"))
+    shutil.copy(train, train.with_name("train-1.parquet"))
+    edit(train.with_name("train-1.parquet"), lambda table: table.drop_columns(["label"]))
+    made = import_folder(tmp_path / "hub", tmp_path / "pack")
+    labels = made.index.groupby("split")["label"].agg(list).to_dict()
+    assert labels == {"test": [0, 1] * 2, "train": [0, 1] * 6 + [-1] * 12, "validation": [-1] * 4}
+    assert made.index.groupby("split")["has_optical"].mean().to_dict() == {"test": 0.0, "train": 1.0, "validation": 1.0}
+    assert made.index["id"][:2].tolist() == ["train-000001", "train-000002"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda table: table.set_column(1, "label", pa.array(["a"] * len(table))), "column 'label' holds string"),
+        (
+            lambda table: table.set_column(0, "optical", pa.array(["a.png"] * len(table))),
+            "column 'optical' holds string",
+        ),
+        (
+            lambda table: table.replace_schema_metadata(
+                {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["b", "a"]}}}})}
+            ),
+            "names other classes",
+        ),
+    ],
+)
+def test_a_file_unlike_the_first_is_named(tmp_path: Path, change: Callable[[pa.Table], pa.Table], says: str) -> None:
+    other_hub(tmp_path / "hub")
+    path = next((tmp_path / "hub").glob("val*"))
+    edit(path, change)
+    with pytest.raises(CmkdError, match=f"{path.name}.* {says}"):
+        import_folder(tmp_path / "hub", tmp_path / "pack")
+
+
 def encoded(values: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     if values.dtype.kind == "f":
@@ -211,6 +257,10 @@ def test_what_cannot_be_imported_is_one_line(pack: Pack, tmp_path: Path) -> None
     with pytest.raises(CmkdError, match="has no Parquet files"):
         import_folder(tmp_path / "nowhere", tmp_path / "x")
     first = next((folder / "data").glob("train-*"))
+    shutil.copytree(folder, tmp_path / "less")
+    edit(tmp_path / "less" / "data" / first.name, lambda table: table.drop_columns("label"))
+    with pytest.raises(CmkdError, match=r"train-.* has no column 'label', which cmkd\.json lists"):
+        import_folder(tmp_path / "less", tmp_path / "x")
     content = first.read_bytes()
     first.write_bytes(content[:-50])
     with pytest.raises(CmkdError, match="is truncated or not a Parquet file"):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from cmkd.types import UNLABELED, Modality
 AGAIN = "export the pack again, or remove the file"
 """What to do about a damaged description."""
 _Row = dict[str, pa.Scalar]
+_ABSENT = pa.scalar(None)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
 
     A folder written by `export_pack` gives the same pack, byte for byte, except for its history. In any other data set,
     columns of embedded pictures (all of one size and type) become modalities, ``label`` must be a class label, and
-    ``id`` and ``group`` are optional; a file's name begins with its split.
+    ``id`` and ``group`` are optional; a file's name begins with its split. The first train file tells the
+    columns; pairs of a file without the label or a modality lack it.
 
     Args:
         folder: with ``*.parquet`` in it or in its folder ``data``.
@@ -74,8 +76,11 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
     info = record(CardInfo, about, what, fix=AGAIN)
     entries = [{**entry, "name": name} for name, entry in said.modalities.items()]
     modalities = [record(Modality, entry, what, fix=AGAIN) for entry in entries]
+    described = (home / DESCRIPTION).is_file()
+    for path in chain.from_iterable(files.values()):
+        _check_columns(path, said, described)
     # files of all splits are merged by position, so that the pairs keep their order
-    streams = [_rows(paths, split) for split, paths in files.items()]
+    streams = [_rows(paths, split, described) for split, paths in files.items()]
     rows = heapq.merge(*streams, key=lambda row: row[0])
     classes, split, notes = said.classes, said.split, said.notes
     with PackWriter(destination, info, classes=classes, modalities=modalities, split=split, notes=notes) as writer:
@@ -112,15 +117,13 @@ def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
     label = _features(schema).get("label", {})
     if "names" not in label or "label" not in schema.names:
         raise CmkdError(f"{first} has no column 'label' of class labels: add one with the names of the classes")
-    pictures = [
-        field.name for field in schema if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
-    ]
+    pictures = [field.name for field in schema if _is_picture(field.type)]
     if not pictures:
         raise CmkdError(f"{first} has no column of embedded pictures; its columns are {', '.join(schema.names)}")
     found: dict[str, Any] = {}
-    for _, row in _rows(files["train"], "train"):
+    for _, row in _rows(files["train"], "train", described=False):
         for name in pictures:
-            if name not in found and row[name].is_valid:
+            if name not in found and name in row and row[name].is_valid:
                 array = picture(row[name].as_py()["bytes"], f"{first}, {name}")
                 nodata = "nan" if array.dtype.kind == "f" else None
                 found[name] = {"kind": "image", "shape": array.shape, "dtype": array.dtype.name, "nodata": nodata}
@@ -128,6 +131,30 @@ def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
             break
     told = {"classes": label["names"], "modalities": found, "split": {"method": "given by the data set"}, "notes": ""}
     return {"name": home.resolve().name} | told
+
+
+def _is_picture(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
+
+
+def _check_columns(path: Path, said: _Described, described: bool) -> None:
+    """Raise unless a file's columns are those of the description; without one, its label and pictures may be absent."""
+    with _open(path) as file:
+        schema = file.schema_arrow
+    for name in ("label", *said.metadata, *said.modalities):
+        if name not in schema.names:
+            if described:
+                raise CmkdError(f"{path} has no column '{name}', which {DESCRIPTION} lists: export the data set again")
+            continue
+        kind = schema.field(name).type
+        if name == "label" and not (pa.types.is_integer(kind) or pa.types.is_null(kind)):
+            raise CmkdError(f"{path}: column 'label' holds {kind}, not class labels: give the positions of the classes")
+        if name in said.modalities and not described and not _is_picture(kind):
+            raise CmkdError(f"{path}: column '{name}' holds {kind}, not embedded pictures as in the train split")
+    label = _features(schema).get("label")
+    names = label.get("names") if isinstance(label, dict) else None
+    if names not in (None, list(said.classes)):
+        raise CmkdError(f"{path} names other classes than the rest: give all files the same class labels in one order")
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
@@ -150,8 +177,8 @@ def _open(path: Path) -> Iterator[pq.ParquetFile]:
         raise CmkdError(f"{path} is truncated or not a Parquet file: download it again") from error
 
 
-def _rows(paths: list[Path], split: str) -> Iterator[tuple[tuple[int, int], _Row]]:
-    """Yield the rows of a split with their rank: the position in the pack, else the split and the row in it."""
+def _rows(paths: list[Path], split: str, described: bool) -> Iterator[tuple[tuple[int, int], _Row]]:
+    """Yield the rows of a split with their rank: the position in an exported pack, else the split and the row in it."""
     count = 0
     for path in paths:
         with _open(path) as file:
@@ -159,7 +186,8 @@ def _rows(paths: list[Path], split: str) -> Iterator[tuple[tuple[int, int], _Row
                 columns = {name: batch.column(name) for name in batch.schema.names}
                 for row in range(batch.num_rows):
                     cells = {name: column[row] for name, column in columns.items()} | {"split": pa.scalar(split)}
-                    rank = (cells["position"].as_py(), 0) if "position" in cells else (SPLITS.index(split), count)
+                    own = described and "position" in cells
+                    rank = (cells["position"].as_py(), 0) if own else (SPLITS.index(split), count)
                     count += 1
                     cells.setdefault("id", pa.scalar(f"{split}-{count:06d}"))
                     yield rank, cells
@@ -178,15 +206,12 @@ def _add(
     writer: PackWriter, chunk: list[tuple[tuple[int, int], _Row]], modalities: list[Modality], extra: Sequence[str]
 ) -> None:
     rows = [row for _, row in chunk]
-    for column in ("label", *extra, *(modality.name for modality in modalities)):
-        if column not in rows[0]:
-            raise CmkdError(f"the data set has no column '{column}', which its {DESCRIPTION} lists: export it again")
     ids = [str(row["id"].as_py()) for row in rows]
-    labels = [UNLABELED if (value := row["label"].as_py()) is None else int(value) for row in rows]
+    labels = [UNLABELED if (value := row.get("label", _ABSENT).as_py()) is None else int(value) for row in rows]
     groups = [plain_text(row["group"].as_py()) if "group" in row else "" for row in rows]
     samples = {
         m.name: [
-            from_arrow(m, row[m.name], f"{m.name} of {name}") if row[m.name].is_valid else None
+            from_arrow(m, row[m.name], f"{m.name} of {name}") if row.get(m.name, _ABSENT).is_valid else None
             for row, name in zip(rows, ids, strict=True)
         ]
         for m in modalities
