@@ -29,7 +29,7 @@ DANISH = (
 
 
 def american(
-    mmsi: int, seconds: float, latitude: float, longitude: float, kind: str = "70", speed: str = "19.4"
+    mmsi: int | str, seconds: float, latitude: float, longitude: float, kind: str = "70", speed: str = "19.4"
 ) -> str:
     stamp = pd.Timestamp(START + seconds, unit="s").isoformat()
     return f"{mmsi},{stamp},{latitude:.6f},{longitude:.6f},19.4,0.0,511.0,NAME,,CALL,{kind},0,150,20,8.1,70,A"
@@ -54,6 +54,16 @@ def test_both_layouts(tmp_path: Path, header: str, row: type, kind: str) -> None
     assert (tracks.vessels, tracks.types, tracks.rows) == (["219000001"], [kind], 7)
     assert tracks.seconds.tolist() == [START, START + 60]
     assert tracks.motion[:, 1] == pytest.approx([9.98] * 2, abs=0.01)  # knots
+
+
+@pytest.mark.parametrize(("mmsi", "kind"), [(" 219000001", "70"), ("219000001.0", "70.0"), ("219000001 ", "70.")])
+def test_numbers_as_programs_save_them(tmp_path: Path, mmsi: str, kind: str) -> None:
+    rows = [american(mmsi, s, 55, 10, kind=kind) for s in (0, 60)]
+    tracks = read_tracks(write(tmp_path / "ais.csv", MARINE_CADASTRE, *rows), (START, START + 60))
+    assert (tracks.vessels, tracks.types) == (["219000001"], ["70"])
+    captures = read_captures(write(tmp_path / "radar.csv", "path,time,mmsi", f"1.png,2026-03-01T12:00:30Z,{mmsi}"))
+    found = identify(captures, tracks, 100, classes_by_type())
+    assert (found.captures.labels, found.captures.groups) == (["cargo"], ["219000001"])
 
 
 def test_the_newer_american_names_and_values_that_are_not_available(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ _COLUMNS = {
     "cog": "course", "vesseltype": "type", "vessel_type": "type", "ship type": "type",
 }  # fmt: skip
 _CHUNK = 500_000  # rows
+WHOLE = r"^(\d+)\.0*$"
+"""Whole numbers as pandas saves a column of them in which some cells are empty: 70.0."""
 _UNKNOWN = {"", "0", "undefined", "unknown", "nan"}  # types of ships
 
 
@@ -133,6 +135,8 @@ def _chunks(path: Path) -> Iterator[pd.DataFrame]:
             found = chunk.set_axis([names[k] for k in places], axis=1)
             for column in ("course", "speed", "type"):
                 found[column] = found[column].str.strip().str.lower() if column in found else ""
+            for column in ("mmsi", "type"):
+                found[column] = found[column].str.strip().str.replace(WHOLE, r"\1", regex=True)
             found["time"] = _times(found["time"], danish=header[names.index("time")].startswith("#"))
             yield found
     except FileNotFoundError:
@@ -158,7 +162,7 @@ def _reports(chunk: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
     numbers = {
         name: pd.to_numeric(chunk[name], errors="coerce") for name in ("latitude", "longitude", "course", "speed")
     }
-    found = pd.DataFrame({"mmsi": chunk["mmsi"].str.strip(), "time": chunk["time"], **numbers})
+    found = pd.DataFrame({"mmsi": chunk["mmsi"], "time": chunk["time"], **numbers})
     ship = found["mmsi"].str.fullmatch(r"[2-7]\d{8}")
     found = found[ship & found["latitude"].between(-90, 90) & found["longitude"].between(-180, 180)].copy()
     found["mmsi"] = found["mmsi"].astype(np.int64)  # texts would take most of the memory
