@@ -263,9 +263,19 @@ def _lock_folder(folder: Path) -> int | None:
     return _locked_descriptor(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
 
 
+def expanded(text: str) -> Path:
+    """Return a path with ``~`` or ``~name`` at its start as the user's home; a name of no user stays.
+
+    Example:
+        >>> str(expanded("~$ship.tif"))
+        '~$ship.tif'
+    """
+    return Path(os.path.expanduser(text))  # Path.expanduser raises for a name of no user
+
+
 def cache_folder() -> Path:
     """Return the folder of what can be made again: ``CMKD_CACHE``, or ``cmkd`` in the user's cache folder."""
     if os.environ.get("CMKD_CACHE"):
-        return Path(os.environ["CMKD_CACHE"]).expanduser()
+        return expanded(os.environ["CMKD_CACHE"])
     home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
-    return Path(home).expanduser() / "cmkd"
+    return expanded(home) / "cmkd"

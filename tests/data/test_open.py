@@ -90,6 +90,8 @@ def test_source_behind_a_colon_and_in_the_environment(tmp_path: Path, monkeypatc
         ("mars(protocol=people):x", "must be 'person' or 'time', got 'people'"),
         ("mars:no/such/place", "no/such/place, where the files of mars should be, does not exist: get it from https"),
         ("mars", "mars needs its files: download https.* pass their folder: --data mars:PATH"),
+        ("~nobody2/ships", "~nobody2/ships does not exist: give a data set"),
+        ("mars:~nobody2/x", "~nobody2/x, where the files of mars should be, does not exist"),
         ("no/such/folder", "no/such/folder does not exist: give a data set"),
     ],
 )

@@ -85,6 +85,19 @@ def test_top_and_formulas(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run("plain.png", "--top", 4)[0] == 2
 
 
+def test_a_name_that_begins_with_a_tilde(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("~$ship.png", "ship.png", "~root/1.png"):
+        picture(tmp_path / name, 0)
+    for words, found in (
+        (["*ship.png"], ["ship.png", "~$ship.png"]),
+        (["./~root", "~$ship.png"], ["~root/1.png", "~$ship.png"]),
+    ):
+        code, out, error = run(*words)
+        assert code == 0 and [row["input"] for row in rows(out)] == found, error
+    assert run("~nobody2/ships")[2] == "cmkd: error: no input: ~nobody2/ships does not exist\n"
+
+
 REASONS = {
     "half.png": "truncated",
     "end.png": "truncated",

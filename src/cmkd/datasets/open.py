@@ -22,7 +22,7 @@ from cmkd.datasets.base import DATASETS, DataSet
 from cmkd.datasets.formats.fetch import fetch
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.expression import Call, parse_call
-from cmkd.io import cache_folder, checksum, files_below, temporary_sibling
+from cmkd.io import cache_folder, checksum, expanded, files_below, temporary_sibling
 from cmkd.options import check
 from cmkd.progress import Progress
 from cmkd.registry import is_reference
@@ -77,7 +77,7 @@ def open_data(
     if named is not None:
         call, source = named
         return prepare(call, source, progress=progress)
-    folder = Path(text).expanduser()
+    folder = expanded(text)
     if (folder / "card.json").is_file():
         return Pack.open(folder, version)
     if holds_pairs(folder):
@@ -149,7 +149,7 @@ def default_source(name: str) -> Path | None:
     root = os.environ.get("CMKD_DATA")
     if not root or not DATASETS[name].sources:
         return None
-    folders = (Path(root).expanduser() / spelt for spelt in (name, name.replace("_", "-")))
+    folders = (expanded(root) / spelt for spelt in (name, name.replace("_", "-")))
     return next((folder for folder in folders if folder.exists()), None)
 
 
@@ -175,7 +175,7 @@ def parse_reference(text: str) -> tuple[Call, Path | None]:
     match = re.fullmatch(r"(\w+\s*(?:\([^()]*\))?)\s*(?::(.+))?", text.strip())
     if match is None:
         raise CmkdError(f"cannot read '{text}': write a data set as name, name(option=value) or name:FOLDER")
-    return parse_call(match[1]), Path(match[2]).expanduser() if match[2] else None
+    return parse_call(match[1]), expanded(match[2]) if match[2] else None
 
 
 def portable(reference: str) -> str:

@@ -18,7 +18,7 @@ from cmkd.data.manifest.reading import SIDECAR, Reading, read_sidecar
 from cmkd.data.manifest.table import find_manifest
 from cmkd.data.text_table import csv_rows, posix_path
 from cmkd.errors import CmkdError
-from cmkd.io import parquet_file
+from cmkd.io import expanded, parquet_file
 from cmkd.types import Modality
 
 STDIN = "-"
@@ -84,20 +84,25 @@ def find(
 
 
 def _of_one(text: str, search: _Search) -> Iterator[Item]:
-    path = Path(text).expanduser()
+    path = expanded(text)
+    if os.path.lexists(path) or not glob.has_magic(text):
+        yield from _of_path(path, search)
+        return
+    matches = sorted(glob.glob(os.path.expanduser(text), recursive=True))
+    if not matches:
+        raise CmkdError(f"no file matches '{text}'")
+    for match in matches:
+        yield from _of_path(Path(match), search)
+
+
+def _of_path(path: Path, search: _Search) -> Iterator[Item]:
     search.opened(path)
     if path.is_dir():
         yield from _of_folder(path, search)
     elif path.suffix.lower() in TABLES and path.is_file():
         yield from _of_table(path, search)
-    elif os.path.lexists(path) or not glob.has_magic(text):
-        yield _file(path, search)
     else:
-        matches = sorted(glob.glob(os.path.expanduser(text), recursive=True))
-        if not matches:
-            raise CmkdError(f"no file matches '{text}'")
-        for match in matches:
-            yield from _of_one(match, search)
+        yield _file(path, search)
 
 
 def _file(path: Path, search: _Search) -> Item:
