@@ -44,6 +44,21 @@ def test_values_that_are_neither_intensities_nor_decibels_get_no_speckle() -> No
     assert list(named(standardized, nonnegative=False)) == ["noise", "resolution", "shift"]
 
 
+@pytest.mark.parametrize(
+    ("unit", "mean", "taken"),
+    [
+        ("DB", 20.0, "decibels"),
+        ("dB", -12.0, "decibels"),
+        ("linear power", -12.0, "intensities"),
+        ("", -12.0, "decibels"),
+    ],
+)
+def test_a_stated_unit_says_what_speckle_multiplies(unit: str, mean: float, taken: str) -> None:
+    modality = Modality("radar", "image", (1, 16, 16), "float32", (mean,), (4.0,), unit=unit)
+    assert f"values taken as {taken}" in named(modality)["speckle"].title
+    assert ("speckle" in named(modality, nonnegative=False)) == (taken == "decibels")
+
+
 @pytest.mark.parametrize("modality", [RADAR, OPTICAL, *KINDS.values()], ids=lambda m: m.kind)
 def test_severities_have_labels_shapes_stay_and_the_input_too(modality: Modality) -> None:
     x = samples(modality, 3)

@@ -18,7 +18,7 @@ from cmkd.datasets.degradations import PerImage, multiplied
 from cmkd.types import Modality
 
 DECIBEL = -3.0
-"""A modality is taken to be in dB where all its training means are below this, as of no intensity."""
+"""A modality without a stated unit is taken to be in dB where all its training means are below this."""
 SNR = (20.0, 10.0, 5.0, 0.0)
 LOOKS = (16.0, 8.0, 4.0, 1.0)
 FACTORS = (1.5, 2.0, 3.0, 4.0)
@@ -84,7 +84,8 @@ def _along(modality: Modality, per_channel: Sequence[float]) -> Samples:
 
 
 def _speckle(modality: Modality, nonnegative: bool) -> list[Corruption]:
-    decibel = max(modality.mean, default=0.0) < DECIBEL
+    unit = modality.unit.strip().lower()
+    decibel = unit.startswith(("db", "decibel")) if unit else max(modality.mean, default=0.0) < DECIBEL
     if not (decibel or nonnegative):
         return []  # neither intensities nor decibels, for which speckle has no meaning
 
