@@ -164,6 +164,39 @@ def test_values_that_floats_cannot_hold_are_told_of_once_a_folder(tmp_path: Path
         read(tmp_path / "a.parquet")
 
 
+STEPS = np.arange(50)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"t": 1.7e9 + STEPS / 10, "x": STEPS / 7}, "so far from 0"),
+        ({"north": 5.5e6 + np.sin(STEPS), "east": 500.5 + STEPS}, "so far from 0"),
+        ({"t": 1.7e9 + STEPS}, "whole numbers above 16,777,216"),
+        ({"t": 1.7e9 + 1e5 * STEPS, "x": STEPS / 7, "k": 0.1 + 0.2 + 0 * STEPS}, ""),
+        (
+            {"k": np.where(STEPS % 2, 0.3, 0.1 + 0.2), "small": 1e-30 * STEPS, "lost": np.where(STEPS, 1 / 7, np.nan)},
+            "",
+        ),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy"])
+def test_differences_that_floats_cannot_hold_are_told_of(
+    tmp_path: Path, values: dict[str, np.ndarray], said: str, suffix: str
+) -> None:
+    frame, path = pd.DataFrame(values).astype(np.float64), tmp_path / f"a{suffix}"
+    if suffix == ".npy":
+        np.save(path, frame.to_numpy().T[:, None])  # an image
+    else:
+        frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        read(path, channels="first" if suffix == ".npy" else None)
+    assert len(caught) == bool(said) and all(
+        said in str(one.message) and "subtract an offset" in str(one.message) for one in caught
+    )
+
+
 def test_deep_png_with_a_transparent_color_keeps_its_channels(tmp_path: Path) -> None:
     deep = RGB.astype(np.uint16) * 257
     png = imagecodecs.png_encode(deep)

@@ -42,6 +42,8 @@ _DECODERS: Mapping[str, Callable[..., Decoded]] = {
     ".parquet": decode_parquet,
 }
 SUFFIXES = tuple(_DECODERS)
+CONSTANT = 100
+"""Rounding errors of 64-bit floats up to which the deviation of a channel is that of a constant."""
 
 
 def inspect(path: File, kind: Kind | None = None, *, channels: Channels | None = None) -> FileHeader:
@@ -98,7 +100,7 @@ def read(
         if not np.isinf(valid).any():
             raise CmkdError(f"{path} holds {abs(valid).max():g}, which {header.dtype} cannot hold: rescale it")
         raise CmkdError(f"{path} holds infinite values: fill them, or leave it out (in a manifest, by an empty cell)")
-    _warn_of_lost_values(path, valid, kept)
+    _warn_of_lost_values(path, valid, kept, flattened=_flattened(array, stored, header.kind))
     return stored
 
 
@@ -128,15 +130,36 @@ def _settled(path: File, found: FileHeader, kind: Kind | None, channels: Channel
     return as_kind(path, found, kind, channels_last=last), last
 
 
-def _warn_of_lost_values(path: File, array: NDArray[Any], stored: NDArray[Any]) -> None:
+def _flattened(array: NDArray[Any], stored: NDArray[Any], kind: Kind) -> bool:
+    """Whether 32 bits change values of a channel by more than a hundredth of its deviation; of a vector, of all."""
+    if array.dtype != np.float64:
+        return False
+    axis = 0 if kind == "image" else -1
+    values, kept = (
+        one.reshape(1, -1) if kind == "vector" else np.moveaxis(one, axis, 0).reshape(one.shape[axis], -1)
+        for one in (array, np.ma.getdata(stored).astype(np.float64))
+    )
+    values = np.ma.masked_where(~np.isfinite(kept) | np.ma.getmaskarray(values), np.ma.getdata(values))
+    with np.errstate(over="ignore", invalid="ignore"):  # of infinite values, which are masked
+        spread, most = values.std(axis=1), abs(values).max(axis=1)
+        varies = spread > CONSTANT * np.finfo(np.float64).eps * most
+        return bool(np.ma.any(varies & (abs(values - kept).max(axis=1) > spread / 100)))
+
+
+def _warn_of_lost_values(path: File, array: NDArray[Any], stored: NDArray[Any], *, flattened: bool) -> None:
     """Warn of values that a 32-bit float cannot hold, in words that are the same for all files of a folder."""
     folder = getattr(path, "parent", None)
     files = path if folder is None else f"{folder}/*{path.suffix}"
     whole = array.dtype.kind in "iu" and array.dtype.itemsize > 2
-    if whole and (array.astype(np.float32).astype(np.float64) != array).any():
+    small = array.dtype == np.float64 and bool(((stored == 0) & (array != 0)).any())
+    if whole:
+        flattened = bool((array.astype(np.float32).astype(np.float64) != array).any())
+    if flattened and not small and (array == np.rint(array)).all():
         problem = f"whole numbers above {2**24:,} that a network's 32-bit floats cannot tell apart"
-    elif array.dtype == np.float64 and ((stored == 0) & (array != 0)).any():
+    elif small:
         problem = "values too small for 32-bit floats, which become 0"
+    elif flattened:
+        problem = "values so far from 0 that 32-bit floats cannot hold their differences"
     else:
         return
     warnings.warn(f"{files} hold {problem}: subtract an offset, or rescale them", CmkdWarning, stacklevel=1)
