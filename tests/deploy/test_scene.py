@@ -126,6 +126,27 @@ def test_ground_control_points_are_kept(radar_student: Path, tmp_path: Path) -> 
     assert [(p.row, p.col, p.x, p.y) for p in found] == [(p.row / 8, p.col / 8, p.x, p.y) for p in points]
 
 
+def test_rational_polynomials_are_kept(radar_student: Path, tmp_path: Path) -> None:
+    from rasterio.rpc import RPC
+    from rasterio.transform import RPCTransformer
+
+    one, row, column = ([float(k == place) for k in range(20)] for place in (0, 2, 1))  # of 1, longitude, latitude, ...
+    given = RPC(
+        height_off=0.0, height_scale=1.0, lat_off=50.0, lat_scale=0.1, long_off=7.0, long_scale=0.1,
+        line_off=16.0, line_scale=16.0, line_num_coeff=row, line_den_coeff=one,
+        samp_off=15.5, samp_scale=16.0, samp_num_coeff=column, samp_den_coeff=one,
+    )  # fmt: skip
+    source = write(tmp_path / "s.tif", random_bytes(1, 32, 32), rpcs=given, crs=None, transform=None)
+    student = load_student(radar_student, device="cpu")
+    predict_scene(student, source, tmp_path / "map.tif", tile=8, stride=8)
+    with rasterio.open(source) as scene, rasterio.open(tmp_path / "map.tif") as made:
+        assert made.transform.is_identity and made.rpcs.line_num_coeff == row
+        with RPCTransformer(scene.rpcs) as before, RPCTransformer(made.rpcs) as after:
+            edges = [0.0, 2.0, 4.0]
+            expected = before.xy([8 * edge for edge in edges], [8 * edge for edge in edges], offset="ul")
+            np.testing.assert_allclose(after.xy(edges, edges, offset="ul"), expected, atol=1e-6)
+
+
 def test_bad_scenes_are_refused_and_leave_nothing(radar_student: Path, tmp_path: Path) -> None:
     student = load_student(radar_student, device="cpu")
     good = write(tmp_path / "good.tif", random_bytes(1, 300, 300))

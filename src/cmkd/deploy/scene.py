@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rasterio import DatasetReader
     from rasterio.control import GroundControlPoint
     from rasterio.io import DatasetWriter
+    from rasterio.rpc import RPC
 
     Maps: TypeAlias = tuple[DatasetWriter, DatasetWriter]
 
@@ -153,6 +154,8 @@ def _maps(student: Student, scene: DatasetReader, grid: _Grid, out: Path, second
     dtype, nodata = ("uint8", 255) if count <= 255 else ("uint16", 65535)
     if scene.gcps[0]:
         georeference = {"gcps": _ground_control(scene, grid.stride), "crs": scene.gcps[1]}
+    elif scene.rpcs and scene.transform.is_identity:
+        georeference = {"rpcs": _rational_polynomials(scene.rpcs, grid.stride)}
     else:
         a, b, c, d, e, f = scene.transform[:6]
         scaled = rasterio.Affine(a * grid.stride, b * grid.stride, c, d * grid.stride, e * grid.stride, f)
@@ -180,6 +183,15 @@ def _ground_control(scene: DatasetReader, stride: int) -> list[GroundControlPoin
     from rasterio.control import GroundControlPoint
 
     return [GroundControlPoint(p.row / stride, p.col / stride, p.x, p.y, p.z, p.id, p.info) for p in scene.gcps[0]]
+
+
+def _rational_polynomials(found: RPC, stride: int) -> RPC:
+    """Return the RPCs of the map; their lines and samples count from the center of the first pixel."""
+    from rasterio.rpc import RPC
+
+    line, sample = ((offset + 0.5) / stride - 0.5 for offset in (found.line_off, found.samp_off))
+    scales = {"line_scale": found.line_scale / stride, "samp_scale": found.samp_scale / stride}
+    return RPC(**found.to_dict() | {"line_off": line, "samp_off": sample} | scales)
 
 
 def _fill(student: Student, scene: DatasetReader, grid: _Grid, maps: Maps, batch_size: int) -> int:
