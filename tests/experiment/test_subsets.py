@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from cmkd import CmkdError, Experiment, RunConfig, StudentConfig, TeacherConfig, TrainerConfig, load_model
+from cmkd import CmkdError, Experiment, RunConfig, StudentConfig, TeacherConfig, TrainerConfig, load_model, models
 from cmkd.analysis import analyze, find
 from cmkd.cli.run import subset_table
-from cmkd.data import Pack
+from cmkd.data import CardInfo, Pack, PackWriter
 from cmkd.documents import read_json
 from cmkd.evaluation import scores
 from cmkd.experiment.modalities import with_modalities
+from cmkd.experiment.resolve import resolve
 from cmkd.inference import predict
 from cmkd.models import FusedModel, Model, StackedModel
+from cmkd.models.checkpoint import save_model
 from cmkd.report import write_report
 
 NAME = "thin_resnet(width=4,stages=2)"
@@ -114,8 +118,6 @@ def test_a_teacher_that_sees_both_is_given_both(
 
 @pytest.mark.usefixtures("without_page")
 def test_a_student_that_sees_more_starts_as_the_one_that_sees_the_poor_modality(squares: Pack, tmp_path: Path) -> None:
-    from cmkd.experiment.resolve import resolve
-
     built = []
     for student in (BOTH, StudentConfig(model=NAME)):
         run = resolve(config(squares, tmp_path, student=student))
@@ -123,6 +125,21 @@ def test_a_student_that_sees_more_starts_as_the_one_that_sees_the_poor_modality(
         built.append(run.build("student").state_dict())
     for name, value in built[1].items():
         torch.testing.assert_close(built[0][name], value, rtol=0, atol=0)
+
+
+def test_a_teacher_of_values_in_another_unit_is_refused(squares: Pack, tmp_path: Path) -> None:
+    sensors = [replace(squares.modality(name), unit="amplitude") for name in ("poor", "rich")]
+    splits = ["train"] * 6 + ["validation"] * 3 + ["test"] * 3
+    with PackWriter(
+        tmp_path / "pack", CardInfo("new", rich="rich"), classes=squares.classes, modalities=sensors
+    ) as new:
+        samples = {one.name: [np.zeros(one.shape, np.float32)] * 12 for one in sensors}
+        new.add_samples([str(k) for k in range(12)], [0, 1, 2] * 4, splits, None, samples, {})
+    model = models.build(NAME, replace(squares.modality("rich"), unit="dB"), classes=3)
+    save_model(tmp_path / "a.safetensors", model, name=NAME, classes=squares.classes, extra={})
+    teacher = TeacherConfig("rich", checkpoint=tmp_path / "a.safetensors")
+    with pytest.raises(CmkdError, match=r"unit of 'rich' is stated as amplitude, but for .* it is dB"):
+        resolve(config(Pack.open(tmp_path / "pack"), tmp_path / "out", teacher=teacher))
 
 
 def test_the_poor_modality_comes_first_and_the_dropout_is_filled_in(squares: Pack, tmp_path: Path) -> None:
