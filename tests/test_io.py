@@ -66,6 +66,21 @@ def test_the_file_of_a_living_writer_stays(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.rglob("*")] == [path.name]
 
 
+def test_what_only_looks_temporary_stays(tmp_path: Path) -> None:
+    stale, others = (
+        "0123456789ab",
+        [".notes.tmp", ".a.txt.123.tmp", ".a.txt.0123456789xy.tmp", "a.txt.0123456789ab.tmp"],
+    )
+    for name in (f".a.txt.{stale}.tmp", *others):
+        (tmp_path / name).mkdir()
+    file = tmp_path / f".a.txt.{stale[::-1]}.tmp"  # writers make folders alone
+    file.write_text("a user's own")
+    for sweep in (lambda: write_text(tmp_path / "a.txt", "whole"), lambda: remove_all_stale(tmp_path)):
+        (tmp_path / f".a.txt.{stale}.tmp").mkdir(exist_ok=True)
+        sweep()
+        assert {p.name for p in tmp_path.iterdir()} == {file.name, "a.txt", *others}
+
+
 def test_a_name_as_long_as_file_systems_allow(tmp_path: Path) -> None:
     write_text(tmp_path / ("x" * 255), "whole")
     assert [len(p.name) for p in tmp_path.rglob("*")] == [255]

@@ -28,6 +28,9 @@ PIECE_BYTES = 2**20
 """Bytes read at a time in a pass over a whole file."""
 STALE_SECONDS = 3600.0
 """Age from which a temporary folder counts as left behind, where the file system has no locks to tell."""
+_RANDOM_BYTES = 6
+_ENDING = "[0-9a-f]" * 2 * _RANDOM_BYTES + ".tmp"
+"""Pattern of the end of a temporary folder's name."""
 LONGEST_NAME = 220
 """Bytes of a file's name to which a temporary one may add, as file systems allow 255."""
 
@@ -102,7 +105,7 @@ def claim(path: Path) -> tuple[Path, int]:
 def temporary_sibling(path: Path) -> Path:
     """Return a hidden, unused name beside `path`, ``.NAME.<random>.tmp``, as `remove_stale` knows it."""
     name = path.name if len(path.name.encode()) <= LONGEST_NAME else checksum([path.name.encode()])[:16]
-    return path.with_name(f".{name}.{secrets.token_hex(6)}.tmp")
+    return path.with_name(f".{name}.{secrets.token_hex(_RANDOM_BYTES)}.tmp")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -231,22 +234,20 @@ def locked(path: Path, *, wait: bool = False, shared: bool = False) -> Iterator[
 
 def remove_stale(destination: Path) -> None:
     """Remove what killed writers of `destination` left beside it."""
-    _remove_unlocked(destination.parent.glob(glob.escape(temporary_sibling(destination).name[:-16]) + "*.tmp"))
+    start = temporary_sibling(destination).name[: -2 * _RANDOM_BYTES - len(".tmp")]
+    _remove_unlocked(destination.parent.glob(glob.escape(start) + _ENDING))
 
 
 def remove_all_stale(folder: Path) -> None:
-    """Remove what killed writers left anywhere in a folder."""
-    _remove_unlocked(folder.rglob(".*.tmp"))
+    """Remove what killed writers left anywhere in a folder: folders named as `temporary_sibling` does, nothing else."""
+    _remove_unlocked(folder.rglob(f".?*.{_ENDING}"))
 
 
 def _remove_unlocked(found: Iterable[Path]) -> None:
     for left in list(found):
         try:
             descriptor = _lock_folder(left)
-        except NotADirectoryError:  # of an earlier version, which had files
-            left.unlink(missing_ok=True)
-            continue
-        except OSError:
+        except OSError:  # a file, or removed by another process
             continue
         if descriptor is None:
             continue

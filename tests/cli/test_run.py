@@ -215,6 +215,13 @@ def test_a_run_in_use_is_not_entered(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "another run is active" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_no_run_is_not_swept(tmp_path: Path) -> None:
+    own = tmp_path / "project" / ".a.txt.0123456789ab.tmp"
+    own.mkdir(parents=True)
+    assert run("--data", tmp_path / "missing", "--methods", "none", "--out", tmp_path) == 2
+    assert own.exists()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A user's folder: 120 pairs of real digits as PNG and TIFF, some without a label or a radar image."""

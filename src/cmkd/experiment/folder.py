@@ -94,10 +94,14 @@ class RunFolder:
             if not free:
                 raise CmkdError(f"another run is active in '{self.path}'; wait for it to end, or choose another --out")
             try:
-                remove_all_stale(self.path)  # of an earlier run
+                self._remove_stale()  # of an earlier run
                 yield
             finally:
-                remove_all_stale(self.path)  # of this run's own processes
+                self._remove_stale()  # of this run's own processes
+
+    def _remove_stale(self) -> None:
+        if (self.path / "settings.json").exists():  # another folder is the user's own
+            remove_all_stale(self.path)
 
     def record(self, run: ResolvedRun) -> None:
         """Write the resolved configuration, where it came from, and a training and a test pair of each class.
