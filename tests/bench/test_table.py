@@ -149,6 +149,15 @@ def test_rows_are_stored_with_the_pairs_of_a_group_once_and_come_back(other: str
         decoded(encoded(np.arange(3))[:-6])
 
 
+@pytest.mark.parametrize("counts", [[0, 65_535], [70_000, 66_000], []])
+def test_counts_of_any_size_come_back(counts: list[int]) -> None:
+    assert decoded(encoded(np.array(counts, dtype=int))).tolist() == counts
+
+
+def test_counts_that_an_older_version_wrote_are_read() -> None:
+    assert decoded("eNpjZmBg+P8fAAMVAgI=").tolist() == [3, 0, 65_535]
+
+
 def test_page_names_what_was_not_converged_what_failed_and_what_is_missing() -> None:
     rows = students({"none": 0.0, "kd": 0.1, "ds": 0.3}, noise=1e-6)
     results = {

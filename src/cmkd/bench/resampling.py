@@ -14,18 +14,20 @@ from cmkd.errors import CmkdError
 RESAMPLES = 2000
 MOST_BYTES = 2**24
 """Of numbers that are read: eight million test groups."""
-_CODED = "<u2"
-"""Type of the numbers of right answers, little-endian."""
+_CODED, _CODED_LARGE, _LARGE = "<u2", "<u4", "L"
+"""Types of the numbers of right answers, little-endian; text of the second type begins with the letter."""
 
 
 def encoded(counts: NDArray[np.integer]) -> str:
-    """Return numbers from 0 to 65,535 as text; right and wrong answers take about 1.5 bits each.
+    """Return numbers from 0 to 4,294,967,295 as text; right and wrong answers take about 1.5 bits each.
 
     Example:
-        >>> decoded(encoded(np.array([3, 0, 65_535]))).tolist()
-        [3, 0, 65535]
+        >>> decoded(encoded(np.array([3, 0, 70_000]))).tolist()
+        [3, 0, 70000]
     """
-    return base64.b64encode(zlib.compress(counts.astype(_CODED).tobytes(), 9)).decode()
+    large = bool((counts > np.iinfo(_CODED).max).any())
+    packed = zlib.compress(counts.astype(_CODED_LARGE if large else _CODED).tobytes(), 9)
+    return _LARGE * large + base64.b64encode(packed).decode()
 
 
 def decoded(text: str) -> NDArray[np.int64]:
@@ -35,11 +37,11 @@ def decoded(text: str) -> NDArray[np.int64]:
         CmkdError: the text is damaged.
     """
     try:
-        packed = zlib.decompressobj()
-        numbers = packed.decompress(base64.b64decode(text, validate=True), MOST_BYTES)
+        packed, large = zlib.decompressobj(), text.startswith(_LARGE)  # zlib's own text begins with "e"
+        numbers = packed.decompress(base64.b64decode(text.removeprefix(_LARGE), validate=True), MOST_BYTES)
         if not packed.eof:
             raise ValueError("truncated, or too many")
-        return np.frombuffer(numbers, _CODED).astype(np.int64)
+        return np.frombuffer(numbers, _CODED_LARGE if large else _CODED).astype(np.int64)
     except (ValueError, zlib.error) as error:
         raise CmkdError(f"the counts of correct predictions are damaged ({error}): run the suite again") from error
 
