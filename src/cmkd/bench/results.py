@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from cmkd.bench.resampling import decoded
-from cmkd.bench.rows import COLUMNS, ROUNDED, STUDENT, TEACHER, collect, restored
+from cmkd.bench.rows import COLUMNS, STUDENT, TEACHER, collect, restored
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError, CmkdWarning
+from cmkd.evaluation.intervals import ROUNDED
 from cmkd.io import write_bytes
 from cmkd.options import Bounds, build
 from cmkd.structure import ESSENTIAL
@@ -170,7 +171,7 @@ def _check_answers(row: Mapping[Any, Any]) -> None:
     name = f"{row['method']} on {row['data']}, {row['setting']}, teacher {row['teacher'] + 1}, seed {row['seed']}"
     if len(right) != len(groups) or not groups.sum() or (right > groups).any():
         raise CmkdError(f"the correct predictions of {name} do not match its test groups")
-    if abs(right.sum() / groups.sum() - row["test"]) > 1e-6:
+    if abs(right.sum() / groups.sum() - row["test"]) > ROUNDED:
         raise CmkdError(f"the correct predictions of {name} give a different test accuracy")
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cmkd.bench.resampling import encoded
 from cmkd.bench.suite import PlannedRun
+from cmkd.evaluation.intervals import ROUNDED
 from cmkd.evaluation.results import read_predictions, read_results
 from cmkd.structure import ESSENTIAL
 
@@ -28,8 +29,6 @@ COLUMNS = [
 """Columns of `collect`."""
 TEACHER = ["teacher_validation", "teacher_test"]
 """Columns that tell two trainings of a teacher apart."""
-ROUNDED = 1e-6
-"""Largest difference between an accuracy in a file of results and the same in the file of a suite."""
 Row = dict[Any, Any]
 
 

@@ -13,6 +13,8 @@ from cmkd.errors import CmkdError
 
 RESAMPLES = 2000
 """Resamples of `bootstrap`."""
+ROUNDED = 1e-6
+"""Largest difference between two accuracies that rounding may make, as stored ones are rounded."""
 _WEIGHTS = 2**22
 """Largest number of weights that `bootstrap` holds at a time."""
 Statistics = Callable[[NDArray[np.float64]], Mapping[str, NDArray[np.float64]]]
@@ -125,8 +127,8 @@ def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[floa
         confidence: probability of covering the mean.
 
     Returns:
-        Its ends; None for fewer than two values, or equal ones: two of few hundred test pairs often are, by chance, and
-        their spread says nothing.
+        Its ends; None for fewer than two values, or ones that are equal up to `ROUNDED`: two of few hundred test pairs
+        often are, by chance, and their spread says nothing.
 
     Example:
         >>> low, high = interval([1.0, 2.0, 3.0])
@@ -134,7 +136,7 @@ def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[floa
         (-0.484, 4.484)
     """
     array = np.asarray(values, dtype=float)
-    if len(array) < 2 or np.ptp(array) < 1e-12:
+    if len(array) < 2 or np.ptp(array) < ROUNDED:
         return None
     half = float(stats.t.ppf(0.5 + confidence / 2, len(array) - 1)) * float(array.std(ddof=1)) / len(array) ** 0.5
     return (float(array.mean()) - half, float(array.mean()) + half)
