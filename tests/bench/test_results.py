@@ -16,7 +16,7 @@ import pytest
 
 from cmkd.bench import check
 from cmkd.bench.resampling import encoded
-from cmkd.bench.results import _changed, earlier
+from cmkd.bench.results import _changed, earlier, read_suite
 from cmkd.bench.rows import collect, complete, left, stored
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.data import from_dataset
@@ -72,6 +72,12 @@ def test_what_does_not_count_is_said(tmp_path: Path, suite: Suite, change: dict[
     path = handed_in(tmp_path, suite, rows(suite).assign(**change), {})
     with pytest.raises(CmkdError, match=words.replace("{", r"\{")):
         check(path, tmp_path)
+
+
+def test_stored_accuracies_come_back_exactly(tmp_path: Path) -> None:
+    thirds = {"right": encoded(np.array([2])), "groups": encoded(np.array([3])), "test": round(2 / 3, 7)}
+    handed_in(tmp_path, SUITE, rows(SUITE).assign(**thirds), {})
+    assert set(read_suite(tmp_path / "small.json")[2]["test"]) == {2 / 3}
 
 
 @pytest.mark.parametrize("count", [0, 3, 4])

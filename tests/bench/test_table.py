@@ -82,6 +82,21 @@ def test_methods_are_ranked_over_settings_and_tested_against_rivals() -> None:
     assert against["none"]["p_value"] == pytest.approx(2 * 2 / 2**8)  # the least of eight, times two methods
 
 
+def test_methods_with_as_many_right_answers_tie() -> None:
+    rows = students({"none": 0.0, "kd": 0.0, "ds": 0.0}, settings=8)
+    right = {"none": [100, 100, 100, 100], "kd": [238, 237, 238, 237], "ds": [239, 236, 237, 238]}  # kd and ds: 950
+    for method, hits in right.items():
+        rows.loc[rows["method"] == method, "test"] = [round(k / 901, 7) for k in hits] * 8
+    rows.loc[rows["setting"] != "s0", "test"] += 0.1  # differences tie too, although their floats do not
+    found = overall(rows, SUITE)
+    assert found is not None
+    assert {row["method"]: row["rank"] for row in found["methods"]} == {"kd": 1.5, "ds": 1.5, "none": 3.0}
+    assert found["friedman"] == pytest.approx(stats.friedmanchisquare(*[[1] * 8, [2] * 8, [2] * 8]).pvalue)
+    against = {row["method"]: row["against"] for row in found["methods"]}
+    assert against["ds"]["kd"] == {"difference": 0.0, "p_value": 1.0}
+    assert against["ds"]["none"]["p_value"] == against["kd"]["none"]["p_value"]
+
+
 def test_few_settings_have_no_p_value_and_controls_have_no_rank() -> None:
     rows = students({"none": 0.0, "kd": 0.1, "ds": 0.3}, settings=5)
     rows.loc[rows["method"] == "ds", "sees_all_labels"] = True

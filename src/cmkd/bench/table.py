@@ -16,6 +16,8 @@ from cmkd.bench.suite import Suite
 from cmkd.evaluation import interval
 
 POWER = 0.8
+DIGITS = 6
+"""Decimals to which means, and differences of them, are compared: equal ones differ in the last digits of a float."""
 KEYS = ["data", "setting"]
 
 
@@ -173,12 +175,13 @@ def overall(rows: pd.DataFrame, suite: Suite) -> dict[str, Any] | None:
     methods = [method for method in suite.expressions if method in means.columns]
     if not len(means):
         return None
-    ranks = means[methods].rank(axis=1, ascending=False).mean()
+    compared = means[methods].round(DIGITS)
+    ranks = compared.rank(axis=1, ascending=False).mean()
     found: list[dict[str, Any]] = [{"method": m, "rank": float(ranks[m]), "against": {}} for m in methods]
     for rival in (r for r in suite.rivals if r in methods):
         others = [row for row in found if row["method"] != rival]
         differences: dict[str, Any] = {
-            row["method"]: (means[row["method"]] - means[rival]).to_numpy() for row in others
+            row["method"]: (means[row["method"]] - means[rival]).round(DIGITS).to_numpy() for row in others
         }
         raw = {m: _wilcoxon(values) for m, values in differences.items()}
         corrected = holm(raw) if all(p is not None for p in raw.values()) else raw
@@ -188,7 +191,7 @@ def overall(rows: pd.DataFrame, suite: Suite) -> dict[str, Any] | None:
     enough = len(methods) > 2 and len(means) > 1
     return {
         "settings": len(means),
-        "friedman": _friedman(means[methods]) if enough else None,
+        "friedman": _friedman(compared) if enough else None,
         "critical_difference": critical_difference(len(methods), len(means)) if enough else None,
         "methods": sorted(found, key=lambda row: float(row["rank"])),
     }
