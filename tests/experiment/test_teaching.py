@@ -14,8 +14,9 @@ from cmkd import CmkdError, Experiment, ModelConfig, RunConfig, TeacherConfig, T
 from cmkd.data import Pack
 from cmkd.documents import read_json
 from cmkd.experiment import teaching
+from cmkd.experiment.resolve import resolve
 from cmkd.models import Model
-from cmkd.models.checkpoint import load_model
+from cmkd.models.checkpoint import load_model, save_model
 from cmkd.training import schedule
 from cmkd.training.fit import fit
 from cmkd.training.job import TrainingJob
@@ -70,6 +71,18 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int]]:
 
     monkeypatch.setattr(teaching, "of_model", counting)
     return made
+
+
+@pytest.mark.parametrize("modality", ["rich", "rich+poor"])
+def test_a_frozen_teacher_is_as_frozen_when_students_load_it(squares: Pack, tmp_path: Path, modality: str) -> None:
+    frozen = TeacherConfig(model=NAME, modality=modality, frozen=True)
+    run = resolve(config(squares, tmp_path / "out", "c2kd", teacher=frozen))
+    built = run.build("teacher")
+    save_model(tmp_path / "best.safetensors", built, name=NAME, classes=squares.classes, extra={})
+    loaded = teaching.Teaching.of(run, tmp_path / "best.safetensors").model
+    assert loaded is not None
+    trained, again = ({n for n, p in m.named_parameters() if p.requires_grad} for m in (built, loaded))
+    assert again == trained and all("classifier" in name for name in trained)
 
 
 def test_records_are_computed_once_for_all_students_and_runs(

@@ -159,10 +159,8 @@ class ResolvedRun:
                 raise CmkdError(f"'{config.checkpoint}' fuses its modalities late; leave out teacher.fusion early")
         if config.checkpoint is None:
             model.spec = replace(model.spec, class_names=self.pack.classes)
-        for part in model.modules() if config.frozen else ():
-            if isinstance(part, Model):  # a model of several modalities has one of each
-                part.encoder.requires_grad_(False)
-                part.classifier.requires_grad_(True)
+        if config.frozen:
+            model.freeze()
         return model
 
     def _stacked(self, config: ModelConfig, modalities: Sequence[Modality]) -> Model:

@@ -51,7 +51,7 @@ class Teaching:
             return cls(run, run.build("teacher"))
         teacher, _ = load_model(checkpoint, module=config.model)
         if config.frozen:  # of a method that trains its teacher too
-            teacher.encoder.requires_grad_(False)
+            teacher.freeze()
         return cls(run, teacher, folds=tuple(load_model(path, module=config.model)[0] for path in folds))
 
     @property

@@ -157,6 +157,13 @@ class Model(nn.Module):
         embedding, maps = output
         return Output(self.classifier(embedding), embedding, maps)
 
+    def freeze(self) -> None:
+        """Train the classifier alone; of a model of several modalities, those of each."""
+        for part in self.modules():
+            if isinstance(part, Model):
+                part.encoder.requires_grad_(False)
+                part.classifier.requires_grad_(True)
+
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """What it can read."""
