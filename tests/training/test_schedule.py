@@ -87,6 +87,9 @@ def test_a_training_may_be_told_not_to_end_early() -> None:
     made, plain = PlateauSchedule(1000, warmup=10), PlateauSchedule(1000, warmup=10)
     made.observe(400, LEVEL, early_stop=False)
     assert (made.leveled, made.cooldown_start, made.stop) == (True, None, 1000)
+    for step, accuracies, leveled in ((450, RISING, False), (800, LEVEL, True), (850, RISING, True)):
+        made.observe(step, accuracies, early_stop=False)
+        assert made.leveled == leveled  # as of the last epoch before the cooldown
     assert [made.factor(step) for step in range(1000)] == [plain.factor(step) for step in range(1000)]
 
 

@@ -52,7 +52,8 @@ class PlateauSchedule:
         warmup: steps of the warm-up.
         epoch: steps of an epoch; a training ends with one.
         cooldown_start: first step of the cooldown, once it is decided.
-        leveled: whether validation had leveled off when the cooldown was decided. Otherwise the limit decided it.
+        leveled: whether validation has leveled off, as of the last epoch before the cooldown. If not, the limit decided
+            the cooldown.
 
     Example:
         >>> schedule = PlateauSchedule(1000, warmup=10)
@@ -96,10 +97,10 @@ class PlateauSchedule:
         """
         if self.cooldown_start is not None or step > self.latest:
             return
-        if step >= max(min(LEAST, self.limit // 4), self.warmup) and not still_rising(accuracies):
-            self.leveled = True
-            if early_stop:
-                self.cooldown_start = step
+        # asked again in each epoch: validation may rise after a plateau
+        self.leveled = step >= max(min(LEAST, self.limit // 4), self.warmup) and not still_rising(accuracies)
+        if self.leveled and early_stop:
+            self.cooldown_start = step
 
 
 def training_length(
