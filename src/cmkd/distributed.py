@@ -38,6 +38,15 @@ def launched() -> tuple[int, int] | None:
     return local, int(os.environ["WORLD_SIZE"]) // local
 
 
+def anywhere(flag: bool, device: torch.device) -> bool:
+    """Return whether a flag is set in any of the processes that train together; each of them has to ask."""
+    if world_size() == 1:
+        return flag
+    found = torch.tensor(int(flag), device=device)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return bool(found)
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, local: Tensor) -> Tensor:  # noqa: ANN401  # autograd's own untyped context

@@ -11,8 +11,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cmkd import methods, models
-from cmkd.errors import CmkdError
+from cmkd.config import AugmentationConfig, OptimizerConfig
+from cmkd.data import Pack
+from cmkd.errors import CmkdError, DivergedError
+from cmkd.training.job import TrainingJob
 from cmkd.training.launch import launch
+from cmkd.training.module import DistillationModule
 from cmkd.training.objective import Objective
 from cmkd.types import Batch, Modality
 
@@ -84,6 +88,25 @@ def test_no_process_uses_a_method_that_another_has_no_pairs_for(found: list[dict
 
 def test_each_process_has_weights_of_its_own(found: list[dict[str, Tensor]]) -> None:
     assert all(f["own"] for f in found)
+
+
+def settle(module: DistillationModule, folder: Path) -> None:
+    rank = int(os.environ["LOCAL_RANK"])
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    spoiled = torch.tensor(float("nan"))
+    for number, check in enumerate((module._settle, lambda: module._check_finite(float(spoiled) if rank else 1.0))):
+        module._pending = [{"loss": torch.tensor(1.0) if rank else spoiled}]
+        try:
+            check()
+        except DivergedError:
+            (folder / f"{number}-{rank}").touch()
+
+
+def test_what_diverges_in_one_process_stops_all_of_them(squares: Pack, tmp_path: Path) -> None:
+    student = models.build("thin_resnet(width=4,stages=2)", squares.modality("poor"), classes=3)
+    job = TrainingJob(tmp_path, squares, student, "thin_resnet(width=4,stages=2)", 1, 0)
+    launch(settle, DistillationModule(job, OptimizerConfig(), AugmentationConfig(), batch_size=32), tmp_path, devices=2)
+    assert {path.name for path in tmp_path.iterdir()} == {"0-0", "0-1", "1-0", "1-1"}
 
 
 def test_one_device_and_a_process_of_a_launcher_train_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from cmkd.config import AugmentationConfig, OptimizerConfig
-from cmkd.distributed import rank, world_size
+from cmkd.distributed import anywhere, rank, world_size
 from cmkd.errors import DivergedError
 from cmkd.models import Model
 from cmkd.training.augment import augment, stronger
@@ -230,10 +230,11 @@ class DistillationModule(LightningModule):
         self.log_dict({k: v for k, v in row.items() if k not in ("epoch", "step")}, sync_dist=False)
 
     def _check_finite(self, loss: float) -> None:
-        """Stop if the last steps have spoiled the model: the loss of a step is that of the weights before it."""
+        """Stop all processes if the last steps spoiled a model: the loss of a step is that of the weights before it."""
         models = (self.objective.model, self.model)
         tensors = [value for model in models for value in model.state_dict().values() if value.is_floating_point()]
-        if not (math.isfinite(loss) and bool(torch.stack([value.isfinite().all() for value in tensors]).all())):
+        finite = math.isfinite(loss) and bool(torch.stack([value.isfinite().all() for value in tensors]).all())
+        if anywhere(not finite, self.device):
             raise _diverged(self.global_step, f"weights or the validation loss ({loss:.3g}) are not finite")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -249,15 +250,16 @@ class DistillationModule(LightningModule):
             setattr(self.schedule, name, value)  # the optimizer's schedule holds on to this object
 
     def _settle(self) -> None:
-        """Add the pending steps to the sums, and stop if a loss is not finite."""
-        for values in self._pending:
-            numbers = {name: float(value) for name, value in values.items()}
-            if not math.isfinite(numbers["loss"]):
-                terms = ", ".join(f"{k}={v:.3g}" for k, v in numbers.items() if k not in ("loss", "right", "labeled"))
-                raise _diverged(self.global_step, f"the loss is not finite ({terms})")
-            for name, number in {**numbers, "steps": 1.0}.items():
+        """Add the pending steps to the sums, and stop all processes if a loss of one is not finite."""
+        steps, self._pending = [{name: float(value) for name, value in each.items()} for each in self._pending], []
+        spoiled = [step for step in steps if not math.isfinite(step["loss"])]
+        if steps and anywhere(bool(spoiled), self.device):  # one alone would leave the others waiting for its gradients
+            shown = {k: v for k, v in spoiled[0].items() if k not in ("loss", "right", "labeled")} if spoiled else {}
+            terms = ", ".join(f"{k}={v:.3g}" for k, v in shown.items()) or "in another process"
+            raise _diverged(self.global_step, f"the loss is not finite ({terms})")
+        for step in steps:
+            for name, number in {**step, "steps": 1.0}.items():
                 self._sums[name] = self._sums.get(name, 0.0) + number
-        self._pending = []
 
 
 def _diverged(step: int, what: str) -> DivergedError:
