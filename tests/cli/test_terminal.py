@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from cmkd.cli import main
+from cmkd.cli import main, tables
+from cmkd.cli.run import _print
 
 SHORT = ["--epochs", "1", "--seeds", "1", "--labels", "40", "--jobs", "1", "--trainer.logger", "none"]
 SMALL = [word for side in ("teacher", "student") for word in (f"--{side}.model", "thin_resnet(width=4,stages=2)")]
@@ -81,6 +82,20 @@ def test_quiet_leaves_the_results(on_terminal: tuple[Path, str], capfd: pytest.C
     assert main(command(out, "--quiet")) == 0
     said = capfd.readouterr()
     assert said.err == "" and str(out / "student.safetensors") in "".join(said.out.split())
+
+
+@pytest.mark.parametrize("name", ["pairs [old]", "a[/b]", "fog :dog:"])
+def test_names_are_shown_as_they_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    data = {"name": name, "rich": name, "poor": name, "pairs": {"test": 9}, "same_test_pairs": True, "labels": {}}
+    row = {"method": "none", "mean": 0.5, "sd": None, "n": 1}
+    results = {"data": data, "epochs": 2, "teacher": {"test_accuracy": 0.5}, "summary": [row], "tuned": []}
+    students = [{"method": "none", "subsets": {name: {"test_accuracy": 0.5}}}]
+    _print(results | {"students": students, "recommended": None}, Path("out"))
+    assert capsys.readouterr().out.count(name) == 5  # two titles, two cells and a column
+    made = tables.table(name)
+    made.add_row(name)
+    tables.show(made)
+    assert capsys.readouterr().out.count(name) == 2
 
 
 def test_what_a_process_prints_is_no_json() -> None:

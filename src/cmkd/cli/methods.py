@@ -28,7 +28,7 @@ def methods(name: str | None = None, *, markdown: Path | None = None) -> None:
         console = Console(width=PIPED_WIDTH)
     if markdown is not None:
         chosen = write_markdown(markdown)
-        console.print(f"{len(chosen) - 1} pages and {chosen[0]}", soft_wrap=True, markup=False, highlight=False)
+        print(f"{len(chosen) - 1} pages and {chosen[0]}")
     elif name is None:
         console.print(overview(pages()))
     else:

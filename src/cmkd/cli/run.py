@@ -55,7 +55,7 @@ def _print(results: dict[str, Any], out: Path) -> None:
     from cmkd.deploy.student import STUDENT
     from cmkd.report.page import chosen_options, chosen_student
 
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    console = Console(soft_wrap=not sys.stdout.isatty(), markup=False, emoji=False)
     console.print(table(results))
     if any("subsets" in student for student in results["students"]):
         console.print(subset_table(results))

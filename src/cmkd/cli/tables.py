@@ -30,7 +30,7 @@ def table(*columns: str) -> PlainTable:
 def show(*tables: Table) -> None:
     """Print tables."""
     # off a terminal nothing is wrapped, so that the output can be searched line by line
-    console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
         for each in tables:
             console.print(each)
