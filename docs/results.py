@@ -198,10 +198,12 @@ def gains(title: str, rows: pd.DataFrame, setting: str) -> str:
             said, sure = (
                 in_points(row["test"]["mean"], row["test"]["interval"], row["resampled"]) if row else ("", False)
             )
-            cells.append(f"**{said}**" if sure else said)
+            fewer = f", n = {row['n']}" if row and row["n"] != len(alone) else ""
+            cells.append((f"**{said}**" if sure else said) + fewer)
         lines.append(cells)
     header = ["data", setting, "n", "teacher", "none", *map(code, methods)]
-    text = "Teacher and student see the same labels. Gain over `none`; bold where both intervals exclude 0."
+    text = "Teacher and student see the same labels. Gain over `none`, of n students unless its cell says "
+    text += "otherwise; bold where both intervals exclude 0."
     if ALL_LABELS in methods:
         text += f" `{ALL_LABELS}` is the student alone with every label: the room that there is."
     return "\n\n".join([f"## {title}", text, table(header, lines, left=2)])

@@ -243,7 +243,9 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
     poor = {"poor": forest | {"data": "a", "role": "poor", "test_accuracy": 0.7}}
     write_json(tmp_path / "stored" / "simple_baselines.json", {"rows": poor})
     # a suite that varies one thing has a table of its own, and no part in the claims
-    write_json(tmp_path / "stored" / "gap.json", about | {"runs": {"complete": 16, "all": 16}} | stored(students))
+    lacking = (students[["data", "setting", "teacher", "method"]] == ["a", "few", 3, "kd"]).all(axis=1)
+    gap = stored(students[~lacking])
+    write_json(tmp_path / "stored" / "gap.json", about | {"runs": {"complete": 15, "all": 16}} | gap)
     subprocess.run([*command, "--add", str(tmp_path / "own.json")], check=True, timeout=100)
     lines = (tmp_path / "results.md").read_text().splitlines()
     found = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:] for line in lines if line.startswith("| ")}
@@ -259,6 +261,7 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
     assert "| a | raw uniformity | 24 | -1.00 | -1.00 |" in lines
     assert not any(line.startswith("| b | raw uniformity") for line in lines)
     assert lines.count("## Gain and the gap") == 1 and any(s.startswith("| a | few | 4 | 90.0 |") for s in lines)
+    assert sum(", n = 3 |" in line for line in lines) == 1, "kd in one row of the gap alone has fewer students"
     assert [line for line in lines if "random forest |" in line] == [
         "| a | radar | `none` | 4 | **50.6** | 70.0 (4.6) | random forest |"
     ]
