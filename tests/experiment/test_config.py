@@ -125,12 +125,20 @@ def test_flags_come_before_the_file_and_methods_have_their_own_namespace(tmp_pat
     assert config.expressions == ("kd(temperature=2, weight=3)", "none")
 
 
+def test_options_of_an_own_method_in_a_package() -> None:
+    own = "cmkd.methods.kd:KD"
+    config = parse(["--data", "digits", "--out", "out", "--methods", own, f"--method_options.{own}.temperature", "2"])
+    assert config.method_options == {own: {"temperature": 2.0}}
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--teacher.sise", "3"], "unknown option --teacher.sise: did you mean --teacher.size"),
         (["--method_options.kb.weight", "3"], "unknown method 'kb': did you mean 'kd'"),
         (["--method_options.kd.weight"], "needs a value"),
+        (["--method_options.kd", "3"], "names no option of a method; write --method_options.NAME.OPTION VALUE"),
+        (["--method_options.pk.mine:Own", "3"], "names no option of a method"),
         (["--seeds"], "expected one argument"),
         (["stray"], "unexpected argument 'stray'"),
     ],

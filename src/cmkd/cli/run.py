@@ -118,7 +118,9 @@ def _of_method(words: Sequence[str], k: int) -> bool:
 def _put_method_option(values: dict[str, Any], flag: str, text: str) -> None:
     from cmkd.methods import METHODS
 
-    method, _, option = flag.removeprefix(METHOD_FLAG).partition(".")
+    method, _, option = flag.removeprefix(METHOD_FLAG).rpartition(".")  # an own method has dots: package.module:Name
+    if not method or ":" in option:
+        raise CmkdError(f"{flag} names no option of a method; write {METHOD_FLAG}NAME.OPTION VALUE")
     known = METHODS.find(method)
     hint = get_type_hints(known.__init__).get(option, str) if option in parameters(known) else str
     _put(values, ["method_options", method, option], from_text(text, hint))
