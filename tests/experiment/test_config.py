@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -123,6 +124,29 @@ def test_flags_come_before_the_file_and_methods_have_their_own_namespace(tmp_pat
     assert config.teacher == TeacherConfig(model="resnet18", size=32)
     assert config.method_options == {"kd": {"weight": 3.0, "temperature": 2.0}, "mlld": {"temperatures": [1.0, 2.5]}}
     assert config.expressions == ("kd(temperature=2, weight=3)", "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "flag", "value"),
+    [
+        ("trainer:", "--trainer.threads", 2),
+        ("teacher:", "--teacher.size", 32),
+        ("method_options:", "--method_options.kd.weight", 2.0),
+        ("method_options: {kd: }", "--method_options.kd.weight", 2.0),
+    ],
+)
+def test_a_flag_of_a_group_that_a_file_leaves_empty(text: str, flag: str, value: float, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"data: digits\nout: there\n{text}\n")
+    found: Any = parse(["--config", str(tmp_path / "config.yaml"), flag, str(value)]).to_dict()
+    for name in flag.lstrip("-").split("."):
+        found = found[name]
+    assert found == value
+
+
+def test_a_flag_of_what_is_no_group_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("{data: digits, out: there, trainer: 3}")
+    with pytest.raises(CmkdError, match=r"trainer must be a group of options .* got 3"):
+        parse(["--config", str(tmp_path / "config.yaml"), "--trainer.threads", "2"])
 
 
 def test_options_of_an_own_method_in_a_package() -> None:

@@ -24,6 +24,8 @@ from cmkd.training.display import style
 
 SHORT = {"--devices": "--trainer.devices", "--batch_size": "--trainer.batch_size"}
 """Flags that many type, and the ones they stand for."""
+MODELS = ("teacher", "student")
+"""Groups that a file may give as the name of the model alone."""
 JSON, QUIET = "--json", "--quiet"
 METHOD_FLAG = "--method_options."
 WIDTH = 118
@@ -128,8 +130,12 @@ def _put_method_option(values: dict[str, Any], flag: str, text: str) -> None:
 
 def _put(values: dict[str, Any], path: Sequence[str], value: object) -> None:
     for key in path[:-1]:
-        inner = values.setdefault(key, {})
-        if not isinstance(inner, dict):  # `teacher: resnet18` in a file, and a flag for one of its options
+        inner = values.get(key)
+        if inner is None:  # `trainer:` in a file, and a flag for one of its options
+            inner = values[key] = {}
+        elif not isinstance(inner, dict):
+            if key not in MODELS:
+                return  # no group: what reads the values refuses it
             inner = values[key] = {"model": inner}
         values = inner
     values[path[-1]] = value
