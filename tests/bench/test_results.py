@@ -90,6 +90,15 @@ def test_results_continue_a_suite_as_far_as_they_go(tmp_path: Path, count: int) 
     assert len(earlier(tmp_path / "small.json", replace(SUITE, methods="ds"))) == -(-count // 2)
 
 
+def test_settings_that_are_the_same_each_have_their_students(tmp_path: Path) -> None:
+    twice = replace(SUITE, settings={"a": {}, "b": {}})
+    students = pd.concat([rows(SUITE).assign(setting=name) for name in twice.settings])
+    handed_in(tmp_path, twice, students, {})
+    for _ in range(2):
+        assert sorted(earlier(tmp_path / "small.json", twice)["setting"]) == ["a"] * 4 + ["b"] * 4
+        handed_in(tmp_path, SUITE, rows(SUITE), {})  # of another suite, in which they have one name
+
+
 def test_a_run_of_another_suite_in_the_folder_counts_as_far_as_it_is_the_same(tmp_path: Path) -> None:
     handed_in(tmp_path, SUITE, rows(SUITE), {})
     found = json.loads((tmp_path / "small.json").read_text())
