@@ -51,3 +51,12 @@ def test_the_launcher_says_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert (found.devices, found.num_nodes) == (2, 3)
     with pytest.raises(CmkdError, match=r"torchrun started 2 processes on 3 nodes, but devices is 4 and num_nodes 1"):
         resolve(replace(config, trainer=TrainerConfig(devices=4)))
+
+
+def test_several_nodes_need_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig(data="digits", out=tmp_path, trainer=TrainerConfig(devices=4, num_nodes=2))
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(CmkdError, match=r"needs a launcher: .*`torchrun --nnodes 2 --nproc-per-node 4 .* -m cmkd run"):
+        resolve(config)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    assert resolve(config).config.trainer.num_nodes == 2

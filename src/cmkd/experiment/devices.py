@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import torch
@@ -42,9 +43,15 @@ def with_launcher(trainer: TrainerConfig) -> TrainerConfig:
     """Return the configuration with the processes that a launcher has started.
 
     Raises:
-        CmkdError: another number was asked for.
+        CmkdError: another number was asked for, or several nodes without a launcher, which would wait for each other.
     """
     found, given = launched(), (trainer.devices, trainer.num_nodes)
+    if found is None and trainer.num_nodes > 1 and "SLURM_JOB_ID" not in os.environ:
+        raise CmkdError(
+            f"--trainer.num_nodes {trainer.num_nodes} needs a launcher: use SLURM, or start on each node `torchrun "
+            f"--nnodes {trainer.num_nodes} --nproc-per-node {trainer.devices} --rdzv-backend c10d --rdzv-endpoint "
+            "HOST:29500 -m cmkd run ...`, HOST being one of them"
+        )
     if found is None or found == given:
         return trainer
     if given != (1, 1):
