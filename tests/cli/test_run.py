@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,9 @@ def test_wrong_labels_reach_teacher_and_students_and_are_told(
     assert run("--data", "digits", *noise, "--out", tmp_path) == 0
     assert "30 labels were made wrong on purpose" in " ".join(capsys.readouterr().out.split())
     assert json.loads((tmp_path / "results.json").read_text())["data"]["labels"]["student"]["wrong"] == 30
+    run_of = RunConfig.load(tmp_path / "config.yaml")
+    few = resolve(replace(run_of, student=replace(run_of.student, label_fraction=0.05))).labels
+    assert few["teacher"]["wrong"] == 30 and few["student"]["wrong"] == 18, "each sees labels of its own"
     trained = resolve(RunConfig.load(tmp_path / "config.yaml")).packs
     assert trained["teacher"].index["label"].equals(trained["student"].index["label"])
 
@@ -285,7 +289,7 @@ def test_a_run_shows_teacher_and_students_the_same_few_labels(few: tuple[Path, s
     out, printed = few
     results = json.loads((out / "results.json").read_text())
     assert results["data"]["labels"] == {
-        "teacher": {"visible": 40, "all": 1077},
+        "teacher": {"visible": 40, "all": 1077, "wrong": 0},
         "student": {"visible": 40, "all": 1077, "unlabeled": 1037, "wrong": 0},
     }
     assert printed.startswith(FEW) and printed.count(FEW) == 2  # before the trainings, and in the title of the table

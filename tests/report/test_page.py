@@ -18,7 +18,7 @@ from cmkd.errors import CmkdError
 from cmkd.models.checkpoint import save_model
 from cmkd.report import write_report
 from cmkd.report.figures import draw
-from cmkd.report.page import verdict
+from cmkd.report.page import labels_seen, verdict
 from cmkd.report.structure import neighborhoods_figure
 from cmkd.types import Modality
 
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 RADAR = Modality("radar", "image", (1, 8, 8), "uint8", (20.0,), (30.0,))
+
+
+@pytest.mark.parametrize("of_teacher", [{}, {"wrong": None, "visible": None}, {"wrong": 3}])
+def test_one_number_of_wrong_labels_where_the_teachers_is_equal_or_unknown(of_teacher: dict[str, int | None]) -> None:
+    every = {"visible": 20, "all": 20}  # a run of an older version does not have the teacher's
+    said = labels_seen({"teacher": every | of_teacher, "student": every | {"wrong": 3}})
+    assert said == "3 labels were made wrong on purpose"
 
 
 def test_the_page_shows_tables_figures_and_verdicts(run: Path) -> None:

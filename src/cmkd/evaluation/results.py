@@ -81,7 +81,7 @@ class _Labels:
     visible: int | None
     all: int | None
     unlabeled: int = 0
-    wrong: int = 0
+    wrong: int | None = 0
 
 
 @dataclass(frozen=True)

@@ -79,20 +79,20 @@ class ResolvedRun:
     def labels(self) -> dict[str, dict[str, int | None]]:
         """Labels of training pairs that each model sees.
 
-        ``teacher`` and ``student`` -> ``visible`` and ``all``: labeled training pairs that have its modality; for a
-        teacher from a file ``visible`` is None, as it is not known. For the student also ``unlabeled``: pairs
-        that have both modalities and no visible label; and ``wrong``: visible labels that label noise replaced.
+        ``teacher`` and ``student`` -> ``visible`` and ``all``: labeled training pairs that have its modality; and
+        ``wrong``: visible labels that label noise replaced. For a teacher from a file ``visible`` and ``wrong`` are
+        None, as they are not known. For the student also ``unlabeled``: pairs that have both modalities and no visible
+        label.
         """
         counts: dict[str, dict[str, int | None]] = {}
         for role, name in (("teacher", self.rich), ("student", self.poor)):
-            packs = {"visible": self.packs[role], "all": self.pack}
-            counts[role] = {k: len(p.rows("train", modalities=(name,), labeled=True)) for k, p in packs.items()}
+            rows, every = (p.rows("train", modalities=(name,), labeled=True) for p in (self.packs[role], self.pack))
+            shown, stored = (pack.index["label"].to_numpy()[rows] for pack in (self.packs[role], self.pack))
+            counts[role] = {"visible": len(rows), "all": len(every), "wrong": int((shown != stored).sum())}
         if self.config.teacher.checkpoint is not None or self.config.teacher.outputs is not None:
-            counts["teacher"]["visible"] = None
+            counts["teacher"] |= {"visible": None, "wrong": None}
         both = self.packs["student"].rows("train", modalities=(self.rich, self.poor), labeled=False)
-        rows = self.packs["student"].rows("train", modalities=(self.poor,), labeled=True)
-        shown, stored = (pack.index["label"].to_numpy()[rows] for pack in (self.packs["student"], self.pack))
-        counts["student"] |= {"unlabeled": len(both), "wrong": int((shown != stored).sum())}
+        counts["student"]["unlabeled"] = len(both)
         return counts
 
     def pairs(self, role: str) -> int:

@@ -120,6 +120,8 @@ def labels_seen(labels: Mapping[str, Mapping[str, Any]]) -> str:
         'teacher sees 4 of 20 labels, students see 4 of 20 labels; 16 pairs without a label serve distillation alone'
         >>> labels_seen({"teacher": every, "student": every | {"unlabeled": 0}})
         ''
+        >>> labels_seen({"teacher": every | {"wrong": 6}, "student": every | {"wrong": 3}})
+        '6 labels of the teacher and 3 of the students were made wrong on purpose'
     """
     if not labels:  # a run of an older version
         return ""
@@ -130,7 +132,11 @@ def labels_seen(labels: Mapping[str, Mapping[str, Any]]) -> str:
         said.append(f"{who}, students see {student['visible']} of {student['all']} labels")
     if unlabeled := student.get("unlabeled"):
         said.append(f"{unlabeled} pairs without a label serve distillation alone")
-    if wrong := student.get("wrong"):
+    wrong = student.get("wrong", 0)
+    of_teacher = teacher.get("wrong", wrong)  # in a run of an older version, the students' alone are known
+    if of_teacher not in (None, wrong):
+        said.append(f"{of_teacher} labels of the teacher and {wrong} of the students were made wrong on purpose")
+    elif wrong:
         said.append(f"{wrong} labels were made wrong on purpose")
     return "; ".join(said)
 
