@@ -18,10 +18,15 @@ FORMS = (
     "What the forms are: [`ds`](../src/cmkd/methods/ds.py) and its options, and "
     "[those tried beside it](../benchmarks/ds_ideas.py)."
 )
-WEIGHTS = (
+LABELS = (
     "Each term of the loss is a mean over all pairs; in the cross-entropy, those without a label count as zero. With "
     "three hundredths of the labels, `0.03*kd` is the other way, a cross-entropy that is a mean over labeled pairs "
     "alone, and `0.18*kd` is half way between the two. The difference to the default, for the same teacher and seed."
+)
+PAIRS = (
+    "In a method's terms, pairs that lack a modality count as zero. With a tenth of the pairs complete and every pair "
+    "labeled, `10*kd` is the other way, a mean over complete pairs alone. A teacher of a tenth of the pairs gives "
+    "nothing to a student that has the labels of all; the default keeps it from doing harm."
 )
 
 
@@ -35,15 +40,21 @@ def forms(rows: pd.DataFrame) -> str:
     return f"## Forms of dimensional structure\n\n{FORMS}\n\n{shown}"
 
 
-def weights(rows: pd.DataFrame) -> str:
-    """Return the section on the weight of labels where they are few.
+def label_weight(rows: pd.DataFrame) -> str:
+    """Return the section on the weight of labels where they are few."""
+    return f"## How much a label weighs\n\n{LABELS}\n\n{_weighted(rows, ('ds', 'kd'))}"
 
-    Args:
-        rows: students with methods in their defaults and multiplied by factors.
-    """
+
+def pair_weight(rows: pd.DataFrame) -> str:
+    """Return the section on the weight of complete pairs where they are few."""
+    return f"## How much a pair weighs\n\n{PAIRS}\n\n{_weighted(rows, ('kd', 'none'), ('ds', 'none'))}"
+
+
+def _weighted(rows: pd.DataFrame, *others: tuple[str, str]) -> str:
+    """Return the differences of methods multiplied by factors to their defaults, and those of `others`."""
     calls = {method: parse_sum(method)[0] for method in dict.fromkeys(rows["method"])}
     changed = [(method, call.name) for method, call in calls.items() if method != call.name]
-    return f"## How much a label weighs\n\n{WEIGHTS}\n\n{differences(rows, [*changed, ('ds', 'kd')])}"
+    return differences(rows, [*changed, *others])
 
 
 def differences(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> str:

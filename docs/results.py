@@ -19,7 +19,7 @@ import pandas as pd
 from baselines import beside, best
 from claims import against, by_regime, claims, ranked
 from costs import costs
-from forms import forms, weights
+from forms import forms, label_weight, pair_weight
 from observation import observation
 
 from cmkd.bench.figures import gains_figure, ranks_figure
@@ -57,6 +57,8 @@ AXES = {
     "fusion": "a teacher that sees both modalities",
 }
 """Suite -> what its settings or data sets vary; each has a table of gains."""
+SECTIONS = {"ds_forms": forms, "label_weight": label_weight, "partly_paired": pair_weight}
+"""Suite -> what writes its section."""
 INTRODUCTION = (
     "Written by `python docs/results.py` from the rows that [suites](../benchmarks/suites) left under "
     "`benchmarks/results`, which trained each network until validation had stopped rising; [the protocol](protocol.md) "
@@ -202,8 +204,10 @@ def gains(title: str, rows: pd.DataFrame, setting: str) -> str:
             cells.append((f"**{said}**" if sure else said) + fewer)
         lines.append(cells)
     header = ["data", setting, "n", "teacher", "none", *map(code, methods)]
-    text = "Teacher and student see the same labels. Gain over `none`, of n students unless its cell says "
-    text += "otherwise; bold where both intervals exclude 0."
+    text = (
+        "Teacher and student see the same labels, where no others are named. Gain over `none`, of n students unless "
+        "the cell says otherwise; bold where both intervals exclude 0."
+    )
     if ALL_LABELS in methods:
         text += f" `{ALL_LABELS}` is the student alone with every label: the room that there is."
     return "\n\n".join([f"## {title}", text, table(header, lines, left=2)])
@@ -233,8 +237,9 @@ def page(stored: Path, folder: Path) -> str:
     """Return the page from the results in a folder; its pictures go to ``images`` in another."""
     paths = [path for path in sorted(stored.glob("*.json")) if '"suite"' in path.read_text(encoding="utf-8")[:20]]
     read = {path: read_suite(path) for path in paths}
-    # four gaps of one data set are not four data sets, and the suite that chose the loss counts for no method
-    found = [(suite, own) for path, (_, suite, own) in read.items() if path.stem not in {*AXES, "label_weight"}]
+    # four gaps of one data set are not four data sets, and suites that chose the loss count for no method
+    chose = {name for name, section in SECTIONS.items() if section is not forms}
+    found = [(suite, own) for path, (_, suite, own) in read.items() if path.stem not in {*AXES, *chose}]
     rows = pooled(found)
     counted = enough(rows)
     parts = ["# How much a teacher gives", INTRODUCTION, claims(counted), by_regime(counted, "ds")]
@@ -248,7 +253,7 @@ def page(stored: Path, folder: Path) -> str:
             costs(counted, stored / "step.json"),
             beside(rows, best(stored / "simple_baselines.json")),
         ]
-    for name, section in (("ds_forms", forms), ("label_weight", weights)):
+    for name, section in SECTIONS.items():
         parts += [section(own) for path, (_, _, own) in read.items() if path.stem == name]
     for name, axis in AXES.items():
         parts += [gains(f"Gain and {axis}", own, "setting") for p, (_, _, own) in read.items() if p.stem == name]

@@ -83,8 +83,8 @@ class Former:
     def look(self, spectrum: Array, number: int = 0) -> Array:
         """Return look `number`, ``(size, size)`` complex, from its own band of azimuth frequencies.
 
-        A scatterer at a pixel's lower edges, in its first cell of the finer grid, has its amplitude there: returns of the
-        target are up to three eighths of a pixel from the grid of the sea and its shadow, whose pixels are centered.
+        A scatterer at a pixel's lower edges, in its first cell of the finer grid, has its amplitude there. The returns
+        of a target are thus up to three eighths of a pixel from the grid of the sea and of its shadow.
         """
         count = spectrum.shape[0]
         along, across = self.weights
