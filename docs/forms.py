@@ -25,8 +25,8 @@ LABELS = (
 )
 PAIRS = (
     "In a method's terms, pairs that lack a modality count as zero. With a tenth of the pairs complete and every pair "
-    "labeled, `10*kd` is the other way, a mean over complete pairs alone. A teacher of a tenth of the pairs gives "
-    "nothing to a student that has the labels of all; the default keeps it from doing harm."
+    "labeled, `10*kd` is the other way, a mean over complete pairs alone. The teacher has seen a tenth of the labels "
+    "that the student sees."
 )
 
 
