@@ -250,7 +250,7 @@ def page(stored: Path, folder: Path) -> str:
             choices(counted),
             by_labels,
             drawn(rows, folder),
-            costs(counted, stored / "step.json"),
+            costs(counted[~counted["sees_all_labels"].astype(bool)], stored / "step.json"),
             beside(rows, best(stored / "simple_baselines.json")),
         ]
     for name, section in SECTIONS.items():
