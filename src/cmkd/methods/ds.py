@@ -250,10 +250,10 @@ class DimensionalStructure(Method):
             self.require_same_classes()
         self.teacher_maps = {}
         if uniformity_weight:
-            paired = points == "positions" and uniformity_reference == "pairs"
-            self.teacher_maps = {stage: self._pooled(stage, pool, paired=paired) for stage in stages}
             if not stages or (pool is not None and pool < 1):
                 raise CmkdError(f"{self.name}: needs at least one stage and a pool of 1 or more, got {stages}, {pool}")
+            paired = points == "positions" and uniformity_reference == "pairs"
+            self.teacher_maps = {stage: self._pooled(stage, pool, paired=paired) for stage in stages}
         self.kd_weight, self.temperature = kd_weight, temperature
         self.independence_weight, self.independence_reference = independence_weight, independence_reference
         self.independence_features = independence_features
