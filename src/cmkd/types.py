@@ -263,6 +263,7 @@ class Modality:
         kind: str | None = None,
         size: tuple[int, ...] | None = None,
         unit: str = "",
+        rate: int = 0,
         fix: str = "convert the values, or correct what is stated of them",
     ) -> None:
         """Raise `CmkdError` if what is stated of other samples contradicts this modality.
@@ -273,6 +274,7 @@ class Modality:
             kind: of the other samples; None if it is not stated, as are `size` None and an empty `unit`.
             size: as `size` of a modality.
             unit: of their values.
+            rate: their samples per second; 0 if it is not known.
             fix: what to do about it.
 
         Example:
@@ -282,12 +284,19 @@ class Modality:
                 ...
             cmkd.errors.CmkdError: new: unit of 'radar' is stated as amplitude, but in the pack it is dB: convert ...
         """
-        for name, theirs in (("kind", kind), ("size", size), ("unit", unit)):
+        for name, theirs in (("kind", kind), ("size", size), ("unit", unit), ("rate", rate)):
             ours = getattr(self, name)
             if theirs and ours and theirs != ours:
                 raise CmkdError(
                     f"{where}: {name} of '{self.name}' is stated as {theirs}, but {holder} it is {ours}: {fix}"
                 )
+
+    def check_measured(self, other: Modality, where: object, holder: str) -> None:
+        """Raise `CmkdError` if the values of another modality are known to have another unit or sampling rate.
+
+        `where` is that of the other modality, `holder` who has this one, as in `check_stated`.
+        """
+        self.check_stated(where, holder, unit=other.unit, rate=other.rate)
 
     def masked(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return values ``(..., *shape)`` as a masked array if some are invalid: masked, NaN or `nodata`."""

@@ -173,14 +173,19 @@ def test_a_jpeg_of_another_size_is_resized(app: FastAPI) -> None:
 
 
 def test_a_recording_is_heard(tmp_path: Path) -> None:
-    heard = load_student(
-        make_student(tmp_path, Modality("sound", "series", (32, 1), "int16", (0.0,), (9.0,)), ("a", "b"))
-    )
+    sound = Modality("sound", "series", (32, 1), "int16", (0.0,), (9.0,), rate=8000)
+    heard = load_student(make_student(tmp_path, sound, ("a", "b")))
     app, file = create_app(heard, MODEL, LIMITS), io.BytesIO()
     wavfile.write(file, 8000, np.arange(32, dtype=np.int16))
     assert len(post(app, file.getvalue(), "audio/wav").json()["predictions"]) == 1
     assert post(app, GOOD["image/png"], "image/png").status_code == 415
     assert post(app, file.getvalue()[:30], "audio/wav").status_code == 422
+    wavfile.write(tmp_path / "faster.wav", 16000, np.arange(32, dtype=np.int16))
+    refused = post(app, (tmp_path / "faster.wav").read_bytes(), "audio/wav")
+    assert refused.status_code == 422
+    assert "rate of 'sound' is stated as 16000, but for the student it is 8000: resample it" in refused.text
+    with pytest.raises(CmkdError, match="resample it"):
+        heard.predict(tmp_path / "faster.wav")
 
 
 class Trap:

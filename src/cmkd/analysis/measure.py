@@ -195,7 +195,7 @@ def _checked(subject: Subject, pack: Pack) -> Model:
         if shape != pack.modalities[name].shape:
             theirs = pack.modalities[name].shape
             raise CmkdError(f"'{subject.path}' expects '{name}' of shape {shape}, but the data have {theirs}")
-        modality.check_stated(pack.card.name, f"for '{subject.path}'", unit=pack.modalities[name].unit)
+        modality.check_measured(pack.modalities[name], pack.card.name, f"for '{subject.path}'")
     return model
 
 

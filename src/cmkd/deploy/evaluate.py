@@ -114,7 +114,7 @@ def _check(name: str, student: Student, pack: Pack) -> None:
         if getattr(there, what) != getattr(wanted, what):
             both = f"{getattr(there, what)}, not {getattr(wanted, what)}"
             raise CmkdError(f"'{wanted.name}' of {data} has a different {what} than '{name}' was trained on: {both}")
-    wanted.check_stated(data, f"for '{name}'", unit=there.unit)
+    wanted.check_measured(there, data, f"for '{name}'")
     if unknown := [label for label in pack.classes if label not in student.classes]:
         known = f"{', '.join(student.classes[:10])}{', ...' if len(student.classes) > 10 else ''}"
         raise CmkdError(f"{data} have classes unknown to '{name}' ({', '.join(unknown[:5])}); its classes: {known}")

@@ -246,7 +246,7 @@ def _of_pack(folder: Path, search: _Search) -> Iterator[Item]:
             f"'{modality.name}' of {folder} is {there.kind} {there.shape} {there.dtype}, but the student's is "
             f"{modality.kind} {modality.shape} {modality.dtype}: give the pack it was trained on, or one like it"
         )
-    modality.check_stated(folder, "for the student", unit=there.unit)
+    modality.check_measured(there, folder, "for the student")
     array, ids, present = pack.array(modality.name), pack.index["id"], pack.index[f"has_{modality.name}"]
     for row in range(len(pack)):
         if present.iat[row]:

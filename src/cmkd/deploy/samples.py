@@ -67,7 +67,7 @@ def labeled(student: Student, data: Pack, split: str, most: int | None = None) -
             f"'{ours.name}' of {data.card.name} is {theirs.kind} {theirs.shape} of {theirs.dtype}, the student's is "
             f"{ours.kind} {ours.shape} of {ours.dtype}: give the data that it was trained on"
         )
-    ours.check_stated(data.card.name, "for the student", unit=theirs.unit)
+    ours.check_measured(theirs, data.card.name, "for the student")
     if data.classes != student.classes:
         raise CmkdError(f"{data.card.name} and the student differ in their classes: give the data it was trained on")
     rows = data.rows(split, modalities=(ours.name,), labeled=True)

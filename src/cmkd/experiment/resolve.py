@@ -154,7 +154,7 @@ class ResolvedRun:
             if theirs != ours:
                 raise CmkdError(f"'{config.checkpoint}' expects {theirs}, but the data have {ours}")
             for known, there in zip(*seen, strict=True):
-                known.check_stated("the data", f"for '{config.checkpoint}'", unit=there.unit)
+                known.check_measured(there, "the data", f"for '{config.checkpoint}'")
             if early and not isinstance(model, models.StackedModel):
                 raise CmkdError(f"'{config.checkpoint}' fuses its modalities late; leave out teacher.fusion early")
         if config.checkpoint is None:

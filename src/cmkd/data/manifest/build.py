@@ -166,11 +166,7 @@ def append(
                     f"{name} in {table.path} is {found.shape} {found.dtype}, but the pack has {modality.shape} "
                     f"{modality.dtype}: convert the files"
                 )
-            if modality.rate and found.rate != modality.rate:
-                raise CmkdError(
-                    f"{name} in {table.path} has {found.rate} samples per second, but the pack has {modality.rate}: "
-                    "resample the files"
-                )
+            modality.check_stated(table.path, "in the pack", rate=found.rate, fix="resample the files")
         added_from = f"version {old.card.version + 1} adds {_origin(table, Path(folder))}{left_out}"
         notes = "; ".join(filter(None, (old.card.notes.rstrip("."), added_from)))
         with PackWriter.append(old.path, classes=classes, split=record, notes=notes) as writer:
