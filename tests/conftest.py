@@ -69,7 +69,7 @@ def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cmkd.experiment.runner.write_report", lambda folder: None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # playwright keeps an event loop running in the thread, so no other module may see it
 def browser() -> Iterator[Browser]:
     """Chromium; tests that need it are skipped where there is none, but never in CI."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
