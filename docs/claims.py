@@ -112,7 +112,7 @@ def ranked(rows: pd.DataFrame) -> Mapping[str, Any] | None:
 
 
 def by_regime(rows: pd.DataFrame, method: str) -> str:
-    """Return the table of a method's mean rank, and of its difference to the rival that is best on validation."""
+    """Return the table of a method's mean rank, and of its difference to `kd` and the rival best on validation."""
     here = compared(rows[~rows["sees_all_labels"].astype(bool)])
     lines = []
     few = here[here["setting"] != "100 %"]
@@ -130,19 +130,17 @@ def by_regime(rows: pd.DataFrame, method: str) -> str:
         best = str(cells[rivals].mean().idxmax())
         ranking = ranked(part)
         ranks = {row["method"]: row["rank"] for row in ranking["methods"]} if ranking else {}
-        mean, ends, signs = over_sets([row for row in against(part, best) if row["method"] == method])
-        lines.append(
-            [
-                name,
-                str(len(cells)),
-                f"{ranks[method]:.1f} of {len(ranks)}",
-                f"`{best}`",
-                in_points(mean, ends)[0],
-                counted(signs),
-            ]
-        )
-    header = ["labels", "settings", "mean rank on test", "best rival", "difference (95 % CI)", "clearly above, below"]
-    text = "Among the methods trained in every setting of a row, `none` included; the rival is chosen on validation."
+        start = [name, str(len(cells)), f"{ranks[method]:.1f} of {len(ranks)}"]
+        for rival in dict.fromkeys((best, "kd")):
+            own = [row for row in against(part, rival) if row["method"] == method]
+            shown = [in_points(*over_sets(own, score)[:2])[0] for score in ("validation", "test")]
+            lines.append([*start, f"`{rival}`", *shown, counted([clear(row) for row in own])])
+            start = ["", "", ""]
+    header = ["labels", "settings", "mean rank on test", "rival", "validation", "test", "clearly above, below"]
+    text = (
+        "Among the methods trained in every setting of a row, `none` included, with the difference to the rival that "
+        "is best on validation and to `kd` (mean over data sets, 95 % CI)."
+    )
     return f"## Where `{method}` stands\n\n{text}\n\n{table(header, lines, left=1)}" if lines else ""
 
 

@@ -65,6 +65,20 @@ def test_readme_is_short_and_begins_as_the_docs_do() -> None:
     assert blocks("README.md") == BLOCKS[:1]
 
 
+def intervals(page: Path) -> set[frozenset[float]]:
+    """Differences and the ends of their intervals on a page, such as "3.8 points below `kd` (2.6 to 5.0)", unsigned."""
+    text = " ".join(page.read_text(encoding="utf-8").replace("\N{MINUS SIGN}", "-").split()).replace("95 % CI ", "")
+    found = re.findall(r"(\d+\.\d)\b[^()|\d]{0,40}\([-+]?(\d+\.\d) to [-+]?(\d+\.\d)\)", text)
+    return {frozenset(map(float, numbers)) for numbers in found}
+
+
+def test_prose_quotes_intervals_that_a_table_has() -> None:
+    tables = set().union(*map(intervals, [ROOT / "docs/results.md", *(ROOT / "benchmarks/results").glob("*.md")]))
+    for page in ("which_method", "theory"):
+        quoted = intervals(ROOT / "docs" / f"{page}.md")
+        assert quoted and not quoted - tables, (page, sorted(map(sorted, quoted - tables)))
+
+
 def test_no_piece_of_python_is_forgotten() -> None:
     pages = {page.relative_to(ROOT).as_posix(): len(blocks(page.relative_to(ROOT).as_posix())) for page in PAGES}
     assert {page: count for page, count in pages.items() if count} == {
