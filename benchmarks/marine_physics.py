@@ -195,7 +195,7 @@ def formation() -> Iterator[Row]:
     """Image of a point and of a uniform surface: a Hamming window's width, equivalent area and looks (Harris 1978)."""
     rng, size = np.random.default_rng(0), 256
     former = Former(size, (1.0, 1.0), (2.5, 2.5))
-    point = former.look(former.spectrum(np.array([1 + 0j]), (np.array([0.01]), np.array([0.01]))))
+    point = former.look(former.spectrum(np.array([1 + 0j]), (np.array([0.51]), np.array([0.51]))))
     spectrum = np.pad(np.fft.fftshift(np.fft.fft(np.roll(point[size // 2], size // 2))), size * 16)
     line = np.abs(np.fft.ifft(np.fft.ifftshift(spectrum)))
     yield Row("width of a point at -3 dB", 2.5, float((line > line.max() / math.sqrt(2)).sum()) / 33, "m")
@@ -223,7 +223,7 @@ def motion() -> Iterator[Row]:
     shift = -away.range / 7600 * 10 * math.sin(math.radians(away.incidence))
     yield Row("displacement, 10 m/s away from the radar", shift, Motion(away, sensors.radar).shift, "m")
     wavelength = sea.LIGHT / 9.65e9
-    half = wavelength * scene.range / (4 * 7600 * scene.resolution_azimuth)
+    half = 1.303 * wavelength * scene.range / (4 * 7600 * scene.resolution_azimuth)  # of a Hamming window (Harris 1978)
 
     def phase(acceleration: float, along: float) -> float:
         moving = math.hypot(scene.range, (7600 - along) * half) + acceleration * half**2 / 2

@@ -24,14 +24,28 @@ def former(resolution: float = 2.0, *, taper: float = 0.08, size: int = 128, def
 
 
 def point(made: radar.Former) -> Array:
-    """Image of a point of 1 m² at the center of pixel (size/2, size/2)."""
-    return made.look(made.spectrum(np.array([1 + 0j]), (np.array([0.01]), np.array([0.01]))))
+    """Image of a point of 1 m² at the center of pixel (size/2, size/2), but for half a cell of 1/4 m."""
+    place = np.array([0.5 * made.spacing[0] + 0.01])
+    return made.look(made.spectrum(np.array([1 + 0j]), (place, place)))
 
 
 def interpolated(line: Array, factor: int = 64) -> Array:
     """Magnitude of a band-limited line between its samples."""
     spectrum = np.fft.fftshift(np.fft.fft(line))
     return np.abs(np.fft.ifft(np.fft.ifftshift(np.pad(spectrum, (len(line) * (factor - 1)) // 2)))) * factor
+
+
+@pytest.mark.parametrize("fine", [2, 4])
+@pytest.mark.parametrize("number", [0, 1])
+def test_points_are_on_average_where_the_sea_and_their_shadow_are(fine: int, number: int) -> None:
+    made, offsets = dataclasses.replace(former(2.5), fine=fine), []
+    for place in np.random.default_rng(0).uniform(-20, 20, (40, 2)):
+        line = np.abs(made.look(made.spectrum(np.array([1 + 0j]), (place[:1], place[1:])), number)) ** 2
+        centers = np.arange(128) + 0.5 - 64
+        found = [line.sum(1 - axis) @ centers / line.sum() for axis in (0, 1)]
+        offsets.append(np.array(found) - place)
+    assert np.abs(np.mean(offsets, 0)) == pytest.approx(0, abs=0.06)  # of the mean, cells of 1/fine m have 0.02
+    assert np.abs(offsets).max() < 0.5 / fine + 0.02
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -119,7 +133,10 @@ def test_ship_is_displaced_by_range_rate_over_platform_speed() -> None:
 def test_defocus_is_the_quadratic_phase_of_acceleration_and_of_motion_along_the_track() -> None:
     scene, sensors = still(side=1, surge=0.5)
     wavelength = sea.LIGHT / 9.65e9
-    duration = wavelength * scene.range / (2 * 7600 * scene.resolution_azimuth)
+    # a look is as long as the weighted aperture whose response, in azimuth λR/(2V) a hertz, has the width stated
+    response = np.abs(np.fft.fft(np.hamming(1000), 400_000))
+    hertz = 2 * np.argmax(response < response[0] / math.sqrt(2)) / 400  # width at -3 dB of an aperture of 1 s
+    duration = hertz * wavelength * scene.range / (2 * 7600 * scene.resolution_azimuth)
 
     def phase(acceleration: float, along: float) -> float:
         """Two-way phase at half the time of a look, from the range by the law of cosines."""

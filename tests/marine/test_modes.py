@@ -37,7 +37,7 @@ def test_slant_range_of_sentinel_1() -> None:
         ("altitude: 693", "altitude: 693\n  range: [1, 2]", "give either the altitude"),
         ("nesz: [-27, -22]", "nesz: [-22, -27]", "the smaller first"),
         ("looks: 5", "looks: 7", "overlap"),
-        ("mtf: 0.15", "mtf: 1.5", "below 1"),
+        ("mtf: 0.15", "mtf: 1.5", "below 0.7"),
     ],
 )
 def test_wrong_file_is_refused_in_one_line(tmp_path: Path, old: str, new: str, words: str) -> None:

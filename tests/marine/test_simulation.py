@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from scipy import stats
 from cmkd.datasets.base import DATASETS
 from cmkd.datasets.marine import Marine
 from cmkd.errors import CmkdError
+from cmkd.simulators.marine import optical
+from cmkd.simulators.marine.describe import command
 from cmkd.simulators.marine.mesh import MeshBuilder
-from cmkd.simulators.marine.modes import mode
+from cmkd.simulators.marine.modes import mode, modes
 from cmkd.simulators.marine.packing import write_pack
 from cmkd.simulators.marine.rays import Rays
 from cmkd.simulators.marine.recipe import Recipe
@@ -44,6 +47,34 @@ def test_family_makes_sound_distinct_individuals(name: str) -> None:
         assert np.allclose(np.linalg.norm(mesh.normals, axis=1), 1, atol=1e-3)
         assert mesh.color.min() >= 0 and mesh.color.max() <= 1
     assert len({tuple(np.round(m.bounds[1], 3)) for m in meshes}) == 30
+
+
+@pytest.mark.parametrize("name", modes())
+def test_lens_and_detector_have_the_stated_modulation_at_the_nyquist_frequency(name: str) -> None:
+    sensors = mode(name).sized(64)
+    place = (np.arange(2 * sensors.optical.size) + 0.5) / 2  # pixels
+    for phase in (0.0, 0.3):  # of half a cycle a pixel, seen best where its crests are at the centers
+        wave = np.cos(np.pi * (place - 0.5 - phase))
+        seen = optical.lens(sensors.optical, np.broadcast_to(wave[None, :, None], (len(place), len(place), 3)))
+        expected = sensors.optical.mtf * np.cos(np.pi * phase)
+        assert abs(seen[16, 8:-8, 0]) == pytest.approx(expected, rel=0.01)
+
+
+def test_mode_that_no_clutter_model_covers_is_refused_before_any_pair(tmp_path: Path) -> None:
+    wide = tmp_path / "wide.yaml"
+    text = (files("cmkd.simulators.marine.modes") / "iw.yaml").read_text()
+    wide.write_text(text.replace("incidence: [29.1, 46.0]", "incidence: [29.1, 49.3]"))
+    with pytest.raises(CmkdError, match=r"no sea clutter model for .* VH at incidence 49.3 .*; change the mode's inc"):
+        Recipe(640, mode=str(wide))
+
+
+def test_card_states_the_command_and_the_vessels() -> None:
+    recipe = Recipe(4, gap=0.1234567, classes=("tanker", "tugboat"), vessels=2, size=32, slc=True)
+    *words, last = command(recipe).split()
+    assert last == "--slc"
+    said = dict(zip(words[3::2], words[4::2], strict=True))
+    assert said == {"--pairs": "4", "--seed": "0", "--mode": "iw", "--size": "32", "--gap": "0.1234567",
+                    "--vessels": "2", "--classes": "tanker,tugboat"}  # fmt: skip
 
 
 def test_unknown_class_is_named() -> None:
@@ -203,8 +234,6 @@ def _box():  # noqa: ANN202
 
 
 def test_haze_leaves_less_signal_in_the_noise() -> None:
-    from cmkd.simulators.marine import optical
-
     scene, mesh, _ = sample(0, 4, SMALL)
     seen = []
     for haze in (0.0, 6.0):
@@ -298,8 +327,6 @@ def test_sun_of_a_scene_is_where_its_time_and_place_have_it() -> None:
 
 
 def test_night_leaves_less_signal_in_the_noise() -> None:
-    from cmkd.simulators.marine import optical
-
     scene, mesh, _ = sample(0, 4, SMALL)
     seen = []
     for night in (0.0, 1.0):

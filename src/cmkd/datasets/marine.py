@@ -16,11 +16,11 @@ from cmkd.simulators.marine.scene import VERSION
 
 
 class Marine(DataSet):
-    """Simulated optical and radar chips of 8 kinds of marine target.
+    """Simulated optical and radar chips of marine targets, ships and platforms.
 
     What the sensors are is a mode: ``iw``, ``stripmap`` and ``spotlight`` from satellites, ``airborne``, ``coastal``,
     or a YAML file of one's own. Both see one instant; their images are not co-registered pixel by pixel. The radar is
-    calibrated sigma nought in dB. Each class has 240 vessels; splits are by vessel.
+    calibrated sigma nought in dB. Splits are by vessel.
 
     Args:
         pairs: number of pairs; fewer pairs of a seed are the first of more.
@@ -42,7 +42,7 @@ class Marine(DataSet):
     group = "a vessel"
     license = "Apache-2.0"
     citation = (
-        "@misc{cmkd_marine, title={cmkd marine: simulated optical and radar pairs of 8 kinds of marine target}, "
+        "@misc{cmkd_marine, title={cmkd marine: simulated optical and radar pairs of marine targets}, "
         "note={Simulated by cmkd.simulators.marine; no measured data}}"
     )
     unsound = " ".join(UNREAL)

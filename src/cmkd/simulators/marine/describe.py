@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cmkd.simulators.marine.recipe import Recipe
-from cmkd.simulators.marine.scene import VERSION, Gap
+from cmkd.simulators.marine.scene import VERSION, VESSELS_PER_CLASS, Gap
 
 UNREAL = (
-    "No measured data: the meshes are parametric families and copy no real vessel.",
+    "No measured data.",
     "Both sensors see one instant; positions are drawn from a box of latitudes, not from a map.",
     "The sea of the optical image is a plane with the slopes of a drawn wave field; vessels do not displace it.",
     "Optical light bounces once; there is no ambient occlusion, no lens distortion and no compression.",
@@ -50,6 +52,8 @@ def scene_section(index: pd.DataFrame, recipe: Recipe) -> str:
         f"{dial.nesz_db:+.1f} dB, the clutter {dial.clutter_db:+.1f} dB, further looks weigh {dial.look_weight:.2f}, "
         f"and up to {dial.defocus:.1f} rad of defocus are added.",
         "",
+        _vessels(recipe),
+        "",
         PHYSICAL,
         "",
         *(f"- {source}" for source in sensors.sources),
@@ -64,18 +68,32 @@ def scene_section(index: pd.DataFrame, recipe: Recipe) -> str:
     return "\n".join(lines)
 
 
+def _vessels(recipe: Recipe) -> str:
+    if recipe.fleet is not None:
+        return f"The meshes are those of the folder {Path(recipe.fleet).name}, at most {recipe.vessels} of a class."
+    return f"The meshes are parametric families and copy no real vessel; each class has {recipe.vessels} of them."
+
+
 def command(recipe: Recipe) -> str:
-    """Return the command that makes the pack of a recipe.
+    """Return the command that makes the pack of a recipe, without the folders of files of one's own.
 
     Example:
-        >>> command(Recipe(100, gap=0.5))
-        'cmkd simulate marine --pairs 100 --seed 0 --mode iw --gap 0.5'
+        >>> command(Recipe(100, gap=0.5, classes=("tanker", "tugboat")))
+        'cmkd simulate marine --pairs 100 --seed 0 --mode iw --gap 0.5 --classes tanker,tugboat'
     """
-    size = "" if recipe.size is None else f" --size {recipe.size}"
-    slc = " --slc" if recipe.slc else ""
-    fleet = f" --fleet {Path(recipe.fleet).name}" if recipe.fleet else ""
-    what = f"--pairs {recipe.pairs} --seed {recipe.seed} --mode {recipe.mode}"
-    return f"cmkd simulate marine {what}{size} --gap {recipe.gap:g}{slc}{fleet}"
+    said: dict[str, Any] = {
+        "pairs": recipe.pairs,
+        "seed": recipe.seed,
+        "mode": Path(recipe.mode).name,
+        "size": recipe.size,
+    }
+    said |= {"gap": recipe.gap or None, "fleet": recipe.fleet and Path(recipe.fleet).name}
+    if recipe.vessels != VESSELS_PER_CLASS:
+        said["vessels"] = recipe.vessels
+    if recipe.classes != recipe.ships.classes:
+        said["classes"] = ",".join(recipe.classes)
+    words = [word for name, value in said.items() if value is not None for word in (f"--{name}", str(value))]
+    return shlex.join(["cmkd", "simulate", "marine", *words, *["--slc"] * recipe.slc])
 
 
 def _bars(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:

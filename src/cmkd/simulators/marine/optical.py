@@ -15,11 +15,10 @@ from scipy import fft, ndimage
 
 from cmkd.simulators.marine import sea
 from cmkd.simulators.marine.mesh import Array, Material, Mesh
-from cmkd.simulators.marine.modes import OpticalMode
+from cmkd.simulators.marine.modes import SAMPLES, OpticalMode
 from cmkd.simulators.marine.rays import Rays, facing, mirrored
 from cmkd.simulators.marine.scene import Scene
 
-_SAMPLES = 2  # rays per pixel along each side
 _WHITECAP = 1.5  # size of a whitecap, m; an estimate
 _ABOVE = 1000.0  # height above the sea at which a satellite's rays start: higher than any target, m
 _WATER = np.array([0.012, 0.035, 0.045])  # reflectance of the water body: green-blue coastal water
@@ -196,7 +195,7 @@ def _camera(scene: Scene, mode: OpticalMode, fine: int) -> tuple[Array, Array]:
 
 def render(scene: Scene, mode: OpticalMode, mesh: Mesh, rays: Rays, rng: np.random.Generator) -> Array:
     """Make the optical chip ``(3, size, size)`` uint8, sRGB, of `mesh`: target and other objects, in place."""
-    fine, light, swath = mode.size * _SAMPLES, _light(scene), mode.size * mode.spacing
+    fine, light, swath = mode.size * SAMPLES, _light(scene), mode.size * mode.spacing
     origin, direction = _camera(scene, mode, fine)
     distance, face = rays.nearest(origin, direction)
     with np.errstate(divide="ignore"):
@@ -227,12 +226,15 @@ def _clouds(count: int, rng: np.random.Generator) -> Array:
     return np.asarray(np.clip(0.5 * field / field.std(), 0, 1).reshape(-1))
 
 
+def lens(mode: OpticalMode, radiance: Array) -> Array:
+    """Return what falls on the pixels ``(size, size, 3)`` of the radiance of rays ``(fine, fine, 3)``."""
+    blurred = ndimage.gaussian_filter(radiance, (mode.blur, mode.blur, 0))
+    return np.asarray(blurred.reshape(mode.size, SAMPLES, mode.size, SAMPLES, 3).mean((1, 3)))
+
+
 def _expose(scene: Scene, mode: OpticalMode, radiance: Array, rng: np.random.Generator) -> Array:
     """Apply lens, noise, automatic contrast with its error, and sRGB to radiance ``(fine, fine, 3)``."""
-    fine, size = radiance.shape[0], mode.size
-    image = radiance.reshape(size, fine // size, size, fine // size, 3).mean((1, 3))
-    blur = math.sqrt(-2 * math.log(mode.mtf)) / math.pi  # pixels: a Gaussian with this modulation at 0.5 cycles/pixel
-    image = ndimage.gaussian_filter(image, (blur, blur, 0))
+    image = lens(mode, radiance)
     image = image * (0.22 / max(float(np.median(image)), 1e-6))
     draw = rng.standard_normal(image.shape, dtype=np.float32)
     faint = 10.0**scene.night  # a hundredth of the light, of which a longer exposure makes up half the stops

@@ -95,7 +95,7 @@ def _make(
     kinds = f"Simulated optical and radar chips of {len(recipe.classes)} kinds of marine target"
     writer = PackWriter(
         stage,
-        replace(info, recipe=recipe.origin(), title=info.title if recipe.fleet is None else kinds),
+        replace(info, recipe=recipe.origin(), title=kinds),
         classes=recipe.classes,
         modalities=modalities(recipe),
         split=split,
@@ -171,7 +171,7 @@ def modalities(recipe: Recipe) -> list[Modality]:
 def _split(recipe: Recipe, before: pd.DataFrame | None = None) -> dict[str, Any]:
     """Return the record of the split; its counts are those of `before`, and grow as pairs are written."""
     counts = {name: 0 if before is None else int((before["split"] == name).sum()) for name in SPLITS}
-    method = f"by vessel, 70/15/15 of each 20 of the {recipe.vessels} vessels of a class"
+    method = "by vessel, 70/15/15 of each 20 vessels of a class"
     return {"method": method, "seed": recipe.seed, "vessels": recipe.vessels, "counts": counts}
 
 

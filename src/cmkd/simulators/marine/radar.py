@@ -78,13 +78,14 @@ class Former:
         inside = np.all([(c >= 0) & (c < count) for c in cells], axis=0)
         cell, kept = cells[0][inside] * count + cells[1][inside], amplitude[inside]
         grid = np.bincount(cell, kept.real, count**2) + 1j * np.bincount(cell, kept.imag, count**2)
-        return np.asarray(fft.fft2(grid.reshape(count, count).astype(np.complex64)))
+        # a pixel's value is that at its center, half a pixel less half a cell from its first cell
+        turn = np.exp(1j * math.pi * (self.fine - 1) * fft.fftfreq(count)).astype(np.complex64)
+        return np.asarray(fft.fft2(grid.reshape(count, count).astype(np.complex64)) * turn[:, None] * turn)
 
     def look(self, spectrum: Array, number: int = 0) -> Array:
         """Return look `number`, ``(size, size)`` complex, from its own band of azimuth frequencies.
 
-        A scatterer at a pixel's lower edges, in its first cell of the finer grid, has its amplitude there. The returns
-        of a target are thus up to three eighths of a pixel from the grid of the sea and of its shadow.
+        A scatterer at a pixel's center has its amplitude there, but for the half cell to which it is binned.
         """
         count = spectrum.shape[0]
         along, across = self.weights
@@ -114,8 +115,8 @@ class Motion:
 
     Source:
         Raney 1971, Synthetic aperture imaging radar and moving targets (IEEE T-AES 7): displacement
-        ``-R v_r / V``; quadratic phase ``π T² (a_r / 2 - V v_a / R) / λ`` with ``T = λ R / (2 V ρ)`` the time of a
-        look.
+        ``-R v_r / V``; quadratic phase ``π T² (a_r / 2 - V v_a / R) / λ`` with T the time of a look. The band in
+        azimuth is ``2 V² T / (λ R)``, and that of `window` is `WIDTH` / ρ, so ``T = WIDTH λ R / (2 V ρ)``.
     """
 
     scene: Scene
@@ -147,7 +148,7 @@ class Motion:
         if not speed:
             return scene.extra_defocus
         wavelength = sea.LIGHT / (self.radar.frequency * 1e9)
-        duration = wavelength * scene.range / (2 * speed * scene.resolution_azimuth)
+        duration = WIDTH * wavelength * scene.range / (2 * speed * scene.resolution_azimuth)
         along = scene.side * scene.speed * math.sin(scene.turned(scene.heading))
         bend = scene.surge * scene.look[2] / 2 - speed * along / scene.range
         own = math.pi * duration**2 * float(bend) / wavelength

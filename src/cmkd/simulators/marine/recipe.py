@@ -6,7 +6,7 @@ import heapq
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import count, islice
+from itertools import count, islice, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +14,10 @@ import pandas as pd
 
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.options import plain
+from cmkd.simulators.marine.clutter import reflectivity
 from cmkd.simulators.marine.fleet import BuiltIn, Fleet, FolderFleet
 from cmkd.simulators.marine.modes import Mode, mode
-from cmkd.simulators.marine.scene import VERSION, VESSELS_PER_CLASS, Gap, vessel_name
+from cmkd.simulators.marine.scene import VERSION, VESSELS_PER_CLASS, WIND, Gap, vessel_name
 
 
 class Slot(NamedTuple):
@@ -81,13 +82,22 @@ class Recipe:
                 raise unknown_name("marine class", name, known)
         object.__setattr__(self, "classes", tuple(name for name in known if name in self.classes or not self.classes))
         Gap.dial(self.gap)
-        _ = self.sensors
+        self._check_clutter()
 
     @cached_property
     def sensors(self) -> Mode:
         """What radar and camera are."""
         found = mode(self.mode)
         return found if self.size is None else found.sized(self.size)
+
+    def _check_clutter(self) -> None:
+        """Raise `CmkdError` if no model of sea clutter covers a scene that may be drawn."""
+        radar = self.sensors.radar
+        for polarization, angle, wind in product(radar.polarizations, radar.incidence, WIND):
+            try:
+                reflectivity(wind, angle, radar.frequency, polarization)
+            except CmkdError as error:
+                raise CmkdError(f"{self.mode}: {error}; change the mode's incidence or polarizations") from error
 
     @cached_property
     def ships(self) -> Fleet:

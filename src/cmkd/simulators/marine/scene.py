@@ -16,9 +16,11 @@ from cmkd.simulators.marine.modes import Mode
 from cmkd.simulators.marine.sea import GRAVITY, significant_height
 from cmkd.simulators.marine.surroundings import surroundings
 
-VERSION = 2
+VERSION = 3
 """Version of the simulator's output: increase it with any change that alters a byte of a pair."""
 
+WIND = (1.0, 17.0)
+"""Least and greatest wind, m/s at 10 m."""
 VESSELS_PER_CLASS = 240
 """Distinct individuals of each class by default; further pairs show the same vessels in new scenes."""
 BUILT_IN = BuiltIn(VESSELS_PER_CLASS)
@@ -240,7 +242,7 @@ def _world(rng: np.random.Generator) -> dict[str, Any]:
     moment = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=day - 1, hours=hour - longitude / 15)
     return {
         "time": moment.isoformat(timespec="seconds"), "latitude": latitude, "longitude": longitude,
-        "wind": float(np.clip(rng.weibull(2.0) * 8.0, 1.0, 17.0)), "wind_direction": rng.uniform(0, 360),
+        "wind": float(np.clip(rng.weibull(2.0) * 8.0, *WIND)), "wind_direction": rng.uniform(0, 360),
         "sun_elevation": elevation, "sun_azimuth": azimuth, "overcast": float(rng.beta(0.7, 0.7)),
     }  # fmt: skip
 
