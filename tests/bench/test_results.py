@@ -90,13 +90,25 @@ def test_results_continue_a_suite_as_far_as_they_go(tmp_path: Path, count: int) 
     assert len(earlier(tmp_path / "small.json", replace(SUITE, methods="ds"))) == -(-count // 2)
 
 
-def test_settings_that_are_the_same_each_have_their_students(tmp_path: Path) -> None:
-    twice = replace(SUITE, settings={"a": {}, "b": {}})
-    students = pd.concat([rows(SUITE).assign(setting=name) for name in twice.settings])
-    handed_in(tmp_path, twice, students, {})
-    for _ in range(2):
-        assert sorted(earlier(tmp_path / "small.json", twice)["setting"]) == ["a"] * 4 + ["b"] * 4
-        handed_in(tmp_path, SUITE, rows(SUITE), {})  # of another suite, in which they have one name
+@pytest.mark.parametrize("changed", [{"settings": {"a": {}, "b": {"label_fraction": 1.0}}}, {"data": SUITE.data * 2}])
+def test_a_run_that_a_suite_names_twice_is_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(CmkdError, match=r"'digits, .*, teacher 1' .* are the same run; remove one"):
+        replace(SUITE, **changed).runs(Path())
+
+
+def test_a_rival_named_twice_is_refused() -> None:
+    with pytest.raises(CmkdError, match="rivals none, none name a method twice"):
+        replace(SUITE, rivals=("none", "none"))
+
+
+def test_students_of_a_setting_that_is_gone_are_kept(tmp_path: Path) -> None:
+    settings = {"right": {}, "wrong": {"label_noise": 0.2}, "worse": {"label_noise": 0.4}}
+    three = replace(SUITE, settings=settings)
+    handed_in(tmp_path, three, pd.concat([rows(SUITE).assign(setting=name) for name in settings]), {})
+    assert set(earlier(tmp_path / "small.json", replace(SUITE, settings={"other name": {}}))["setting"]) == {
+        "other name"
+    }
+    assert len(read_suite(tmp_path / "small.before-1.json")[2]) == 12
 
 
 def test_a_run_of_another_suite_in_the_folder_counts_as_far_as_it_is_the_same(tmp_path: Path) -> None:
@@ -265,7 +277,7 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
     assert found["with all labels, a teacher helps"][3:] == ["0, 0 of 2", "not shown |"]
     assert found["structure gives more than the teacher's logits"][3:] == ["2, 1 of 4", "depends on the data |"]
     assert found["structure gives more than the teacher's features"][-1] == "no results yet |"
-    assert found["few labels"][:3] == ["2", "1.8 of 3", "`kd`"] and found["few labels"][4] == "0, 1 of 2 |"
+    assert found["few labels"][:3] == ["2", "1.8 of 3", "`kd`"] and found["few labels"][-1] == "0, 1 of 2 |"
     assert found["10 %"][0] == "2 of 2" and found["10 %"][-1] == "a teacher |"
     assert "| a | raw uniformity | 24 | -1.00 | -1.00 |" in lines
     assert not any(line.startswith("| b | raw uniformity") for line in lines)

@@ -42,8 +42,9 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert not re.search(r" (STR|INT|FLOAT|BOOL|ANY|ANNOTATED|TUPLE\S*)\b", text), "a value is shown as a Python type"
 
 
+@pytest.mark.parametrize("form", ["--out {}", "--out={}"])
 def test_a_bug_keeps_its_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import cmkd.cli.run
 
@@ -51,7 +52,7 @@ def test_a_bug_keeps_its_traceback(
         raise RuntimeError("a bolt came loose")
 
     monkeypatch.setattr(cmkd.cli.run, "main", fail)
-    assert main(["run", "--out", str(tmp_path)]) == 1
+    assert main(["run", *form.format(tmp_path).split(" ")]) == 1
     assert "a bolt came loose" in (tmp_path / "error.log").read_text()
     error = capsys.readouterr().err
     assert "error.log" in error and "Traceback" not in error

@@ -168,6 +168,20 @@ def strict(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse))
 
 
+def test_answers_that_are_not_finite_have_no_robustness(harbor: Pack, tmp_path: Path) -> None:
+    plain = nearest(harbor, 0.0)
+
+    def logits(samples: np.ndarray) -> np.ndarray:
+        changed = np.isin(samples, harbor.array("radar")).all((1, 2, 3))
+        return np.where(changed[:, None], plain.logits(samples), np.nan).astype(np.float32)
+
+    found = evaluate({"a": replace(plain, logits=logits)}, harbor)
+    cells = [cell for kind in found["models"][0]["robustness"] for cell in kind["severities"]]
+    undefined = [[cell[name]["value"] is None for cell in cells] for name in ("accuracy", "log_loss")]
+    assert undefined[0] == undefined[1] and 0 < sum(undefined[0]) < len(cells)
+    assert write_evaluation(found, tmp_path).is_file()
+
+
 def test_the_command_writes_numbers_and_a_page(
     harbor: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ from cmkd.data import CardInfo, from_dataset
 from cmkd.data.manifest.reading import Reading
 from cmkd.deploy.inputs import find
 from cmkd.deploy.student import load_student
+from cmkd.deploy.writers import table
 from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.types import Modality
 from deploy.conftest import make_student
@@ -259,6 +260,13 @@ def test_a_pack(run: Run, radar_student: Path, tmp_path: Path) -> None:
     assert not next(find([str(tmp_path / "pack")], replace(student.modality, unit="dB"))).reason  # none is stated
     assert isinstance(item.source, np.ndarray)
     assert (stated.sample(item.source, reading=item.reading) == 70).all()  # building the pack replaced what was nodata
+
+
+def test_parquet_takes_batches_without_rows(tmp_path: Path) -> None:
+    with table(tmp_path / "out.parquet") as write:
+        for count in (0, 3, 0, 2, 0):
+            write({"input": [f"{count}"] * count, "p_a": [0.5] * count})
+    assert pd.read_parquet(tmp_path / "out.parquet")["input"].tolist() == ["3", "3", "3", "2", "2"]
 
 
 def test_standard_input_and_a_name_that_is_no_text(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

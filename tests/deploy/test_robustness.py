@@ -39,6 +39,11 @@ def test_each_kind_of_modality_has_its_corruptions() -> None:
     assert found["point_series"] == ["noise", "missing", "shift"]
 
 
+def test_decibels_of_any_size_stay_finite() -> None:
+    high = np.full((1, *RADAR.shape), 4000.0)  # elevations that were taken for decibels
+    assert np.isfinite(named(RADAR, nonnegative=False)["speckle"].apply(high, 1.0, PerImage(0, range(1)))).all()
+
+
 def test_values_that_are_neither_intensities_nor_decibels_get_no_speckle() -> None:
     standardized = Modality("z", "image", (1, 16, 16), "float32", (0.0,), (1.0,))
     assert list(named(standardized, nonnegative=False)) == ["noise", "resolution", "shift"]

@@ -19,8 +19,8 @@ INTRODUCTION = (
     "independent, also those of one teacher. Over groups: the 95 % percentile interval where students and test groups "
     "(people, scenes, vessels; single pairs where there are none) are drawn anew. Bold: both exclude 0. Seen: the "
     "difference on test that n students show with a probability of 0.8. Closed: how much of the gap between student "
-    "alone and teacher the method closes, in %, where that gap can be told from 0. What is chosen is chosen on "
-    "validation."
+    "alone and teacher the method closes, in %, where that gap can be told from 0; the teacher's accuracy is taken as "
+    "exact there. What is chosen is chosen on validation."
 )
 
 

@@ -54,7 +54,7 @@ class _WrittenStudent:
     teacher: int
     method: str
     seed: int
-    validation: Share | None
+    validation: Share
     test: Share
     teacher_validation: Share | None = None
     teacher_test: Share | None
@@ -158,15 +158,11 @@ def _replaced(content: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
 def _asked_for(asked: Sequence[PlannedRun], path: Path, suite: Suite, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the students of a file that are asked for, named as the runs are: settings may have other names there."""
     was = {planned.place: planned.key for planned in planned_by(path, suite, Path())}
-    runs, found = dict[str, list[PlannedRun]](), list[dict[Any, Any]]()
-    for planned in asked:
-        runs.setdefault(planned.key, []).append(planned)
+    runs, found = {planned.key: planned for planned in asked}, list[dict[Any, Any]]()
     for row in rows.to_dict("records"):
-        same = runs.get(was.get((row["data"], row["setting"], row["teacher"]), ""), [])
-        # settings may be the same under several names
-        for planned in [run for run in same if run.setting == row["setting"]] or same:
-            if (row["method"], row["seed"]) in planned.students:
-                found.append(row | dict(zip(STUDENT, planned.place, strict=False)))
+        planned = runs.get(was.get((row["data"], row["setting"], row["teacher"]), ""))
+        if planned and (row["method"], row["seed"]) in planned.students:
+            found.append(row | dict(zip(STUDENT, planned.place, strict=False)))
     return pd.DataFrame(found, columns=COLUMNS)
 
 

@@ -45,7 +45,8 @@ class Suite:
         run: options of ``cmkd run`` for all runs, such as ``{"preset": "full"}``.
 
     Raises:
-        CmkdError: an unknown option, a value of a wrong type or out of range, or a rival that is no method.
+        CmkdError: an unknown option, a value of a wrong type or out of range, or a rival that is no method or occurs
+            twice.
 
     Example:
         >>> suite = Suite(("digits",), "kd,ds", {"few": {"labels": 40}, "all": {}}, teachers=2)
@@ -65,6 +66,8 @@ class Suite:
         for name in ("data", "settings"):
             if not getattr(self, name):
                 raise CmkdError(f"the suite's {name} has no entry; add one")
+        if len(set(self.rivals)) < len(self.rivals):
+            raise CmkdError(f"the suite's rivals {', '.join(self.rivals)} name a method twice; remove one")
         missing = [rival for rival in self.rivals if rival not in self.expressions]
         if missing:
             raise CmkdError(f"the suite's rivals {', '.join(missing)} are not among its methods; add them to methods")
@@ -134,14 +137,19 @@ class Suite:
         So a suite that is stopped early has fewer teachers rather than fewer data sets.
 
         Raises:
-            CmkdError: a setting is no configuration of a run, or a variable is not set.
+            CmkdError: a setting is no configuration of a run, two entries give the same run, or a variable is not set.
         """
-        return [
+        found = [
             self._run_of(store, data, setting, teacher)
             for teacher in range(self.teachers)
             for data in self.data
             for setting in self.settings
         ]
+        first: dict[str, PlannedRun] = {}
+        for planned in found:
+            if (same := first.setdefault(planned.key, planned)) is not planned:
+                raise CmkdError(f"'{same.title}' and '{planned.title}' of the suite are the same run; remove one")
+        return found
 
     def _run_of(self, store: Path, data: str, setting: str, teacher: int) -> PlannedRun:
         options: dict[str, Any] = {"data": expanded(data), "seed": teacher * SEED_STEP, "out": store}

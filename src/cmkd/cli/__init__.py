@@ -198,7 +198,8 @@ def usage() -> str:
 def _bug(error: Exception, given: Sequence[str]) -> str:
     """Keep the traceback in the run's folder where there is one, and return the line to print."""
     text = "".join(traceback.format_exception(error))
-    folder = next((Path(b) for a, b in pairwise(given) if a == "--out"), None)
+    words = [part for word in given for part in (word.split("=", 1) if word.startswith("--out=") else [word])]
+    folder = next((Path(b) for a, b in pairwise(words) if a == "--out"), None)
     summary = f"cmkd: bug: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     if folder is not None and os.path.isdir(folder):
         (folder / "error.log").write_text(text, encoding="utf-8")

@@ -255,8 +255,7 @@ def _robustness(
     """Return accuracy and log loss by corruption and severity, no corruption first."""
     known = corruptions(student.modality, nonnegative=nonnegative)
     cells = [(c, severity) for c in known for severity in c.severities]
-    right = np.zeros((len(rows), 1 + len(cells)), dtype=bool)
-    losses = np.zeros(right.shape, dtype=np.float32)
+    right, losses = np.zeros((2, len(rows), 1 + len(cells)), dtype=np.float32)
     for place, samples in _batches(student, pack, rows):
         exact = samples.astype(np.float64)
         for k, cell in enumerate([None, *cells]):
@@ -264,7 +263,7 @@ def _robustness(
                 changed = cell[0].apply(exact, cell[1], PerImage(seed, rows[place].tolist()))
                 samples = stored(changed, student.modality)
             logits = student.logits(samples)
-            right[place, k] = logits.argmax(1) == target[place]
+            right[place, k] = np.where(np.isfinite(logits).all(1), logits.argmax(1) == target[place], np.nan)
             losses[place, k] = log_losses(logits.astype(np.float64) / student.calibration.temperature, target[place])
     estimates = _means(right, losses, clusters, seed)
     ends = np.cumsum([1, *(len(c.severities) for c in known)])
@@ -284,9 +283,9 @@ def _robustness(
 
 
 def _means(
-    right: NDArray[np.bool_], losses: NDArray[np.float32], clusters: NDArray[np.str_], seed: int
+    right: NDArray[np.float32], losses: NDArray[np.float32], clusters: NDArray[np.str_], seed: int
 ) -> list[dict[str, Any]]:
-    """Return accuracy and log loss of each column of ``(n, cells)``."""
+    """Return accuracy and log loss of each column of ``(n, cells)``; None where an answer is not finite."""
 
     def statistics(weights: Values) -> dict[str, Values]:
         of = weights.sum(1, keepdims=True)

@@ -90,9 +90,10 @@ def _speckle(modality: Modality, nonnegative: bool) -> list[Corruption]:
         return []  # neither intensities nor decibels, for which speckle has no meaning
 
     def apply(x: Samples, looks: float, generator: PerImage) -> Samples:
-        intensity = 10 ** (x / 10) if decibel else x
-        speckled = multiplied(intensity, looks=looks, generator=generator)
-        return 10 * np.log10(np.maximum(speckled, np.finfo(float).tiny)) if decibel else np.asarray(speckled)
+        if not decibel:
+            return np.asarray(multiplied(x, looks=looks, generator=generator))
+        gain = multiplied(np.ones_like(x), looks=looks, generator=generator)
+        return np.asarray(x + 10 * np.log10(np.maximum(gain, np.finfo(float).tiny)))
 
     of = "values taken as decibels" if decibel else "values taken as intensities"
     labels = tuple(f"{looks:g} look{'s' if looks > 1 else ''}" for looks in LOOKS)

@@ -106,9 +106,11 @@ def _parquet(file: IO[bytes]) -> Iterator[Write]:
             waiting.clear()
 
     def write(columns: Mapping[str, Sequence[Any]]) -> None:
+        made = pyarrow.table(dict(columns))
         if waiting and not waiting[0].num_rows:  # columns without values have no types either
             waiting.clear()
-        waiting.append(pyarrow.table(dict(columns)))
+        if made.num_rows or not (waiting or writer):
+            waiting.append(made)
         if sum(part.nbytes for part in waiting) > CHUNK_BYTES:
             flush()
 

@@ -39,7 +39,6 @@ def write_evaluation(found: Mapping[str, Any], folder: Path) -> Path:
     """
     said = verdict(found["comparison"], found["data"]["pairs"]) if "comparison" in found else ""
     made = dict(found) | ({"verdict": said} if said else {})
-    write_json(folder / "evaluation.json", made)
     models = found["models"]
     page = render(
         "evaluation.html",
@@ -62,6 +61,7 @@ def write_evaluation(found: Mapping[str, Any], folder: Path) -> Path:
         unspeckled=[m["name"] for m in models if _unspeckled(m)],
         confusions={m["name"]: confusion(np.array(m["confusion"]), [c["class"] for c in m["classes"]]) for m in models},
     )
+    write_json(folder / "evaluation.json", made)
     write_text(folder / "evaluation.html", page)
     return folder / "evaluation.html"
 
@@ -125,7 +125,9 @@ def robustness_figure(models: Mapping[int, Mapping[str, Any]]) -> Figure:
         for place, model in models.items():
             for axes, name, factor in ((grid[0, column], "accuracy", 100), (grid[1, column], "log_loss", 1)):
                 cells = [cell[name] for cell in model["robustness"][column]["severities"]]
-                value, low, high = (factor * np.array([c[k] for c in cells]) for k in ("value", "low", "high"))
+                value, low, high = (
+                    factor * np.array([c[k] for c in cells], dtype=float) for k in ("value", "low", "high")
+                )
                 color = figures.COLORS[place + 1]
                 axes.plot(value, "o-", color=color, markersize=4, linewidth=1.6, label=figures.shown(model["name"]))
                 axes.fill_between(range(len(value)), low, high, color=color, alpha=0.15, linewidth=0)
