@@ -67,6 +67,19 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> CmkdError:
     return CmkdError(f"unknown {kind} '{name}':{hint} Known: {', '.join(names) or 'none'}")
 
 
+def no_column(path: object, name: str, header: Iterable[str]) -> CmkdError:
+    """Build the error for a table without a column, with the columns that it has.
+
+    Example:
+        >>> str(no_column("pairs.csv", "label", ["id", " Label"]))
+        "pairs.csv has no column 'label': did you mean ' Label'? Its columns are 'id', ' Label'"
+    """
+    names = list(header)
+    close = next((have for have in names if have.strip().lower() == name.lower()), None)
+    hint = f" did you mean '{close}'? Its" if close else " its"
+    return CmkdError(f"{path} has no column '{name}':{hint} columns are {', '.join(map(repr, names))}")
+
+
 @contextmanager
 def needs_extra(extra: str, feature: str) -> Iterator[None]:
     """Turn a failed import inside the block into one line that names the extra to install.

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cmkd.cli import data as command
 from cmkd.data import Pack, build
-from cmkd.data.quality import open_source
+from cmkd.data.quality import check, open_source
 from cmkd.datasets import open_data
 from cmkd.errors import CmkdError
 
@@ -48,7 +48,7 @@ def test_accents_pair_however_they_are_composed(tmp_path: Path) -> None:
 def test_names_pair_files_within_a_class(tmp_path: Path) -> None:
     folder = ships(tmp_path / "ships")
     (folder / "radar" / "tug" / "0003.npy").unlink()
-    write(folder, "radar/tug/.DS_Store", "README.txt", ".git/config")
+    write(folder, "radar/tug/.DS_Store", "radar/tug/1.tif.aux.xml", "radar/Thumbs.db", "README.txt", ".git/config")
     pack = build(folder, tmp_path / "pack")
     assert pack.classes == ("tanker", "tug") and list(pack.modalities) == ["optical", "radar"]
     assert len(pack) == 24 and pack.card.title == "made from folders by class"
@@ -58,6 +58,8 @@ def test_names_pair_files_within_a_class(tmp_path: Path) -> None:
     expected = np.load(folder / "radar" / "tanker" / "0007.npy")
     np.testing.assert_array_equal(pack.array("radar")[place], expected)
     assert set(pack.index["split"]) == {"train", "validation", "test"}
+    for source in (folder, pack.path):
+        assert "radar: 1 of 24 pairs lack it, such as 'tug/0003'" in check(open_source(source)).notes
 
 
 def test_folders_of_splits(tmp_path: Path) -> None:

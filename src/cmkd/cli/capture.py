@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from cmkd.cli.readings import read_readings
@@ -153,7 +154,7 @@ def import_data(folder: Path, *, out: Path) -> None:
     from cmkd.data.huggingface import import_folder
 
     made = import_folder(folder, out)
-    print(f"{len(made)} pairs in {out}; `cmkd data info {out}` shows them")
+    print(f"{len(made)} pairs in {out}; `cmkd data info {quote(str(out))}` shows them")
 
 
 def open_version(text: str) -> Pack:

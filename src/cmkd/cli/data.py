@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from cmkd.cli.capture import check, diff, export, import_data, open_version, read_groups
@@ -161,7 +162,7 @@ def build(
             progress=report,
         )
     _show(pack)
-    print(f"\nto find duplicates, blank, clipped and other faulty pairs: cmkd data check {out} --out DIR")
+    print(f"\nto find duplicates, blank, clipped and other faulty pairs: cmkd data check {quote(str(out))} --out DIR")
 
 
 def append(
@@ -226,7 +227,7 @@ def push(pack: Path, address: str, *, force: bool = False) -> None:
 
     with shown("pushing", "bytes") as report:
         card = send(pack, address, force=force, progress=report)
-    print(f"{card.rows} pairs of version {card.version} at {address}, all read back: cmkd run --data {address}")
+    print(f"{card.rows} pairs of version {card.version} at {address}, all read back: cmkd run --data {quote(address)}")
 
 
 def verify(pack: str) -> None:

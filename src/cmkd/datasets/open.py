@@ -97,7 +97,7 @@ def open_data(
     if folder.exists():
         raise CmkdError(f"{folder} is neither a pack (card.json) nor a folder with manifest.csv or folders by class")
     if re.fullmatch(r"[\w-]+", text):
-        raise unknown_name("data set", text, DATASETS)
+        raise CmkdError(f"{unknown_name('data set', text, DATASETS)}; and there is no folder '{text}'")
     raise CmkdError(f"{text} does not exist: give a data set ({', '.join(DATASETS)}) or a folder")
 
 

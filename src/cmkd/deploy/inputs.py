@@ -17,7 +17,7 @@ from cmkd.data.manifest.readers import SUFFIXES, TABLES
 from cmkd.data.manifest.reading import SIDECAR, Reading, read_sidecar
 from cmkd.data.manifest.table import find_manifest
 from cmkd.data.text_table import csv_rows, posix_path
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, no_column
 from cmkd.io import expanded, parquet_file
 from cmkd.types import Modality
 
@@ -185,7 +185,7 @@ def _of_table(path: Path, search: _Search) -> Iterator[Item]:
     elif path.suffix.lower() in _suffixes(modality):
         yield _file(path, search)
     else:
-        raise CmkdError(f"{path} has no column '{modality.name}': its columns are {', '.join(_header(path))}")
+        raise no_column(path, modality.name, _header(path))
 
 
 def _header(path: Path) -> list[str]:
@@ -204,7 +204,7 @@ def _of_manifest(path: Path, search: _Search) -> Iterator[Item]:
     search.opened(path)
     header, modality = _header(path), search.modality
     if modality.name not in header:
-        raise CmkdError(f"{path} has no column '{modality.name}': its columns are {', '.join(header)}")
+        raise no_column(path, modality.name, header)
     reading = search.stated(path.parent)
     search = replace(search, stated=lambda folder: reading)  # also of files in other folders
     columns = [modality.name, "id"] if "id" in header else [modality.name]

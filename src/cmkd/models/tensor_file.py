@@ -73,7 +73,7 @@ def read_tensors(path: Path, name: str, *, fix: str) -> dict[str, Tensor]:
 @contextmanager
 def _opened(path: Path, fix: str) -> Iterator[Any]:
     if not path.is_file():
-        raise CmkdError(f"no checkpoint at '{path}'")
+        raise CmkdError(f"no checkpoint at '{path}': give the folder of a run, or a file that one has written")
     try:
         with safe_open(path, framework="pt") as file:
             yield file

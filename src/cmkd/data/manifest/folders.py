@@ -11,6 +11,9 @@ from cmkd.data.split import ALIASES
 from cmkd.data.text_table import OWN_COLUMNS, TextTable
 from cmkd.errors import CmkdError
 
+BESIDE = (".aux.xml", ".ovr", ".prj", ".tfw", ".jgw", ".pgw", ".wld", "desktop.ini", "thumbs.db")
+"""Endings of the files that GIS programs and Windows keep beside images."""
+
 
 def list_folders(folder: Path) -> TextTable:
     """Return the table that a manifest would be for files named ``MODALITY/CLASS/NAME.png``.
@@ -18,7 +21,7 @@ def list_folders(folder: Path) -> TextTable:
     Files of one class and name, whatever their suffixes and however accents are composed, are a pair; its id is
     ``CLASS/NAME``. A name that a modality lacks is an empty cell. The folders may lie in folders called train,
     validation (or val) and test, which give the splits; an id then begins with its split. Hidden files and folders are
-    ignored.
+    ignored, and so is what other programs write beside images (`BESIDE`).
 
     Raises:
         CmkdError: there is one modality alone, no pair, a misplaced or unsupported file, or one name twice in a class.
@@ -77,7 +80,8 @@ def _wrong(folder: Path, reason: str) -> CmkdError:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    seen = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in seen if not path.name.lower().endswith(BESIDE))
 
 
 def _folders(home: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from unicodedata import normalize
 from cmkd.data.manifest.folders import list_folders
 from cmkd.data.manifest.readers import SUFFIXES
 from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table
-from cmkd.errors import CmkdError, CmkdWarning, unknown_name
+from cmkd.errors import CmkdError, CmkdWarning, no_column, unknown_name
 from cmkd.types import UNLABELED
 
 NEEDS = "the columns id, label and one per modality"
@@ -130,7 +130,7 @@ def _columns(table: TextTable, folder: Path) -> tuple[list[str], list[str]]:
     path, header = table.path, table.header
     for name in ("id", "label"):
         if name not in header:
-            raise CmkdError(f"{path} has no column '{name}': its columns are {', '.join(header)}")
+            raise no_column(path, name, header)
     modalities, metadata = [], []
     for name in (name for name in header if name not in OWN_COLUMNS):
         cells = table.column(name)

@@ -14,7 +14,7 @@ from cmkd.data.pairing.places import straight
 from cmkd.data.pairing.times import Times, TimeUnit, read_times, when
 from cmkd.data.pairing.tracks import WHOLE
 from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, no_column
 
 _ALIASES = {"lat": "latitude", "lon": "longitude", "lng": "longitude", "long": "longitude"}
 _FASTEST = 1000.0
@@ -97,7 +97,7 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
         raise CmkdError(f"{path} has two columns for '{twice_named}': rename one")
     for column in ("path", "time"):
         if column not in table.header:
-            raise CmkdError(f"{path} has no column '{column}': its columns are {', '.join(table.header)}")
+            raise no_column(path, column, table.header)
     files = [posix_path(cell, path.parent) for cell in table.column("path")]
     ids = table.column("id") if "id" in table.header else files
     for what, cells in (("path", files), ("id", ids)):

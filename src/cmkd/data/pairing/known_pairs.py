@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cmkd.data.pairing.captures import Captures
 from cmkd.data.pairing.matching import Gate, check_comparable
 from cmkd.data.text_table import read_text_table
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, no_column
 
 MOST_DRIFT = 500e-6
 """Largest drift that is accepted; a quartz clock drifts by up to 100e-6."""
@@ -60,8 +60,7 @@ def read_known_pairs(path: Path, first: Captures, second: Captures) -> list[tupl
     lists = (first, second)
     for captures in lists:
         if captures.name not in table.header:
-            have = ", ".join(table.header)
-            raise CmkdError(f"{path} has no column '{captures.name}' with ids: its columns are {have}")
+            raise no_column(path, captures.name, table.header)
     places = [{name: row for row, name in enumerate(captures.ids)} for captures in lists]
     pairs = []
     for line, *ids in zip(table.lines, *(table.column(captures.name) for captures in lists), strict=True):

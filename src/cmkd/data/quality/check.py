@@ -84,6 +84,8 @@ def check(source: Source, *, progress: Callable[[int, int], None] | None = None)
     found += _shifts(source, columns, offsets, notes)
     notes += _turned(source)
     for name, column in columns.items():
+        if absent := [row for row in range(len(source.ids)) if row not in {**column.measures, **column.faults}]:
+            notes.append(f"{name}: {len(absent)} of {len(source.ids)} pairs lack it, such as '{source.ids[absent[0]]}'")
         notes += missing_notes(name, {row: found.missing for row, found in column.measures.items()}, source)
     if len(columns) > 1 and not offsets:
         notes.append("no modalities are declared co-registered, so shifts were not checked")
@@ -124,11 +126,9 @@ def _measure(
                 continue
             found = columns[name].measures[row] = measure(cell.array, cell.kind)
             if found.missing > MOST_MISSING:
-                limit = f"unusual is more than {100 * MOST_MISSING:g} %"
-                columns[name].faults[row] = (
-                    "missing",
-                    f"{100 * found.missing:.3g} % of its values are invalid, {limit}",
-                )
+                limit = f"(flagged above {100 * MOST_MISSING:g} %)"
+                message = f"{100 * found.missing:.3g} % of its values are invalid {limit}"
+                columns[name].faults[row] = ("missing", message)
             elif found.finite < 1:
                 message = f"{100 * (1 - found.finite):.2g} % of its values are infinite"
                 columns[name].faults[row] = ("not_finite", message)
