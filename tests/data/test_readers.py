@@ -167,10 +167,14 @@ def test_unusable_file_is_named(tmp_path: Path, name: str, write: Writer, says: 
 
 
 @pytest.mark.parametrize("child", [0, 1])
-def test_a_mask_in_a_tiff_is_refused(tmp_path: Path, child: int) -> None:
+def test_a_mask_in_a_tiff_or_beside_it_is_refused(tmp_path: Path, child: int) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(DEEP[..., 0], metadata=None, subifds=child)
         file.write(DEEP[..., 0] > 99, photometric="mask", subfiletype=4, metadata=None)
+    tifffile.imwrite(tmp_path / "b.tif", DEEP[..., 0])
+    (tmp_path / "b.tif.msk").touch()  # as GDAL writes it
+    with pytest.raises(CmkdError, match=r"b\.tif has a mask in b\.tif\.msk, .*: save it with a nodata value instead"):
+        read(tmp_path / "b.tif")
     with pytest.raises(CmkdError, match=r"a\.tif has an internal mask, .*: save it with a nodata value instead"):
         inspect(tmp_path / "a.tif")
 

@@ -11,7 +11,7 @@ from cmkd.data.split import ALIASES
 from cmkd.data.text_table import OWN_COLUMNS, TextTable
 from cmkd.errors import CmkdError
 
-BESIDE = (".aux.xml", ".ovr", ".prj", ".tfw", ".jgw", ".pgw", ".wld", "desktop.ini", "thumbs.db")
+BESIDE = (".aux.xml", ".msk", ".ovr", ".prj", ".tfw", ".jgw", ".pgw", ".wld", "desktop.ini", "thumbs.db")
 """Endings of the files that GIS programs and Windows keep beside images."""
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -42,6 +43,8 @@ _DECODERS: Mapping[str, Callable[..., Decoded]] = {
     ".parquet": decode_parquet,
 }
 SUFFIXES = tuple(_DECODERS)
+MASK = ".msk"
+"""What GDAL adds to an image's name for its mask."""
 CONSTANT = 100
 """Rounding errors of 64-bit floats up to which the deviation of a channel is that of a constant."""
 
@@ -109,6 +112,11 @@ def _decoded(path: File, *, values: bool) -> Decoded:
     suffix = path.suffix.lower()
     if suffix not in _DECODERS:
         raise CmkdError(f"{path} has an unsupported file type; supported: {', '.join(SUFFIXES)}: convert it")
+    if isinstance(path, Path) and path.with_name(f"{path.name}{MASK}").exists():
+        raise CmkdError(
+            f"{path} has a mask in {path.name}{MASK}, which is not applied: save it with a nodata value instead, as in "
+            "gdalwarp -dstnodata VALUE IN.tif OUT.tif"
+        )
     try:
         check_content(path)
         return _DECODERS[suffix](path, values=values)
