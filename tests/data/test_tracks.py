@@ -119,6 +119,23 @@ def test_captures_are_identified_one_to_one_at_an_instant(tmp_path: Path) -> Non
         read_ship_classes(tmp_path / "classes.yaml")
 
 
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("[70-99999999999]", "class cargo lists the range 70-99999999999: give the smaller number first, up to 99"),
+        ("79-70", "class cargo lists the range 79-70: "),
+        ("{a: b}", r"class cargo lists \{'a': 'b'\}: give numbers \(70\), ranges"),
+        ("", "class cargo lists None: "),
+        ("[yes]", "class cargo lists True: "),
+        ("[70.5]", "class cargo lists 70.5: "),
+    ],
+)
+def test_what_is_no_type_of_ship_is_refused(tmp_path: Path, entry: str, says: str) -> None:
+    (tmp_path / "classes.yaml").write_text(f"cargo: {entry}")
+    with pytest.raises(CmkdError, match=says):
+        read_ship_classes(tmp_path / "classes.yaml")
+
+
 def deliver(folder: Path, *, mmsi: bool = False, zone: str = "Z") -> list[str]:
     """Write radar and optical images of 12 ships on parallel tracks, AIS reports, and return the arguments that pair.
 

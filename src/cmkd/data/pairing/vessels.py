@@ -38,6 +38,9 @@ SHIP_CLASSES: Mapping[str, tuple[str, ...]] = {
 (imorules.com/GUID-4AF512F5-1714-491A-858D-456C752CC12E.html, as in ITU-R M.1371), and words as in the Danish archive.
 Joining towing and tugs is our choice; spare and reserved numbers and other types (90 to 99) have no class."""
 
+MOST_TYPE = 99
+"""Largest type of ship that AIS can state."""
+
 
 @dataclass(frozen=True)
 class Identified:
@@ -56,7 +59,7 @@ def read_ship_classes(path: Path) -> dict[str, str]:
     Types are numbers (70), ranges of them (70-79), or words as in the file of reports (Cargo).
 
     Raises:
-        CmkdError: the file cannot be read, or a type has two classes.
+        CmkdError: the file cannot be read, an entry is no type, or a type has two classes.
 
     Example:
         >>> import tempfile
@@ -66,8 +69,14 @@ def read_ship_classes(path: Path) -> dict[str, str]:
         {'70': 'merchant', '71': 'merchant', 'tanker': 'merchant'}
     """
     content = read_yaml(path)
-    listed = {name: types if isinstance(types, list) else [types] for name, types in content.items()}
-    return classes_by_type({str(name): tuple(map(str, types)) for name, types in listed.items()}, str(path))
+    listed = {str(name): types if isinstance(types, list) else [types] for name, types in content.items()}
+    for name, types in listed.items():
+        for entry in types:
+            if isinstance(entry, bool) or not isinstance(entry, int | str):
+                raise CmkdError(
+                    f"{path}: class {name} lists {entry}: give numbers (70), ranges (70-79) or words (Cargo)"
+                )
+    return classes_by_type({name: tuple(map(str, types)) for name, types in listed.items()}, str(path))
 
 
 def classes_by_type(
@@ -79,6 +88,10 @@ def classes_by_type(
         for entry in types:
             low, dash, high = entry.strip().lower().partition("-")
             ranged = dash and low.strip().isdecimal() and high.strip().isdecimal()
+            if ranged and not int(low) <= int(high) <= MOST_TYPE:
+                raise CmkdError(
+                    f"{where}: class {name} lists the range {entry}: give the smaller number first, up to {MOST_TYPE}"
+                )
             for kind in map(str, range(int(low), int(high) + 1)) if ranged else [entry.strip().lower()]:
                 if found.setdefault(kind, name) != name:
                     raise CmkdError(f"{where}: type '{kind}' is in both classes {found[kind]} and {name}: keep one")
