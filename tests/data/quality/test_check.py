@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from cmkd.cli import data as command
 from cmkd.data import CardInfo, Modality, Pack, PackWriter, build
-from cmkd.data.quality import KINDS, FaultReport, FolderSource, PackSource, check, open_source
+from cmkd.data.quality import KINDS, FaultReport, FolderSource, PackSource, check, find_shortcuts, open_source
 from cmkd.errors import CmkdError
 from data.quality.planting import Captures, make, plant
 
@@ -79,6 +80,26 @@ def test_a_missing_file_and_one_of_another_format(make_folder, tmp_path: Path) -
         ("p06", "unreadable", "optical"),
     }  # fmt: skip
     assert next("--channels NAME=first" in fault.message for fault in report.faults if fault.id == "p06")
+
+
+def test_finite_values_are_told_from_infinite_ones(tmp_path: Path) -> None:
+    """Values near the largest of 32 bits are no fault, larger ones are to be rescaled, and infinite ones are named."""
+    generator, rows = np.random.default_rng(0), ["id,label,radar"]
+    for k in range(120):
+        values = generator.uniform(-3e38, 3e38, (1, 8, 8))
+        values[0, 0, 0] = {0: 4e38, 1: np.inf}.get(k, 0.0)
+        np.save(tmp_path / f"{k}.npy", values if k < 2 else values.astype(np.float32))
+        rows.append(f"p{k},{'ab'[k % 2]},{k}.npy")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    source = open_source(tmp_path)
+    found = [(fault.id, fault.kind, fault.message) for fault in check(source).faults]
+    assert found == [
+        ("p0", "unreadable", "holds 4e+38, which float32 cannot hold: rescale it"),
+        ("p1", "not_finite", "1.6 % of its values are infinite"),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(find_shortcuts(source).found) == 1
 
 
 def test_duplicates_across_the_splits_of_a_pack(tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ def read(
         nodata: the nodata value, in place of the one that the file states; ``"none"`` for none.
 
     Raises:
-        CmkdError: the file is damaged or truncated, or has infinite values; the line names the file.
+        CmkdError: the file is damaged or truncated, or has infinite values or ones that 32 bits cannot hold; the line
+            names the file.
     """
     found, array = _decoded(path, values=True)
     assert array is not None
@@ -99,10 +100,13 @@ def read(
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused in words
         stored = array.astype(header.dtype, order="C", copy=False)
     valid, kept = np.ma.compressed(array), np.ma.compressed(stored)
-    if finite and kept.dtype.kind == "f" and np.isinf(kept).any():
-        if not np.isinf(valid).any():
-            raise CmkdError(f"{path} holds {abs(valid).max():g}, which {header.dtype} cannot hold: rescale it")
-        raise CmkdError(f"{path} holds infinite values: fill them, or leave it out (in a manifest, by an empty cell)")
+    if kept.dtype.kind == "f" and (infinite := np.isinf(kept)).any():
+        if (lost := valid[infinite & np.isfinite(valid)]).size:
+            raise CmkdError(f"{path} holds {abs(lost).max():g}, which {header.dtype} cannot hold: rescale it")
+        if finite:
+            raise CmkdError(
+                f"{path} holds infinite values: fill them, or leave it out (in a manifest, by an empty cell)"
+            )
     _warn_of_lost_values(path, valid, kept, flattened=_flattened(array, stored, header.kind))
     return stored
 

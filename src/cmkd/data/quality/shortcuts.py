@@ -155,10 +155,10 @@ def _judge(name: str, features: NDArray[Any], pairs: _TrainPairs, columns: Seque
     for fold in np.unique(pairs.folds):
         train, test = np.flatnonzero(pairs.folds != fold), np.flatnonzero(pairs.folds == fold)
         if len(train):
-            forest = RandomForestClassifier(
-                TREES, min_samples_leaf=SMALLEST_LEAF, max_samples=SAMPLED, random_state=0
-            ).fit(features[train], pairs.labels[train])
-            correct[test] = forest.predict(features[test]) == pairs.labels[test]
+            forest = RandomForestClassifier(TREES, min_samples_leaf=SMALLEST_LEAF, max_samples=SAMPLED, random_state=0)
+            with np.errstate(over="ignore", invalid="ignore"):  # scikit-learn sums features to see that they are finite
+                forest.fit(features[train], pairs.labels[train])
+                correct[test] = forest.predict(features[test]) == pairs.labels[test]
             forests.append((forest, test))
     result = _shortcut(name, correct, pairs)
     if columns and result.above_chance:
