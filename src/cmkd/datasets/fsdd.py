@@ -42,7 +42,7 @@ LOW = 300.0
 HIGH = (3400.0, 700.0)
 """Upper edge of the channel in Hz, at severity 0 and 1."""
 SIGNAL_TO_NOISE = (40.0, -5.0)
-"""Ratio of speech to noise power in the channel in dB, at severity 0 and 1."""
+"""Ratio of the power of speech before the filter to that of noise in dB, at severity 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class Fsdd(DataSet):
     mean square of 0.1, cut to 0.8 s, and padded with zeros.
 
     The poor view imitates a radio or an intercom: the sound passes a band-pass filter from 300 Hz to an upper edge that
-    falls from 3400 to 700 Hz with the severity; then white noise within 0 to 4 kHz is added, with a ratio of speech to
-    noise that falls from 40 to -5 dB. The spectrogram is taken after that.
+    falls from 3400 to 700 Hz with the severity; then white noise within 0 to 4 kHz is added, with a ratio of speech
+    before the filter to noise that falls from 40 to -5 dB. The spectrogram is taken after that.
 
     Splits are by speaker, in alphabetical order: four for train, one for validation, one for test.
 
