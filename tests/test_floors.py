@@ -26,7 +26,7 @@ FLOORS: list[set[str]] = [
         "registry",
         "types",
     },
-    {"config", "correlation", "ops", "pairwise"},
+    {"config", "correlation", "folds", "ops", "pairwise"},
     {"methods", "structure", "models", "data", "datasets", "simulators", "inference"},
     {"evaluation", "training"},
     {"analysis", "report"},

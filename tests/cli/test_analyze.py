@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from cmkd.cli import main
-from cmkd.data import SPLITS
+from cmkd.data import SPLITS, CardInfo, Modality, Pack, PackWriter
+from cmkd.models import build
 from cmkd.models.checkpoint import load_model, save_model
 
 SMALL = ["--teacher.model", "thin_resnet(width=4,stages=2)", "--student.model", "thin_resnet(width=4,stages=2)"]
@@ -92,6 +93,36 @@ def test_a_metric_is_that_of_the_library(run: Path, tmp_path: Path) -> None:
     assert found["accuracy"] == pytest.approx(table["test_accuracy"]) and found["teacher"] is None
 
 
+def test_a_label_for_each_group_is_no_skill(tmp_path: Path) -> None:
+    """Frames of one group are alike, so folds and intervals go by groups."""
+    generator, group = np.random.default_rng(0), np.repeat(np.arange(30), 6)
+    frames = generator.normal(size=(30, 8))[group] + 0.05 * generator.normal(size=(180, 8))
+    sensor = Modality("radar", "vector", (8,), "float32")
+    with PackWriter(tmp_path / "pack", CardInfo("toy"), classes=["a", "b"], modalities=[sensor]) as writer:
+        ids, labels = [f"p{k}" for k in range(180)], generator.integers(0, 2, 30)[group].tolist()
+        names = [f"g{k}" for k in group]
+        writer.add(ids, labels, ["train"] * 180, names, {"radar": frames.astype(np.float32)})
+    torch.manual_seed(0)
+    model = build("mlp", Pack.open(tmp_path / "pack").modalities["radar"], classes=2)
+    save_model(tmp_path / "m.safetensors", model, name="mlp", classes=("a", "b"), extra={})
+    assert (
+        analyze(
+            tmp_path / "m.safetensors",
+            "--out",
+            tmp_path,
+            "--split",
+            "train",
+            "--pairs",
+            180,
+            data=str(tmp_path / "pack"),
+        )
+        == 0
+    )
+    stage = strict(tmp_path / "structure.json")["models"][0]["stages"]["embedding"]  # type: ignore[index]
+    assert abs(stage["metrics"]["knn_accuracy"] - 0.5) < 0.25, "0.99 where frames of a group are in several folds"
+    assert "over 30 groups" in stage["caveats"]["knn_accuracy"]
+
+
 def test_few_models_are_told_so(run: Path, tmp_path: Path) -> None:
     assert analyze(run / "teacher" / "best.safetensors", "--out", tmp_path) == 0
     relations = strict(tmp_path / "structure.json")["relations"]
@@ -142,7 +173,7 @@ def test_degenerate_features_are_nulls_with_a_reason(run: Path, tmp_path: Path, 
 def test_four_pairs_are_enough(run: Path, tmp_path: Path, figures: bool) -> None:
     assert analyze(run, "--out", tmp_path, "--pairs", 4, "--figures", figures) == 0
     stage = strict(tmp_path / "structure.json")["models"][1]["stages"]["embedding"]  # type: ignore[index]
-    assert stage["metrics"]["effective_rank"] >= 1 and "5 samples" in stage["reasons"]["knn_accuracy"]
+    assert stage["metrics"]["effective_rank"] >= 1 and "5 groups" in stage["reasons"]["knn_accuracy"]
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object, data: str = "digits") -> str:

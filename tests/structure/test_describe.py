@@ -101,6 +101,20 @@ def test_few_samples_have_no_neighbors_and_small_integers_are_classes() -> None:
     assert describe(x, y.to(torch.int8)) == describe(x, y)
 
 
+def test_groups_are_in_one_fold() -> None:
+    """A label drawn for each group tells of no sample of another group, though frames of one group are alike."""
+    generator = torch.Generator().manual_seed(0)
+    groups, label = torch.arange(40).repeat_interleave(8), torch.randint(0, 2, (40,), generator=generator)
+    x = torch.randn(40, 6, generator=generator)[groups] + 0.1 * torch.randn(320, 6, generator=generator)
+    apart, together = describe(x, label[groups]), describe(x, label[groups], groups=groups)
+    assert apart["knn_accuracy"] > 0.99 and abs(together["knn_accuracy"] - 0.5) < 0.2
+    assert abs(together["linear_probe_accuracy"] - 0.5) < 0.2 < apart["linear_probe_accuracy"] - 0.4
+    assert describe(x, label[groups], groups=torch.arange(320)) == apart
+    assert not ACCURACIES & set(describe(x, (groups > 36).long(), groups=groups)), "three groups are in three folds"
+    with pytest.raises(CmkdError, match="one integer group per sample"):
+        describe(x, label[groups], groups=groups[1:])
+
+
 def test_maps_are_pooled_or_flattened() -> None:
     maps = torch.randn(20, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     assert describe(maps) == describe(maps.mean((2, 3), dtype=torch.float64))

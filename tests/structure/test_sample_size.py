@@ -45,3 +45,16 @@ def test_few_pairs_are_told_and_many_are_not() -> None:
         found = structure.caveats(metrics, pairs=pairs, labeled=pairs, **sizes)
         names = {"effective_rank", "spectral_decay", "participation_ratio"}
         assert (names <= found.keys()) if told else not found
+
+
+def test_groups_are_counted_in_place_of_their_pairs() -> None:
+    metrics, sizes = {"knn_accuracy": 0.8, "fisher_ratio": 0.5}, {"channels": 4, "pairs": 2000, "labeled": 2000}
+    for none in (None, 2000):
+        assert not structure.caveats(metrics, **sizes, classes=3, groups=none)
+    found = structure.caveats(metrics, **sizes, classes=3, groups=40)
+    assert found["knn_accuracy"] == "95 % interval 65 to 90 % over 40 groups"
+    assert found["fisher_ratio"] == "labels at random would show up to 0.054 over 40 groups"
+    ratios = {"student_ratio": 2.0, "teacher_ratio": 2.0, "pairs": 2000}
+    assert not structure.likeness_caveats({"prediction_agreement": 0.8}, **ratios)
+    agreement = structure.likeness_caveats({"prediction_agreement": 0.8}, **ratios, groups=40)
+    assert agreement == {"prediction_agreement": "95 % interval 65 to 90 % over 40 groups"}

@@ -27,6 +27,7 @@ EMBEDDING, LOGITS = "embedding", "logits"
 Features = Mapping[str, NDArray[np.float32]]
 
 _NEEDS_CLASSES = "needs two labeled classes or more"
+_NEEDS_FOLDS = f"{_NEEDS_CLASSES}, each with pairs of 5 groups; a pair without a group counts as one"
 _REASONS = {
     "spectral_decay": "fewer than two eigenvalues are left to fit a line through",
     "nearest_neighbor_entropy": "needs two channels, and no two samples that are alike",
@@ -34,8 +35,8 @@ _REASONS = {
     "nc1": "the class means coincide, or there are fewer than two classes",
     "tolerance": _NEEDS_CLASSES,
     "silhouette": f"{_NEEDS_CLASSES}, and fewer classes than samples",
-    "knn_accuracy": f"{_NEEDS_CLASSES}, of 5 samples each",
-    "linear_probe_accuracy": f"{_NEEDS_CLASSES}, of 5 samples each",
+    "knn_accuracy": _NEEDS_FOLDS,
+    "linear_probe_accuracy": _NEEDS_FOLDS,
     "cross_correlation_diagonal": "needs student and teacher of one width",
     "alignment": "needs student and teacher of one width",
     "prediction_agreement": "needs a teacher of the same classes",
@@ -163,8 +164,12 @@ def analyze(
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:pairs])
     target = pack.index["label"].to_numpy(dtype=np.int64)[rows]
     features = {label: stage_features(model, pack, rows, device=device) for label, model in models.items()}
+    index = pack.index.iloc[rows]
+    groups = index["group"].where(index["group"] != "", index["id"]).to_numpy()
+    numbers = torch.from_numpy(np.unique(groups.astype(str), return_inverse=True)[1])
     described = [
-        _describe(subject, subjects, models, features, torch.from_numpy(target), pack.classes) for subject in subjects
+        _describe(subject, subjects, models, features, torch.from_numpy(target), numbers, pack.classes)
+        for subject in subjects
     ]
     summary = {
         "format": FORMAT,
@@ -175,8 +180,6 @@ def analyze(
         },
         "models": described,
     }  # fmt: skip
-    index = pack.index.iloc[rows]
-    groups = index["group"].where(index["group"] != "", index["id"]).to_numpy()
     return Analysis(summary, features, target, pack.classes, tuple(map(str, index["id"])), groups)
 
 
@@ -210,10 +213,11 @@ def _describe(
     models: Mapping[str, Model],
     features: Mapping[str, Features],
     target: Tensor,
+    groups: Tensor,
     classes: tuple[str, ...],
 ) -> dict[str, Any]:
     own, teacher = features[subject.label], teacher_of(subject, subjects)
-    stages = {name: _stage(torch.from_numpy(values), target) for name, values in own.items()}
+    stages = {name: _stage(torch.from_numpy(values), target, groups) for name, values in own.items()}
     kept = target >= 0
     right = (torch.from_numpy(own[LOGITS]).argmax(1) == target)[kept].double().mean()
     same_classes = models[subject.label].spec.class_names == classes
@@ -226,22 +230,26 @@ def _describe(
     if teacher is not None:
         theirs, comparable = features[teacher.label], models[teacher.label].spec.class_names == classes
         shared = [name for name in own if name in theirs]
-        found["likeness"] = {name: _likeness(own, theirs, name, target, comparable) for name in shared}
+        count = len(groups.unique())
+        found["likeness"] = {name: _likeness(own, theirs, name, target, count, comparable) for name in shared}
     return found
 
 
-def _stage(values: Tensor, target: Tensor) -> dict[str, Any]:
-    found = measured(structure.describe, structure.DESCRIBED, values, target)
-    channels, seen = int(values.shape[1]), target[target >= 0]
+def _stage(values: Tensor, target: Tensor, groups: Tensor) -> dict[str, Any]:
+    found = measured(structure.describe, structure.DESCRIBED, values, target, groups=groups)
+    channels, seen, of = int(values.shape[1]), target[target >= 0], groups[target >= 0]
     sizes = {"channels": channels, "pairs": len(target), "labeled": len(seen), "classes": len(seen.unique())}
+    sizes["groups"] = len(of.unique())
     return {"channels": channels, **found, "caveats": structure.caveats(found["metrics"], **sizes)}
 
 
-def _likeness(own: Features, theirs: Features, stage: str, target: Tensor, same_classes: bool) -> dict[str, Any]:
+def _likeness(
+    own: Features, theirs: Features, stage: str, target: Tensor, groups: int, same_classes: bool
+) -> dict[str, Any]:
     found = _compared(own, theirs, stage, target, same_classes)
     student, teacher = (_ratio(features[stage]) for features in (own, theirs))
     caveats = structure.likeness_caveats(
-        found["metrics"], student_ratio=student, teacher_ratio=teacher, pairs=len(target)
+        found["metrics"], student_ratio=student, teacher_ratio=teacher, pairs=len(target), groups=groups
     )
     return {**found, "caveats": caveats}
 

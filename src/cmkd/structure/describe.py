@@ -30,6 +30,7 @@ def describe(
     *,
     test_features: Tensor | None = None,
     test_target: Tensor | None = None,
+    groups: Tensor | None = None,
     pooling: Pooling = "mean",
     t: float = 2.0,
     neighbors: int = 5,
@@ -43,6 +44,7 @@ def describe(
         test_features: like `features`; the two classifiers are fitted on `features` and scored on these. Without them,
             the accuracies come from 5-fold stratified cross-validation on `features`.
         test_target: ``(m,)``.
+        groups: ``(n,)`` integers; samples of one group, such as a scene or a person, are in one fold.
         pooling: how maps become vectors: ``mean`` over positions or ``flatten``.
         t: inverse width of the potential of the uniformity.
         neighbors: k of the k-nearest-neighbor accuracy.
@@ -52,8 +54,8 @@ def describe(
         ``samples``, ``dim``, ``constant_channels``; ``correlation_mean_abs``, ``correlation_norm``, ``effective_rank``,
         ``participation_ratio``, ``spectral_decay``; ``uniformity`` and ``uniformity_centered``, ``mean_cosine``,
         ``nearest_neighbor_entropy`` (two or more dimensions). With two or more classes: ``tolerance``,
-        ``fisher_ratio``, ``nc1``, ``silhouette``, and, where each class has 5 samples or there is a test set,
-        ``knn_accuracy`` and ``linear_probe_accuracy``. Memory is O(n dim + dim²).
+        ``fisher_ratio``, ``nc1``, ``silhouette``, and, where each class has 5 samples (of 5 groups) or there is
+        a test set, ``knn_accuracy`` and ``linear_probe_accuracy``. Memory is O(n dim + dim²).
 
     Raises:
         CmkdError: on fewer than two samples, features that are all 0, NaN or infinity, or mismatched shapes.
@@ -80,7 +82,10 @@ def describe(
                 raise CmkdError(f"expected test features of width {x.shape[1]}, got {test[0].shape[1]}")
             kept = test_target >= 0
             test = test[0][kept], test_target[kept]
-        found |= _discriminability(x[labeled], target[labeled], test, neighbors, seed)
+        if groups is not None:
+            check_target(x, groups, "group")
+            groups = groups[labeled]
+        found |= _discriminability(x[labeled], target[labeled], groups, test, neighbors, seed)
     return found
 
 
@@ -131,9 +136,14 @@ def _structure(x: Tensor, t: float) -> dict[str, float]:
 
 
 def _discriminability(
-    x: Tensor, target: Tensor, test: tuple[Tensor, Tensor] | None, neighbors: int, seed: int
+    x: Tensor,
+    target: Tensor,
+    groups: Tensor | None,
+    test: tuple[Tensor, Tensor] | None,
+    neighbors: int,
+    seed: int,
 ) -> dict[str, float]:
-    classes, counts = torch.unique(target, return_counts=True)
+    classes = torch.unique(target)
     if len(classes) < 2:
         return {}
     ratio, collapse = discriminability.fisher_and_collapse(x, target)
@@ -151,8 +161,8 @@ def _discriminability(
             continue
         if test is not None:
             found[name] = discriminability.held_out_accuracy(classifier, x, target, *test)
-        elif int(counts.min()) >= 5:
-            found[name] = discriminability.cross_validated_accuracy(classifier, x, target, seed=seed)
+        elif discriminability.fewest_of_a_class(target, groups) >= 5:
+            found[name] = discriminability.cross_validated_accuracy(classifier, x, target, groups=groups, seed=seed)
     return found
 
 

@@ -6,13 +6,14 @@ import torch
 from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import silhouette_score
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import PredefinedSplit, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from cmkd.errors import CmkdError
+from cmkd.folds import stratified_folds
 from cmkd.structure.features import check_target, class_sums
 
 _WORKING_MEMORY = 256  # MiB of distances that scikit-learn holds at once; its default is 1 GiB
@@ -59,24 +60,51 @@ def held_out_accuracy(
 
 
 def cross_validated_accuracy(
-    classifier: KNeighborsClassifier | Pipeline, features: Tensor, target: Tensor, *, folds: int = 5, seed: int = 0
+    classifier: KNeighborsClassifier | Pipeline,
+    features: Tensor,
+    target: Tensor,
+    *,
+    groups: Tensor | None = None,
+    folds: int = 5,
+    seed: int = 0,
 ) -> float:
     """Return the mean accuracy of stratified cross-validation, for use without a test set.
 
-    Samples are assigned to folds individually: if several samples come from one scene or person, use
-    `held_out_accuracy` with a test set instead.
+    Args:
+        classifier: such as `linear_probe` or `nearest_neighbor_classifier`.
+        features: ``(n, dim)``.
+        target: ``(n,)`` classes.
+        groups: ``(n,)`` integers; samples of one group, such as a scene or a person, are in one fold. By default
+            samples are assigned to folds individually.
+        folds: how many.
+        seed: determines the folds.
 
     Raises:
-        CmkdError: if a class has fewer samples than there are folds.
+        CmkdError: if a class has fewer samples, or groups, than there are folds.
     """
     check_target(features, target)
-    counts = torch.bincount(target - target.min())
-    smallest = int(counts[counts > 0].min())
-    if smallest < folds:
-        raise CmkdError(f"a class has {smallest} samples, fewer than {folds} folds: drop it or give a test set")
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    if groups is not None:
+        check_target(features, groups, "group")
+    if (smallest := fewest_of_a_class(target, groups)) < folds:
+        unit = "samples" if groups is None else "groups"
+        raise CmkdError(f"a class has {smallest} {unit}, fewer than {folds} folds: drop it or give a test set")
+    y, names = target.cpu().numpy(), None if groups is None else groups.cpu().numpy()
+    splits = PredefinedSplit(stratified_folds(y, names, folds=folds, seed=seed))
     with config_context(working_memory=_WORKING_MEMORY):
-        return float(cross_val_score(classifier, features.cpu().numpy(), target.cpu().numpy(), cv=splits).mean())
+        return float(cross_val_score(classifier, features.cpu().numpy(), y, cv=splits).mean())
+
+
+def fewest_of_a_class(target: Tensor, groups: Tensor | None = None) -> int:
+    """Return how many samples, or groups, the class with the fewest has.
+
+    Example:
+        >>> y = torch.tensor([0, 0, 0, 1, 1])
+        >>> fewest_of_a_class(y), fewest_of_a_class(y, torch.tensor([0, 1, 2, 3, 3]))
+        (2, 1)
+    """
+    if groups is None:
+        return int(target.unique(return_counts=True)[1].min())
+    return fewest_of_a_class(torch.stack([target.long(), groups.long()], 1).unique(dim=0)[:, 0])
 
 
 def silhouette(features: Tensor, target: Tensor, *, sample: int = 5000, seed: int = 0) -> float:

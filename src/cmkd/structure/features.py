@@ -44,15 +44,15 @@ def as_vectors(features: Tensor, *, pooling: Pooling = "mean", at_least: int = 2
     return x
 
 
-def check_target(features: Tensor, target: Tensor) -> None:
-    """Check that `target` ``(n,)`` holds the class of each row, as an integer of `features`.
+def check_target(features: Tensor, target: Tensor, what: str = "class") -> None:
+    """Check that `target` ``(n,)`` holds the class, or `what` it is, of each row of `features` as an integer.
 
     Raises:
         CmkdError: with the shapes seen.
     """
     if target.shape != features.shape[:1] or target.is_floating_point():
         raise CmkdError(
-            f"expected one integer class per sample, got a target {tuple(target.shape)} of {target.dtype} "
+            f"expected one integer {what} per sample, got {tuple(target.shape)} of {target.dtype} "
             f"for {features.shape[0]} samples"
         )
 

@@ -62,7 +62,9 @@ def corrected_participation_ratio(ratio: float, pairs: int) -> float:
     return ratio * pairs / (pairs - ratio) if ratio < pairs else math.inf
 
 
-def caveats(metrics: Metrics, *, channels: int, pairs: int, labeled: int, classes: int) -> dict[str, str]:
+def caveats(
+    metrics: Metrics, *, channels: int, pairs: int, labeled: int, classes: int, groups: int | None = None
+) -> dict[str, str]:
     """Return what few pairs do to the metrics of one feature space, a sentence for each metric that they move.
 
     Args:
@@ -71,11 +73,14 @@ def caveats(metrics: Metrics, *, channels: int, pairs: int, labeled: int, classe
         pairs: pairs measured.
         labeled: those of them that have a label.
         classes: classes with a label.
+        groups: groups of the labeled pairs, such as scenes or people, whose pairs are not independent; by default every
+            pair is one of its own.
 
     Effective rank: independent channels of equal variance lose a fifth with one pair a channel
     and a twelfth with two (measured, 200 normal channels).
     Spectral decay: the spread of equal eigenvalues is that of Marchenko and Pastur 1967, ``(1 ± √(channels / n))²``.
-    Fisher's ratio: ``(classes - 1) / (n - classes)`` over labels at random, since its parts add to the total scatter.
+    Fisher's ratio: ``(classes - 1) / (n - classes)`` over labels at random, since its parts add to the total scatter;
+    with groups in place of pairs where those of a group are alike, and else less.
 
     Example:
         >>> caveats({"effective_rank": 11.0}, channels=64, pairs=18, labeled=0, classes=0)
@@ -100,28 +105,37 @@ def caveats(metrics: Metrics, *, channels: int, pairs: int, labeled: int, classe
             f"biased high: over {pairs} pairs, {channels} equal eigenvalues already spread from {(1 + edge) ** 2:.2g} "
             f"to {max(0.0, 1 - edge) ** 2:.2g}"
         )
-    return found | _of_classes(metrics, labeled, classes)
+    return found | _of_classes(metrics, labeled, classes, groups)
 
 
-def _of_classes(metrics: Metrics, labeled: int, classes: int) -> dict[str, str]:
+def _of_classes(metrics: Metrics, labeled: int, classes: int, groups: int | None) -> dict[str, str]:
     found: dict[str, str] = {}
+    of, unit = _counted(labeled, groups)
+    most = "up to " if unit == "groups" else ""
     if (ratio := metrics.get("fisher_ratio")) and labeled > classes > 1:
-        chance = (classes - 1) / (labeled - classes)  # exact under permutation of the labels
+        # exact under permutation of the labels
+        chance = (classes - 1) / (of - classes) if of > classes else math.inf
         if chance > NOTABLE * ratio:
-            found["fisher_ratio"] = f"labels at random would show {chance:.2g} over {labeled} pairs"
-            found["nc1"] = f"biased low, since {labeled} pairs give noisy class means"
+            found["fisher_ratio"] = f"labels at random would show {most}{chance:.2g} over {of} {unit}"
+            found["nc1"] = f"biased low, since {of} {unit} give noisy class means"
     for name in ("knn_accuracy", "linear_probe_accuracy"):
-        found |= fraction_caveat(name, metrics.get(name), labeled)
+        found |= fraction_caveat(name, metrics.get(name), of, unit)
     return found
 
 
-def fraction_caveat(name: str, fraction: float | None, of: int) -> dict[str, str]:
+def _counted(pairs: int, groups: int | None) -> tuple[int, str]:
+    """Return how many independent samples there are, and what they are."""
+    return (pairs, "pairs") if groups is None or groups == pairs else (groups, "groups")
+
+
+def fraction_caveat(name: str, fraction: float | None, of: int, unit: str = "pairs") -> dict[str, str]:
     """Return the 95 % interval of Wilson (1927) for a fraction of pairs, where it is wide; else nothing.
 
     Args:
         name: of the metric.
         fraction: 0 to 1; None if not measured.
-        of: number of pairs.
+        of: number of pairs, or of groups whose pairs are alike.
+        unit: what is counted.
 
     Example:
         >>> fraction_caveat("accuracy", 0.5, 18), fraction_caveat("accuracy", 0.9, 2000)
@@ -132,10 +146,12 @@ def fraction_caveat(name: str, fraction: float | None, of: int) -> dict[str, str
     found = stats.binomtest(round(fraction * of), of).proportion_ci(method="wilson")
     if found.high - found.low <= 2 * NOTABLE * fraction:
         return {}
-    return {name: f"95 % interval {100 * found.low:.0f} to {100 * found.high:.0f} % over {of} pairs"}
+    return {name: f"95 % interval {100 * found.low:.0f} to {100 * found.high:.0f} % over {of} {unit}"}
 
 
-def likeness_caveats(metrics: Metrics, *, student_ratio: float, teacher_ratio: float, pairs: int) -> dict[str, str]:
+def likeness_caveats(
+    metrics: Metrics, *, student_ratio: float, teacher_ratio: float, pairs: int, groups: int | None = None
+) -> dict[str, str]:
     """Return what few pairs do to the metrics of `compare`, a sentence for each metric that they move.
 
     Args:
@@ -143,12 +159,13 @@ def likeness_caveats(metrics: Metrics, *, student_ratio: float, teacher_ratio: f
         student_ratio: participation ratio of the student's features.
         teacher_ratio: participation ratio of the teacher's features.
         pairs: pairs measured.
+        groups: groups of the pairs, as in `caveats`.
 
     Example:
         >>> likeness_caveats({"linear_cka": 0.6}, student_ratio=9.0, teacher_ratio=4.0, pairs=13)
         {'linear_cka': 'pairs matched at random would show 0.5 over 13 pairs'}
     """
-    found = fraction_caveat("prediction_agreement", metrics.get("prediction_agreement"), pairs)
+    found = fraction_caveat("prediction_agreement", metrics.get("prediction_agreement"), *_counted(pairs, groups))
     chance = chance_cka(student_ratio, teacher_ratio, pairs)
     if (cka := metrics.get("linear_cka")) and chance > NOTABLE * cka:
         found["linear_cka"] = f"pairs matched at random would show {chance:.2g} over {pairs} pairs"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from cmkd.data.quality.faults import FOLDS, Shortcut, Shortcuts
 from cmkd.data.quality.sources import Source
 from cmkd.data.quality.trivial import metadata_ranks, trivial_features
+from cmkd.folds import stratified_folds
 from cmkd.types import UNLABELED
 
 MOST_PAIRS = 2000
@@ -106,7 +106,10 @@ def _choose(source: Source, notes: list[str]) -> _TrainPairs:
     kept = ~np.isin(labels[rows], alone)
     rows, groups = rows[kept], np.unique(names[kept].astype(str), return_inverse=True)[1]
     pairs = _TrainPairs(rows, labels[rows], groups, np.zeros_like(rows))
-    return pairs if _too_few(pairs) else replace(pairs, folds=_folds(pairs.labels, groups))
+    if _too_few(pairs):
+        return pairs
+    folds = min(FOLDS, int(groups.max()) + 1, int(np.bincount(pairs.labels).max()))
+    return replace(pairs, folds=stratified_folds(pairs.labels, groups, folds=folds))
 
 
 def _too_few(pairs: _TrainPairs) -> str:
@@ -116,21 +119,6 @@ def _too_few(pairs: _TrainPairs) -> str:
     if len(np.unique(pairs.labels)) < 2:
         return "all labeled train pairs are of one class"
     return "" if pairs.groups.max() else "all labeled train pairs are of one group"
-
-
-def _folds(labels: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the fold in which each pair is held out."""
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    found, count = np.zeros(len(labels), dtype=np.int64), int(groups.max()) + 1
-    single = count == len(groups)  # the split by pair is much faster
-    folds = min(FOLDS, count, int(np.bincount(labels).max()))
-    parts = (StratifiedKFold if single else StratifiedGroupKFold)(folds, shuffle=True, random_state=0)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        for fold, (_, test) in enumerate(parts.split(labels, labels, None if single else groups)):
-            found[test] = fold
-    return found
 
 
 def _trivial(source: Source, name: str, pairs: _TrainPairs) -> tuple[NDArray[np.float32], _TrainPairs]:
