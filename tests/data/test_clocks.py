@@ -78,6 +78,21 @@ def test_unrelated_lists_are_refused(seed: int) -> None:
         estimate_clock(one, two, Gate(2))
 
 
+def passes(generator: np.random.Generator, count: int, size: int) -> NDArray[np.float64]:
+    """Return times of captures about 10 s apart, in passes within a week."""
+    starts = generator.uniform(0, 7 * DAY, count)
+    return np.sort(np.concatenate([start + np.cumsum(generator.exponential(10, size)) for start in starts]))
+
+
+def test_unrelated_passes_are_refused() -> None:
+    """Within a pass many captures agree by chance; an even density over the week would make that impossible."""
+    generator = np.random.default_rng(0)
+    for _ in range(12):
+        one, two = captures("a", passes(generator, 1, 20)), captures("b", passes(generator, 10, 40))
+        with pytest.raises(CmkdError, match="--offset"):
+            estimate_clock(one, two, Gate(2))
+
+
 def test_no_captures_of_one_place() -> None:
     times, place = np.array([0.0, 70.0, 90.0, 200.0]), np.zeros((4, 2))
     with pytest.raises(CmkdError, match="within the distance"):

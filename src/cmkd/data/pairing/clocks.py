@@ -22,6 +22,7 @@ _ANCHORS, _PEAKS, _SAMPLE = 6, 3, 2000
 _LEAST, _MOST = 32, 512  # captures of an anchor
 _DIFFERENCES = 2_000_000  # of an anchor; bounds time and memory
 _MOST_DRIFTS = 33
+_BESIDE = (*range(-13, -2, 2), *range(3, 14, 2))  # widths from a clock to those that tell what chance gives
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,9 @@ def estimate_clock(first: Captures, second: Captures, gate: Gate) -> Clock:
     the tolerance in place are sorted, and the windows of two tolerances with the most differences are candidates. Each
     is followed through ever longer parts of the lists by a line through the nearest partners, without outliers; the
     line with which most captures agree wins. If another one fits nearly as well, narrower windows are tried, since
-    captures that come more often than the tolerance fit everywhere. A drift that noise may explain, or that makes less
-    than a tenth of the tolerance, is 0.
+    captures that come more often than the tolerance fit everywhere. What chance gives is the share that agrees with
+    clocks slightly off, or that of evenly spread captures if it is larger. A drift that noise may explain, or that
+    makes less than a tenth of the tolerance, is 0.
 
     Args:
         first: one list.
@@ -256,7 +258,15 @@ def _convincing(lists: _Lists, width: float, best: Clock, rival: Clock | None) -
     span, other = float(np.ptp(lists.first)), float(np.ptp(lists.second))
     tried = (1 + (span + other) / width) * (1 + 2 * MOST_DRIFT * span / width)
     asked = max(round(best.agreeing / max(best.share, 1e-9)), best.agreeing)
-    return bool(tried * binom.sf(best.agreeing - 1, asked, lists.chance(width)) <= CHANCE)
+    chance = max(lists.chance(width), _beside(lists, best, width))
+    return bool(tried * binom.sf(best.agreeing - 1, asked, chance) <= CHANCE)
+
+
+def _beside(lists: _Lists, clock: Clock, width: float) -> float:
+    """Return the mean share that agrees with clocks slightly off, which is high where captures come in passes."""
+    rows = _even(np.arange(len(lists.first)))
+    moved = (replace(clock, ahead=clock.ahead + k * width) for k in _BESIDE)
+    return float(np.mean([_counted(lists, other, width, rows).share for other in moved]))
 
 
 def _doubt(first: Captures, second: Captures, doubts: Sequence[tuple[Clock, Clock | None]]) -> str:
