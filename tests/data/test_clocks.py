@@ -93,6 +93,16 @@ def test_unrelated_passes_are_refused() -> None:
             estimate_clock(one, two, Gate(2))
 
 
+def test_the_drift_within_a_pass_is_not_carried_to_the_next() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(12):
+        times = passes(generator, 10, 40)
+        start = 40 * int(generator.integers(1, 9)) - 12  # the end of a pass and the start of the next
+        some = times[start : start + 25]
+        clock = estimate_clock(captures("a", some + generator.normal(0, 0.2, 25)), captures("b", times + 60), Gate(2))
+        assert np.abs(clock.at(some) - some - 60).max() < 1
+
+
 def test_no_captures_of_one_place() -> None:
     times, place = np.array([0.0, 70.0, 90.0, 200.0]), np.zeros((4, 2))
     with pytest.raises(CmkdError, match="within the distance"):

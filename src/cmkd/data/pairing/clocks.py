@@ -134,7 +134,7 @@ def _ranked(lists: _Lists, width: float) -> list[Clock]:
         for peak in _peaks(lists, rows, drifts, width):
             clock = _follow(lists, peak, float(np.ptp(lists.first[rows])) / 2, width)
             found.append(_counted(lists, clock, width, _even(np.arange(len(lists.first)))))
-    return sorted(found, key=lambda clock: (-clock.agreeing, abs(clock.ahead)))
+    return sorted(found, key=lambda clock: (-clock.agreeing, abs(clock.drift), abs(clock.ahead)))
 
 
 def _anchor(lists: _Lists, width: float) -> tuple[int, NDArray[np.float64]]:
@@ -173,29 +173,43 @@ def _peaks(lists: _Lists, rows: NDArray[np.int64], drifts: NDArray[np.float64], 
             found.append((float(scores[top]), Clock(float(np.median(late[top : ends[top]])), float(drift), origin)))
             left, right = np.searchsorted(late, (late[top] - 2 * width, late[top] + 2 * width))
             scores[left : right + 1] = -1
-    peaks: list[Clock] = []
-    for _, clock in sorted(found, key=lambda entry: -entry[0]):
-        if all(abs(clock.ahead - other.ahead) > 2 * width for other in peaks):  # the same one with another drift
-            peaks.append(clock)
-    return peaks[:_PEAKS]
+    ranked = [clock for _, clock in sorted(found, key=lambda entry: (-ceil(entry[0]), abs(entry[1].drift), -entry[0]))]
+    # a wrong drift may give more differences than none, but not more captures that agree in the end
+    peaks = [_distinct(clocks, width) for clocks in (ranked, [clock for clock in ranked if not clock.drift])]
+    return list(dict.fromkeys(peaks[0] + peaks[1]))
+
+
+def _distinct(ranked: Sequence[Clock], width: float) -> list[Clock]:
+    """Return the first clocks, without the same one with another drift."""
+    found: list[Clock] = []
+    for clock in ranked:
+        if all(abs(clock.ahead - other.ahead) > 2 * width for other in found):
+            found.append(clock)
+    return found[:_PEAKS]
 
 
 def _follow(lists: _Lists, clock: Clock, half: float, width: float) -> Clock:
-    """Fit a clock to ever longer parts of the lists around its origin."""
-    half = max(half, width)
+    """Fit a clock to ever longer parts of the lists around its origin.
+
+    A drift is kept only if three standard errors of it are within the tolerance up to the ends of the next part.
+    """
+    half, furthest = max(half, width), max(float(np.abs(lists.first[[0, -1]] - clock.origin).max()), width)
     while True:
         ends = np.searchsorted(lists.first, (clock.origin - half, clock.origin + half))
         rows = np.arange(ends[0], ends[1])
-        for _ in range(2):
+        for _ in range(4):  # the captures that agree change with the line
             agreeing, late = lists.late(clock, width, _even(rows))
-            clock = _fitted(clock, lists.first[agreeing] - clock.origin, late)
+            clock = _fitted(clock, lists.first[agreeing] - clock.origin, late, width / 3 / min(3 * half, furthest))
         if len(rows) == len(lists.first):
             return clock
         half *= 3
 
 
-def _fitted(clock: Clock, times: NDArray[np.float64], late: NDArray[np.float64]) -> Clock:
-    """Return the clock after a line through what is late, fitted again without outliers."""
+def _fitted(clock: Clock, times: NDArray[np.float64], late: NDArray[np.float64], most_error: float) -> Clock:
+    """Return the clock after a line through what is late, fitted again without outliers.
+
+    A slope with a larger standard error than `most_error` is left out.
+    """
     if not len(late):
         return clock
     if len(late) < 8 or not np.ptp(times):
@@ -207,7 +221,9 @@ def _fitted(clock: Clock, times: NDArray[np.float64], late: NDArray[np.float64])
         kept = misses <= max(3 * 1.4826 * float(np.median(misses)), 1e-6)
         if kept.sum() < 8 or not np.ptp(times[kept]):
             break
-    if abs(clock.drift + slope) > MOST_DRIFT:
+    scale = sqrt(kept.sum()) * float(times[kept].std())
+    error = 1.4826 * float(np.median(misses[kept])) / (scale or inf)
+    if abs(clock.drift + slope) > MOST_DRIFT or error > most_error:
         return replace(clock, ahead=clock.ahead + float(np.median(late)))
     return replace(clock, ahead=clock.ahead + float(shift), drift=clock.drift + float(slope))
 
