@@ -163,7 +163,7 @@ def test_known_pairs_tell_offset_and_drift_with_their_errors() -> None:
             "the known pairs of optical and radar",
         ),
         ("optical,radar\noptical/0.png,radar/0\n", "known.csv line 2: .*radar.csv has no capture 'radar/0'"),
-        ("optical,sonar\noptical/0.png,0\n", "has no column 'radar' with ids"),
+        ("optical,sonar\noptical/0.png,0\n", "has no column 'radar': its columns are 'optical', 'sonar'"),
         ("optical,radar\noptical/0.png,\n", "no known pair of optical and radar"),
     ],
 )
