@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import warnings
@@ -17,6 +18,7 @@ import torch
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from safetensors import safe_open
+from torch import Tensor
 
 from cmkd.config import AugmentationConfig
 from cmkd.data.pack.pack import Pack
@@ -30,6 +32,8 @@ from cmkd.types import Output, Spec
 
 ARRAYS = ("logits", "embedding")
 """Arrays of a file of outputs."""
+PROBES = 8
+"""Random inputs whose outputs tell one model from another."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ def of_model(
 def model_key(model: Model, names: Sequence[str]) -> list[Any]:
     """Return what a model computes from some of its modalities: weights alone do not tell a function.
 
-    Its code is part of that, as far as it is in the files of its modules.
+    Its code is part of that, as far as it is in the files of its modules. What else it depends on, such as a plain
+    attribute, shows in its output on a few random inputs.
     """
     weights = checksum(value.cpu().numpy().tobytes() for value in model.state_dict().values())
     seen = [asdict(modality) for modality in model.modalities if modality.name in names]
@@ -107,7 +112,25 @@ def model_key(model: Model, names: Sequence[str]) -> list[Any]:
         with suppress(TypeError, OSError):  # a class of a notebook
             files.add(inspect.getfile(kind))
     code = checksum(Path(file).read_bytes() for file in sorted(files) if Path(file).is_file())
-    return [weights, repr(model), code, model.preprocess.size, *seen]
+    return [weights, repr(model), code, model.preprocess.size, *seen, _told(model, names)]
+
+
+def _told(model: Model, names: Sequence[str]) -> list[str]:
+    """Return weighted norms of a model's output on `PROBES` random inputs with the statistics of its modalities.
+
+    They are computed in float32 on the CPU and rounded, so that they depend neither on the device nor on the order in
+    which threads add up.
+    """
+    random, inputs = torch.Generator().manual_seed(0), dict[str, Tensor]()
+    for modality in model.modalities:
+        if modality.name in names:
+            axis = (-1, 1, 1) if modality.kind == "image" else (-1,)
+            mean, std = (torch.tensor(known).view(axis) for known in (modality.mean, modality.std))
+            inputs[modality.name] = mean + std * torch.randn(PROBES, *modality.shape, generator=random)
+    with torch.inference_mode():
+        output = copy.deepcopy(model).cpu().float().eval().classify(inputs)
+    told = [value.flatten(1) for value in (output.logits, output.embedding, *output.feature_maps)]
+    return [f"{norm:.4g}" for value in told for norm in (value * torch.linspace(1, 2, value.shape[1])).norm(dim=1)]
 
 
 def inputs_key(pack: Pack, names: Sequence[str]) -> dict[str, Any]:
