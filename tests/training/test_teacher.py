@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from cmkd import methods, models
 from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
@@ -81,3 +82,15 @@ def test_what_is_frozen_stays_frozen_in_the_copy_and_keeps_its_statistics(teache
         assert not any(p.requires_grad for p in model.encoder.parameters())
         assert not any(module.training for module in model.encoder.modules())
         assert model.classifier.weight.requires_grad and model.classifier.training
+
+
+def test_layers_without_parameters_are_frozen_with_an_own_module(digits: Pack) -> None:
+    layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout()]
+    network = nn.Sequential(*layers, nn.Linear(4, 10))
+    student = models.build(network, digits.modality("degraded"), classes=10)
+    student.freeze()
+    made = Objective(student).model
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    embedding = made(torch.full((2, *student.modality.shape), 9.0)).embedding
+    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
+    assert made.classifier.training and embedding.all()  # nothing is dropped

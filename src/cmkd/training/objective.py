@@ -156,11 +156,16 @@ class Objective(nn.Module):
 def train_mode(model: Model) -> Model:
     """Put a model in train mode and return it; its frozen parts stay in eval mode, with the statistics they have.
 
-    Lightning leaves modes as it finds them, and a loaded model is in eval mode.
+    Lightning leaves modes as it finds them, and a loaded model is in eval mode. A layer without parameters goes
+    with the modules that hold it; whether these are frozen is told without the classifier, which an own module holds.
     """
     model.train()
+    classifiers = [part.classifier for part in model.modules() if isinstance(part, Model)]
+    apart = {parameter for classifier in classifiers for parameter in classifier.parameters()}
     for module in model.modules():
-        parameters = list(module.parameters())
+        parameters = [parameter for parameter in module.parameters() if parameter not in apart]
         if parameters and not any(p.requires_grad for p in parameters):
             module.eval()
+    for classifier in classifiers:
+        classifier.train(any(p.requires_grad for p in classifier.parameters()))
     return model
