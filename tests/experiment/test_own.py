@@ -168,6 +168,15 @@ def test_layers_are_named_or_refused() -> None:
     assert not unused.head._forward_pre_hooks  # hooks live for one call
 
 
+def test_layers_that_work_in_place_leave_what_was_read_as_it_was() -> None:
+    first, flat, head = nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Sequential(nn.ReLU(inplace=True), nn.Linear(144, 3))
+    x = torch.randn(2, 1, 8, 8)
+    output = wrap(nn.Sequential(first, nn.ReLU(inplace=True), flat, head), feature_maps=["0"])(x)
+    torch.testing.assert_close(output.feature_maps[0], first(x))
+    output = wrap(nn.Sequential(first, flat, head), classifier="2")(x)
+    torch.testing.assert_close(output.embedding, flat(first(x)))
+
+
 def test_an_own_module_sees_standardized_inputs() -> None:
     seen = []
 

@@ -34,11 +34,12 @@ class Wrapped(nn.Module):
         """Run the module on ``(batch, ...)`` and collect its embedding and feature maps."""
         seen: dict[str, Tensor] = {}
 
+        # copies, since a later layer may work in place
         def keep_input(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            seen[""] = inputs[0]
+            seen[""] = inputs[0].clone()
 
         def keep_output(name: str, output: Tensor) -> None:
-            seen[name] = output
+            seen[name] = output.clone()
 
         # hooks live for one call: a hook that stayed would be shared by copies of the module
         handles = [self.classifier.register_forward_pre_hook(keep_input)]
