@@ -130,7 +130,7 @@ def _told(model: Model, names: Sequence[str]) -> list[str]:
     with torch.inference_mode():
         output = copy.deepcopy(model).cpu().float().eval().classify(inputs)
     told = [value.flatten(1) for value in (output.logits, output.embedding, *output.feature_maps)]
-    return [f"{norm:.4g}" for value in told for norm in (value * torch.linspace(1, 2, value.shape[1])).norm(dim=1)]
+    return [f"{norm:.2g}" for value in told for norm in (value * torch.linspace(1, 2, value.shape[1])).norm(dim=1)]
 
 
 def inputs_key(pack: Pack, names: Sequence[str]) -> dict[str, Any]:
