@@ -81,6 +81,32 @@ def no_column(path: object, name: str, header: Iterable[str]) -> CmkdError:
 
 
 @contextmanager
+def in_one_line(doing: str) -> Iterator[None]:
+    """Turn whatever code of the user's own, or a library, raises inside the block into one line.
+
+    Args:
+        doing: what failed, such as ``"Radar cannot be built"``.
+
+    Raises:
+        CmkdError: the block raised an exception; one that is a `CmkdError` already passes.
+
+    Example:
+        >>> with in_one_line("Radar cannot be built"):
+        ...     {}["width"]
+        Traceback (most recent call last):
+            ...
+        cmkd.errors.CmkdError: Radar cannot be built (KeyError: 'width')
+    """
+    try:
+        yield
+    except CmkdError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise CmkdError(f"{doing} ({type(error).__name__}: {reason})") from error
+
+
+@contextmanager
 def needs_extra(extra: str, feature: str) -> Iterator[None]:
     """Turn a failed import inside the block into one line that names the extra to install.
 

@@ -129,12 +129,13 @@ def _dotted(found: re.Match[str]) -> str:
 
 
 def _name(node: ast.expr) -> str:
+    """Return a name, with dots where it has a tag of weights (timm's), or a reference."""
     name = ast.unparse(node)
-    if isinstance(node, ast.Name):
-        return name
+    if not re.fullmatch(r"[\w.]+", name):
+        raise ValueError
     own, _, rest = name.partition(".")
     if own != _OWN:
-        raise ValueError
+        return name
     module, _, name = rest.rpartition(".")
     return f"{module}:{name}"
 

@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from cmkd.errors import CmkdError, unknown_name
+from cmkd.errors import CmkdError, in_one_line, unknown_name
 
 T = TypeVar("T")
 
@@ -90,12 +90,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return self[name]
 
     def _checked(self, point: EntryPoint) -> type[T]:
-        try:
+        with in_one_line(f"the plug-in '{point.value}' cannot be loaded; fix or uninstall it"):
             loaded: Any = point.load()
-        except Exception as error:
-            raise CmkdError(
-                f"the plug-in '{point.value}' cannot be loaded ({type(error).__name__}: {error}); fix or uninstall it"
-            ) from error
         found = self._of_kind(loaded, f"the plug-in '{point.value}'")
         if getattr(found, "name", None) != point.name:
             raise CmkdError(f"the plug-in '{point.value}' needs the class attribute name = \"{point.name}\"; fix it")
@@ -126,10 +122,8 @@ def load_reference(text: str) -> object:
     module, _, name = text.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` does; the command's own folder is there instead
-    try:
+    with in_one_line(f"cannot import '{module}' of '{text}'"):
         loaded = importlib.import_module(module)
-    except Exception as error:
-        raise CmkdError(f"cannot import '{module}' of '{text}' ({type(error).__name__}: {error})") from error
     if not hasattr(loaded, name):
         raise unknown_name(f"name in {module}", name, (n for n in vars(loaded) if not n.startswith("_")))
     return getattr(loaded, name)

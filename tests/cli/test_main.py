@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cmkd.cli import COMMANDS, _say_stopped, main
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, one_line
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,14 +48,24 @@ def test_a_bug_keeps_its_traceback(
 ) -> None:
     import cmkd.cli.run
 
-    def fail(_: object) -> None:
-        raise RuntimeError("a bolt came loose")
-
-    monkeypatch.setattr(cmkd.cli.run, "main", fail)
+    # the last frame is cmkd's, which tells it from an error in a module of the user's
+    monkeypatch.setattr(cmkd.cli.run, "main", lambda _: one_line(1))  # type: ignore[arg-type]
     assert main(["run", *form.format(tmp_path).split(" ")]) == 1
-    assert "a bolt came loose" in (tmp_path / "error.log").read_text()
+    assert "in one_line" in (tmp_path / "error.log").read_text()
     error = capsys.readouterr().err
     assert "error.log" in error and "Traceback" not in error
+
+
+def test_an_error_in_the_users_own_module_is_not_a_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_pairs.py").write_text("def pairs():\n    return {}['a']\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["run", "--data", "own_pairs:pairs", "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert f"cmkd: error in {tmp_path / 'own_pairs.py'}, line 2: KeyError: 'a'" in error and "bug" not in error
+    log = tmp_path / "run" / "error.log"
+    assert "Traceback" in (log.read_text() if log.exists() else error)
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
@@ -151,5 +161,5 @@ def test_a_stop_that_other_code_turns_into_another_error_is_a_stop(
     monkeypatch.setattr("cmkd.cli.methods.main", interrupted)
     assert main(["methods"]) == 143
     assert capsys.readouterr().err.startswith("cmkd: stopped; ")
-    monkeypatch.setattr("cmkd.cli.methods.main", lambda arguments: 1 / 0)
+    monkeypatch.setattr("cmkd.cli.methods.main", lambda arguments: one_line(1))  # type: ignore[arg-type]
     assert main(["methods"]) == 1

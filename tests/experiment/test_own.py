@@ -49,6 +49,15 @@ class Pairs:
         return {"rich": rich, "poor": poor, "label": index % 3, "split": split}
 
 
+class Broken(Own):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return {}["a"]
+
+
+def broken() -> nn.Module:
+    return {}["a"]
+
+
 def config(out: Path, **changes: object) -> RunConfig:
     given: dict[str, object] = {
         "data": Pairs(), "out": out, "methods": "none,fitnet(stage=-1)", "seeds": 1, "epochs": 1, "trainer": QUIET,
@@ -138,6 +147,8 @@ def test_a_folder_made_from_other_data_is_not_entered(tmp_path: Path) -> None:
         ({"teacher": TeacherConfig("rich", Own(classes=4))}, "has 4 classes, but the data have 3"),
         ({"teacher": TeacherConfig("rich", nn.Flatten())}, "no nn.Linear"),
         ({"teacher": TeacherConfig("rich", nn.Sequential(nn.Flatten(), nn.Linear(9, 3)))}, "fails on an input"),
+        ({"teacher": TeacherConfig("rich", Broken())}, r"Broken fails on an input .* \(KeyError: 'a'\)"),
+        ({"teacher": TeacherConfig("rich", broken)}, r"broken cannot be called .* \(KeyError: 'a'\)"),
         ({"teacher": TeacherConfig("rich", 5)}, "a model must be a name"),
         ({"teacher": TeacherConfig("rich", lambda: 3)}, "a model must be a name"),
         ({"teacher": Own()}, "the teacher has no modality"),

@@ -106,12 +106,18 @@ def test_an_image_is_resized_to_the_size_asked_for() -> None:
         ("mlp", "image", "reads vector"),
         ("resnet18", "vector", "not an encoder for vector"),
         ("thin_resnet(widht=3)", "image", "did you mean 'width'"),
+        ("resnet18.a1_in2k", "image", "did you mean 'resnet18.a1_in1k'"),
+        ("inception_v3", "image", "does not fit images of 32 pixels a side; give a larger size"),
     ],
 )
 def test_a_wrong_name_is_one_clear_line(name: str, kind: str, says: str) -> None:
     with pytest.raises(CmkdError, match=says) as caught:
         models.build(name, modality(kind, (1, 8, 8) if kind == "image" else (8,)), classes=2)
     assert "\n" not in str(caught.value)
+
+
+def test_a_timm_model_may_name_its_weights() -> None:
+    assert models.build("resnet18.a1_in1k", modality("image", (1, 8, 8)), classes=2).spec.dim == 512
 
 
 def test_pretrained_weights_are_never_silently_missing(monkeypatch: pytest.MonkeyPatch) -> None:

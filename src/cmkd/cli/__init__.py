@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import sysconfig
 import threading
 import traceback
 import warnings
@@ -54,8 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; those of the process by default.
 
     Returns:
-        0 on success, 2 on bad input (one line says what to fix), 3 if some of many inputs failed and the rest is done
-        (they are named last) or a strict check flagged some, 130 and 143 after Ctrl-C and SIGTERM, 1 for a bug.
+        0 on success, 2 on bad input (one line says what to fix) or an error in a module of the user's own, 3 if some of
+        many inputs failed and the rest is done (they are named last) or a strict check flagged some, 130 and 143 after
+        Ctrl-C and SIGTERM, 1 for a bug.
     """
     if ASKED in os.environ:
         return complete(COMMANDS)
@@ -130,8 +132,11 @@ def _failed(error: Exception, given: Sequence[str]) -> int:
         case _ if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # numpy and torch
             line = f"too little memory ({' '.join(str(error).split())[-200:]}): use smaller sizes"
         case _:
-            print(_bug(error, given), file=sys.stderr)
-            return 1
+            text = "".join(traceback.format_exception(error))
+            summary = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            place = _own_place(text)
+            print(_kept(text, given, f"error in {place}: {summary}" if place else f"bug: {summary}"), file=sys.stderr)
+            return 2 if place else 1
     print(f"cmkd: error: {line}", file=sys.stderr)
     return 2
 
@@ -195,13 +200,23 @@ def usage() -> str:
     )
 
 
-def _bug(error: Exception, given: Sequence[str]) -> str:
-    """Keep the traceback in the run's folder where there is one, and return the line to print."""
-    text = "".join(traceback.format_exception(error))
+def _own_place(text: str) -> str:
+    """Return the file and line of a traceback where a module of the user's own failed; nothing if cmkd itself did."""
+    own, libraries = Path(cmkd.__file__).parent, [Path(path) for path in sysconfig.get_paths().values()]
+    for file, line in reversed(re.findall(r'^ *File "([^<"][^"]*)", line (\d+)', text, re.MULTILINE)):
+        if Path(file).is_relative_to(own):
+            break
+        if not any(map(Path(file).is_relative_to, libraries)):
+            return f"{file}, line {line}"
+    return ""
+
+
+def _kept(text: str, given: Sequence[str], summary: str) -> str:
+    """Keep a traceback in the run's folder where there is one, and return the lines to print."""
     words = [part for word in given for part in (word.split("=", 1) if word.startswith("--out=") else [word])]
     folder = next((Path(b) for a, b in pairwise(words) if a == "--out"), None)
-    summary = f"cmkd: bug: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    report = "please report it with" if summary.startswith("bug") else "its traceback is"
     if folder is not None and os.path.isdir(folder):
         (folder / "error.log").write_text(text, encoding="utf-8")
-        return f"{summary}\ncmkd: please report it with {folder / 'error.log'}"
-    return f"{text}{summary}\ncmkd: please report it with the lines above"
+        return f"cmkd: {summary}\ncmkd: {report} {folder / 'error.log'}"
+    return f"{text}cmkd: {summary}\ncmkd: {report} the lines above"

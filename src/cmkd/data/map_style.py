@@ -20,7 +20,7 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import assign_splits
 from cmkd.data.text_table import plain_text
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, in_one_line
 from cmkd.progress import Progress
 from cmkd.types import UNLABELED, Kind, Modality
 
@@ -238,10 +238,8 @@ def _equal(first: NDArray[Any] | None, second: NDArray[Any] | None) -> bool:
 
 
 def _item(dataset: MapStyle, index: int) -> Mapping[str, Any]:
-    try:
+    with in_one_line(f"item {index} cannot be read"):
         item = dataset[index]
-    except Exception as error:
-        raise CmkdError(f"item {index} cannot be read ({type(error).__name__}: {error})") from error
     if not isinstance(item, Mapping):
         kind = type(item).__name__
         raise CmkdError(f"item {index} is a {kind}: return a dict of modality name -> array, with 'label'")

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cmkd.distributed import world_size
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, in_one_line
 from cmkd.options import check
 from cmkd.registry import Registry
 from cmkd.types import Batch, Output, Spec
@@ -326,7 +326,8 @@ def create(name: str, student: Spec, teacher: Spec, /, **options: Any) -> Method
     check(name, method, options)
     if inspect.unwrap(method.forward) is Method.forward:
         raise CmkdError(f"{name}: it has no method 'forward', which returns its terms")
-    made = method(student, teacher, **options)
+    with in_one_line(f"{name} cannot be built"):
+        made = method(student, teacher, **options)
     if isinstance(made.needs, str) or (unknown := [need for need in made.needs if need not in READ]):
         wrong = repr(made.needs) if isinstance(made.needs, str) else f"'{unknown[0]}'"
         raise CmkdError(f"{name}: needs names {wrong}; it is a tuple of some of {', '.join(READ)}")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from cmkd.errors import CmkdError, unknown_name
+from cmkd.errors import CmkdError, in_one_line, unknown_name
 from cmkd.expression import parse_call
 from cmkd.models.base import ENCODERS as ENCODERS
 from cmkd.models.base import Model as Model
@@ -122,12 +122,8 @@ def own_module(
             if option not in known:
                 raise unknown_name(f"option of {plain(model)}", option, known)
         given = {"modality": modality, "classes": classes}
-        try:
+        with in_one_line(f"{plain(model)} cannot be called with {', '.join(options) or 'no options'}"):
             made = model(**{name: value for name, value in given.items() if name in known} | dict(options))
-        except TypeError as error:
-            raise CmkdError(
-                f"{plain(model)} cannot be called with {', '.join(options) or 'no options'}: {error}"
-            ) from error
     else:
         made = model
     if not isinstance(made, nn.Module):
@@ -151,4 +147,5 @@ def _timm(
     smallest = 32  # most backbones stride by 32 and need one position left
     size = size or wanted_size(name) or (smallest if min(modality.shape[1:]) < smallest else None)
     side = size or min(modality.shape[1:])
-    return TimmEncoder(name, modality.channels, side, pretrained=pretrained), size
+    with in_one_line(f"timm model '{name}' does not fit images of {side} pixels a side; give a larger size"):
+        return TimmEncoder(name, modality.channels, side, pretrained=pretrained), size

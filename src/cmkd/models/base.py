@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, in_one_line
 from cmkd.models.scaling import curve
 from cmkd.models.wrapping import Wrapped
 from cmkd.registry import Registry
@@ -218,11 +218,8 @@ def without_values(module: nn.Module) -> nn.Module:
 
 def _first_output(encoder: Wrapped, sample: Tensor, classes: int) -> Output:
     name = type(encoder.module).__name__
-    try:
+    with in_one_line(f"{name} fails on an input of shape {tuple(sample.shape)}"):
         output: Output = encoder(sample)
-    except RuntimeError as error:  # torch's word for shapes that do not fit
-        reason = str(error).splitlines()[0]
-        raise CmkdError(f"{name} fails on an input of shape {tuple(sample.shape)}: {reason}") from error
     if output.logits.shape[1] != classes:
         raise CmkdError(f"{name} has {output.logits.shape[1]} classes, but the data have {classes}")
     return output

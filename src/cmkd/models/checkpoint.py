@@ -105,7 +105,7 @@ def save_model(path: Path, model: Model, *, name: str, classes: tuple[str, ...],
     if isinstance(model.encoder, Wrapped):
         about["own"] = {"classifier": model.encoder.classifier_name, "feature_maps": list(model.encoder.map_names)}
     if isinstance(model, FusedModel):
-        about |= {"others": [_input(other) for other in model.others.values()], "together": model.together}
+        about |= {"others": [_input(other) for other in model.others], "together": model.together}
     if isinstance(model, StackedModel):
         first, *others = (_input(model) | {"modality": asdict(part)} for part in model.parts)
         about |= {**first, "others": others, "together": True, "stacked": True}
@@ -126,7 +126,7 @@ def rewrite(source: Path, path: Path, extra: Mapping[str, Any]) -> None:
     write_json(path.with_suffix(".json"), about)
 
 
-def _input(model: Any) -> dict[str, Any]:  # noqa: ANN401  # a Model; torch does not type the values of a ModuleDict
+def _input(model: Any) -> dict[str, Any]:  # noqa: ANN401  # a Model; torch does not type the items of a ModuleList
     size = model.preprocess.size
     return {
         "size": size[0] if size else None,
@@ -192,7 +192,7 @@ def _built(path: Path, about: Mapping[str, Any], shapes: Shapes, module: object)
     others = about.get("others", ())
     if about.get("stacked"):
         return _stacked(about, shapes)
-    inputs = {"": about} | {f"others.{one['modality']['name']}.": one for one in others}
+    inputs = {"": about} | {f"others.{index}.": one for index, one in enumerate(others)}
     outputs, width = classes, shapes.get("classifier.weight", (0,))[-1]
     for prefix, one in inputs.items():
         check_encoder(shapes, about["model"], **_described(one), prefix=prefix)

@@ -46,10 +46,10 @@ class FusedModel(Model):
         nn.Module.__init__(self)
         self.modality, self.spec, self.together = first.modality, first.spec, together
         self.preprocess, self.encoder, self.classifier = first.preprocess, first.encoder, first.classifier
-        self.others = nn.ModuleDict({other.modality.name: other for other in others})
+        self.others = nn.ModuleList(others)  # by position: a name may be that of an attribute of torch's
         self.learning_rate = min(model.learning_rate for model in (first, *others))
         names = [modality.name for modality in self.modalities]
-        if len(names) <= len(others) or names[0] in names[1:]:
+        if len(set(names)) < len(names):
             raise CmkdError(f"expected one model per modality, got {', '.join(m.modality.name for m in others)}")
         for other in others:
             if other.spec.classes != self.spec.dim:
@@ -61,7 +61,7 @@ class FusedModel(Model):
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """What it can read, the first modality first."""
-        return (self.modality, *(other.modality for other in self.others.values() if isinstance(other, Model)))
+        return (self.modality, *(other.modality for other in self.others if isinstance(other, Model)))
 
     @property
     def subsets(self) -> tuple[tuple[str, ...], ...]:
@@ -81,9 +81,9 @@ class FusedModel(Model):
         if first in inputs:
             output = self(inputs[first])
             embeddings[first], maps = output.embedding, output.feature_maps
-        for name, other in self.others.items():
-            if name in inputs:
-                embeddings[name] = other(inputs[name]).logits
+        for modality, other in zip(self.modalities[1:], self.others, strict=True):
+            if modality.name in inputs:
+                embeddings[modality.name] = other(inputs[modality.name]).logits
         if not embeddings:
             known = ", ".join(modality.name for modality in self.modalities)
             raise CmkdError(f"expected inputs of one or more of {known}, got {', '.join(inputs) or 'none'}")

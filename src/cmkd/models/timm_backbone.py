@@ -87,9 +87,12 @@ def check_name(name: str) -> None:
     """Raise `CmkdError` with the nearest names if timm has no model of that name."""
     import timm
 
-    if not timm.is_model(name.split(".")[0]):
+    network, dot, _ = name.partition(".")
+    if not timm.is_model(network):
         known = [m for m in timm.list_models() if m[:2] == name[:2]]
         raise unknown_name("timm model", name, known[:40])
+    if dot and name not in (known := timm.list_models(f"{network}.*", pretrained=True)):
+        raise unknown_name("timm model", name, known)
 
 
 def wanted_size(name: str) -> int | None:
