@@ -175,8 +175,19 @@ def test_a_data_set_of_someone_else(tmp_path: Path) -> None:
     other_hub(tmp_path / "hub")
     made = import_folder(tmp_path / "hub", tmp_path / "pack")
     assert (made.classes, made.modalities["optical"].shape, made.card.name) == (("a", "b"), (3, 8, 8), "hub")
-    assert made.index["split"].value_counts().to_dict() == {"train": 12, "validation": 4}
-    assert made.index["id"][12] == "validation-000001"
+    assert made.index["split"].value_counts().to_dict() == {"train": 10, "validation": 4, "test": 2}
+    assert (made.card.split["given"], made.card.split["made"]) == (["train", "validation"], ["test"])
+    assert made.index["id"][12] == "validation-000001" and set(made.index["split"][12:]) == {"validation"}
+
+
+def test_a_drawn_split_takes_whole_groups(tmp_path: Path) -> None:
+    other_hub(tmp_path / "hub")
+    train, validation = sorted((tmp_path / "hub").glob("*.parquet"))
+    edit(train, lambda table: table.append_column("group", pa.array([f"vessel {k // 4}" for k in range(12)])))
+    validation.unlink()
+    index = import_folder(tmp_path / "hub", tmp_path / "pack").index
+    assert index["split"].value_counts().to_dict() == {"train": 4, "validation": 4, "test": 4}
+    assert index.groupby("group")["split"].nunique().eq(1).all()
 
 
 def edit(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:

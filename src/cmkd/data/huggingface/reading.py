@@ -20,7 +20,7 @@ from cmkd.data.huggingface.writing import DESCRIPTION
 from cmkd.data.pack.card import SPLITS, CardInfo, upgraded
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
-from cmkd.data.split import ALIASES
+from cmkd.data.split import ALIASES, assign_splits
 from cmkd.data.text_table import plain_text
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
@@ -56,15 +56,15 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
 
     A folder written by `export_pack` gives the same pack, byte for byte, except for its history. In any other data set,
     columns of embedded pictures (all of one size and type) become modalities, ``label`` must be a class label, and
-    ``id`` and ``group`` are optional; a file's name begins with its split. The first train file tells the
-    columns; pairs of a file without the label or a modality lack it.
+    ``id`` and ``group`` are optional; a file's name begins with its split, and a split without files is drawn from
+    train. The first train file tells the columns; pairs of a file without the label or a modality lack it.
 
     Args:
         folder: with ``*.parquet`` in it or in its folder ``data``.
         out: folder of the pack to make; it appears whole or not at all.
 
     Raises:
-        CmkdError: something is missing or does not fit.
+        CmkdError: something is missing or does not fit, such as a group in two splits.
     """
     home, destination = Path(folder), Path(out)
     if destination.exists():
@@ -82,11 +82,33 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
     # files of all splits are merged by position, so that the pairs keep their order
     streams = [_rows(paths, split, described) for split, paths in files.items()]
     rows = heapq.merge(*streams, key=lambda row: row[0])
-    classes, split, notes = said.classes, said.split, said.notes
+    classes, notes = said.classes, said.notes
+    splits, split = (None, said.split) if described else _splits(files)
     with PackWriter(destination, info, classes=classes, modalities=modalities, split=split, notes=notes) as writer:
         while chunk := list(islice(rows, writer.pairs_per_chunk)):
-            _add(writer, chunk, modalities, said.metadata)
+            _add(writer, chunk, modalities, said.metadata, splits)
     return Pack.open(destination)
+
+
+def _splits(files: Mapping[str, list[Path]]) -> tuple[Iterator[str], dict[str, Any]]:
+    """Return the split of each row of a data set that cmkd did not export, and the record of how it was made."""
+    given, labels, groups = list[str](), list[int](), list[str]()
+    for split in (split for split in SPLITS if split in files):
+        for _, row in _rows(files[split], split, described=False, only=("label", "group")):
+            given.append(split)
+            labels.append(_label(row))
+            groups.append(_group(row))
+    splits, made = assign_splits(labels, groups if any(groups) else None, given)
+    return iter(splits), made
+
+
+def _label(row: _Row) -> int:
+    value = row.get("label", _ABSENT).as_py()
+    return UNLABELED if value is None else int(value)
+
+
+def _group(row: _Row) -> str:
+    return plain_text(row["group"].as_py()) if "group" in row else ""
 
 
 def _files(home: Path) -> dict[str, list[Path]]:
@@ -129,7 +151,7 @@ def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
                 found[name] = {"kind": "image", "shape": array.shape, "dtype": array.dtype.name, "nodata": nodata}
         if len(found) == len(pictures):
             break
-    told = {"classes": label["names"], "modalities": found, "split": {"method": "given by the data set"}, "notes": ""}
+    told = {"classes": label["names"], "modalities": found, "split": {}, "notes": ""}
     return {"name": home.resolve().name} | told
 
 
@@ -177,12 +199,21 @@ def _open(path: Path) -> Iterator[pq.ParquetFile]:
         raise CmkdError(f"{path} is truncated or not a Parquet file: download it again") from error
 
 
-def _rows(paths: list[Path], split: str, described: bool) -> Iterator[tuple[tuple[int, int], _Row]]:
-    """Yield the rows of a split with their rank: the position in an exported pack, else the split and the row in it."""
+def _rows(
+    paths: list[Path], split: str, described: bool, only: Sequence[str] | None = None
+) -> Iterator[tuple[tuple[int, int], _Row]]:
+    """Yield the rows of a split with their rank: the position in an exported pack, else the split and the row in it.
+
+    Args:
+        paths: of its files.
+        split: the name.
+        described: whether cmkd exported them.
+        only: columns to read; by default all.
+    """
     count = 0
     for path in paths:
         with _open(path) as file:
-            for batch in _batches(file, path):
+            for batch in _batches(file, path, only):
                 columns = {name: batch.column(name) for name in batch.schema.names}
                 for row in range(batch.num_rows):
                     cells = {name: column[row] for name, column in columns.items()} | {"split": pa.scalar(split)}
@@ -193,9 +224,9 @@ def _rows(paths: list[Path], split: str, described: bool) -> Iterator[tuple[tupl
                     yield rank, cells
 
 
-def _batches(file: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
+def _batches(file: pq.ParquetFile, path: Path, only: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
     try:
-        for batch in file.iter_batches(batch_size=256):
+        for batch in file.iter_batches(batch_size=256, columns=only):
             batch.validate(full=True)  # such as text that is no UTF-8
             yield batch
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -203,12 +234,14 @@ def _batches(file: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _add(
-    writer: PackWriter, chunk: list[tuple[tuple[int, int], _Row]], modalities: list[Modality], extra: Sequence[str]
+    writer: PackWriter,
+    chunk: list[tuple[tuple[int, int], _Row]],
+    modalities: list[Modality],
+    extra: Sequence[str],
+    splits: Iterator[str] | None,
 ) -> None:
     rows = [row for _, row in chunk]
     ids = [str(row["id"].as_py()) for row in rows]
-    labels = [UNLABELED if (value := row.get("label", _ABSENT).as_py()) is None else int(value) for row in rows]
-    groups = [plain_text(row["group"].as_py()) if "group" in row else "" for row in rows]
     samples = {
         m.name: [
             from_arrow(m, row[m.name], f"{m.name} of {name}") if row.get(m.name, _ABSENT).is_valid else None
@@ -217,4 +250,5 @@ def _add(
         for m in modalities
     }
     metadata = {name: [plain_text(row[name].as_py()) for row in rows] for name in extra}
-    writer.add_samples(ids, labels, [row["split"].as_py() for row in rows], groups, samples, metadata)
+    of = [row["split"].as_py() for row in rows] if splits is None else list(islice(splits, len(rows)))
+    writer.add_samples(ids, list(map(_label, rows)), of, list(map(_group, rows)), samples, metadata)
