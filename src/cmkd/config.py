@@ -149,6 +149,7 @@ class AugmentationConfig:
         rotate: largest rotation of an image, in degrees.
         scale: largest relative change of size: of an image, or of the values of series and points about their mean.
         noise: standard deviation of Gaussian noise, in units of each channel's own, for vectors, series and points.
+            With the scaling `log` or `rank`, both are of the scaled values.
         drop: probability of dropping a point of a set, or a time step of a series, which then repeats the one before.
     """
 

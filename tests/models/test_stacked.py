@@ -43,6 +43,14 @@ def test_each_channel_is_standardized_by_its_own_statistics(modalities: tuple[Mo
     assert model.modalities == modalities and model.subsets == (tuple(m.name for m in modalities),)
 
 
+@pytest.mark.parametrize("scaling", ["linear", "log", "rank"])
+def test_each_modality_has_the_scaling_of_its_channels(scaling: str) -> None:
+    model, given = stacked(TRACK, SOUND, scaling=scaling), samples(TRACK, SOUND)
+    parts = [model.scalings[m.name](given[m.name]) for m in (TRACK, SOUND)]
+    both = torch.cat([given["track"], given["sound"]], -1)
+    torch.testing.assert_close(torch.cat(parts, -1), model.preprocess(both), rtol=0, atol=0)
+
+
 def test_a_modality_that_a_pair_lacks_is_replaced_by_its_mean() -> None:
     model, given = stacked(OPTICAL, RADAR), samples(OPTICAL, RADAR)
     there = torch.tensor([True, False, True, False])

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from cmkd.config import AugmentationConfig
+from cmkd.models import Preprocess
 from cmkd.training.augment import augment, drop_modalities, hashed_uniform, stronger
 from cmkd.types import Batch, Modality
 
@@ -130,6 +132,21 @@ def test_noise_has_the_standard_deviation_asked_for() -> None:
     difference = augment(given, {"cloud": CLOUD}, only, seed=0).inputs["cloud"] - points
     assert abs(float(difference.std()) - 0.1 * 2.0) < 0.005
     assert abs(float(difference.mean())) < 0.005
+
+
+@pytest.mark.parametrize("scaling", ["log", "rank"])
+def test_changes_have_the_units_of_a_models_scaling(scaling: str) -> None:
+    heavy = 10 ** np.random.default_rng(0).uniform(-2, 4, (3000, 2))  # in linear units, noise would hide most values
+    seen = Preprocess(SERIES, scaling=scaling, values=heavy)
+    values = torch.tensor(heavy, dtype=torch.float32).view(-1, 1, 2).expand(-1, 8, 2)
+    given = Batch({"steps": values}, torch.zeros(3000, dtype=torch.int64), torch.arange(3000))
+    only = AugmentationConfig(flip=False, shift=0.0, rotate=0.0, scale=0.0, noise=0.1, drop=0.0)
+    done = augment(given, {"steps": SERIES}, only, seed=0, scalings={"steps": seen}).inputs["steps"]
+    inside = (seen(values).abs() < 1.2).all(-1).all(-1)  # ranks end at 0 and 1
+    difference = (seen(done) - seen(values))[inside]
+    assert abs(float(difference.std()) - 0.1) < 0.005 and abs(float(difference.mean())) < 0.005
+    still = augment(given, {"steps": SERIES}, replace(only, noise=1e-9), seed=0, scalings={"steps": seen})
+    torch.testing.assert_close(still.inputs["steps"], values, rtol=1e-3, atol=1e-3)
 
 
 def test_a_dropped_time_step_repeats_the_one_before() -> None:

@@ -93,6 +93,15 @@ class Preprocess(nn.Module):
             x = F.interpolate(x, self.size, mode="bilinear", antialias=True, align_corners=False)
         return x
 
+    def of_part(self, part: Modality, start: int) -> Preprocess:
+        """Return a copy for a modality whose channels are some of this one's."""
+        made, channels = copy.deepcopy(self), slice(start, start + part.channels)
+        made.shape = part.shape
+        for module in made.modules():
+            for name, value in module.named_buffers(recurse=False):
+                module.register_buffer(name, value[channels])
+        return made
+
 
 class Model(nn.Module):
     """A classifier of one modality: preprocessing, then an encoder with a linear classifier, or an own module.
@@ -168,6 +177,11 @@ class Model(nn.Module):
     def modalities(self) -> tuple[Modality, ...]:
         """What it can read."""
         return (self.modality,)
+
+    @property
+    def scalings(self) -> dict[str, Preprocess]:
+        """Modality name -> what its values are brought to standardized units by."""
+        return {self.modality.name: self.preprocess}
 
     @property
     def subsets(self) -> tuple[tuple[str, ...], ...]:

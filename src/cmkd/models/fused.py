@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cmkd.errors import CmkdError
-from cmkd.models.base import Model
+from cmkd.models.base import Model, Preprocess
 from cmkd.types import Modality, Output
 
 
@@ -62,6 +62,12 @@ class FusedModel(Model):
     def modalities(self) -> tuple[Modality, ...]:
         """What it can read, the first modality first."""
         return (self.modality, *(other.modality for other in self.others if isinstance(other, Model)))
+
+    @property
+    def scalings(self) -> dict[str, Preprocess]:
+        """Modality name -> what its values are brought to standardized units by."""
+        models = (self, *(other for other in self.others if isinstance(other, Model)))
+        return {model.modality.name: model.preprocess for model in models}
 
     @property
     def subsets(self) -> tuple[tuple[str, ...], ...]:

@@ -58,6 +58,10 @@ class Log(nn.Module):
         distance = (x - self.center.view(view)) / self.scale.view(view)
         return distance.sign() * distance.abs().log1p()
 
+    def inverse(self, x: Tensor) -> Tensor:
+        """Return the values, channels last, whose scaled values are given."""
+        return self.center + self.scale * x.sign() * x.abs().expm1()
+
 
 def _center_and_scale(channel: NDArray[np.floating]) -> tuple[float, float]:
     intensity = channel.min() >= 0
@@ -111,6 +115,13 @@ class Rank(nn.Module):
         rank = (lower + inside) / (KNOTS - 1)
         rank = torch.where(flat == low, self.ranks.gather(1, lower), rank)
         return rank.view(channels_first.shape).movedim(0, axis)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Return the values, channels last, whose ranks are given, or those of the nearest ranks that there are."""
+        place = x.movedim(-1, 0).flatten(1).clamp(0.0, 1.0) * (KNOTS - 1)
+        lower = place.long().clamp(max=KNOTS - 2)
+        low, high = self.knots.gather(1, lower), self.knots.gather(1, lower + 1)
+        return (low + (high - low) * (place - lower)).view(x.movedim(-1, 0).shape).movedim(0, -1)
 
 
 def curve(scaling: str, values: NDArray[np.floating] | None) -> Log | Rank | None:

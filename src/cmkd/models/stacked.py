@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cmkd.errors import CmkdError
-from cmkd.models.base import Model
+from cmkd.models.base import Model, Preprocess
 from cmkd.types import Modality, Output
 
 STACKED = ("image", "vector", "series")
@@ -68,6 +68,14 @@ class StackedModel(Model):
     def modalities(self) -> tuple[Modality, ...]:
         """What it reads, in the order of the channels."""
         return self.parts
+
+    @property
+    def scalings(self) -> dict[str, Preprocess]:
+        """Modality name -> what its values are brought to standardized units by."""
+        starts = accumulate((part.channels for part in self.parts), initial=0)
+        return {
+            part.name: self.preprocess.of_part(part, start) for part, start in zip(self.parts, starts, strict=False)
+        }
 
     @property
     def subsets(self) -> tuple[tuple[str, ...], ...]:

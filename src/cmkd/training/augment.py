@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cmkd.config import AugmentationConfig
+from cmkd.models import Preprocess
 from cmkd.types import Batch, Modality
 
 DROPOUT_STREAM = 5000
@@ -76,6 +78,7 @@ def augment(
     seed: int,
     co_registered: Sequence[Sequence[str]] = (),
     cutout: bool = False,
+    scalings: Mapping[str, Preprocess] = MappingProxyType({}),
 ) -> Batch:
     """Return the batch with randomly changed inputs; images keep their dtype, other inputs become float32.
 
@@ -88,6 +91,8 @@ def augment(
         co_registered: groups of modalities that share a pixel grid and so get the same geometry.
         cutout: set a square of each image to the channels' means (DeVries and Taylor 2017, arXiv 1708.04552). Its
             center is anywhere, and its side up to half of the image's.
+        scalings: of the models that see the inputs. Vectors, series and points are changed in the units of theirs, so
+            that a few large values of a heavy tail do not set the size of what changes all others.
     """
     stream = {name: 1 + min(i for i, g in enumerate(co_registered) if name in g) for g in co_registered for name in g}
     images = {name: modality.shape[1:] for name, modality in modalities.items() if modality.kind == "image"}
@@ -103,7 +108,8 @@ def augment(
                 draw = hashed_uniform(batch.index, 3, seed=seed, view=batch.view, stream=CUTOUT_STREAM + apart[name])
                 inputs[name] = _cut_out(inputs[name], modality, draw)
         else:
-            inputs[name] = _values(value, modality, batch.index, strengths, seed=seed, view=batch.view, stream=own)
+            scaling = scalings.get(name) or Preprocess(modality).to(value.device)
+            inputs[name] = _values(value, scaling, batch.index, strengths, seed=seed, view=batch.view, stream=own)
     return replace(batch, inputs=inputs)
 
 
@@ -194,7 +200,7 @@ def _image(
 
 def _values(
     value: Tensor,
-    modality: Modality,
+    scaling: Preprocess,
     index: Tensor,
     strengths: AugmentationConfig,
     *,
@@ -204,9 +210,11 @@ def _values(
 ) -> Tensor:
     if not (strengths.scale or strengths.noise or strengths.drop):
         return value
-    mean, std = (torch.tensor(v, device=value.device, dtype=torch.float32) for v in (modality.mean, modality.std))
+    mean, std, curve = scaling.mean, scaling.std, scaling.curve
     values = value.float()
-    padding = (values == 0).all(-1, keepdim=True) if "point" in modality.kind else None
+    padding = (values == 0).all(-1, keepdim=True) if scaling.padded else None
+    if curve is not None:
+        values = curve(values, -1)
     each = [len(index)] + [1] * (values.dim() - 1)
     factor = 1.0 + strengths.scale * (2.0 * hashed_uniform(index, 1, seed=seed, view=view, stream=stream) - 1.0)
     changed = (values - mean) * factor.view(each) + mean
@@ -218,9 +226,11 @@ def _values(
         angle = 2.0 * torch.pi * uniform[:, half:]
         normal = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :count]
         changed = changed + strengths.noise * std * normal.view(values.shape)
+    if curve is not None:
+        changed = curve.inverse(changed)
     if padding is not None:
         changed = changed.masked_fill(padding, 0.0)
-    if strengths.drop and modality.kind != "vector":
+    if strengths.drop and values.dim() > 2:
         rows = values.shape[1:-1]
         draw = hashed_uniform(index, int(torch.Size(rows).numel()), seed=seed, view=view, stream=stream + 3000)
         dropped = (draw < strengths.drop).view(len(index), *rows, 1)

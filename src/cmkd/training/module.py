@@ -168,6 +168,8 @@ class DistillationModule(LightningModule):
             modalities=job.pack.modalities,
             seed=job.view_seed if job.views else job.seed,
             co_registered=job.pack.card.co_registered,
+            scalings=(self.objective.teacher.scalings if self.objective.teacher else {})
+            | self.objective.model.scalings,
         )
         strong = None
         if job.method is not None and job.method.strong_view:

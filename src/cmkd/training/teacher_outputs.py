@@ -88,11 +88,17 @@ def of_model(
 
     def compute(rows: NDArray[np.int64], view: int) -> Output:
         batch = replace(pack.batch(rows, names), view=torch.full((len(rows),), view, dtype=torch.int64)).to(device)
+        model = teacher.to(device).eval()
         batch = augment(
-            batch, pack.modalities, views.augmentation, seed=views.seed, co_registered=pack.card.co_registered
+            batch,
+            pack.modalities,
+            views.augmentation,
+            seed=views.seed,
+            co_registered=pack.card.co_registered,
+            scalings=model.scalings,
         )
         with torch.inference_mode():
-            output = teacher.to(device).eval().classify(batch.inputs, batch.present)
+            output = model.classify(batch.inputs, batch.present)
         kept = tuple(resize_like(output.feature_maps[stage], shape[1:]) for stage, shape in sorted(sizes.items()))
         return Output(output.logits, output.embedding, kept)
 
