@@ -116,6 +116,33 @@ def test_a_statistic_without_a_value_in_some_resamples_has_an_interval_of_the_ot
     assert np.isnan(found["never"]).all()
 
 
+def test_the_interval_of_a_gain_covers_test_pairs_on_which_all_seeds_differ_alike() -> None:
+    generator, covers, alone = np.random.default_rng(0), [], []
+    for _ in range(400):
+        # nine tenths of the pairs tell the same in each seed, so the spread over seeds says little; the truth is 0.1
+        drawn = generator.choice([-1, 0, 1], p=[0.05, 0.8, 0.15], size=(4, 120))
+        differences = np.where(generator.random((3, 120)) < 0.1, drawn[:3], drawn[3])
+        for found, ends in (
+            (covers, intervals.paired_interval(differences, np.ones(120, dtype=np.int64))),
+            (alone, intervals.interval(differences.mean(1))),
+        ):
+            found.append(ends is not None and ends[0] <= 0.1 <= ends[1])
+    assert np.mean(covers) > 0.93 and np.mean(alone) < 0.75
+
+
+def test_a_gain_covers_test_pairs_where_the_answers_are_known() -> None:
+    accuracies = {("none", 0): 0.5, ("none", 1): 0.5, ("kd", 0): 0.75, ("kd", 1): 0.75}
+    rows = [{"method": m, "seed": seed, "test_accuracy": value} for (m, seed), value in accuracies.items()]
+    sizes = np.array([2, 1, 1])
+    right = {("none", 0): [2, 0, 0], ("none", 1): [0, 1, 1], ("kd", 0): [2, 1, 0], ("kd", 1): [1, 1, 1]}
+    answers = {student: (np.array(hits), sizes) for student, hits in right.items()}
+    without, known = summarize(rows)[1], summarize(rows, answers=answers)[1]
+    assert (without["gain_interval"], without["gain_covers"]) == (None, ["seeds"])  # equal gains say nothing
+    assert known["gain_covers"] == ["seeds", "test pairs"] and known["gain"] == 0.25
+    assert known["gain_interval"][0] < 0.25 < known["gain_interval"][1]
+    assert summarize(rows, answers={**answers, ("none", 2): answers["none", 0]})[1] == known
+
+
 def test_the_gap_closed_is_that_of_the_seeds_that_are_shared() -> None:
     measured = (("none", 0, 0.5), ("none", 1, 0.7), ("kd", 0, 0.65))
     rows = [{"method": method, "seed": seed, "test_accuracy": accuracy} for method, seed, accuracy in measured]

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cmkd.bench.resampling import encoded
 from cmkd.bench.suite import PlannedRun
 from cmkd.evaluation.intervals import ROUNDED
-from cmkd.evaluation.results import read_predictions, read_results
+from cmkd.evaluation.results import read_results, right_answers
 from cmkd.structure import ESSENTIAL
 
 SPLITS = ("validation", "test")
@@ -102,8 +99,7 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
     for student in found["students"]:
         if (student["method"], student["seed"]) in asked:
             place = (planned.config.out / student["checkpoint"]).with_name("test.parquet")
-            changed = place.stat().st_mtime_ns if place.exists() else 0
-            right, groups = _answers(place, changed, len(found["data"]["classes"]))
+            right, groups = map(encoded, right_answers(place, len(found["data"]["classes"])))
             yield {
                 **{"data": planned.data, "setting": planned.setting, "teacher": planned.teacher},
                 **{"method": student["method"], "seed": student["seed"]},
@@ -135,13 +131,3 @@ def restored(found: Mapping[str, Any]) -> pd.DataFrame:
     rows = pd.DataFrame(found["rows"], columns=found["columns"] or COLUMNS)
     apart = (rows["data"] + ", " + rows["setting"]).map(found["groups"])
     return rows.assign(groups=apart.fillna(rows["data"].map(found["groups"])))
-
-
-@cache
-def _answers(path: Path, changed: int, classes: int) -> tuple[str, str]:
-    """Count the right answers of each test group, once for each file: a suite is written anew after every run."""
-    table = read_predictions(path, classes)
-    # a run of an older version has no groups
-    names, place = np.unique(table["group" if "group" in table else "id"].to_numpy(dtype=str), return_inverse=True)
-    hits: NDArray[Any] = (table["target"] == table["predicted"]).to_numpy()
-    return encoded(np.bincount(place, weights=hits, minlength=len(names)).astype(int)), encoded(np.bincount(place))

@@ -8,7 +8,7 @@ from typing import Any
 from cmkd.data.pack import Card
 from cmkd.data.summary import invalid_values, type_and_unit
 from cmkd.deploy.calibration import Calibration
-from cmkd.evaluation import summarize
+from cmkd.evaluation import covered
 from cmkd.markdown import address, code, escape, fenced, table
 from cmkd.methods.pages import bibliography
 from cmkd.types import Modality
@@ -32,7 +32,7 @@ def model_card(
     """
     data, teacher = results["data"], results["teacher"]
     modality = card.modalities[data["poor"]]
-    summary = {row["method"]: row for row in summarize(results["students"])}
+    summary = {row["method"]: row for row in results["summary"]}
     sections = {
         f"A classifier of {escape(data['poor'])} samples": _intended(data, modality, chosen),
         "Accuracy": _accuracy(data, teacher, chosen, summary),
@@ -77,7 +77,7 @@ def _accuracy(
         lines += [
             "",
             f"Gain over training without a teacher: {100 * row['gain']:+.1f} points (95 % CI {100 * low:+.1f} to "
-            f"{100 * high:+.1f}, {row['gain_n']} seeds).",
+            f"{100 * high:+.1f} over {covered(row)}).",
         ]
     if not chosen.get("converged", True):
         lines += ["", "Its training had not converged: validation was still rising at the last step."]

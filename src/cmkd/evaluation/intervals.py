@@ -142,6 +142,45 @@ def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[floa
     return (float(array.mean()) - half, float(array.mean()) + half)
 
 
+def paired_interval(
+    differences: NDArray[np.integer], sizes: NDArray[np.integer], *, confidence: float = 0.95
+) -> tuple[float, float] | None:
+    """Return an interval for a mean difference of accuracies, over seeds and test groups at once.
+
+    The mean varies with the seeds and with the choice of the test groups, so the variances of both are added, with
+    Satterthwaite's degrees of freedom (1946, "An approximate distribution of estimates of variance components"). What
+    the seeds owe to the test pairs is counted twice, so the interval is a little too wide. Student's over the seeds
+    alone is much too narrow where they differ on the same pairs.
+
+    Args:
+        differences: ``(seeds, groups)``, how many more pairs of each group the first model has right.
+        sizes: ``(groups,)`` pairs.
+        confidence: probability of covering the difference.
+
+    Returns:
+        Its ends; None for a single seed or group, or where the models have the same pairs right.
+
+    Example:
+        >>> low, high = paired_interval(np.array([[1, 0, 0, 1], [1, 0, 1, 1]]), np.array([2, 2, 2, 2]))
+        >>> round(low, 3), round(high, 3)
+        (-0.063, 0.688)
+    """
+    seeds, groups = differences.shape
+    if min(seeds, groups) < 2:
+        return None
+    pairs = sizes.sum()
+    each = differences.sum(1) / pairs
+    mean = float(each.mean())
+    # of a ratio, since the number of pairs varies with the groups
+    of_groups = groups / (groups - 1) * float(((differences.mean(0) - mean * sizes) ** 2).sum()) / pairs**2
+    of_seeds = float(each.var(ddof=1)) / seeds
+    if not of_groups + of_seeds:
+        return None
+    freedom = (of_seeds + of_groups) ** 2 / (of_seeds**2 / (seeds - 1) + of_groups**2 / (groups - 1))
+    half = float(stats.t.ppf(0.5 + confidence / 2, freedom)) * (of_seeds + of_groups) ** 0.5
+    return float(mean - half), float(mean + half)
+
+
 def in_points(mean: float, ends: Sequence[float] | None, *others: Sequence[float]) -> tuple[str, bool]:
     """Write a difference of fractions in points, with the ends of its interval; and say whether 0 is excluded.
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
@@ -225,6 +228,38 @@ def read_predictions(path: Path, classes: int, *, logits: bool = False) -> pd.Da
         if not table[name].isin(range(classes)).all():
             raise CmkdError(f"'{path}' is damaged ({name} is not an index of the {classes} classes): {AGAIN}")
     return table
+
+
+Answers = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""The right answers of each test group, and its pairs."""
+
+
+def right_answers(path: Path, classes: int) -> Answers:
+    """Count the right answers of a model in each test group, in the order of their names; arguments as above.
+
+    Pairs of a single group are taken by themselves, as `cmkd.evaluation.bootstrap` does.
+    """
+    return _right_answers(path, path.stat().st_mtime_ns if path.exists() else 0, classes)
+
+
+@cache
+def _right_answers(path: Path, changed: int, classes: int) -> Answers:
+    """Count once for each file, since a run or suite is summarized after each of its trainings."""
+    table = read_predictions(path, classes)
+    groups = table["group" if "group" in table else "id"].to_numpy(dtype=str)  # a run of an older version has none
+    names, place = np.unique(groups, return_inverse=True)
+    if len(names) == 1:
+        names, place = np.unique(table["id"].to_numpy(dtype=str), return_inverse=True)
+    hits = (table["target"] == table["predicted"]).to_numpy()
+    return np.bincount(place, weights=hits, minlength=len(names)).astype(np.int64), np.bincount(place)
+
+
+def students_answers(
+    folder: Path, students: Sequence[Mapping[str, Any]], classes: int
+) -> dict[tuple[str, int], Answers]:
+    """Return the right answers of the students of a run whose predictions are there, by method and seed."""
+    places = {(one["method"], one["seed"]): (folder / one["checkpoint"]).with_name("test.parquet") for one in students}
+    return {student: right_answers(path, classes) for student, path in places.items() if path.is_file()}
 
 
 def _check_numbers(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from cmkd.evaluation.intervals import interval
+from cmkd.evaluation.intervals import interval, paired_interval
+from cmkd.evaluation.results import Answers
 
 
-def summarize(students: list[dict[str, Any]], teacher: float | None = None) -> list[dict[str, Any]]:
+def summarize(
+    students: list[dict[str, Any]],
+    teacher: float | None = None,
+    answers: Mapping[tuple[str, int], Answers] | None = None,
+) -> list[dict[str, Any]]:
     """Summarize test accuracies by method.
 
     Args:
         students: dictionaries with ``method``, ``seed`` and ``test_accuracy``, and ``sees_all_labels`` for a control
             that sees the labels which are hidden from the others.
         teacher: test accuracy of the teacher, where it is known.
+        answers: of students by method and seed, as `cmkd.evaluation.results.students_answers` returns them.
 
     Returns:
         For each method ``method``, ``n``, ``mean`` and ``sd`` of the accuracies. Where students of ``none`` share seeds
-        with it, also the mean ``gain`` over them, the number of shared seeds ``gain_n`` and Student's 95 % interval
+        with it, also the mean ``gain`` over them, the number of shared seeds ``gain_n`` and its 95 % interval
         ``gain_interval``, or None; two such students start from the same weights and see the pairs in the same order.
+        The interval is `paired_interval` over what ``gain_covers`` names, ``seeds`` and ``test pairs``; without the
+        answers it is Student's over ``seeds`` alone.
         Where the teacher is better than these students of ``none`` by half a point, also ``gap_closed``, the gain as a
         fraction of that distance. A control that sees all labels has ``sees_all_labels`` and no gain.
     """
@@ -39,13 +48,31 @@ def summarize(students: list[dict[str, Any]], teacher: float | None = None) -> l
             row["sees_all_labels"] = True
         elif gains and method != "none":
             row |= {"gain": float(np.mean(gains)), "gain_n": len(gains)}
-            ends = interval(gains)
+            pairs = [(answers or {}).get((name, seed)) for name in (method, "none") for seed in shared]
+            known = [one for one in pairs if one is not None]
+            if len(known) == len(pairs):
+                right, sizes = np.stack([one[0] for one in known]), known[0][1]
+                ends = paired_interval(right[: len(shared)] - right[len(shared) :], sizes)
+            else:
+                ends = interval(gains)
             row["gain_interval"] = None if ends is None else list(ends)  # as it is read back
+            row["gain_covers"] = ["seeds", "test pairs"] if len(known) == len(pairs) else ["seeds"]
             gap = 0.0 if teacher is None else teacher - float(np.mean([alone[seed] for seed in shared]))
             if gap > 0.005:
                 row["gap_closed"] = row["gain"] / gap
         rows.append(row)
     return rows
+
+
+def covered(row: Mapping[str, Any]) -> str:
+    """Say what the interval of a gain covers.
+
+    Example:
+        >>> covered({"gain_n": 3, "gain_covers": ["seeds", "test pairs"]})
+        '3 seeds and the test pairs'
+    """
+    pairs = " and the test pairs" if "test pairs" in row.get("gain_covers", ()) else ""
+    return f"{row['gain_n']} seeds{pairs}"
 
 
 def by_subset(students: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from cmkd.deploy.recommend import recommended
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
 from cmkd.evaluation import summarize
-from cmkd.evaluation.results import read_result
+from cmkd.evaluation.results import read_result, students_answers
 from cmkd.experiment.resolve import ResolvedRun
 from cmkd.experiment.tuning import summary
 from cmkd.io import atomic, checksum, locked, remove_all_stale, write_json, write_text
@@ -162,6 +162,7 @@ class RunFolder:
         tuned = [row for path in sorted((self.path / "tuning").glob("*")) if (row := summary(path, run.config.tune))]
         measured = {split: run.pack.rows(split, modalities=(run.poor,), labeled=True) for split in SPLITS[1:]}
         of_teacher = run.pack.rows("test", modalities=run.config.teacher.modalities, labeled=True)
+        answers = students_answers(self.path, students, len(run.pack.classes))
         asked = {(m, run.config.seed + k) for m in methods for k in range(run.config.seeds)}
         return {
             "cmkd": cmkd.__version__,
@@ -181,7 +182,7 @@ class RunFolder:
             "teacher": read_result(self.teacher / RESULT),
             "students": students,
             "tuned": sorted(tuned, key=lambda r: (order.get(r["method"], len(order)), r["method"])),
-            "summary": summarize(students),
+            "summary": summarize(students, answers=answers),
             "recommended": recommended(students),
         }
 

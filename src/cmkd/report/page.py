@@ -10,8 +10,8 @@ import numpy as np
 
 from cmkd.cost import read_cost
 from cmkd.errors import CmkdError
-from cmkd.evaluation import by_subset, fraction_interval, summarize
-from cmkd.evaluation.results import read_history, read_results
+from cmkd.evaluation import by_subset, covered, fraction_interval, summarize
+from cmkd.evaluation.results import read_history, read_results, students_answers
 from cmkd.io import write_text
 from cmkd.report import figures
 from cmkd.report.guide import MEASURES
@@ -40,7 +40,8 @@ def write_report(folder: Path) -> Path:
         raise CmkdError(f"'{folder}' holds no results.json; give the --out folder of a run")
     results = read_results(folder / "results.json")
     same = results["data"].get("same_test_pairs", True)  # else teacher and students cannot be compared exactly
-    summary = summarize(results["students"], results["teacher"]["test_accuracy"] if same else None)
+    answers = students_answers(folder, results["students"], len(results["data"]["classes"]))
+    summary = summarize(results["students"], results["teacher"]["test_accuracy"] if same else None, answers)
     tables, students = read_tables(folder, results), by_method(results)
     page = render(
         "run.html",
@@ -88,14 +89,14 @@ def verdict(row: Mapping[str, Any]) -> str:
 
     Example:
         >>> verdict({"method": "kd", "gain": 0.02, "gain_n": 3, "gain_interval": [0.011, 0.029]})
-        'kd: +2.0 points over the student alone (95 % CI +1.1 to +2.9, n = 3 seeds), significantly better'
+        'kd: +2.0 points over the student alone (95 % CI +1.1 to +2.9 over 3 seeds), significantly better'
     """
     said = f"{row['method']}: {100 * row['gain']:+.1f} points over the student alone"
     if row["gain_interval"] is None:
         seeds = "one seed" if row["gain_n"] == 1 else f"each of {row['gain_n']} seeds"
         return f"{said} on {seeds}; run more seeds to get a confidence interval"
     low, high = row["gain_interval"]
-    return f"{said} (95 % CI {100 * low:+.1f} to {100 * high:+.1f}, n = {row['gain_n']} seeds), {finding(low, high)}"
+    return f"{said} (95 % CI {100 * low:+.1f} to {100 * high:+.1f} over {covered(row)}), {finding(low, high)}"
 
 
 def finding(low: float, high: float) -> str:
