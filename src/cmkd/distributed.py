@@ -7,12 +7,16 @@ holds the whole batch; gathered samples are ordered by rank.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 
 def world_size() -> int:
@@ -100,57 +104,65 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-class GlobalBatchNorm(_BatchNorm):
-    """Batch-norm over the global batch, also on the CPU (torch's ``SyncBatchNorm`` is only for GPUs).
-
-    In one process, and in eval mode, it equals torch's batch-norm.
-    """
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() < 2:
-            raise ValueError(f"expected at least 2 dimensions, got {input.dim()}")
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalize `input` ``(batch, channels, ...)`` per channel."""
-        if world_size() == 1 or not self.training:
-            local: Tensor = super().forward(input)
-            return local
-        values = input.float()
-        axes = [0, *range(2, values.dim())]
-        count = values.new_tensor([values.numel() / values.shape[1]])
-        # two passes, mean first: the one-pass form loses all digits if the mean is large
-        totals = _Sum.apply(torch.cat([values.sum(axes), count]))  # type: ignore[no-untyped-call]
-        mean = totals[:-1] / totals[-1]
-        shape = [1, -1] + [1] * (values.dim() - 2)
-        centered = values - mean.view(shape)
-        variance = _Sum.apply(centered.square().sum(axes)) / totals[-1]  # type: ignore[no-untyped-call]
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            rate = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-            with torch.no_grad():
-                self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
-                unbiased = variance * (totals[-1] / (totals[-1] - 1).clamp(min=1))
-                self.running_var.lerp_(unbiased.to(self.running_var.dtype), rate)
-        output = centered * (variance + self.eps).rsqrt().view(shape)
-        if self.affine:
-            output = output * self.weight.view(shape) + self.bias.view(shape)
-        result: Tensor = output.to(input.dtype)
-        return result
-
-
 def synchronize_batch_norm(module: nn.Module) -> nn.Module:
-    """Return `module` with each batch-norm replaced by `GlobalBatchNorm`, which keeps its parameters and buffers."""
-    if isinstance(module, _BatchNorm) and not isinstance(module, GlobalBatchNorm):
-        made = GlobalBatchNorm(
-            module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
-        )
-        made.weight, made.bias = module.weight, module.bias
-        made.running_mean, made.running_var = module.running_mean, module.running_var
-        made.num_batches_tracked = module.num_batches_tracked
-        made.train(module.training)
-        return made
-    for name, child in module.named_children():
-        replacement = synchronize_batch_norm(child)
-        if replacement is not child:
-            setattr(module, name, replacement)
+    """Let each batch-norm in `module` use the statistics of the global batch in training, and return `module`.
+
+    Torch's ``SyncBatchNorm`` is only for GPUs, and takes the place of a subclass, whatever else that one does.
+    """
+    for norm in module.modules():
+        if isinstance(norm, _BatchNorm):
+            norm.forward = partial(_forward, norm.forward)  # type: ignore[method-assign]
     return module
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # it cannot compile a sum over processes that has a gradient
+def _forward(forward: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    with _GlobalBatchNorm():
+        return forward(*inputs)
+
+
+class _GlobalBatchNorm(TorchFunctionMode):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401  # what any function of torch returns
+        return (_batch_norm if func is F.batch_norm else func)(*args, **kwargs or {})
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalize `input` ``(batch, channels, ...)`` as ``F.batch_norm`` does, over the samples of all processes."""
+    if not training or world_size() == 1:
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    values = input.to(torch.promote_types(input.dtype, torch.float32))
+    axes = [0, *range(2, values.dim())]
+    count = values.new_tensor([values.numel() / values.shape[1]])
+    # two passes, mean first: the one-pass form loses all digits if the mean is large
+    totals = _Sum.apply(torch.cat([values.sum(axes), count]))  # type: ignore[no-untyped-call]
+    mean = totals[:-1] / totals[-1]
+    shape = [1, -1] + [1] * (values.dim() - 2)
+    centered = values - mean.view(shape)
+    variance = _Sum.apply(centered.square().sum(axes)) / totals[-1]  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        unbiased = variance * (totals[-1] / (totals[-1] - 1).clamp(min=1))
+        for running, value in ((running_mean, mean), (running_var, unbiased)):
+            if running is not None:
+                running.lerp_(value.to(running.dtype), momentum)
+    output = centered * (variance + eps).rsqrt().view(shape)
+    if weight is not None:
+        output = output * weight.view(shape)
+    if bias is not None:
+        output = output + bias.view(shape)
+    result: Tensor = output.to(input.dtype)
+    return result
