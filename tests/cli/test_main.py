@@ -119,7 +119,7 @@ def test_signals_end_with_their_exit_codes(monkeypatch: pytest.MonkeyPatch, caps
 
     import cmkd.cli.report
 
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)):
         monkeypatch.setattr(cmkd.cli.report, "main", lambda _, number=number: os.kill(os.getpid(), number))
         assert main(["report", "x"]) == code
         assert capsys.readouterr().err == "cmkd: stopped; no partial file is left\n"

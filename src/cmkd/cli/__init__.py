@@ -41,6 +41,8 @@ STOPPED = {
     "serve": "requests in flight were answered",
 }
 """What a stop means to a command; the others write their files whole or not at all."""
+SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)}
+"""Signals that stop a command; SIGUSR1, with which SLURM may warn before a time limit, does so as SIGTERM does."""
 FIXABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EIO),
     *(errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE),
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     _received.clear()
     main_thread = threading.current_thread() is threading.main_thread()
-    before = {n: signal.signal(n, _stop) for n in (signal.SIGINT, signal.SIGTERM) if main_thread}
+    before = {n: signal.signal(n, _stop) for n in SIGNALS if main_thread}
     try:
         if given[0] not in COMMANDS:
             raise unknown_name("command", given[0], COMMANDS)
@@ -159,6 +161,7 @@ def _say_stopped(given: Sequence[str], number: int) -> int:
 
 
 def _stop(number: int, _: object) -> None:
+    number = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
     _received.append(number)
     raise Stopped(number)
 

@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -111,7 +113,12 @@ def _train(
             deterministic=settings.deterministic,
             callbacks=[*callbacks, keep, report],
             logger=logger,
-            plugins=[SafeCheckpointIO()],
+            default_root_dir=job.folder,  # under SLURM, Lightning loads any `hpc_ckpt_*.ckpt` that is there
+            # not SLURM's, with which Lightning writes such a file at a signal and queues the job again
+            plugins=[
+                SafeCheckpointIO(),
+                TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment(),
+            ],
             profiler=NoProfiler(),
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -1,0 +1,55 @@
+"""Runs in a job of SLURM, told by the variables that it sets: stopped by its signal, and several tasks of srun."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SMALL = "thin_resnet(width=4,stages=2)"
+RUN = [
+    *("run", "--data", "digits", "--labels", "40", "--methods", "none", "--seeds", "1"),
+    *("--teacher.model", SMALL, "--student.model", SMALL, "--trainer.accelerator", "cpu"),
+]
+BATCH = {
+    **{"SLURM_JOB_ID": "42", "SLURM_JOB_NAME": "study", "SLURM_NTASKS": "1", "SLURM_NNODES": "1"},
+    **{"SLURM_NODELIST": "localhost", "SLURM_TASKS_PER_NODE": "1"},
+    **{"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"},
+}
+"""Variables of a batch script, and so of a command in it that srun did not start."""
+
+
+def start(out: Path, variables: dict[str, str], *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cmkd", *RUN, "--out", str(out), *options],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
+        cwd=out.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
+def test_the_signal_before_the_time_limit_stops_a_run_that_continues_from_its_own_state(tmp_path: Path) -> None:
+    (tmp_path / "hpc_ckpt_1.ckpt").write_text("which Lightning would load")
+    out, options = tmp_path / "run", ("--epochs", "5", "--trainer.checkpoint_seconds", "0")
+    process = start(out, BATCH, *options)
+    state = out / "teacher" / "last.safetensors"
+    limit = time.monotonic() + 120
+    while not state.exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGUSR1)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 143, error
+    assert error.endswith("cmkd: stopped; the same command continues where it was\n")
+    assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["hpc_ckpt_1.ckpt"]
+    assert state.exists() and not (out / "results.json").exists()
+    process = start(out, BATCH, *options)
+    assert process.communicate(timeout=120)[0].count("report:") == 1
