@@ -185,8 +185,8 @@ class TrainerConfig:
         compile: run the models through torch.compile in training: a minute or more at the start of each training, then
             faster steps. It needs a C++ compiler; results are equal up to rounding.
         accelerator: where to train.
-        devices: number of devices on each node; torchrun sets its own number.
-        num_nodes: number of nodes of a cluster; start the same command on each (torchrun or SLURM).
+        devices: number of devices on each node; torchrun and srun set their own number.
+        num_nodes: number of nodes of a cluster; start the same command on each (torchrun or srun).
         threads: CPU threads of each training; by default 1 for small models, whose results then do not depend on the
             number of cores, and for large ones those that torch chooses.
         checkpoint_seconds: time between full checkpoints; a killed run loses at most this much training.

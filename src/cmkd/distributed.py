@@ -6,7 +6,6 @@ holds the whole batch; gathered samples are ordered by rank.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
+
+from cmkd.processes import launched_first
 
 
 def world_size() -> int:
@@ -31,15 +32,7 @@ def rank() -> int:
 
 def leads() -> bool:
     """Return whether this process is the first of those that train together, also before they form a group."""
-    return rank() == 0 and int(os.environ.get("RANK", "0")) == 0
-
-
-def launched() -> tuple[int, int] | None:
-    """Return the processes a node and the nodes that torchrun started this process among; None without torchrun."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return None
-    local = int(os.environ["LOCAL_WORLD_SIZE"])
-    return local, int(os.environ["WORLD_SIZE"]) // local
+    return rank() == 0 and launched_first()
 
 
 def anywhere(flag: bool, device: torch.device) -> bool:

@@ -1,4 +1,4 @@
-"""Processes side by side: the cores they may use, their start, and their end with the one that started them."""
+"""Processes side by side: the cores they may use, who started them, and their end with the one that did."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+
+from cmkd.errors import CmkdError
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -39,6 +41,36 @@ def free_memory(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) ->
         return max(0, min(free, limit - int(used["anon"])))
     except (OSError, KeyError, ValueError):  # no container, or one without a limit ("max")
         return free
+
+
+def by_srun() -> bool:
+    """Return whether srun started this process as one of several tasks, each of which is a process of a training.
+
+    Only srun sets variables of a step; a batch script has most others. A single task starts its own processes.
+    """
+    return "TORCHELASTIC_RUN_ID" not in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
+def launched() -> tuple[int, int] | None:
+    """Return the processes a node and the nodes that torchrun or srun started this process among; None without them.
+
+    Raises:
+        CmkdError: srun started more tasks on one node than on another.
+    """
+    if by_srun():
+        local, *others = os.environ["SLURM_STEP_TASKS_PER_NODE"].split(",")  # such as 4(x2)
+        if others:
+            raise CmkdError("srun started more tasks on one node than on another; use --ntasks-per-node")
+        return int(local.partition("(")[0]), int(os.environ["SLURM_STEP_NUM_NODES"])
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    count = int(os.environ["LOCAL_WORLD_SIZE"])
+    return count, int(os.environ["WORLD_SIZE"]) // count
+
+
+def launched_first() -> bool:
+    """Return whether this process is the first that torchrun or srun started; true without them."""
+    return int(os.environ.get("SLURM_PROCID" if by_srun() else "RANK", "0")) == 0
 
 
 @contextlib.contextmanager

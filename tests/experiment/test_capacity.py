@@ -73,7 +73,9 @@ def test_one_process_where_several_are_of_no_use(run: ResolvedRun, monkeypatch: 
 
 @pytest.mark.usefixtures("_sixteen_cores")
 def test_processes_of_a_launcher_start_no_others(run: ResolvedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_NTASKS", "4")
+    for name, value in {"NUM_TASKS": "4", "NUM_NODES": "1", "TASKS_PER_NODE": "4"}.items():
+        monkeypatch.setenv(f"SLURM_STEP_{name}", value)
+    run = replace(run, config=resolve(run.config).config)
     assert capacity.jobs(run, 9) == capacity.jobs(changed(run, jobs=1), 9) == 1
     with pytest.raises(CmkdError, match="--jobs 2 needs one process per training"):
         capacity.jobs(changed(run, jobs=2), 9)

@@ -1,4 +1,4 @@
-"""Runs in a job of SLURM, told by the variables that it sets: stopped by its signal, and several tasks of srun."""
+"""Runs in a job of SLURM, told by the variables that it sets: stopped by its signal, as tasks of srun, and without."""
 
 from __future__ import annotations
 
@@ -24,9 +24,23 @@ BATCH = {
 """Variables of a batch script, and so of a command in it that srun did not start."""
 
 
-def start(out: Path, variables: dict[str, str], *options: str) -> subprocess.Popen[str]:
+def srun(task: int) -> dict[str, str]:
+    """Return the variables of one of two tasks that `srun -n 2` starts."""
+    return BATCH | {
+        **{
+            "SLURM_JOB_ID": str(os.getpid()),
+            "SLURM_NTASKS": "2",
+            "SLURM_TASKS_PER_NODE": "2",
+        },  # the job gives the port
+        **{"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task), "SLURM_STEP_ID": "0"},
+        **{"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_TASKS_PER_NODE": "2"},
+        "SLURM_STEP_NODELIST": "localhost",
+    }
+
+
+def start(out: Path, variables: dict[str, str], *options: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "cmkd", *RUN, "--out", str(out), *options],
+        [sys.executable, *launcher, "-m", "cmkd", *RUN, "--out", str(out), *options],
         env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
         cwd=out.parent,
         stdout=subprocess.PIPE,
@@ -53,3 +67,22 @@ def test_the_signal_before_the_time_limit_stops_a_run_that_continues_from_its_ow
     assert state.exists() and not (out / "results.json").exists()
     process = start(out, BATCH, *options)
     assert process.communicate(timeout=120)[0].count("report:") == 1
+
+
+@pytest.mark.slow
+def test_tasks_of_srun_and_devices_of_a_batch_script_train_as_two_processes_of_torchrun_do(tmp_path: Path) -> None:
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    runs = {
+        "torchrun": lambda out: [start(out, {}, "--epochs", "2", launcher=torchrun)],
+        "srun": lambda out: [start(out, srun(task), "--epochs", "2") for task in range(2)],
+        "batch": lambda out: [start(out, BATCH | {"SLURM_NTASKS": "2"}, "--epochs", "2", "--trainer.devices", "2")],
+    }
+    found = {}
+    for name, begin in runs.items():
+        out = tmp_path / name
+        ended = [(*process.communicate(timeout=300), process.returncode) for process in begin(out)]
+        assert all(code == 0 for *_, code in ended), ended
+        assert "".join(said for said, *_ in ended).count("report:") == 1  # one of them speaks
+        found[name] = {path.relative_to(out): path.read_bytes() for path in out.rglob("best.safetensors")}
+    assert len(found["torchrun"]) == 2
+    assert found["srun"] == found["batch"] == found["torchrun"]

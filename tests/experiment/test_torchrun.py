@@ -49,14 +49,20 @@ def test_the_launcher_says_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for given in (TrainerConfig(), TrainerConfig(devices=2, num_nodes=3)):
         found = resolve(replace(config, trainer=given)).config.trainer
         assert (found.devices, found.num_nodes) == (2, 3)
-    with pytest.raises(CmkdError, match=r"torchrun started 2 processes on 3 nodes, but devices is 4 and num_nodes 1"):
+    with pytest.raises(CmkdError, match=r"started 2 processes on each of 3 nodes, but devices is 4 and num_nodes 1"):
         resolve(replace(config, trainer=TrainerConfig(devices=4)))
 
 
 def test_several_nodes_need_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = RunConfig(data="digits", out=tmp_path, trainer=TrainerConfig(devices=4, num_nodes=2))
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")  # as in a batch script
     with pytest.raises(CmkdError, match=r"needs a launcher: .*`torchrun --nnodes 2 --nproc-per-node 4 .* -m cmkd run"):
         resolve(config)
-    monkeypatch.setenv("SLURM_JOB_ID", "1")
-    assert resolve(config).config.trainer.num_nodes == 2
+    for name, value in {"NUM_TASKS": "8", "NUM_NODES": "2", "TASKS_PER_NODE": "4(x2)"}.items():
+        monkeypatch.setenv(f"SLURM_STEP_{name}", value)
+    for given in (TrainerConfig(), config.trainer):
+        found = resolve(replace(config, trainer=given)).config.trainer
+        assert (found.devices, found.num_nodes) == (4, 2)
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "5,3")
+    with pytest.raises(CmkdError, match="more tasks on one node than on another; use --ntasks-per-node"):
+        resolve(config)

@@ -7,8 +7,6 @@ there are others beside them. A large model trains alone on all cores unless `Ru
 
 from __future__ import annotations
 
-import os
-
 from cmkd.errors import CmkdError
 from cmkd.experiment.devices import on_cpu
 from cmkd.experiment.resolve import ResolvedRun
@@ -49,7 +47,7 @@ def jobs(run: ResolvedRun, students: int, *, callbacks: bool = False) -> int:
         CmkdError: several were asked for, where one training has several processes.
     """
     config = run.config
-    several = config.trainer.devices * config.trainer.num_nodes > 1 or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    several = config.trainer.devices * config.trainer.num_nodes > 1
     if config.jobs is not None:
         if config.jobs > 1 and several:
             raise CmkdError(f"--jobs {config.jobs} needs one process per training; use one device, or --jobs 1")

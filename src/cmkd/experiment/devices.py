@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import torch
 
 from cmkd.config import TrainerConfig
-from cmkd.distributed import launched
 from cmkd.errors import CmkdError
-from cmkd.processes import usable_cores
+from cmkd.processes import launched, usable_cores
 
 PROCESSES = 8
 """Processes of one training that a CPU with fewer cores may be asked for, as tests do."""
@@ -46,9 +44,9 @@ def with_launcher(trainer: TrainerConfig) -> TrainerConfig:
         CmkdError: another number was asked for, or several nodes without a launcher, which would wait for each other.
     """
     found, given = launched(), (trainer.devices, trainer.num_nodes)
-    if found is None and trainer.num_nodes > 1 and "SLURM_JOB_ID" not in os.environ:
+    if found is None and trainer.num_nodes > 1:
         raise CmkdError(
-            f"--trainer.num_nodes {trainer.num_nodes} needs a launcher: use SLURM, or start on each node `torchrun "
+            f"--trainer.num_nodes {trainer.num_nodes} needs a launcher: use srun, or start on each node `torchrun "
             f"--nnodes {trainer.num_nodes} --nproc-per-node {trainer.devices} --rdzv-backend c10d --rdzv-endpoint "
             "HOST:29500 -m cmkd run ...`, HOST being one of them"
         )
@@ -56,7 +54,7 @@ def with_launcher(trainer: TrainerConfig) -> TrainerConfig:
         return trainer
     if given != (1, 1):
         raise CmkdError(
-            f"torchrun started {found[0]} processes on {found[1]} nodes, but devices is {given[0]} and num_nodes "
-            f"{given[1]}; leave both out, or give the same numbers"
+            f"the launcher started {found[0]} processes on each of {found[1]} nodes, but devices is {given[0]} and "
+            f"num_nodes {given[1]}; leave both out, or give the same numbers"
         )
     return replace(trainer, devices=found[0], num_nodes=found[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from cmkd.config import TrainerConfig
+from cmkd.processes import launched, launched_first
 from cmkd.progress import Row, Screen, Style, duration
 
 if TYPE_CHECKING:
@@ -25,10 +25,9 @@ def style(trainer: TrainerConfig) -> Style | None:
 
     Several devices report from processes of their own, and only lines of several processes can share a terminal.
     """
-    if trainer.progress == "none" or os.environ.get("RANK", "0") != "0":
+    if trainer.progress == "none" or not launched_first():
         return "none"
-    processes = max(trainer.devices * trainer.num_nodes, int(os.environ.get("WORLD_SIZE", "1")))
-    return "lines" if processes > 1 else None
+    return "lines" if launched() or trainer.devices > 1 else None
 
 
 @dataclass

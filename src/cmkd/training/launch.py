@@ -10,25 +10,27 @@ from collections.abc import Callable
 from typing import Any
 
 import torch.distributed as dist
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
 from cmkd import errors
-from cmkd.distributed import launched
 from cmkd.errors import CmkdError
-from cmkd.processes import end_with_parent
+from cmkd.processes import by_srun, end_with_parent, launched
 
 
 def launch(train: Callable[..., None], module: nn.Module, *arguments: object, devices: int) -> None:
     """Call ``train(module, *arguments)`` in one process a device.
 
-    A process that a launcher (torchrun, SLURM) started is one of several already, so it calls `train` itself. Lightning
+    A process that a launcher (torchrun, srun) started is one of several already, so it calls `train` itself. Lightning
     could spawn the processes too, but they would import it before ``import cmkd`` makes torchvision importable.
 
     Raises:
         CmkdError: something in `module` or `arguments` cannot be pickled, or a process raised one.
     """
-    if devices == 1 or launched() is not None or "SLURM_JOB_ID" in os.environ:
+    if by_srun():
+        os.environ |= _task()
+    if devices == 1 or launched() is not None:
         train(module, *arguments)
         return
     for value in (module, *arguments):
@@ -50,6 +52,14 @@ def launch(train: Callable[..., None], module: nn.Module, *arguments: object, de
             raise
         kind, line = marked[-1]
         raise getattr(errors, kind)(line) from error
+
+
+def _task() -> dict[str, str]:
+    """Return where the tasks of srun meet, unless the user says it, and which one this is."""
+    port = 15000 + (100 * int(os.environ["SLURM_JOB_ID"]) + int(os.environ["SLURM_STEP_ID"])) % 10000
+    address = SLURMEnvironment.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"])
+    number = {"NODE_RANK": os.environ["SLURM_NODEID"], "LOCAL_RANK": os.environ["SLURM_LOCALID"]}
+    return {"MASTER_ADDR": address, "MASTER_PORT": str(port), **os.environ, **number}
 
 
 def _process(index: int, port: int, train: Callable[..., None], module: nn.Module, arguments: tuple[Any, ...]) -> None:
