@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from shlex import quote
+from typing import Any, Literal, TypeVar
 
 from numpy.typing import NDArray
 
@@ -27,6 +28,8 @@ from cmkd.data.split import ALIASES, assign_splits, hashed_splits
 from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.progress import Progress
 from cmkd.types import UNLABELED, Modality
+
+T = TypeVar("T")
 
 
 def build(
@@ -91,7 +94,10 @@ def build(
         raise CmkdError(f"no row of {table.path} has files of two modalities: put both files of a pair in one row")
     with ThreadPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
         run = pool.map if pool is not None else map
-        found = [column_modality(table, name, said[name], partial(_header, said[name]), run) for name in table.files]
+        found = [
+            column_modality(table, name, said[name], _read(table, partial(_header, said[name])), run)
+            for name in table.files
+        ]
         writer = PackWriter(
             destination,
             CardInfo(
@@ -158,9 +164,8 @@ def append(
         run = pool.map if pool is not None else map
         for name in table.files:
             modality = old.modalities[name]
-            found = column_modality(
-                table, name, said[name], partial(header_of, modality, channels=said[name].channels), run
-            )
+            header = _read(table, partial(header_of, modality, channels=said[name].channels))
+            found = column_modality(table, name, said[name], header, run)
             if (found.shape, found.dtype) != (modality.shape, modality.dtype):
                 raise CmkdError(
                     f"{name} in {table.path} is {found.shape} {found.dtype}, but the pack has {modality.shape} "
@@ -230,6 +235,22 @@ def _appended_splits(first: Pack, old: Pack, table: Table) -> tuple[list[str], d
     return [ALIASES.get(split, split) for split in splits], record
 
 
+def _read(table: Table, read: Callable[[Any], T]) -> Callable[[Any], T]:
+    """Return a function that reads a file, and says of one that cannot be read how all of them are found."""
+
+    def reads(path: Any) -> T:  # noqa: ANN401  # a path, or None
+        try:
+            return read(path)
+        except CmkdError as error:
+            folder = quote(str(table.path if table.path.is_dir() else table.path.parent))
+            raise CmkdError(
+                f"{error}. `cmkd data check {folder} --out faults` finds all such files, and `cmkd data build` with "
+                "--exclude faults/faults.json leaves them out"
+            ) from error
+
+    return reads
+
+
 def _header(reading: Reading, path: Path) -> FileHeader:
     return inspect(path, reading.kind, channels=reading.channels)
 
@@ -246,7 +267,8 @@ def _fill(
     for start in range(0, total, writer.pairs_per_chunk):
         chunk = slice(start, min(start + writer.pairs_per_chunk, total))
         files = {m.name: table.files.get(m.name, [None] * total)[chunk] for m in modalities}
-        samples = {m.name: list(run(partial(_load, m, said.get(m.name, Reading())), files[m.name])) for m in modalities}
+        loads = {m.name: _read(table, partial(_load, m, said.get(m.name, Reading()))) for m in modalities}
+        samples = {name: list(run(load, files[name])) for name, load in loads.items()}
         groups = table.groups[chunk] if table.groups is not None else None
         metadata = {name: cells[chunk] for name, cells in table.metadata.items()}
         writer.add_samples(table.ids[chunk], table.labels[chunk], splits[chunk], groups, samples, metadata)
