@@ -143,7 +143,7 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
         cells = [row["method"], f"{row['rank']:.2f}"]
         for rival in rivals:
             against = row["against"].get(rival)
-            p = "" if against is None or against["p_value"] is None else f", p = {against['p_value']:.3f}"
+            p = "" if against is None or against["p_value"] is None else f", p {_p(against['p_value'])}"
             cells.append("" if against is None else f"{100 * against['difference']:+.1f}{p}")
         lines.append(cells)
     text = f"Test accuracy, {found['settings']} settings; Wilcoxon's signed-rank test, corrected by Holm."
@@ -153,7 +153,7 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
     names, ranks = [row["method"] for row in found["methods"]], [row["rank"] for row in found["methods"]]
     sets = "; ".join(", ".join(names[first : last + 1]) for first, last in alike(ranks, critical)) or "none"
     text += (
-        f" Friedman's test that all ranks are alike: p = {found['friedman']:.3f}. Ranks that differ by less than "
+        f" Friedman's test that all ranks are alike: p {_p(found['friedman'])}. Ranks that differ by less than "
         f"{critical:.2f} cannot be told apart (Nemenyi, 5 %): {sets}."
     )
     caption = "Mean ranks; a bar joins methods that cannot be told apart."
@@ -162,6 +162,10 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
 
 def _marked(cell: str) -> str:
     return f"**{escape(cell)}**" if isinstance(cell, Strong) else escape(cell)
+
+
+def _p(value: float) -> str:
+    return f"= {value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _percent(value: float | None) -> str:
