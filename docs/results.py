@@ -67,7 +67,7 @@ INTRODUCTION = (
     "does by chance. A claim holds if Student's interval over three data sets or more is above 0, and none is clearly "
     "below. "
     f"Data sets and settings with fewer than {FEWEST} students a method count toward no claim and no choice. Rows of "
-    "`marine` with 1,500 pairs are of version 2 of its simulator ([what changed since](marine.md#physics))."
+    "`marine` in modes other than `iw` are of version 2 of its simulator ([what changed since](marine.md#physics))."
 )
 EARLIER = (
     "## Measured elsewhere\n\n"
