@@ -141,6 +141,7 @@ def test_a_gain_covers_test_pairs_where_the_answers_are_known() -> None:
     assert known["gain_covers"] == ["seeds", "test pairs"] and known["gain"] == 0.25
     assert known["gain_interval"][0] < 0.25 < known["gain_interval"][1]
     assert summarize(rows, answers={**answers, ("none", 2): answers["none", 0]})[1] == known
+    assert summarize(rows, answers={**answers, ("kd", 1): (np.array([2, 1]), np.array([2, 2]))})[1] == without
 
 
 def test_the_gap_closed_is_that_of_the_seeds_that_are_shared() -> None:

@@ -235,9 +235,16 @@ Answers = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def right_answers(path: Path, classes: int) -> Answers:
-    """Count the right answers of a model in each test group, in the order of their names; arguments as above.
+    """Count the right answers of a model in each test group, in the order of their names.
 
     Pairs of a single group are taken by themselves, as `cmkd.evaluation.bootstrap` does.
+
+    Args:
+        path: of its predictions.
+        classes: their number.
+
+    Raises:
+        CmkdError: as `read_predictions`.
     """
     return _right_answers(path, path.stat().st_mtime_ns if path.exists() else 0, classes)
 

@@ -50,13 +50,15 @@ def summarize(
             row |= {"gain": float(np.mean(gains)), "gain_n": len(gains)}
             pairs = [(answers or {}).get((name, seed)) for name in (method, "none") for seed in shared]
             known = [one for one in pairs if one is not None]
-            if len(known) == len(pairs):
+            # other sizes are those of an edited file
+            paired = len(known) == len(pairs) and all(np.array_equal(one[1], known[0][1]) for one in known)
+            if paired:
                 right, sizes = np.stack([one[0] for one in known]), known[0][1]
                 ends = paired_interval(right[: len(shared)] - right[len(shared) :], sizes)
             else:
                 ends = interval(gains)
             row["gain_interval"] = None if ends is None else list(ends)  # as it is read back
-            row["gain_covers"] = ["seeds", "test pairs"] if len(known) == len(pairs) else ["seeds"]
+            row["gain_covers"] = ["seeds", "test pairs"] if paired else ["seeds"]
             gap = 0.0 if teacher is None else teacher - float(np.mean([alone[seed] for seed in shared]))
             if gap > 0.005:
                 row["gap_closed"] = row["gain"] / gap
