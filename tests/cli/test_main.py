@@ -68,6 +68,18 @@ def test_an_error_in_the_users_own_module_is_not_a_bug(
     assert "Traceback" in (log.read_text() if log.exists() else error)
 
 
+def test_a_method_that_takes_no_specs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cmkd.methods import create
+    from cmkd.types import Spec
+
+    lines = ["from cmkd.methods import Method", "class Own(Method):", "    def __init__(self, *, weight: float = 1.0):"]
+    lines += ["        pass", "    def forward(self, student, teacher, batch):", "        return {}"]
+    (tmp_path / "own_method.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CmkdError, match=r"own_method:Own cannot be built \(TypeError: too many positional arguments\)"):
+        create("own_method:Own", Spec(3, 4), Spec(3, 4))
+
+
 def test_importing_the_package_does_not_import_torch() -> None:
     code = "import sys, cmkd, cmkd.cli; cmkd.cli.usage(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -107,7 +107,7 @@ def test_an_image_is_resized_to_the_size_asked_for() -> None:
         ("resnet18", "vector", "not an encoder for vector"),
         ("thin_resnet(widht=3)", "image", "did you mean 'width'"),
         ("resnet18.a1_in2k", "image", "did you mean 'resnet18.a1_in1k'"),
-        ("inception_v3", "image", "does not fit images of 32 pixels a side; give a larger size"),
+        ("inception_v3", "image", "cannot be built for images of 32 pixels a side; try a larger size"),
     ],
 )
 def test_a_wrong_name_is_one_clear_line(name: str, kind: str, says: str) -> None:

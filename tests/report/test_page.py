@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -103,6 +104,12 @@ def test_a_verdict_is_significant_only_where_the_interval_excludes_zero() -> Non
     )
     assert verdict({**row, "gain_interval": [-0.03, -0.01]}).endswith("significantly worse")
     assert "more seeds" in verdict({**row, "gain_interval": None})
+
+
+def test_the_interval_of_a_gain_covers_the_test_pairs(run: Path) -> None:
+    for path in (run / "students" / "none").glob("*/test.parquet"):  # two groups, of which one alone differs
+        pd.read_parquet(path).assign(predicted=[0, 1, 0, 1]).to_parquet(path)
+    assert "over 2 seeds and the test pairs), not significant" in write_report(run).read_text()
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

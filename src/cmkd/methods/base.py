@@ -326,8 +326,9 @@ def create(name: str, student: Spec, teacher: Spec, /, **options: Any) -> Method
     check(name, method, options)
     if inspect.unwrap(method.forward) is Method.forward:
         raise CmkdError(f"{name}: it has no method 'forward', which returns its terms")
-    with in_one_line(f"{name} cannot be built"):
-        made = method(student, teacher, **options)
+    with in_one_line(f"{name} cannot be built"):  # what its code raises is no matter of the call, and keeps its place
+        inspect.signature(method).bind(student, teacher, **options)
+    made = method(student, teacher, **options)
     if isinstance(made.needs, str) or (unknown := [need for need in made.needs if need not in READ]):
         wrong = repr(made.needs) if isinstance(made.needs, str) else f"'{unknown[0]}'"
         raise CmkdError(f"{name}: needs names {wrong}; it is a tuple of some of {', '.join(READ)}")

@@ -147,5 +147,8 @@ def _timm(
     smallest = 32  # most backbones stride by 32 and need one position left
     size = size or wanted_size(name) or (smallest if min(modality.shape[1:]) < smallest else None)
     side = size or min(modality.shape[1:])
-    with in_one_line(f"timm model '{name}' does not fit images of {side} pixels a side; give a larger size"):
+    what = (
+        f"timm model '{name}' cannot be built for images of {side} pixels a side; try a larger size, or another model"
+    )
+    with in_one_line(what):
         return TimmEncoder(name, modality.channels, side, pretrained=pretrained), size
