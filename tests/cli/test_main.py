@@ -74,10 +74,12 @@ def test_a_method_that_takes_no_specs_is_refused(tmp_path: Path, monkeypatch: py
 
     lines = ["from cmkd.methods import Method", "class Own(Method):", "    def __init__(self, *, weight: float = 1.0):"]
     lines += ["        pass", "    def forward(self, student, teacher, batch):", "        return {}"]
-    (tmp_path / "own_method.py").write_text("\n".join(lines))
+    (tmp_path / "method_without_specs.py").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(CmkdError, match=r"own_method:Own cannot be built \(TypeError: too many positional arguments\)"):
-        create("own_method:Own", Spec(3, 4), Spec(3, 4))
+    with pytest.raises(
+        CmkdError, match=r"method_without_specs:Own cannot be built \(TypeError: too many positional arguments\)"
+    ):
+        create("method_without_specs:Own", Spec(3, 4), Spec(3, 4))
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
