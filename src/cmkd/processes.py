@@ -73,6 +73,19 @@ def launched_first() -> bool:
     return int(os.environ.get("SLURM_PROCID" if by_srun() else "RANK", "0")) == 0
 
 
+def leave_tasks() -> None:
+    """Make this process, and those that it starts, train alone, although torchrun or srun started it among others.
+
+    A worker of a Ray cluster is such a process, where srun started the cluster.
+    """
+    if by_srun() or "TORCHELASTIC_RUN_ID" in os.environ:
+        for name in (
+            *("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"),
+            *("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
+        ):
+            os.environ.pop(name, None)
+
+
 @contextlib.contextmanager
 def without_script() -> Iterator[None]:
     """Let processes start without the user's script, which they would run again, unguarded code included.

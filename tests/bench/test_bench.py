@@ -14,6 +14,8 @@ import pytest
 
 from cmkd.bench.resampling import decoded
 from cmkd.bench.results import read_suite
+from cmkd.bench.suite import Suite
+from cmkd.bench.work import Ended, run
 from cmkd.cli import main
 from cmkd.documents import read_json
 from cmkd.io import checksum, write_text
@@ -70,10 +72,24 @@ def test_a_failed_run_is_told_and_the_others_are_kept_with_a_method_of_ones_own(
     assert main([*command, "--method", own, "--ray", "local"]) == 2
     assert "make it a plug-in" in capsys.readouterr().err
 
-    run = ["run", "--data", "digits", "--epochs", "1", "--seeds", "1", "--methods", f"none,kd+{own}", "--out"]
-    assert main([*run, str(tmp_path / "run")]) == 0
+    command = ["run", "--data", "digits", "--epochs", "1", "--seeds", "1", "--methods", f"none,kd+{own}", "--out"]
+    assert main([*command, str(tmp_path / "run")]) == 0
     (student,) = (tmp_path / "run" / "students").glob("kd+mine_of_bench_Twice(weight=2.0)-*/seed-0/history.csv")
     assert {"train_kd", "train_kd_2"} <= set(pd.read_csv(student)), student
+
+
+def test_tasks_of_srun_are_refused_and_a_worker_that_srun_started_trains_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = {"STEP_NUM_TASKS": "2", "STEP_NUM_NODES": "1", "STEP_TASKS_PER_NODE": "2", "STEP_NODELIST": "localhost"}
+    for name, value in {"JOB_ID": "42", "STEP_ID": "0", "PROCID": "1", "LOCALID": "1", "NODEID": "0", **step}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    few = suite(tmp_path)
+    assert main(["bench", str(few), "--out", str(tmp_path / "out")]) == 2
+    assert "start it once (srun --ntasks 1), or give --ray ADDRESS" in capsys.readouterr().err
+    # as a worker of Ray does; as the second of two tasks it would wait for the first
+    assert run(Suite.load(few).runs(tmp_path / "runs")[1], 1) == Ended()
+    assert len(weights(tmp_path)) == 2
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from cmkd.bench.work import train
 from cmkd.errors import CmkdError
 from cmkd.io import locked, write_json, write_text
 from cmkd.options import plain
+from cmkd.processes import launched
 from cmkd.progress import screen
 from cmkd.provenance import commit
 
@@ -47,12 +48,15 @@ def bench(
         writes them, from which the statistics can be made again.
 
     Raises:
-        CmkdError: the suite is wrong, or another process works in the folder.
+        CmkdError: the suite is wrong, another process works in the folder, or torchrun or srun started this one among
+            others without `ray`.
     """
     asked = Suite.load(suite)
     if method is not None:
         asked = asked.with_method(method)
     asked.check_methods()
+    if not ray and launched() is not None:
+        raise CmkdError("a suite starts its own processes: start it once (srun --ntasks 1), or give --ray ADDRESS")
     if ray and (own := asked.own_classes):
         raise CmkdError(f"a cluster cannot import '{own[0]}'; make it a plug-in and install it on every machine")
     runs = asked.runs(out / "runs")

@@ -19,7 +19,7 @@ from cmkd.bench.suite import PlannedRun
 from cmkd.errors import CmkdError, needs_extra
 from cmkd.experiment import Experiment
 from cmkd.experiment.folder import RESULT, RunFolder
-from cmkd.processes import end_with_parent, usable_cores, without_script
+from cmkd.processes import end_with_parent, leave_tasks, usable_cores, without_script
 from cmkd.progress import Screen
 from cmkd.training.display import TrainingDisplay
 from cmkd.training.reporting import Report
@@ -189,6 +189,7 @@ def run(planned: PlannedRun, jobs: int | None, running: set[BaseProcess] | None 
         running: holds the process while it lives, so that it can be stopped.
     """
     context = multiprocessing.get_context("spawn")
+    leave_tasks()
     planned.config.out.mkdir(parents=True, exist_ok=True)
     process = context.Process(target=_run, args=(planned, jobs))
     with without_script():
