@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
     found = []
     for (data, setting), part in rows.groupby(KEYS, sort=False):
         of = {method: own.set_index(["teacher", "seed"]) for method, own in part.groupby("method")}
-        resampled = _Resampled(decoded(part["groups"].iloc[0]))
+        groups = str(part["groups"].iloc[0])
         for rival in suite.rivals:
             for method in (m for m in suite.expressions if m not in ("none", rival)):
                 if not {method, rival} <= of.keys():
@@ -83,42 +84,33 @@ def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
                 paired = of[method].index.intersection(of[rival].index)
                 if len(paired):
                     row = {"data": data, "setting": setting, "method": method, "rival": rival, "n": len(paired)}
-                    found.append(row | _compared(of[method].loc[paired], of[rival].loc[paired], resampled))
+                    found.append(row | _compared(of[method].loc[paired], of[rival].loc[paired], groups))
     return found
 
 
-class _Resampled:
-    """Draws and resampled accuracies on one data set, kept since each method meets several rivals."""
-
-    def __init__(self, sizes: NDArray[np.int64]) -> None:
-        self.sizes = sizes
-        self._drawn: dict[tuple[int, ...], Resamples] = {}
-        self._accuracies: dict[tuple[str, tuple[Any, ...]], NDArray[np.float64]] = {}
-
-    def drawn(self, own: pd.DataFrame) -> Resamples:
-        """Return the draws for some students; the same for as many students of the same teachers."""
-        key = tuple(own.index.get_level_values("teacher"))
-        if key not in self._drawn:
-            self._drawn[key] = Resamples.draw(np.array(key), len(self.sizes))
-        return self._drawn[key]
-
-    def accuracy(self, own: pd.DataFrame) -> NDArray[np.float64]:
-        """Return the mean test accuracy of some students of one method in each resample."""
-        key = (str(own["method"].iloc[0]), tuple(own.index))
-        if key not in self._accuracies:
-            right = np.stack([decoded(text) for text in own["right"]])
-            self._accuracies[key] = self.drawn(own).accuracy(right, self.sizes)
-        return self._accuracies[key]
+# Kept, since a method meets several rivals, and a suite compares them anew after each run.
+@lru_cache(maxsize=8)  # of some megabytes each
+def _drawn(teachers: tuple[int, ...], groups: int) -> Resamples:
+    """Return the draws for some students; the same for as many students of the same teachers."""
+    return Resamples.draw(np.array(teachers), groups)
 
 
-def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, resampled: _Resampled) -> dict[str, Any]:
-    """Compare students of two methods that are paired row by row."""
+@lru_cache(maxsize=4096)
+def _accuracy(right: tuple[str, ...], teachers: tuple[int, ...], groups: str) -> NDArray[np.float64]:
+    """Return the mean test accuracy of some students of one method in each resample."""
+    sizes = decoded(groups)
+    return _drawn(teachers, len(sizes)).accuracy(np.stack([decoded(text) for text in right]), sizes)
+
+
+def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, groups: str) -> dict[str, Any]:
+    """Compare students of two methods that are paired row by row; `groups` are the pairs of each test group."""
     found: dict[str, Any] = {split: _described(ours[split] - theirs[split]) for split in SPLITS}
-    teachers, drawn = ours.index.get_level_values("teacher").to_numpy(), resampled.drawn(ours)
-    here, there = resampled.accuracy(ours), resampled.accuracy(theirs)
+    teachers = tuple(ours.index.get_level_values("teacher"))
+    drawn = _drawn(teachers, len(decoded(groups)))
+    here, there = (_accuracy(tuple(own["right"]), teachers, groups) for own in (ours, theirs))
     found |= {
         "resampled": percentiles((here - there)[1:]),
-        "levels": levels((ours["test"] - theirs["test"]).to_numpy(dtype=float), teachers),
+        "levels": levels((ours["test"] - theirs["test"]).to_numpy(dtype=float), np.array(teachers)),
         "closed": None,
     }
     gap = drawn.students @ theirs["teacher_test"].to_numpy(dtype=float) / drawn.students.sum(1) - there
@@ -153,9 +145,14 @@ def visible_difference(spread: float, n: int, *, power: float = POWER) -> float:
         >>> round(visible_difference(1.0, 16), 2)
         0.75
     """
+    return float(_visible_shift(n, power) * spread / n**0.5)
+
+
+@lru_cache
+def _visible_shift(n: int, power: float) -> float:
+    """Return the same difference in standard errors of the mean."""
     limit = stats.t.ppf(0.975, n - 1)
-    shift = optimize.brentq(lambda d: stats.nct.sf(limit, n - 1, d) - power, 0.0, 100.0)
-    return float(shift * spread / n**0.5)
+    return float(optimize.brentq(lambda d: stats.nct.sf(limit, n - 1, d) - power, 0.0, 100.0))
 
 
 def overall(rows: pd.DataFrame, suite: Suite) -> dict[str, Any] | None:
