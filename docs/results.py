@@ -66,7 +66,8 @@ INTRODUCTION = (
     "Student's 95 % interval over students and the one over students and test groups both exclude 0, as one in twenty "
     "does by chance. A claim holds if Student's interval over three data sets or more is above 0, and none is clearly "
     "below. "
-    f"Data sets and settings with fewer than {FEWEST} students a method count toward no claim and no choice."
+    f"Data sets and settings with fewer than {FEWEST} students a method count toward no claim and no choice. Rows of "
+    "`marine` are of version 3 of its simulator ([what changed since](marine.md#physics))."
 )
 EARLIER = (
     "## Measured elsewhere\n\n"

@@ -242,3 +242,35 @@ def test_height_lays_over_towards_the_radar_and_shadows_the_sea_behind() -> None
     # ground pixels of 1 m; the wall is 1 m thick
     dark = radar.sea_shadow(scene, Rays(mesh), (place, place))[:, 60] == 0
     assert dark.sum() == pytest.approx(height * math.tan(theta) + 1, abs=1.5)
+
+
+def test_what_stands_still_and_its_shadow_stay_together_beside_a_ship_that_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene, sensors = still(sensors=mode("airborne").sized(96), incidence=70.0)
+    scene = dataclasses.replace(scene, heading=scene.look_azimuth, side=1, wind=3.0)
+    rate = -scene.range / sensors.radar.speed * math.sin(math.radians(70))
+    scene = dataclasses.replace(scene, speed=abs(10.0 / rate))  # displaced by 10 m
+    builder = MeshBuilder()
+    builder.boxes([(0, 0, 0.5)], [(1, 1, 1)], (1, 1, 1), Material.STEEL)
+    vessel = len(builder.mesh())
+    builder.boxes([(-8, 0, 1.5)], [(3, 3, 3)], (1, 1, 1), Material.STEEL)
+    mesh, shadow, seen = builder.mesh(), radar.sea_shadow, list[Array]()
+    monkeypatch.setattr(radar, "sea_shadow", lambda *given: seen.append(shadow(*given)) or seen[-1])
+    image, _ = radar.image(scene, sensors.radar, mesh, vessel, Rays(mesh), np.random.default_rng(0))
+    spacing = scene.spacing_azimuth
+    bright = float(np.argmax(image[0].max(0)))
+    dark = float(np.flatnonzero((seen[0] == 0).any(0)).mean())
+    assert abs(bright - 47.5) * spacing == pytest.approx(10.0, abs=1.0)
+    assert dark * spacing == pytest.approx(bright * spacing, abs=1.5)
+
+
+def test_waves_are_longer_along_a_look_across_the_wind(monkeypatch: pytest.MonkeyPatch) -> None:
+    crests: list[float] = []
+    monkeypatch.setattr(clutter, "correlated_gaussian", lambda noise, *lengths: crests.append(lengths[-1]) or noise)
+    scene, sensors = still(sensors=mode("iw"), incidence=40.0)
+    former = radar.Former(64, (10.0, 10.0), (20.0, 22.0))
+    for degrees in (0, 60):
+        blowing = dataclasses.replace(scene, wind=10.0, wind_direction=scene.look_azimuth + degrees)
+        radar.sea_clutter(blowing, sensors.radar, former, np.zeros((64, 64)))
+    assert crests[1] == pytest.approx(2 * crests[0], rel=0.01)

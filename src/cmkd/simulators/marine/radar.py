@@ -185,7 +185,7 @@ def sea_clutter(scene: Scene, radar: RadarMode, former: Former, noise: Array) ->
     crest = 2 * math.pi * scene.wind**2 / (sea.GRAVITY * 0.77)  # wavelength at the Pierson-Moskowitz peak
     # The compound model assumes a constant texture within a cell, so it is no finer than the resolution.
     lengths = [max(crest / part, 1.5 * c) / s for part, c, s in zip((8, 4), cell, step, strict=True)]
-    ridge = max(crest * max(abs(math.cos(direction)), 0.2) / step[0], 3.0)
+    ridge = max(crest / max(abs(math.cos(direction)), 0.2) / step[0], 3.0)  # from crest to crest along the look
     gaussian = clutter.correlated_gaussian(noise, lengths[0], lengths[1], ridge)
     found = []
     for polarization in radar.polarizations:
@@ -214,7 +214,8 @@ def image(
     to_ground = 1.0 if radar.plane == "ground" else 1 / slope
     center = (np.arange(size) + 0.5) / size - 0.5
     extent = [size * former.spacing[0] * to_ground, size * former.spacing[1]]
-    lit = sea_shadow(scene, rays, (center * extent[0], center * extent[1] - motion.shift))
+    # the chip is about the vessel's image, so what stands still is in it by the shift before where it is
+    lit = sea_shadow(scene, rays, (center * extent[0], center * extent[1] + motion.shift))
     found = shoot(
         mesh, rays, scene.look, wavelength=sea.LIGHT / (radar.frequency * 1e9), surface=Surface.marine(),
         transmit=radar.transmit, receive=radar.receive, wind=scene.wind, rng=rng,

@@ -16,7 +16,7 @@ from cmkd.simulators.marine.modes import Mode
 from cmkd.simulators.marine.sea import GRAVITY, significant_height
 from cmkd.simulators.marine.surroundings import surroundings
 
-VERSION = 3
+VERSION = 4
 """Version of the simulator's output: increase it with any change that alters a byte of a pair."""
 
 WIND = (1.0, 17.0)
