@@ -212,14 +212,16 @@ def test_bad_input_is_one_line(run: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_other_data_are_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model of other classes, of a modality the data lack, or of another shape."""
+    """A model of other classes, of a modality the data lack, or of another shape or dtype."""
     import pandas as pd
 
     def folder(name: str, modality: str, classes: int, side: int) -> Path:
         home = tmp_path / name
         home.mkdir()
         for i in range(30):
-            Image.fromarray(np.full((side, side), 8 * i, np.uint8)).save(home / f"{i}.png")
+            Image.fromarray(np.full((side, side), 8 * i, np.uint16 if name == "dtype" else np.uint8)).save(
+                home / f"{i}.png"
+            )
         rows = [
             {"id": f"p{i}", "label": i % classes, "split": split, modality: f"{i}.png"}
             for i, split in enumerate(["train"] * 10 + ["validation"] * 10 + ["test"] * 10)
@@ -233,5 +235,6 @@ def test_other_data_are_refused(run: Path, tmp_path: Path, capsys: pytest.Captur
         ("classes", "optical", 3, 8, "was trained on the classes 0, 1, 2, 3, ... (10), but the data have 0, 1, 2"),
         ("modality", "radar", 10, 8, "unknown modality 'optical'"),
         ("shape", "optical", 10, 9, "of shape (1, 8, 8), but the data have (1, 9, 9)"),
+        ("dtype", "optical", 10, 8, "of dtype uint8, but the data have uint16"),
     ):
         assert says in refused(capsys, teacher, *out, data=str(folder(name, modality, classes, side)))

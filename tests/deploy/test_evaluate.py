@@ -192,6 +192,7 @@ def test_the_command_writes_numbers_and_a_page(
     assert [model["modality"] for model in found["models"]] == ["radar", "optical"]
     printed = capsys.readouterr().out
     assert found["verdict"] in printed and "ECE (%)" in printed and "resamples of 12 groups" in printed
+    assert "of 12 groups), " in found["verdict"] and "McNemar" not in found["verdict"]
     assert found["verdict"] in page and "expected calibration error" in page
     assert page.count('<svg role="img"') == 3 and page.count('<table class="heat">') == 2  # reliability, corruptions
     assert main(["evaluate", str(first), "--data", str(harbor.path), "--out", str(out), "--robustness", "false"]) == 0

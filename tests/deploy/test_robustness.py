@@ -54,6 +54,9 @@ def test_values_that_are_neither_intensities_nor_decibels_get_no_speckle() -> No
     [
         ("DB", 20.0, "decibels"),
         ("dB", -12.0, "decibels"),
+        ("sigma nought in dB", 20.0, "decibels"),
+        ("sigma0 (dB)", 20.0, "decibels"),
+        ("root of sigma nought", 3.0, "amplitudes"),
         ("linear power", -12.0, "intensities"),
         ("", -12.0, "decibels"),
     ],
@@ -62,6 +65,12 @@ def test_a_stated_unit_says_what_speckle_multiplies(unit: str, mean: float, take
     modality = Modality("radar", "image", (1, 16, 16), "float32", (mean,), (4.0,), unit=unit)
     assert f"values taken as {taken}" in named(modality)["speckle"].title
     assert ("speckle" in named(modality, nonnegative=False)) == (taken == "decibels")
+
+
+def test_speckle_of_amplitudes_is_that_of_the_intensities_that_they_are_roots_of() -> None:
+    modality = Modality("radar", "image", (1, 64, 64), "float32", (1.0,), (1.0,), unit="amplitude")
+    found = named(modality)["speckle"].apply(np.full((4, 1, 64, 64), 3.0), 4.0, PerImage(0, range(4)))
+    assert (found**2).std() / (found**2).mean() == pytest.approx(0.5, rel=0.05)  # of 4 looks
 
 
 @pytest.mark.parametrize("modality", [RADAR, OPTICAL, *KINDS.values()], ids=lambda m: m.kind)

@@ -18,7 +18,7 @@ from cmkd import models
 from cmkd.errors import CmkdError
 from cmkd.models.checkpoint import save_model
 from cmkd.report import write_report
-from cmkd.report.figures import draw
+from cmkd.report.figures import curves_figure, draw
 from cmkd.report.page import labels_seen, verdict
 from cmkd.report.structure import neighborhoods_figure
 from cmkd.types import Modality
@@ -110,6 +110,18 @@ def test_the_interval_of_a_gain_covers_the_test_pairs(run: Path) -> None:
     for path in (run / "students" / "none").glob("*/test.parquet"):  # two groups, of which one alone differs
         pd.read_parquet(path).assign(predicted=[0, 1, 0, 1]).to_parquet(path)
     assert "over 2 seeds and the test pairs), not significant" in write_report(run).read_text()
+
+
+def test_the_interval_of_the_answer_is_over_whole_groups(run: Path) -> None:
+    for path in (run / "students" / "kd").glob("*/test.parquet"):
+        pd.read_parquet(path).assign(group=["a", "a", "b", "b"]).to_parquet(path)
+    assert "CI 50.0 to 100.0, n = 4 pairs of 2 groups: so few that it is too narrow)" in write_report(run).read_text()
+
+
+def test_a_seed_that_has_ended_keeps_its_last_value_in_the_mean() -> None:
+    short, long = (pd.DataFrame({"epoch": range(n), "accuracy": [v] * n}) for n, v in ((2, 0.9), (4, 0.6)))
+    (axes,) = curves_figure({"kd": [short, long]}, "accuracy", 100, "accuracy (%)").axes
+    assert axes.lines[0].get_ydata() == pytest.approx([75.0] * 4)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

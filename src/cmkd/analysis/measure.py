@@ -192,12 +192,13 @@ def _checked(subject: Subject, pack: Pack) -> Model:
             f"{_list(pack.classes)}; give the data it was trained on"
         )
     for modality in (m for m in model.modalities if m.name in model.subsets[0]):
-        name, shape = modality.name, modality.shape
+        name = modality.name
         if name not in pack.modalities:
             raise CmkdError(f"'{subject.path}': {unknown_name('modality', name, pack.modalities)}")
-        if shape != pack.modalities[name].shape:
-            theirs = pack.modalities[name].shape
-            raise CmkdError(f"'{subject.path}' expects '{name}' of shape {shape}, but the data have {theirs}")
+        for what in ("kind", "shape", "dtype"):
+            ours, theirs = getattr(modality, what), getattr(pack.modalities[name], what)
+            if ours != theirs:
+                raise CmkdError(f"'{subject.path}' expects '{name}' of {what} {ours}, but the data have {theirs}")
         modality.check_measured(pack.modalities[name], pack.card.name, f"for '{subject.path}'")
     return model
 

@@ -58,7 +58,7 @@ def evaluate(
     show(made)
     print(f"\n{found['data']['pairs']:,} {split} pairs; in brackets: {found['data']['intervals']}")
     if "comparison" in found:
-        print(verdict(found["comparison"], found["data"]["pairs"]))
+        print(verdict(found))
     print(f"numbers: {out / 'evaluation.json'}\npage: {page}")
 
 

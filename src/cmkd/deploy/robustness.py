@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,7 @@ from cmkd.types import Modality
 
 DECIBEL = -3.0
 """A modality without a stated unit is taken to be in dB where all its training means are below this."""
+_DECIBEL, _AMPLITUDE = re.compile(r"(^|[^a-z])(db|decibel)"), re.compile(r"amplitude|magnitude|root of")
 SNR = (20.0, 10.0, 5.0, 0.0)
 LOOKS = (16.0, 8.0, 4.0, 1.0)
 FACTORS = (1.5, 2.0, 3.0, 4.0)
@@ -84,18 +87,19 @@ def _along(modality: Modality, per_channel: Sequence[float]) -> Samples:
 
 
 def _speckle(modality: Modality, nonnegative: bool) -> list[Corruption]:
-    unit = modality.unit.strip().lower()
-    decibel = unit.startswith(("db", "decibel")) if unit else max(modality.mean, default=0.0) < DECIBEL
+    unit = modality.unit.lower()
+    decibel = bool(_DECIBEL.search(unit)) if unit.strip() else max(modality.mean, default=0.0) < DECIBEL
+    power = 0.5 if _AMPLITUDE.search(unit) else 1.0  # of the intensity that a value is
     if not (decibel or nonnegative):
         return []  # neither intensities nor decibels, for which speckle has no meaning
 
     def apply(x: Samples, looks: float, generator: PerImage) -> Samples:
-        if not decibel:
-            return np.asarray(multiplied(x, looks=looks, generator=generator))
         gain = multiplied(np.ones_like(x), looks=looks, generator=generator)
+        if not decibel:
+            return np.asarray(x * gain**power)
         return np.asarray(x + 10 * np.log10(np.maximum(gain, np.finfo(float).tiny)))
 
-    of = "values taken as decibels" if decibel else "values taken as intensities"
+    of = f"values taken as {'decibels' if decibel else 'amplitudes' if power < 1 else 'intensities'}"
     labels = tuple(f"{looks:g} look{'s' if looks > 1 else ''}" for looks in LOOKS)
     return [
         Corruption("speckle", f"gamma-distributed with mean 1, by the number of looks ({of})", LOOKS, labels, apply)

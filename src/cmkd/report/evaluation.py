@@ -37,7 +37,7 @@ def write_evaluation(found: Mapping[str, Any], folder: Path) -> Path:
         found: what `cmkd.deploy.evaluate.evaluate` returned.
         folder: receives ``evaluation.json`` and ``evaluation.html``, which needs no other file.
     """
-    said = verdict(found["comparison"], found["data"]["pairs"]) if "comparison" in found else ""
+    said = verdict(found) if "comparison" in found else ""
     made = dict(found) | ({"verdict": said} if said else {})
     models = found["models"]
     page = render(
@@ -66,23 +66,27 @@ def write_evaluation(found: Mapping[str, Any], folder: Path) -> Path:
     return folder / "evaluation.html"
 
 
-def verdict(comparison: Mapping[str, Any], pairs: int) -> str:
-    """Say in a sentence which of two models is more accurate.
+def verdict(found: Mapping[str, Any]) -> str:
+    """Say in a sentence which of two models is more accurate; without McNemar's test where pairs are in groups.
+
+    It takes pairs to be independent, which those of one group are not.
 
     Args:
-        comparison: the entry of that name in ``evaluation.json``.
-        pairs: on which both were measured.
+        found: what ``evaluation.json`` holds of two models.
 
     Example:
         >>> difference = {"value": 0.02, "low": 0.011, "high": 0.029}
         >>> test = {"first_only": 9, "second_only": 2, "p_value": 0.0654}
-        >>> verdict({"names": ["ds", "kd"], "accuracy_difference": difference, "mcnemar": test}, 350)
+        >>> comparison = {"names": ["ds", "kd"], "accuracy_difference": difference, "mcnemar": test}
+        >>> verdict({"comparison": comparison, "data": {"pairs": 350, "groups": 0}})
         'ds: +2.0 points over kd (95 % CI +1.1 to +2.9, n = 350 pairs), significantly better; McNemar p = 0.065'
     """
+    comparison, pairs, groups = found["comparison"], found["data"]["pairs"], found["data"]["groups"]
     first, second = comparison["names"]
     value, low, high = (100 * comparison["accuracy_difference"][key] for key in ("value", "low", "high"))
-    said = f"{first}: {value:+.1f} points over {second} (95 % CI {low:+.1f} to {high:+.1f}, n = {pairs:,} pairs)"
-    return f"{said}, {finding(low, high)}; McNemar p = {comparison['mcnemar']['p_value']:.2g}"
+    said = f"{first}: {value:+.1f} points over {second} (95 % CI {low:+.1f} to {high:+.1f}, n = {pairs:,} pairs"
+    said += f" of {groups:,} groups), {finding(low, high)}" if groups > 1 else f"), {finding(low, high)}"
+    return said if groups > 1 else f"{said}; McNemar p = {comparison['mcnemar']['p_value']:.2g}"
 
 
 def score_rows(models: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:

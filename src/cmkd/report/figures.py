@@ -126,6 +126,8 @@ def accuracy_figure(teacher: float | None, rows: Mapping[str, Sequence[float]]) 
 def curves_figure(histories: Mapping[str, Sequence[pd.DataFrame]], column: str, factor: float, ylabel: str) -> Figure:
     """Draw a column of the histories by epoch: the mean over seeds, and their range.
 
+    A seed that has ended counts with its last value.
+
     Args:
         histories: name, those of students in the order of their colors -> one table a seed, with columns epoch and
             `column`; none draws nothing.
@@ -144,6 +146,7 @@ def curves_figure(histories: Mapping[str, Sequence[pd.DataFrame]], column: str, 
         if name == "teacher":
             color, style = "#666666", (0, (5, 1, 1, 1, 1, 1))
         values = factor * pd.concat([t.set_index("epoch")[column] for t in tables], axis=1)
+        values = values.ffill()  # a mean over the seeds that are left would jump
         epochs = values.index + 1
         axes.plot(epochs, values.mean(axis=1), linestyle=style, color=color, label=shown(name), linewidth=1.6)
         if len(tables) > 1:

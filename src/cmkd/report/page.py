@@ -10,7 +10,7 @@ import numpy as np
 
 from cmkd.cost import read_cost
 from cmkd.errors import CmkdError
-from cmkd.evaluation import by_subset, covered, fraction_interval, summarize
+from cmkd.evaluation import bootstrap, by_subset, covered, fraction_interval, summarize
 from cmkd.evaluation.results import read_history, read_results, students_answers
 from cmkd.io import write_text
 from cmkd.report import figures
@@ -198,7 +198,7 @@ def chosen_options(tuned: Mapping[str, Any]) -> str:
 
 
 def _answer(results: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
-    """Return what the page says of the recommended student, with Wilson's interval over the test pairs."""
+    """Return what the page says of the recommended student, with an interval over the test pairs or whole groups."""
     if not (chosen := results.get("recommended")):
         return {}
     seeds = [student["seed"] for student in results["students"] if student["method"] == chosen["method"]]
@@ -206,8 +206,13 @@ def _answer(results: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
     table = found[seeds.index(chosen["seed"])] if len(found) == len(seeds) and chosen["seed"] in seeds else None
     answer = {key: chosen[key] for key in ("method", "seed", "test_accuracy", "validation_accuracy")}
     if table is not None:
-        hits = int((table["target"] == table["predicted"]).sum())
-        answer |= {"pairs": len(table), "interval": fraction_interval(hits, len(table))}
+        right = (table["target"] == table["predicted"]).to_numpy(dtype=float)
+        groups = table["group"].nunique() if "group" in table else len(right)  # a run of an older version has none
+        ends = fraction_interval(int(right.sum()), len(right))
+        if 1 < groups < len(right):
+            names = table["group"].to_numpy(dtype=str)
+            ends = tuple(bootstrap(lambda w: {"accuracy": w @ right / w.sum(1)}, names)["accuracy"][1:].tolist())
+        answer |= {"pairs": len(right), "groups": groups, "interval": ends}
     return answer
 
 
