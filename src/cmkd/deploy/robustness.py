@@ -6,11 +6,10 @@ that severities differ in strength and not in luck. What a sample's axes mean de
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import re
 
 import numpy as np
 from numpy.typing import NDArray
