@@ -35,11 +35,13 @@ def serve(path: Path, *, host: str, port: int, device: str, threads: int, grace:
         limits: on requests.
 
     Raises:
-        CmkdError: no student, no such address, or an empty token.
+        CmkdError: no student, no such address, or a token that is empty or that clients cannot send.
     """
     token = os.environ.get(TOKEN)
     if token == "":
         raise CmkdError(f"{TOKEN} is empty: set it to a secret, or unset it to serve without one")
+    if token is not None and not all("!" <= letter <= "~" for letter in token):  # clients could not send it
+        raise CmkdError(f"{TOKEN} must be visible ASCII without spaces or line ends: set another secret")
     student = load_student(path, device=device, threads=threads)
     student.probabilities(np.zeros((1, *student.modality.shape), student.modality.dtype))  # the first one is slow
     model = described(student.about, model_file(path))
