@@ -157,6 +157,24 @@ def test_files_that_hold_no_student_are_one_line(radar_student: Path, tmp_path: 
         load_student(cut)
 
 
+@pytest.mark.parametrize("name", ["scene.tif", "results.json", "config.yaml"])
+def test_a_file_of_another_type_is_not_called_damaged(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"anything else")
+    with pytest.raises(CmkdError, match=f"{name}' is not a model: .* a .safetensors or .onnx file"):
+        load_student(tmp_path / name)
+    with pytest.raises(CmkdError, match=f"{name}' is not a model: give the folder of a run, or a .safetensors file"):
+        load_model(tmp_path / name)
+    with pytest.raises(CmkdError, match=r"no checkpoint at"):
+        load_student(tmp_path / f"absent-{name}")
+
+
+@pytest.mark.parametrize("name", ["student.onnx", "student.pt2"])
+def test_an_exported_file_points_to_the_file_that_it_was_exported_from(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"anything else")
+    with pytest.raises(CmkdError, match=f"{name}' is exported: give the .safetensors file"):
+        load_model(tmp_path / name)
+
+
 def test_a_file_never_names_code_to_run(radar_student: Path, tmp_path: Path) -> None:
     bad, trace = tmp_path / "bad.safetensors", tmp_path / "trace"
     rewrite(radar_student, bad, {"model": f"subprocess:getoutput(cmd='touch {trace}')"})

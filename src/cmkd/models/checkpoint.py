@@ -145,6 +145,10 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Shapes]:
+    if path.is_file() and path.suffix in (".onnx", ".pt2"):
+        raise CmkdError(f"'{path}' is exported: give the .safetensors file that it was exported from")
+    if path.is_file() and path.suffix != ".safetensors":
+        raise CmkdError(f"'{path}' is not a model: give the folder of a run, or a .safetensors file")
     about, shapes = read_document(path, ABOUT, fix=AGAIN)
     if about.get("format") != MODEL_FORMAT:
         raise CmkdError(f"'{path}' is not a model saved by cmkd; give a best.safetensors file of a run")
