@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cmkd import CmkdError, load_model, load_student, models
+from cmkd.deploy.new_sample import sample_of_file
 from cmkd.deploy.student import Student
 from cmkd.models.checkpoint import rewrite, save_model
-from cmkd.types import DTYPES, Modality
+from cmkd.types import DTYPES, Kind, Modality
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,17 @@ def test_what_is_no_sample_is_one_line(given: Any, says: str, student: Student) 
     with pytest.raises(CmkdError, match=says) as caught:
         student.predict(given)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("image", (1, 8, 8)), ("series", (8, 2)), ("vector", (4,))])
+def test_a_file_of_several_samples_says_what_to_do(kind: Kind, shape: tuple[int, ...], tmp_path: Path) -> None:
+    modality = Modality("echo", kind, shape, "float32")
+    np.save(tmp_path / "batch.npy", np.zeros((5, *shape), np.float32))
+    with pytest.raises(
+        CmkdError, match=r"batch.npy has .* holds several samples: .*load_student\(...\).predict"
+    ) as caught:
+        sample_of_file(modality, tmp_path / "batch.npy")
+    assert "kind" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_batch_size_below_one_is_refused(student: Student, images: np.ndarray) -> None:
