@@ -17,10 +17,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor, nn
 
 import cmkd
 from broken import write_broken
+from cmkd import models
 from cmkd.cli import main
 from cmkd.data import CardInfo, from_dataset
 from cmkd.data.manifest.reading import Reading
@@ -28,6 +31,7 @@ from cmkd.deploy.inputs import find
 from cmkd.deploy.student import load_student
 from cmkd.deploy.writers import table
 from cmkd.errors import CmkdError, CmkdWarning
+from cmkd.models.checkpoint import save_model
 from cmkd.types import Modality
 from deploy.conftest import make_student
 
@@ -336,6 +340,32 @@ def test_bad_input_is_one_line(
     code, out, error = run(*words)
     assert code == 2 and said in error and error.startswith("cmkd: error: ") and error.count("\n") == 1
     assert not out and not list(tmp_path.iterdir())
+
+
+class Averages(nn.Module):
+    """A network of one's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(1, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.as_tensor(self.classifier(images.mean((2, 3))))
+
+
+def test_a_network_of_ones_own_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modality, path = Modality("radar", "image", (1, 8, 8), "uint8", (120.0,), (60.0,)), tmp_path / "own.safetensors"
+    save_model(path, models.build(Averages(), modality, classes=3), name="Averages", classes=("a", "b", "c"), extra={})
+    monkeypatch.setitem(sys.modules, "own_networks", sys.modules[__name__])
+    image = picture(tmp_path / "in" / "one.png", 0)
+    code, _, error = run(image, student=path)
+    assert code == 2 and "add --module package.module:Name" in error and error.count("\n") == 1
+    code, out, _ = run(image, "--module", "own_networks:Averages", student=path)
+    assert code == 0 and len(rows(out)) == 1
+    served = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: served.append(True))
+    assert main(["serve", str(path), "--port", "0", "--device", "cpu", "--module", "own_networks:Averages"]) == 0
+    assert served
 
 
 def test_reading_ahead_is_bounded(radar_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,3 +168,15 @@ def test_bad_scenes_are_refused_and_leave_nothing(radar_student: Path, tmp_path:
         with pytest.raises(CmkdError, match=said):
             predict_scene(student, source, **given)
         assert sorted(os.listdir(tmp_path)) == before, said
+
+
+@pytest.mark.parametrize(("channels", "way"), [(1, "-expand gray"), (3, "-expand rgb")])
+def test_a_palette_is_not_classified_by_its_indices(channels: int, way: str, tmp_path: Path) -> None:
+    modality = Modality("map", "image", (channels, 8, 8), "uint8", (0.0,) * channels, (1.0,) * channels)
+    student = load_student(make_student(tmp_path, modality, ("a", "b"), "thin_resnet(width=4,stages=1)"), device="cpu")
+    source = write(tmp_path / "palette.tif", random_bytes(1, 32, 32), photometric="palette")
+    with rasterio.open(source, "r+") as file:
+        file.write_colormap(1, {k: (255 - k, k, k, 255) for k in range(256)})
+    with pytest.raises(CmkdError, match=way) as caught:
+        predict_scene(student, source, tmp_path / "map.tif", tile=8, stride=8)
+    assert "\n" not in str(caught.value) and not (tmp_path / "map.tif").exists()

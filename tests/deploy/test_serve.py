@@ -467,6 +467,20 @@ def test_bad_options_are_one_line(
         serve(radar_student, host="127.0.0.1", port=0, device="cpu", threads=1, grace=1.0, limits=LIMITS)
 
 
+@pytest.mark.parametrize("token", ["schlüssel", "two words", "secret\n", "\x7f"])
+def test_a_token_that_no_client_could_send_is_refused(
+    token: str, radar_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the server started")
+
+    monkeypatch.setattr("cmkd.deploy.server.launch.load_student", never)
+    monkeypatch.setenv("CMKD_TOKEN", token)
+    with pytest.raises(CmkdError, match="CMKD_TOKEN must be visible ASCII") as caught:
+        serve(radar_student, host="127.0.0.1", port=0, device="cpu", threads=1, grace=1.0, limits=LIMITS)
+    assert "\n" not in str(caught.value) and token not in str(caught.value)
+
+
 Start = Callable[[], tuple[subprocess.Popen[str], str]]
 
 

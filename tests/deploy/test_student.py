@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cmkd import CmkdError, load_model, load_student, models
+from cmkd.deploy.new_sample import sample_of_file
 from cmkd.deploy.student import Student
 from cmkd.models.checkpoint import rewrite, save_model
-from cmkd.types import DTYPES, Modality
+from cmkd.types import DTYPES, Kind, Modality
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,17 @@ def test_what_is_no_sample_is_one_line(given: Any, says: str, student: Student) 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("kind", "shape"), [("image", (1, 8, 8)), ("series", (8, 2)), ("vector", (4,))])
+def test_a_file_of_several_samples_says_what_to_do(kind: Kind, shape: tuple[int, ...], tmp_path: Path) -> None:
+    modality = Modality("echo", kind, shape, "float32")
+    np.save(tmp_path / "batch.npy", np.zeros((5, *shape), np.float32))
+    with pytest.raises(
+        CmkdError, match=r"batch.npy has .* holds several samples: .*load_student\(...\).predict"
+    ) as caught:
+        sample_of_file(modality, tmp_path / "batch.npy")
+    assert "kind" not in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_a_batch_size_below_one_is_refused(student: Student, images: np.ndarray) -> None:
     for size in (0, -3):
         with pytest.raises(CmkdError, match=f"batch_size is {size}; it must be at least 1"):
@@ -155,6 +167,24 @@ def test_files_that_hold_no_student_are_one_line(radar_student: Path, tmp_path: 
     cut.write_bytes(radar_student.read_bytes()[:-100])
     with pytest.raises(CmkdError, match="is damaged or truncated"):
         load_student(cut)
+
+
+@pytest.mark.parametrize("name", ["scene.tif", "results.json", "config.yaml"])
+def test_a_file_of_another_type_is_not_called_damaged(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"anything else")
+    with pytest.raises(CmkdError, match=f"{name}' is not a model: .* a .safetensors or .onnx file"):
+        load_student(tmp_path / name)
+    with pytest.raises(CmkdError, match=f"{name}' is not a model: give the folder of a run, or a .safetensors file"):
+        load_model(tmp_path / name)
+    with pytest.raises(CmkdError, match=r"no checkpoint at"):
+        load_student(tmp_path / f"absent-{name}")
+
+
+@pytest.mark.parametrize("name", ["student.onnx", "student.pt2"])
+def test_an_exported_file_points_to_the_file_that_it_was_exported_from(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"anything else")
+    with pytest.raises(CmkdError, match=f"{name}' is exported: give the .safetensors file"):
+        load_model(tmp_path / name)
 
 
 def test_a_file_never_names_code_to_run(radar_student: Path, tmp_path: Path) -> None:

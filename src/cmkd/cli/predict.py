@@ -22,6 +22,7 @@ def predict(
     device: str = "auto",
     tile: Annotated[int, Bounds(least=0)] = 0,
     stride: Annotated[int, Bounds(least=0)] = 0,
+    module: str = "",
 ) -> None:
     """Classify new files with a trained student: class, calibrated probabilities, entropy, and whether to reject.
 
@@ -38,6 +39,7 @@ def predict(
         device: where the student computes: auto, cpu, cuda, ...
         tile: map a scene: side in pixels of the tiles that are classified, one for each pixel of the map.
         stride: pixels of the scene per pixel of the map; the tile's side by default.
+        module: package.module:Name of your own module, for weights of one.
     """
     from cmkd.deploy.student import load_student
 
@@ -48,14 +50,14 @@ def predict(
 
         if len(inputs) != 1 or out is None or top:
             raise CmkdError("--tile maps one GeoTIFF and needs --out MAP.tif, without --top")
-        student = load_student(model, device=device)
+        student = load_student(model, device=device, module=module or None)
         found = predict_scene(student, Path(inputs[0]), out, tile=tile, stride=stride or tile, batch_size=batch_size)
         print(f"{found.predicted} of {found.pixels} pixels have a prediction; the others are nodata")
         print(f"classes: {out}\nprobabilities: {found.probabilities}")
         return
     from cmkd.deploy.predict import predict as write_predictions
 
-    student = load_student(model, device=device)
+    student = load_student(model, device=device, module=module or None)
     done, failures = write_predictions(student, inputs, out, top=top, batch_size=batch_size, workers=workers)
     if out is not None:
         print(f"{done} predictions: {out}", file=sys.stderr)

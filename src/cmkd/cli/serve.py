@@ -25,6 +25,7 @@ def serve(
     pixels: int = 2**22,
     batch: int = 256,
     grace: Annotated[float, Bounds(least=0)] = 10.0,
+    module: str = "",
 ) -> None:
     """Answer predictions of a student over HTTP: POST a file to /predict; /docs describes all.
 
@@ -44,13 +45,15 @@ def serve(
         pixels: largest height times width of an image, checked before decoding; a larger one gets 413.
         batch: largest number of samples in one array; more get 413.
         grace: seconds that requests in flight get to finish when the server stops.
+        module: package.module:Name of your own module, for weights of one.
     """
     with needs_extra("serve", "the server"):
         from cmkd.deploy.server.launch import serve as run
     from cmkd.deploy.server.limits import Limits
 
     limits = Limits(body_mb=body_mb, pixels=pixels, batch=batch, seconds=seconds, workers=workers, queue=queue)
-    run(model, host=host, port=port, device=device, threads=threads, grace=grace, limits=limits)
+    own = module or None
+    run(model, host=host, port=port, device=device, threads=threads, grace=grace, limits=limits, module=own)
 
 
 def main(arguments: Sequence[str]) -> None:

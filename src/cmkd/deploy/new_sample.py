@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from cmkd.data.manifest.content import File
 from cmkd.data.manifest.gdal import measured
-from cmkd.data.manifest.header import Channels
+from cmkd.data.manifest.header import Channels, ExtraAxisError
 from cmkd.data.manifest.sample import header_of, load, sample
-from cmkd.errors import CmkdWarning
+from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.types import Modality
 
 SERIES = ("series", "point_series")
@@ -23,11 +23,17 @@ def sample_of_file(modality: Modality, path: File, *, channels: Channels | None 
 
     Arguments and errors are those of `cmkd.data.manifest.sample.load`; another sampling rate is an error too.
     """
-    if modality.kind in SERIES:
-        header = header_of(modality, path, channels=channels)
-        modality.check_stated(path, "for the student", rate=header.rate, fix="resample it")
-        warn_of_length(modality, header.shape)
-    return modality.filled(load(modality, path, channels=channels))
+    try:
+        if modality.kind in SERIES:
+            header = header_of(modality, path, channels=channels)
+            modality.check_stated(path, "for the student", rate=header.rate, fix="resample it")
+            warn_of_length(modality, header.shape)
+        return modality.filled(load(modality, path, channels=channels))
+    except ExtraAxisError as error:
+        raise CmkdError(
+            f"{path} has one axis more than a sample of '{modality.name}', so it holds several samples: save each in a "
+            "file of its own, or use cmkd.load_student(...).predict(array)"
+        ) from error
 
 
 def sample_of_array(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:

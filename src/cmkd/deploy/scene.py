@@ -119,6 +119,11 @@ def _check(student: Student, source: Path, scene: DatasetReader, tile: int, stri
     if min(tile, stride) < 1 or tile > min(scene.height, scene.width):
         size = f"{scene.height} x {scene.width}"
         raise CmkdError(f"--tile is {tile} and --stride {stride}: give at least 1, and a tile inside {source} ({size})")
+    if any(color.name == "palette" for color in scene.colorinterp):  # the readers of training read its colors
+        shade = "gray" if modality.channels == 1 else "rgb"
+        raise CmkdError(
+            f"{source} holds indices into a palette: expand it, as in gdal_translate -expand {shade} IN OUT"
+        )
     fitted(modality, np.empty((scene.count, 1, 1), _dtype(scene)), source)
     about = scene.tags(ns="IMAGE_STRUCTURE")
     bits = {scene.tags(band, ns="IMAGE_STRUCTURE").get("NBITS") for band in scene.indexes} - {None}

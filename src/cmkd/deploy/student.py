@@ -194,6 +194,8 @@ def load_student(
         raise CmkdError(
             f"'{place}' is for torch.export.load alone: give the run's folder, or the model's .safetensors file"
         )
+    elif place.is_file() and place.suffix != ".safetensors":
+        raise CmkdError(f"'{place}' is not a model: give the folder of a run, or a .safetensors or .onnx file")
     else:
         about, logits = _load_torch(place, device, module, threads)
     try:

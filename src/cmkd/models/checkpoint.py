@@ -145,6 +145,10 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Shapes]:
+    if path.is_file() and path.suffix in (".onnx", ".pt2"):
+        raise CmkdError(f"'{path}' is exported: give the .safetensors file that it was exported from")
+    if path.is_file() and path.suffix != ".safetensors":
+        raise CmkdError(f"'{path}' is not a model: give the folder of a run, or a .safetensors file")
     about, shapes = read_document(path, ABOUT, fix=AGAIN)
     if about.get("format") != MODEL_FORMAT:
         raise CmkdError(f"'{path}' is not a model saved by cmkd; give a best.safetensors file of a run")
@@ -182,7 +186,8 @@ def _built(path: Path, about: Mapping[str, Any], shapes: Shapes, module: object)
     if "own" in about:
         if module is None:
             raise CmkdError(
-                f"'{path}' holds weights of your own module ({about['model']}): load_model(path, module=...)"
+                f"'{path}' holds weights of your own module ({about['model']}): add --module package.module:Name to "
+                "predict, serve, evaluate or export, or call load_model(path, module=...)"
             )
         given, layers = _arguments(about), {name: about["own"][name] for name in ("classifier", "feature_maps")}
         own = models.own_module(module, given["modality"], classes, layers)

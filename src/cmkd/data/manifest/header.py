@@ -15,6 +15,10 @@ Channels = Literal["first", "last"] | int
 """Where the channels of an array of three axes are, or how many there are, which tells."""
 
 
+class ExtraAxisError(CmkdError):
+    """An array with one axis more than the kind has, as several samples in one file have."""
+
+
 @dataclass(frozen=True)
 class FileHeader:
     """What a file holds, as far as its header says."""
@@ -43,7 +47,8 @@ def as_kind(where: object, header: FileHeader, kind: Kind | None, *, channels_la
         channels_last: whether an image's channels are its last axis.
 
     Raises:
-        CmkdError: the shape does not fit the kind, or the dtype cannot be stored.
+        CmkdError: the shape does not fit the kind (an `ExtraAxisError` if it has one axis more), or the dtype cannot be
+            stored.
     """
     shape, wanted = header.shape, kind or header.kind
     if header.dtype.startswith("complex"):
@@ -58,7 +63,8 @@ def as_kind(where: object, header: FileHeader, kind: Kind | None, *, channels_la
         shape = (*shape, 1)
     axes = {"image": 3, "vector": 1, "series": 2, "points": 2, "point_series": 3}[wanted]
     if len(shape) != axes:
-        raise CmkdError(f"{where} has shape {header.shape}, which does not fit the kind {wanted}: choose another kind")
+        made = ExtraAxisError if len(shape) == axes + 1 else CmkdError
+        raise made(f"{where} has shape {header.shape}, which does not fit the kind {wanted}: choose another kind")
     dtype = {"float64": "float32", "bool": "uint8"}.get(header.dtype, header.dtype)
     if dtype not in DTYPES:
         raise CmkdError(

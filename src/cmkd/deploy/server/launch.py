@@ -22,7 +22,17 @@ TOKEN = "CMKD_TOKEN"
 """Environment variable of the token that clients must send; unset, no token is asked for."""
 
 
-def serve(path: Path, *, host: str, port: int, device: str, threads: int, grace: float, limits: Limits) -> None:
+def serve(
+    path: Path,
+    *,
+    host: str,
+    port: int,
+    device: str,
+    threads: int,
+    grace: float,
+    limits: Limits,
+    module: object = None,
+) -> None:
     """Answer requests until a signal; then those in flight end, and the signal goes on to whoever handled it before.
 
     Args:
@@ -33,14 +43,17 @@ def serve(path: Path, *, host: str, port: int, device: str, threads: int, grace:
         threads: CPU threads of one prediction.
         grace: seconds that requests in flight have to end.
         limits: on requests.
+        module: for weights of an own module, as for `load_student`.
 
     Raises:
-        CmkdError: no student, no such address, or an empty token.
+        CmkdError: no student, no such address, or a token that is empty or that clients cannot send.
     """
     token = os.environ.get(TOKEN)
     if token == "":
         raise CmkdError(f"{TOKEN} is empty: set it to a secret, or unset it to serve without one")
-    student = load_student(path, device=device, threads=threads)
+    if token is not None and not all("!" <= letter <= "~" for letter in token):  # clients could not send it
+        raise CmkdError(f"{TOKEN} must be visible ASCII without spaces or line ends: set another secret")
+    student = load_student(path, device=device, module=module, threads=threads)
     student.probabilities(np.zeros((1, *student.modality.shape), student.modality.dtype))  # the first one is slow
     model = described(student.about, model_file(path))
     app = create_app(student, model, limits, token=token)
