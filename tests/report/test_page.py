@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 import sys
@@ -56,6 +57,9 @@ def test_the_page_shows_tables_figures_and_verdicts(run: Path) -> None:
 def test_a_file_that_is_not_the_recommended_student_is_not_named(run: Path) -> None:
     path = run / "student.json"
     said = json.loads(path.read_text())
+    own = {"model": "mine:Net(width=8)", "own": {"classifier": "head", "feature_maps": []}}
+    path.write_text(json.dumps(said | {"method": "kd", "seed": 1} | own))
+    assert 'NEW_FILES --module "mine:Net(width=8)" --out' in html.unescape(write_report(run).read_text())
     path.write_text(json.dumps(said | {"method": "kd", "seed": 1}))
     assert "It is the file" in write_report(run).read_text()
     path.write_text(json.dumps(said | {"method": "none", "seed": 1}))  # the run was continued, and has not ended

@@ -14,6 +14,7 @@ import numpy as np
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
 from cmkd.evaluation.results import AGAIN, superseded
+from cmkd.registry import is_reference
 from cmkd.report import figures
 from cmkd.report.predictions import Tables, answers
 from cmkd.types import Modality
@@ -57,6 +58,8 @@ class _Published:
     reliability: _Reliability | None = None
     method: str | None = None
     seed: int | None = None
+    model: str = ""
+    own: Mapping[str, Any] | None = None
 
 
 def published(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,6 +75,8 @@ def published(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
     if superseded(asdict(said), results):
         return found
     found["test"] = said.test
+    if said.own is not None:  # one given as an object in Python has no such name
+        found["module"] = said.model if is_reference(said.model) else "package.module:Name"
     if curves := said.reliability:
         models = [
             {"name": name, "bins": curves.bins, "reliability": [asdict(one) for one in each]}
