@@ -238,6 +238,15 @@ def test_groups_of_two_lists_are_united(tmp_path: Path) -> None:
     assert manifest["group"].tolist() == ["f1", "f1", "f1", "f1", "f3"]
 
 
+def test_groups_that_pandas_wrote_as_floats_are_whole_numbers(tmp_path: Path) -> None:
+    write_lists(tmp_path)
+    for name, end in (("optical", ""), ("radar", ".0")):
+        groups = [f"{k // 2}{end}" for k in range(6)]
+        pd.read_csv(tmp_path / f"{name}.csv").assign(group=groups).to_csv(tmp_path / f"{name}.csv", index=False)
+    found = [read_captures(tmp_path / f"{name}.csv").groups for name in ("optical", "radar")]
+    assert found[0] == found[1] == ["0", "0", "1", "1", "2", "2"]
+
+
 def test_three_lists(tmp_path: Path) -> None:
     write_lists(tmp_path)
     radar = pd.read_csv(tmp_path / "radar.csv").iloc[[0, 3, 4]]

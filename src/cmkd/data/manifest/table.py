@@ -14,7 +14,7 @@ from unicodedata import normalize
 
 from cmkd.data.manifest.folders import list_folders
 from cmkd.data.manifest.readers import SUFFIXES
-from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table
+from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table, whole
 from cmkd.errors import CmkdError, CmkdWarning, no_column, unknown_name
 from cmkd.types import UNLABELED
 
@@ -70,14 +70,14 @@ def read_table(folder: Path, *, allow_missing: bool = False, exclude: Collection
     modalities, metadata = _columns(text, folder)
     check_names(text, [name for name in text.header if name not in metadata])
     _check_ids(text)
-    classes, labels = _labels(text.path, [normalize("NFC", cell) for cell in text.column("label")])
+    classes, labels = _labels(text.path, _names(text, "label"))
     files = {name: _paths(text, folder, name) for name in modalities}
     if not any(any(paths) for paths in files.values()):
         raise CmkdError(f"{text.path} lists no files: fill in the columns {', '.join(files)}")
     if not allow_missing:
         _check_exists(text, files)
     splits = text.column("split") if "split" in text.header else None
-    groups = [normalize("NFC", cell) for cell in text.column("group")] if "group" in text.header else None
+    groups = _names(text, "group") if "group" in text.header else None
     kept = {name: text.column(name) for name in metadata}
     return Table(text.path, text.lines, text.column("id"), labels, classes, splits, groups, files, kept)
 
@@ -168,6 +168,11 @@ def _check_ids(table: TextTable) -> None:
             raise CmkdError(f"{table.lines[row]} has no id: give each pair a unique one")
         if first.setdefault(name, row) != row:
             raise CmkdError(f"id '{name}' is in {table.lines[first[name]]} and {table.lines[row]}: ids must be unique")
+
+
+def _names(table: TextTable, column: str) -> list[str]:
+    """Return the cells of a column, each name spelled in one way: 7.0, as pandas may write it, is 7."""
+    return [normalize("NFC", whole(cell)) for cell in table.column(column)]
 
 
 def _labels(path: Path, cells: list[str]) -> tuple[list[str], list[int]]:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cmkd.data.pairing.places import ground_distance, moved
+from cmkd.data.text_table import WHOLE
 from cmkd.errors import CmkdError
 
 LONGEST_GAP = 360.0
@@ -26,8 +27,6 @@ _COLUMNS = {
     "cog": "course", "vesseltype": "type", "vessel_type": "type", "ship type": "type",
 }  # fmt: skip
 _CHUNK = 500_000  # rows
-WHOLE = r"^(\d+)\.0*$"
-"""Whole numbers as pandas saves a column of them in which some cells are empty: 70.0."""
 _UNKNOWN = {"", "0", "undefined", "unknown", "nan"}  # types of ships
 
 
