@@ -256,6 +256,17 @@ def test_three_lists(tmp_path: Path) -> None:
     assert manifest["thermal"].tolist() == ["radar/0.png", "", "", "radar/3.png", ""]
 
 
+def test_a_row_of_three_lists_shows_one_vessel(tmp_path: Path) -> None:
+    """The first list has no mmsi, the others state different ones for three of the captures."""
+    write_lists(tmp_path, mmsi=["219000001"] * 6)
+    lidar = pd.read_csv(tmp_path / "radar.csv").assign(mmsi=["219000002", "", "219000001"] * 2)
+    lidar.to_csv(tmp_path / "lidar.csv", index=False)
+    run(tmp_path, "--more", str(tmp_path / "lidar.csv"))
+    manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
+    assert manifest["radar"].tolist() == [f"radar/{k}.png" for k in (0, 1, 2, 3, 5)]
+    assert manifest["lidar"].tolist() == ["", "radar/1.png", "radar/2.png", "", "radar/5.png"]
+
+
 def edit(column: str, row: int, value: str) -> Any:  # noqa: ANN401
     def change(folder: Path) -> None:
         table = pd.read_csv(folder / "radar.csv", dtype=str)
