@@ -197,6 +197,7 @@ def crossing(rows: Rows) -> None:
             lambda rows: [row.update(label=str(k % 3 - 1)) for k, row in enumerate(rows)],
             "manifest.csv has the label -1: leave the cell empty for a pair without a label",
         ),
+        (set_cell(4, "label", "Tanker"), "classes 'Tanker' and 'tanker' differ only in case: name them alike"),
         (crossing, "group 'vessel0' is in both train and test"),
         (set_all("split", "test"), "no pair is in the train split"),
         (set_all("split", "training"), "unknown split 'training': did you mean 'train'"),
@@ -218,6 +219,11 @@ def crossing(rows: Rows) -> None:
 def test_bad_tables_are_one_line(make_folder: Folder, tmp_path: Path, edit: Any, says: str) -> None:  # noqa: ANN401
     folder = make_folder(edit)
     refused(folder, tmp_path, says)
+
+
+def test_classes_of_single_letters_may_differ_in_case(make_folder: Folder, tmp_path: Path) -> None:
+    folder = make_folder(lambda rows: [row.update(label="aA"[k % 2]) for k, row in enumerate(rows)])
+    assert build(folder, tmp_path / "pack").classes == ("A", "a")
 
 
 def refused(folder: Path, tmp_path: Path, says: str) -> None:
@@ -323,6 +329,17 @@ def test_append_a_second_delivery(make_folder: Folder, tmp_path: Path) -> None:
     with pytest.raises(CmkdError, match="id 'new0' occurs twice"):
         append(tmp_path / "pack", second)
     assert len(Pack.open(tmp_path / "pack")) == 48
+
+
+def test_a_new_class_may_not_differ_from_an_old_one_in_case_alone(make_folder: Folder, tmp_path: Path) -> None:
+    build(make_folder(), tmp_path / "pack")
+
+    def edit(rows: Rows) -> None:
+        for row in rows:
+            row.update(id=f"{row['id']}b", label=row["label"].upper(), group=f"{row['group']}b")
+
+    with pytest.raises(CmkdError, match="classes 'cargo' and 'CARGO' differ only in case"):
+        append(tmp_path / "pack", make_folder(edit, name="more"), new_classes="allow")
 
 
 def test_append_of_another_sensor_is_refused(make_folder: Folder, tmp_path: Path) -> None:

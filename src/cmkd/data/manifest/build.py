@@ -19,7 +19,7 @@ from cmkd.data.manifest.header import FileHeader
 from cmkd.data.manifest.readers import inspect
 from cmkd.data.manifest.reading import Reading, stated
 from cmkd.data.manifest.sample import header_of, load_stored
-from cmkd.data.manifest.table import Table, read_flagged, read_table
+from cmkd.data.manifest.table import Table, check_case, read_flagged, read_table
 from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.validator import check_classes
@@ -157,6 +157,8 @@ def append(
     stated_new = stated(Path(folder), table.files)
     said = {name: _agreed(table.path, old.modality(name), one) for name, one in stated_new.items()}
     classes = check_classes(old, table.classes, new_classes, table.path)
+    known = {name.casefold(): name for name in old.classes}  # an older pack may hold two
+    check_case(table.path, [*known.values(), *classes[len(old.classes) :]])
     labels = [classes.index(table.classes[label]) if label != UNLABELED else label for label in table.labels]
     splits, record = _appended_splits(Pack.open(pack, 1), old, table)
     warn_of_empty_classes([*old.index["label"], *labels], classes, [*old.index["split"], *splits])

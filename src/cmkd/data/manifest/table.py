@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
@@ -21,6 +21,8 @@ from cmkd.types import UNLABELED
 NEEDS = "the columns id, label and one per modality"
 LOOKED_AT = 10
 """Cells of a column of metadata that are looked at, whether they name files."""
+_NOTHING = {"nan", "NaN", "NA", "N/A", "None", "null", "NULL"}
+"""What programs write into a cell without a value."""
 _DRIVE = re.compile(r"[A-Za-z]:/")
 
 
@@ -175,8 +177,24 @@ def _names(table: TextTable, column: str) -> list[str]:
     return [normalize("NFC", whole(cell)) for cell in table.column(column)]
 
 
+def check_case(path: Path, classes: Sequence[str]) -> None:
+    """Raise `CmkdError` if two classes differ only in case; single letters may, since handwriting has both."""
+    first: dict[str, str] = {}
+    for name in filter(lambda name: len(name) > 1, classes):
+        other = first.setdefault(name.casefold(), name)
+        if other != name:
+            raise CmkdError(f"{path}: classes '{other}' and '{name}' differ only in case: name them alike")
+
+
 def _labels(path: Path, cells: list[str]) -> tuple[list[str], list[int]]:
     names = sorted(set(cells) - {""})
+    check_case(path, names)
+    if nothing := next((name for name in names if name in _NOTHING), None):
+        warnings.warn(
+            f"{path}: '{nothing}' is read as a class; leave the cell empty where there is no label",
+            CmkdWarning,
+            stacklevel=3,
+        )
     if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
         if UNLABELED in map(int, names):
             raise CmkdError(
