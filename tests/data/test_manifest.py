@@ -190,6 +190,10 @@ def crossing(rows: Rows) -> None:
     ("edit", "says"),
     [
         (two_missing, r"line 4, radar: .*nowhere.png does not exist \(2 missing in total\)"),
+        (
+            lambda rows: [row.update(product=f"S1A_{row['id']}.tif") for row in rows],
+            r"line 2, product: .*\(24 missing in total\): .*; if 'product' is metadata, remove the suffix",
+        ),
         (set_cell(4, "id", "p01"), "id 'p01' is in manifest.csv line 3 and manifest.csv line 6"),
         (set_cell(4, "id", ""), "line 6 has no id"),
         (set_all("label", "ship"), "at least two classes"),
@@ -219,6 +223,13 @@ def crossing(rows: Rows) -> None:
 def test_bad_tables_are_one_line(make_folder: Folder, tmp_path: Path, edit: Any, says: str) -> None:  # noqa: ANN401
     folder = make_folder(edit)
     refused(folder, tmp_path, says)
+
+
+@pytest.mark.parametrize("place", ["", "files", ".."])
+def test_the_folder_of_the_data_is_not_said_to_be_removed(make_folder: Folder, place: str) -> None:
+    folder = make_folder()
+    with pytest.raises(CmkdError, match=r"holds data of .*ships: choose another path"):
+        build(folder, folder / place)
 
 
 def test_classes_of_single_letters_may_differ_in_case(make_folder: Folder, tmp_path: Path) -> None:

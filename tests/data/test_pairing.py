@@ -304,6 +304,8 @@ def add(*cells: str) -> Any:  # noqa: ANN401
         (lambda folder: None, ["--names", "a,a"], "at least two lists with different names"),
         (lambda folder: None, ["--offset", "3000"], "no capture of optical has a partner within 5 s"),
         (lambda folder: (folder / "manifest.csv").write_text(""), [], "manifest.csv already exists"),
+        (lambda folder: (folder / "manifest.csv").mkdir(), [], r"is a folder: give a file, such as .*manifest\.csv$"),
+        (lambda folder: None, ["--out", "nowhere/a.parquet"], r"is written as CSV: give nowhere/a\.csv$"),
     ],
 )
 def test_bad_lists_are_one_line(tmp_path: Path, change: Any, flags: list[str], says: str) -> None:  # noqa: ANN401

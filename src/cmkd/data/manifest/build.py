@@ -79,6 +79,10 @@ def build(
     """
     destination = Path(out)
     if destination.exists():
+        home, place = Path(folder).resolve(), destination.resolve()
+        inside = home.is_relative_to(place) or place.is_relative_to(home)
+        if inside and not (place / "card.json").is_file():
+            raise PackExistsError(f"{destination} holds data of {folder}: choose another path for the pack")
         raise PackExistsError(f"{destination} already exists: remove it or choose another path")
     _check_numbers(workers, seed)
     flagged, left_out = read_flagged(exclude)

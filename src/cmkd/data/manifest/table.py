@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -225,8 +226,12 @@ def _check_exists(table: TextTable, files: dict[str, list[Path | None]]) -> None
         if path is not None and not os.path.isfile(path)  # False also for a name that is too long
     ]
     if missing:
+        lost = Counter(name for _, name, _ in missing)
         row, name, path = min(missing, key=lambda entry: entry[0])
+        found = {other: sum(map(bool, paths)) - lost[other] for other, paths in files.items()}
+        metadata = not found[name] and any(found.values())
         raise CmkdError(
             f"{table.lines[row]}, {name}: {path} does not exist ({len(missing)} missing in total): correct the path, "
             "or leave the cell empty where the pair lacks the modality"
+            + (f"; if '{name}' is metadata, remove the suffix from its cells, or the column" if metadata else "")
         )

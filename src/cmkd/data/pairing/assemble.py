@@ -51,13 +51,17 @@ def assemble(
         drop_ambiguous: leave the captures of ambiguous pairs without a partner.
 
     Raises:
-        CmkdError: the manifest exists, files are outside its folder, no pair was found, or the lists cannot be
-            compared.
+        CmkdError: the manifest exists or does not end in .csv, files are outside its folder, no pair was found, or the
+            lists cannot be compared.
     """
     first, *others = lists
     names = [captures.name for captures in lists]
     if len(set(names)) < len(names) or len(names) < 2:
         raise CmkdError(f"pairing needs at least two lists with different names, got {', '.join(names)}: give --names")
+    if manifest.is_dir():
+        raise CmkdError(f"{manifest} is a folder: give a file, such as {manifest / 'manifest.csv'}")
+    if manifest.suffix.lower() != ".csv":
+        raise CmkdError(f"{manifest}: the manifest is written as CSV: give {manifest.with_suffix('.csv')}")
     if manifest.exists():
         raise CmkdError(f"{manifest} already exists: remove it or choose another path")
     cells = {captures.name: _relative(captures, manifest) for captures in lists}
