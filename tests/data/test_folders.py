@@ -96,6 +96,10 @@ def test_every_command_takes_them(
         (["optical/tug/more/1.png", "radar/tug/1.npy"], "optical/tug/more is not a file of"),
         (["train/optical/tug/1.png", "radar/tug/1.npy"], "'radar' may not be beside the split folder 'train'"),
         (["optical/tug/1.png", "radar/tug/1.npy"], "a classifier needs at least two classes"),
+        (
+            ["optical/tug/1.png", "radar/tug/1.npy", "optical/Ferry/1.png", "radar/ferry/1.npy"],
+            "ships: classes 'Ferry' and 'ferry' differ only in case: name them alike",
+        ),
         (["optical/a/1.png", "radar/a/1.npy", "optical/b/1.png", "x-ray/b/1.npy"], "modality 'x-ray' must be a word"),
     ],
 )  # fmt: skip

@@ -190,6 +190,10 @@ def crossing(rows: Rows) -> None:
     ("edit", "says"),
     [
         (two_missing, r"line 4, radar: .*nowhere.png does not exist \(2 missing in total\)"),
+        (
+            lambda rows: [row.update(product=f"S1A_{row['id']}.tif") for row in rows],
+            r"line 2, product: .*\(24 missing in total\): .*; if 'product' is metadata, remove the suffix",
+        ),
         (set_cell(4, "id", "p01"), "id 'p01' is in manifest.csv line 3 and manifest.csv line 6"),
         (set_cell(4, "id", ""), "line 6 has no id"),
         (set_all("label", "ship"), "at least two classes"),
@@ -197,6 +201,7 @@ def crossing(rows: Rows) -> None:
             lambda rows: [row.update(label=str(k % 3 - 1)) for k, row in enumerate(rows)],
             "manifest.csv has the label -1: leave the cell empty for a pair without a label",
         ),
+        (set_cell(4, "label", "Tanker"), "classes 'Tanker' and 'tanker' differ only in case: name them alike"),
         (crossing, "group 'vessel0' is in both train and test"),
         (set_all("split", "test"), "no pair is in the train split"),
         (set_all("split", "training"), "unknown split 'training': did you mean 'train'"),
@@ -218,6 +223,18 @@ def crossing(rows: Rows) -> None:
 def test_bad_tables_are_one_line(make_folder: Folder, tmp_path: Path, edit: Any, says: str) -> None:  # noqa: ANN401
     folder = make_folder(edit)
     refused(folder, tmp_path, says)
+
+
+@pytest.mark.parametrize("place", ["", "files", ".."])
+def test_the_folder_of_the_data_is_not_said_to_be_removed(make_folder: Folder, place: str) -> None:
+    folder = make_folder()
+    with pytest.raises(CmkdError, match=r"holds data of .*ships: choose another path"):
+        build(folder, folder / place)
+
+
+def test_classes_of_single_letters_may_differ_in_case(make_folder: Folder, tmp_path: Path) -> None:
+    folder = make_folder(lambda rows: [row.update(label="aA"[k % 2]) for k, row in enumerate(rows)])
+    assert build(folder, tmp_path / "pack").classes == ("A", "a")
 
 
 def refused(folder: Path, tmp_path: Path, says: str) -> None:
@@ -323,6 +340,17 @@ def test_append_a_second_delivery(make_folder: Folder, tmp_path: Path) -> None:
     with pytest.raises(CmkdError, match="id 'new0' occurs twice"):
         append(tmp_path / "pack", second)
     assert len(Pack.open(tmp_path / "pack")) == 48
+
+
+def test_a_new_class_may_not_differ_from_an_old_one_in_case_alone(make_folder: Folder, tmp_path: Path) -> None:
+    build(make_folder(), tmp_path / "pack")
+
+    def edit(rows: Rows) -> None:
+        for row in rows:
+            row.update(id=f"{row['id']}b", label=row["label"].upper(), group=f"{row['group']}b")
+
+    with pytest.raises(CmkdError, match="classes 'cargo' and 'CARGO' differ only in case"):
+        append(tmp_path / "pack", make_folder(edit, name="more"), new_classes="allow")
 
 
 def test_append_of_another_sensor_is_refused(make_folder: Folder, tmp_path: Path) -> None:

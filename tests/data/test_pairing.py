@@ -238,6 +238,15 @@ def test_groups_of_two_lists_are_united(tmp_path: Path) -> None:
     assert manifest["group"].tolist() == ["f1", "f1", "f1", "f1", "f3"]
 
 
+def test_groups_that_pandas_wrote_as_floats_are_whole_numbers(tmp_path: Path) -> None:
+    write_lists(tmp_path)
+    for name, end in (("optical", ""), ("radar", ".0")):
+        groups = [f"{k // 2}{end}" for k in range(6)]
+        pd.read_csv(tmp_path / f"{name}.csv").assign(group=groups).to_csv(tmp_path / f"{name}.csv", index=False)
+    found = [read_captures(tmp_path / f"{name}.csv").groups for name in ("optical", "radar")]
+    assert found[0] == found[1] == ["0", "0", "1", "1", "2", "2"]
+
+
 def test_three_lists(tmp_path: Path) -> None:
     write_lists(tmp_path)
     radar = pd.read_csv(tmp_path / "radar.csv").iloc[[0, 3, 4]]
@@ -245,6 +254,17 @@ def test_three_lists(tmp_path: Path) -> None:
     run(tmp_path, "--more", str(tmp_path / "thermal.parquet"))
     manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
     assert manifest["thermal"].tolist() == ["radar/0.png", "", "", "radar/3.png", ""]
+
+
+def test_a_row_of_three_lists_shows_one_vessel(tmp_path: Path) -> None:
+    """The first list has no mmsi, the others state different ones for three of the captures."""
+    write_lists(tmp_path, mmsi=["219000001"] * 6)
+    lidar = pd.read_csv(tmp_path / "radar.csv").assign(mmsi=["219000002", "", "219000001"] * 2)
+    lidar.to_csv(tmp_path / "lidar.csv", index=False)
+    run(tmp_path, "--more", str(tmp_path / "lidar.csv"))
+    manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
+    assert manifest["radar"].tolist() == [f"radar/{k}.png" for k in (0, 1, 2, 3, 5)]
+    assert manifest["lidar"].tolist() == ["", "radar/1.png", "radar/2.png", "", "radar/5.png"]
 
 
 def edit(column: str, row: int, value: str) -> Any:  # noqa: ANN401
@@ -284,6 +304,8 @@ def add(*cells: str) -> Any:  # noqa: ANN401
         (lambda folder: None, ["--names", "a,a"], "at least two lists with different names"),
         (lambda folder: None, ["--offset", "3000"], "no capture of optical has a partner within 5 s"),
         (lambda folder: (folder / "manifest.csv").write_text(""), [], "manifest.csv already exists"),
+        (lambda folder: (folder / "manifest.csv").mkdir(), [], r"is a folder: give a file, such as .*manifest\.csv$"),
+        (lambda folder: None, ["--out", "nowhere/a.parquet"], r"is written as CSV: give nowhere/a\.csv$"),
     ],
 )
 def test_bad_lists_are_one_line(tmp_path: Path, change: Any, flags: list[str], says: str) -> None:  # noqa: ANN401

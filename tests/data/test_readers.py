@@ -179,6 +179,24 @@ def test_a_mask_in_a_tiff_or_beside_it_is_refused(tmp_path: Path, child: int) ->
         inspect(tmp_path / "a.tif")
 
 
+def test_nodata_in_a_file_of_gdal_beside_a_picture_is_to_be_stated(tmp_path: Path) -> None:
+    def auxiliary(name: str, value: object) -> Path:
+        band = f'<PAMRasterBand band="1"><NoDataValue>{value}</NoDataValue></PAMRasterBand>'
+        (tmp_path / f"{name}.aux.xml").write_text(f"<PAMDataset>{band}</PAMDataset>")  # as GDAL writes it
+        return tmp_path / name
+
+    Image.fromarray(DEEP[..., 0]).save(tmp_path / "a.png")
+    path = auxiliary("a.png", "0.00000000000000E+00")
+    with pytest.raises(CmkdError, match=r"a\.png has NoData 0 in a\.png\.aux\.xml, .*--nodata MODALITY=0"):
+        read(path)
+    assert not np.ma.isMaskedArray(read(path, nodata="none")) and np.ma.is_masked(read(path, nodata=int(DEEP[0, 0, 0])))
+    for name, tags, value in (("tag.tif", [(42113, "s", 0, "7", True)], 7), ("b.tif", [], "nan")):
+        tifffile.imwrite(tmp_path / name, DEEP[..., 0], extratags=tags)
+        read(auxiliary(name, value))
+    with pytest.raises(CmkdError, match=r"b\.tif has NoData -9999 in b\.tif\.aux\.xml"):
+        read(auxiliary("b.tif", -9999))
+
+
 def test_a_header_that_promises_more_reserves_no_memory(tmp_path: Path) -> None:
     with (tmp_path / "a.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**6)})

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cmkd.data import build
 from cmkd.data.manifest.table import read_table
 from cmkd.data.text_table import read_text_table
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 
 Folder = Callable[..., Path]
 Rows = list[dict[str, str]]
@@ -105,11 +105,15 @@ def test_labels_that_look_like_nothing_backslashes_and_blank_lines(make_folder: 
     text = (folder / "manifest.csv").read_text()
     header, *rows = text.splitlines()
     (folder / "manifest.csv").write_text("\ufeff" + "\n\n".join([f"{header},", *(f"{row}," for row in rows)]) + "\n\n")
-    pack = build(folder, tmp_path / "pack")
+    with pytest.warns(CmkdWarning, match="'NA' is read as a class; leave the cell empty where there is no label"):
+        pack = build(folder, tmp_path / "pack")
     assert pack.classes == ("NA", "None", "null")
     assert pack.index["has_optical"].all() and len(pack) == 24
     (folder / "files" / "o4.png").unlink()
-    with pytest.raises(CmkdError, match=r"manifest\.csv line 11, optical: .*o4\.png does not exist"):
+    with (
+        pytest.warns(CmkdWarning, match="is read as a class"),
+        pytest.raises(CmkdError, match=r"manifest\.csv line 11, optical: .*o4\.png does not exist"),
+    ):
         read_table(folder)
 
 

@@ -73,6 +73,28 @@ def test_the_newer_american_names_and_values_that_are_not_available(tmp_path: Pa
     assert tracks.place[0].tolist() == [29.7, -90.0] and np.isnan(tracks.motion).all() and tracks.types == [""]
 
 
+@pytest.mark.parametrize("quoted", [(), (3,), (3, 17)])
+def test_a_quotation_mark_in_a_name_takes_no_rows_with_it(tmp_path: Path, quoted: tuple[int, ...]) -> None:
+    rows = [danish(219000001, s, 55, 10) for s in range(20)]
+    rows = [row.replace("NAME", '"ANNA' if k in quoted else '"B ""2"", C"') for k, row in enumerate(rows)]
+    rows[5] = rows[5].replace("CALL", 'CA"LL').replace('"B ""2"", C"', '"D')
+    tracks = read_tracks(write(tmp_path / "ais.csv", DANISH, *rows), (START, START + 60))
+    assert (len(tracks.seconds), tracks.rows, tracks.types) == (20, 20, ["cargo"])
+
+
+@pytest.mark.parametrize("header", [DANISH, DANISH[2:], DANISH.lower()])
+def test_commas_at_the_end_of_rows_and_headers_of_the_danish_archive(tmp_path: Path, header: str) -> None:
+    rows = [f"{danish(219000001, s, 55, 10)}," for s in (0, 60)]
+    tracks = read_tracks(write(tmp_path / "ais.csv", header, *rows), (START, START + 60))
+    assert tracks.seconds.tolist() == [START, START + 60] and tracks.vessels == ["219000001"]
+
+
+def test_a_compressed_file_is_read(tmp_path: Path) -> None:
+    table = pd.read_csv(write(tmp_path / "ais.csv", MARINE_CADASTRE, american(219000001, 0, 55, 10)), dtype=str)
+    table.to_csv(tmp_path / "ais.zip", index=False)
+    assert read_tracks(tmp_path / "ais.zip", (START, START)).vessels == ["219000001"]
+
+
 def test_where_a_vessel_is(tmp_path: Path) -> None:
     """Between reports, over the date line, beyond the last one for a while, and not in a long gap or at a leap."""
     times = [0, 60, 60 + LONGEST_GAP + 1]
@@ -184,6 +206,11 @@ def test_from_ais_to_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (
             lambda words, folder: write(folder / "ais.csv", MARINE_CADASTRE, american(2, 0, 55, 10)),
             "none of its 1 rows",
+        ),
+        (lambda words, folder: write(folder / "ais.csv", "mmsi;time;lat", "1;2;3"), "is separated by semicolons: save"),
+        (
+            lambda words, folder: write(folder / "ais.csv", MARINE_CADASTRE, "219000001,03/01/2026 12:00:00,55,10"),
+            "none of its 1 rows has a time such as 2026-03-01T12:00:00, or 01/03/2026",
         ),
         (lambda words, folder: write(folder / "radar.csv", "path,time", "a,2026-03-01T12:00:00Z"), "nor mmsi"),
         (

@@ -16,6 +16,8 @@ from cmkd.io import parquet_file
 
 OWN_COLUMNS = ("id", "label", "split", "group")
 """Columns of a manifest that cannot name a modality."""
+WHOLE = r"^(\d+)\.0*$"
+"""Whole numbers as pandas saves a column of them in which some cells are empty: 70.0."""
 _FORMULA = re.compile(r"[=+\-@\t\r\n\0\uff1d\uff0b\uff0d\uff20]")  # what OWASP lists: CSV Injection
 _SEPARATOR_LINE = re.compile(r"sep=.?", re.IGNORECASE)  # a spreadsheet's first line
 _UNNAMED = re.compile(r"__index_level_\d+__")  # pandas' name in Parquet of an index that has none
@@ -89,6 +91,16 @@ def posix_path(cell: str, folder: Path) -> str:
         'o/1.png'
     """
     return cell if "\\" not in cell or os.path.isfile(folder / cell) else cell.replace("\\", "/")
+
+
+def whole(cell: str) -> str:
+    """Return a whole number without its empty fraction, any other text as it stands.
+
+    Example:
+        >>> [whole(cell) for cell in ("219000001.0", "7.", "007", "1.50", "v1.0")]
+        ['219000001', '7', '007', '1.50', 'v1.0']
+    """
+    return re.sub(WHOLE, r"\1", cell)
 
 
 class PrintedCells:

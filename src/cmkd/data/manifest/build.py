@@ -19,12 +19,13 @@ from cmkd.data.manifest.header import FileHeader
 from cmkd.data.manifest.readers import inspect
 from cmkd.data.manifest.reading import Reading, stated
 from cmkd.data.manifest.sample import header_of, load_stored
-from cmkd.data.manifest.table import Table, read_flagged, read_table
+from cmkd.data.manifest.table import Table, check_case, read_flagged, read_table
 from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.validator import check_classes
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import ALIASES, assign_splits, hashed_splits
+from cmkd.data.text_table import whole
 from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.progress import Progress
 from cmkd.types import UNLABELED, Modality
@@ -78,6 +79,10 @@ def build(
     """
     destination = Path(out)
     if destination.exists():
+        home, place = Path(folder).resolve(), destination.resolve()
+        inside = home.is_relative_to(place) or place.is_relative_to(home)
+        if inside and not (place / "card.json").is_file():
+            raise PackExistsError(f"{destination} holds data of {folder}: choose another path for the pack")
         raise PackExistsError(f"{destination} already exists: remove it or choose another path")
     _check_numbers(workers, seed)
     flagged, left_out = read_flagged(exclude)
@@ -152,10 +157,12 @@ def append(
     _check_numbers(workers)
     old = Pack.open(pack)
     flagged, left_out = read_flagged(exclude)
-    table = _without_empty(read_table(Path(folder), exclude=flagged), old)
+    table = _as_spelled(_without_empty(read_table(Path(folder), exclude=flagged), old), old)
     stated_new = stated(Path(folder), table.files)
     said = {name: _agreed(table.path, old.modality(name), one) for name, one in stated_new.items()}
     classes = check_classes(old, table.classes, new_classes, table.path)
+    known = {name.casefold(): name for name in old.classes}  # an older pack may hold two
+    check_case(table.path, [*known.values(), *classes[len(old.classes) :]])
     labels = [classes.index(table.classes[label]) if label != UNLABELED else label for label in table.labels]
     splits, record = _appended_splits(Pack.open(pack, 1), old, table)
     warn_of_empty_classes([*old.index["label"], *labels], classes, [*old.index["split"], *splits])
@@ -185,6 +192,16 @@ def _without_empty(table: Table, old: Pack) -> Table:
     empty = {name for name in empty if not any(table.files[name])}
     files = {name: paths for name, paths in table.files.items() if name not in empty}
     return replace(table, files=files, metadata=table.metadata | {name: [""] * len(table.ids) for name in empty})
+
+
+def _as_spelled(table: Table, old: Pack) -> Table:
+    """Return the table with groups and classes spelled as in the pack, where an older cmkd kept 7.0 for 7."""
+    groups, classes = (
+        {whole(name): name for name in names} | {name: name for name in names}
+        for names in (old.index["group"], old.classes)
+    )
+    spelled = None if table.groups is None else [groups.get(name, name) for name in table.groups]
+    return replace(table, groups=spelled, classes=[classes.get(name, name) for name in table.classes])
 
 
 def _agreed(where: Path, modality: Modality, said: Reading) -> Reading:

@@ -10,6 +10,7 @@ co-registered with. A sample that is too large (`cmkd.data.manifest.size_limit`)
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from cmkd.data.manifest.pictures import decode_jpeg, decode_png
 from cmkd.data.manifest.series import decode_csv, decode_parquet
 from cmkd.data.manifest.sound import decode_wav
 from cmkd.data.manifest.tiff import decode_tiff
+from cmkd.data.text_table import is_number
 from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.types import Kind
 
@@ -45,6 +47,9 @@ _DECODERS: Mapping[str, Callable[..., Decoded]] = {
 SUFFIXES = tuple(_DECODERS)
 MASK = ".msk"
 """What GDAL adds to an image's name for its mask."""
+AUXILIARY = ".aux.xml"
+"""What GDAL adds to an image's name for metadata that its format cannot hold."""
+_NODATA = re.compile(r"<NoDataValue[^>]*>([^<]*)<")
 CONSTANT = 100
 """Rounding errors of 64-bit floats up to which the deviation of a channel is that of a constant."""
 
@@ -87,11 +92,13 @@ def read(
         nodata: the nodata value, in place of the one that the file states; ``"none"`` for none.
 
     Raises:
-        CmkdError: the file is damaged or truncated, or has infinite values or ones that 32 bits cannot hold; the line
-            names the file.
+        CmkdError: the file is damaged or truncated, or has infinite values or ones that 32 bits cannot hold, or GDAL
+            states its nodata value in a file beside it; the line names the file.
     """
     found, array = _decoded(path, values=True)
     assert array is not None
+    if nodata is None and found.tags.nodata is None and isinstance(path, Path):
+        _check_auxiliary(path)
     array = measured(array, found.tags, nodata)
     header, last = _settled(path, found, kind, channels)
     if last:
@@ -134,6 +141,20 @@ def _decoded(path: File, *, values: bool) -> Decoded:
         # decoders raise whatever they like on damaged bytes (struct.error, SyntaxError, ImcdError, ...)
         reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise CmkdError(f"{path} cannot be read; it is truncated or damaged ({reason}): replace it") from error
+
+
+def _check_auxiliary(path: Path) -> None:
+    """Refuse a picture whose nodata value is in GDAL's file beside it, where its samples would count as valid."""
+    beside = path.with_name(f"{path.name}{AUXILIARY}")
+    if not beside.is_file():
+        return
+    stated = _NODATA.search(beside.read_text(encoding="utf-8", errors="replace"))
+    if stated is not None and is_number(stated[1]) and float(stated[1]) == float(stated[1]):  # NaN is invalid anyway
+        value = f"{float(stated[1]):.9g}"
+        raise CmkdError(
+            f"{path} has NoData {value} in {beside.name}, which is not read: state it, as in cmkd data build --nodata "
+            f"MODALITY={value}, or MODALITY=none"
+        )
 
 
 def _settled(path: File, found: FileHeader, kind: Kind | None, channels: Channels | None) -> tuple[FileHeader, bool]:

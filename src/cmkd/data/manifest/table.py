@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
@@ -14,13 +15,15 @@ from unicodedata import normalize
 
 from cmkd.data.manifest.folders import list_folders
 from cmkd.data.manifest.readers import SUFFIXES
-from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table
+from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table, whole
 from cmkd.errors import CmkdError, CmkdWarning, no_column, unknown_name
 from cmkd.types import UNLABELED
 
 NEEDS = "the columns id, label and one per modality"
 LOOKED_AT = 10
 """Cells of a column of metadata that are looked at, whether they name files."""
+_NOTHING = {"nan", "NaN", "NA", "N/A", "None", "null", "NULL"}
+"""What programs write into a cell without a value."""
 _DRIVE = re.compile(r"[A-Za-z]:/")
 
 
@@ -70,14 +73,14 @@ def read_table(folder: Path, *, allow_missing: bool = False, exclude: Collection
     modalities, metadata = _columns(text, folder)
     check_names(text, [name for name in text.header if name not in metadata])
     _check_ids(text)
-    classes, labels = _labels(text.path, [normalize("NFC", cell) for cell in text.column("label")])
+    classes, labels = _labels(text.path, _names(text, "label"))
     files = {name: _paths(text, folder, name) for name in modalities}
     if not any(any(paths) for paths in files.values()):
         raise CmkdError(f"{text.path} lists no files: fill in the columns {', '.join(files)}")
     if not allow_missing:
         _check_exists(text, files)
     splits = text.column("split") if "split" in text.header else None
-    groups = [normalize("NFC", cell) for cell in text.column("group")] if "group" in text.header else None
+    groups = _names(text, "group") if "group" in text.header else None
     kept = {name: text.column(name) for name in metadata}
     return Table(text.path, text.lines, text.column("id"), labels, classes, splits, groups, files, kept)
 
@@ -170,8 +173,29 @@ def _check_ids(table: TextTable) -> None:
             raise CmkdError(f"id '{name}' is in {table.lines[first[name]]} and {table.lines[row]}: ids must be unique")
 
 
+def _names(table: TextTable, column: str) -> list[str]:
+    """Return the cells of a column, each name spelled in one way: 7.0, as pandas may write it, is 7."""
+    return [normalize("NFC", whole(cell)) for cell in table.column(column)]
+
+
+def check_case(path: Path, classes: Sequence[str]) -> None:
+    """Raise `CmkdError` if two classes differ only in case; single letters may, since handwriting has both."""
+    first: dict[str, str] = {}
+    for name in filter(lambda name: len(name) > 1, classes):
+        other = first.setdefault(name.casefold(), name)
+        if other != name:
+            raise CmkdError(f"{path}: classes '{other}' and '{name}' differ only in case: name them alike")
+
+
 def _labels(path: Path, cells: list[str]) -> tuple[list[str], list[int]]:
     names = sorted(set(cells) - {""})
+    check_case(path, names)
+    if nothing := next((name for name in names if name in _NOTHING), None):
+        warnings.warn(
+            f"{path}: '{nothing}' is read as a class; leave the cell empty where there is no label",
+            CmkdWarning,
+            stacklevel=3,
+        )
     if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
         if UNLABELED in map(int, names):
             raise CmkdError(
@@ -202,8 +226,12 @@ def _check_exists(table: TextTable, files: dict[str, list[Path | None]]) -> None
         if path is not None and not os.path.isfile(path)  # False also for a name that is too long
     ]
     if missing:
+        lost = Counter(name for _, name, _ in missing)
         row, name, path = min(missing, key=lambda entry: entry[0])
+        found = {other: sum(map(bool, paths)) - lost[other] for other, paths in files.items()}
+        metadata = not found[name] and any(found.values())
         raise CmkdError(
             f"{table.lines[row]}, {name}: {path} does not exist ({len(missing)} missing in total): correct the path, "
             "or leave the cell empty where the pair lacks the modality"
+            + (f"; if '{name}' is metadata, remove the suffix from its cells, or the column" if metadata else "")
         )

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,19 +51,25 @@ def assemble(
         drop_ambiguous: leave the captures of ambiguous pairs without a partner.
 
     Raises:
-        CmkdError: the manifest exists, files are outside its folder, no pair was found, or the lists cannot be
-            compared.
+        CmkdError: the manifest exists or does not end in .csv, files are outside its folder, no pair was found, or the
+            lists cannot be compared.
     """
     first, *others = lists
     names = [captures.name for captures in lists]
     if len(set(names)) < len(names) or len(names) < 2:
         raise CmkdError(f"pairing needs at least two lists with different names, got {', '.join(names)}: give --names")
+    if manifest.is_dir():
+        raise CmkdError(f"{manifest} is a folder: give a file, such as {manifest / 'manifest.csv'}")
+    if manifest.suffix.lower() != ".csv":
+        raise CmkdError(f"{manifest}: the manifest is written as CSV: give {manifest.with_suffix('.csv')}")
     if manifest.exists():
         raise CmkdError(f"{manifest} already exists: remove it or choose another path")
     cells = {captures.name: _relative(captures, manifest) for captures in lists}
-    matchings = {other.name: match(first, other, gate) for other in others}
-    if drop_ambiguous:
-        matchings = {name: found.sure() for name, found in matchings.items()}
+    matchings, known = dict[str, Matching](), first
+    for other in others:
+        found = match(known, other, gate)
+        matchings[other.name] = found = found.sure() if drop_ambiguous else found
+        known = _with_vessels_of(known, other, found)
     partners = {name: dict(found.rows.tolist()) for name, found in matchings.items()}
     paired = [row for row in range(len(first)) if any(row in found for found in partners.values())]
     if not paired:
@@ -91,6 +97,16 @@ def assemble(
     printed.warn(record, f"{manifest.name} has them")
     unmatched = {captures.name: [captures.ids[row] for row in alone[captures.name]] for captures in lists}
     return Assembly(manifest, record, len(groups), matchings, unmatched, disagreeing)
+
+
+def _with_vessels_of(first: Captures, other: Captures, found: Matching) -> Captures:
+    """Return the first list with the vessels of its partners, so that no further list adds another vessel to a pair."""
+    if other.vessels is None:
+        return first
+    vessels = list(first.vessels or [""] * len(first))
+    for row, partner in found.rows.tolist():
+        vessels[row] = vessels[row] or other.vessels[partner]
+    return replace(first, vessels=vessels)
 
 
 def _relative(captures: Captures, manifest: Path) -> list[str]:

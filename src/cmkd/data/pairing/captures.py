@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.pairing.places import straight
 from cmkd.data.pairing.times import Times, TimeUnit, read_times, when
-from cmkd.data.pairing.tracks import WHOLE
-from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table
+from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table, whole
 from cmkd.errors import CmkdError, no_column
 
 _ALIASES = {"lat": "latitude", "lon": "longitude", "lng": "longitude", "long": "longitude"}
@@ -108,8 +106,8 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
     if len(twice):
         raise CmkdError(f"{path}: id '{ids[twice[0]]}' occurs twice: ids must be unique in a list")
     place, geographic = _place(table)
-    labels, mmsi = table.column("label"), [re.sub(WHOLE, r"\1", cell) for cell in table.column("mmsi")]
-    groups = [group or vessel for group, vessel in zip(table.column("group"), mmsi, strict=True)]
+    labels, groups, mmsi = ([whole(cell) for cell in table.column(name)] for name in ("label", "group", "mmsi"))
+    groups = [group or vessel for group, vessel in zip(groups, mmsi, strict=True)]
     times, vessels = read_times(table, unit), mmsi if "mmsi" in table.header else None
     return Captures(modality, path, ids, files, times, place, geographic, labels, groups, _motion(table), vessels)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.io.common import get_handle  # type: ignore[import-not-found]  # the stubs lack it
 
 from cmkd.data.pairing.places import ground_distance, moved
+from cmkd.data.text_table import WHOLE, check_separator
 from cmkd.errors import CmkdError
 
 LONGEST_GAP = 360.0
@@ -26,8 +30,8 @@ _COLUMNS = {
     "cog": "course", "vesseltype": "type", "vessel_type": "type", "ship type": "type",
 }  # fmt: skip
 _CHUNK = 500_000  # rows
-WHOLE = r"^(\d+)\.0*$"
-"""Whole numbers as pandas saves a column of them in which some cells are empty: 70.0."""
+_QUOTES = re.compile(r'''((?:^|(?<=,))"(?:[^"\n]|"")*"(?=,|\r?$))|"''', re.MULTILINE)
+"""A quoted cell, or a quotation mark elsewhere."""
 _UNKNOWN = {"", "0", "undefined", "unknown", "nan"}  # types of ships
 
 
@@ -78,11 +82,11 @@ def read_tracks(path: Path, span: tuple[float, float]) -> Tracks:
         path: with the columns of MarineCadastre (MMSI, BaseDateTime, LAT, LON, SOG, COG, VesselType; or mmsi,
             base_date_time, latitude, longitude, sog, cog, vessel_type) or of the Danish Maritime Authority
             (# Timestamp, MMSI, Latitude, Longitude, SOG, COG, Ship type); others are ignored. Times are in UTC, speeds
-            in knots.
+            in knots. Quotation marks in a row that enclose no cell of it are left out.
         span: first and last time of interest, s since 1970; reports far outside are not kept.
 
     Raises:
-        CmkdError: the file cannot be read, lacks a column, or has no report of a ship in the span.
+        CmkdError: the file cannot be read, lacks a column, or has no time, or no report of a ship in the span.
 
     Source:
         Columns: NOAA InPort item 52807 (fisheries.noaa.gov/inport/item/52807) and the header of the files aisdk-*.csv.
@@ -99,12 +103,17 @@ def read_tracks(path: Path, span: tuple[float, float]) -> Tracks:
         ([[55.00135, 10.0]], ['70'])
     """
     low, high = span[0] - LONGEST_GAP, span[1] + LONGEST_GAP
-    kept, types, total = [], [], 0
+    kept, types, total, timed = [], [], 0, 0
     for chunk in _chunks(path):
-        total += len(chunk)
+        total, timed = total + len(chunk), timed + int(chunk["time"].notna().sum())
         types.append(chunk.loc[~chunk["type"].isin(_UNKNOWN), ["mmsi", "type"]].drop_duplicates())
         kept.append(_reports(chunk, low, high))
     reports = pd.concat(kept).drop_duplicates(["mmsi", "time"]).sort_values(["mmsi", "time"], kind="stable")
+    if total and not timed:
+        raise CmkdError(
+            f"{path}: none of its {total} rows has a time such as 2026-03-01T12:00:00, or 01/03/2026 12:00:00 in a "
+            "column Timestamp: correct them"
+        )
     if not len(reports):
         raise CmkdError(f"{path}: none of its {total} rows reports a ship at the time of the captures (UTC)")
     numbers, start = np.unique(reports["mmsi"].to_numpy(), return_index=True)
@@ -121,6 +130,7 @@ def _chunks(path: Path) -> Iterator[pd.DataFrame]:
     """Yield the columns mmsi, time, latitude, longitude, course, speed and type as text."""
     try:
         header = [str(name).strip() for name in pd.read_csv(path, nrows=0).columns]
+        check_separator(path, header)
         names = [_COLUMNS.get(name.lower(), "") for name in header]
         missing = [name for name in ("mmsi", "time", "latitude", "longitude") if names.count(name) != 1]
         if missing:
@@ -129,16 +139,14 @@ def _chunks(path: Path) -> Iterator[pd.DataFrame]:
                 f"the Danish Maritime Authority, and has {', '.join(header)}"
             )
         places = [k for k, name in enumerate(names) if name and names.index(name) == k]
-        for chunk in pd.read_csv(
-            path, chunksize=_CHUNK, usecols=places, dtype=str, keep_default_na=False, on_bad_lines="skip"
-        ):
-            found = chunk.set_axis([names[k] for k in places], axis=1)
-            for column in ("course", "speed", "type"):
-                found[column] = found[column].str.strip().str.lower() if column in found else ""
-            for column in ("mmsi", "type"):
-                found[column] = found[column].str.strip().str.replace(WHOLE, r"\1", regex=True)
-            found["time"] = _times(found["time"], danish=header[names.index("time")].startswith("#"))
-            yield found
+        danish = "timestamp" in header[names.index("time")].lower()
+        with get_handle(path, "r", encoding="utf-8", compression="infer") as opened:
+            # index_col: a comma at the end of each row is no further column
+            for chunk in pd.read_csv(  # type: ignore[call-overload]  # pandas needs no more of a file
+                _LoneQuotes(opened.handle), index_col=False, chunksize=_CHUNK, usecols=places, dtype=str,
+                keep_default_na=False, on_bad_lines="skip",
+            ):  # fmt: skip
+                yield _cells(chunk.set_axis([names[k] for k in places], axis=1), danish=danish)
     except FileNotFoundError:
         raise CmkdError(f"{path} does not exist: give a CSV file of AIS reports") from None
     except CmkdError:
@@ -149,9 +157,37 @@ def _chunks(path: Path) -> Iterator[pd.DataFrame]:
         ) from error
 
 
+class _LoneQuotes:
+    """A text file without the quotation marks that enclose no cell of their row.
+
+    Names of ships hold them. They would open a cell that ends rows later, and take these rows with it.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def __iter__(self) -> Iterator[str]:  # pandas asks for it
+        return iter(self.read, "")
+
+    def read(self, size: int = -1) -> str:
+        """Return whole rows of at least `size` characters."""
+        text = self._file.read(size) + self._file.readline()
+        return _QUOTES.sub(r"\1", text) if '"' in text else text
+
+
+def _cells(found: pd.DataFrame, *, danish: bool) -> pd.DataFrame:
+    """Return a chunk with all columns, its cells in one form."""
+    for column in ("course", "speed", "type"):
+        found[column] = found[column].str.strip().str.lower() if column in found else ""
+    for column in ("mmsi", "type"):
+        found[column] = found[column].str.strip().str.replace(WHOLE, r"\1", regex=True)
+    return found.assign(time=_times(found["time"], danish=danish))
+
+
 def _times(cells: pd.Series, *, danish: bool) -> pd.Series:
     """Return seconds since 1970, NaN where a cell is no time."""
-    form = "%d/%m/%Y %H:%M:%S" if danish else "ISO8601"
+    # only under the name of the Danish archive, since others may write the month first
+    form = "%d/%m/%Y %H:%M:%S" if danish and cells.str.contains("/", regex=False).any() else "ISO8601"
     stamps = pd.to_datetime(cells.str.strip(), utc=True, format=form, errors="coerce")
     return (stamps - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
 
