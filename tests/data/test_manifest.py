@@ -232,6 +232,34 @@ def test_the_folder_of_the_data_is_not_said_to_be_removed(make_folder: Folder, p
         build(folder, folder / place)
 
 
+def share(rows: Rows) -> None:
+    """Let two rows of one label have each optical image, beside radar images of their own."""
+    for k, row in enumerate(rows):
+        row["optical"] = rows[k - k % 4 + k % 2]["optical"]
+        del row["group"]
+
+
+def test_rows_that_share_a_file_stay_in_one_split(make_folder: Folder, tmp_path: Path) -> None:
+    folder = make_folder(share)
+    with pytest.warns(
+        CmkdWarning, match=r"o0\.png is in manifest\.csv line 2 and manifest\.csv line 4: rows that share"
+    ):
+        packs = [build(folder, tmp_path / str(seed), seed=seed) for seed in range(4)]
+    for pack in packs:
+        assert pack.index["group"].tolist() == [f"p{k - k % 4 + k % 2:02d}" for k in range(24)]
+        assert pack.index.groupby("group")["split"].nunique().max() == 1
+
+    def stated(rows: Rows) -> None:
+        share(rows)
+        for k, row in enumerate(rows):
+            row["split"] = "test" if k == 6 else "val" if k > 12 else "train"
+
+    with pytest.raises(
+        CmkdError, match=r"o4\.png is in manifest\.csv line 6 \(train\) and manifest\.csv line 8 \(test\)"
+    ):
+        build(make_folder(stated, name="stated"), tmp_path / "pack")
+
+
 def test_classes_of_single_letters_may_differ_in_case(make_folder: Folder, tmp_path: Path) -> None:
     folder = make_folder(lambda rows: [row.update(label="aA"[k % 2]) for k, row in enumerate(rows)])
     assert build(folder, tmp_path / "pack").classes == ("A", "a")

@@ -15,6 +15,7 @@ from unicodedata import normalize
 
 from cmkd.data.manifest.folders import list_folders
 from cmkd.data.manifest.readers import SUFFIXES
+from cmkd.data.manifest.shared_files import check_splits, shared_files, united
 from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table, whole
 from cmkd.errors import CmkdError, CmkdWarning, no_column, unknown_name
 from cmkd.types import UNLABELED
@@ -37,7 +38,7 @@ class Table:
     labels: list[int]  # class positions, -1 for none
     classes: list[str]  # class names, sorted, by value if all are numbers
     splits: list[str] | None  # one per pair, empty if not given; None without the column
-    groups: list[str] | None  # one per pair, empty for none; None without the column
+    groups: list[str] | None  # one per pair, empty for none; None without the column and without shared files
     files: dict[str, list[Path | None]]  # modality -> one file per pair, None for an empty cell
     metadata: dict[str, list[str]]  # other column -> one cell per pair
 
@@ -81,6 +82,7 @@ def read_table(folder: Path, *, allow_missing: bool = False, exclude: Collection
         _check_exists(text, files)
     splits = text.column("split") if "split" in text.header else None
     groups = _names(text, "group") if "group" in text.header else None
+    groups = _groups_of_files(text, files, splits, groups)
     kept = {name: text.column(name) for name in metadata}
     return Table(text.path, text.lines, text.column("id"), labels, classes, splits, groups, files, kept)
 
@@ -171,6 +173,24 @@ def _check_ids(table: TextTable) -> None:
             raise CmkdError(f"{table.lines[row]} has no id: give each pair a unique one")
         if first.setdefault(name, row) != row:
             raise CmkdError(f"id '{name}' is in {table.lines[first[name]]} and {table.lines[row]}: ids must be unique")
+
+
+def _groups_of_files(
+    table: TextTable, files: dict[str, list[Path | None]], splits: list[str] | None, groups: list[str] | None
+) -> list[str] | None:
+    """Return the groups, or, where splits are drawn without any, groups of the rows that name the same files."""
+    shared = shared_files(files)
+    check_splits(shared, splits or [""] * len(table.rows), table.lines)
+    if not shared or (groups and any(groups)) or (splits and all(splits)):
+        return groups
+    path, one, other = shared[0]
+    warnings.warn(
+        f"{path} is in {table.lines[one]} and {table.lines[other]}: rows that share files are one group, "
+        "which stays in one split",
+        CmkdWarning,
+        stacklevel=3,
+    )
+    return united(shared, table.column("id"))
 
 
 def _names(table: TextTable, column: str) -> list[str]:
