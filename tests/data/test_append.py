@@ -70,7 +70,7 @@ def test_a_vessel_cannot_be_moved_to_another_split(make_folder: Folder, tmp_path
 
 
 def test_a_vessel_that_pandas_wrote_as_a_float_is_the_same_vessel(make_folder: Folder, tmp_path: Path) -> None:
-    """A column of whole numbers with one empty cell comes as 219000001.0; an older cmkd kept that in its packs."""
+    """A column of whole numbers with one empty cell comes as 219000001.0."""
 
     def numbers(rows: Rows, ids: str, end: str) -> None:
         for k, row in enumerate(rows):
@@ -79,11 +79,6 @@ def test_a_vessel_that_pandas_wrote_as_a_float_is_the_same_vessel(make_folder: F
     pack = build(make_folder(lambda rows: numbers(rows, "a", ""), name="first"), tmp_path / "pack")
     longer = append(pack.path, make_folder(lambda rows: numbers(rows, "b", ".0"), name="second"))
     assert longer.index.groupby("group")["split"].nunique().tolist() == [1] * 24 and longer.classes == ("0", "1")
-    with pytest.MonkeyPatch.context() as older:
-        older.setattr("cmkd.data.manifest.table.whole", lambda cell: cell)
-        old = build(tmp_path / "second", tmp_path / "old")
-    after = append(old.path, tmp_path / "first")
-    assert after.index.groupby("group")["split"].nunique().tolist() == [1] * 24 and after.classes == ("0.0", "1.0")
 
 
 def test_a_delivery_without_groups_needs_splits(make_folder: Folder, tmp_path: Path) -> None:

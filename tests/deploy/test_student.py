@@ -172,10 +172,11 @@ def test_files_that_hold_no_student_are_one_line(radar_student: Path, tmp_path: 
 @pytest.mark.parametrize("name", ["scene.tif", "results.json", "config.yaml"])
 def test_a_file_of_another_type_is_not_called_damaged(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"anything else")
-    with pytest.raises(CmkdError, match=f"{name}' is not a model: .* a .safetensors or .onnx file"):
-        load_student(tmp_path / name)
-    with pytest.raises(CmkdError, match=f"{name}' is not a model: give the folder of a run, or a .safetensors file"):
-        load_model(tmp_path / name)
+    for load in (load_student, load_model):
+        with pytest.raises(
+            CmkdError, match=f"{name}' is not a model: give the folder of a run, or a .safetensors file"
+        ):
+            load(tmp_path / name)
     with pytest.raises(CmkdError, match=r"no checkpoint at"):
         load_student(tmp_path / f"absent-{name}")
 

@@ -18,7 +18,7 @@ from cmkd.deploy.robustness import corruptions, stored
 from cmkd.deploy.student import Student
 from cmkd.errors import CmkdError
 from cmkd.evaluation import auroc, bootstrap, class_scores, fraction_interval, log_losses, mcnemar, weighted_scores
-from cmkd.evaluation.intervals import RESAMPLES
+from cmkd.evaluation.intervals import FEW_GROUPS, RESAMPLES
 from cmkd.progress import Progress
 
 BATCH, BATCH_BYTES = 256, 2**26
@@ -157,7 +157,7 @@ def _clusters(groups: NDArray[np.str_], kind: str) -> tuple[NDArray[np.str_], st
     if len(set(groups)) == 1:
         return pairs, f"{len(groups):,} pairs of one group, {kind}: they say nothing about other groups"
     clusters = np.where(groups == "", pairs, np.char.add("group ", groups))
-    few = "; with so few groups they are too narrow" if named < 10 else ""
+    few = "; with so few groups they are too narrow" if named < FEW_GROUPS else ""
     alone = int((groups == "").sum())
     return clusters, f"{named:,} groups, each {kind}{f', and {alone:,} pairs without one' if alone else ''}{few}"
 

@@ -190,12 +190,6 @@ def load_student(
         from cmkd.deploy.onnx_model import load_onnx
 
         about, logits = load_onnx(place, device=device, threads=threads)
-    elif place.suffix == ".pt2":
-        raise CmkdError(
-            f"'{place}' is for torch.export.load alone: give the run's folder, or the model's .safetensors file"
-        )
-    elif place.is_file() and place.suffix != ".safetensors":
-        raise CmkdError(f"'{place}' is not a model: give the folder of a run, or a .safetensors or .onnx file")
     else:
         about, logits = _load_torch(place, device, module, threads)
     try:

@@ -13,6 +13,8 @@ from cmkd.errors import CmkdError
 
 RESAMPLES = 2000
 """Resamples of `bootstrap`."""
+FEW_GROUPS = 10
+"""Fewer groups give intervals by `bootstrap` that are too narrow."""
 ROUNDED = 1e-6
 """Largest difference between two accuracies that rounding may make, as stored ones are rounded."""
 _WEIGHTS = 2**22
@@ -33,8 +35,8 @@ def bootstrap(
     """Return statistics with the ends of their percentile bootstrap intervals, whole groups drawn with replacement.
 
     Pairs of one group (a vessel, a person, a scene) are alike, so that pairs drawn one by one would give intervals
-    that are too narrow (Field and Welsh 2007, "Bootstrapping clustered data"). With few groups, about ten or fewer,
-    the intervals are still somewhat too narrow. Pairs of a single group are drawn one by one: nothing else is left.
+    that are too narrow (Field and Welsh 2007, "Bootstrapping clustered data"). With few groups, see `FEW_GROUPS`, the
+    intervals are still somewhat too narrow. Pairs of a single group are drawn one by one: nothing else is left.
     Resamples in which a statistic has no value are left out.
 
     Args:

@@ -11,6 +11,7 @@ import numpy as np
 from cmkd.cost import read_cost
 from cmkd.errors import CmkdError
 from cmkd.evaluation import bootstrap, by_subset, covered, fraction_interval, summarize
+from cmkd.evaluation.intervals import FEW_GROUPS
 from cmkd.evaluation.results import read_history, read_results, students_answers
 from cmkd.io import write_text
 from cmkd.report import figures
@@ -61,6 +62,7 @@ def write_report(folder: Path) -> Path:
         by_class=by_class(tables, results["data"]["classes"]) if tables else [],
         by_group=by_group(tables),
         most=MOST,
+        few=FEW_GROUPS,
         structure=_structure(results),
         measures=[MEASURES[name] for name in ESSENTIAL],
         costs=_costs(folder, results),

@@ -25,7 +25,6 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.validator import check_classes
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import ALIASES, assign_splits, hashed_splits
-from cmkd.data.text_table import whole
 from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.progress import Progress
 from cmkd.types import UNLABELED, Modality
@@ -157,12 +156,11 @@ def append(
     _check_numbers(workers)
     old = Pack.open(pack)
     flagged, left_out = read_flagged(exclude)
-    table = _as_spelled(_without_empty(read_table(Path(folder), exclude=flagged), old), old)
+    table = _without_empty(read_table(Path(folder), exclude=flagged), old)
     stated_new = stated(Path(folder), table.files)
     said = {name: _agreed(table.path, old.modality(name), one) for name, one in stated_new.items()}
     classes = check_classes(old, table.classes, new_classes, table.path)
-    known = {name.casefold(): name for name in old.classes}  # an older pack may hold two
-    check_case(table.path, [*known.values(), *classes[len(old.classes) :]])
+    check_case(table.path, classes)
     labels = [classes.index(table.classes[label]) if label != UNLABELED else label for label in table.labels]
     splits, record = _appended_splits(Pack.open(pack, 1), old, table)
     warn_of_empty_classes([*old.index["label"], *labels], classes, [*old.index["split"], *splits])
@@ -192,16 +190,6 @@ def _without_empty(table: Table, old: Pack) -> Table:
     empty = {name for name in empty if not any(table.files[name])}
     files = {name: paths for name, paths in table.files.items() if name not in empty}
     return replace(table, files=files, metadata=table.metadata | {name: [""] * len(table.ids) for name in empty})
-
-
-def _as_spelled(table: Table, old: Pack) -> Table:
-    """Return the table with groups and classes spelled as in the pack, where an older cmkd kept 7.0 for 7."""
-    groups, classes = (
-        {whole(name): name for name in names} | {name: name for name in names}
-        for names in (old.index["group"], old.classes)
-    )
-    spelled = None if table.groups is None else [groups.get(name, name) for name in table.groups]
-    return replace(table, groups=spelled, classes=[classes.get(name, name) for name in table.classes])
 
 
 def _agreed(where: Path, modality: Modality, said: Reading) -> Reading:

@@ -10,8 +10,8 @@ from typing import IO
 
 import numpy as np
 import pandas as pd
+from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
-from pandas.io.common import get_handle  # type: ignore[import-not-found]  # the stubs lack it
 
 from cmkd.data.pairing.places import ground_distance, moved
 from cmkd.data.text_table import WHOLE, check_separator
@@ -140,10 +140,10 @@ def _chunks(path: Path) -> Iterator[pd.DataFrame]:
             )
         places = [k for k, name in enumerate(names) if name and names.index(name) == k]
         danish = "timestamp" in header[names.index("time")].lower()
-        with get_handle(path, "r", encoding="utf-8", compression="infer") as opened:
+        with LocalFileSystem().open(str(path), "r", encoding="utf-8", newline="", compression="infer") as opened:
             # index_col: a comma at the end of each row is no further column
             for chunk in pd.read_csv(  # type: ignore[call-overload]  # pandas needs no more of a file
-                _LoneQuotes(opened.handle), index_col=False, chunksize=_CHUNK, usecols=places, dtype=str,
+                _LoneQuotes(opened), index_col=False, chunksize=_CHUNK, usecols=places, dtype=str,
                 keep_default_na=False, on_bad_lines="skip",
             ):  # fmt: skip
                 yield _cells(chunk.set_axis([names[k] for k in places], axis=1), danish=danish)
