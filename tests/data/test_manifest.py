@@ -260,6 +260,20 @@ def test_rows_that_share_a_file_stay_in_one_split(make_folder: Folder, tmp_path:
         build(make_folder(stated, name="stated"), tmp_path / "pack")
 
 
+def test_groups_that_share_a_file_stay_in_one_split(make_folder: Folder, tmp_path: Path) -> None:
+    def grouped(rows: Rows) -> None:
+        share(rows)
+        for k, row in enumerate(rows):
+            row["group"] = f"day {k // 2}" if k else ""  # the two images of a day have twins on the next one
+
+    with pytest.warns(CmkdWarning, match=r"o0\.png is in manifest\.csv line 2 and .* line 4: rows that share"):
+        folder = make_folder(grouped)
+        packs = [build(folder, tmp_path / str(seed), seed=seed) for seed in range(4)]
+    for pack in packs:
+        assert pack.index["group"].tolist() == [f"day {k // 4 * 2}" for k in range(24)]
+        assert pack.index.groupby("group")["split"].nunique().max() == 1
+
+
 def test_classes_of_single_letters_may_differ_in_case(make_folder: Folder, tmp_path: Path) -> None:
     folder = make_folder(lambda rows: [row.update(label="aA"[k % 2]) for k, row in enumerate(rows)])
     assert build(folder, tmp_path / "pack").classes == ("A", "a")

@@ -41,22 +41,38 @@ def check_splits(shared: Shared, splits: Sequence[str], lines: Sequence[str]) ->
             )
 
 
-def united(shared: Shared, ids: Sequence[str]) -> list[str]:
-    """Return a group per row: the id of the first row that shares a file with it, directly or through others.
+def united(shared: Shared, ids: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """Return a group per row: one for rows that share a file or a group, directly or through others.
+
+    It is named as the first group among them or, without any, as the first row.
+
+    Args:
+        shared: the files in several rows.
+        ids: of the rows.
+        groups: of the rows; empty for none.
 
     Example:
-        >>> united([(Path("1.png"), 0, 2), (Path("2.tif"), 2, 3)], ["a", "b", "c", "d"])
+        >>> united([(Path("1.png"), 0, 2), (Path("2.tif"), 2, 3)], ["a", "b", "c", "d"], ["", "", "", ""])
         ['a', '', 'a', 'a']
+        >>> united([(Path("1.png"), 0, 2)], ["a", "b", "c", "d"], ["", "north", "north", "south"])
+        ['north', 'north', 'north', 'south']
     """
     above = list(range(len(ids)))
+    first: dict[str, int] = {}
+    alike = [(first.setdefault(group, row), row) for row, group in enumerate(groups) if group]
 
     def top(row: int) -> int:
         while above[row] != row:
             above[row] = row = above[above[row]]
         return row
 
-    for _, *rows in shared:
+    for rows in (*(rows for _, *rows in shared), *alike):
         low, high = sorted(map(top, rows))
         above[high] = low
-    members = {row for _, *rows in shared for row in rows}
-    return [ids[top(row)] if row in members else "" for row in range(len(ids))]
+    names: dict[int, str] = {}
+    for row, group in enumerate(groups):
+        if group:
+            names.setdefault(top(row), group)
+    for _, row, _ in shared:
+        names.setdefault(top(row), ids[top(row)])
+    return [names.get(top(row), "") for row in range(len(ids))]

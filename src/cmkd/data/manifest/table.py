@@ -178,19 +178,21 @@ def _check_ids(table: TextTable) -> None:
 def _groups_of_files(
     table: TextTable, files: dict[str, list[Path | None]], splits: list[str] | None, groups: list[str] | None
 ) -> list[str] | None:
-    """Return the groups, or, where splits are drawn without any, groups of the rows that name the same files."""
+    """Return the groups; where splits are drawn, rows that name the same file are of one group."""
     shared = shared_files(files)
     check_splits(shared, splits or [""] * len(table.rows), table.lines)
-    if not shared or (groups and any(groups)) or (splits and all(splits)):
+    given = groups or [""] * len(table.rows)
+    apart = [(path, one, other) for path, one, other in shared if not given[one] or given[one] != given[other]]
+    if not apart or (splits and all(splits)):
         return groups
-    path, one, other = shared[0]
+    path, one, other = apart[0]
     warnings.warn(
         f"{path} is in {table.lines[one]} and {table.lines[other]}: rows that share files are one group, "
         "which stays in one split",
         CmkdWarning,
         stacklevel=3,
     )
-    return united(shared, table.column("id"))
+    return united(shared, table.column("id"), given)
 
 
 def _names(table: TextTable, column: str) -> list[str]:
