@@ -41,6 +41,8 @@ ROOT = Path(__file__).parents[1]
 STORED = ROOT / "benchmarks" / "results"
 LARGEST = 10**6
 """Bytes of all stored results together."""
+ABBREVIATED = 12
+"""Digits of a commit in them."""
 KEPT = ("suite", "command", "commit", "runs", "failures", "columns", "rows", "groups")
 FEWEST = 3
 """Students of each method on a data set and setting from which on it counts toward claims and choices."""
@@ -280,7 +282,9 @@ def add(path: Path, stored: Path) -> None:
     content, suite, rows = read_suite(path)
     if found := uncommitted(rows):
         raise CmkdError(f"'{path}' cannot be stored: {'; '.join(found)}")
+    by = content["columns"].index("commit")
     short = [[round(cell, 7) if isinstance(cell, float) else cell for cell in row] for row in content["rows"]]
+    short = [[*row[:by], row[by][:ABBREVIATED], *row[by + 1 :]] for row in short]
     kept = {name: content[name] for name in KEPT if name != "rows"}
     lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in short)
     text = json.dumps(kept, separators=(",", ":"))[:-1] + f',"rows":[\n{lines}\n]}}\n'

@@ -12,22 +12,27 @@ from numpy.typing import NDArray
 from cmkd.errors import CmkdError
 
 RESAMPLES = 2000
-MOST_BYTES = 2**24
-"""Of numbers that are read: eight million test groups."""
-_CODED, _CODED_LARGE, _LARGE = "<u2", "<u4", "L"
-"""Types of the numbers of right answers, little-endian; text of the second type begins with the letter."""
+MOST_GROUPS = 2**23
+MOST_DIGITS = 32
 
 
 def encoded(counts: NDArray[np.integer]) -> str:
-    """Return numbers from 0 to 4,294,967,295 as text; right and wrong answers take about 1.5 bits each.
+    """Return the numbers of right answers as text.
+
+    It is ``DIGITSxNUMBERS:BASE64`` of their last binary digits, then those before, and so on, eight a byte, compressed
+    with zlib; a right or wrong answer takes a bit or less.
+
+    Args:
+        counts: numbers from 0 to 4,294,967,295, 8,388,608 at most.
 
     Example:
         >>> decoded(encoded(np.array([3, 0, 70_000]))).tolist()
         [3, 0, 70000]
     """
-    large = bool((counts > np.iinfo(_CODED).max).any())
-    packed = zlib.compress(counts.astype(_CODED_LARGE if large else _CODED).tobytes(), 9)
-    return _LARGE * large + base64.b64encode(packed).decode()
+    digits = max(1, int(counts.max(initial=0)).bit_length())
+    bits = counts.astype(np.int64) >> np.arange(digits)[:, np.newaxis] & 1
+    packed = zlib.compress(np.packbits(bits.astype(np.uint8)).tobytes(), 9)
+    return f"{digits}x{len(counts)}:{base64.b64encode(packed).decode()}"
 
 
 def decoded(text: str) -> NDArray[np.int64]:
@@ -37,11 +42,16 @@ def decoded(text: str) -> NDArray[np.int64]:
         CmkdError: the text is damaged.
     """
     try:
-        packed, large = zlib.decompressobj(), text.startswith(_LARGE)  # zlib's own text begins with "e"
-        numbers = packed.decompress(base64.b64decode(text.removeprefix(_LARGE), validate=True), MOST_BYTES)
-        if not packed.eof:
+        head, body = text.split(":")
+        digits, numbers = map(int, head.split("x"))
+        if not (0 < digits <= MOST_DIGITS and 0 <= numbers <= MOST_GROUPS):
+            raise ValueError(f"{numbers} numbers of {digits} digits")
+        length, packed = -(-digits * numbers // 8), zlib.decompressobj()
+        content = packed.decompress(base64.b64decode(body, validate=True), length + 1)
+        if not packed.eof or len(content) != length:
             raise ValueError("truncated, or too many")
-        return np.frombuffer(numbers, _CODED_LARGE if large else _CODED).astype(np.int64)
+        bits = np.unpackbits(np.frombuffer(content, np.uint8), count=digits * numbers).reshape(digits, numbers)
+        return sum((plane.astype(np.int64) << k for k, plane in enumerate(bits)), np.zeros(numbers, np.int64))
     except (ValueError, zlib.error) as error:
         raise CmkdError(f"the counts of correct predictions are damaged ({error}): run the suite again") from error
 
