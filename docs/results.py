@@ -66,8 +66,8 @@ INTRODUCTION = (
     "`benchmarks/results`, which trained each network until validation had stopped rising; [the protocol](protocol.md) "
     "says how. A difference is between students of one teacher and one seed, in points of test accuracy. *Clearly*: "
     "Student's 95 % interval over students and the one over students and test groups both exclude 0, as one in twenty "
-    "does by chance. A claim holds if Student's interval over three data sets or more is above 0, and none is clearly "
-    "below. "
+    "does by chance. A claim holds if Student's interval over three data sets or more is above 0, and no comparison is "
+    "clearly below; on some data, if one is clearly above; both after Holm's correction for their number. "
     f"Data sets and settings with fewer than {FEWEST} students a method count toward no claim and no choice. Rows of "
     "`marine` are of version 3 of its simulator ([what changed since](marine.md#physics))."
 )
@@ -116,16 +116,19 @@ def enough(rows: pd.DataFrame) -> pd.DataFrame:
 def choice(part: pd.DataFrame) -> tuple[str, list[str]]:
     """Return the method to use on one data set with some of its labels, and those that do as well.
 
-    The best method, if it is clearly better than `none`; else `none`. All of it on validation: test only reports.
+    The best method, if it is better than `none` at 5 %, corrected by Bonferroni for the number of methods it is the
+    best of; else `none`. A method with fewer teachers than another is not chosen. All of it on validation: test only
+    reports.
     """
-    gained = {row["method"]: row["validation"]["mean"] for row in against(part, "none")}  # some have fewer teachers
-    best = max(gained, key=gained.__getitem__)
-    ends = {(row["method"], row["rival"]): row["validation"]["interval"] for row in against(part, "none", best)}
-    gain = ends.get((best, "none"))
-    if gain is None or gain[0] <= 0:
+    gained = {row["method"]: row for row in against(part, "none")}
+    most = max(row["n"] for row in gained.values())
+    allowed = {method: row["validation"] for method, row in gained.items() if row["n"] == most}
+    best = max(allowed, key=lambda method: float(allowed[method]["mean"]))
+    found = allowed[best]
+    if found["mean"] <= 0 or found["p_value"] is None or found["p_value"] * len(allowed) >= 0.05:
         return "none", []
-    rivals = {method: found for (method, rival), found in ends.items() if rival == best and method != "none"}
-    return best, [method for method, found in rivals.items() if found is None or found[1] >= 0]
+    ends = {row["method"]: row["validation"]["interval"] for row in against(part, best) if row["method"] != "none"}
+    return best, [method for method, own in ends.items() if own is None or own[1] >= 0]
 
 
 def choices(rows: pd.DataFrame) -> str:
@@ -141,15 +144,16 @@ def choices(rows: pd.DataFrame) -> str:
         )
     summary = []
     for setting, chosen in votes.items():
-        helps = sum(METHODS.find(parse_call(name).name).kind != "control" for name in chosen)
+        kinds = [METHODS.find(parse_call(name).name) for name in chosen]
+        helps = sum(kind.kind != "control" and not kind.fresh_teacher for kind in kinds)
         use = "a teacher" if 2 * helps > len(chosen) else "`none`"
         ranking = leading(ranked(rows[rows["setting"] == setting]))
         summary.append([setting, f"{helps} of {len(chosen)}", ranking, use])
     parts = [
         "## Which method when",
-        "The method with the largest mean gain over `none` on validation, where Student's interval of that gain is "
-        "above 0; else `none`. *As good*: methods whose interval to it, on validation too, is not below 0. Use what "
-        "the majority of data sets says, and keep `none` beside it.",
+        "The method with the largest mean gain over `none` on validation, where that gain is above 0 at 5 %, corrected "
+        "by Bonferroni for the number of methods; else `none`. *As good*: methods whose interval to it, on validation "
+        "too, is not below 0. Use what the majority of data sets says, and keep `none` beside it.",
         table(
             ["labels", "a teacher helps on", "best mean rank on test, and those it cannot be told from", "use"],
             summary,

@@ -275,8 +275,8 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
         "holds on some data |",
     ]  # two data sets have no interval
     assert found["with all labels, a teacher helps"][3:] == ["0, 0 of 2", "not shown |"]
-    assert found["structure gives more than the teacher's logits"][3:] == ["2, 1 of 4", "depends on the data |"]
-    assert found["structure gives more than the teacher's features"][-1] == "no results yet |"
+    assert found["structure adds to the teacher's logits"][3:] == ["2, 1 of 4", "depends on the data |"]
+    assert found["`ds` gives more than the teacher's features"][-1] == "no results yet |"
     assert found["few labels"][:3] == ["2", "1.8 of 3", "`kd`"] and found["few labels"][-1] == "0, 1 of 2 |"
     assert found["10 %"][0] == "2 of 2" and found["10 %"][-1] == "a teacher |"
     assert "| a | raw uniformity | 24 | -1.00 | -1.00 |" in lines

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from cmkd.bench.figures import alike, ranks_figure
 from cmkd.bench.rows import SPLITS
+from cmkd.bench.table import FEWEST_SETS
 from cmkd.datasets.open import without_folder
 from cmkd.evaluation import in_points
 from cmkd.markdown import code, escape, table
@@ -15,10 +16,11 @@ from cmkd.report.html import render
 
 INTRODUCTION = (
     "Accuracy in points. Students of the same teacher and seed are compared: they start from the same weights and see "
-    "the pairs in the same order. The interval is Student's 95 % interval over the n differences; it takes them as "
-    "independent, also those of one teacher. Over groups: the 95 % percentile interval where students and test groups "
-    "(people, scenes, vessels; single pairs where there are none) are drawn anew. Bold: both exclude 0. Seen: the "
-    "difference on test that n students show with a probability of 0.8. Closed: how much of the gap between student "
+    "the pairs in the same order. The interval is Student's 95 % interval over the teachers, whose students count by "
+    "their mean; with one teacher, it is over its students, and holds for that teacher. Over groups: the 95 % "
+    "percentile interval where teachers, students and test groups (people, scenes, vessels; single pairs where there "
+    "are none) are drawn anew. Bold: both exclude 0. Seen: the difference on test that as many teachers show with a "
+    "probability of 0.8. Closed: how much of the gap between student "
     "alone and teacher the method closes, in %, where that gap can be told from 0; the teacher's accuracy is taken as "
     "exact there. What is chosen is chosen on validation."
 )
@@ -146,7 +148,9 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
             p = "" if against is None or against["p_value"] is None else f", p {_p(against['p_value'])}"
             cells.append("" if against is None else f"{100 * against['difference']:+.1f}{p}")
         lines.append(cells)
-    text = f"Test accuracy, {found['settings']} settings; Wilcoxon's signed-rank test, corrected by Holm."
+    count = found["data_sets"]
+    text = f"Test accuracy, {count} data set{'s' * (count != 1)}, each the mean of its settings"
+    text += "; Wilcoxon's signed-rank test, corrected by Holm." if count >= FEWEST_SETS else "."
     critical = found["critical_difference"]
     if critical is None:
         return Part(title, text, header, lines)

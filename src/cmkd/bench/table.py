@@ -14,12 +14,15 @@ from scipy import optimize, stats
 from cmkd.bench.resampling import Resamples, decoded, levels, percentiles
 from cmkd.bench.rows import SPLITS
 from cmkd.bench.suite import Suite
+from cmkd.datasets.open import without_options
 from cmkd.evaluation import interval
 
 POWER = 0.8
 DIGITS = 6
 """Decimals to which means, and differences of them, are compared: equal ones differ in the last digits of a float."""
 KEYS = ["data", "setting"]
+FEWEST_SETS = 6
+"""Data sets from which on Wilcoxon's test can reach 5 %."""
 
 
 def statistics(rows: pd.DataFrame, suite: Suite) -> dict[str, Any]:
@@ -65,10 +68,12 @@ def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
     Two such students start from the same weights and see the pairs in the same order.
 
     Returns:
-        For each data set, setting, method and rival ``n`` and, for each split, ``mean`` of the differences, Student's
-        95 % ``interval`` over the students, ``teachers`` (the mean difference with each teacher) and ``seen``: the
-        smallest difference that as many students would have shown with a probability of 0.8. ``resampled`` is the
-        95 % interval of the difference on test over students and test groups at once (`cmkd.bench.resampling`),
+        For each data set, setting, method and rival ``n`` students and, for each split, ``teachers`` (the mean
+        difference with each teacher), their ``mean``, Student's 95 % ``interval`` and the ``p_value`` of his test over
+        the teachers, since students of one teacher are not independent (over the students, where there is one teacher,
+        for which alone they hold then), and ``seen``: the smallest difference that as many teachers would have shown
+        with a probability of 0.8. ``resampled`` is the 95 % interval of the difference on test over teachers, their
+        students and test groups at once (`cmkd.bench.resampling`),
         ``levels`` the standard deviations of the difference between teachers and within one, and ``closed``, where the
         rival is ``none``, the fraction of the gap between student alone and teacher that the method closes, with its
         interval; None where the gap cannot be told from 0.
@@ -123,12 +128,14 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, groups: str) -> dict[str
 
 
 def _described(differences: pd.Series[float]) -> dict[str, Any]:
-    values = differences.to_numpy()
+    teachers = differences.groupby("teacher").mean()
+    values = (teachers if len(teachers) > 1 else differences).to_numpy()
     ends = interval(values.tolist())
     return {
         "mean": float(values.mean()),
         "interval": None if ends is None else list(ends),
-        "teachers": [float(mean) for mean in differences.groupby("teacher").mean()],
+        "p_value": None if ends is None else float(stats.ttest_1samp(values, 0.0).pvalue),
+        "teachers": teachers.tolist(),
         "seen": None if ends is None else visible_difference(float(values.std(ddof=1)), len(values)),
     }
 
@@ -156,22 +163,24 @@ def _visible_shift(n: int, power: float) -> float:
 
 
 def overall(rows: pd.DataFrame, suite: Suite) -> dict[str, Any] | None:
-    """Compare methods over the settings that have every method, by mean rank and by Wilcoxon's test on mean accuracies.
+    """Compare methods over data sets, by mean rank and by Wilcoxon's test on mean accuracies.
 
-    A setting here is a data set in a setting of the suite. Controls that see all labels take no part.
+    Of a data set, the mean over the settings that have every method counts, and over its variants by options: they
+    share test pairs, so they are not independent. Controls that see all labels take no part.
 
     Returns:
-        ``settings`` (their number), ``friedman`` (the p-value of Friedman's test that all ranks are alike) and
+        ``data_sets`` (their number), ``friedman`` (the p-value of Friedman's test that all ranks are alike) and
         ``critical_difference`` of mean ranks (Nemenyi's, at 5 %; Demsar 2006, JMLR 7), both None where there are fewer
-        than three methods or two settings, and ``methods``: for each, best first, ``rank`` (1 is best; the mean over
-        settings, by test accuracy) and for each rival the median ``difference`` over settings and the ``p_value`` of
-        Wilcoxon's signed-rank test, corrected by Holm over the methods; None below six settings, where it can reach no
-        5 %. None where no setting has every method.
+        than three methods or two data sets, and ``methods``: for each, best first, ``rank`` (1 is best; the mean over
+        data sets, by test accuracy) and for each rival the median ``difference`` over data sets and the ``p_value`` of
+        Wilcoxon's signed-rank test, corrected by Holm over the methods; None below `FEWEST_SETS`. None where no
+        setting has every method.
     """
-    means = rows[~rows["sees_all_labels"]].groupby([*KEYS, "method"])["test"].mean().unstack("method").dropna()
-    methods = [method for method in suite.expressions if method in means.columns]
-    if not len(means):
+    every = rows[~rows["sees_all_labels"]].groupby([*KEYS, "method"])["test"].mean().unstack("method").dropna()
+    methods = [method for method in suite.expressions if method in every.columns]
+    if not len(every):
         return None
+    means = every.groupby(every.index.get_level_values("data").map(without_options)).mean()
     compared = means[methods].round(DIGITS)
     ranks = compared.rank(axis=1, ascending=False).mean()
     found: list[dict[str, Any]] = [{"method": m, "rank": float(ranks[m]), "against": {}} for m in methods]
@@ -187,19 +196,19 @@ def overall(rows: pd.DataFrame, suite: Suite) -> dict[str, Any] | None:
             row["against"][rival] = {"difference": float(np.median(differences[m])), "p_value": corrected[m]}
     enough = len(methods) > 2 and len(means) > 1
     return {
-        "settings": len(means),
+        "data_sets": len(means),
         "friedman": _friedman(compared) if enough else None,
         "critical_difference": critical_difference(len(methods), len(means)) if enough else None,
         "methods": sorted(found, key=lambda row: float(row["rank"])),
     }
 
 
-def critical_difference(methods: int, settings: int) -> float:
+def critical_difference(methods: int, data_sets: int) -> float:
     """Return the difference of mean ranks that Nemenyi's test finds at 5 %.
 
     Args:
         methods: number of ranked methods.
-        settings: number of settings that the ranks are means of.
+        data_sets: number of data sets that the ranks are means of.
 
     Source:
         Demsar 2006, JMLR 7, section 3.2.2.
@@ -209,7 +218,7 @@ def critical_difference(methods: int, settings: int) -> float:
         1.25
     """
     quantile = float(stats.studentized_range.ppf(0.95, methods, np.inf)) / 2**0.5
-    return float(quantile * (methods * (methods + 1) / (6 * settings)) ** 0.5)
+    return float(quantile * (methods * (methods + 1) / (6 * data_sets)) ** 0.5)
 
 
 def _friedman(means: pd.DataFrame) -> float:
@@ -218,7 +227,7 @@ def _friedman(means: pd.DataFrame) -> float:
 
 
 def _wilcoxon(differences: np.ndarray) -> float | None:
-    if len(differences) < 6:
+    if len(differences) < FEWEST_SETS:
         return None
     return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
 

@@ -201,6 +201,16 @@ def without_folder(reference: str) -> str:
     return portable(reference).removesuffix(":FOLDER") or reference
 
 
+def without_options(reference: str) -> str:
+    """Return the name of a known data set, whose variants share their pairs; of other data, the reference.
+
+    Example:
+        >>> without_options("mnist(train_pairs=4000):downloads/mnist"), without_options("ships (new)")
+        ('mnist', 'ships (new)')
+    """
+    return re.split(r"\W", reference, maxsplit=1)[0] if portable(reference) else reference
+
+
 def is_own(reference: str) -> bool:
     """Return whether a reference names a ``Dataset`` of the user's own, ``package.module:Name``.
 
