@@ -66,9 +66,9 @@ def against(rows: pd.DataFrame, *rivals: str) -> list[dict[str, Any]]:
 
 def corrected(comparisons: Sequence[Mapping[str, Any]]) -> list[int]:
     """Return the sign of each comparison as from `clear`; 0 where it is not clear after Holm's correction."""
-    p_values = {k: 1.0 if (p := row["test"]["p_value"]) is None else p for k, row in enumerate(comparisons)}
+    p_values = {str(k): 1.0 if (p := row["test"]["p_value"]) is None else p for k, row in enumerate(comparisons)}
     left = holm(p_values)
-    return [clear(row) if left[k] < 0.05 else 0 for k, row in enumerate(comparisons)]
+    return [clear(row) if left[str(k)] < 0.05 else 0 for k, row in enumerate(comparisons)]
 
 
 def verdict(ends: Sequence[float] | None, signs: Sequence[int]) -> str:
