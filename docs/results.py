@@ -24,7 +24,7 @@ from observation import observation
 
 from cmkd.bench.figures import gains_figure, ranks_figure
 from cmkd.bench.report import markdown
-from cmkd.bench.results import read_suite, uncommitted
+from cmkd.bench.results import ABBREVIATED, read_suite, uncommitted
 from cmkd.bench.rows import COLUMNS, STUDENT
 from cmkd.bench.suite import Suite
 from cmkd.bench.table import statistics
@@ -41,8 +41,6 @@ ROOT = Path(__file__).parents[1]
 STORED = ROOT / "benchmarks" / "results"
 LARGEST = 10**6
 """Bytes of all stored results together."""
-ABBREVIATED = 12
-"""Digits of a commit in them."""
 KEPT = ("suite", "command", "commit", "runs", "failures", "columns", "rows", "groups")
 FEWEST = 3
 """Students of each method on a data set and setting from which on it counts toward claims and choices."""
@@ -65,10 +63,10 @@ INTRODUCTION = (
     "Written by `python docs/results.py` from the rows that [suites](../benchmarks/suites) left under "
     "`benchmarks/results`, which trained each network until validation had stopped rising; [the protocol](protocol.md) "
     "says how. A difference is between students of one teacher and one seed, in points of test accuracy. *Clearly*: "
-    "Student's 95 % interval over teachers, with a student each, and the one over teachers and test groups both exclude "
-    "0, as one in twenty does by chance. A claim holds if Student's interval over three data sets or more is above 0, "
-    "and no comparison is clearly below; on some data, if one is clearly above; both after Holm's correction for their "
-    "number. "
+    "Student's 95 % interval over teachers, with a student each, and the one over teachers and test groups both "
+    "exclude 0, as one in twenty does by chance. A claim holds if Student's interval over three data sets or more is "
+    "above 0, and no comparison is clearly below; on some data, if one is clearly above; both after Holm's correction "
+    "for their number. "
     f"Data sets and settings with fewer than {FEWEST} students a method count toward no claim and no choice. Rows of "
     "`marine` are of version 3 of its simulator ([what changed since](marine.md#physics))."
 )

@@ -23,6 +23,10 @@ class DivergedError(CmkdError):
     """A training whose loss or weights are not finite: its options are to blame, not the machine."""
 
 
+class DiedError(CmkdError):
+    """A process was killed: the machine is to blame, and the same command may go on."""
+
+
 class IncompleteError(CmkdError):
     """Some of many inputs failed, and the rest is done: a line for each, or one with their number and report.
 

@@ -26,6 +26,7 @@ from cmkd.options import plain
 
 ROOT = Path(__file__).parents[2]
 SUITE = Suite(("digits",), "kd", teachers=2, seeds=1)
+COMMIT = "0a1b2c3d4e" * 4
 ASKED = "data: [digits]\nmethods: kd\nteachers: 2\nseeds: 1\n"
 
 
@@ -34,7 +35,7 @@ def rows(suite: Suite) -> pd.DataFrame:
         {
             **{"data": "digits", "setting": "default", "teacher": teacher, "method": method, "seed": 1000 * teacher},
             **{"validation": 0.5, "test": 0.75, "teacher_test": None, "converged": True, "sees_all_labels": False},
-            **{"commit": "abc", "right": encoded(np.array([2, 1])), "groups": encoded(np.array([2, 2]))},
+            **{"commit": COMMIT, "right": encoded(np.array([2, 1])), "groups": encoded(np.array([2, 2]))},
         }
         for teacher in range(2)
         for method in suite.expressions
@@ -51,7 +52,14 @@ def handed_in(folder: Path, suite: Suite, students: pd.DataFrame, others: dict[s
 def test_results_with_a_method_more_are_those_of_the_suite(tmp_path: Path) -> None:
     suite = replace(SUITE, methods="kd,ds")
     path = handed_in(tmp_path, suite, rows(suite), {})
-    assert check(path, tmp_path).startswith("6 students of 2 runs, as the suite asks, by commit abc; 0 not converged")
+    assert check(path, tmp_path).startswith(
+        f"6 students of 2 runs, as the suite asks, by commit {COMMIT}; 0 not converged"
+    )
+    assert check(path, tmp_path, method="ds")
+    with pytest.raises(CmkdError, match="methods lacks dist"):
+        check(path, tmp_path, method="dist")
+    with pytest.raises(CmkdError, match="unknown method 'dd'"):
+        check(path, tmp_path, method="dd")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +67,10 @@ def test_results_with_a_method_more_are_those_of_the_suite(tmp_path: Path) -> No
     [
         (replace(SUITE, methods="ds"), {}, "methods lacks kd"),
         (replace(SUITE, run={"epochs": 90}), {}, "run is {'epochs': 90}, not {}"),
-        (SUITE, {"commit": "abc-dirty"}, "4 students were trained by commit abc-d"),
+        (SUITE, {"commit": f"{COMMIT}-dirty"}, f"4 students were trained by commit {COMMIT}-d"),
+        (SUITE, {"commit": "latest"}, "4 students were trained by commit latest"),
+        (SUITE, {"teacher_test": [0.5, 0.6, 0.5, 0.5]}, "students on digits, default, teacher 1 have several teachers"),
+        (SUITE, {"sees_all_labels": True}, "seed 0 has a wrong sees_all_labels"),
         (SUITE, {"seed": 7}, "none on digits, default, teacher 1, seed 0 is missing"),
         (SUITE, {"teacher": 0, "seed": 0}, "seed 0 occurs twice"),
         (SUITE, {"test": 0.8}, "give a different test accuracy"),
@@ -116,6 +127,7 @@ def test_a_run_of_another_suite_in_the_folder_counts_as_far_as_it_is_the_same(tm
     found = json.loads((tmp_path / "small.json").read_text())
     write_json(tmp_path / "small.json", {"command": found["command"]} | found)  # keys may be in any order
     write_text(tmp_path / "notes.json", "[]")
+    (tmp_path / "folder.json").mkdir()
     write_text(tmp_path / "torn.json", (tmp_path / "small.json").read_text()[:-40])
     more = replace(SUITE, methods="ds,kd", settings={"all labels": {}, "few": {"labels": 40}}, seeds=2)
     with pytest.warns(CmkdWarning, match=r"students of another suite do not count: .*torn\.json' is damaged"):
@@ -194,6 +206,20 @@ def test_students_of_a_pack_that_has_changed_do_not_count(tmp_path: Path) -> Non
     assert len(earlier(tmp_path / "small.json", suite)) == 4, "it is not here to compare"
 
 
+def test_results_of_other_data_are_refused_and_data_named_twice_too(tmp_path: Path) -> None:
+    pack = tmp_path / "ships"
+    from_dataset(ships(20), pack)
+    suite = replace(SUITE, data=(str(pack),))
+    path = handed_in(tmp_path, suite, rows(SUITE).assign(data=str(pack)), {"packs": {str(pack): "0" * 64}})
+    write_text(path, ASKED.replace("digits", str(pack)))
+    with pytest.raises(CmkdError, match=r"ships' is not the data at hand here$"):
+        check(path, tmp_path)
+    with pytest.raises(CmkdError, match=r"ships/' of the suite are the same data; remove one"):
+        replace(suite, data=(str(pack), f"{pack}/")).packs()
+    with pytest.raises(CmkdError, match="shipz does not exist"):
+        suite.check_data(str(tmp_path / "shipz"))
+
+
 def test_what_the_folders_of_the_runs_say_otherwise_is_found() -> None:
     there = rows(SUITE).assign(steps=7)
     assert _changed(there, there.assign(test=there["test"] + 1e-8, teacher_test=np.nan)) == []
@@ -245,7 +271,7 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
                 "teacher_validation": 0.9,
                 "teacher_test": 0.9,
             },
-            **{"converged": teacher > 0, "sees_all_labels": False, "commit": "abc"},
+            **{"converged": teacher > 0, "sees_all_labels": False, "commit": COMMIT},
             **{"right": encoded(answers), "groups": encoded(np.ones(400, int))},
             "uniformity": None if data == "b" else -float(answers.mean()),  # b is of an older version
         }
@@ -288,7 +314,7 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
     ]
     assert found["100 %"][-1] == "`none` |"  # ds is better on test alone, which chooses nothing
     assert {p.name for p in tmp_path.glob("images/*")} == {"results-gains.svg", "results-ranks.svg"}
-    assert any("12 students had not converged" in line and "commit abc" in line for line in lines)
+    assert any("12 students had not converged" in line and f"commit {COMMIT[:10]}" in line for line in lines)
     write_json(tmp_path / "own.json", about | {"runs": {}} | stored(students.assign(commit=None)))
     done = subprocess.run([*command, "--add", str(tmp_path / "own.json")], capture_output=True, text=True, check=False)
     assert done.returncode == 2

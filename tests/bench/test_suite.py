@@ -103,6 +103,8 @@ def test_methods_are_checked_before_anything_is_trained_and_may_be_classes_of_on
         (f"{own}(wieght=2)", "did you mean 'weight'"),
         ("mine_of_suite:Path", "not a subclass of Method"),
         ("cmkd.methods.base:Method", "not a subclass of Method"),
+        ("kd,ds,1*kd(weight=1)", r"'kd' and '1\*kd\(weight=1\)' of the suite's methods are the same"),
+        ("ds+kd,kd+ds(uniformity_weight=0.1)", "are the same"),
         ("kdd", "did you mean 'kd'"),
         ("kd(weight=2", "cannot read"),
     ):

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from cmkd import CmkdError, Experiment, RunConfig, TrainerConfig
 from cmkd.data.pack.pack import Pack
 from cmkd.experiment.plan import PlannedStudent, ready, students
-from cmkd.experiment.workers import packed, processes
+from cmkd.experiment.workers import one_after_another, packed, processes
 from cmkd.training.reporting import Report, Tell
 
 SMALL = "thin_resnet(width=4,stages=2)"
@@ -95,7 +95,7 @@ def side_by_side(folder: Path, *names: str, jobs: int = 2) -> tuple[list[str], l
             tell=lambda report: told.append(report.title),
             ended=lambda student: ended.append(student.seed),
         )
-    return found, sorted(ended), sorted(told)
+    return list(map(str, found)), sorted(ended), sorted(told)
 
 
 @pytest.mark.slow
@@ -115,10 +115,18 @@ def test_students_that_no_process_is_left_for_are_counted(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_bug_stops_all_processes_and_keeps_its_traceback(tmp_path: Path) -> None:
-    with pytest.raises(LookupError, match="0 is not there") as caught:
-        side_by_side(tmp_path, "bug", "good")
-    assert "in work\n" in caught.value.__notes__[0] and "LookupError" in caught.value.__notes__[0]
+def test_a_bug_takes_one_student_with_it_and_a_full_disk_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures, ended, _ = side_by_side(tmp_path, "bug", "good")
+    assert ended == [0, 1]
+    assert failures == ["bug, seed 0: LookupError: 0 is not there (its traceback was printed before)"]
+    printed = capsys.readouterr().err
+    assert "in work\n" in printed and "LookupError: 0 is not there" in printed
+    (tmp_path / "here").mkdir()
+    bug = PlannedStudent("bug", 3)
+    alone = one_after_another(partial(work, tmp_path / "here"), [bug], tell=lambda _: None, ended=lambda _: None)
+    assert [str(error) for error in alone] == [failures[0].replace("0", "3")]
     with pytest.raises(OSError, match="No space left") as full:
         side_by_side(tmp_path, "disk", jobs=1)
     assert full.value.errno == 28 and full.value.filename == "somewhere"

@@ -51,10 +51,7 @@ def bench(
         CmkdError: the suite is wrong, another process works in the folder, or torchrun or srun started this one among
             others without `ray`.
     """
-    asked = Suite.load(suite)
-    if method is not None:
-        asked = asked.with_method(method)
-    asked.check_methods()
+    asked = _asked(suite, method)
     if not ray and launched() is not None:
         raise CmkdError("a suite starts its own processes: start it once (srun --ntasks 1), or give --ray ADDRESS")
     if ray and (own := asked.own_classes):
@@ -67,6 +64,9 @@ def bench(
         found: dict[str, Any] = {}
         packs = asked.packs()
         before = earlier(out / f"{suite.stem}.json", asked, packs)
+        if not ray:  # whose machines may have data that this one lacks
+            for data in dict.fromkeys(planned.data for planned in runs if left(planned, before)):
+                asked.check_data(data)
 
         def write(failures: dict[str, str]) -> None:
             rows = collect(runs, before)
@@ -82,12 +82,22 @@ def bench(
     return found
 
 
-def check(suite: Path, out: Path) -> str:
+def _asked(suite: Path, method: str | None) -> Suite:
+    """Return a suite of which every method can be trained, with one more method."""
+    asked = Suite.load(suite)
+    if method is not None:
+        asked = asked.with_method(method)
+    asked.check_methods()
+    return asked
+
+
+def check(suite: Path, out: Path, *, method: str | None = None) -> str:
     """Check results that someone hands in: the JSON file of a suite and, where they are beside it, its runs.
 
     Args:
         suite: the YAML file, ours.
         out: folder of the results.
+        method: one more method that they must have, as for `bench`.
 
     Returns:
         What was found, in a line.
@@ -95,10 +105,11 @@ def check(suite: Path, out: Path) -> str:
     Raises:
         CmkdError: the results are not those of the suite, or do not follow the protocol.
     """
-    asked, path = Suite.load(suite), out / f"{suite.stem}.json"
-    _, named, rows = read_suite(path)
+    asked, path = _asked(suite, method), out / f"{suite.stem}.json"
+    content, named, rows = read_suite(path)
+    named.check_methods()
     runs = planned_by(path, named, out / "runs")
-    if found := faults(asked, named, rows, runs):
+    if found := faults(asked, content, named, rows, runs):
         raise CmkdError(f"'{path}' does not follow the protocol: {'; '.join(found)}")
     rising, there = int((~rows["converged"]).sum()), sum(planned.config.out.exists() for planned in runs)
     return (

@@ -15,16 +15,20 @@ import numpy as np
 import pandas as pd
 
 from cmkd.bench.resampling import decoded
-from cmkd.bench.rows import COLUMNS, STUDENT, TEACHER, collect, restored
+from cmkd.bench.rows import COLUMNS, STUDENT, TEACHER, collect, one_teacher, restored
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.evaluation.intervals import ROUNDED
+from cmkd.expression import parse_sum
 from cmkd.io import write_bytes
+from cmkd.methods import METHODS
 from cmkd.options import Bounds, build
 from cmkd.structure import ESSENTIAL
 
 AGAIN = "restore the file, or run `cmkd bench` again without it"
+ABBREVIATED = 12
+"""Digits of a commit in stored results; a run's own have 40."""
 SHOWN = 5
 """Faults of one kind that are named; of more, the number is given."""
 Share = Annotated[float, Bounds(least=0, most=1)]
@@ -133,7 +137,7 @@ def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) ->
             free = (path.with_suffix(f".before-{number}.json") for number in count(1))
             write_bytes(next(kept for kept in free if not kept.exists()), path.read_bytes())
     for place in sorted(set(path.parent.glob("*.json")) - set(own)):
-        if b'"suite"' not in place.read_bytes():
+        if not place.is_file() or b'"suite"' not in place.read_bytes():
             continue
         try:
             content, suite, rows = read_suite(place)
@@ -178,11 +182,14 @@ def _test_accuracy(row: Mapping[Any, Any]) -> float:
     return accuracy
 
 
-def faults(asked: Suite, suite: Suite, rows: pd.DataFrame, runs: Sequence[PlannedRun]) -> list[str]:
+def faults(
+    asked: Suite, content: Mapping[str, Any], suite: Suite, rows: pd.DataFrame, runs: Sequence[PlannedRun]
+) -> list[str]:
     """Return what keeps results from counting; empty if nothing does.
 
     Args:
         asked: the suite that was to be trained.
+        content: of the file that holds the results.
         suite: the one that the results name; it may have more methods.
         rows: its students.
         runs: the runs of `suite`; of those whose folders are there, the predictions are counted again.
@@ -195,8 +202,16 @@ def faults(asked: Suite, suite: Suite, rows: pd.DataFrame, runs: Sequence[Planne
     if lacking := [method for method in asked.expressions if method not in suite.expressions]:
         found.append(f"methods lacks {', '.join(lacking)}")
     wanted = {(*planned.place, *student) for planned in runs for student in planned.students}
-    there = _students(rows)
+    there, methods = _students(rows), dict.fromkeys(rows["method"])
     found += _named("is missing", wanted - set(there)) + _named("is not in the suite", set(there) - wanted)
+    found += [f"'{data}' is not the data at hand here" for data in _replaced(content, asked.packs())]
+    for planned in runs:
+        own = rows[rows[STUDENT[:3]].eq(list(planned.place)).all(axis=1)]
+        if not one_teacher(own.to_dict("records")):
+            found.append(f"students on {planned.title} have several teachers")
+    sees = {method: any(METHODS.find(call.name).sees_all_labels for call in parse_sum(method)) for method in methods}
+    wrong = rows[rows["sees_all_labels"].astype(bool) != rows["method"].map(sees)]
+    found += _named("has a wrong sees_all_labels", set(_students(wrong)))
     found += uncommitted(rows)
     return found + _changed(rows, collect([planned for planned in runs if planned.config.out.exists()]))
 
@@ -204,7 +219,7 @@ def faults(asked: Suite, suite: Suite, rows: pd.DataFrame, runs: Sequence[Planne
 def uncommitted(rows: pd.DataFrame) -> list[str]:
     """Return a line for each source tree, other than a commit, that trained students."""
     commits = rows["commit"].fillna("unknown")
-    unsure = commits.str.endswith("-dirty") | (commits == "unknown")
+    unsure = ~commits.str.fullmatch(f"[0-9a-f]{{{ABBREVIATED},40}}")
     return [
         f"{len(part)} students were trained by commit {name}: commit your changes, and train them in a new folder"
         for name, part in rows[unsure].groupby(commits[unsure], sort=False)

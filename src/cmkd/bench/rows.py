@@ -65,7 +65,7 @@ def left(planned: PlannedRun, earlier: pd.DataFrame) -> PlannedRun | None:
     own, before, asked = list(_students(planned)), _of(planned, earlier), planned.students
     if not set(asked) - _names(_merged(own, before)):
         return None
-    elsewhere = _names(before) - _names(own) if _one_teacher([*own, *before]) else set()
+    elsewhere = _names(before) - _names(own) if one_teacher([*own, *before]) else set()
     methods = dict.fromkeys(method for method, seed in asked if (method, seed) not in elsewhere)
     return replace(planned, config=replace(planned.config, methods=",".join(methods)))
 
@@ -76,12 +76,13 @@ def _of(planned: PlannedRun, rows: pd.DataFrame) -> list[Row]:
 
 
 def _merged(own: list[Row], before: list[Row]) -> list[Row]:
-    if not _one_teacher([*own, *before]):
+    if not one_teacher([*own, *before]):
         return own if len(own) >= len(before) else before
     return own + [row for row in before if (row["method"], row["seed"]) not in _names(own)]
 
 
-def _one_teacher(rows: Sequence[Row]) -> bool:
+def one_teacher(rows: Sequence[Row]) -> bool:
+    """Return whether students have one teacher, told by its accuracies."""
     scores = np.array([[row[name] for name in TEACHER] for row in rows], dtype=float).reshape(-1, len(TEACHER))
     return bool(np.isclose(scores, scores[:1], rtol=0.0, atol=ROUNDED, equal_nan=True).all())
 
@@ -94,8 +95,8 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
     path = planned.config.out / "results.json"
     if not path.exists():
         return
-    found = read_results(path)
     asked = set(planned.students)
+    found = read_results(path)
     for student in found["students"]:
         if (student["method"], student["seed"]) in asked:
             place = (planned.config.out / student["checkpoint"]).with_name("test.parquet")

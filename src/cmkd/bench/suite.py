@@ -63,6 +63,7 @@ class Suite:
     run: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "rivals", tuple(split_list(",".join(self.rivals))))
         for name in ("data", "settings"):
             if not getattr(self, name):
                 raise CmkdError(f"the suite's {name} has no entry; add one")
@@ -93,7 +94,7 @@ class Suite:
         if isinstance(self.methods, str):
             given = list(METHODS) if self.methods == "every" else split_list(self.methods)
         else:
-            given = list(self.methods)
+            given = split_list(",".join(self.methods))
         return tuple(given) if "none" in given else ("none", *given)
 
     def with_method(self, method: str) -> Suite:
@@ -104,10 +105,15 @@ class Suite:
         """Refuse what no run could train; classes of the user's own are imported.
 
         Raises:
-            CmkdError: an expression that cannot be read, or an unknown method or option.
+            CmkdError: an expression that cannot be read, an unknown method or option, or one method in two spellings.
         """
-        for call in self._calls():
-            check(call.name, METHODS.find(call.name), call.options)
+        seen: list[tuple[str, list[Call]]] = []
+        for expression in self.expressions:
+            calls = [replace(c, options=check(c.name, METHODS.find(c.name), c.options)) for c in parse_sum(expression)]
+            calls.sort(key=lambda call: call.name)
+            if same := next((other for other, theirs in seen if theirs == calls), ""):
+                raise CmkdError(f"'{same}' and '{expression}' of the suite's methods are the same; remove one")
+            seen.append((expression, calls))
 
     @property
     def own_classes(self) -> tuple[str, ...]:
@@ -121,15 +127,31 @@ class Suite:
         """Return a checksum of each data set that is a pack or a folder of pairs, which may grow under its name.
 
         Those that are not at hand here are left out.
+
+        Raises:
+            CmkdError: two of them are the same.
         """
-        found = {}
+        found, first = dict[str, str](), dict[str, str]()
         for data in self.data:
             with contextlib.suppress(CmkdError), shown("preparing data") as progress:
                 reference = expanded(data)
                 if not portable(reference) and not is_own(reference):
                     said = open_data(reference, progress=progress).card.sha256
                     found[data] = checksum([json.dumps(plain(said), sort_keys=True).encode()])
+        for data, content in found.items():
+            if (same := first.setdefault(content, data)) != data:
+                raise CmkdError(f"'{same}' and '{data}' of the suite are the same data; remove one")
         return found
+
+    def check_data(self, data: str) -> None:
+        """Refuse a folder or pack that is not there, or cannot be read; nothing is prepared of a known data set.
+
+        Raises:
+            CmkdError: why.
+        """
+        reference = expanded(data)
+        if not portable(reference) and not is_own(reference):
+            open_data(reference)
 
     def runs(self, store: Path) -> list[PlannedRun]:
         """Return the runs of the suite, with a folder each in `store`: one teacher everywhere, then the next.

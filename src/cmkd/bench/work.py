@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cmkd.bench.suite import PlannedRun
-from cmkd.errors import CmkdError, needs_extra
+from cmkd.errors import CmkdError, DiedError, needs_extra
 from cmkd.experiment import Experiment
 from cmkd.experiment.folder import RESULT, RunFolder
 from cmkd.processes import end_with_parent, leave_tasks, usable_cores, without_script
@@ -218,4 +219,9 @@ def _run(planned: PlannedRun, jobs: int | None) -> None:
         Experiment(replace(planned.config, jobs=jobs), others=planned.config.out.parent).run()
     except CmkdError as error:
         print(error, flush=True)
-        sys.exit(REFUSED)
+        sys.exit(1 if isinstance(error, DiedError) else REFUSED)
+    except Exception as error:
+        traceback.print_exc()
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        print(f"{said} (see {log_file(planned)})", flush=True)
+        sys.exit(1)

@@ -38,7 +38,7 @@ def bench(
             from cmkd.bench import bench as train
             from cmkd.bench import check as checked
         if check:
-            print(checked(suite, out))
+            print(checked(suite, out, method=method))
             return
         results = train(suite, out, method=method, workers=workers, ray=ray, command=" ".join(words))
     print(f"{len(results['rows'])} students; page: {out / suite.stem}.html")

@@ -16,7 +16,7 @@ from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
 from cmkd.io import parquet_file
 
-AGAIN = "run the same `cmkd run` again in a new folder, or restore the file"
+AGAIN = "restore the file, or remove the folder of its run and repeat the command"
 """What to do about a damaged file of a run."""
 
 

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from cmkd.config import RunConfig
 from cmkd.deploy.recommend import publish
 from cmkd.distributed import leads, world_size
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, DiedError
 from cmkd.evaluation.results import read_result
 from cmkd.experiment import capacity, standing
 from cmkd.experiment.fitting import Fitting
@@ -105,7 +105,8 @@ class Experiment:
                         write_report(self.config.out)
             if failures:
                 count = f"{len(failures)} students were not trained: " if len(failures) > 1 else ""
-                raise CmkdError(count + "; ".join(failures))
+                died = any(isinstance(failure, DiedError) for failure in failures)
+                raise (DiedError if died else CmkdError)(count + "; ".join(map(str, failures)))
             return self.folder.results(run)
 
     def _missing(self, run: ResolvedRun) -> list[PlannedStudent]:
@@ -143,7 +144,7 @@ class Experiment:
                 return b"", 1
             raise
 
-    def _train(self, run: ResolvedRun, content: bytes, jobs: int, leader: bool, on: Screen) -> list[str]:
+    def _train(self, run: ResolvedRun, content: bytes, jobs: int, leader: bool, on: Screen) -> list[CmkdError]:
         """Train what is missing, and return what went wrong with students."""
         missing, count = self._missing(run), capacity.threads(run, jobs)
         teachers, homes = self._teachers(run), {student: self._home(run, student) for student in students(run.config)}

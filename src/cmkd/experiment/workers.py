@@ -20,7 +20,7 @@ import torch
 
 from cmkd import progress
 from cmkd.distributed import world_size
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, DiedError
 from cmkd.experiment.plan import PlannedStudent, ready
 from cmkd.processes import end_with_parent, without_script
 from cmkd.training.fit import threads as using_threads
@@ -31,18 +31,33 @@ Train = Callable[[PlannedStudent, Tell], None]
 
 def one_after_another(
     train: Train, students: Sequence[PlannedStudent], *, tell: Tell, ended: Callable[[PlannedStudent], None]
-) -> list[str]:
+) -> list[CmkdError]:
     """Train students in this process; arguments and result as those of the function that `processes` yields."""
     failures = []
     for student in students:
         try:
             train(student, tell)
-        except CmkdError as error:
+        except Exception as error:
             if world_size() > 1:  # the other processes of this training would wait for this one
                 raise
-            failures.append(f"{student.title}: {error}")
+            failures.append(_failed(student, error))
         ended(student)
     return failures
+
+
+def _failed(student: PlannedStudent, error: Exception) -> CmkdError:
+    """Return what went wrong with a student; code with a mistake, of a method say, keeps no other from its turn.
+
+    Raises:
+        OSError: `error`, if it is one: a full disk is none of a student's.
+    """
+    if isinstance(error, OSError):
+        raise error
+    if isinstance(error, CmkdError):
+        return type(error)(f"{student.title}: {error}")
+    traceback.print_exception(error)
+    said = (str(error).splitlines() or [""])[0]
+    return CmkdError(f"{student.title}: {type(error).__name__}: {said} (its traceback was printed before)")
 
 
 def packed(train: Train) -> bytes:
@@ -68,7 +83,7 @@ def packed(train: Train) -> bytes:
 
 
 @contextlib.contextmanager
-def processes(content: bytes, jobs: int, threads: int | None) -> Iterator[Callable[..., list[str]]]:
+def processes(content: bytes, jobs: int, threads: int | None) -> Iterator[Callable[..., list[CmkdError]]]:
     """Start processes, and yield a function that trains students in them; they are stopped however the block ends.
 
     Starting them takes seconds, which they share with whatever the block does first.
@@ -96,7 +111,7 @@ def _train_all(
     *,
     tell: Tell,
     ended: Callable[[PlannedStudent], None],
-) -> list[str]:
+) -> list[CmkdError]:
     """Train students in several processes.
 
     Args:
@@ -106,12 +121,12 @@ def _train_all(
         ended: is called with each student that is over, trained or not.
 
     Returns:
-        A sentence for each student that could not be trained.
+        An error for each student that could not be trained.
 
     Raises:
-        Exception: what a process raised, other than `CmkdError`, with its traceback as a note.
+        OSError: a process could not write its files.
     """
-    waiting, failures, alive = list(students), list[str](), {worker.connection: worker for worker in workers}
+    waiting, failures, alive = list(students), list[CmkdError](), {worker.connection: worker for worker in workers}
     while alive:
         for worker in alive.values():
             if worker.student is None and (student := ready(waiting, [w.student for w in alive.values()])):
@@ -126,18 +141,16 @@ def _train_all(
             try:
                 message = connection.recv()
             except (EOFError, OSError):
-                message = CmkdError(worker.death())
+                message = DiedError(worker.death())
                 del alive[connection]
             if isinstance(message, Report):
                 tell(message)
                 continue
             student = worker.take()
             ended(student)
-            if isinstance(message, CmkdError):
-                failures.append(f"{student.title}: {message}")
-            elif message is not None:
-                raise message
-    return failures + ([f"{len(waiting)} more were not started"] if waiting else [])
+            if message is not None:
+                failures.append(_failed(student, message))
+    return failures + ([CmkdError(f"{len(waiting)} more were not started")] if waiting else [])
 
 
 class _Worker:
@@ -174,7 +187,7 @@ class _Worker:
         reason = ", most likely for lack of memory" if -code == signal.SIGKILL else ""
         return (
             f"its process was killed by {name}{reason}; the same command continues from the last checkpoint, and fewer "
-            "--jobs need less memory"
+            "trainings at a time need less memory (--jobs of cmkd run, --workers of cmkd bench)"
         )
 
 
