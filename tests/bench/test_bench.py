@@ -18,7 +18,7 @@ from cmkd.bench.suite import Suite
 from cmkd.bench.work import Ended, run
 from cmkd.cli import main
 from cmkd.documents import read_json
-from cmkd.io import checksum, write_text
+from cmkd.io import checksum, write_bytes, write_text
 
 SUITE = """
 data: [digits]
@@ -53,6 +53,7 @@ class Twice(KD):
 """
 
 
+@pytest.mark.filterwarnings("always::cmkd.errors.CmkdWarning")
 def test_a_failed_run_is_told_and_the_others_are_kept_with_a_method_of_ones_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +72,20 @@ def test_a_failed_run_is_told_and_the_others_are_kept_with_a_method_of_ones_own(
     assert "kd on digits, few, teacher 1, seed 0 is missing" in capsys.readouterr().err
     assert main([*command, "--method", own, "--ray", "local"]) == 2
     assert "make it a plug-in" in capsys.readouterr().err
+
+    # its code changes: no student of the old one counts, in the folder of the run or from the file alone
+    write_text(tmp_path / "mine_of_bench.py", METHOD.replace("twice", "three times"))
+    assert main([*command, "--method", own]) == 3
+    said = capsys.readouterr().err
+    assert "few.json' do not count (1), since mine_of_bench:Twice has changed" in said
+    assert "digits, all, teacher 1: " in said and "was started with sources.mine_of_bench:Twice=" in said
+    assert list(read_suite(out / "few.json")[2]["method"]) == ["none", "kd"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write_bytes(elsewhere / "few.json", (out / "few.json").read_bytes())
+    assert main([*command[:-1], str(elsewhere), "--method", own]) == 3
+    assert list(read_suite(elsewhere / "few.json")[2]["method"]) == methods
+    assert not list(elsewhere.glob("runs/*all*/students/kd/*/result.json"))
 
     command = ["run", "--data", "digits", "--epochs", "1", "--seeds", "1", "--methods", f"none,kd+{own}", "--out"]
     assert main([*command, str(tmp_path / "run")]) == 0

@@ -8,6 +8,7 @@ from typing import Any
 from cmkd.bench.report import html, markdown
 from cmkd.bench.results import earlier, faults, planned_by, read_suite
 from cmkd.bench.rows import collect, complete, left, stored
+from cmkd.bench.sources import sources
 from cmkd.bench.suite import Suite as Suite
 from cmkd.bench.table import statistics
 from cmkd.bench.work import train
@@ -31,7 +32,8 @@ def bench(
     """Train what a suite lacks, and write a JSON file and a page, named as the suite, after each run.
 
     An interrupted call is continued, and what is trained is kept. Students in the JSON file need no folder: the file
-    alone continues a suite elsewhere, and those of other suites beside it are used where a run is the same.
+    alone continues a suite elsewhere, and those of other suites beside it are used where a run is the same. Students
+    that depend on code of the user's own that has changed since are left out.
 
     Args:
         suite: the YAML file of a `Suite`.
@@ -44,8 +46,9 @@ def bench(
     Returns:
         What the JSON file holds: ``suite``, ``command``, ``commit``, ``runs`` (how many are ``complete``, of ``all``),
         ``failures`` (title -> reason of a run that failed), ``packs`` (a checksum of each data set that is a pack or a
-        folder of pairs), what `cmkd.bench.table.statistics` returns, and the students as `cmkd.bench.rows.stored`
-        writes them, from which the statistics can be made again.
+        folder of pairs), ``sources`` (of the file of each class of the user's own, and of each teacher in a file), what
+        `cmkd.bench.table.statistics` returns, and the students as `cmkd.bench.rows.stored` writes them, from which the
+        statistics can be made again.
 
     Raises:
         CmkdError: the suite is wrong, another process works in the folder, or torchrun or srun started this one among
@@ -63,7 +66,7 @@ def bench(
             raise CmkdError(f"another suite is active in '{out}'; wait for it to end, or choose another --out")
         found: dict[str, Any] = {}
         packs = asked.packs()
-        before = earlier(out / f"{suite.stem}.json", asked, packs)
+        before, code = earlier(out / f"{suite.stem}.json", asked, packs), sources(asked)
         if not ray:  # whose machines may have data that this one lacks
             for data in dict.fromkeys(planned.data for planned in runs if left(planned, before)):
                 asked.check_data(data)
@@ -72,7 +75,7 @@ def bench(
             rows = collect(runs, before)
             counts = {"complete": len(complete(runs, rows)), "all": len(runs)}
             found.update({"suite": plain(asked), "commit": commit(), "runs": counts}, **statistics(rows, asked))
-            found.update(stored(rows), packs=packs, failures=dict(failures), command=command)
+            found.update(stored(rows), packs=packs, sources=code, failures=dict(failures), command=command)
             write_json(out / f"{suite.stem}.json", found)
             write_text(out / f"{suite.stem}.md", markdown(suite.stem, found))
             write_text(out / f"{suite.stem}.html", html(suite.stem, found))

@@ -16,6 +16,7 @@ import pandas as pd
 
 from cmkd.bench.resampling import decoded
 from cmkd.bench.rows import COLUMNS, STUDENT, TEACHER, collect, one_teacher, restored
+from cmkd.bench.sources import changed, depends, sources
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError, CmkdWarning
@@ -47,6 +48,7 @@ class _WrittenSuite:
     rows: tuple[tuple[Any, ...], ...]
     groups: Mapping[str, str]
     packs: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,8 @@ def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) ->
 
     If the suite's own file has students that it no longer asks for, it is kept beside the one that will replace it, and
     found again by later calls. What another suite's file holds is taken where a run has the same configuration; a file
-    that cannot be read is passed over, with a warning, and so are students of a pack that has changed since.
+    that cannot be read is passed over, with a warning, and so are students of a pack that has changed since. Those that
+    depend on a class or a file of the user's own that has changed are left out, with a warning, to be trained again.
 
     Args:
         path: the suite's own file.
@@ -124,7 +127,7 @@ def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) ->
     Raises:
         CmkdError: as `read_suite`, of the suite's own files; or a pack has changed since its students were trained.
     """
-    now = asked.packs() if packs is None else packs
+    now, code = asked.packs() if packs is None else packs, sources(asked)
     before = sorted(path.parent.glob(f"{glob.escape(path.stem)}.before-*.json"))
     own = [path] * path.exists() + before
     asked_for, parts = asked.runs(Path()), [pd.DataFrame(columns=COLUMNS)]
@@ -132,7 +135,7 @@ def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) ->
         content, suite, rows = read_suite(place)
         if replaced := _replaced(content, now):
             raise CmkdError(f"'{replaced[0]}' has changed since '{place}' was written: choose another --out")
-        parts.append(_asked_for(asked_for, place, suite, rows))
+        parts.append(_asked_for(asked_for, place, suite, rows, changed(content.get("sources", {}), code)))
         if place == path and len(parts[-1]) < len(rows):
             free = (path.with_suffix(f".before-{number}.json") for number in count(1))
             write_bytes(next(kept for kept in free if not kept.exists()), path.read_bytes())
@@ -146,7 +149,7 @@ def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) ->
             continue
         rows = rows[~rows["data"].isin(_replaced(content, now))]
         with contextlib.suppress(CmkdError):  # data that is not at hand here
-            parts.append(_asked_for(asked_for, place, suite, rows))
+            parts.append(_asked_for(asked_for, place, suite, rows, changed(content.get("sources", {}), code)))
     found = pd.concat([part for part in parts if len(part)] or parts).drop_duplicates(STUDENT, ignore_index=True)
     teacher = found[TEACHER].astype(float).fillna(-1.0)
     # of a run that was trained twice, the students of the later teacher
@@ -159,14 +162,26 @@ def _replaced(content: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
     return [data for data, pack in content.get("packs", {}).items() if now.get(data, pack) != pack]
 
 
-def _asked_for(asked: Sequence[PlannedRun], path: Path, suite: Suite, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the students of a file that are asked for, named as the runs are: settings may have other names there."""
+def _asked_for(
+    asked: Sequence[PlannedRun], path: Path, suite: Suite, rows: pd.DataFrame, newer: set[str]
+) -> pd.DataFrame:
+    """Return the students of a file that are asked for, named as the runs are: settings may have other names there.
+
+    Those that depend on names whose files are newer are left out.
+    """
     was = {planned.place: planned.key for planned in planned_by(path, suite, Path())}
-    runs, found = {planned.key: planned for planned in asked}, list[dict[Any, Any]]()
+    runs, found, old = {planned.key: planned for planned in asked}, list[dict[Any, Any]](), 0
     for row in rows.to_dict("records"):
         planned = runs.get(was.get((row["data"], row["setting"], row["teacher"]), ""))
         if planned and (row["method"], row["seed"]) in planned.students:
-            found.append(row | dict(zip(STUDENT, planned.place, strict=False)))
+            if depends(planned, row["method"], newer):
+                old += 1
+            else:
+                found.append(row | dict(zip(STUDENT, planned.place, strict=False)))
+    if old:
+        names = ", ".join(sorted(newer))
+        said = f"students in '{path}' do not count ({old}), since {names} has changed after their training"
+        warnings.warn(said, CmkdWarning, stacklevel=3)
     return pd.DataFrame(found, columns=COLUMNS)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cmkd.bench.resampling import encoded
+from cmkd.bench.sources import changed_since, depends
 from cmkd.bench.suite import PlannedRun
 from cmkd.evaluation.intervals import ROUNDED
 from cmkd.evaluation.results import read_results, right_answers
@@ -32,8 +33,9 @@ Row = dict[Any, Any]
 def collect(runs: Sequence[PlannedRun], earlier: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return a row for each trained student, from the folder of its run, or else from `earlier` rows.
 
-    All students of a run have one teacher: where the teacher in the folder is another one than that of the `earlier`
-    rows, the students of one of them are returned, whichever has more.
+    A student in a folder does not count where code of the user's own that it depends on has changed since the run was
+    started. All students of a run have one teacher: where the teacher in the folder is another one than that of the
+    `earlier` rows, the students of one of them are returned, whichever has more.
 
     Columns: data, setting, teacher (its number), method, seed, validation and test (accuracies), teacher_validation,
     teacher_test, steps, converged, sees_all_labels (a control that sees the labels which are hidden from the others),
@@ -95,10 +97,9 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
     path = planned.config.out / "results.json"
     if not path.exists():
         return
-    asked = set(planned.students)
-    found = read_results(path)
+    found, asked, newer = read_results(path), set(planned.students), changed_since(planned)
     for student in found["students"]:
-        if (student["method"], student["seed"]) in asked:
+        if (student["method"], student["seed"]) in asked and not depends(planned, student["method"], newer):
             place = (planned.config.out / student["checkpoint"]).with_name("test.parquet")
             right, groups = map(encoded, right_answers(place, len(found["data"]["classes"])))
             yield {

@@ -1,0 +1,71 @@
+"""Code and files of the user's own that students depend on, which may change under their names."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from cmkd.bench.suite import PlannedRun, Suite
+from cmkd.config import RunConfig
+from cmkd.datasets.open import is_own
+from cmkd.documents import read_json
+from cmkd.errors import CmkdError
+from cmkd.expression import parse_sum
+from cmkd.io import checksum
+from cmkd.registry import is_reference, source_of
+
+
+def sources(asked: Suite) -> dict[str, str]:
+    """Return a checksum of the file of each own method, data set and model of a suite, and of each teacher in a file.
+
+    Those that are not at hand here are left out.
+    """
+    configs = [planned.config for planned in asked.runs(Path()) if planned.teacher == 0]
+    named = {*asked.own_classes, *filter(is_own, asked.data)}
+    for config in configs:
+        named |= {*_models(config), *map(str, _files(config).values())}
+    return {name: now for name in sorted(named) if (now := _checksum(name))}
+
+
+def changed(was: Mapping[str, str], now: Mapping[str, str]) -> set[str]:
+    """Return the names whose files are not the same."""
+    return {name for name, content in was.items() if now.get(name, content) != content}
+
+
+def changed_since(planned: PlannedRun) -> set[str]:
+    """Return the names whose files are not those with which a run was started in its folder."""
+    path = planned.config.out / "settings.json"
+    settings: Mapping[str, Any] = read_json(path) if path.exists() else {}
+    was = dict(settings.get("sources", {}))
+    for (role, option), file in _files(planned.config).items():
+        if content := settings.get(role, {}).get(f"{option}_sha256"):
+            was[str(file)] = content
+    return changed(was, {name: now for name in was if (now := _checksum(name))})
+
+
+def depends(planned: PlannedRun, method: str, names: Collection[str]) -> bool:
+    """Return whether a student of a run depends on one of the names."""
+    config = planned.config
+    own = {*_models(config), *map(str, _files(config).values()), planned.data}
+    return not own.union(call.name for call in parse_sum(method)).isdisjoint(names)
+
+
+def _models(config: RunConfig) -> set[str]:
+    models = (config.teacher.model, config.student.model)
+    return {model for model in models if isinstance(model, str) and is_reference(model)}
+
+
+def _files(config: RunConfig) -> dict[tuple[str, str], Path]:
+    """Return the files of teacher and student, by role and option."""
+    keys = [(role, option) for role in ("teacher", "student") for option in ("checkpoint", "outputs")]
+    found = {(role, option): getattr(getattr(config, role), option, None) for role, option in keys}
+    return {key: Path(path) for key, path in found.items() if path is not None}
+
+
+def _checksum(name: str) -> str:
+    """Return the checksum of the file of a class, or of a file; empty if it is not here."""
+    with contextlib.suppress(CmkdError, OSError):
+        return checksum(source_of(name) if is_reference(name) else Path(name))
+    return ""
