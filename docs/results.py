@@ -67,8 +67,7 @@ INTRODUCTION = (
     "exclude 0, as one in twenty does by chance. A claim holds if Student's interval over three data sets or more is "
     "above 0, and no comparison is clearly below; on some data, if one is clearly above; both after Holm's correction "
     "for their number. "
-    f"Data sets and settings with fewer than {FEWEST} students a method count toward no claim and no choice. Rows of "
-    "`marine` are of version 3 of its simulator ([what changed since](marine.md#physics))."
+    f"Data sets and settings with fewer than {FEWEST} students a method count toward no claim and no choice."
 )
 EARLIER = (
     "## Measured elsewhere\n\n"
