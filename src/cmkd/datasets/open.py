@@ -205,8 +205,8 @@ def without_options(reference: str) -> str:
     """Return the name of a known data set, whose variants share their pairs; of other data, the reference.
 
     Example:
-        >>> without_options("mnist(train_pairs=4000):downloads/mnist"), without_options("ships (new)")
-        ('mnist', 'ships (new)')
+        >>> without_options("mnist(train_pairs=4000):downloads/mnist"), without_options("./mnist (new)")
+        ('mnist', './mnist (new)')
     """
     return re.split(r"\W", reference, maxsplit=1)[0] if portable(reference) else reference
 
