@@ -57,7 +57,9 @@ def _failed(student: PlannedStudent, error: Exception) -> CmkdError:
         return type(error)(f"{student.title}: {error}")
     traceback.print_exception(error)
     said = (str(error).splitlines() or [""])[0]
-    return CmkdError(f"{student.title}: {type(error).__name__}: {said} (its traceback was printed before)")
+    return CmkdError(
+        f"{student.title}: {type(error).__name__}: {said} (its traceback was printed; of a suite, to the run.log of the run)"
+    )
 
 
 def packed(train: Train) -> bytes:
