@@ -120,9 +120,8 @@ def test_a_bug_takes_one_student_with_it_and_a_full_disk_all(
 ) -> None:
     failures, ended, _ = side_by_side(tmp_path, "bug", "good")
     assert ended == [0, 1]
-    assert failures == [
-        "bug, seed 0: LookupError: 0 is not there (its traceback was printed; of a suite, to the run.log of the run)"
-    ]
+    where = "its traceback was printed; of a suite, to the run.log of the run"
+    assert failures == [f"bug, seed 0: LookupError: 0 is not there ({where})"]
     printed = capsys.readouterr().err
     assert "in work\n" in printed and "LookupError: 0 is not there" in printed
     (tmp_path / "here").mkdir()

@@ -57,9 +57,8 @@ def _failed(student: PlannedStudent, error: Exception) -> CmkdError:
         return type(error)(f"{student.title}: {error}")
     traceback.print_exception(error)
     said = (str(error).splitlines() or [""])[0]
-    return CmkdError(
-        f"{student.title}: {type(error).__name__}: {said} (its traceback was printed; of a suite, to the run.log of the run)"
-    )
+    printed = "its traceback was printed; of a suite, to the run.log of the run"
+    return CmkdError(f"{student.title}: {type(error).__name__}: {said} ({printed})")
 
 
 def packed(train: Train) -> bytes:
