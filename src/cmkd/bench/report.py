@@ -15,14 +15,14 @@ from cmkd.report import figures
 from cmkd.report.html import render
 
 INTRODUCTION = (
-    "Accuracy in points. Students of the same teacher and seed are compared: they start from the same weights and see "
-    "the pairs in the same order. The interval is Student's 95 % interval over the teachers, whose students count by "
-    "their mean; with one teacher, it is over its students, and holds for that teacher. Over groups: the 95 % "
-    "percentile interval where teachers, students and test groups (people, scenes, vessels; single pairs where there "
-    "are none) are drawn anew. Bold: both exclude 0. Seen: the difference on test that as many teachers show with a "
-    "probability of 0.8. Closed: how much of the gap between student "
-    "alone and teacher the method closes, in %, where that gap can be told from 0; the teacher's accuracy is taken as "
-    "exact there. What is chosen is chosen on validation."
+    "Accuracy in points. Students of the same teacher and seed are compared: they start from the same weights and "
+    "see the pairs in the same order. The interval is Student's 95 % interval over the teachers, whose students "
+    "count by their mean; with one teacher, it is over its students, and holds for that teacher. Over groups: the 95 "
+    "% percentile interval where teachers, students and test groups (people, scenes, vessels; single pairs where "
+    "there are none) are drawn anew. Bold: both exclude 0. Seen: the difference on test that as many teachers show "
+    "with a probability of 0.8. Closed: how much of the gap between student alone and teacher the method closes, in "
+    "%, where that gap can be told from 0; the teacher's accuracy is taken as exact there. What is chosen is chosen "
+    "on validation."
 )
 
 
