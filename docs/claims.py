@@ -140,7 +140,8 @@ def by_regime(rows: pd.DataFrame, method: str) -> str:
         best = str(cells[rivals].mean().idxmax())
         ranking = ranked(part)
         ranks = {row["method"]: row["rank"] for row in ranking["methods"]} if ranking else {}
-        start = [name, str(cells.index.get_level_values("data").nunique()), f"{ranks[method]:.1f} of {len(ranks)}"]
+        sets = cells.index.get_level_values("data").map(without_options).nunique()
+        start = [name, str(sets), f"{ranks[method]:.1f} of {len(ranks)}"]
         for rival in dict.fromkeys((best, "kd")):
             own = [row for row in against(part, rival) if row["method"] == method]
             shown = [in_points(*over_sets(own, score)[:2])[0] for score in ("validation", "test")]

@@ -154,6 +154,38 @@ def test_every_method_of_a_suite_is_tuned_by_the_same_number_of_trials(tmp_path:
     assert [(row["method"], row["trials"]) for row in read_json(run)["tuned"]] == [("kd", 2), ("sp", 2)]
 
 
+KILLED_ONCE = """
+import os
+import signal
+from pathlib import Path
+
+from cmkd.methods.kd import KD
+
+
+class KilledOnce(KD):
+    name = "killed_once"
+
+    def forward(self, student, teacher, batch):
+        marker = Path(__file__).with_suffix(".killed")
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(student, teacher, batch)
+"""
+
+
+@pytest.mark.slow
+def test_a_student_whose_process_is_killed_is_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    write_text(tmp_path / "killed_of_bench.py", KILLED_ONCE)
+    write_text(suite(tmp_path), SUITE.format(labels=40, epochs=1).replace("  all: {}\n", ""))
+    command = ["bench", str(tmp_path / "few.yaml"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main([*command, "--method", "killed_of_bench:KilledOnce"]) == 0
+    assert (tmp_path / "killed_of_bench.killed").exists()
+    methods = list(read_suite(tmp_path / "out" / "few.json")[2]["method"])
+    assert methods == ["none", "kd", "killed_of_bench:KilledOnce"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_stopped_suite_leaves_no_process_and_continues_to_the_same_weights(tmp_path: Path, number: int) -> None:

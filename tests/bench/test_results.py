@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmkd.bench import check
+from cmkd.bench import bench, check
 from cmkd.bench.resampling import encoded
 from cmkd.bench.results import _changed, earlier, read_suite
 from cmkd.bench.rows import collect, complete, left, stored
+from cmkd.bench.sources import changed_since, depends, sources
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.data import from_dataset
 from cmkd.errors import CmkdError, CmkdWarning
@@ -206,6 +207,23 @@ def test_students_of_a_pack_that_has_changed_do_not_count(tmp_path: Path) -> Non
     assert len(earlier(tmp_path / "small.json", suite)) == 4, "it is not here to compare"
 
 
+def test_students_depend_on_the_code_of_their_own_data_and_method_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    write_text(tmp_path / "own_of_results.py", "class Ships: ...\n\n\nclass Half: ...\n")
+    data, method = "own_of_results:Ships", "own_of_results:Half"
+    suite = replace(SUITE, data=(data, "digits"), methods=f"kd,kd+{method}")
+    ships, digits = (planned for planned in suite.runs(tmp_path) if planned.teacher == 0)
+    assert set(sources(suite)) == {data, method}
+    assert changed_since(ships) == set(), "it was not started"
+    ships.config.out.mkdir()
+    write_json(ships.config.out / "settings.json", {"sources": sources(suite) | {data: "0" * 64}})
+    assert changed_since(ships) == {data}
+    assert depends(ships, "kd", {data}) and not depends(digits, "kd", {data})
+    assert depends(digits, f"kd+{method}", {method}) and not depends(ships, "kd", {method})
+
+
 def test_results_of_other_data_are_refused_and_data_named_twice_too(tmp_path: Path) -> None:
     pack = tmp_path / "ships"
     from_dataset(ships(20), pack)
@@ -216,8 +234,9 @@ def test_results_of_other_data_are_refused_and_data_named_twice_too(tmp_path: Pa
         check(path, tmp_path)
     with pytest.raises(CmkdError, match=r"ships/' of the suite are the same data; remove one"):
         replace(suite, data=(str(pack), f"{pack}/")).packs()
+    write_text(tmp_path / "gone.yaml", ASKED.replace("digits", str(tmp_path / "shipz")))
     with pytest.raises(CmkdError, match="shipz does not exist"):
-        suite.check_data(str(tmp_path / "shipz"))
+        bench(tmp_path / "gone.yaml", tmp_path / "out")
 
 
 def test_what_the_folders_of_the_runs_say_otherwise_is_found() -> None:

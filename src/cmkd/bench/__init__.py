@@ -10,8 +10,10 @@ from cmkd.bench.results import earlier, faults, planned_by, read_suite
 from cmkd.bench.rows import collect, complete, left, stored
 from cmkd.bench.sources import sources
 from cmkd.bench.suite import Suite as Suite
+from cmkd.bench.suite import expanded
 from cmkd.bench.table import statistics
 from cmkd.bench.work import train
+from cmkd.datasets import open_data
 from cmkd.errors import CmkdError
 from cmkd.io import locked, write_json, write_text
 from cmkd.options import plain
@@ -68,8 +70,9 @@ def bench(
         packs = asked.packs()
         before, code = earlier(out / f"{suite.stem}.json", asked, packs), sources(asked)
         if not ray:  # whose machines may have data that this one lacks
-            for data in dict.fromkeys(planned.data for planned in runs if left(planned, before)):
-                asked.check_data(data)
+            for data in set(asked.folders) - set(packs):
+                if any(left(planned, before) for planned in runs if planned.data == data):
+                    open_data(expanded(data))  # says what is wrong with it
 
         def write(failures: dict[str, str]) -> None:
             rows = collect(runs, before)

@@ -9,9 +9,9 @@ from typing import Any
 
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.config import RunConfig
-from cmkd.datasets.open import is_own
 from cmkd.documents import read_json
 from cmkd.errors import CmkdError
+from cmkd.experiment.resolve import own_code
 from cmkd.expression import parse_sum
 from cmkd.io import checksum
 from cmkd.registry import is_reference, source_of
@@ -22,11 +22,12 @@ def sources(asked: Suite) -> dict[str, str]:
 
     Those that are not at hand here are left out.
     """
-    configs = [planned.config for planned in asked.runs(Path()) if planned.teacher == 0]
-    named = {*asked.own_classes, *filter(is_own, asked.data)}
-    for config in configs:
-        named |= {*_models(config), *map(str, _files(config).values())}
-    return {name: now for name in sorted(named) if (now := _checksum(name))}
+    found = dict[str, str]()
+    for config in (planned.config for planned in asked.runs(Path()) if planned.teacher == 0):
+        with contextlib.suppress(CmkdError):
+            found |= own_code(config)
+        found |= {str(file): now for file in _files(config).values() if (now := _checksum(str(file)))}
+    return found
 
 
 def changed(was: Mapping[str, str], now: Mapping[str, str]) -> set[str]:

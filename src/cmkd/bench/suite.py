@@ -123,8 +123,13 @@ class Suite:
     def _calls(self) -> list[Call]:
         return [call for expression in self.expressions for call in parse_sum(expression)]
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The data that are packs or folders of pairs, not data sets known by a name or classes of the user's own."""
+        return tuple(data for data in self.data if not (portable(expanded(data)) or is_own(expanded(data))))
+
     def packs(self) -> dict[str, str]:
-        """Return a checksum of each data set that is a pack or a folder of pairs, which may grow under its name.
+        """Return a checksum of each of the `folders`, which may grow under its name.
 
         Those that are not at hand here are left out.
 
@@ -132,26 +137,14 @@ class Suite:
             CmkdError: two of them are the same.
         """
         found, first = dict[str, str](), dict[str, str]()
-        for data in self.data:
+        for data in self.folders:
             with contextlib.suppress(CmkdError), shown("preparing data") as progress:
-                reference = expanded(data)
-                if not portable(reference) and not is_own(reference):
-                    said = open_data(reference, progress=progress).card.sha256
-                    found[data] = checksum([json.dumps(plain(said), sort_keys=True).encode()])
+                said = open_data(expanded(data), progress=progress).card.sha256
+                found[data] = checksum([json.dumps(plain(said), sort_keys=True).encode()])
         for data, content in found.items():
             if (same := first.setdefault(content, data)) != data:
                 raise CmkdError(f"'{same}' and '{data}' of the suite are the same data; remove one")
         return found
-
-    def check_data(self, data: str) -> None:
-        """Refuse a folder or pack that is not there, or cannot be read; nothing is prepared of a known data set.
-
-        Raises:
-            CmkdError: why.
-        """
-        reference = expanded(data)
-        if not portable(reference) and not is_own(reference):
-            open_data(reference)
 
     def runs(self, store: Path) -> list[PlannedRun]:
         """Return the runs of the suite, with a folder each in `store`: one teacher everywhere, then the next.

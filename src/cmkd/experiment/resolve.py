@@ -49,6 +49,20 @@ OWN_DATA = "data"
 """Folder of a run that holds the pack made from an own ``Dataset``."""
 
 
+def own_code(config: RunConfig) -> dict[str, str]:
+    """Return a checksum of the file of each method, model and data set of the user's own, which may change.
+
+    Raises:
+        CmkdError: one cannot be imported.
+    """
+    used = {call.name for expression in config.expressions for call in parse_sum(expression)}
+    named = {name for name in (*used, config.teacher.model, config.student.model) if isinstance(name, str)}
+    own = {name for name in named if is_reference(name)}
+    if isinstance(config.data, str) and is_own(config.data):
+        own.add(config.data)
+    return {name: checksum(source_of(name)) for name in sorted(own)}
+
+
 @dataclass(frozen=True)
 class ResolvedRun:
     """A run with nothing left open.
@@ -119,9 +133,7 @@ class ResolvedRun:
             for name in ("checkpoint", "outputs"):  # nor does the name of a file tell its content
                 if (path := settings[role].get(name)) is not None:
                     settings[role][f"{name}_sha256"] = checksum(Path(path))
-        models_named = (getattr(self.config, role).model for role in ("teacher", "student"))
-        own = sorted(name for name in {*used, *models_named} if isinstance(name, str) and is_reference(name))
-        settings["sources"] = {name: checksum(source_of(name)) for name in own}  # may change under the name
+        settings["sources"] = own_code(self.config)
         settings["pack"] = {"version": self.pack.card.version, "sha256": plain(self.pack.card.sha256)}
         if self.pack.label_calls:  # labels hidden or changed by the caller
             settings["pack"]["labels"] = plain(self.pack.label_calls)

@@ -49,7 +49,7 @@ def _failed(student: PlannedStudent, error: Exception) -> CmkdError:
     """Return what went wrong with a student; code with a mistake, of a method say, keeps no other from its turn.
 
     Raises:
-        OSError: `error`, if it is one: a full disk is none of a student's.
+        OSError: `error`, if it is one: a full disk stops every student.
     """
     if isinstance(error, OSError):
         raise error
