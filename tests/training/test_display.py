@@ -81,6 +81,13 @@ def test_a_suite_counts_its_students(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err.splitlines() == [
         "[2/2] digits, all: 6 of 30 students; 11 of 40 students in all, 0 of 2 runs, about 40 s left in all"
     ]
+    display(Report("digits, few", 1.0, "10 of 10 students"))
+    display.end("digits, few", "trained")
+    display.end("digits, all", "failed: out of memory")
+    assert capsys.readouterr().err.splitlines() == [
+        "[1/2] digits, few: trained; 16 of 40 students in all, 1 of 2 runs, about 90 s left in all",
+        "[2/2] digits, all: failed: out of memory; 16 of 40 students in all, 2 of 2 runs",
+    ]
 
 
 class Terminal(io.StringIO):

@@ -93,6 +93,8 @@ def train(
                     continue
                 if reason:
                     failures[planned.title] = reason
+                count = trained(planned)
+                display(_report(planned, count, count))
                 display.end(planned.title, f"failed: {reason}" if reason else "trained")
                 ended(failures)
             for future, planned in running.items():

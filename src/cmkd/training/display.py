@@ -98,16 +98,21 @@ class TrainingDisplay:
         self._show()
 
     def end(self, title: str, result: str) -> None:
-        """Note that a training is over, and what it came to."""
+        """Note that a training is over, and what it came to, in a line of its own if it is a whole run."""
         self.ended[title] = result
+        if self.students and self.screen.style == "lines":
+            self.screen.say(self._line(title, result))
         self._show()
 
     def line(self, report: Report) -> str:
         """Return where a training is, in a line."""
-        number = f"[{list(self.titles).index(report.title) + 1}/{len(self.titles)}]"
+        return self._line(report.title, _state(report))
+
+    def _line(self, title: str, state: str) -> str:
+        number = f"[{list(self.titles).index(title) + 1}/{len(self.titles)}]"
         whole = f"; {self._whole()}" if self.students else ""
         left = f"{left} in all" if (left := self._left()) else ""
-        return f"{number} {report.title}: {_state(report)}{whole}{left}"
+        return f"{number} {title}: {state}{whole}{left}"
 
     def _show(self) -> None:
         if self.screen.style == "live":
@@ -138,10 +143,11 @@ class TrainingDisplay:
 
     def _whole(self) -> str:
         ended = f"{len(self.ended)} of {len(self.titles)}"
-        every = sum(self._sizes.values())
-        return (
-            f"{round(self._done())} of {every} students in all, {ended} runs" if self.students else f"{ended} trained"
-        )
+        if not self.students:
+            return f"{ended} trained"
+        reports = {title: clock.report.fraction for title, clock in self._clocks.items()}
+        trained = sum(size * reports.get(title, title in self.ended) for title, size in self._sizes.items())
+        return f"{round(trained)} of {sum(self._sizes.values())} students in all, {ended} runs"
 
     def _left(self) -> str:
         seconds = self.remaining()
