@@ -42,6 +42,8 @@ def test_method_data_set_and_encoder_of_a_plugin_are_used_like_ours(installed: P
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["complete"] and results["data"]["pairs"] == {"train": 60, "validation": 20, "test": 20}
     assert [s["method"] for s in results["students"]] == ["none", "kd+0.5*cosine_hint", "trainer"]
+    own = {"cmkd_example_plugin:CosineHint", "cmkd_example_plugin:LinearEncoder"}
+    assert own < set(json.loads((tmp_path / "out" / "settings.json").read_text())["sources"])
 
 
 def python(installed: Path, cwd: Path, code: str) -> subprocess.CompletedProcess[str]:

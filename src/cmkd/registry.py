@@ -89,6 +89,12 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             raise unknown_name(self.kind, name, self)
         return self[name]
 
+    def reference(self, name: str) -> str | None:
+        """Return what is not of this package as ``package.module:Name``: the user's own, or a plug-in's; else None."""
+        if is_reference(name):
+            return name.partition("(")[0]
+        return self._plugins[name].value if name in self._plugins else None
+
     def _checked(self, point: EntryPoint) -> type[T]:
         with in_one_line(f"the plug-in '{point.value}' cannot be loaded; fix or uninstall it"):
             loaded: Any = point.load()
@@ -127,13 +133,3 @@ def load_reference(text: str) -> object:
     if not hasattr(loaded, name):
         raise unknown_name(f"name in {module}", name, (n for n in vars(loaded) if not n.startswith("_")))
     return getattr(loaded, name)
-
-
-def source_of(text: str) -> Path:
-    """Return the file of the code that the user named as ``package.module:Name`` or ``package.module:Name(options)``.
-
-    Raises:
-        CmkdError: as `load_reference`.
-    """
-    found = load_reference(text.partition("(")[0])
-    return Path(inspect.getfile(found if callable(found) else type(found)))

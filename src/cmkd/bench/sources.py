@@ -11,14 +11,14 @@ from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.config import RunConfig
 from cmkd.documents import read_json
 from cmkd.errors import CmkdError
-from cmkd.experiment.resolve import own_code
-from cmkd.expression import parse_sum
+from cmkd.experiment.resolve import own_code, own_methods, own_models_and_data
 from cmkd.io import checksum
-from cmkd.registry import is_reference, source_of
+from cmkd.registry import is_reference
+from cmkd.source_files import code_checksum
 
 
 def sources(asked: Suite) -> dict[str, str]:
-    """Return a checksum of the file of each own method, data set and model of a suite, and of each teacher in a file.
+    """Return a checksum of the code of each own method, data set and model of a suite, and of each teacher in a file.
 
     Those that are not at hand here are left out.
     """
@@ -49,13 +49,8 @@ def changed_since(planned: PlannedRun) -> set[str]:
 def depends(planned: PlannedRun, method: str, names: Collection[str]) -> bool:
     """Return whether a student of a run depends on one of the names."""
     config = planned.config
-    own = {*_models(config), *map(str, _files(config).values()), planned.data}
-    return not own.union(call.name for call in parse_sum(method)).isdisjoint(names)
-
-
-def _models(config: RunConfig) -> set[str]:
-    models = (config.teacher.model, config.student.model)
-    return {model for model in models if isinstance(model, str) and is_reference(model)}
+    own = {*own_models_and_data(config), *own_methods(method), *map(str, _files(config).values())}
+    return not own.isdisjoint(names)
 
 
 def _files(config: RunConfig) -> dict[tuple[str, str], Path]:
@@ -66,7 +61,7 @@ def _files(config: RunConfig) -> dict[tuple[str, str], Path]:
 
 
 def _checksum(name: str) -> str:
-    """Return the checksum of the file of a class, or of a file; empty if it is not here."""
+    """Return the checksum of the code of a class, or of a file; empty if it is not here."""
     with contextlib.suppress(CmkdError, OSError):
-        return checksum(source_of(name) if is_reference(name) else Path(name))
+        return code_checksum(name) if is_reference(name) else checksum(Path(name))
     return ""

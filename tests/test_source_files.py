@@ -1,0 +1,66 @@
+"""The checksum of the user's own code covers what it imports from beside it."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from cmkd.io import write_text
+from cmkd.source_files import code_checksum
+
+FILES = {
+    "mine_of_sources/method.py": """
+from . import losses
+from .deep.below import Tower
+
+
+class Mine(Tower): ...
+""",
+    "mine_of_sources/losses.py": "import flat_of_sources\n",
+    "mine_of_sources/deep/__init__.py": "",
+    "mine_of_sources/deep/below.py": """
+from ..losses import flat_of_sources
+
+
+class Tower: ...
+
+
+tower = Tower()
+""",
+    "flat_of_sources.py": "import mine_of_sources.method\n",
+    "unused_of_sources.py": "not Python",
+}
+"""No `__init__.py` in the first folder, as where somebody runs in their own."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0].endswith("_of_sources")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_text(tmp_path / name, text)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_code_imports_from_beside_it_changes_its_checksum(folder: Path, name: str) -> None:
+    reference = "mine_of_sources.method:Mine"
+    before, of_a_model = code_checksum(reference), code_checksum("mine_of_sources.deep.below:tower")
+    (folder / name).write_text(FILES[name] + "# changed\n")
+    assert (code_checksum(reference) != before) == (not name.startswith("unused"))
+    assert of_a_model != before
+    assert (code_checksum("mine_of_sources.deep.below:tower") != of_a_model) == (not name.startswith("unused"))
+
+
+def test_an_installed_package_is_taken_without_its_neighbors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sysconfig, "get_path", lambda kind: str(folder))
+    before = code_checksum("mine_of_sources.method:Mine")
+    write_text(folder / "flat_of_sources.py", "# changed")
+    assert code_checksum("mine_of_sources.method:Mine") == before
+    write_text(folder / "mine_of_sources/losses.py", "# changed")
+    assert code_checksum("mine_of_sources.method:Mine") != before
