@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -178,10 +179,14 @@ def test_code_of_ones_own_that_changes_does_not_enter_the_folder(
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     code = "from cmkd.methods.kd import KD\nclass Twice(KD):\n    name = 'twice'\n"
-    (tmp_path / "mine_of_outputs.py").write_text(code)
+    (tmp_path / "mine_of_outputs.py").write_text(f"{code}    def forward(self, *outputs): raise ValueError('bad')\n")
     methods = ("--methods", "none,mine_of_outputs:Twice(weight=2)")
     assert run(squares, tmp_path / "out", "--methods", "none") == 0
-    assert run(squares, tmp_path / "out", *methods) == 0  # a new method may be added
+    assert run(squares, tmp_path / "out", *methods) == 2  # a new method may be added
+    assert "ValueError: bad" in capsys.readouterr().err
+    (tmp_path / "mine_of_outputs.py").write_text(code)
+    del sys.modules["mine_of_outputs"]
+    assert run(squares, tmp_path / "out", *methods) == 0  # and mended, as long as nothing was trained with it
     assert run(squares, tmp_path / "out", *methods) == 0
     (tmp_path / "mine_of_outputs.py").write_text(code.replace("twice", "thrice"))
     assert run(squares, tmp_path / "out", *methods) == 2

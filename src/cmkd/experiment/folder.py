@@ -20,8 +20,9 @@ from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
 from cmkd.evaluation import summarize
 from cmkd.evaluation.results import read_result, students_answers
-from cmkd.experiment.resolve import ResolvedRun
+from cmkd.experiment.resolve import ResolvedRun, own_models_and_data
 from cmkd.experiment.tuning import summary
+from cmkd.expression import parse_sum
 from cmkd.io import atomic, checksum, locked, remove_all_stale, write_json, write_text
 from cmkd.methods import METHODS
 from cmkd.methods.pages import bibliography
@@ -114,9 +115,9 @@ class RunFolder:
             again = "choose another --out, or restore the file"
             before = read_json(path, fix=again)
             record(_Settings, before, f"'{path}'", fix=again)
-            both = {}
+            both, free = {}, self._not_begun(run)
             for of_methods in ("method_options", "sources"):  # a method that is new to the folder brings its own along
-                was = before.setdefault(of_methods, {})
+                was = before[of_methods] = {k: v for k, v in before.get(of_methods, {}).items() if k not in free}
                 if of_methods == "method_options":  # an older folder has those that were given
                     was |= {name: check(name, METHODS.find(name), given) for name, given in was.items()}
                 settings[of_methods] = was | settings[of_methods]
@@ -135,6 +136,20 @@ class RunFolder:
         for split, name in (("train", "samples"), ("test", "test_samples")):
             if not (self.path / f"{name}.npz").exists():
                 self._keep_samples(run, split, name)
+
+    def _not_begun(self, run: ResolvedRun) -> set[str]:
+        """Return the methods of a run of which no student or trial here has begun, as named and as own code."""
+        folders = [path.parents[1].name for path in self.path.glob("students/*/*/last.safetensors")]
+        folders += [path.name for path in self.path.glob("tuning/*")]
+        names = dict[str, set[str]]()
+        for call in (call for expression in run.config.expressions for call in parse_sum(expression)):
+            names.setdefault(METHODS.reference(call.name) or call.name, set()).add(call.name)
+        found = set[str]()
+        for reference, spellings in names.items():
+            both = {reference, *spellings}
+            if not any(_plain(name) in folder or len(folder) > LONGEST_NAME for name in both for folder in folders):
+                found |= both
+        return found - own_models_and_data(run.config)
 
     def _keep_samples(self, run: ResolvedRun, split: str, name: str) -> None:
         pack, names = run.pack, (run.rich, run.poor)
@@ -196,8 +211,12 @@ class RunFolder:
         return results
 
 
+def _plain(text: str) -> str:
+    return re.sub(r"[^\w.=,+*()-]", "_", text, flags=re.ASCII)
+
+
 def _file_name(expression: str) -> str:
     """Return a folder's name for a method, of at most 255 bytes; a digest tells what is replaced or cut off."""
-    name = re.sub(r"[^\w.=,+*()-]", "_", expression, flags=re.ASCII)
+    name = _plain(expression)
     whole = name == expression and len(name) <= LONGEST_NAME
     return name if whole else f"{name[:LONGEST_NAME]}-{checksum([expression.encode()])[:12]}"
