@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from cmkd.errors import CmkdError
 from cmkd.methods import create
 from cmkd.methods.c2kd import kendall
 from cmkd.methods.crd import CRD
+from cmkd.methods.ickd import ickd
 from cmkd.methods.mfh import MFH, permutation_saliency
 from cmkd.methods.mgd import MGD
 from cmkd.methods.ofd import OFD
@@ -238,3 +240,22 @@ def test_unlike_numbers_of_maps_pair_the_deepest() -> None:
             torch.manual_seed(0)
             values.append(create(name, NARROW, spec)(student, out, a_batch(4, 4))[name])
         torch.testing.assert_close(values[0], values[1])
+
+
+@pytest.mark.parametrize("positions", [(2, 3), (4, 1)])
+def test_ickd_of_many_channels_is_the_same_without_their_gram_matrices(positions: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.rand(3, 40, 1, count, generator=generator, dtype=torch.float64) for count in positions]
+    maps[1][0, 5] = maps[1][:, 7] = 0.0  # dead channels of the teacher
+    maps[0][1, 6] = 0.0
+    student = maps[0].requires_grad_()
+    rows = [F.normalize(x.flatten(2) @ x.flatten(2).transpose(1, 2), dim=2) for x in (student, maps[1])]
+    expected = (rows[0] - rows[1]).square().sum() / (3 * 40)
+    found = ickd(student, maps[1])
+    torch.testing.assert_close(found, expected)
+    (theirs,) = torch.autograd.grad(expected, student, retain_graph=True)
+    (ours,) = torch.autograd.grad(found, student)
+    assert ours[1, 6].abs().max() < 1.0  # the matrices' own gradient is 1e10 where a channel is dead
+    kept = torch.ones(3, 40, dtype=torch.bool)
+    kept[1, 6] = False
+    torch.testing.assert_close(ours[kept], theirs[kept])
