@@ -11,10 +11,9 @@ from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.config import RunConfig
 from cmkd.documents import read_json
 from cmkd.errors import CmkdError
-from cmkd.experiment.resolve import own_code, own_methods, own_models_and_data
+from cmkd.experiment.own_code import code_checksum, own_code, own_methods, own_models_and_data
 from cmkd.io import checksum
 from cmkd.registry import is_reference
-from cmkd.source_files import code_checksum
 
 
 def sources(asked: Suite) -> dict[str, str]:

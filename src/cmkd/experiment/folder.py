@@ -20,7 +20,8 @@ from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
 from cmkd.evaluation import summarize
 from cmkd.evaluation.results import read_result, students_answers
-from cmkd.experiment.resolve import ResolvedRun, own_models_and_data
+from cmkd.experiment.own_code import own_models_and_data
+from cmkd.experiment.resolve import ResolvedRun
 from cmkd.experiment.tuning import summary
 from cmkd.expression import parse_sum
 from cmkd.io import atomic, checksum, locked, remove_all_stale, write_json, write_text

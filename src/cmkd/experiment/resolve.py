@@ -20,18 +20,18 @@ from cmkd.datasets.open import is_own
 from cmkd.errors import CmkdError
 from cmkd.experiment.devices import check_accelerator, with_launcher
 from cmkd.experiment.modalities import with_modalities
+from cmkd.experiment.own_code import own_code
 from cmkd.experiment.tuning import check_installed
 from cmkd.expression import parse_sum
 from cmkd.inference import operations
 from cmkd.io import checksum
 from cmkd.methods import METHODS
 from cmkd.methods.combine import from_expression, taught_by
-from cmkd.models import ENCODERS, FusedModel, Model
+from cmkd.models import FusedModel, Model
 from cmkd.models.checkpoint import load_model
 from cmkd.options import check, plain
 from cmkd.progress import shown
 from cmkd.registry import is_reference, load_reference
-from cmkd.source_files import code_checksum
 from cmkd.training.compiling import check_compiler
 from cmkd.training.schedule import epoch_steps, training_length
 from cmkd.training.teacher_outputs import OutputsFile
@@ -48,34 +48,6 @@ VIEWS = 16
 was as good as an answer to each view."""
 OWN_DATA = "data"
 """Folder of a run that holds the pack made from an own ``Dataset``."""
-
-
-def own_code(config: RunConfig) -> dict[str, str]:
-    """Return a checksum of the code of each method, model and data set that is not of cmkd, which may change.
-
-    Raises:
-        CmkdError: one cannot be imported.
-    """
-    own = own_models_and_data(config).union(*map(own_methods, config.expressions))
-    return {name: code_checksum(name) for name in sorted(own)}
-
-
-def own_methods(expression: str) -> set[str]:
-    """Return the methods of an expression that are not of cmkd, each as ``package.module:Name``."""
-    found = {METHODS.reference(call.name) for call in parse_sum(expression)}
-    return {name for name in found if name is not None}
-
-
-def own_models_and_data(config: RunConfig) -> set[str]:
-    """Return the models and the data set of a run that are not of cmkd, each as ``package.module:Name``.
-
-    A data set of a plug-in has a version of its own.
-    """
-    models = {model for role in (config.teacher, config.student) if isinstance(model := role.model, str)}
-    found = {name for model in models if (name := ENCODERS.reference(model.partition("(")[0]))}
-    if isinstance(config.data, str) and is_own(config.data):
-        found.add(config.data.partition("(")[0])
-    return found
 
 
 @dataclass(frozen=True)

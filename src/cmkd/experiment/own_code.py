@@ -1,4 +1,4 @@
-"""Files of the code that the user named as ``package.module:Name``, which may change under its name."""
+"""Code that is not of cmkd and on which a run depends: which, and whether it is still the same."""
 
 from __future__ import annotations
 
@@ -9,8 +9,41 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from cmkd.config import RunConfig
+from cmkd.datasets.open import is_own
+from cmkd.expression import parse_sum
 from cmkd.io import checksum
+from cmkd.methods import METHODS
+from cmkd.models import ENCODERS
 from cmkd.registry import load_reference
+
+
+def own_code(config: RunConfig) -> dict[str, str]:
+    """Return a checksum of the code of each method, model and data set that is not of cmkd, which may change.
+
+    Raises:
+        CmkdError: one cannot be imported.
+    """
+    own = own_models_and_data(config).union(*map(own_methods, config.expressions))
+    return {name: code_checksum(name) for name in sorted(own)}
+
+
+def own_methods(expression: str) -> set[str]:
+    """Return the methods of an expression that are not of cmkd, each as ``package.module:Name``."""
+    found = {METHODS.reference(call.name) for call in parse_sum(expression)}
+    return {name for name in found if name is not None}
+
+
+def own_models_and_data(config: RunConfig) -> set[str]:
+    """Return the models and the data set of a run that are not of cmkd, each as ``package.module:Name``.
+
+    A data set of a plug-in has a version of its own.
+    """
+    models = {model for role in (config.teacher, config.student) if isinstance(model := role.model, str)}
+    found = {name for model in models if (name := ENCODERS.reference(model.partition("(")[0]))}
+    if isinstance(config.data, str) and is_own(config.data):
+        found.add(config.data.partition("(")[0])
+    return found
 
 
 def code_checksum(reference: str) -> str:

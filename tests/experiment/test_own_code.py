@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cmkd.experiment.own_code import code_checksum
 from cmkd.io import write_text
-from cmkd.source_files import code_checksum
 
 FILES = {
     "mine_of_sources/method.py": """
