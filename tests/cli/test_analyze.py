@@ -238,3 +238,25 @@ def test_other_data_are_refused(run: Path, tmp_path: Path, capsys: pytest.Captur
         ("dtype", "optical", 10, 8, "of dtype uint8, but the data have uint16"),
     ):
         assert says in refused(capsys, teacher, *out, data=str(folder(name, modality, classes, side)))
+
+
+def test_own_networks_are_measured_with_their_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_of_analyze.py").write_text("""
+from torch import nn
+
+
+def linear(classes, width=8):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, classes))
+""")
+    own = ["own_of_analyze:linear(width=8)", "own_of_analyze:linear(width=4)"]
+    quick = ["--epochs", "1", "--seeds", "1", "--methods", "none", "--teacher.model", own[0], "--student.model", own[1]]
+    assert main(["run", "--data", "digits", "--out", str(tmp_path / "run"), *quick]) == 0
+    assert analyze(tmp_path / "run", "--out", tmp_path / "out") == 2
+    assert "add --module package.module:Name to predict, serve, evaluate, export or analyze" in capsys.readouterr().err
+    assert analyze(tmp_path / "run", "--out", tmp_path / "out", "--module", ",".join(own)) == 0
+    assert [len(m["stages"]) for m in strict(tmp_path / "out" / "structure.json")["models"]] == [2, 2]  # type: ignore[attr-defined]
+    assert analyze(tmp_path / "run", "--out", tmp_path / "out", "--module", own[0]) == 2
+    assert "do not fit the model" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cmkd import Experiment, RunConfig
 from cmkd.cli import data as command
 from cmkd.data import Pack, build
 from cmkd.data.quality import check, open_source
@@ -83,6 +84,17 @@ def test_every_command_takes_them(
     assert len(open_source(folder).ids) == 25
     command.main(["build", str(folder), "--out", str(tmp_path / "pack")])
     assert len(Pack.open(tmp_path / "pack")) == 25
+
+
+def test_what_commands_have_written_is_no_modality(tmp_path: Path) -> None:
+    folder = ships(tmp_path / "ships")
+    command.main(["check", str(folder), "--out", str(folder / "faults")])
+    command.main(["build", str(folder), "--out", str(folder / "pack")])
+    write(folder, "run/.lock", "run/config.yaml", "older/settings.json", "older/students/kd/result.json")
+    assert len(open_source(folder).ids) == len(Pack.open(folder / "pack")) == 24
+    for again in (folder, f"{folder}/../ships"):
+        with pytest.raises(CmkdError, match=r"ships', the folder of the data; choose another$"):
+            Experiment(RunConfig(data=str(again), out=folder)).run()
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,6 +138,7 @@ def analyze(
     pairs: int = 2000,
     seed: int = 0,
     device: str = "cpu",
+    modules: Sequence[object] = (),
 ) -> Analysis:
     """Measure every stage of models on the same pairs.
 
@@ -146,6 +149,7 @@ def analyze(
         pairs: largest number of pairs, chosen at random.
         seed: of the choice.
         device: where the models run.
+        modules: for weights of own modules, each as for `cmkd.load_model`; those whose weights fit are taken.
 
     Raises:
         CmkdError: a model has other classes (except a teacher from outside its run), or a modality that the data do not
@@ -153,7 +157,7 @@ def analyze(
     """
     if pairs < 2:
         raise CmkdError(f"--pairs is {pairs}; it must be at least 2")
-    models = {subject.label: _checked(subject, pack) for subject in subjects}
+    models = {subject.label: _checked(subject, pack, modules) for subject in subjects}
     modalities = sorted({name for model in models.values() for name in model.subsets[0]})
     rows = pack.rows(split, modalities=modalities)
     if len(rows) < 2:
@@ -183,8 +187,8 @@ def analyze(
     return Analysis(summary, features, target, pack.classes, tuple(map(str, index["id"])), groups)
 
 
-def _checked(subject: Subject, pack: Pack) -> Model:
-    model, about = load_model(subject.path)
+def _checked(subject: Subject, pack: Pack, modules: Sequence[object]) -> Model:
+    model, about = _loaded(subject.path, modules)
     model.spec = replace(model.spec, class_names=tuple(about["classes"]))
     if model.spec.class_names != pack.classes and not subject.from_elsewhere:
         raise CmkdError(
@@ -201,6 +205,14 @@ def _checked(subject: Subject, pack: Pack) -> Model:
                 raise CmkdError(f"'{subject.path}' expects '{name}' of {what} {ours}, but the data have {theirs}")
         modality.check_measured(pack.modalities[name], pack.card.name, f"for '{subject.path}'")
     return model
+
+
+def _loaded(path: Path, modules: Sequence[object]) -> tuple[Model, dict[str, Any]]:
+    """Load a model, with the one of the modules that fits where it is an own one."""
+    for module in modules[:-1]:
+        with contextlib.suppress(CmkdError):
+            return load_model(path, module=module)
+    return load_model(path, module=modules[-1] if modules else None)
 
 
 def _list(names: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from cmkd.cli.evaluate import open_pairs
 from cmkd.cli.parsing import call
+from cmkd.expression import split_list
 from cmkd.options import Bounds, Seed
 
 
@@ -20,6 +21,7 @@ def analyze(
     figures: bool = True,
     sample: Annotated[int, Bounds(least=4)] = 500,
     compare: bool = False,
+    module: str = "",
     seed: Seed = 0,
 ) -> None:
     """Measure and draw the structure of trained models' features, at every stage.
@@ -33,6 +35,7 @@ def analyze(
         figures: draw every stage, which takes longer than measuring it.
         sample: the largest number of pairs that t-SNE draws; its time grows faster than they do.
         compare: two runs, or two files: add the differences of the second to the first, with intervals over the pairs.
+        module: package.module:Name of your own module, for weights of one; several are separated by commas.
         seed: of the draws and of t-SNE.
     """
     import torch
@@ -45,7 +48,8 @@ def analyze(
     subjects = find(models)
     answering = matched(subjects, models) if compare else {}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = measure(subjects, open_pairs(data), split=split, pairs=pairs, seed=seed, device=device)
+    modules = split_list(module)
+    found = measure(subjects, open_pairs(data), split=split, pairs=pairs, seed=seed, device=device, modules=modules)
     comparison = None
     if answering:
         rows = differences(found, answering, seed=seed)

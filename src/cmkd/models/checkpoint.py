@@ -187,7 +187,7 @@ def _built(path: Path, about: Mapping[str, Any], shapes: Shapes, module: object)
         if module is None:
             raise CmkdError(
                 f"'{path}' holds weights of your own module ({about['model']}): add --module package.module:Name to "
-                "predict, serve, evaluate or export, or call load_model(path, module=...)"
+                "predict, serve, evaluate, export or analyze, or call load_model(path, module=...)"
             )
         given, layers = _arguments(about), {name: about["own"][name] for name in ("classifier", "feature_maps")}
         own = models.own_module(module, given["modality"], classes, layers)

@@ -13,6 +13,8 @@ from cmkd.errors import CmkdError
 
 BESIDE = (".aux.xml", ".msk", ".ovr", ".prj", ".tfw", ".jgw", ".pgw", ".wld", "desktop.ini", "thumbs.db")
 """Endings of the files that GIS programs and Windows keep beside images."""
+OUTPUTS = ("settings.json", ".lock", "card.json", "faults.json", "evaluation.json", "structure.json")
+"""Files by which folders are known that a command has written: runs, packs, checks, evaluations and analyses."""
 
 
 def list_folders(folder: Path) -> TextTable:
@@ -21,7 +23,7 @@ def list_folders(folder: Path) -> TextTable:
     Files of one class and name, whatever their suffixes and however accents are composed, are a pair; its id is
     ``CLASS/NAME``. A name that a modality lacks is an empty cell. The folders may lie in folders called train,
     validation (or val) and test, which give the splits; an id then begins with its split. Hidden files and folders are
-    ignored, and so is what other programs write beside images (`BESIDE`).
+    ignored, and so are what other programs write beside images (`BESIDE`) and folders that a command has written.
 
     Raises:
         CmkdError: there is one modality alone, no pair, a misplaced or unsupported file, or one name twice in a class.
@@ -37,7 +39,7 @@ def list_folders(folder: Path) -> TextTable:
         (['id', 'label', 'split', 'optical', 'radar'],
          ['tug/1', 'tug', '', 'optical/tug/1.png', 'radar/tug/1.tif'], ['tug/2', 'tug', '', 'optical/tug/2.png', ''])
     """
-    top = _folders(folder)
+    top = [home for home in _folders(folder) if not any((home / name).exists() for name in OUTPUTS)]
     splits = [home for home in top if home.name in (*SPLITS, *ALIASES)]
     if splits and len(splits) < len(top):
         other = next(home.name for home in top if home not in splits)
