@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,10 @@ from difflib import get_close_matches
 
 # control characters, line breaks, marks that reverse a line, and bytes of file names that are no UTF-8
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+_OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_OF_THE_SYSTEM |= {getattr(errno, name) for name in ("ESTALE", "ETIMEDOUT") if hasattr(errno, name)}
 
 
 class CmkdError(ValueError):
@@ -82,6 +87,20 @@ def no_column(path: object, name: str, header: Iterable[str]) -> CmkdError:
     close = next((have for have in names if have.strip().lower() == name.lower()), None)
     hint = f" did you mean '{close}'? Its" if close else " its"
     return CmkdError(f"{path} has no column '{name}':{hint} columns are {', '.join(map(repr, names))}")
+
+
+def not_let(path: object, error: BaseException) -> CmkdError | None:
+    """Return the error for a file that the system does not let us read, None if its content may be to blame.
+
+    Example:
+        >>> str(not_let("1.png", PermissionError(13, "Permission denied")))
+        '1.png cannot be read (Permission denied)'
+        >>> not_let("1.png", OSError("image file is truncated")) is None
+        True
+    """
+    if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
+        return CmkdError(f"{path} cannot be read ({error.strerror})")
+    return None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmkd.errors import CmkdError, CmkdWarning, has_control
+from cmkd.errors import CmkdError, CmkdWarning, has_control, not_let
 from cmkd.io import parquet_file
 
 OWN_COLUMNS = ("id", "label", "split", "group")
@@ -185,7 +185,8 @@ def csv_rows(path: Path, needs: str, *, errors: str = "strict") -> Iterator[tupl
     except UnicodeDecodeError as error:
         raise CmkdError(f"{path} is not UTF-8 (byte {error.start}): save it as CSV UTF-8") from error
     except (OSError, csv.Error) as error:
-        raise CmkdError(f"{path} cannot be read as CSV ({error}): save it again") from error
+        damaged = CmkdError(f"{path} cannot be read as CSV ({error}): save it again")
+        raise (not_let(path, error) or damaged) from error
     if not header:
         raise CmkdError(f"{path} is empty: it needs {needs}")
 
@@ -224,7 +225,8 @@ def _read_parquet(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
     except OverflowError as error:
         raise CmkdError(f"{path} has times outside of the years 1 to 9999: correct them") from error
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise CmkdError(f"{path} is truncated or not a Parquet file: save it again") from error
+        damaged = CmkdError(f"{path} is truncated or not a Parquet file: save it again")
+        raise (not_let(path, error) or damaged) from error
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     return list(columns), rows, [f"{path.name} row {row + 1}" for row in range(len(rows))]
 

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cmkd.documents import read_json, record
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, not_let
 from cmkd.io import parquet_file
 
 AGAIN = "restore the file, or remove the folder of its run and repeat the command"
@@ -197,7 +197,8 @@ def read_history(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
-        raise CmkdError(f"'{path}' is damaged ({str(error).splitlines()[0][:100]}): {AGAIN}") from error
+        damaged = CmkdError(f"'{path}' is damaged ({str(error).splitlines()[0][:100]}): {AGAIN}")
+        raise (not_let(f"'{path}'", error) or damaged) from error
     _check_numbers(table, ("epoch", *columns), path)
     if table["epoch"].duplicated().any():
         raise CmkdError(f"'{path}' is damaged (an epoch occurs twice): {AGAIN}")
@@ -221,7 +222,8 @@ def read_predictions(path: Path, classes: int, *, logits: bool = False) -> pd.Da
         with parquet_file(path) as file:
             table: pd.DataFrame = file.read().to_pandas()
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise CmkdError(f"'{path}' is damaged ({str(error).splitlines()[0][:100]}): {AGAIN}") from error
+        damaged = CmkdError(f"'{path}' is damaged ({str(error).splitlines()[0][:100]}): {AGAIN}")
+        raise (not_let(f"'{path}'", error) or damaged) from error
     wanted = [f"logit_{k}" for k in range(classes)] if logits else []
     _check_numbers(table, ("target", "predicted", *wanted), path)
     for name in ("target", "predicted"):

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cmkd.documents import read_json, record
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, not_let
 from cmkd.evaluation.results import AGAIN, superseded
 from cmkd.registry import is_reference
 from cmkd.report import figures
@@ -107,7 +107,8 @@ def sample_pairs(folder: Path, tables: Tables, classes: Sequence[str]) -> list[d
         with np.load(drawn, allow_pickle=False) as arrays:
             shown = {name: arrays[name] for name in about.modalities}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        raise CmkdError(f"'{drawn}' is damaged ({str(error)[:100]}): {AGAIN}") from error
+        damaged = CmkdError(f"'{drawn}' is damaged ({str(error)[:100]}): {AGAIN}")
+        raise (not_let(f"'{drawn}'", error) or damaged) from error
     for name, modality in about.modalities.items():
         if shown[name].shape != (len(about.labels), *modality.shape) or shown[name].dtype != modality.dtype:
             raise CmkdError(f"'{drawn}' does not match '{path}' ({name}): {AGAIN}")

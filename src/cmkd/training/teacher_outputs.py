@@ -22,7 +22,7 @@ from torch import Tensor
 
 from cmkd.config import AugmentationConfig
 from cmkd.data.pack.pack import Pack
-from cmkd.errors import CmkdError, CmkdWarning
+from cmkd.errors import CmkdError, CmkdWarning, not_let
 from cmkd.io import checksum
 from cmkd.models import Model
 from cmkd.ops import resize_like
@@ -244,8 +244,8 @@ def _read(path: Path) -> tuple[Sequence[str], dict[str, NDArray[np.float32]]]:
         held, ids, arrays = readers[path.suffix](path)
     except Exception as error:  # zipfile, numpy and safetensors raise whatever they like on damaged bytes
         reason = " ".join(str(error).split())
-        unreadable = f"'{path}' is not a readable file of outputs ({reason})"
-        raise CmkdError(f"{unreadable}; see cmkd.training.teacher_outputs") from error
+        damaged = f"'{path}' is not a readable file of outputs ({reason}); see cmkd.training.teacher_outputs"
+        raise (not_let(f"'{path}'", error) or CmkdError(damaged)) from error
     if "logits" not in arrays or not len(ids):
         missing = "ids" if "logits" in arrays else "logits"
         raise CmkdError(f"'{path}' lacks {missing}; it holds {', '.join(held) or 'nothing'}")

@@ -23,7 +23,7 @@ from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import ALIASES, assign_splits
 from cmkd.data.text_table import plain_text
 from cmkd.documents import read_json, record
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, not_let
 from cmkd.io import parquet_file
 from cmkd.types import UNLABELED, Modality
 
@@ -196,7 +196,8 @@ def _open(path: Path) -> Iterator[pq.ParquetFile]:
     except CmkdError:
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise CmkdError(f"{path} is truncated or not a Parquet file: download it again") from error
+        damaged = CmkdError(f"{path} is truncated or not a Parquet file: download it again")
+        raise (not_let(path, error) or damaged) from error
 
 
 def _rows(
@@ -230,7 +231,8 @@ def _batches(file: pq.ParquetFile, path: Path, only: Sequence[str] | None) -> It
             batch.validate(full=True)  # such as text that is no UTF-8
             yield batch
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise CmkdError(f"{path} is damaged ({str(error).splitlines()[0][:100]}): download it again") from error
+        damaged = CmkdError(f"{path} is damaged ({str(error).splitlines()[0][:100]}): download it again")
+        raise (not_let(path, error) or damaged) from error
 
 
 def _add(

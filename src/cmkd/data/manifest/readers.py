@@ -28,7 +28,7 @@ from cmkd.data.manifest.series import decode_csv, decode_parquet
 from cmkd.data.manifest.sound import decode_wav
 from cmkd.data.manifest.tiff import decode_tiff
 from cmkd.data.text_table import is_number
-from cmkd.errors import CmkdError, CmkdWarning
+from cmkd.errors import CmkdError, CmkdWarning, not_let
 from cmkd.types import Kind
 
 TABLES = (".csv", ".parquet")
@@ -140,7 +140,8 @@ def _decoded(path: File, *, values: bool) -> Decoded:
     except Exception as error:
         # decoders raise whatever they like on damaged bytes (struct.error, SyntaxError, ImcdError, ...)
         reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise CmkdError(f"{path} cannot be read; it is truncated or damaged ({reason}): replace it") from error
+        damaged = CmkdError(f"{path} cannot be read; it is truncated or damaged ({reason}): replace it")
+        raise (not_let(path, error) or damaged) from error
 
 
 def _check_auxiliary(path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cmkd.data.pack.card import AGAIN, SPLITS, Card
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, not_let
 from cmkd.io import parquet_file
 from cmkd.types import UNLABELED
 
@@ -37,7 +37,8 @@ def read_index(folder: Path, card: Card) -> pd.DataFrame:
         raise
     except (OSError, ValueError, TypeError, KeyError, MemoryError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise CmkdError(f"{path} is truncated or damaged ({reason}); {AGAIN}") from error
+        damaged = CmkdError(f"{path} is truncated or damaged ({reason}); {AGAIN}")
+        raise (not_let(path, error) or damaged) from error
     return index
 
 

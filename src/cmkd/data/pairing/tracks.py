@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.pairing.places import ground_distance, moved
 from cmkd.data.text_table import WHOLE, check_separator
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, not_let
 
 LONGEST_GAP = 360.0
 """Longest time between two reports that is interpolated, s: twice the slowest interval, 3 min; our choice."""
@@ -152,9 +152,9 @@ def _chunks(path: Path) -> Iterator[pd.DataFrame]:
     except CmkdError:
         raise
     except (OSError, ValueError, ImportError) as error:
-        raise CmkdError(
-            f"{path} cannot be read as CSV ({' '.join(str(error).split())[:200]}): save it again"
-        ) from error
+        reason = " ".join(str(error).split())[:200]
+        damaged = CmkdError(f"{path} cannot be read as CSV ({reason}): save it again")
+        raise (not_let(path, error) or damaged) from error
 
 
 class _LoneQuotes:
