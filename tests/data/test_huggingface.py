@@ -27,6 +27,7 @@ from cmkd.data import CardInfo, Modality, Pack, PackWriter
 from cmkd.data.huggingface import export_pack, import_folder, writing
 from cmkd.data.huggingface.columns import PICTURE, to_arrow
 from cmkd.data.pack.diff import diff
+from cmkd.documents import read_json
 from cmkd.errors import CmkdError
 
 SENSORS = [
@@ -82,6 +83,21 @@ def test_there_and_back(pack: Pack, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert getattr(again.card, field.name) == getattr(INFO, field.name) != field.default
     assert (again.card.split, again.card.notes) == (pack.card.split, pack.card.notes)
     again.verify()
+
+
+def test_an_invalid_value_that_no_sample_has_yet_is_kept(tmp_path: Path) -> None:
+    sensors = [
+        Modality("optical", "vector", (3,), "float32"),
+        Modality("radar", "vector", (3,), "float32", nodata="nan"),
+    ]
+    with PackWriter(tmp_path / "pack", CardInfo("toy"), classes=["a", "b"], modalities=sensors) as writer:
+        values = np.random.default_rng(0).normal(size=(2, 30, 3)).astype(np.float32)
+        names, splits = [f"p{k}" for k in range(30)], ["train", "validation", "test"] * 10
+        writer.add(names, [k % 2 for k in range(30)], splits, [""] * 30, {"optical": values[0], "radar": values[1]})
+    export_pack(Pack.open(tmp_path / "pack"), tmp_path / "hub")
+    import_folder(tmp_path / "hub", tmp_path / "again")
+    before, after = (read_json(tmp_path / name / "card.json")["modalities"] for name in ("pack", "again"))
+    assert before["radar"]["nodata"] == "nan" and before == after
 
 
 def test_an_export_of_format_1_is_read_and_a_newer_one_refused(tmp_path: Path) -> None:

@@ -328,6 +328,15 @@ def test_data_in_another_unit_are_refused(harbor: Pack, tmp_path: Path) -> None:
             use()
 
 
+@pytest.mark.parametrize("robustness", [False, True])
+def test_progress_counts_the_pairs_up_to_the_last(harbor: Pack, robustness: bool) -> None:
+    told: list[tuple[int, int]] = []
+    students = {"good": nearest(harbor, 0), "bad": nearest(harbor, 2)}
+    evaluate(students, harbor, robustness=robustness, progress=lambda *said: told.append(said))
+    assert told == sorted(told) and told[-1] == (216, 216)
+    assert robustness == any(0 < done < 108 for done, _ in told), "most of the time goes into corruptions"
+
+
 def test_pairs_without_a_finite_output_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Huge(Harbor):
         def __getitem__(self, index: int) -> dict[str, object]:

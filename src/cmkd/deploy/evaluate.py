@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def evaluate(
         split: the split whose pairs are used; those without a label or without a student's modality are left out.
         robustness: also measure on corrupted samples (`cmkd.deploy.robustness.corruptions`).
         seed: of the resamples and the corruptions.
-        progress: called as pairs are read, once for the scores and once for all their corruptions.
+        progress: called as pairs are done, whose corruptions take most of the time.
 
     Returns:
         What ``evaluation.json`` holds: ``data`` (what was measured, and what the intervals are), ``models`` and, for
@@ -61,11 +62,13 @@ def evaluate(
     clusters, resampled = _clusters(groups, kind)
     labels = pack.index["label"].to_numpy()[rows]
     models, right = [], []
-    seen = _counter(progress, len(rows) * len(students) * (2 if robustness else 1))
+    seen = _counter(progress, len(rows) * len(students))
     for name, student in students.items():
         target = np.array([student.classes.index(known) if known in student.classes else -1 for known in pack.classes])
         of_pairs = target[labels]
-        logits, nonnegative = _logits(student, pack, rows, seen)
+        cells = sum(len(c.severities) for c in corruptions(student.modality, nonnegative=True)) + 1
+        share = 1.0 / (1 + cells) if robustness else 1.0  # of the time, for the scores
+        logits, nonnegative = _logits(student, pack, rows, partial(seen, share))
         _check_finite(name, logits, pack, rows)
         model = {
             "name": name,
@@ -78,7 +81,9 @@ def evaluate(
         right.append(logits.argmax(1) == of_pairs)
         model["groups"] = _by_group(right[-1], groups)
         if robustness:
-            model["robustness"] = _robustness(student, pack, rows, of_pairs, clusters, nonnegative, seed, seen)
+            model["robustness"] = _robustness(
+                student, pack, rows, of_pairs, clusters, nonnegative, seed, partial(seen, 1.0 - share)
+            )
         models.append(model)
     data = {"name": pack.card.name, "version": pack.card.version, "split": split, "pairs": len(rows)}
     data |= {"left_out": left_out, "group": kind, "groups": len(set(groups) - {""})}
@@ -92,14 +97,14 @@ def evaluate(
     return found
 
 
-def _counter(progress: Progress, total: int) -> Callable[[int], None]:
-    """Return a function that adds to the number of pairs that were read."""
-    done = 0
+def _counter(progress: Progress, total: int) -> Callable[[float, float], None]:
+    """Return a function that adds a share of a number of pairs to those that are done."""
+    done = 0.0
 
-    def add(number: int) -> None:
+    def add(share: float, number: float) -> None:
         nonlocal done
-        done += number
-        progress(done, total)
+        done += share * number
+        progress(round(done), total)
 
     return add
 
@@ -177,7 +182,7 @@ def _batches(student: Student, pack: Pack, rows: NDArray[np.int64]) -> Iterator[
 
 
 def _logits(
-    student: Student, pack: Pack, rows: NDArray[np.int64], seen: Callable[[int], None]
+    student: Student, pack: Pack, rows: NDArray[np.int64], seen: Callable[[float], None]
 ) -> tuple[NDArray[np.float32], bool]:
     """Return the logits ``(n, classes)``, and whether no sample holds a negative value."""
     parts, nonnegative = [], True
@@ -250,7 +255,7 @@ def _robustness(
     clusters: NDArray[np.str_],
     nonnegative: bool,
     seed: int,
-    seen: Callable[[int], None],
+    seen: Callable[[float], None],
 ) -> list[dict[str, Any]]:
     """Return accuracy and log loss by corruption and severity, no corruption first."""
     known = corruptions(student.modality, nonnegative=nonnegative)
@@ -265,6 +270,7 @@ def _robustness(
             logits = student.logits(samples)
             right[place, k] = np.where(np.isfinite(logits).all(1), logits.argmax(1) == target[place], np.nan)
             losses[place, k] = log_losses(logits.astype(np.float64) / student.calibration.temperature, target[place])
+            seen(len(samples) / (1 + len(cells)))
     estimates = _means(right, losses, clusters, seed)
     ends = np.cumsum([1, *(len(c.severities) for c in known)])
     return [

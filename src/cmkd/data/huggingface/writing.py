@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.huggingface.card import readme
 from cmkd.data.huggingface.columns import arrow_type, feature, to_arrow
-from cmkd.data.pack.card import FORMAT, SPLITS, modality_entry
+from cmkd.data.pack.card import FORMAT, SPLITS, CardFile, modality_entry
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.validator import metadata_columns
 from cmkd.errors import CmkdError
@@ -80,7 +80,9 @@ def _description(pack: Pack) -> dict[str, Any]:
         "classes": card.classes,
         "split": card.split,
         "metadata": metadata_columns(pack.index, card.modalities),
-        "modalities": {name: modality_entry(modality) for name, modality in card.modalities.items()},
+        "modalities": {
+            name: modality_entry(m) for name, m in CardFile.read(pack.path).declared(card.modalities).items()
+        },
     }
 
 
