@@ -154,6 +154,30 @@ def leave_to_parent() -> None:
     _open = Screen("none")
 
 
+def silent(done: int, total: int) -> None:
+    """Show no progress."""
+
+
+def adding(progress: Progress, total: int) -> Callable[[float], None]:
+    """Return a function that adds to the number of units that are done.
+
+    Example:
+        >>> add = adding(lambda done, total: print(done, "of", total), 4)
+        >>> add(1.5), add(2.5)
+        2 of 4
+        4 of 4
+        (None, None)
+    """
+    ended = 0.0
+
+    def add(units: float) -> None:
+        nonlocal ended
+        ended += units
+        progress(round(ended), total)
+
+    return add
+
+
 @contextmanager
 def shown(what: str, unit: str = "pairs", *, idle: str = "") -> Iterator[Progress]:
     """Yield a callback that shows progress: a row on a terminal, a line per tenth elsewhere.

@@ -257,6 +257,7 @@ def linear(classes, width=8):
     assert analyze(tmp_path / "run", "--out", tmp_path / "out") == 2
     assert "add --module package.module:Name to predict, serve, evaluate, export or analyze" in capsys.readouterr().err
     assert analyze(tmp_path / "run", "--out", tmp_path / "out", "--module", ",".join(own)) == 0
+    assert "measuring: 2 of 2 models" in capsys.readouterr().err
     assert [len(m["stages"]) for m in strict(tmp_path / "out" / "structure.json")["models"]] == [2, 2]  # type: ignore[attr-defined]
     assert analyze(tmp_path / "run", "--out", tmp_path / "out", "--module", own[0]) == 2
     assert "do not fit the model" in capsys.readouterr().err

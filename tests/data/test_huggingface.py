@@ -26,8 +26,8 @@ from cmkd.cli import data as command
 from cmkd.data import CardInfo, Modality, Pack, PackWriter
 from cmkd.data.huggingface import export_pack, import_folder, writing
 from cmkd.data.huggingface.columns import PICTURE, to_arrow
+from cmkd.data.pack.card import CardFile
 from cmkd.data.pack.diff import diff
-from cmkd.documents import read_json
 from cmkd.errors import CmkdError
 
 SENSORS = [
@@ -75,7 +75,11 @@ def test_there_and_back(pack: Pack, tmp_path: Path, capsys: pytest.CaptureFixtur
         "data/validation-00000-of-00001.parquet",
     ]  # fmt: skip
     command.main(["import", str(tmp_path / "hub"), "--out", str(tmp_path / "again")])
-    assert "30 pairs in" in capsys.readouterr().out
+    command.main(["verify", str(tmp_path / "again")])
+    said = capsys.readouterr()
+    assert "30 pairs in" in said.out and "all files unchanged" in said.out
+    for line in ("writing: 30 of 30 pairs", "reading: 30 of 30 pairs", "reading: "):
+        assert line in said.err
     again = Pack.open(tmp_path / "again")
     assert diff(pack, again).same
     assert again.card.sha256 == pack.card.sha256  # arrays and index byte for byte
@@ -96,7 +100,7 @@ def test_an_invalid_value_that_no_sample_has_yet_is_kept(tmp_path: Path) -> None
         writer.add(names, [k % 2 for k in range(30)], splits, [""] * 30, {"optical": values[0], "radar": values[1]})
     export_pack(Pack.open(tmp_path / "pack"), tmp_path / "hub")
     import_folder(tmp_path / "hub", tmp_path / "again")
-    before, after = (read_json(tmp_path / name / "card.json")["modalities"] for name in ("pack", "again"))
+    before, after = (CardFile.read(tmp_path / name).header["modalities"] for name in ("pack", "again"))
     assert before["radar"]["nodata"] == "nan" and before == after
 
 

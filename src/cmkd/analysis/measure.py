@@ -23,6 +23,7 @@ from cmkd.errors import CmkdError, unknown_name
 from cmkd.inference import outputs
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
+from cmkd.progress import Progress, silent
 
 FORMAT = "cmkd-structure-1"
 EMBEDDING, LOGITS = "embedding", "logits"
@@ -139,6 +140,7 @@ def analyze(
     seed: int = 0,
     device: str = "cpu",
     modules: Sequence[object] = (),
+    progress: Progress = silent,
 ) -> Analysis:
     """Measure every stage of models on the same pairs.
 
@@ -150,6 +152,7 @@ def analyze(
         seed: of the choice.
         device: where the models run.
         modules: for weights of own modules, each as for `cmkd.load_model`; those whose weights fit are taken.
+        progress: called as models are measured.
 
     Raises:
         CmkdError: a model has other classes (except a teacher from outside its run), or a modality that the data do not
@@ -171,10 +174,13 @@ def analyze(
     index = pack.index.iloc[rows]
     groups = index["group"].where(index["group"] != "", index["id"]).to_numpy()
     numbers = torch.from_numpy(np.unique(groups.astype(str), return_inverse=True)[1])
-    described = [
-        _describe(subject, subjects, models, features, torch.from_numpy(target), numbers, pack.classes)
-        for subject in subjects
-    ]
+    described = list[dict[str, Any]]()
+    for subject in subjects:
+        progress(len(described), len(subjects))
+        described.append(
+            _describe(subject, subjects, models, features, torch.from_numpy(target), numbers, pack.classes)
+        )
+    progress(len(described), len(subjects))
     summary = {
         "format": FORMAT,
         "cmkd": cmkd.__version__,

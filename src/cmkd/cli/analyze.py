@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cmkd.cli.evaluate import open_pairs
 from cmkd.cli.parsing import call
 from cmkd.expression import split_list
 from cmkd.options import Bounds, Seed
+from cmkd.progress import shown
 
 
 def analyze(
@@ -49,12 +50,15 @@ def analyze(
     answering = matched(subjects, models) if compare else {}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     modules = split_list(module)
-    found = measure(subjects, open_pairs(data), split=split, pairs=pairs, seed=seed, device=device, modules=modules)
+    options: dict[str, Any] = {"split": split, "pairs": pairs, "seed": seed, "device": device}
+    with shown("measuring", "models") as told:
+        found = measure(subjects, open_pairs(data), modules=modules, progress=told, **options)
     comparison = None
     if answering:
         rows = differences(found, answering, seed=seed)
         comparison = {"first": str(models[0]), "second": str(models[1]), "rows": rows}
-    page = write_analysis(found, out, draw=figures, sample=sample, seed=seed, comparison=comparison)
+    with shown("drawing", "stages") as told:
+        page = write_analysis(found, out, draw=figures, sample=sample, seed=seed, comparison=comparison, progress=told)
     print(f"{len(subjects)} models, {found.summary['data']['pairs']} {split} pairs")
     print(f"numbers: {out / 'structure.json'}\nanalysis: {page}")
 

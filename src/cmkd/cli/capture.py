@@ -138,7 +138,8 @@ def export(pack: str, *, out: Path, format: Literal["huggingface"] = "huggingfac
     from cmkd.data.huggingface import export_pack
 
     opened = open_version(pack)
-    export_pack(opened, out)
+    with shown("writing") as told:
+        export_pack(opened, out, progress=told)
     print(
         f"{len(opened)} pairs of version {opened.card.version} in {out}; read {out / 'README.md'} before you share it"
     )
@@ -153,7 +154,8 @@ def import_data(folder: Path, *, out: Path) -> None:
     """
     from cmkd.data.huggingface import import_folder
 
-    made = import_folder(folder, out)
+    with shown("reading") as told:
+        made = import_folder(folder, out, progress=told)
     print(f"{len(made)} pairs in {out}; `cmkd data info {quote(str(out))}` shows them")
 
 

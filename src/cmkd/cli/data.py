@@ -237,7 +237,8 @@ def verify(pack: str) -> None:
         pack: folder of the pack, or its address.
     """
     opened = Pack.open(pack)
-    opened.verify()
+    with shown("reading", "bytes") as told:
+        opened.verify(progress=told)
     print(f"{pack}: version {opened.card.version}, {len(opened)} pairs, all files unchanged")
 
 

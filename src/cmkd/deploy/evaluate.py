@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from cmkd.deploy.student import Student
 from cmkd.errors import CmkdError
 from cmkd.evaluation import auroc, bootstrap, class_scores, fraction_interval, log_losses, mcnemar, weighted_scores
 from cmkd.evaluation.intervals import FEW_GROUPS, RESAMPLES
-from cmkd.progress import Progress
+from cmkd.progress import Progress, adding, silent
 
 BATCH, BATCH_BYTES = 256, 2**26
 """Largest number of pairs classified at a time, and of the bytes of their samples in float64."""
@@ -35,7 +34,7 @@ def evaluate(
     split: str = "test",
     robustness: bool = True,
     seed: int = 0,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Evaluate one student, or two on the same pairs.
 
@@ -62,13 +61,13 @@ def evaluate(
     clusters, resampled = _clusters(groups, kind)
     labels = pack.index["label"].to_numpy()[rows]
     models, right = [], []
-    seen = _counter(progress, len(rows) * len(students))
+    seen = adding(progress, len(rows) * len(students))
     for name, student in students.items():
         target = np.array([student.classes.index(known) if known in student.classes else -1 for known in pack.classes])
         of_pairs = target[labels]
-        cells = sum(len(c.severities) for c in corruptions(student.modality, nonnegative=True)) + 1
-        share = 1.0 / (1 + cells) if robustness else 1.0  # of the time, for the scores
-        logits, nonnegative = _logits(student, pack, rows, partial(seen, share))
+        passes = 2 + sum(len(c.severities) for c in corruptions(student.modality, nonnegative=True))
+        share = 1.0 / passes if robustness else 1.0  # of the time, for the scores
+        logits, nonnegative = _logits(student, pack, rows, seen, share)
         _check_finite(name, logits, pack, rows)
         model = {
             "name": name,
@@ -82,7 +81,7 @@ def evaluate(
         model["groups"] = _by_group(right[-1], groups)
         if robustness:
             model["robustness"] = _robustness(
-                student, pack, rows, of_pairs, clusters, nonnegative, seed, partial(seen, 1.0 - share)
+                student, pack, rows, of_pairs, clusters, nonnegative, seed, seen, 1.0 - share
             )
         models.append(model)
     data = {"name": pack.card.name, "version": pack.card.version, "split": split, "pairs": len(rows)}
@@ -95,18 +94,6 @@ def evaluate(
     if len(right) == 2:
         found["comparison"] = _compared(right[0], right[1], clusters, seed) | {"names": list(students)}
     return found
-
-
-def _counter(progress: Progress, total: int) -> Callable[[float, float], None]:
-    """Return a function that adds a share of a number of pairs to those that are done."""
-    done = 0.0
-
-    def add(share: float, number: float) -> None:
-        nonlocal done
-        done += share * number
-        progress(round(done), total)
-
-    return add
 
 
 def _check(name: str, student: Student, pack: Pack) -> None:
@@ -182,14 +169,14 @@ def _batches(student: Student, pack: Pack, rows: NDArray[np.int64]) -> Iterator[
 
 
 def _logits(
-    student: Student, pack: Pack, rows: NDArray[np.int64], seen: Callable[[float], None]
+    student: Student, pack: Pack, rows: NDArray[np.int64], seen: Callable[[float], None], share: float
 ) -> tuple[NDArray[np.float32], bool]:
     """Return the logits ``(n, classes)``, and whether no sample holds a negative value."""
     parts, nonnegative = [], True
     for _, samples in _batches(student, pack, rows):
         parts.append(student.logits(samples))
         nonnegative = nonnegative and bool(samples.min() >= 0)
-        seen(len(samples))
+        seen(share * len(samples))
     return np.concatenate(parts), nonnegative
 
 
@@ -256,6 +243,7 @@ def _robustness(
     nonnegative: bool,
     seed: int,
     seen: Callable[[float], None],
+    share: float,
 ) -> list[dict[str, Any]]:
     """Return accuracy and log loss by corruption and severity, no corruption first."""
     known = corruptions(student.modality, nonnegative=nonnegative)
@@ -270,7 +258,7 @@ def _robustness(
             logits = student.logits(samples)
             right[place, k] = np.where(np.isfinite(logits).all(1), logits.argmax(1) == target[place], np.nan)
             losses[place, k] = log_losses(logits.astype(np.float64) / student.calibration.temperature, target[place])
-            seen(len(samples) / (1 + len(cells)))
+            seen(share * len(samples) / (1 + len(cells)))
     estimates = _means(right, losses, clusters, seed)
     ends = np.cumsum([1, *(len(c.severities) for c in known)])
     return [

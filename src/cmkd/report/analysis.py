@@ -13,6 +13,7 @@ from cmkd import structure
 from cmkd.analysis import Analysis
 from cmkd.evaluation import spearman
 from cmkd.io import write_json, write_text
+from cmkd.progress import Progress, silent
 from cmkd.report import structure as figures
 from cmkd.report.drawings import Drawings, draw_stage
 from cmkd.report.guide import MEASURES
@@ -45,6 +46,7 @@ def write_analysis(
     sample: int = 500,
     seed: int = 0,
     comparison: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
 ) -> Path:
     """Write the results of an analysis, and return the path of its page.
 
@@ -55,17 +57,20 @@ def write_analysis(
         sample: largest number of pairs that t-SNE draws.
         seed: of t-SNE and of the bootstrap.
         comparison: ``first`` and ``second``, the places compared, and ``rows``, of `cmkd.analysis.compare`.
+        progress: called as stages are drawn.
     """
     drawn, models = Drawings(folder / "figures"), analysis.summary["models"]
     shown = side_by_side(models)
     summary = {**analysis.summary, "relations": _relations(models, drawn, seed)}
     if comparison is not None:
         summary["comparison"] = comparison
-    for stage in _stages(analysis, shown) if draw else ():
+    drawing = _stages(analysis, shown) if draw else []
+    for count, stage in enumerate(drawing, 1):
         if _is_embedding(analysis, shown, stage):
             drawn.note(stage, f"{stage}, averaged over its positions, is the embedding: drawn once, there.")
         else:
             draw_stage(analysis, shown, stage, drawn, sample, seed)
+        progress(count, len(drawing))
     write_json(folder / "structure.json", summary)
     stages = _stages(analysis, list(analysis.features))
     page = render(

@@ -25,6 +25,7 @@ from cmkd.data.text_table import plain_text
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError, not_let
 from cmkd.io import parquet_file
+from cmkd.progress import Progress, adding, silent
 from cmkd.types import UNLABELED, Modality
 
 AGAIN = "export the pack again, or remove the file"
@@ -51,7 +52,7 @@ class _Described:
     metadata: tuple[str, ...] = ()
 
 
-def import_folder(folder: Path | str, out: Path | str) -> Pack:
+def import_folder(folder: Path | str, out: Path | str, *, progress: Progress = silent) -> Pack:
     """Make a pack from a folder of Parquet files in the hub's layout.
 
     A folder written by `export_pack` gives the same pack, byte for byte, except for its history. In any other data set,
@@ -62,6 +63,7 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
     Args:
         folder: with ``*.parquet`` in it or in its folder ``data``.
         out: folder of the pack to make; it appears whole or not at all.
+        progress: called as pairs are read.
 
     Raises:
         CmkdError: something is missing or does not fit, such as a group in two splits.
@@ -77,16 +79,17 @@ def import_folder(folder: Path | str, out: Path | str) -> Pack:
     entries = [{**entry, "name": name} for name, entry in said.modalities.items()]
     modalities = [record(Modality, entry, what, fix=AGAIN) for entry in entries]
     described = (home / DESCRIPTION).is_file()
-    for path in chain.from_iterable(files.values()):
-        _check_columns(path, said, described)
+    count = sum(_check_columns(path, said, described) for path in chain.from_iterable(files.values()))
     # files of all splits are merged by position, so that the pairs keep their order
     streams = [_rows(paths, split, described) for split, paths in files.items()]
     rows = heapq.merge(*streams, key=lambda row: row[0])
     classes, notes = said.classes, said.notes
+    read = adding(progress, count)
     splits, split = (None, said.split) if described else _splits(files)
     with PackWriter(destination, info, classes=classes, modalities=modalities, split=split, notes=notes) as writer:
         while chunk := list(islice(rows, writer.pairs_per_chunk)):
             _add(writer, chunk, modalities, said.metadata, splits)
+            read(len(chunk))
     return Pack.open(destination)
 
 
@@ -159,10 +162,13 @@ def _is_picture(kind: pa.DataType) -> bool:
     return bool(pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
 
 
-def _check_columns(path: Path, said: _Described, described: bool) -> None:
-    """Raise unless a file's columns are those of the description; without one, its label and pictures may be absent."""
+def _check_columns(path: Path, said: _Described, described: bool) -> int:
+    """Return a file's number of rows, and raise unless its columns are those of the description.
+
+    Without one, its label and pictures may be absent.
+    """
     with _open(path) as file:
-        schema = file.schema_arrow
+        schema, count = file.schema_arrow, file.metadata.num_rows
     for name in ("label", *said.metadata, *said.modalities):
         if name not in schema.names:
             if described:
@@ -177,6 +183,7 @@ def _check_columns(path: Path, said: _Described, described: bool) -> None:
     names = label.get("names") if isinstance(label, dict) else None
     if names not in (None, list(said.classes)):
         raise CmkdError(f"{path} names other classes than the rest: give all files the same class labels in one order")
+    return int(count)
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.validator import metadata_columns
 from cmkd.errors import CmkdError
 from cmkd.io import CHUNK_BYTES, staged, sync_folder, write_json
+from cmkd.progress import Progress, adding, silent
 
 SHARD_BYTES = 400 * 2**20
 """Bytes of arrays per file, before compression; the hub recommends some hundred megabytes."""
@@ -26,7 +28,7 @@ DESCRIPTION = "cmkd.json"
 """File with the rest of the card, so that importing gives the same pack."""
 
 
-def export_pack(pack: Pack, out: Path | str) -> Path:
+def export_pack(pack: Pack, out: Path | str, *, progress: Progress = silent) -> Path:
     """Write one version of a pack as a data set of the hub: ``data/SPLIT-*.parquet``, ``README.md``, ``cmkd.json``.
 
     Columns: ``id``, ``label`` (a class label, -1 if unlabeled), ``group``, ``position`` in the pack, further
@@ -36,6 +38,7 @@ def export_pack(pack: Pack, out: Path | str) -> Path:
     Args:
         pack: the pack.
         out: folder to make; it appears whole or not at all.
+        progress: called as pairs are written.
 
     Raises:
         CmkdError: the folder exists or cannot be written.
@@ -60,7 +63,8 @@ def export_pack(pack: Pack, out: Path | str) -> Path:
     try:
         with staged(destination) as stage:
             (stage / "data").mkdir(parents=True)
-            files = {split: names for split in SPLITS if (names := _write_split(pack, split, stage / "data"))}
+            wrote = adding(progress, len(pack))
+            files = {split: names for split in SPLITS if (names := _write_split(pack, split, stage / "data", wrote))}
             (stage / "README.md").write_text(readme(pack, files), encoding="utf-8")
             write_json(stage / DESCRIPTION, _description(pack))
             os.rename(stage, destination)
@@ -103,7 +107,7 @@ def _schema(pack: Pack) -> pa.Schema:
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 
-def _write_split(pack: Pack, split: str, folder: Path) -> list[str]:
+def _write_split(pack: Pack, split: str, folder: Path, wrote: Callable[[float], None]) -> list[str]:
     rows = pack.rows(split)
     row_bytes = sum(modality.row_bytes for modality in pack.modalities.values())
     count = -(-len(rows) * row_bytes // SHARD_BYTES)
@@ -113,6 +117,7 @@ def _write_split(pack: Pack, split: str, folder: Path) -> list[str]:
         with (folder / name).open("wb") as file, pq.ParquetWriter(file, _schema(pack)) as writer:
             for start in range(0, len(part), step):
                 writer.write_batch(_batch(pack, part[start : start + step]))
+                wrote(len(part[start : start + step]))
     return names
 
 

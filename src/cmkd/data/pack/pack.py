@@ -12,7 +12,7 @@ Version k consists of the first rows of the arrays, index k, and its own statist
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,8 @@ from cmkd.data.remote.open import Remote
 from cmkd.data.remote.store import is_address
 from cmkd.data.remote.streamed import StreamedArray
 from cmkd.errors import CmkdError, unknown_name
-from cmkd.io import checksum
+from cmkd.io import checksum, pieces
+from cmkd.progress import Progress, adding, silent
 from cmkd.types import UNLABELED, Batch, Modality
 
 if TYPE_CHECKING:
@@ -341,13 +342,14 @@ class Pack:
         missing = np.broadcast_to(~present.reshape(-1, *[1] * len(modality.shape)), values.shape)
         return modality.filled(np.ma.MaskedArray(values, missing))
 
-    def verify(self, *, deep: bool = True) -> None:
+    def verify(self, *, deep: bool = True, progress: Progress = silent) -> None:
         """Check the pack's files against the card, and the card against its own checksum.
 
         An edit of the card alone is found; one that replaces its checksum too is not.
 
         Args:
             deep: also compare the sha256 of every file, not only sizes, the card and the index.
+            progress: called as bytes are read.
 
         Raises:
             CmkdError: a file is truncated or changed.
@@ -356,25 +358,29 @@ class Pack:
         if not CardFile.read(self.path).unedited:
             raise CmkdError(f"{self.place}/card.json was edited by hand (sha256); restore it, or {AGAIN}")
         if deep:
-            again.verify_content()
+            again.verify_content(progress)
 
-    def verify_content(self) -> None:
+    def verify_content(self, progress: Progress = silent) -> None:
         """Compare the sha256 of every file with the card; a card whose texts were edited will do.
 
         Raises:
             CmkdError: a file has changed.
         """
         modalities = {modality.file: modality for modality in self.card.modalities.values()}
+        sizes = {name: self.card.rows * modality.row_bytes for name, modality in modalities.items()}
+        read = adding(progress, sum(sizes.get(name, 0) for name in self.card.sha256))
         for name, expected in self.card.sha256.items():
-            modality = modalities.get(name)
-            if modality is None:
-                found = checksum(self.path / name)
-            elif self._remote is not None:
-                found = checksum(self._remote.array(modality, self.card.rows).pieces())
-            else:
-                found = checksum(self.path / name, length=self.card.rows * modality.row_bytes)
-            if found != expected:
+            content: Iterable[bytes | memoryview] = pieces(self.path / name, sizes.get(name))
+            if name in modalities and self._remote is not None:
+                content = self._remote.array(modalities[name], self.card.rows).pieces()
+            if checksum(_told(content, read) if name in sizes else content) != expected:
                 raise CmkdError(f"{self.place}/{name} has changed since the pack was made (sha256); {AGAIN}")
+
+
+def _told(content: Iterable[bytes | memoryview], read: Callable[[float], None]) -> Iterator[bytes | memoryview]:
+    for piece in content:
+        read(len(piece))
+        yield piece
 
 
 def _reopen(path: Path | str, version: int, calls: Sequence[LabelCall]) -> Pack:
