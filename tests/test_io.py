@@ -14,12 +14,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cmkd import Experiment, RunConfig
 from cmkd.data.huggingface import export_pack, import_folder
 from cmkd.data.pack.pack import Pack
 from cmkd.data.text_table import read_text_table
+from cmkd.datasets import open_data
+from cmkd.datasets.digits import Digits
 from cmkd.deploy.inputs import find
 from cmkd.deploy.writers import table
 from cmkd.documents import read_json
+from cmkd.errors import CmkdError
 from cmkd.evaluation.results import read_predictions
 from cmkd.io import atomic, parquet_file, remove_all_stale, write_json, write_text
 from cmkd.models.tensor_file import write_tensors
@@ -122,3 +126,17 @@ def test_a_folder_whose_name_looks_like_that_of_a_protocol(
     assert item.input == "run:1/a"
     export_pack(digits, home / "hub")
     assert len(import_folder(home / "hub", home / "pack").index) == len(digits)
+
+
+def test_a_cache_that_cannot_be_written_is_found_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(tmp_path / "file", "")
+    pack = Digits().prepare(None, tmp_path / "digits")
+    monkeypatch.setenv("CMKD_CACHE", str(tmp_path / "file" / "cache"))
+    for use in (Experiment(RunConfig(data=pack, out=tmp_path / "out")).run, lambda: open_data("digits")):
+        with pytest.raises(
+            CmkdError, match=r"^cannot write to .*file/cache/\w+: set CMKD_CACHE to a folder that can be"
+        ):
+            use()
+    assert not (tmp_path / "out" / "teacher").exists()

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cmkd.errors import CmkdError
+
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
@@ -89,7 +91,11 @@ def claim(path: Path) -> tuple[Path, int]:
     """
     while True:
         folder = temporary_sibling(path)
-        folder.mkdir()
+        try:
+            folder.mkdir()
+        except OSError as error:  # the folder of the path cannot be written, say
+            error.filename = str(path)
+            raise
         try:
             descriptor = _lock_folder(folder)
         except FileNotFoundError:  # removed before it was locked
@@ -280,3 +286,16 @@ def cache_folder() -> Path:
         return expanded(os.environ["CMKD_CACHE"])
     home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
     return expanded(home) / "cmkd"
+
+
+def writable_cache(*names: str) -> Path:
+    """Return a place in the `cache_folder`.
+
+    Raises:
+        CmkdError: nothing can be written there.
+    """
+    place = cache_folder().joinpath(*names)
+    there = next((path for path in (place, *place.parents) if path.exists()), place)
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise CmkdError(f"cannot write to {place}: set CMKD_CACHE to a folder that can be written")
+    return place

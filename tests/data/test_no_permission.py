@@ -1,4 +1,4 @@
-"""A file that the system does not let us read is said to be one, not to be damaged."""
+"""A file that the system does not let us read or write is said to be one, not to be damaged."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from cmkd.data.pairing.tracks import read_tracks
 from cmkd.data.text_table import read_text_table
 from cmkd.errors import CmkdError
 from cmkd.evaluation.results import read_history
+from cmkd.io import write_text
 
 AIS = "mmsi,basedatetime,lat,lon\n219000001,2026-01-01T00:00:00,1,1\n"
 TABLE = pd.DataFrame({"id": ["a"], "label": ["tug"]})
@@ -59,3 +60,13 @@ def test_it_is_not_called_damaged(name: str) -> None:
         path.chmod(0)
         with as_nobody(), pytest.raises(CmkdError, match=r"cannot be read \(Permission denied\)$"):
             read(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files have no such mode there")
+def test_a_folder_that_cannot_be_written_is_said_of_the_file_asked_for() -> None:
+    with tempfile.TemporaryDirectory() as home:
+        Path(home).chmod(0o555)
+        with as_nobody(), pytest.raises(PermissionError) as caught:
+            write_text(Path(home) / "made.csv", "")
+        assert caught.value.filename == str(Path(home) / "made.csv")
+        Path(home).chmod(0o755)

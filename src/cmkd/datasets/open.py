@@ -22,7 +22,7 @@ from cmkd.datasets.base import DATASETS, DataSet
 from cmkd.datasets.formats.fetch import fetch
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.expression import Call, parse_call
-from cmkd.io import cache_folder, checksum, expanded, files_below, temporary_sibling
+from cmkd.io import cache_folder, checksum, expanded, files_below, temporary_sibling, writable_cache
 from cmkd.options import check
 from cmkd.progress import Progress
 from cmkd.registry import is_reference
@@ -123,7 +123,7 @@ def prepare(
     data_set.progress = progress
     place = source if source is not None else default_source(call.name)
     if place is None and kind.sources and all(file.fetchable for file in kind.sources):
-        place = fetch(kind.sources, cache_folder() / "sources" / call.name)
+        place = fetch(kind.sources, writable_cache("sources", call.name))
     if place is not None and not place.exists():
         where = f": get it from {kind.sources[0].url}" if kind.sources else ""
         raise CmkdError(f"{place}, where the files of {call.name} should be, does not exist{where}")
@@ -265,6 +265,7 @@ def _cached(name: str, key: Mapping[str, Any], make: Callable[[Path], Pack]) -> 
             return Pack.open(folder)
         except CmkdError:
             _retire(folder)
+    writable_cache("packs")
     try:
         return make(folder)
     except PackExistsError:  # another process wrote the same content first

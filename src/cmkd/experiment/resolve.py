@@ -24,7 +24,7 @@ from cmkd.experiment.own_code import own_code
 from cmkd.experiment.tuning import check_installed
 from cmkd.expression import parse_sum
 from cmkd.inference import operations
-from cmkd.io import checksum
+from cmkd.io import checksum, writable_cache
 from cmkd.methods import METHODS
 from cmkd.methods.combine import from_expression, taught_by
 from cmkd.models import FusedModel, Model
@@ -199,6 +199,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
         check_installed()
     if config.trainer.compile:
         check_compiler()
+    writable_cache("teacher_outputs")  # else it would be found after the teacher is trained
     pack = open_pairs(config)
     teacher, student = with_modalities(config, pack)
     pairs = usable_pairs(pack, student.modalities[0], teacher.modalities[0])

@@ -10,7 +10,7 @@ import torch
 
 from cmkd.errors import CmkdError
 from cmkd.experiment.resolve import ResolvedRun
-from cmkd.io import cache_folder
+from cmkd.io import writable_cache
 from cmkd.methods import Method
 from cmkd.methods.combine import union_of_maps
 from cmkd.methods.self_training import SelfTraining
@@ -135,7 +135,7 @@ def self_taught(job: TrainingJob, run: ResolvedRun, first: Path) -> TrainingJob:
 
 def cache(gigabytes: float) -> TeacherCache:
     """Return the cache of this user's runs."""
-    return TeacherCache(cache_folder() / "teacher_outputs", int(gigabytes * 1e9))
+    return TeacherCache(writable_cache("teacher_outputs"), int(gigabytes * 1e9))
 
 
 def run_device(accelerator: str) -> str:

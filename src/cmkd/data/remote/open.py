@@ -11,7 +11,7 @@ from cmkd.data.remote.store import Store
 from cmkd.data.remote.streamed import StreamedArray
 from cmkd.documents import parse_json
 from cmkd.errors import CmkdError
-from cmkd.io import cache_folder, checksum, write_bytes
+from cmkd.io import checksum, writable_cache, write_bytes
 from cmkd.types import Modality
 
 
@@ -31,7 +31,7 @@ class Remote:
     def __init__(self, address: str) -> None:
         self.store = Store(address)
         self.address = self.store.address
-        self.folder = cache_folder() / "streams" / checksum([self.address.encode()])[:16]
+        self.folder = writable_cache("streams", checksum([self.address.encode()])[:16])
         # the card first: one that is newer than the layout is refused, an older one is not
         card, layout = self.store.read(CARD), self.store.read(LAYOUT)
         if card is None or layout is None:
