@@ -13,6 +13,7 @@ import pytest
 
 from cmkd.cli import COMMANDS, _say_stopped, main
 from cmkd.errors import CmkdError, one_line
+from cmkd.io import write_text
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,6 +55,22 @@ def test_a_bug_keeps_its_traceback(
     assert "in one_line" in (tmp_path / "error.log").read_text()
     error = capsys.readouterr().err
     assert "error.log" in error and "Traceback" not in error
+
+
+def test_a_bug_of_a_run_whose_folder_is_in_its_file_keeps_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cmkd.experiment import Experiment
+
+    monkeypatch.setattr(Experiment, "run", lambda _: one_line(1))  # type: ignore[arg-type]
+    (tmp_path / "run").mkdir()
+    write_text(tmp_path / "config.yaml", f"data: digits\nout: {tmp_path / 'run'}\n")
+    assert main(["run", "--config", str(tmp_path / "config.yaml")]) == 1
+    assert "in one_line" in (tmp_path / "run" / "error.log").read_text()
+    (tmp_path / "run" / "error.log").unlink()
+    (tmp_path / "run" / "error.log").mkdir()  # nothing can be kept there
+    assert main(["run", "--config", str(tmp_path / "config.yaml")]) == 1
+    assert "please report it with the lines above" in capsys.readouterr().err
 
 
 def test_an_error_in_the_users_own_module_is_not_a_bug(

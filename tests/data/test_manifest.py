@@ -19,6 +19,7 @@ from scipy.io import wavfile
 from cmkd.cli.data import info
 from cmkd.data import Pack, append, build
 from cmkd.data.manifest.reading import Reading
+from cmkd.data.manifest.shared_files import shared_files
 from cmkd.errors import CmkdError, CmkdWarning
 
 Folder = Callable[..., Path]
@@ -411,3 +412,12 @@ def test_append_of_another_sensor_is_refused(make_folder: Folder, tmp_path: Path
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(Pack.open(tmp_path / "pack")) == 24
+
+
+def test_a_file_is_known_by_whatever_path_names_it(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "0.npy").touch()
+    (tmp_path / "link.npy").symlink_to(tmp_path / "r" / "0.npy")
+    (tmp_path / "folder").symlink_to(tmp_path / "r")
+    paths = [tmp_path / name for name in ("r/0.npy", "r/../r/0.npy", "link.npy", "folder/0.npy", "r/1.npy")]
+    assert [rows for _, *rows in shared_files({"radar": paths})] == [[0, 1], [0, 2], [0, 3]]

@@ -248,7 +248,7 @@ def test_a_table_separated_by_semicolons_is_refused(tmp_path: Path, text: str) -
 def test_a_table_whose_first_line_holds_numbers_is_refused(tmp_path: Path) -> None:
     for text in ("1,1\n2,2\n3,3\n", "0\n1\n2\n", "1.5e3,nan\n2,2\n"):
         (tmp_path / "series.csv").write_text(text)
-        with pytest.raises(CmkdError, match=r"the first line of .*series.csv holds numbers.* add a line above it"):
+        with pytest.raises(CmkdError, match=r"series.csv holds numbers in its first line.* add a line above it"):
             read(tmp_path / "series.csv")
     for text in ("0,1\n2,2\n3,3\n", "x,400\n2,2\n3,3\n"):  # as pandas writes columns without names
         (tmp_path / "series.csv").write_text(text)

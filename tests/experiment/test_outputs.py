@@ -194,6 +194,17 @@ def test_code_of_ones_own_that_changes_does_not_enter_the_folder(
 
 
 @pytest.mark.usefixtures("without_page")
+def test_a_file_of_ones_own_in_the_folder_is_not_lost(
+    squares: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.yaml").write_text("# of mine\n")
+    assert run(squares, tmp_path / "out", "--methods", "none") == 2
+    assert "config.yaml' is not of a run and would be lost: move it, or" in capsys.readouterr().err
+    assert (tmp_path / "out" / "config.yaml").read_text() == "# of mine\n"
+
+
+@pytest.mark.usefixtures("without_page")
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     squares: Pack, outputs: dict[str, NDArray[np.generic]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -102,7 +102,7 @@ def test_an_image_is_resized_to_the_size_asked_for() -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "says"),
     [
-        ("thin_resnt", "image", "unknown timm model"),
+        ("thin_resnt", "image", "unknown model 'thin_resnt': did you mean 'thin_resnet'.* Known: "),
         ("mlp", "image", "reads vector"),
         ("resnet18", "vector", "not an encoder for vector"),
         ("thin_resnet(widht=3)", "image", "did you mean 'width'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -35,6 +36,8 @@ COMMANDS = {
     "simulate": "make a data set of simulated pairs",
 }
 """Command -> what it does in a line; its code is the module of the same name in this package."""
+RUN_FOLDER = "run_folder"
+"""Attribute of an error of a run: where its traceback is kept."""
 CONTINUES = "the same command continues where it was"
 STOPPED = {
     **dict.fromkeys(("run", "bench", "simulate", "data push"), CONTINUES),
@@ -137,7 +140,8 @@ def _failed(error: Exception, given: Sequence[str]) -> int:
             text = "".join(traceback.format_exception(error))
             summary = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             place = _own_place(text)
-            print(_kept(text, given, f"error in {place}: {summary}" if place else f"bug: {summary}"), file=sys.stderr)
+            folder = getattr(error, RUN_FOLDER, None) or _out(given)
+            print(_kept(text, folder, f"error in {place}: {summary}" if place else f"bug: {summary}"), file=sys.stderr)
             return 2 if place else 1
     print(f"cmkd: error: {line}", file=sys.stderr)
     return 2
@@ -214,12 +218,17 @@ def _own_place(text: str) -> str:
     return ""
 
 
-def _kept(text: str, given: Sequence[str], summary: str) -> str:
-    """Keep a traceback in the run's folder where there is one, and return the lines to print."""
+def _out(given: Sequence[str]) -> Path | None:
+    """Return what was given as ``--out``."""
     words = [part for word in given for part in (word.split("=", 1) if word.startswith("--out=") else [word])]
-    folder = next((Path(b) for a, b in pairwise(words) if a == "--out"), None)
+    return next((Path(b) for a, b in pairwise(words) if a == "--out"), None)
+
+
+def _kept(text: str, folder: Path | None, summary: str) -> str:
+    """Keep a traceback in the run's folder where there is one, and return the lines to print."""
     report = "please report it with" if summary.startswith("bug") else "its traceback is"
     if folder is not None and os.path.isdir(folder):
-        (folder / "error.log").write_text(text, encoding="utf-8")
-        return f"cmkd: {summary}\ncmkd: {report} {folder / 'error.log'}"
+        with contextlib.suppress(OSError):  # a full disk
+            (folder / "error.log").write_text(text, encoding="utf-8")
+            return f"cmkd: {summary}\ncmkd: {report} {folder / 'error.log'}"
     return f"{text}cmkd: {summary}\ncmkd: {report} the lines above"

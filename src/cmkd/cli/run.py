@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 from rich.console import Console
 from rich.table import Table
 
+from cmkd.cli import RUN_FOLDER
 from cmkd.cli.parsing import Parser, metavar
 from cmkd.config import ModelConfig, RunConfig, StudentConfig, TeacherConfig
 from cmkd.documents import read_yaml
@@ -41,7 +42,11 @@ def main(arguments: Sequence[str]) -> None:
     with _results_alone() if JSON in arguments else nullcontext(), screen(style(config.trainer)) as on:
         with busy(on, f"cmkd run: {config.data}, methods {','.join(config.expressions)}: loading PyTorch"):
             from cmkd.experiment import Experiment
-        results = Experiment(config).run()
+        try:
+            results = Experiment(config).run()
+        except Exception as error:
+            vars(error)[RUN_FOLDER] = config.out
+            raise
     from cmkd.distributed import leads
 
     if not leads():

@@ -32,6 +32,8 @@ from cmkd.options import check
 from cmkd.provenance import commit, hardware, versions
 
 RESULTS, RESULT = "results.json", "result.json"
+OWN = ("config.yaml", RESULTS, "report.html", "student.json")
+"""Files of a run that may not be there before it."""
 LONGEST_NAME = 120
 """Characters of a method in the name of its folder."""
 SHOWN_CLASSES = 12
@@ -112,6 +114,10 @@ class RunFolder:
             CmkdError: the folder holds a run with other settings.
         """
         settings, path = run.settings(), self.path / "settings.json"
+        if not path.exists() and (other := next((name for name in OWN if (self.path / name).exists()), None)):
+            raise CmkdError(
+                f"'{self.path / other}' is not of a run and would be lost: move it, or choose another --out"
+            )
         if path.exists():
             again = "choose another --out, or restore the file"
             before = read_json(path, fix=again)
@@ -132,8 +138,8 @@ class RunFolder:
         about = {"versions": versions(), "commit": commit(), "hardware": hardware(), "command": sys.argv}
         text = yaml.safe_dump(run.config.to_dict() | {"method_options": settings["method_options"]}, sort_keys=False)
         comments = "".join(f"# {line}\n" for line in yaml.safe_dump(about, sort_keys=False).splitlines())
-        write_text(self.path / "config.yaml", f"{text}\n{comments}")
         write_json(path, settings)
+        write_text(self.path / "config.yaml", f"{text}\n{comments}")
         for split, name in (("train", "samples"), ("test", "test_samples")):
             if not (self.path / f"{name}.npz").exists():
                 self._keep_samples(run, split, name)

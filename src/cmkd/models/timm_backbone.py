@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cmkd.errors import CmkdError, unknown_name
-from cmkd.models.base import needs_values, without_values
+from cmkd.models.base import ENCODERS, needs_values, without_values
 
 _REPLACE = ContextVar("_REPLACE", default=True)
 
@@ -89,8 +90,9 @@ def check_name(name: str) -> None:
 
     network, dot, _ = name.partition(".")
     if not timm.is_model(network):
-        known = [m for m in timm.list_models() if m[:2] == name[:2]]
-        raise unknown_name("timm model", name, known[:40])
+        near = get_close_matches(network, [*ENCODERS, *timm.list_models()], n=3)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        raise CmkdError(f"unknown model '{name}': {hint}Known: {', '.join(ENCODERS)}, and the models of timm")
     if dot and name not in (known := timm.list_models(f"{network}.*", pretrained=True)):
         raise unknown_name("timm model", name, known)
 

@@ -64,7 +64,7 @@ def _check_header(path: File, names: list[str]) -> None:
     pandas = len(names) > 1 and names == [str(place) for place in range(len(names))]
     if names and not pandas and all(map(is_number, names)):
         raise CmkdError(
-            f"the first line of {path} holds numbers, but it is read as the names of the columns: add a line above it, "
+            f"{path} holds numbers in its first line, which is read as the names of the columns: add a line above it, "
             "such as x,y,z; or if these are names, put a letter before each"
         )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from cmkd.data.split import ALIASES
@@ -13,7 +15,7 @@ Shared = Sequence[tuple[Path, int, int]]
 
 
 def shared_files(files: Mapping[str, Sequence[Path | None]]) -> Shared:
-    """Return every file that is in more than one row, once per further row.
+    """Return every file that is in more than one row, by whatever path, once per further row.
 
     Example:
         >>> found = shared_files({"optical": [Path("1.png"), Path("1.png")], "radar": [Path("1.tif"), Path("2.tif")]})
@@ -21,13 +23,18 @@ def shared_files(files: Mapping[str, Sequence[Path | None]]) -> Shared:
         [('1.png', 0, 1)]
     """
     first: dict[str, int] = {}
-    repeats = [
-        (path, first[str(path)], row)
+    real = cache(os.path.realpath)  # of folders, which are few
+
+    def place(path: Path) -> str:
+        found = os.path.join(real(path.parent), path.name)
+        return os.path.realpath(found) if os.path.islink(found) else found
+
+    return [
+        (path, first[place(path)], row)
         for paths in files.values()
         for row, path in enumerate(paths)
-        if path is not None and first.setdefault(str(path), row) != row
+        if path is not None and first.setdefault(place(path), row) != row
     ]
-    return repeats
 
 
 def check_splits(shared: Shared, splits: Sequence[str], lines: Sequence[str]) -> None:
