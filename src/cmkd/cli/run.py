@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from textwrap import wrap
 from typing import Any, get_type_hints
 
 from rich.console import Console
@@ -207,7 +206,7 @@ def _help(cls: type[Any], prefix: str = "", *, without: type[Any] | None = None)
         if field.default not in (MISSING, None) and fits(field.default, hints[field.name]):
             said += f" (default: {field.default})"
         flag = f"  --{prefix}{field.name} {metavar(hints[field.name])}"
-        lines += wrap(f"{flag:39} {said}", WIDTH, subsequent_indent=" " * 40, break_on_hyphens=False)
+        lines.append(f"{flag:40}{said}" if len(flag) < 40 else f"{flag} {said}")
     return lines
 
 
