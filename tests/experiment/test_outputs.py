@@ -188,6 +188,8 @@ def test_code_of_ones_own_that_changes_does_not_enter_the_folder(
     del sys.modules["mine_of_outputs"]
     assert run(squares, tmp_path / "out", *methods) == 0  # and mended, as long as nothing was trained with it
     assert run(squares, tmp_path / "out", *methods) == 0
+    for checkpoint in (tmp_path / "out").glob("students/*/*/last.safetensors"):
+        checkpoint.unlink()
     (tmp_path / "mine_of_outputs.py").write_text(code.replace("twice", "thrice"))
     assert run(squares, tmp_path / "out", *methods) == 2
     assert "was started with sources" in capsys.readouterr().err

@@ -146,7 +146,8 @@ class RunFolder:
 
     def _not_begun(self, run: ResolvedRun) -> set[str]:
         """Return the methods of a run of which no student or trial here has begun, as named and as own code."""
-        folders = [path.parents[1].name for path in self.path.glob("students/*/*/last.safetensors")]
+        begun = ("last.safetensors", RESULT)  # either may have been removed to save room
+        folders = [path.parents[1].name for name in begun for path in self.path.glob(f"students/*/*/{name}")]
         folders += [path.name for path in self.path.glob("tuning/*")]
         names = dict[str, set[str]]()
         for call in (call for expression in run.config.expressions for call in parse_sum(expression)):
