@@ -186,7 +186,7 @@ def test_code_of_ones_own_that_changes_does_not_enter_the_folder(
     assert "ValueError: bad" in capsys.readouterr().err
     (tmp_path / "mine_of_outputs.py").write_text(code)
     del sys.modules["mine_of_outputs"]
-    assert run(squares, tmp_path / "out", *methods) == 0  # and mended, as long as nothing was trained with it
+    assert run(squares, tmp_path / "out", *methods) == 0  # and fixed, as long as nothing was trained with it
     assert run(squares, tmp_path / "out", *methods) == 0
     for checkpoint in (tmp_path / "out").glob("students/*/*/last.safetensors"):
         checkpoint.unlink()

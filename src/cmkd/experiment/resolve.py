@@ -199,7 +199,8 @@ def resolve(config: RunConfig) -> ResolvedRun:
         check_installed()
     if config.trainer.compile:
         check_compiler()
-    writable_cache("teacher_outputs")  # else it would be found after the teacher is trained
+    if config.teacher.views != 0:
+        writable_cache("teacher_outputs")  # else it would be found after the teacher is trained
     pack = open_pairs(config)
     teacher, student = with_modalities(config, pack)
     pairs = usable_pairs(pack, student.modalities[0], teacher.modalities[0])
