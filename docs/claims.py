@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from cmkd.bench.suite import Suite
 from cmkd.bench.table import compare, holm, overall
@@ -71,37 +72,36 @@ def corrected(comparisons: Sequence[Mapping[str, Any]]) -> list[int]:
     return [clear(row) if left[str(k)] < 0.05 else 0 for k, row in enumerate(comparisons)]
 
 
-def verdict(ends: Sequence[float] | None, signs: Sequence[int]) -> str:
+def verdict(mean: float, p_value: float, signs: Sequence[int]) -> str:
     """Say whether a claim that a difference is above 0 holds.
 
     Args:
-        ends: of Student's interval over data sets; None for fewer than `FEWEST_SETS`.
+        mean: of the difference over data sets.
+        p_value: of Student's test over data sets, corrected for the number of claims; 1 for fewer than `FEWEST_SETS`.
         signs: of each comparison, as from `corrected`.
 
     Example:
-        >>> verdict((0.01, 0.03), [1, 0]), verdict((-0.01, 0.03), [1, -1]), verdict((-0.01, 0.01), [0, 0])
+        >>> verdict(0.02, 0.01, [1, 0]), verdict(0.01, 0.2, [1, -1]), verdict(0.0, 1.0, [0, 0])
         ('holds', 'depends on the data', 'not shown')
     """
     above, below = signs.count(1), signs.count(-1)
     if above and below:
         return "depends on the data"
-    if ends is not None and (ends[0] > 0 or ends[1] < 0):
-        return "holds" if ends[0] > 0 and not below else "does not hold"
+    if p_value < 0.05:
+        return "holds" if mean > 0 and not below else "does not hold"
     return "holds on some data" if above else "does not hold on some data" if below else "not shown"
 
 
-def over_sets(
-    comparisons: Sequence[Mapping[str, Any]], score: str = "test"
-) -> tuple[float, Sequence[float] | None, list[int]]:
-    """Return the mean difference over data sets, its 95 % interval if they are enough, and the sign of each comparison.
-
-    A data set in two settings, or with other options, is one data set. The signs are those on test; `score` may be
-    ``validation``.
-    """
+def by_set(comparisons: Sequence[Mapping[str, Any]], score: str = "test") -> list[float]:
+    """Return the mean difference of each data set; one in two settings, or with other options, is one data set."""
     means = pd.Series([row[score]["mean"] for row in comparisons])
-    by_data = means.groupby([without_options(row["data"]) for row in comparisons]).mean().tolist()
-    ends = interval(by_data) if len(by_data) >= FEWEST_SETS else None
-    return float(np.mean(by_data)), ends, [clear(row) for row in comparisons]
+    return means.groupby([without_options(row["data"]) for row in comparisons]).mean().tolist()
+
+
+def over_sets(differences: Sequence[float]) -> str:
+    """Return the mean difference over data sets, in points, with its 95 % interval if they are enough."""
+    ends = interval(differences) if len(differences) >= FEWEST_SETS else None
+    return in_points(float(np.mean(differences)), ends)[0]
 
 
 def counted(signs: Sequence[int]) -> str:
@@ -144,7 +144,7 @@ def by_regime(rows: pd.DataFrame, method: str) -> str:
         start = [name, str(sets), f"{ranks[method]:.1f} of {len(ranks)}"]
         for rival in dict.fromkeys((best, "kd")):
             own = [row for row in against(part, rival) if row["method"] == method]
-            shown = [in_points(*over_sets(own, score)[:2])[0] for score in ("validation", "test")]
+            shown = [over_sets(by_set(own, score)) for score in ("validation", "test")]
             lines.append([*start, f"`{rival}`", *shown, counted([clear(row) for row in own])])
             start = ["", "", ""]
     header = ["labels", "data sets", "mean rank on test", "rival", "validation", "test", "clearly above, below"]
@@ -158,19 +158,26 @@ def by_regime(rows: pd.DataFrame, method: str) -> str:
 def claims(rows: pd.DataFrame) -> str:
     """Return the table of claims."""
     found = against(rows, *dict.fromkeys(claim.rival for claim in CLAIMS)) if len(rows) else []
-    lines = []
-    for claim in CLAIMS:
-        own = [
+    own = {
+        claim: [
             row
             for row in found
             if (row["method"], row["rival"]) == (claim.method, claim.rival)
             and (claim.few is None or (row["setting"] != "100 %") == claim.few)
         ]
+        for claim in CLAIMS
+    }
+    means = {claim: by_set(rows) for claim, rows in own.items() if rows}
+    tested = {c.text: stats.ttest_1samp(m, 0.0).pvalue for c, m in means.items() if len(m) >= FEWEST_SETS}
+    p_values, lines = holm(tested), list[list[str]]()
+    for claim in CLAIMS:
         start = [claim.text, claim.source, f"`{claim.method}` to `{claim.rival}`"]
-        if not own:
-            lines.append([*start, "", "", "no results yet"])
+        if claim not in means:
+            lines.append([*start, "", "", "", "no results yet"])
             continue
-        mean, ends, signs = over_sets(own)
-        lines.append([*start, in_points(mean, ends)[0], counted(signs), verdict(ends, corrected(own))])
-    header = ["claim", "by", "difference of", "mean over data sets (95 % CI)", "clearly above, below", "verdict"]
+        each, signs = means[claim], corrected(own[claim])
+        said = verdict(float(np.mean(each)), p_values.get(claim.text, 1.0), signs)
+        lines.append([*start, over_sets(each), f"{sum(m > 0 for m in each)} of {len(each)}", counted(signs), said])
+    header = ["claim", "by", "difference of", "mean over data sets (95 % CI)", "data sets above"]
+    header += ["clearly above, below", "verdict"]
     return "## Claims\n\n" + table(header, lines, left=3)

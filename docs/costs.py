@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from claims import against, over_sets
+from claims import against, by_set, over_sets
 
 from cmkd.documents import read_json
-from cmkd.evaluation import in_points
 from cmkd.markdown import code, table
 
 NOTE = (
@@ -37,12 +36,12 @@ def costs(rows: pd.DataFrame, path: Path) -> str:
     lines = []
     for method in dict.fromkeys(row["method"] for row in found if row["rival"] == "none"):
         own, beside = ([r for r in found if (r["method"], r["rival"]) == (method, rival)] for rival in ("none", "kd"))
-        row, (mean, ends, _) = measured.get(method, {}), over_sets(own)
-        less, between, _ = over_sets(beside) if beside else (0.0, None, [])
+        row, less = measured.get(method, {}), by_set(beside)
         cells = [_times(row, name) for name in ("time / none, cached", "time / none", "memory / none")]
         sets = str(len({row["data"] for row in own}))
-        difference = in_points(less, between)[0] if beside else ""
-        lines.append((less, [code(method), sets, in_points(mean, ends)[0], difference, *cells]))
+        difference = over_sets(less) if beside else ""
+        place = float(np.mean(less)) if beside else 0.0
+        lines.append((place, [code(method), sets, over_sets(by_set(own)), difference, *cells]))
     lines.sort(key=lambda line: -line[0])
     header = ["method", "data sets", "gain (95 % CI)", "to `kd` (95 % CI)", "step, cached", "step", "memory"]
     if not lines:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
-from claims import against, over_sets
+from claims import against, by_set, over_sets
 
-from cmkd.evaluation import in_points
 from cmkd.expression import parse_sum
 from cmkd.markdown import code, table
 
@@ -63,10 +63,9 @@ def differences(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> str:
     for method, rival in pairs:
         own = [row for row in comparisons if (row["method"], row["rival"]) == (method, rival)]
         if own:
-            scores = [over_sets(own, score) for score in ("validation", "test")]
-            shown = [in_points(mean, ends)[0] for mean, ends, _ in scores]
+            scores = [by_set(own, score) for score in ("validation", "test")]
             counts = [str(len({row["data"] for row in own})), str(sum(row["n"] for row in own))]
-            lines.append((scores[0][0], [code(method), code(rival), *counts, *shown]))
+            lines.append((float(np.mean(scores[0])), [code(method), code(rival), *counts, *map(over_sets, scores)]))
     lines.sort(key=lambda line: -line[0])
     header = ["form", "against", "data sets", "students", "validation", "test"]
     return table(header, [cells for _, cells in lines], left=2)

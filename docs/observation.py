@@ -53,8 +53,8 @@ def observation(rows: pd.DataFrame) -> str:
         "The paper holds that it is negative for the mean |r| between channels and for the uniformity (lower is more "
         "uniform). *Within*: ranked within each label fraction, so that only method, teacher and seed differ. "
         "*Across*: over all students, whom the number of labels tells apart most. 95 % intervals, from "
-        f"{FEWEST_MODELS} runs on, are from resamples of runs, whose students share a teacher; bold where they "
-        "exclude 0."
+        f"{FEWEST_MODELS} runs on, are from resamples of runs, whose students share a teacher (the methods are "
+        "taken as given); bold where they exclude 0."
     )
     header = ["data", "measure", "students", "within", "across"]
     return f"## Does structure go with accuracy?\n\n{text}\n\n{table(header, lines, left=2)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from scipy import stats
 
 from cmkd.bench.report import html, markdown
 from cmkd.bench.resampling import Resamples, decoded, encoded, levels, percentiles
-from cmkd.bench.rows import restored, stored
+from cmkd.bench.rows import restored, rising, stored
 from cmkd.bench.suite import Suite
 from cmkd.bench.table import compare, overall, statistics, visible_difference
 from cmkd.errors import CmkdError
@@ -31,6 +32,7 @@ def students(gains: dict[str, float], *, sets: int = 1, settings: int = 1, noise
                 "teacher_test": 0.9,
                 "steps": 10,
                 "converged": seed > 0,
+                "teacher_converged": True,
                 "sees_all_labels": False,
                 "commit": "abc",
                 "right": encoded(np.array([round(100 * value)])),
@@ -129,6 +131,43 @@ def test_few_data_sets_have_no_p_value_and_controls_have_no_rank() -> None:
     assert found["methods"][0]["against"]["none"]["p_value"] is None
 
 
+def test_no_p_value_is_given_that_could_not_reach_five_percent_after_correction() -> None:
+    suite = Suite(("a",), "kd,ds,dist,sp,rkd,crd", rivals=("none",))
+    rows = students({"none": 0.0} | dict.fromkeys(suite.methods.split(","), 0.1), sets=7)
+    found = overall(rows, suite)
+    assert found is not None and found["lacking"] == []
+    assert found["methods"][0]["against"]["none"]["p_value"] is None  # six methods: 6 / 2^6 at the least
+    found = overall(rows[rows["method"].isin(["none", "kd", "ds", "dist"])], suite)
+    assert found is not None
+    assert found["methods"][0]["against"]["none"]["p_value"] == pytest.approx(3 / 2**6)
+
+
+def test_page_of_ranks_names_what_lacks_a_method() -> None:
+    rows = students({"none": 0.0, "kd": 0.1, "ds": 0.3}, sets=8, settings=2, noise=0.01)
+    rows = rows[~((rows["data"] == "h") & (rows["method"] == "ds"))]
+    found = statistics(rows, SUITE)
+    assert found["overall"]["lacking"] == [["h", "s0"], ["h", "s1"]]
+    assert found["by_setting"]["s1"]["lacking"] == [["h", "s1"]]
+    results = {"suite": {"rivals": ["none"]}, "command": "", "commit": None, "failures": {}, "rows": []}
+    text = markdown("a", results | found | {"runs": {"complete": 2, "all": 2}})
+    assert (
+        "7 data sets, each the mean of its settings that have every method. A method is lacking on h (s0), h (s1)."
+        in text
+    )
+
+
+def test_a_difference_that_would_be_seen_needs_test_groups_too() -> None:
+    generator = np.random.default_rng(0)
+    rows = students({"none": 0.0, "kd": 0.1}, noise=1e-3)
+    rows["groups"] = encoded(np.full(30, 10))  # teachers agree, people do not
+    right = {"none": np.full(30, 5), "kd": np.clip(generator.integers(2, 11, 30), 0, 10)}
+    rows["right"] = [encoded(right[method]) for method in rows["method"]]
+    (row,) = compare(rows, replace(SUITE, methods="kd", rivals=("none",)))
+    spread = float((right["kd"] / 10).std()) / 30**0.5
+    assert row["test"]["seen"] == pytest.approx(2.8 * spread, rel=0.1)
+    assert row["validation"]["seen"] < row["test"]["seen"] / 3
+
+
 def test_closed_gap_is_a_fraction_of_what_the_teacher_is_ahead() -> None:
     found = {(r["method"], r["rival"]): r for r in compare(students({"none": 0.0, "kd": 0.05}), SUITE)}
     # none has 0.65 on average, the teacher 0.9
@@ -213,6 +252,8 @@ def test_page_names_what_was_not_converged_what_failed_and_what_is_missing() -> 
     assert "**+30.0 (+30.0 to +30.0)**" in text
     assert r"| a, s0, teacher 1 | no \<disk\> |" in text
     assert "Not finished: 1 of 2 runs" in text
+    rows["teacher_converged"] = [None if row > 0 else False for row in rows["teacher"]]
+    assert rising(rows) == 6  # all students of the first teacher, one of whose seeds had not converged itself
     made = html("few labels", results)
     assert "<b>+30.0 (+30.0 to +30.0)</b>" in made and "no &lt;disk&gt;" in made and "Not finished: 1 of 2 runs" in made
 

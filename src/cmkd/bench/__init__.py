@@ -7,7 +7,7 @@ from typing import Any
 
 from cmkd.bench.report import html, markdown
 from cmkd.bench.results import earlier, faults, planned_by, read_suite
-from cmkd.bench.rows import collect, complete, left, stored
+from cmkd.bench.rows import collect, complete, left, rising, stored
 from cmkd.bench.sources import sources
 from cmkd.bench.suite import Suite as Suite
 from cmkd.bench.suite import expanded
@@ -117,8 +117,8 @@ def check(suite: Path, out: Path, *, method: str | None = None) -> str:
     runs = planned_by(path, named, out / "runs")
     if found := faults(asked, content, named, rows, runs):
         raise CmkdError(f"'{path}' does not follow the protocol: {'; '.join(found)}")
-    rising, there = int((~rows["converged"]).sum()), sum(planned.config.out.exists() for planned in runs)
+    there = sum(planned.config.out.exists() for planned in runs)
     return (
         f"{len(rows)} students of {len(runs)} runs, as the suite asks, by commit {', '.join(rows['commit'].unique())}; "
-        f"{rising} not converged; the folders of {there} runs are present and agree"
+        f"{rising(rows)} not converged; the folders of {there} runs are present and agree"
     )

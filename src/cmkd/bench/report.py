@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from cmkd.bench.figures import alike, ranks_figure
 from cmkd.bench.rows import SPLITS
-from cmkd.bench.table import FEWEST_SETS
+from cmkd.bench.table import wilcoxon_smallest
 from cmkd.datasets.open import without_folder
 from cmkd.evaluation import in_points
 from cmkd.markdown import code, escape, table
@@ -19,10 +19,10 @@ INTRODUCTION = (
     "see the pairs in the same order. The interval is Student's 95 % interval over the teachers, whose students "
     "count by their mean; with one teacher, it is over its students, and holds for that teacher. Over groups: the 95 "
     "% percentile interval where teachers, students and test groups (people, scenes, vessels; single pairs where "
-    "there are none) are drawn anew. Bold: both exclude 0. Seen: the difference on test that as many teachers show "
-    "with a probability of 0.8. Closed: how much of the gap between student alone and teacher the method closes, in "
-    "%, where that gap can be told from 0; the teacher's accuracy is taken as exact there. What is chosen is chosen "
-    "on validation."
+    "there is none, or one, of which alone it then speaks) are drawn anew. Bold: both exclude 0. Seen: the difference "
+    "on test that as many teachers and groups show with a probability of 0.8. Closed: how much of the gap between "
+    "student alone and teacher the method closes, in %, where that gap can be told from 0; the teacher's accuracy is "
+    "taken as exact there. What is chosen is chosen on validation."
 )
 
 
@@ -120,7 +120,8 @@ def _models(rows: Sequence[Mapping[str, Any]]) -> Part:
         ]
         for row in rows
     ]
-    return Part("Accuracies", "Teacher and student alone: validation / test.", header, lines, 2)
+    text = "Teacher and student alone: validation / test. Not converged: students, and those of such teachers."
+    return Part("Accuracies", text, header, lines, 2)
 
 
 def _comparisons(rival: str, rows: Sequence[Mapping[str, Any]]) -> Part:
@@ -139,7 +140,9 @@ def _comparisons(rival: str, rows: Sequence[Mapping[str, Any]]) -> Part:
 
 
 def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Part:
-    header = ["method", "mean rank", *(f"median difference to {rival}, p" for rival in rivals)]
+    count, smallest = found["data_sets"], wilcoxon_smallest(found["data_sets"], len(found["methods"]) - 1)
+    named = ", p" if smallest < 0.05 else ""
+    header = ["method", "mean rank", *(f"median difference to {rival}{named}" for rival in rivals)]
     lines = []
     for row in found["methods"]:
         cells = [row["method"], f"{row['rank']:.2f}"]
@@ -148,9 +151,13 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
             p = "" if against is None or against["p_value"] is None else f", p {_p(against['p_value'])}"
             cells.append("" if against is None else f"{100 * against['difference']:+.1f}{p}")
         lines.append(cells)
-    count = found["data_sets"]
-    text = f"Test accuracy, {count} data set{'s' * (count != 1)}, each the mean of its settings"
-    text += "; Wilcoxon's signed-rank test, corrected by Holm." if count >= FEWEST_SETS else "."
+    text = f"Test accuracy, {count} data set{'s' * (count != 1)}, each the mean of its settings that have every method."
+    if found["lacking"]:
+        text += f" A method is lacking on {', '.join(f'{without_folder(d)} ({s})' for d, s in found['lacking'])}."
+    if named:
+        text += " p: Wilcoxon's signed-rank test over data sets, corrected by Holm over methods."
+    else:
+        text += f" No p of Wilcoxon's test: corrected by Holm, it could not be below {min(smallest, 1.0):.2g} here."
     critical = found["critical_difference"]
     if critical is None:
         return Part(title, text, header, lines)

@@ -66,6 +66,7 @@ class _WrittenStudent:
     teacher_test: Share | None
     steps: float | None = None
     converged: bool
+    teacher_converged: bool | None = None
     sees_all_labels: bool
     commit: str | None
     right: str

@@ -21,8 +21,8 @@ STUDENT = ["data", "setting", "teacher", "method", "seed"]
 """Columns that name a student of a suite."""
 COLUMNS = [
     *STUDENT,
-    *("validation", "test", "teacher_validation", "teacher_test", "steps", "converged", "sees_all_labels", "commit"),
-    *("right", "groups", *ESSENTIAL),
+    *("validation", "test", "teacher_validation", "teacher_test", "steps", "converged", "teacher_converged"),
+    *("sees_all_labels", "commit", "right", "groups", *ESSENTIAL),
 ]
 """Columns of `collect`."""
 TEACHER = ["teacher_validation", "teacher_test"]
@@ -38,11 +38,11 @@ def collect(runs: Sequence[PlannedRun], earlier: pd.DataFrame | None = None) -> 
     `earlier` rows, the students of one of them are returned, whichever has more.
 
     Columns: data, setting, teacher (its number), method, seed, validation and test (accuracies), teacher_validation,
-    teacher_test, steps, converged, sees_all_labels (a control that sees the labels which are hidden from the others),
-    commit (of the code that trained it), right (right answers in each test group, as
-    `cmkd.bench.resampling.encoded` writes them), groups (the pairs in each of them, likewise), and the measures of
-    `cmkd.structure.ESSENTIAL` of its embeddings of validation pairs. Groups are in the order of their names; where the
-    data set has none, each pair is one.
+    teacher_test, steps, converged, teacher_converged (None where the run did not train it, and in rows of older
+    versions), sees_all_labels (a control that sees the labels which are hidden from the others), commit (of the code
+    that trained it), right (right answers in each test group, as `cmkd.bench.resampling.encoded` writes them), groups
+    (the pairs in each of them, likewise), and the measures of `cmkd.structure.ESSENTIAL` of its embeddings of
+    validation pairs. Groups are in the order of their names; where the data set has none, or one, each pair is one.
     """
     known = pd.DataFrame(columns=COLUMNS) if earlier is None else earlier
     rows = list[Row]()
@@ -89,6 +89,11 @@ def one_teacher(rows: Sequence[Row]) -> bool:
     return bool(np.isclose(scores, scores[:1], rtol=0.0, atol=ROUNDED, equal_nan=True).all())
 
 
+def rising(rows: pd.DataFrame) -> int:
+    """Return how many students had not converged, or have a teacher that had not: validation was still rising."""
+    return int((~rows["converged"].astype(bool) | rows["teacher_converged"].eq(False)).sum())
+
+
 def _names(rows: Sequence[Row]) -> set[tuple[str, int]]:
     return {(row["method"], row["seed"]) for row in rows}
 
@@ -108,6 +113,7 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
                 **{split: student[f"{split}_accuracy"] for split in SPLITS},
                 **{f"teacher_{split}": found["teacher"][f"{split}_accuracy"] for split in SPLITS},
                 **{"steps": student["steps"], "converged": student["converged"]},
+                "teacher_converged": found["teacher"].get("converged"),
                 **{"sees_all_labels": bool(student.get("sees_all_labels")), "commit": student.get("commit")},
                 **{"right": right, "groups": groups},
                 **{name: student.get("structure", {}).get(name) for name in ESSENTIAL},

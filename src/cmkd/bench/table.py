@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from cmkd.bench.resampling import Resamples, decoded, levels, percentiles
-from cmkd.bench.rows import SPLITS
+from cmkd.bench.rows import SPLITS, rising
 from cmkd.bench.suite import Suite
 from cmkd.datasets.open import without_options
 from cmkd.evaluation import interval
@@ -21,8 +21,8 @@ POWER = 0.8
 DIGITS = 6
 """Decimals to which means, and differences of them, are compared: equal ones differ in the last digits of a float."""
 KEYS = ["data", "setting"]
-FEWEST_SETS = 6
-"""Data sets from which on Wilcoxon's test can reach 5 %."""
+BY_NORMAL = float(stats.norm.ppf(0.975) + stats.norm.ppf(POWER))
+"""Standard errors that a difference needs to be found at 5 % with a probability of `POWER`."""
 
 
 def statistics(rows: pd.DataFrame, suite: Suite) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def statistics(rows: pd.DataFrame, suite: Suite) -> dict[str, Any]:
 def models(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Return, for each data set and setting, mean accuracies by split: ``teacher``, and ``means`` of the methods.
 
-    ``rising`` of ``n`` students had not converged: validation was still rising at their last step.
+    Of ``n`` students, ``rising`` had not converged, or their teachers had not (`cmkd.bench.rows.rising`).
     """
     return [
         {
@@ -51,7 +51,7 @@ def models(rows: pd.DataFrame) -> list[dict[str, Any]]:
                 str(method): {split: _mean(own[split]) for split in SPLITS}
                 for method, own in part.groupby("method", sort=False)
             },
-            "rising": int((~part["converged"].astype(bool)).sum()),
+            "rising": rising(part),
             "n": len(part),
         }
         for (data, setting), part in rows.groupby(KEYS, sort=False)
@@ -72,9 +72,9 @@ def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
         difference with each teacher), their ``mean``, Student's 95 % ``interval`` and the ``p_value`` of his test over
         the teachers, since students of one teacher are not independent (over the students, where there is one teacher,
         for which alone they hold then), and ``seen``: the smallest difference that as many teachers would have shown
-        with a probability of 0.8. ``resampled`` is the 95 % interval of the difference on test over teachers, their
-        students and test groups at once (`cmkd.bench.resampling`),
-        ``levels`` the standard deviations of the difference between teachers and within one, and ``closed``, where the
+        with a probability of 0.8; on test, as many test groups as well. ``resampled`` is the 95 % interval of the
+        difference on test over teachers, their students and test groups at once (`cmkd.bench.resampling`), ``levels``
+        the standard deviations of the difference between teachers and within one, and ``closed``, where the
         rival is ``none``, the fraction of the gap between student alone and teacher that the method closes, with its
         interval; None where the gap cannot be told from 0.
     """
@@ -113,6 +113,8 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, groups: str) -> dict[str
     teachers = tuple(ours.index.get_level_values("teacher"))
     drawn = _drawn(teachers, len(decoded(groups)))
     here, there = (_accuracy(tuple(own["right"]), teachers, groups) for own in (ours, theirs))
+    if found["test"]["seen"] is not None:  # a difference is clear where both intervals exclude 0
+        found["test"]["seen"] = max(found["test"]["seen"], BY_NORMAL * float((here - there)[1:].std()))
     found |= {
         "resampled": percentiles((here - there)[1:]),
         "levels": levels((ours["test"] - theirs["test"]).to_numpy(dtype=float), np.array(teachers)),
@@ -169,14 +171,16 @@ def overall(rows: pd.DataFrame, suite: Suite) -> dict[str, Any] | None:
     share test pairs, so they are not independent. Controls that see all labels take no part.
 
     Returns:
-        ``data_sets`` (their number), ``friedman`` (the p-value of Friedman's test that all ranks are alike) and
-        ``critical_difference`` of mean ranks (Nemenyi's, at 5 %; Demsar 2006, JMLR 7), both None where there are fewer
-        than three methods or two data sets, and ``methods``: for each, best first, ``rank`` (1 is best; the mean over
-        data sets, by test accuracy) and for each rival the median ``difference`` over data sets and the ``p_value`` of
-        Wilcoxon's signed-rank test, corrected by Holm over the methods; None below `FEWEST_SETS`. None where no
-        setting has every method.
+        ``data_sets`` (their number), ``lacking`` (data sets and settings that lack a method), ``friedman`` (the p-value
+        of Friedman's test that all ranks are alike) and ``critical_difference`` of mean ranks (Nemenyi's, at 5 %;
+        Demsar 2006, JMLR 7), both None where there are fewer than three methods or two data sets, and ``methods``: for
+        each, best first, ``rank`` (1 is best; the mean over data sets, by test accuracy) and for each rival the median
+        ``difference`` over data sets and the ``p_value`` of Wilcoxon's signed-rank test, corrected by Holm over the
+        methods; None where data sets are too few for it to reach 5 % so corrected, even if all of them agreed. None
+        where no setting has every method.
     """
-    every = rows[~rows["sees_all_labels"]].groupby([*KEYS, "method"])["test"].mean().unstack("method").dropna()
+    each = rows[~rows["sees_all_labels"]].groupby([*KEYS, "method"])["test"].mean().unstack("method")
+    every = each.dropna()
     methods = [method for method in suite.expressions if method in every.columns]
     if not len(every):
         return None
@@ -189,18 +193,29 @@ def overall(rows: pd.DataFrame, suite: Suite) -> dict[str, Any] | None:
         differences: dict[str, Any] = {
             row["method"]: (means[row["method"]] - means[rival]).round(DIGITS).to_numpy() for row in others
         }
-        raw = {m: _wilcoxon(values) for m, values in differences.items()}
-        corrected = holm(raw) if all(p is not None for p in raw.values()) else raw
+        tested = wilcoxon_smallest(len(means), len(others)) < 0.05
+        p_values = holm({m: _wilcoxon(values) for m, values in differences.items()}) if tested else {}
         for row in others:
             m = row["method"]
-            row["against"][rival] = {"difference": float(np.median(differences[m])), "p_value": corrected[m]}
+            row["against"][rival] = {"difference": float(np.median(differences[m])), "p_value": p_values.get(m)}
     enough = len(methods) > 2 and len(means) > 1
     return {
         "data_sets": len(means),
+        "lacking": [list(place) for place in each.index.difference(every.index, sort=False)],
         "friedman": _friedman(compared) if enough else None,
         "critical_difference": critical_difference(len(methods), len(means)) if enough else None,
         "methods": sorted(found, key=lambda row: float(row["rank"])),
     }
+
+
+def wilcoxon_smallest(data_sets: int, methods: int) -> float:
+    """Return the smallest p-value that Wilcoxon's test can have over data sets, corrected by Holm over methods.
+
+    Example:
+        >>> wilcoxon_smallest(6, 1), wilcoxon_smallest(8, 13)
+        (0.03125, 0.1015625)
+    """
+    return methods * 2.0 ** (1 - data_sets)
 
 
 def critical_difference(methods: int, data_sets: int) -> float:
@@ -226,9 +241,7 @@ def _friedman(means: pd.DataFrame) -> float:
     return 1.0 if tied else float(stats.friedmanchisquare(*means.to_numpy().T).pvalue)
 
 
-def _wilcoxon(differences: np.ndarray) -> float | None:
-    if len(differences) < FEWEST_SETS:
-        return None
+def _wilcoxon(differences: np.ndarray) -> float:
     return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
 
 
