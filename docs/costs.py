@@ -17,7 +17,7 @@ NOTE = (
     "The gain over `none` with a tenth of the labels for both, the mean over data sets, and the difference to `kd` on "
     "the same data sets, by which the table is ordered, beside the time of a step and the memory for gradients in "
     "multiples of the student alone: with the teacher's outputs from the cache, which is the default and computes them "
-    "once, and with the teacher run in each step (64 x 64 pixels, a ResNet-18 as teacher; "
+    "once, and with the teacher run in each step (64 x 64 pixels, batches of 64, a ResNet-18 as teacher; "
     "[all methods](../benchmarks/results/step.md))."
 )
 

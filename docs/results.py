@@ -53,6 +53,7 @@ AXES = {
     "label_noise": "label noise",
     "label_noise_rivals": "label noise, with rivals of `ds`",
     "architectures": "unlike architectures",
+    "longer": "the number of steps",
     "cross_fitted": "cross-fitted teachers",
     "fusion": "a teacher that sees both modalities",
 }
