@@ -100,6 +100,7 @@ def test_parquet_manifest(make_folder: Folder, tmp_path: Path) -> None:
     frame["label"] = [1, 2] * 12
     frame.loc[5, "radar"] = None
     frame.to_parquet(folder / "manifest.parquet")
+    refused(folder, tmp_path, "has both manifest.csv and manifest.parquet")
     (folder / "manifest.csv").unlink()
     pack = build(folder, tmp_path / "pack")
     assert pack.classes == ("1", "2")

@@ -145,6 +145,12 @@ def test_markdown_pages(tmp_path: Path) -> None:
     text = (tmp_path / "methods" / "kd.md").read_text()
     assert "| `temperature` | `float` | `2.0` |" in text and "@article{hinton2015" in text
     assert all(f"({name}.md)" in written[0].read_text() for name in METHODS)
+    assert write_markdown(tmp_path / "methods") == written
+    written[1].unlink()
+    written[0].write_text("# My ships\n")
+    with pytest.raises(CmkdError, match=r"index\.md' is not a page of methods"):
+        write_markdown(tmp_path / "methods")
+    assert written[0].read_text() == "# My ships\n" and not written[1].exists()
 
 
 def test_bibliography_has_each_paper_once() -> None:

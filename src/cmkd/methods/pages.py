@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cmkd.errors import CmkdError
 from cmkd.expression import parse_sum
 from cmkd.io import write_text
 from cmkd.markdown import table
@@ -123,12 +124,19 @@ def write_markdown(folder: Path) -> list[Path]:
 
     Returns:
         The files written, the index first.
+
+    Raises:
+        CmkdError: a file of such a name is there and has another title; nothing is written then.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     everything = pages()
     cells = [(f"[{p.name}]({p.name}.md)", p.kind, p.idea, ", ".join(p.needs), p.paper) for p in everything]
     index = f"# Methods\n\n{table(('method', 'kind', 'idea', 'needs', 'paper'), cells)}\n"
     texts = {"index.md": index} | {f"{p.name}.md": p.markdown() for p in everything}
+    for name, text in texts.items():
+        path = folder / name
+        if path.exists() and not path.read_bytes().startswith(text.splitlines()[0].encode()):
+            raise CmkdError(f"'{path}' is not a page of methods: remove or rename it, or give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         write_text(folder / name, text)
     return [folder / name for name in texts]

@@ -44,8 +44,17 @@ class Table:
 
 
 def find_manifest(folder: Path) -> Path | None:
-    """Return the manifest in `folder`, or None."""
-    return next((p for p in (folder / "manifest.csv", folder / "manifest.parquet") if p.is_file()), None)
+    """Return the manifest in `folder`, or None.
+
+    Raises:
+        CmkdError: there are two, which may differ.
+    """
+    found = [path for path in (folder / "manifest.csv", folder / "manifest.parquet") if path.is_file()]
+    if len(found) > 1:
+        raise CmkdError(
+            f"{folder} has both manifest.csv and manifest.parquet: remove or rename the one that is not meant"
+        )
+    return found[0] if found else None
 
 
 def holds_pairs(folder: Path) -> bool:
