@@ -154,9 +154,9 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
     text = f"Test accuracy, {count} data set{'s' * (count != 1)}, each the mean of its settings that have every method."
     if found["lacking"]:
         text += f" A method is lacking on {', '.join(f'{without_folder(d)} ({s})' for d, s in found['lacking'])}."
-    if named:
+    if rivals and named:
         text += " p: Wilcoxon's signed-rank test over data sets, corrected by Holm over methods."
-    else:
+    elif rivals:
         text += f" No p of Wilcoxon's test: corrected by Holm, it could not be below {min(smallest, 1.0):.2g} here."
     critical = found["critical_difference"]
     if critical is None:
