@@ -62,14 +62,14 @@ SECTIONS = {"ds_forms": forms, "label_weight": label_weight, "partly_paired": pa
 """Suite -> what writes its section."""
 INTRODUCTION = (
     "Written by `python docs/results.py` from the rows that [suites](../benchmarks/suites) left under "
-    "`benchmarks/results`, which trained each network until validation had stopped rising; [the protocol](protocol.md) "
-    "says how. A difference is between students of one teacher and one seed, in points of test accuracy. *Clearly*: "
-    "Student's 95 % interval over teachers, with a student each, and the one over teachers and test groups both "
-    "exclude 0, as one in twenty does by chance. MARS and spoken digits are tested on one person each: what is clear "
-    "there is clear for that person. A claim holds if Student's test over three data sets or more finds a mean above 0 "
-    "and no comparison is clearly below; on some data, if one is clearly above. For claims, both are corrected by Holm "
-    "for their number. "
-    f"Data sets and settings with fewer than {FEWEST} students a method count toward no claim and no choice."
+    "`benchmarks/results`, which trained each network until validation had stopped rising, or for 16,000 steps ([how "
+    "many](#where-the-rows-are-from)); [the protocol](protocol.md) says how. A difference is between students of one "
+    "teacher and one seed, in points of test accuracy. *Clearly*: Student's 95 % interval over teachers, with a "
+    "student each, and the one over teachers and test groups both exclude 0, as one in twenty does by chance. MARS "
+    "and spoken digits are tested on one person each: what is clear there is clear for that person. A claim holds if "
+    "Student's test over three data sets or more finds a mean above 0 and no comparison is clearly below; on some "
+    "data, if one is clearly above. For claims, both are corrected by Holm for their number. Data sets and settings "
+    f"with fewer than {FEWEST} students a method count toward no claim and no choice."
 )
 EARLIER = (
     "## Measured elsewhere\n\n"
@@ -235,6 +235,7 @@ def about(path: Path, content: Mapping[str, Any], rows: pd.DataFrame) -> str:
     done, planned = content["runs"]["complete"], content["runs"]["all"]
     commits = ", ".join(sorted({str(commit)[:10] for commit in rows["commit"]}))
     late = f"; {count} students had not converged, or their teachers had not" if (count := rising(rows)) else ""
+    late += f"; teachers of {unsure} unknown" if (unsure := int(rows["teacher_converged"].isna().sum())) else ""
     page = f"[{escape(path.stem)}](../benchmarks/results/{path.stem}.md)"
     trained = f"{len(rows)} students, {done} of {planned} runs, commit {commits}{late}"
     return f"- {page}: {code(content['command'])}, {trained}"

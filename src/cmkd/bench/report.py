@@ -140,7 +140,8 @@ def _comparisons(rival: str, rows: Sequence[Mapping[str, Any]]) -> Part:
 
 
 def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Part:
-    count, smallest = found["data_sets"], wilcoxon_smallest(found["data_sets"], len(found["methods"]) - 1)
+    count, others = found["data_sets"], len(found["methods"]) - 1
+    smallest = wilcoxon_smallest(count, others)
     named = ", p" if smallest < 0.05 else ""
     header = ["method", "mean rank", *(f"median difference to {rival}{named}" for rival in rivals)]
     lines = []
@@ -154,9 +155,9 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
     text = f"Test accuracy, {count} data set{'s' * (count != 1)}, each the mean of its settings that have every method."
     if found["lacking"]:
         text += f" A method is lacking on {', '.join(f'{without_folder(d)} ({s})' for d, s in found['lacking'])}."
-    if rivals and named:
+    if rivals and others and named:
         text += " p: Wilcoxon's signed-rank test over data sets, corrected by Holm over methods."
-    elif rivals:
+    elif rivals and others:
         text += f" No p of Wilcoxon's test: corrected by Holm, it could not be below {min(smallest, 1.0):.2g} here."
     critical = found["critical_difference"]
     if critical is None:
