@@ -43,12 +43,11 @@ class DisCoMKD(Method):
 
     Terms and their sum follow the authors' code (``model_pytorch.py``, and the script that trains it). Differences: the
     paper has two encoders a modality, one of the invariant part; here one embedding is split by a linear layer, and the
-    student's own classifier reads all of it. Each part is normalized over its channels and its negative values are cut:
-    the code has batch-norm and a ReLU for the invariant part alone, and the others come from a ReLU. Without a bound
-    the encoder wins by growth, and diverges. Modalities are classes; the authors' code gives rows of ones and of zeros
-    as probabilities, which does not tell them apart. Its batches of the two modalities are no pairs, ours are. It
-    averages the cross-entropies of the two models where ours are added, hence the weight of 2. Unlabeled pairs, which
-    the paper does not have, take part in all terms that need no label.
+    student's own classifier reads all of it. The invariant part has a ReLU after layer-norm, for batch-norm in the
+    code: without a bound the encoder beats its adversary by growth. Modalities are classes; the authors' code gives
+    rows of ones and of zeros as probabilities, which does not tell them apart. Its batches of the two modalities are no
+    pairs, ours are. It averages the cross-entropies of the two models where ours are added, hence the weight of 2.
+    Unlabeled pairs, which the paper does not have, take part in all terms that need no label.
 
     Args:
         width: of each part. Our choice; the paper's have half the width of its embedding.
@@ -76,12 +75,10 @@ class DisCoMKD(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms ``discom_adversarial``, ``discom_modality``, ``discom_auxiliary`` and ``discom_overlap``."""
-        embeddings = self.student_parts(student.embedding), self.teacher_parts(teacher.embedding)
-        ours, theirs = (
-            [F.relu(F.layer_norm(part, part.shape[1:])) for part in parts.chunk(3, 1)]
-            for parts in at_least_float32(*embeddings)
-        )
-        invariant, informative, irrelevant = (torch.cat(both) for both in zip(ours, theirs, strict=True))
+        ours, theirs = (self.student_parts(student.embedding), self.teacher_parts(teacher.embedding))
+        parts = [torch.cat(both) for both in zip(ours.chunk(3, 1), theirs.chunk(3, 1), strict=True)]
+        invariant, informative, irrelevant = at_least_float32(*parts)
+        invariant = F.relu(F.layer_norm(invariant, invariant.shape[1:]))
         modality = torch.arange(2, device=invariant.device).repeat_interleave(len(batch))
 
         def told(logits: Tensor) -> Tensor:
