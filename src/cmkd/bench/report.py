@@ -120,7 +120,10 @@ def _models(rows: Sequence[Mapping[str, Any]]) -> Part:
         ]
         for row in rows
     ]
-    text = "Teacher and student alone: validation / test. Not converged: students, and those of such teachers."
+    text = (
+        "Teacher and student alone: validation / test. Not converged: students that were still improving at the last "
+        "step, or whose teachers were."
+    )
     return Part("Accuracies", text, header, lines, 2)
 
 
@@ -158,7 +161,7 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
     if rivals and others and named:
         text += " p: Wilcoxon's signed-rank test over data sets, corrected by Holm over methods."
     elif rivals and others:
-        text += f" No p of Wilcoxon's test: corrected by Holm, it could not be below {min(smallest, 1.0):.2g} here."
+        text += f" Too few for Wilcoxon's test: corrected by Holm, p is {min(smallest, 1.0):.2g} at least."
     critical = found["critical_difference"]
     if critical is None:
         return Part(title, text, header, lines)
