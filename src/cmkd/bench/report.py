@@ -158,10 +158,9 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
     text = f"Test accuracy, {count} data set{'s' * (count != 1)}, each the mean of its settings that have every method."
     if found["lacking"]:
         text += f" A method is lacking on {', '.join(f'{without_folder(d)} ({s})' for d, s in found['lacking'])}."
-    if rivals and others and named:
-        text += " p: Wilcoxon's signed-rank test over data sets, corrected by Holm over methods."
-    elif rivals and others:
-        text += f" Too few for Wilcoxon's test: corrected by Holm, p is {min(smallest, 1.0):.2g} at least."
+    if rivals and others:
+        few = f" Too few for Wilcoxon's test: corrected by Holm, p is {min(smallest, 1.0):.2g} at least."
+        text += " p: Wilcoxon's signed-rank test over data sets, corrected by Holm over methods." if named else few
     critical = found["critical_difference"]
     if critical is None:
         return Part(title, text, header, lines)
