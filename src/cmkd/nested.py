@@ -1,4 +1,4 @@
-"""Nested mappings, such as configurations: merged, compared, and reduced to what differs from the defaults."""
+"""Nested mappings, such as configurations: merged, filled, compared, and reduced to what is not default."""
 
 from __future__ import annotations
 
@@ -34,6 +34,25 @@ def beyond(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
             continue
         found[name] = beyond(value, default) if isinstance(value, Mapping) and isinstance(default, Mapping) else value
     return found
+
+
+def filled(values: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return a nested mapping in whose texts each name in braces has become the text of that name.
+
+    Example:
+        >>> filled({"teacher": {"checkpoint": "{data}/best.safetensors", "views": 4}}, {"data": "ships"})
+        {'teacher': {'checkpoint': 'ships/best.safetensors', 'views': 4}}
+    """
+
+    def put(value: object) -> object:
+        if isinstance(value, Mapping):
+            return filled(value, texts)
+        if isinstance(value, str):
+            for name, text in texts.items():
+                value = value.replace(f"{{{name}}}", text)
+        return value
+
+    return {name: put(value) for name, value in values.items()}
 
 
 def first_difference(old: object, new: object, defaults: object = None, path: str = "") -> str | None:

@@ -75,8 +75,21 @@ def test_folders_of_data_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     assert planned.config.out == there
 
 
+def test_teachers_may_come_from_files_beside_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"teacher": {"checkpoint": "{data}-teacher-{teacher}/best.safetensors"}}
+    suite = Suite(("$SHIPS/a", "$SHIPS/b"), "rkd", {"given": given}, teachers=2)
+    monkeypatch.setenv("SHIPS", "/here")
+    assert [str(planned.config.teacher.checkpoint) for planned in suite.runs(STORE)] == [
+        f"/here/{data}-teacher-{teacher}/best.safetensors" for teacher in (1, 2) for data in "ab"
+    ]
+    names = folders(suite)
+    assert len(set(names)) == 4
+    monkeypatch.setenv("SHIPS", "/elsewhere")
+    assert folders(suite) == names
+
+
 def test_our_suites_can_be_planned(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DATA", "MFEAT", "PARTLY"):
+    for name in ("DATA", "MFEAT", "PARTLY", "OTHER"):
         monkeypatch.setenv(name, "data")
     benchmarks = Path(__file__).parents[2] / "benchmarks"
     monkeypatch.syspath_prepend(benchmarks)

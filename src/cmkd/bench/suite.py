@@ -18,7 +18,7 @@ from cmkd.errors import CmkdError
 from cmkd.expression import Call, parse_sum, split_list
 from cmkd.io import checksum
 from cmkd.methods import METHODS
-from cmkd.nested import beyond, merged
+from cmkd.nested import beyond, filled, merged
 from cmkd.options import Bounds, Count, build, check, plain
 from cmkd.progress import shown
 from cmkd.registry import is_reference
@@ -38,7 +38,9 @@ class Suite:
             folder of files that are not yours to share.
         methods: as ``cmkd run --methods`` takes them, a list of them, or ``every``; ``none`` comes first if it is not
             among them.
-        settings: name -> options of ``cmkd run`` that make it, such as ``{"a tenth": {"label_fraction": 0.1}}``.
+        settings: name -> options of ``cmkd run`` that make it, such as ``{"a tenth": {"label_fraction": 0.1}}``. In
+            their texts, ``{data}`` stands for the data set and ``{teacher}`` for the number of the teacher, from 1, as
+            in ``{"teacher": {"checkpoint": "{data}-teacher-{teacher}/best.safetensors"}}``.
         teachers: for each data set and setting, each with a seed of its own.
         seeds: students for each method and teacher.
         rivals: methods that the others are compared with.
@@ -167,11 +169,13 @@ class Suite:
         return found
 
     def _run_of(self, store: Path, data: str, setting: str, teacher: int) -> PlannedRun:
-        options: dict[str, Any] = {"data": expanded(data), "seed": teacher * SEED_STEP, "out": store}
-        config = build(RunConfig, merged(self.run, self.settings[setting]) | options)
+        fixed: dict[str, Any] = {"data": expanded(data), "seed": teacher * SEED_STEP, "out": store}
+        written = merged(self.run, self.settings[setting])
+        config = build(RunConfig, filled(written, {"data": fixed["data"], "teacher": str(teacher + 1)}) | fixed)
         # methods and seeds are no part of it, so that a suite that grows continues in the same folders; nor are
-        # defaults, so that it does with a cmkd of more options
-        described = {"data": data} | beyond(config.to_dict(), RunConfig(config.data, store).to_dict())
+        # defaults, so that it does with a cmkd of more options; nor is where the data are
+        general = build(RunConfig, written | fixed).to_dict()
+        described = {"data": data} | beyond(general, RunConfig(config.data, store).to_dict())
         key = checksum([json.dumps(described, sort_keys=True).encode()])[:8]
         words = re.sub(r"[^\w.]+", "-", f"{data.rsplit('/', 1)[-1]}-{setting}")[:60].strip("-")
         values = config.to_dict() | {
