@@ -56,6 +56,7 @@ AXES = {
     "longer": "the number of steps",
     "cross_fitted": "cross-fitted teachers",
     "fusion": "a teacher that sees both modalities",
+    "other_classes": "a teacher of other classes",
 }
 """Suite -> what its settings or data sets vary; each has a table of gains."""
 SECTIONS = {"ds_forms": forms, "label_weight": label_weight, "partly_paired": pair_weight}
@@ -192,11 +193,18 @@ def drawn(rows: pd.DataFrame, folder: Path) -> str:
     return "\n\n".join(shown) if len(shown) > 1 else ""
 
 
-def gains(title: str, rows: pd.DataFrame, setting: str) -> str:
-    """Return a table of gains over `none` by data set and setting; `setting` heads that column."""
+def gains(title: str, rows: pd.DataFrame, setting: str, shown: Sequence[str] | None = None) -> str:
+    """Return a table of gains over `none` by data set and setting; `setting` heads that column.
+
+    Args:
+        title: of the section.
+        rows: of students.
+        setting: what a setting is.
+        shown: methods; all by default.
+    """
     found = {(row["data"], row["setting"], row["method"]): row for row in against(rows, "none")}
     there = dict.fromkeys(rows["method"])
-    methods = [name for name in (*DRAWN, ALL_LABELS) if name in there] + [m for m in there if m not in METHODS]
+    methods = [name for name in shown or there if name in there and name != "none"]
     lines = []
     for (data, name), part in rows.groupby(["data", "setting"], sort=False):
         alone = part[part["method"] == "none"]
@@ -253,7 +261,7 @@ def page(stored: Path, folder: Path) -> str:
     parts = ["# How much a teacher gives", INTRODUCTION, claims(counted), by_regime(counted, "ds")]
     if len(rows):
         ordered = with_all_labels(rows).sort_values("fraction", kind="stable")
-        by_labels = gains("Gain against the number of labels", ordered, "labels")
+        by_labels = gains("Gain against the number of labels", ordered, "labels", (*DRAWN, ALL_LABELS))
         parts += [
             choices(counted),
             by_labels,
