@@ -23,6 +23,15 @@ LABELS = (
     "three hundredths of the labels, `0.03*kd` is the other way, a cross-entropy that is a mean over labeled pairs "
     "alone, and `0.18*kd` is half way between the two. The difference to the default, for the same teacher and seed."
 )
+OTHER_WEIGHTS = (
+    "The teacher was trained on every second class, with all labels, and the student learns the other classes with a "
+    "tenth, so methods that compare class probabilities cannot take part. Each method has three weights, and `ds` "
+    "three forms. Of these, the gain over `none` on validation chooses one; test only reports."
+)
+OTHER_CLASSES = (
+    "The same on other data sets, with the weights and the form chosen there: the difference of the two forms of `ds` "
+    "to the others."
+)
 PAIRS = (
     "In a method's terms, pairs that lack a modality count as zero. With a tenth of the pairs complete and every pair "
     "labeled, `10*kd` is the other way, a mean over complete pairs alone. The teacher has seen a tenth of the labels "
@@ -48,6 +57,20 @@ def label_weight(rows: pd.DataFrame) -> str:
 def pair_weight(rows: pd.DataFrame) -> str:
     """Return the section on the weight of complete pairs where they are few."""
     return f"## How much a pair weighs\n\n{PAIRS}\n\n{_weighted(rows, ('kd', 'none'), ('ds', 'none'))}"
+
+
+def other_weights(rows: pd.DataFrame) -> str:
+    """Return the section on how weights were chosen for a teacher of other classes."""
+    shown = differences(rows, [(method, "none") for method in dict.fromkeys(rows["method"]) if method != "none"])
+    return f"## Weights with a teacher of other classes\n\n{OTHER_WEIGHTS}\n\n{shown}"
+
+
+def other_classes(rows: pd.DataFrame) -> str:
+    """Return the section on `ds` and its rivals with a teacher of other classes."""
+    methods = list(dict.fromkeys(rows["method"]))
+    ours = [method for method in methods if parse_sum(method)[0].name == "ds"]
+    shown = differences(rows, [(own, other) for own in ours for other in methods if other not in ours])
+    return f"## Structure with a teacher of other classes\n\n{OTHER_CLASSES}\n\n{shown}"
 
 
 def _weighted(rows: pd.DataFrame, *others: tuple[str, str]) -> str:

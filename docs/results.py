@@ -19,7 +19,7 @@ import pandas as pd
 from baselines import beside, best
 from claims import against, by_regime, claims, ranked
 from costs import costs
-from forms import forms, label_weight, pair_weight
+from forms import forms, label_weight, other_classes, other_weights, pair_weight
 from observation import observation
 
 from cmkd.bench.figures import gains_figure, ranks_figure
@@ -59,7 +59,13 @@ AXES = {
     "other_classes": "a teacher of other classes",
 }
 """Suite -> what its settings or data sets vary; each has a table of gains."""
-SECTIONS = {"ds_forms": forms, "label_weight": label_weight, "partly_paired": pair_weight}
+SECTIONS = {
+    "ds_forms": forms,
+    "label_weight": label_weight,
+    "partly_paired": pair_weight,
+    "other_weights": other_weights,
+    "other_classes": other_classes,
+}
 """Suite -> what writes its section."""
 INTRODUCTION = (
     "Written by `python docs/results.py` from the rows that [suites](../benchmarks/suites) left under "
