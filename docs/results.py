@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from baselines import beside, best
 from claims import against, by_regime, claims, ranked
@@ -217,7 +218,7 @@ def gains(title: str, rows: pd.DataFrame, setting: str, shown: Sequence[str] | N
         if not len(alone):
             continue
         cells = [escape(without_folder(str(data))), escape(str(name)), str(len(alone))]
-        cells += [f"{100 * alone[column].mean():.1f}" for column in ("teacher_test", "test")]
+        cells += ["" if np.isnan(mean) else f"{100 * mean:.1f}" for mean in alone[["teacher_test", "test"]].mean()]
         for method in methods:
             row = found.get((data, name, method))
             said, sure = (
