@@ -139,6 +139,18 @@ def test_a_run_of_another_suite_in_the_folder_counts_as_far_as_it_is_the_same(tm
     assert not list(tmp_path.glob("*.before-*")), "the file of the other suite stays as it is"
 
 
+def test_rows_of_a_version_without_a_column_and_newer_ones_make_a_file_that_can_be_read(tmp_path: Path) -> None:
+    known = rows(SUITE)
+    handed_in(tmp_path, SUITE, known[known["method"] == "kd"].assign(teacher_converged=True), {})
+    (tmp_path / "small.json").rename(tmp_path / "newer.json")
+    handed_in(tmp_path, SUITE, known[known["method"] == "none"], {})
+    asked = SUITE.runs(tmp_path)
+    handed_in(tmp_path, SUITE, collect(asked, earlier(tmp_path / "small.json", SUITE)), {})
+    students = read_suite(tmp_path / "small.json")[2]
+    assert list(students["teacher_converged"].isna()) == [True, False, True, False]
+    assert list(students["method"]) == ["none", "kd"] * 2
+
+
 def test_methods_known_from_elsewhere_are_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (first, second), known = replace(SUITE, methods="kd,ds").runs(tmp_path), rows(SUITE)
     known = known.assign(teacher_validation=None, teacher_test=0.5)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cmkd.bench.resampling import decoded
-from cmkd.bench.rows import COLUMNS, STUDENT, TEACHER, collect, one_teacher, restored
+from cmkd.bench.rows import STUDENT, TEACHER, as_rows, collect, one_teacher, restored
 from cmkd.bench.sources import changed, depends, sources
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.documents import read_json, record
@@ -25,7 +25,6 @@ from cmkd.expression import parse_sum
 from cmkd.io import write_bytes
 from cmkd.methods import METHODS
 from cmkd.options import Bounds, build
-from cmkd.structure import ESSENTIAL
 
 AGAIN = "restore the file, or run `cmkd bench` again without it"
 ABBREVIATED = 12
@@ -87,8 +86,7 @@ def read_suite(path: Path) -> tuple[dict[str, Any], Suite, pd.DataFrame]:
         for row in content["rows"]:
             build(_WrittenStudent, dict(zip(content["columns"], row, strict=True)), others=True)
         suite = build(Suite, content["suite"])
-        rows = restored(content).reindex(columns=COLUMNS)  # older ones have fewer
-        rows = rows.astype(dict.fromkeys(ESSENTIAL, float))
+        rows = as_rows(restored(content))
         if twice := _named("occurs twice", set(_students(rows[rows.duplicated(STUDENT)]))):
             raise CmkdError(twice[0])
         if rows["groups"].isna().any():
@@ -131,7 +129,7 @@ def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) ->
     now, code = asked.packs() if packs is None else packs, sources(asked)
     before = sorted(path.parent.glob(f"{glob.escape(path.stem)}.before-*.json"))
     own = [path] * path.exists() + before
-    asked_for, parts = asked.runs(Path()), [pd.DataFrame(columns=COLUMNS)]
+    asked_for, parts = asked.runs(Path()), [as_rows([])]
     for place in own:
         content, suite, rows = read_suite(place)
         if replaced := _replaced(content, now):
@@ -183,7 +181,7 @@ def _asked_for(
         names = ", ".join(sorted(newer))
         said = f"students in '{path}' do not count ({old}), since {names} has changed after their training"
         warnings.warn(said, CmkdWarning, stacklevel=3)
-    return pd.DataFrame(found, columns=COLUMNS)
+    return as_rows(found)
 
 
 def _test_accuracy(row: Mapping[Any, Any]) -> float:

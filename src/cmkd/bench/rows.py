@@ -25,6 +25,8 @@ COLUMNS = [
     *("sees_all_labels", "commit", "right", "groups", *ESSENTIAL),
 ]
 """Columns of `collect`."""
+KINDS = {"teacher_converged": object, **dict.fromkeys(ESSENTIAL, float)}
+"""Of columns that older rows lack; pandas would make numbers of truth values beside missing ones."""
 TEACHER = ["teacher_validation", "teacher_test"]
 """Columns that tell two trainings of a teacher apart."""
 Row = dict[Any, Any]
@@ -50,7 +52,12 @@ def collect(runs: Sequence[PlannedRun], earlier: pd.DataFrame | None = None) -> 
         order = {student: place for place, student in enumerate(planned.students)}
         found = _merged(list(_students(planned)), _of(planned, known))
         rows += sorted(found, key=lambda row: order[row["method"], row["seed"]])
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return as_rows(rows)
+
+
+def as_rows(rows: Sequence[Row] | pd.DataFrame) -> pd.DataFrame:
+    """Return a table of `COLUMNS` with their kinds, also where rows of an older version lack some."""
+    return pd.DataFrame(rows, columns=COLUMNS).astype(KINDS)
 
 
 def complete(runs: Sequence[PlannedRun], rows: pd.DataFrame) -> list[PlannedRun]:
