@@ -346,7 +346,7 @@ def test_a_teacher_may_know_other_classes(
     capsys.readouterr()
     assert run(*again, "--methods", "none,kd") == 2
     assert "kd: the student has 2 classes and the teacher 3" in capsys.readouterr().err
-    assert run(*again, "--methods", "none,ds(kd_weight=0,independence_weight=0,uniformity_weight=3)") == 0
+    assert run(*again, "--methods", "none,ds(kd_weight=0,independence_features=embedding)") == 0
     assert "other classes" in capsys.readouterr().out
     results = json.loads((tmp_path / "second" / "results.json").read_text())
     assert results["teacher"]["test_accuracy"] is None and results["teacher"]["classes"] == ["0", "1", "2"]

@@ -205,7 +205,7 @@ class Method(nn.Module):
             counted = f"{ours} classes and the teacher {theirs}" if ours != theirs else f"{ours} classes of other names"
             raise CmkdError(
                 f"{self.name}: the student has {counted}, so logits cannot be matched; use a method that compares "
-                "features or relations, such as sp or ds(kd_weight=0,independence_weight=0,uniformity_weight=3)"
+                "features or relations, such as pkt or ds(kd_weight=0,independence_features=embedding)"
             )
 
     def require_stage(self, stage: int) -> tuple[int, int]:

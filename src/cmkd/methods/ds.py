@@ -183,9 +183,8 @@ class DimensionalStructure(Method):
     of the global batch.
 
     A teacher that was trained on different classes has no probabilities to compare: choose
-    ``ds(kd_weight=0,independence_weight=0,uniformity_weight=3)``, which guides only the intermediate features. Whether
-    that helps depends on the data, so compare it with `none`. The best temperature and weights also differ between data
-    sets and networks.
+    ``ds(kd_weight=0,independence_features=embedding)``. Whether that helps depends on the data, so compare it with
+    `none`. The best temperature and weights also differ between data sets and networks.
 
     Related work: on class probabilities, the diagonal of the independence term is the within-class relation of DIST
     (Huang et al. 2022, arXiv 2205.10536; `dist`), there as ``1 - r`` and here as ``(1 - r)²``.
