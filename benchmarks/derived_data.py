@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from cmkd.data import CardInfo, Pack, PackWriter
 from cmkd.datasets import open_data
+from cmkd.errors import CmkdError
 
 COMPLETE = 0.1
 """Fraction of the training pairs of each class that keep the rich modality."""
@@ -63,5 +64,8 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path, help="receives a folder for each data set")
     parser.add_argument("--data", nargs="+", required=True, help="data sets, as cmkd run --data takes them")
     given = parser.parse_args()
-    for reference in given.data:
-        KINDS[given.kind](open_data(reference), given.out / reference.split(":")[0].split("(")[0])
+    try:
+        for reference in given.data:
+            KINDS[given.kind](open_data(reference), given.out / reference.split(":")[0].split("(")[0])
+    except CmkdError as error:
+        parser.error(str(error))
