@@ -88,6 +88,14 @@ def test_teachers_may_come_from_files_beside_the_data(monkeypatch: pytest.Monkey
     assert folders(suite) == names
 
 
+def test_a_confirming_suite_has_new_teachers_with_the_seeds_that_a_longer_one_would_give_them() -> None:
+    chosen = Suite(("digits",), "kd", {"few": {"labels": 40}}, teachers=5).runs(STORE)
+    fresh = Suite(("digits",), "kd", {"few": {"labels": 40}}, teachers=2, first_teacher=5).runs(STORE)
+    assert fresh[0] == chosen[4]
+    assert [planned.title for planned in fresh] == ["digits, few, teacher 5", "digits, few, teacher 6"]
+    assert fresh[1].config.out not in [planned.config.out for planned in chosen]
+
+
 def test_our_suites_can_be_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DATA", "MFEAT", "PARTLY", "OTHER"):
         monkeypatch.setenv(name, "data")

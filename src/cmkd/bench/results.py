@@ -210,7 +210,7 @@ def faults(
     """
     found = [
         f"{name} is {getattr(suite, name)!r}, not {getattr(asked, name)!r}"
-        for name in ("data", "settings", "teachers", "seeds", "run")
+        for name in ("data", "settings", "teachers", "first_teacher", "seeds", "run")
         if getattr(suite, name) != getattr(asked, name)
     ]
     if lacking := [method for method in asked.expressions if method not in suite.expressions]:

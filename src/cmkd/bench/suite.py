@@ -42,6 +42,7 @@ class Suite:
             their texts, ``{data}`` stands for the data set and ``{teacher}`` for the number of the teacher, from 1, as
             in ``{"teacher": {"checkpoint": "{data}-teacher-{teacher}/best.safetensors"}}``.
         teachers: for each data set and setting, each with a seed of its own.
+        first_teacher: number of the first of them, from 1: 6 confirms with new ones what a suite of five has chosen.
         seeds: students for each method and teacher.
         rivals: methods that the others are compared with.
         run: options of ``cmkd run`` for all runs, such as ``{"preset": "full"}``.
@@ -60,6 +61,7 @@ class Suite:
     methods: str | tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=lambda: {"default": {}})
     teachers: Count = 1
+    first_teacher: Count = 1
     seeds: Annotated[int, Bounds(least=1, most=SEED_STEP)] = 3
     rivals: tuple[str, ...] = ("none",)
     run: Mapping[str, Any] = field(default_factory=dict)
@@ -158,7 +160,7 @@ class Suite:
         """
         found = [
             self._run_of(store, data, setting, teacher)
-            for teacher in range(self.teachers)
+            for teacher in range(self.first_teacher - 1, self.first_teacher - 1 + self.teachers)
             for data in self.data
             for setting in self.settings
         ]
