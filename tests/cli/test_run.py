@@ -350,6 +350,8 @@ def test_a_teacher_may_know_other_classes(
     assert "other classes" in capsys.readouterr().out
     results = json.loads((tmp_path / "second" / "results.json").read_text())
     assert results["teacher"]["test_accuracy"] is None and results["teacher"]["classes"] == ["0", "1", "2"]
+    first = json.loads((tmp_path / "first" / "results.json").read_text())
+    assert results["teacher"]["converged"] is first["teacher"]["converged"]
     assert "<td>other classes</td>" in (tmp_path / "second" / "report.html").read_text()
     analyze = ["analyze", str(tmp_path / "second"), "--data", str(folder), "--figures", "false"]
     assert main([*analyze, "--out", str(tmp_path / "analysis")]) == 0

@@ -14,7 +14,7 @@ from cmkd.evaluation.results import read_history
 from cmkd.experiment.resolve import ResolvedRun
 from cmkd.experiment.scoring import score_model
 from cmkd.models import Model
-from cmkd.models.checkpoint import load_model
+from cmkd.models.checkpoint import load_model, rewrite
 from cmkd.training.fit import fit
 from cmkd.training.job import TrainingJob
 from cmkd.training.reporting import Tell
@@ -56,6 +56,8 @@ class Fitting:
                 job.answers.close()  # a training leaves cycles of references, and the next student may need the room
         last = read_history(job.folder / "history.csv", ("step", "leveled")).iloc[-1]
         about |= {"steps": int(last["step"]), "converged": bool(last["leveled"])}
+        if rank() == 0:  # the file may teach in other runs, which have nothing else to say it by
+            rewrite(path, path, {"converged": about["converged"]})
         model, _ = load_model(path, module=job.model.encoder)
         self.evaluate(job.folder, model, path, about | {"labels": job.labels})
 

@@ -22,6 +22,7 @@ from cmkd.experiment.scoring import score_outputs
 from cmkd.experiment.standing import outcome
 from cmkd.experiment.teaching import Teaching, self_taught
 from cmkd.io import atomic, checksum, write_json
+from cmkd.models.checkpoint import read_about
 from cmkd.options import plain
 from cmkd.provenance import commit
 from cmkd.registry import is_reference
@@ -73,7 +74,9 @@ class Teachers:
             if config.teacher.outputs is not None:
                 score_outputs(self.run, folder, config.teacher.outputs, about)
             elif config.teacher.checkpoint is not None:
-                self.fitting.evaluate(folder, self.run.build("teacher"), config.teacher.checkpoint, about)
+                path = config.teacher.checkpoint
+                about |= {key: value for key, value in read_about(path).items() if key == "converged"}
+                self.fitting.evaluate(folder, self.run.build("teacher"), path, about)
         for title, place in planned.items():
             if not (place / RESULT).exists():
                 self._train(title, place, display)

@@ -71,6 +71,7 @@ class _About(_Input):
     role: str = ""
     method: str | None = None
     seed: int | None = None
+    converged: bool | None = None
     calibration: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     validation_accuracy: float | None = None
