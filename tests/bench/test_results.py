@@ -236,6 +236,20 @@ def test_students_depend_on_the_code_of_their_own_data_and_method_alone(
     assert depends(digits, f"kd+{method}", {method}) and not depends(ships, "kd", {method})
 
 
+def test_students_depend_on_the_file_of_their_own_teacher_alone(tmp_path: Path) -> None:
+    for number in (6, 7):
+        write_text(tmp_path / f"{number}.safetensors", f"teacher {number}")
+    given = {"teacher": {"checkpoint": f"{tmp_path}/{{teacher}}.safetensors"}}
+    suite = replace(SUITE, settings={"default": given}, first_teacher=6)
+    students = rows(SUITE).assign(teacher=lambda found: found["teacher"] + 5)
+    students["seed"] = 1000 * students["teacher"]
+    handed_in(tmp_path, suite, students, {"sources": sources(suite)})
+    assert len(earlier(tmp_path / "small.json", suite)) == 4
+    write_text(tmp_path / "7.safetensors", "another teacher")
+    with pytest.warns(CmkdWarning, match=r"do not count \(2\), since .*7\.safetensors has changed"):
+        assert set(earlier(tmp_path / "small.json", suite)["teacher"]) == {5}
+
+
 def test_results_of_other_data_are_refused_and_data_named_twice_too(tmp_path: Path) -> None:
     pack = tmp_path / "ships"
     from_dataset(ships(20), pack)

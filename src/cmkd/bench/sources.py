@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.config import RunConfig
 from cmkd.documents import read_json
 from cmkd.errors import CmkdError
-from cmkd.experiment.own_code import code_checksum, own_code, own_methods, own_models_and_data
+from cmkd.experiment.own_code import code_checksum, own_methods, own_models_and_data
 from cmkd.io import checksum
 from cmkd.registry import is_reference
 
@@ -21,12 +21,8 @@ def sources(asked: Suite) -> dict[str, str]:
 
     Those that are not at hand here are left out.
     """
-    found = dict[str, str]()
-    for config in (planned.config for planned in asked.runs(Path()) if planned.teacher == 0):
-        with contextlib.suppress(CmkdError):
-            found |= own_code(config)
-        found |= {str(file): now for file in _files(config).values() if (now := _checksum(str(file)))}
-    return found
+    found = set[str]().union(*(_own(planned.config, asked.expressions) for planned in asked.runs(Path())))
+    return {name: now for name in sorted(found) if (now := _checksum(name))}
 
 
 def changed(was: Mapping[str, str], now: Mapping[str, str]) -> set[str]:
@@ -47,9 +43,12 @@ def changed_since(planned: PlannedRun) -> set[str]:
 
 def depends(planned: PlannedRun, method: str, names: Collection[str]) -> bool:
     """Return whether a student of a run depends on one of the names."""
-    config = planned.config
-    own = {*own_models_and_data(config), *own_methods(method), *map(str, _files(config).values())}
-    return not own.isdisjoint(names)
+    return not _own(planned.config, [method]).isdisjoint(names)
+
+
+def _own(config: RunConfig, methods: Iterable[str]) -> set[str]:
+    """Return the code and the files of the user's own that students of some methods depend on."""
+    return own_models_and_data(config).union(*map(own_methods, methods), map(str, _files(config).values()))
 
 
 def _files(config: RunConfig) -> dict[tuple[str, str], Path]:
