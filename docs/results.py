@@ -20,7 +20,7 @@ import pandas as pd
 from baselines import beside, best
 from claims import against, by_regime, claims, ranked
 from costs import costs
-from forms import forms, label_weight, other_classes, other_weights, pair_weight
+from forms import forms, label_weight, other_classes, other_confirmed, other_weights, pair_weight
 from observation import observation
 
 from cmkd.bench.figures import gains_figure, ranks_figure
@@ -58,6 +58,7 @@ AXES = {
     "cross_fitted": "cross-fitted teachers",
     "fusion": "a teacher that sees both modalities",
     "other_classes": "a teacher of other classes",
+    "other_confirmed": "new teachers of other classes",
 }
 """Suite -> what its settings or data sets vary; each has a table of gains."""
 SECTIONS = {
@@ -66,6 +67,7 @@ SECTIONS = {
     "partly_paired": pair_weight,
     "other_weights": other_weights,
     "other_classes": other_classes,
+    "other_confirmed": other_confirmed,
 }
 """Suite -> what writes its section."""
 INTRODUCTION = (
