@@ -305,7 +305,7 @@ def add(path: Path, stored: Path) -> None:
     if found := uncommitted(rows):
         raise CmkdError(f"'{path}' cannot be stored: {'; '.join(found)}")
     by = content["columns"].index("commit")
-    short = [[round(cell, 7) if isinstance(cell, float) else cell for cell in row] for row in content["rows"]]
+    short = [[float(f"{cell:.6g}") if isinstance(cell, float) else cell for cell in row] for row in content["rows"]]
     short = [[*row[:by], row[by][:ABBREVIATED], *row[by + 1 :]] for row in short]
     kept = {name: content[name] for name in KEPT if name != "rows"}
     lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in short)

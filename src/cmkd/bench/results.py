@@ -249,7 +249,7 @@ def _changed(rows: pd.DataFrame, again: pd.DataFrame) -> list[str]:
         ours, theirs = both[name], both[f"{name}_again"]
         same = (ours == theirs) | (ours.isna() & theirs.isna())
         if pd.api.types.is_float_dtype(ours) and pd.api.types.is_float_dtype(theirs):
-            same |= np.isclose(ours, theirs, rtol=0.0, atol=ROUNDED)
+            same |= np.isclose(ours, theirs, rtol=ROUNDED, atol=ROUNDED)
         said = f"has another {'number of right answers' if name == 'right' else name} in its folder"
         found += _named(said, set(_students(both[~same])))
     return found
