@@ -268,6 +268,9 @@ def test_results_of_other_data_are_refused_and_data_named_twice_too(tmp_path: Pa
 def test_what_the_folders_of_the_runs_say_otherwise_is_found() -> None:
     there = rows(SUITE).assign(steps=7)
     assert _changed(there, there.assign(test=there["test"] + 1e-8, teacher_test=np.nan)) == []
+    measured = there.assign(effective_rank=49.2282433)
+    assert _changed(there.assign(effective_rank=49.2282), measured) == [], "six digits, as results are stored"
+    assert len(_changed(there.assign(effective_rank=49.228), measured)) == 4
     said = _changed(there.assign(steps=9, converged=[True, True, True, False]), there)
     assert said[0] == "kd on digits, default, teacher 2, seed 1000 has another converged in its folder"
     assert len(said) == 5

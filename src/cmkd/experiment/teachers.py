@@ -75,7 +75,8 @@ class Teachers:
                 score_outputs(self.run, folder, config.teacher.outputs, about)
             elif config.teacher.checkpoint is not None:
                 path = config.teacher.checkpoint
-                about |= {key: value for key, value in read_about(path).items() if key == "converged"}
+                if (converged := read_about(path).get("converged")) is not None:
+                    about["converged"] = converged
                 self.fitting.evaluate(folder, self.run.build("teacher"), path, about)
         for title, place in planned.items():
             if not (place / RESULT).exists():
