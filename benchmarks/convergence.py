@@ -76,7 +76,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     gained = 100 * (row["validation_accuracy_longer"] - row["validation_accuracy"])
     validation, longer, test, test_longer = (percent(row[f"{name}{end}"]) for name in SCORES for end in ("", "_longer"))
     start = [row["data"], row["model"], str(row["pairs"]), str(row["steps"]), "yes" if row["converged"] else "no"]
-    return [*start, validation, longer, f"{gained:+.1f}" if gained <= 1 else f"**{gained:+.1f}**", test, test_longer]
+    return [*start, validation, longer, f"{gained:+z.1f}" if gained <= 1 else f"**{gained:+z.1f}**", test, test_longer]
 
 
 def _complete(run: Path) -> bool:

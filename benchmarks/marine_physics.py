@@ -291,7 +291,7 @@ def main() -> None:
         lines = [
             [r.quantity, f"{r.theory:.3g}" if not r.unit else f"{r.theory:.2f}",
              f"{r.simulated:.3g}" if not r.unit else f"{r.simulated:.2f}",
-             f"{r.simulated - r.theory:+.2g}" if not r.unit else f"{r.simulated - r.theory:+.2f}", r.unit]
+             f"{r.simulated - r.theory:+z.2g}" if not r.unit else f"{r.simulated - r.theory:+z.2f}", r.unit]
             for r in check()
         ]  # fmt: skip
         about_check = " ".join((check.__doc__ or "").split())

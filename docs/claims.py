@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from cmkd.bench.suite import Suite
-from cmkd.bench.table import compare, holm, overall
+from cmkd.bench.table import DIGITS, compare, holm, overall
 from cmkd.datasets.open import without_options
 from cmkd.evaluation import in_points, interval
 from cmkd.markdown import table
@@ -95,7 +95,8 @@ def verdict(mean: float, p_value: float, signs: Sequence[int]) -> str:
 def by_set(comparisons: Sequence[Mapping[str, Any]], score: str = "test") -> list[float]:
     """Return the mean difference of each data set; one in two settings, or with other options, is one data set."""
     means = pd.Series([row[score]["mean"] for row in comparisons])
-    return means.groupby([without_options(row["data"]) for row in comparisons]).mean().tolist()
+    names = [without_options(row["data"]) for row in comparisons]
+    return means.groupby(names).mean().round(DIGITS).tolist()
 
 
 def over_sets(differences: Sequence[float]) -> str:
@@ -168,7 +169,8 @@ def claims(rows: pd.DataFrame) -> str:
         for claim in CLAIMS
     }
     means = {claim: by_set(rows) for claim, rows in own.items() if rows}
-    tested = {c.text: stats.ttest_1samp(m, 0.0).pvalue for c, m in means.items() if len(m) >= FEWEST_SETS}
+    enough = {claim.text: m for claim, m in means.items() if len(m) >= FEWEST_SETS and np.ptp(m)}
+    tested = {text: stats.ttest_1samp(m, 0.0).pvalue for text, m in enough.items()}
     p_values, lines = holm(tested), list[list[str]]()
     for claim in CLAIMS:
         start = [claim.text, claim.source, f"`{claim.method}` to `{claim.rival}`"]

@@ -29,8 +29,8 @@ def relation(rows: pd.DataFrame, name: str, *, within: bool) -> str:
     run = own.groupby(RUN).ngroup()
     whole, low, high = spearman(x, y, list(run))
     if run.nunique() < FEWEST_MODELS:
-        return f"{whole:+.2f}"
-    said = f"{whole:+.2f} ({low:+.2f} to {high:+.2f})"
+        return f"{whole:+z.2f}"
+    said = f"{whole:+z.2f} ({low:+z.2f} to {high:+z.2f})"
     return f"**{said}**" if low > 0 or high < 0 else said
 
 

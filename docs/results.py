@@ -1,7 +1,7 @@
-"""Write ``docs/results.md`` from the stored results of suites, without training.
+"""Write ``docs/results.md`` and the page of each suite from the stored results, without training.
 
-    python docs/results.py                       # the page
-    python docs/results.py --add runs/study.json # store what `cmkd bench` wrote, then the page
+    python docs/results.py                       # the pages
+    python docs/results.py --add runs/study.json # store what `cmkd bench` wrote, then the pages
 
 A suite counts toward the claims if it trains to convergence (``preset: full``) with default options. Claims, tables and
 the choice of a method are functions of the stored rows; what has no results yet is said to be missing.
@@ -38,6 +38,8 @@ from cmkd.markdown import code, escape, table
 from cmkd.methods import METHODS
 from cmkd.report.figures import draw
 
+Read = tuple[dict[str, Any], Suite, pd.DataFrame]
+"""What `read_suite` returns."""
 ROOT = Path(__file__).parents[1]
 STORED = ROOT / "benchmarks" / "results"
 LARGEST = 10**6
@@ -258,10 +260,8 @@ def about(path: Path, content: Mapping[str, Any], rows: pd.DataFrame) -> str:
     return f"- {page}: {code(content['command'])}, {trained}"
 
 
-def page(stored: Path, folder: Path) -> str:
-    """Return the page from the results in a folder; its pictures go to ``images`` in another."""
-    paths = [path for path in sorted(stored.glob("*.json")) if '"suite"' in path.read_text(encoding="utf-8")[:20]]
-    read = {path: read_suite(path) for path in paths}
+def page(read: Mapping[Path, Read], stored: Path, folder: Path) -> str:
+    """Return the page from the suites that were read in a folder; its pictures go to ``images`` in another."""
     # four gaps of one data set are not four data sets, and suites that chose the loss count for no method
     chose = {name for name, section in SECTIONS.items() if section is not forms}
     found = [(suite, own) for path, (_, suite, own) in read.items() if path.stem not in {*AXES, *chose}]
@@ -287,7 +287,7 @@ def page(stored: Path, folder: Path) -> str:
             "## Where the rows are from",
             "\n".join(about(p, content, own) for p, (content, _, own) in read.items()),
         ]
-    names = {path.stem for path in (ROOT / "benchmarks" / "suites").glob("*.yaml")} - {path.stem for path in paths}
+    names = {path.stem for path in (ROOT / "benchmarks" / "suites").glob("*.yaml")} - {path.stem for path in read}
     missing = [f"results of the suite {code(name)}" for name in sorted(names - {"smoke"})]
     if not (seen := observation(pooled(found, every=True))):
         missing.append("whether structure goes with discriminability, on converged networks")
@@ -296,12 +296,12 @@ def page(stored: Path, folder: Path) -> str:
 
 
 def add(path: Path, stored: Path) -> None:
-    """Store the results of a suite without its statistics, a row a line, and its page.
+    """Store the results of a suite without its statistics, a row a line.
 
     Raises:
         CmkdError: students were trained by changes that no commit has, or the stored results become too large.
     """
-    content, suite, rows = read_suite(path)
+    content, _, rows = read_suite(path)
     if found := uncommitted(rows):
         raise CmkdError(f"'{path}' cannot be stored: {'; '.join(found)}")
     by = content["columns"].index("commit")
@@ -314,7 +314,6 @@ def add(path: Path, stored: Path) -> None:
     if others + len(text) > LARGEST:
         raise CmkdError(f"with '{path}', the stored results have more than {LARGEST // 1000} KB; leave a suite out")
     write_text(stored / path.name, text)
-    write_text(stored / f"{path.stem}.md", markdown(path.stem, content | statistics(rows, suite)))
 
 
 def main() -> None:
@@ -327,7 +326,11 @@ def main() -> None:
     try:
         for path in given.add:
             add(path, given.stored)
-        write_text(given.out, page(given.stored, given.out.parent))
+        suites = [path for path in sorted(given.stored.glob("*.json")) if '"suite"' in path.read_text("utf-8")[:20]]
+        read = {path: read_suite(path) for path in suites}
+        for path, (content, suite, rows) in read.items():
+            write_text(path.with_suffix(".md"), markdown(path.stem, content | statistics(rows, suite)))
+        write_text(given.out, page(read, given.stored, given.out.parent))
     except CmkdError as error:
         parser.error(str(error))
 

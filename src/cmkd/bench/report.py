@@ -153,7 +153,7 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
         for rival in rivals:
             against = row["against"].get(rival)
             p = "" if against is None or against["p_value"] is None else f", p {_p(against['p_value'])}"
-            cells.append("" if against is None else f"{100 * against['difference']:+.1f}{p}")
+            cells.append("" if against is None else f"{100 * against['difference']:+z.1f}{p}")
         lines.append(cells)
     text = f"Test accuracy, {count} data set{'s' * (count != 1)}, each the mean of its settings that have every method."
     if found["lacking"]:

@@ -139,11 +139,11 @@ def _tell_clocks(clocks: Sequence[Clock], lists: Sequence[Captures], of: str) ->
     first, *others = lists
     for clock, other in zip(clocks, others, strict=True):
         error = f" (standard error {clock.error:.3f} s)" if isfinite(clock.error) else ""
-        drift = f", drifting by {clock.drift * 1e6:+.1f} ppm ({clock.drift_error * 1e6:.1f})"
+        drift = f", drifting by {clock.drift * 1e6:+z.1f} ppm ({clock.drift_error * 1e6:.1f})"
         drift += f" from {when(clock.origin, first.times.clock)}"
         count = clock.agreeing if of == "known pairs" else f"{clock.agreeing} of {len(first)}"
         print(
-            f"{other.name}: clock {clock.ahead:+.3f} s to {first.name}'s{drift if clock.drift else ''}; "
+            f"{other.name}: clock {clock.ahead:+z.3f} s to {first.name}'s{drift if clock.drift else ''}; "
             f"{count} {of} agree{error}"
         )
         if clock.share < MANY_AGREE:
@@ -161,9 +161,9 @@ def _tell(made: Assembly, lists: Sequence[Captures], gate: Gate) -> None:
         numbers = (len(other), len(matching.rows), len(made.unmatched[other.name]), matching.ambiguous.sum())
         late, within = spread(matching.late) if len(matching.late) else (0.0, 0.0)
         far = f"{spread(matching.meters)[0]:.1f}" if gate.meters is not None and len(matching.late) else ""
-        rows.add_row(other.name, *map(str, numbers), f"{late:+.3f}", f"{within:.3f}", far)
+        rows.add_row(other.name, *map(str, numbers), f"{late:+z.3f}", f"{within:.3f}", far)
         if abs(late) > 0.25 * gate.seconds:
-            print(f"note: the median delay of {other.name} is {late:+.3g} s; if its clock is off, try --offset auto")
+            print(f"note: the median delay of {other.name} is {late:+z.3g} s; if its clock is off, try --offset auto")
         if matching.ambiguous.any():
             note = f"{matching.ambiguous.sum()} pairs of {other.name} are ambiguous, marked in the record"
             print(f"note: {note}: use smaller tolerances, or --drop_ambiguous")

@@ -217,6 +217,7 @@ def _long(argument: str) -> str:
 
 def table(results: dict[str, Any]) -> Table:
     """Return the table of a run: teacher, then methods with mean, spread, n and the gain over ``none``."""
+    from cmkd.evaluation import in_points
     from cmkd.report.page import labels_seen, not_converged
 
     data, seen = results["data"], labels_seen(results["data"]["labels"])
@@ -236,9 +237,7 @@ def table(results: dict[str, Any]) -> Table:
     for row in results["summary"]:
         gain = "control, sees all labels" if row.get("sees_all_labels") else ""
         if "gain" in row:
-            gain = f"{100 * row['gain']:+.1f}"
-        if row.get("gain_interval"):
-            gain += f" ({100 * row['gain_interval'][0]:+.1f} to {100 * row['gain_interval'][1]:+.1f})"
+            gain, _ = in_points(row["gain"], row.get("gain_interval"))
         spread = "" if row["sd"] is None else f"{100 * row['sd']:.1f}"
         made.add_row(row["method"], data["poor"], f"{100 * row['mean']:.1f}", spread, str(row["n"]), gain)
     return made

@@ -129,8 +129,8 @@ def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[floa
         confidence: probability of covering the mean.
 
     Returns:
-        Its ends; None for fewer than two values, or ones that are equal up to `ROUNDED`: two of few hundred test pairs
-        often are, by chance, and their spread says nothing.
+        Its ends; None for fewer than two values, or differences of accuracies that are equal up to rounding: two of few
+        hundred test pairs often are, by chance, and their spread says nothing.
 
     Example:
         >>> low, high = interval([1.0, 2.0, 3.0])
@@ -138,7 +138,7 @@ def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[floa
         (-0.484, 4.484)
     """
     array = np.asarray(values, dtype=float)
-    if len(array) < 2 or np.ptp(array) < ROUNDED:
+    if len(array) < 2 or np.ptp(array) < 3 * ROUNDED:  # two differences have four rounded accuracies
         return None
     half = float(stats.t.ppf(0.5 + confidence / 2, len(array) - 1)) * float(array.std(ddof=1)) / len(array) ** 0.5
     return (float(array.mean()) - half, float(array.mean()) + half)
@@ -195,12 +195,12 @@ def in_points(mean: float, ends: Sequence[float] | None, *others: Sequence[float
         >>> in_points(0.015, (0.003, 0.027)), in_points(0.25, None)
         (('+1.5 (+0.3 to +2.7)', True), ('+25.0', False))
     """
-    said = f"{100 * mean:+.1f}"
+    said = f"{100 * mean:+z.1f}"
     if ends is None:
         return said, False
     low, high = ends
     clear = all(least > 0 or most < 0 for least, most in (ends, *others))
-    return f"{said} ({100 * low:+.1f} to {100 * high:+.1f})", clear
+    return f"{said} ({100 * low:+z.1f} to {100 * high:+z.1f})", clear
 
 
 def spearman(

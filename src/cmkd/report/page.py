@@ -93,12 +93,12 @@ def verdict(row: Mapping[str, Any]) -> str:
         >>> verdict({"method": "kd", "gain": 0.02, "gain_n": 3, "gain_interval": [0.011, 0.029]})
         'kd: +2.0 points over the student alone (95 % CI +1.1 to +2.9 over 3 seeds), significantly better'
     """
-    said = f"{row['method']}: {100 * row['gain']:+.1f} points over the student alone"
+    said = f"{row['method']}: {100 * row['gain']:+z.1f} points over the student alone"
     if row["gain_interval"] is None:
         seeds = "one seed" if row["gain_n"] == 1 else f"each of {row['gain_n']} seeds"
         return f"{said} on {seeds}; run more seeds to get a confidence interval"
     low, high = row["gain_interval"]
-    return f"{said} (95 % CI {100 * low:+.1f} to {100 * high:+.1f} over {covered(row)}), {finding(low, high)}"
+    return f"{said} (95 % CI {100 * low:+z.1f} to {100 * high:+z.1f} over {covered(row)}), {finding(low, high)}"
 
 
 def finding(low: float, high: float) -> str:

@@ -290,10 +290,10 @@ def _doubt(first: Captures, second: Captures, doubts: Sequence[tuple[Clock, Cloc
     if not doubts:
         return f"no capture of {second.name} is within the distance of one of {first.name}: use a larger --meters"
     best, rival = doubts[0]
-    fit = f"{best.ahead:+.3f} s ({best.share:.0%} of the captures agree)"
+    fit = f"{best.ahead:+z.3f} s ({best.share:.0%} of the captures agree)"
     if rival is not None and rival.agreeing > AMBIGUOUS * best.agreeing:
         return (
-            f"more than one offset fits {lists}: {fit} and {rival.ahead:+.3f} s ({rival.share:.0%}); give the right "
+            f"more than one offset fits {lists}: {fit} and {rival.ahead:+z.3f} s ({rival.share:.0%}); give the right "
             "one with --offset, or use smaller tolerances"
         )
     return f"cannot determine an offset of {lists}: {fit} fits best, but chance may explain it ({spans}); give --offset"

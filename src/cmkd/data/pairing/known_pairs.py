@@ -116,7 +116,7 @@ def known_clock(first: Captures, second: Captures, pairs: Sequence[tuple[int, in
     if abs(left[worst]) > gate.seconds or abs(slope) > MOST_DRIFT:
         one, other = first.ids[rows[worst, 0]], second.ids[rows[worst, 1]]
         raise CmkdError(
-            f"the known pairs of {first.name} and {second.name} disagree: {ahead:+.3f} s and {slope * 1e6:+.0f} ppm "
-            f"fit best, but '{one}' with '{other}' is {left[worst]:+.3f} s off: correct the pairs"
+            f"the known pairs of {first.name} and {second.name} disagree: {ahead:+z.3f} s and {slope * 1e6:+z.0f} ppm "
+            f"fit best, but '{one}' with '{other}' is {left[worst]:+z.3f} s off: correct the pairs"
         )
     return Clock(ahead, slope, origin, count, 1.0, noise / sqrt(count), drift_error)

@@ -284,7 +284,7 @@ def _shifts(
         if decided:
             down, right = (float(np.median([getattr(w, axis) for w in decided])) for axis in ("down", "right"))
             if max(abs(down), abs(right)) >= 1:
-                notes.append(f"{second} is {down:+.0f} pixels down and {right:+.0f} right of {first} in the median")
+                notes.append(f"{second} is {down:+z.0f} pixels down and {right:+z.0f} right of {first} in the median")
         for row, where in judged.items():
             if where.shifted:
                 message = (

@@ -49,7 +49,7 @@ def scene_section(index: pd.DataFrame, recipe: Recipe) -> str:
         f"({radar.band} band), {', '.join(radar.polarizations)}, {radar.size} x {radar.size} pixels in {radar.plane} "
         f"range, sigma nought in dB. Camera: {optical.size} x {optical.size} pixels of {optical.spacing:g} m. "
         f"At gap {recipe.gap:g} the resolution is {dial.coarser:.2f} times the mode's, the noise "
-        f"{dial.nesz_db:+.1f} dB, the clutter {dial.clutter_db:+.1f} dB, further looks weigh {dial.look_weight:.2f}, "
+        f"{dial.nesz_db:+z.1f} dB, the clutter {dial.clutter_db:+z.1f} dB, further looks weigh {dial.look_weight:.2f}, "
         f"and up to {dial.defocus:.1f} rad of defocus are added.",
         "",
         _vessels(recipe),
