@@ -30,7 +30,7 @@ def relation(rows: pd.DataFrame, name: str, *, within: bool) -> str:
     whole, low, high = spearman(x, y, list(run))
     if run.nunique() < FEWEST_MODELS:
         return f"{whole:+z.2f}"
-    said = f"{whole:+z.2f} ({low:+z.2f} to {high:+z.2f})"
+    said = f"{whole:+z.2f} ({low:+.2f} to {high:+.2f})"
     return f"**{said}**" if low > 0 or high < 0 else said
 
 

@@ -100,8 +100,8 @@ def test_pairs_of_a_single_group_and_equal_values_have_no_point_as_an_interval()
     assert np.ptp(rounded) > 1e-6 and intervals.interval(rounded) is None
 
 
-def test_a_difference_that_rounds_to_zero_has_no_minus() -> None:
-    assert intervals.in_points(-1e-9, (-0.0004, 0.0001)) == ("+0.0 (+0.0 to +0.0)", False)
+def test_a_difference_that_rounds_to_zero_has_no_minus_but_the_end_of_its_interval_has() -> None:
+    assert intervals.in_points(-1e-9, (-0.0004, 0.0001)) == ("+0.0 (-0.0 to +0.0)", False)
 
 
 def test_the_memory_does_not_change_the_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:

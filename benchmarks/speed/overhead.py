@@ -220,7 +220,7 @@ def difference(ours: np.ndarray, other: np.ndarray) -> dict[str, Any]:
     return {
         "with, ms": 1e3 * float(np.median(ours)),
         "without, ms": 1e3 * base,
-        "difference, ms": f"{1e3 * middle:+z.2f} ({1e3 * low:+z.2f} to {1e3 * high:+z.2f})",
+        "difference, ms": f"{1e3 * middle:+z.2f} ({1e3 * low:+.2f} to {1e3 * high:+.2f})",
         "of a step, %": f"{100 * middle / base:+z.1f}",
         "steps": len(ours),
     }

@@ -76,8 +76,8 @@ def _accuracy(
         low, high = row["gain_interval"]
         lines += [
             "",
-            f"Gain over training without a teacher: {100 * row['gain']:+z.1f} points (95 % CI {100 * low:+z.1f} to "
-            f"{100 * high:+z.1f} over {covered(row)}).",
+            f"Gain over training without a teacher: {100 * row['gain']:+z.1f} points (95 % CI {100 * low:+.1f} to "
+            f"{100 * high:+.1f} over {covered(row)}).",
         ]
     if not chosen.get("converged", True):
         lines += ["", "Its training had not converged: validation was still rising at the last step."]

@@ -186,6 +186,8 @@ def paired_interval(
 def in_points(mean: float, ends: Sequence[float] | None, *others: Sequence[float]) -> tuple[str, bool]:
     """Write a difference of fractions in points, with the ends of its interval; and say whether 0 is excluded.
 
+    An end of ``-0.0`` says that 0 is in the interval.
+
     Args:
         mean: the difference.
         ends: of the interval, None where there is none.
@@ -200,7 +202,7 @@ def in_points(mean: float, ends: Sequence[float] | None, *others: Sequence[float
         return said, False
     low, high = ends
     clear = all(least > 0 or most < 0 for least, most in (ends, *others))
-    return f"{said} ({100 * low:+z.1f} to {100 * high:+z.1f})", clear
+    return f"{said} ({100 * low:+.1f} to {100 * high:+.1f})", clear
 
 
 def spearman(

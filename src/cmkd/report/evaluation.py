@@ -84,7 +84,7 @@ def verdict(found: Mapping[str, Any]) -> str:
     comparison, pairs, groups = found["comparison"], found["data"]["pairs"], found["data"]["groups"]
     first, second = comparison["names"]
     value, low, high = (100 * comparison["accuracy_difference"][key] for key in ("value", "low", "high"))
-    said = f"{first}: {value:+z.1f} points over {second} (95 % CI {low:+z.1f} to {high:+z.1f}, n = {pairs:,} pairs"
+    said = f"{first}: {value:+z.1f} points over {second} (95 % CI {low:+.1f} to {high:+.1f}, n = {pairs:,} pairs"
     said += f" of {groups:,} groups), {finding(low, high)}" if groups > 1 else f"), {finding(low, high)}"
     return said if groups > 1 else f"{said}; McNemar p = {comparison['mcnemar']['p_value']:.2g}"
 

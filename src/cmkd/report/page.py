@@ -98,7 +98,7 @@ def verdict(row: Mapping[str, Any]) -> str:
         seeds = "one seed" if row["gain_n"] == 1 else f"each of {row['gain_n']} seeds"
         return f"{said} on {seeds}; run more seeds to get a confidence interval"
     low, high = row["gain_interval"]
-    return f"{said} (95 % CI {100 * low:+z.1f} to {100 * high:+z.1f} over {covered(row)}), {finding(low, high)}"
+    return f"{said} (95 % CI {100 * low:+.1f} to {100 * high:+.1f} over {covered(row)}), {finding(low, high)}"
 
 
 def finding(low: float, high: float) -> str:
