@@ -14,6 +14,6 @@ def render(template: str, **values: object) -> str:
             a dash for None.
     """
     made = Environment(loader=PackageLoader("cmkd.report"), autoescape=select_autoescape(), trim_blocks=True)
-    for name, form, factor in (("number", "{:.3g}", 1), ("percent", "{:.1f}", 100), ("signed", "{:+z.1f}", 100)):
+    for name, form, factor in (("number", "{:.3g}", 1), ("percent", "{:.1f}", 100), ("signed", "{:+.1f}", 100)):
         made.filters[name] = lambda v, form=form, factor=factor: "—" if v is None else form.format(factor * v)
     return made.get_template(template).render(**values)
