@@ -18,7 +18,7 @@ from cmkd.data.manifest.readers import inspect
 from cmkd.data.pairing.tracks import read_tracks
 from cmkd.data.text_table import read_text_table
 from cmkd.errors import CmkdError
-from cmkd.evaluation.results import read_history
+from cmkd.evaluation.results import read_history, read_predictions
 from cmkd.io import write_text
 
 AIS = "mmsi,basedatetime,lat,lon\n219000001,2026-01-01T00:00:00,1,1\n"
@@ -60,6 +60,12 @@ def test_it_is_not_called_damaged(name: str) -> None:
         path.chmod(0)
         with as_nobody(), pytest.raises(CmkdError, match=r"cannot be read \(Permission denied\)$"):
             read(path)
+
+
+def test_a_file_of_a_run_that_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:
+    for read in (lambda path: read_history(path, []), lambda path: read_predictions(path, 2)):
+        with pytest.raises(CmkdError, match="does not exist: restore the file"):
+            read(tmp_path / "missing")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="files have no such mode there")

@@ -197,8 +197,7 @@ def read_history(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
-        damaged = CmkdError(f"'{path}' is damaged ({str(error).splitlines()[0][:100]}): {AGAIN}")
-        raise (not_let(f"'{path}'", error) or damaged) from error
+        raise _unreadable(path, error) from error
     _check_numbers(table, ("epoch", *columns), path)
     if table["epoch"].duplicated().any():
         raise CmkdError(f"'{path}' is damaged (an epoch occurs twice): {AGAIN}")
@@ -222,8 +221,7 @@ def read_predictions(path: Path, classes: int, *, logits: bool = False) -> pd.Da
         with parquet_file(path) as file:
             table: pd.DataFrame = file.read().to_pandas()
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        damaged = CmkdError(f"'{path}' is damaged ({str(error).splitlines()[0][:100]}): {AGAIN}")
-        raise (not_let(f"'{path}'", error) or damaged) from error
+        raise _unreadable(path, error) from error
     wanted = [f"logit_{k}" for k in range(classes)] if logits else []
     _check_numbers(table, ("target", "predicted", *wanted), path)
     for name in ("target", "predicted"):
@@ -269,6 +267,13 @@ def students_answers(
     """Return the right answers of the students of a run whose predictions are there, by method and seed."""
     places = {(one["method"], one["seed"]): (folder / one["checkpoint"]).with_name("test.parquet") for one in students}
     return {student: right_answers(path, classes) for student, path in places.items() if path.is_file()}
+
+
+def _unreadable(path: Path, error: Exception) -> CmkdError:
+    if isinstance(error, FileNotFoundError):
+        return CmkdError(f"'{path}' does not exist: {AGAIN}")
+    said = str(error).splitlines()[0][:100]
+    return not_let(f"'{path}'", error) or CmkdError(f"'{path}' is damaged ({said}): {AGAIN}")
 
 
 def _check_numbers(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
