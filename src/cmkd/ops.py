@@ -78,7 +78,7 @@ def check_maps(
     return [check_pair(*pair, same_shape=same_shape) for pair in zip(student, teacher, strict=True)]
 
 
-def standardize(x: Tensor, *, dim: int = 0, eps: float = 1e-5) -> Tensor:
+def standardize(x: Tensor, *, dim: int = 0, eps: float = 1e-5, over: Tensor | None = None) -> Tensor:
     """Subtract the mean and divide by the standard deviation along `dim` (biased variance, `eps` inside the root).
 
     A constant column becomes zeros, with a finite gradient.
@@ -87,9 +87,12 @@ def standardize(x: Tensor, *, dim: int = 0, eps: float = 1e-5) -> Tensor:
         x: any shape.
         dim: dimension over which the statistics are taken.
         eps: added to the variance.
+        over: the statistics are those of this tensor, such as the samples of all processes; by default of `x`.
     """
-    centered = x - x.mean(dim=dim, keepdim=True)
-    return centered * (centered.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
+    mean = (x if over is None else over).mean(dim=dim, keepdim=True)
+    centered = x - mean
+    deviation = centered if over is None else over - mean
+    return centered * (deviation.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
 
 
 def off_diagonal(matrix: Tensor) -> Tensor:

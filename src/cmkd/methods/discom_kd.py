@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmkd.distributed import gather
 from cmkd.methods.base import Method, on_labeled
-from cmkd.ops import at_least_float32, check_pair, reverse_gradient
+from cmkd.ops import at_least_float32, check_pair, reverse_gradient, standardize
 from cmkd.types import Batch, Output, Spec
 
 
@@ -43,11 +44,12 @@ class DisCoMKD(Method):
 
     Terms and their sum follow the authors' code (``model_pytorch.py``, and the script that trains it). Differences: the
     paper has two encoders a modality, one of the invariant part; here one embedding is split by a linear layer, and the
-    student's own classifier reads all of it. The invariant part has a ReLU after layer-norm, for batch-norm in the
-    code: without a bound the encoder beats its adversary by growth. Modalities are classes; the authors' code gives
-    rows of ones and of zeros as probabilities, which does not tell them apart. Its batches of the two modalities are no
-    pairs, ours are. It averages the cross-entropies of the two models where ours are added, hence the weight of 2.
-    Unlabeled pairs, which the paper does not have, take part in all terms that need no label.
+    student's own classifier reads all of it. The invariant part of each modality is standardized per channel over the
+    global batch, then has a ReLU: the code's batch-norm without its trained scale and shift, by which the encoder
+    could beat its adversary through growth. Modalities are classes; the authors' code gives rows of ones and of zeros
+    as probabilities, which does not tell them apart. Its batches of the two modalities are no pairs, ours are. It
+    averages the cross-entropies of the two models where ours are added, hence the weight of 2. Unlabeled pairs, which
+    the paper does not have, take part in all terms that need no label.
 
     Args:
         width: of each part. Our choice; the paper's have half the width of its embedding.
@@ -75,10 +77,9 @@ class DisCoMKD(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms ``discom_adversarial``, ``discom_modality``, ``discom_auxiliary`` and ``discom_overlap``."""
-        ours, theirs = (self.student_parts(student.embedding), self.teacher_parts(teacher.embedding))
-        parts = [torch.cat(both) for both in zip(ours.chunk(3, 1), theirs.chunk(3, 1), strict=True)]
-        invariant, informative, irrelevant = at_least_float32(*parts)
-        invariant = F.relu(F.layer_norm(invariant, invariant.shape[1:]))
+        both = at_least_float32(self.student_parts(student.embedding), self.teacher_parts(teacher.embedding))
+        parts = [(_bounded(first), *others) for first, *others in (part.chunk(3, 1) for part in both)]
+        invariant, informative, irrelevant = (torch.cat(part) for part in zip(*parts, strict=True))
         modality = torch.arange(2, device=invariant.device).repeat_interleave(len(batch))
 
         def told(logits: Tensor) -> Tensor:
@@ -96,3 +97,7 @@ class DisCoMKD(Method):
             "discom_overlap": overlap(informative, irrelevant) + overlap(informative, invariant),
         }
         return {name: self.weight * term for name, term in terms.items()}
+
+
+def _bounded(part: Tensor) -> Tensor:
+    return F.relu(standardize(part, over=gather(part)))
