@@ -28,7 +28,8 @@ def bench(
         out: folder of the results; suites that share it share their runs.
         method: one more method, by name, or as package.module:Name for a class of your own.
         check: train nothing; say whether the results in --out follow the protocol (docs/protocol.md).
-        workers: runs at the same time, each in a process of its own; by default one per core, or one on a GPU.
+        workers: runs at the same time, each in a process of its own; by default one per core, or one on a GPU. Cores
+            that are left train more students of each run at a time.
         ray: address of a Ray cluster whose machines share the folder, or local.
     """
     given = [f"--method {shlex.quote(method)}"] if method else []
