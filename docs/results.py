@@ -26,7 +26,7 @@ from observation import observation
 from cmkd.bench.figures import gains_figure, ranks_figure
 from cmkd.bench.report import markdown
 from cmkd.bench.results import ABBREVIATED, read_suite, uncommitted
-from cmkd.bench.rows import COLUMNS, STUDENT, rising
+from cmkd.bench.rows import COLUMNS, STUDENT, rising, stored
 from cmkd.bench.suite import Suite
 from cmkd.bench.table import statistics
 from cmkd.datasets.open import without_folder
@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[1]
 STORED = ROOT / "benchmarks" / "results"
 LARGEST = 10**6
 """Bytes of all stored results together."""
-KEPT = ("suite", "command", "commit", "runs", "failures", "columns", "rows", "groups")
+KEPT = ("suite", "command", "commit", "runs", "failures", "columns", "names", "groups")
 FEWEST = 3
 """Students of each method on a data set and setting from which on it counts toward claims and choices."""
 DRAWN = ("self_training", "kd", "dist", "ds")
@@ -295,7 +295,7 @@ def page(read: Mapping[Path, Read], stored: Path, folder: Path) -> str:
     return "\n\n".join(filter(None, [*parts, EARLIER])) + "\n"
 
 
-def add(path: Path, stored: Path) -> None:
+def add(path: Path, folder: Path) -> None:
     """Store the results of a suite without its statistics, a row a line.
 
     Raises:
@@ -304,16 +304,15 @@ def add(path: Path, stored: Path) -> None:
     content, _, rows = read_suite(path)
     if found := uncommitted(rows):
         raise CmkdError(f"'{path}' cannot be stored: {'; '.join(found)}")
-    by = content["columns"].index("commit")
+    content |= stored(rows.assign(commit=rows["commit"].str[:ABBREVIATED]))
     short = [[float(f"{cell:.6g}") if isinstance(cell, float) else cell for cell in row] for row in content["rows"]]
-    short = [[*row[:by], row[by][:ABBREVIATED], *row[by + 1 :]] for row in short]
-    kept = {name: content[name] for name in KEPT if name != "rows"}
     lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in short)
-    text = json.dumps(kept, separators=(",", ":"))[:-1] + f',"rows":[\n{lines}\n]}}\n'
-    others = sum(p.stat().st_size for p in stored.glob("*.json") if p.name != path.name)
+    kept = json.dumps({name: content[name] for name in KEPT}, separators=(",", ":"))
+    text = f'{kept[:-1]},"rows":[\n{lines}\n]}}\n'
+    others = sum(p.stat().st_size for p in folder.glob("*.json") if p.name != path.name)
     if others + len(text) > LARGEST:
         raise CmkdError(f"with '{path}', the stored results have more than {LARGEST // 1000} KB; leave a suite out")
-    write_text(stored / path.name, text)
+    write_text(folder / path.name, text)
 
 
 def main() -> None:

@@ -277,7 +277,14 @@ def test_what_the_folders_of_the_runs_say_otherwise_is_found() -> None:
     assert said[1].endswith("seed 0 has another steps in its folder")
 
 
-@pytest.mark.parametrize("others", [{"groups": {}}, {"rows": [[1]]}, {"suite": {"data": ["digits"]}}])
+NAMES = {"data": ["digits"], "setting": ["default"], "method": ["none", "kd"], "commit": [COMMIT]}
+FEWER = [NAMES | {"method": ["none"]}, NAMES | {"commit": []}, {"data": ["digits"]}]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [{"groups": {}}, {"rows": [[1]]}, {"suite": {"data": ["digits"]}}, *({"names": names} for names in FEWER)],
+)
 def test_a_damaged_file_is_refused_in_a_line(tmp_path: Path, others: dict[str, Any]) -> None:
     with pytest.raises(CmkdError, match=r"small.json' is damaged \(.*\): restore"):
         check(handed_in(tmp_path, SUITE, rows(SUITE), others), tmp_path)

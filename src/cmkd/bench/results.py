@@ -45,6 +45,7 @@ class _WrittenSuite:
     failures: Mapping[str, str]
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+    names: Mapping[str, tuple[str, ...]]
     groups: Mapping[str, str]
     packs: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -83,10 +84,11 @@ def read_suite(path: Path) -> tuple[dict[str, Any], Suite, pd.DataFrame]:
     content, what = read_json(path, fix=AGAIN), f"'{path}'"
     record(_WrittenSuite, content, what, fix=AGAIN)
     try:
-        for row in content["rows"]:
-            build(_WrittenStudent, dict(zip(content["columns"], row, strict=True)), others=True)
+        written = restored(content)
+        for row in written.to_dict("records"):
+            build(_WrittenStudent, {str(name): value for name, value in row.items()}, others=True)
         suite = build(Suite, content["suite"])
-        rows = as_rows(restored(content))
+        rows = as_rows(written.infer_objects())
         if twice := _named("occurs twice", set(_students(rows[rows.duplicated(STUDENT)]))):
             raise CmkdError(twice[0])
         if rows["groups"].isna().any():

@@ -27,6 +27,8 @@ COLUMNS = [
 """Columns of `collect`."""
 KINDS = {"teacher_converged": object, **dict.fromkeys(ESSENTIAL, float)}
 """Of columns that older rows lack; pandas would make numbers of truth values beside missing ones."""
+NAMED = ["data", "setting", "method", "commit"]
+"""Columns of which a file keeps each name once."""
 TEACHER = ["teacher_validation", "teacher_test"]
 """Columns that tell two trainings of a teacher apart."""
 Row = dict[Any, Any]
@@ -128,21 +130,29 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
 
 
 def stored(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return rows as JSON holds them: ``columns``, ``rows``, and ``groups``.
+    """Return rows as JSON holds them: ``columns``, ``rows``, ``names``, and ``groups``.
 
+    Where a row would repeat a name (`NAMED`), it has its number among the ``names`` of its column, or -1 for none.
     Groups are kept once for each data set, and once more for a setting in which it has other test pairs.
     """
-    kept = rows.drop(columns="groups")
+    kept, names = rows.drop(columns="groups"), dict[str, list[str]]()
+    for column in NAMED:
+        kept[column], known = pd.factorize(kept[column])
+        names[column] = list(known)
     kept = kept.astype(object).where(kept.notna(), None)  # JSON has no NaN
     groups = dict[str, str]()
     for data, setting, own in rows[["data", "setting", "groups"]].itertuples(index=False):
         if groups.setdefault(data, own) != own:
             groups[f"{data}, {setting}"] = own
-    return {"columns": list(kept.columns), "rows": kept.to_numpy(dtype=object).tolist(), "groups": groups}
+    lines = kept.to_numpy(dtype=object).tolist()
+    return {"columns": list(kept.columns), "rows": lines, "names": names, "groups": groups}
 
 
 def restored(found: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the rows that `stored` wrote."""
-    rows = pd.DataFrame(found["rows"], columns=found["columns"] or COLUMNS)
+    """Return the rows that `stored` wrote, with the values of the file; TypeError or ValueError if they are none."""
+    rows = pd.DataFrame(found["rows"], columns=found["columns"] or COLUMNS, dtype=object)
+    for column in NAMED:
+        named = pd.Series(pd.Categorical.from_codes(rows[column].astype(int), found["names"].get(column, ())))
+        rows[column] = named.astype(object).where(named.notna(), None)
     apart = (rows["data"] + ", " + rows["setting"]).map(found["groups"])
     return rows.assign(groups=apart.fillna(rows["data"].map(found["groups"])))
