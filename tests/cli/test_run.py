@@ -122,6 +122,23 @@ def test_again_repeats_nothing_and_more_is_added(finished: Path) -> None:
     assert len(json.loads((finished / "results.json").read_text())["students"]) == 6
 
 
+@pytest.mark.parametrize(("removed", "method"), [("teacher", "fitnet"), ("students/none/seed-*", "none")])
+def test_a_removed_checkpoint_that_is_needed_again_is_named(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], removed: str, method: str
+) -> None:
+    out = tmp_path / "again"
+    shutil.copytree(finished, out)
+    if method == "none":  # so that one of its students is recommended
+        shutil.rmtree(next(out.glob("students/kd*")))
+    for path in out.glob(f"{removed}/best.safetensors"):
+        path.unlink()
+    assert run("--data", "digits", "--methods", method, "--out", out) == 2
+    assert "where one was trained: restore it, or remove its folder and train it again" in capsys.readouterr().err
+    for path in out.glob(removed):
+        shutil.rmtree(path)
+    assert run("--data", "digits", "--methods", method, "--out", out) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -73,7 +73,10 @@ def read_tensors(path: Path, name: str, *, fix: str) -> dict[str, Tensor]:
 @contextmanager
 def _opened(path: Path, fix: str) -> Iterator[Any]:
     if not path.is_file():
-        raise CmkdError(f"no checkpoint at '{path}': give the folder of a run, or a file that one has written")
+        missing = f"no checkpoint at '{path}'"
+        if path.with_name("result.json").exists():  # a finished training's
+            raise CmkdError(f"{missing}, where one was trained: restore it, or remove its folder and train it again")
+        raise CmkdError(f"{missing}: give the folder of a run, or a file that one has written")
     try:
         with safe_open(path, framework="pt") as file:
             yield file
