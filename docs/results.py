@@ -125,8 +125,8 @@ def enough(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[(alone >= FEWEST) & (rows["method"].groupby([*here, rows["method"]]).transform("size") >= FEWEST)]
 
 
-def choice(part: pd.DataFrame) -> tuple[str, list[str]]:
-    """Return the method to use on one data set with some of its labels, and those that do as well.
+def choice(part: pd.DataFrame) -> tuple[str, str, list[str]]:
+    """Return the method to use on one data set with some of its labels, its gain on test, and those that do as well.
 
     The best method, if it is better than `none` at 5 %, corrected by Bonferroni for the number of methods it is the
     best of; else `none`. A method with fewer teachers than another takes no part. All of it on validation: test only
@@ -138,10 +138,11 @@ def choice(part: pd.DataFrame) -> tuple[str, list[str]]:
     best = max(allowed, key=lambda method: float(allowed[method]["mean"]))
     found = allowed[best]
     if found["mean"] <= 0 or found["p_value"] is None or found["p_value"] * len(allowed) >= 0.05:
-        return "none", []
+        return "none", "", []
     others = [row for row in against(part, best) if row["method"] != "none" and row["n"] == most]
     ends = {row["method"]: row["validation"]["interval"] for row in others}
-    return best, [method for method, own in ends.items() if own is None or own[1] >= 0]
+    gain, _ = in_points(gained[best]["test"]["mean"], gained[best]["test"]["interval"])
+    return best, gain, [method for method, own in ends.items() if own is None or own[1] >= 0]
 
 
 def choices(rows: pd.DataFrame) -> str:
@@ -150,11 +151,9 @@ def choices(rows: pd.DataFrame) -> str:
     for (data, setting), part in rows.groupby(["data", "setting"], sort=False):
         if not {"none"} < set(part["method"]):
             continue
-        best, alike = choice(part)
+        best, gain, alike = choice(part)
         votes.setdefault(str(setting), []).append(best)
-        lines.append(
-            [escape(without_folder(str(data))), str(setting), f"`{best}`", ", ".join(f"`{name}`" for name in alike)]
-        )
+        lines.append([escape(without_folder(str(data))), str(setting), code(best), gain, ", ".join(map(code, alike))])
     summary = []
     for setting, chosen in votes.items():
         kinds = [METHODS.find(parse_call(name).name) for name in chosen]
@@ -166,14 +165,15 @@ def choices(rows: pd.DataFrame) -> str:
         "## Which method when",
         "The method with the largest mean gain over `none` on validation, where that gain is above 0 at 5 %, corrected "
         "by Bonferroni for the number of methods; else `none`. *As good*: methods whose interval to it, on validation "
-        "too, is not below 0. Methods with fewer teachers than others take no part. Use what the majority of data sets "
-        "says, and keep `none` beside it.",
+        "too, is not below 0. Methods with fewer teachers than others take no part. Test chooses nothing: its column says "
+        "what the choice gained there. *A teacher helps on* counts methods with a trained teacher. Use what the majority "
+        "of data sets says, and keep `none` beside it.",
         table(
             ["labels", "a teacher helps on", "best mean rank on test, and those it cannot be told from", "use"],
             summary,
             left=1,
         ),
-        table(["data", "labels", "use", "as good"], lines),
+        table(["data", "labels", "use", "gain on test", "as good"], lines),
     ]
     return "\n\n".join(parts)
 

@@ -121,6 +121,7 @@ def test_a_loop_of_ones_own() -> None:
         "teacher_map": torch.randn(6, 128, 16, 16),
         "labels": torch.arange(6),
         "indices": torch.arange(6),
+        "training_set": range(100),
         "F": torch.nn.functional,
         "optimizer": torch.optim.SGD(student.parameters(), lr=0.1),
     }

@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     of_scenes = (
         f"`cmkd predict STUDENT scene.tif --tile {SIDE} --stride N --out map.tif` on a GeoTIFF of one band of bytes, "
         "LZW in blocks, whose lower right 300 x 300 pixels are nodata: classes and probabilities in two GeoTIFFs. A "
-        "tile with any nodata pixel has no prediction."
+        "tile of which less than half is valid has no prediction."
     )
     print(write(chosen.out, "Predicting", [Section(of_files, tables), Section(of_scenes, maps)]))
 
