@@ -143,7 +143,7 @@ def by_regime(rows: pd.DataFrame, method: str) -> str:
         ranks = {row["method"]: row["rank"] for row in ranking["methods"]} if ranking else {}
         sets = cells.index.get_level_values("data").map(without_options).nunique()
         start = [name, str(sets), f"{ranks[method]:.1f} of {len(ranks)}"]
-        for rival in dict.fromkeys((best, "kd")):
+        for rival in dict.fromkeys((best, *({"kd"} & set(rivals)))):
             own = [row for row in against(part, rival) if row["method"] == method]
             shown = [over_sets(by_set(own, score)) for score in ("validation", "test")]
             lines.append([*start, f"`{rival}`", *shown, counted([clear(row) for row in own])])

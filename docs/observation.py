@@ -19,14 +19,13 @@ def relation(rows: pd.DataFrame, name: str, *, within: bool) -> str:
     """Return Spearman's correlation of a measure with accuracy, with a 95 % interval where runs are many.
 
     Args:
-        rows: students of one data set.
+        rows: students of one data set, whose measure is known.
         name: of the measure.
         within: rank within each setting, instead of over all students.
     """
-    own = rows.dropna(subset=[name])
-    columns = [own.groupby("setting")[c] if within else own[c] for c in (name, "test")]
+    columns = [rows.groupby("setting")[c] if within else rows[c] for c in (name, "test")]
     x, y = (np.asarray(column.rank(pct=True), dtype=np.float64) for column in columns)
-    run = own.groupby(RUN).ngroup()
+    run = rows.groupby(RUN).ngroup()
     whole, low, high = spearman(x, y, list(run))
     if run.nunique() < FEWEST_MODELS:
         return f"{whole:+z.2f}"
@@ -40,12 +39,13 @@ def observation(rows: pd.DataFrame) -> str:
     there = there.dropna(subset=list(ESSENTIAL), how="all").astype(dict.fromkeys(ESSENTIAL, float))
     lines = []
     for data, own in there.groupby("data", sort=False):
-        if len(own) < FEWEST_MODELS:
-            continue
-        several = own["setting"].nunique() > 1
-        for name in (name for name in ESSENTIAL if own[name].notna().any()):
-            cells = [relation(own, name, within=True), relation(own, name, within=False) if several else ""]
-            lines.append([escape(without_folder(str(data))), MEASURES[name].name, str(len(own)), *cells])
+        for name in ESSENTIAL:
+            known = own.dropna(subset=[name])
+            if len(known) < FEWEST_MODELS:
+                continue
+            several = known["setting"].nunique() > 1
+            cells = [relation(known, name, within=True), relation(known, name, within=False) if several else ""]
+            lines.append([escape(without_folder(str(data))), MEASURES[name].name, str(len(known)), *cells])
     if not lines:
         return ""
     text = (

@@ -26,7 +26,7 @@ from observation import observation
 from cmkd.bench.figures import gains_figure, ranks_figure
 from cmkd.bench.report import markdown
 from cmkd.bench.results import ABBREVIATED, read_suite, uncommitted
-from cmkd.bench.rows import COLUMNS, STUDENT, rising, stored
+from cmkd.bench.rows import COLUMNS, STUDENT, of_first_teacher, rising, stored
 from cmkd.bench.suite import Suite
 from cmkd.bench.table import statistics
 from cmkd.datasets.open import without_folder
@@ -36,6 +36,8 @@ from cmkd.expression import parse_call
 from cmkd.io import write_bytes, write_text
 from cmkd.markdown import code, escape, table
 from cmkd.methods import METHODS
+from cmkd.nested import merged
+from cmkd.registry import is_reference
 from cmkd.report.figures import draw
 
 Read = tuple[dict[str, Any], Suite, pd.DataFrame]
@@ -44,7 +46,7 @@ ROOT = Path(__file__).parents[1]
 STORED = ROOT / "benchmarks" / "results"
 LARGEST = 10**6
 """Bytes of all stored results together."""
-KEPT = ("suite", "command", "commit", "runs", "failures", "columns", "names", "groups")
+KEPT = ("suite", "command", "commit", "runs", "failures", "packs", "sources", "columns", "names", "groups")
 FEWEST = 3
 """Students of each method on a data set and setting from which on it counts toward claims and choices."""
 DRAWN = ("self_training", "kd", "dist", "ds")
@@ -108,14 +110,16 @@ def pooled(found: Sequence[tuple[Suite, pd.DataFrame]], *, every: bool = False) 
     """
     parts = [pd.DataFrame(columns=[*COLUMNS, "fraction"])]
     for suite, rows in found:
-        if suite.run.get("preset") == "full" and not {"tune", "epochs"} & set(suite.run):
-            fractions = {name: fraction(options) for name, options in suite.settings.items()}
+        if suite.run.get("preset") == "full":
+            run = {name: value for name, value in suite.run.items() if name != "preset"}
+            fractions = {name: fraction(merged(run, options)) for name, options in suite.settings.items()}
             own = rows[rows["method"].isin(METHODS) | every]
             own = own.assign(fraction=own["setting"].map(fractions)).dropna(subset="fraction")
             parts.append(own.assign(setting=[f"{100 * value:g} %" for value in own["fraction"]]))
     rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     # suites train the same student alike; the one whose structure was measured, which older ones lack, is kept
-    return rows.sort_values("uniformity", key=pd.isna, kind="stable").drop_duplicates(STUDENT).sort_index()
+    rows = rows.sort_values("uniformity", key=pd.isna, kind="stable").drop_duplicates(STUDENT)
+    return of_first_teacher(rows).sort_index()
 
 
 def enough(rows: pd.DataFrame) -> pd.DataFrame:
@@ -165,9 +169,9 @@ def choices(rows: pd.DataFrame) -> str:
         "## Which method when",
         "The method with the largest mean gain over `none` on validation, where that gain is above 0 at 5 %, corrected "
         "by Bonferroni for the number of methods; else `none`. *As good*: methods whose interval to it, on validation "
-        "too, is not below 0. Methods with fewer teachers than others take no part. Test chooses nothing: its column says "
-        "what the choice gained there. *A teacher helps on* counts methods with a trained teacher. Use what the majority "
-        "of data sets says, and keep `none` beside it.",
+        "too, is not below 0. Methods with fewer teachers than others take no part. Test chooses nothing: its column "
+        "says what the choice gained there. *A teacher helps on* counts methods with a trained teacher. Use what the "
+        "majority of data sets says, and keep `none` beside it.",
         table(
             ["labels", "a teacher helps on", "best mean rank on test, and those it cannot be told from", "use"],
             summary,
@@ -305,9 +309,10 @@ def add(path: Path, folder: Path) -> None:
     if found := uncommitted(rows):
         raise CmkdError(f"'{path}' cannot be stored: {'; '.join(found)}")
     content |= stored(rows.assign(commit=rows["commit"].str[:ABBREVIATED]))
+    content["sources"] = {name: now for name, now in content.get("sources", {}).items() if is_reference(name)}
     short = [[float(f"{cell:.6g}") if isinstance(cell, float) else cell for cell in row] for row in content["rows"]]
     lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in short)
-    kept = json.dumps({name: content[name] for name in KEPT}, separators=(",", ":"))
+    kept = json.dumps({name: content[name] for name in KEPT if name in content}, separators=(",", ":"))
     text = f'{kept[:-1]},"rows":[\n{lines}\n]}}\n'
     others = sum(p.stat().st_size for p in folder.glob("*.json") if p.name != path.name)
     if others + len(text) > LARGEST:

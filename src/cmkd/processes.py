@@ -14,6 +14,8 @@ from types import ModuleType
 from cmkd.errors import CmkdError
 
 CGROUP = Path("/sys/fs/cgroup")
+_SCRIPT = threading.Lock()
+"""Held while the user's script is hidden, which threads must not do at once."""
 
 
 def usable_cores() -> int:
@@ -92,12 +94,13 @@ def without_script() -> Iterator[None]:
 
     Nothing that they are sent may come from there.
     """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    with _SCRIPT:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def end_with_parent() -> None:

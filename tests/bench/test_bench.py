@@ -35,6 +35,10 @@ run:
 """
 
 
+def die(*_: object) -> None:
+    os._exit(5)
+
+
 def suite(folder: Path, *, labels: int = 40, epochs: int = 1) -> Path:
     write_text(folder / "few.yaml", SUITE.format(labels=labels, epochs=epochs))
     return folder / "few.yaml"
@@ -51,6 +55,17 @@ from cmkd.methods.kd import KD
 class Twice(KD):
     name = "twice"
 """
+
+
+def test_a_process_that_dies_before_it_says_why_is_told_by_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = Suite.load(suite(tmp_path)).runs(tmp_path)[0]
+    monkeypatch.setattr("cmkd.bench.work._run", die)
+    for before in (None, "what an earlier run said\n"):
+        if before:
+            write_text(planned.config.out / "run.log", before)
+        assert run(planned, None) == Ended("its process ended with exit code 5")
 
 
 @pytest.mark.filterwarnings("always::cmkd.errors.CmkdWarning")
@@ -77,7 +92,7 @@ def test_a_failed_run_is_told_and_the_others_are_kept_with_a_method_of_ones_own(
     write_text(tmp_path / "mine_of_bench.py", METHOD.replace("twice", "three times"))
     assert main([*command, "--method", own]) == 3
     said = capsys.readouterr().err
-    assert "few.json' do not count (1), since mine_of_bench:Twice has changed" in said
+    assert "few.json' do not count (1): mine_of_bench:Twice has changed since" in said
     assert "digits, all, teacher 1: " in said and "was started with sources.mine_of_bench:Twice=" in said
     assert list(read_suite(out / "few.json")[2]["method"]) == ["none", "kd"]
     elsewhere = tmp_path / "elsewhere"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from cmkd.bench import bench, check
 from cmkd.bench.resampling import encoded
 from cmkd.bench.results import _changed, earlier, read_suite
-from cmkd.bench.rows import collect, complete, left, stored
+from cmkd.bench.rows import as_rows, collect, complete, left, stored
 from cmkd.bench.sources import changed_since, depends, sources
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.data import from_dataset
@@ -184,6 +185,24 @@ def test_students_that_a_suite_no_longer_asks_for_are_kept_and_come_back(tmp_pat
     retrained = known.assign(teacher_test=0.9)
     handed_in(tmp_path, fewer, retrained, {})
     assert len(earlier(place, SUITE)) == 2, "students of another teacher are not mixed in"
+    (tmp_path / "small.json").rename(tmp_path / "small.before-10.json")
+    assert set(earlier(place, fewer)["teacher_test"]) == {0.9}, "the latest file counts"
+
+
+def test_a_call_that_fails_keeps_a_file_once(tmp_path: Path) -> None:
+    handed_in(tmp_path, SUITE, rows(SUITE), {})
+    for _ in range(3):
+        earlier(tmp_path / "small.json", replace(SUITE, methods="ds"))
+    assert len(list(tmp_path.glob("small.before-*.json"))) == 1
+
+
+def test_a_file_from_before_names_were_kept_once_continues(tmp_path: Path) -> None:
+    handed_in(tmp_path, SUITE, rows(SUITE), {})
+    found = json.loads((tmp_path / "small.json").read_text())
+    places = {found["columns"].index(column): names for column, names in found.pop("names").items()}
+    found["rows"] = [[places[k][v] if k in places else v for k, v in enumerate(row)] for row in found["rows"]]
+    write_json(tmp_path / "small.json", found)
+    assert len(earlier(tmp_path / "small.json", SUITE)) == 4
 
 
 def test_a_kept_file_is_never_replaced(tmp_path: Path) -> None:
@@ -246,8 +265,12 @@ def test_students_depend_on_the_file_of_their_own_teacher_alone(tmp_path: Path) 
     handed_in(tmp_path, suite, students, {"sources": sources(suite)})
     assert len(earlier(tmp_path / "small.json", suite)) == 4
     write_text(tmp_path / "7.safetensors", "another teacher")
-    with pytest.warns(CmkdWarning, match=r"do not count \(2\), since .*7\.safetensors has changed"):
+    with pytest.warns(CmkdWarning, match=r"do not count \(2\): .*7\.safetensors has changed since, or the file does"):
         assert set(earlier(tmp_path / "small.json", suite)["teacher"]) == {5}
+    (tmp_path / "small.before-1.json").unlink()
+    handed_in(tmp_path, suite, students, {})
+    with pytest.warns(CmkdWarning, match=r"do not count \(4\): "):
+        assert not len(earlier(tmp_path / "small.json", suite)), "a file that does not say which teachers they had"
 
 
 def test_results_of_other_data_are_refused_and_data_named_twice_too(tmp_path: Path) -> None:
@@ -278,12 +301,16 @@ def test_what_the_folders_of_the_runs_say_otherwise_is_found() -> None:
 
 
 NAMES = {"data": ["digits"], "setting": ["default"], "method": ["none", "kd"], "commit": [COMMIT]}
-FEWER = [NAMES | {"method": ["none"]}, NAMES | {"commit": []}, {"data": ["digits"]}]
+FEWER = [NAMES | {"method": ["none"]}, NAMES | {"commit": []}, {"data": ["digits"]}, NAMES | {"place": ["here"]}]
 
 
 @pytest.mark.parametrize(
     "others",
-    [{"groups": {}}, {"rows": [[1]]}, {"suite": {"data": ["digits"]}}, *({"names": names} for names in FEWER)],
+    [
+        *({"names": names} for names in FEWER),
+        *({"groups": {}}, {"rows": [[1]]}, {"suite": {"data": ["digits"]}}, {"runs": {}}),
+        *({"rows": [[number, *([0] * 10)]]} for number in (0.5, 10**300)),
+    ],
 )
 def test_a_damaged_file_is_refused_in_a_line(tmp_path: Path, others: dict[str, Any]) -> None:
     with pytest.raises(CmkdError, match=r"small.json' is damaged \(.*\): restore"):
@@ -305,6 +332,19 @@ def test_a_suite_in_a_file_that_cannot_be_planned_is_refused_with_the_name_of_th
     handed_in(tmp_path, replace(SUITE, run={"epochz": 1}), rows(SUITE), {})
     with pytest.raises(CmkdError, match=r"small.json' cannot be planned \(unknown option 'epochz'"):
         earlier(tmp_path / "small.json", SUITE)
+
+
+def test_rows_are_pooled_by_all_options_and_teachers_of_two_trainings_are_not_mixed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    pooled = importlib.import_module("results").pooled
+    known, options = as_rows(rows(SUITE)), {"preset": "full", "label_fraction": 0.1}
+    other = known.assign(setting="default", teacher_test=0.9, method=["none", "ds"] * 2)
+    assert set(pooled([(replace(SUITE, run=options), known)])["setting"]) == {"10 %"}
+    assert not len(pooled([(replace(SUITE, run=options | {"label_noise": 0.2}), known)]))
+    found = pooled([(replace(SUITE, run=options), students) for students in (known.assign(teacher_test=0.8), other)])
+    assert list(found["method"]) == ["none", "kd"] * 2
 
 
 def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
@@ -374,7 +414,8 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
         "12 students had not converged, or their teachers had not" in line and f"commit {COMMIT[:10]}" in line
         for line in lines
     )
-    write_json(tmp_path / "own.json", about | {"runs": {}} | stored(students.assign(commit=None)))
+    about["runs"] = {"complete": 0, "all": 16}
+    write_json(tmp_path / "own.json", about | stored(students.assign(commit=None)))
     done = subprocess.run([*command, "--add", str(tmp_path / "own.json")], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "48 students were trained by commit unknown" in done.stderr

@@ -201,6 +201,16 @@ def test_interval_over_groups_covers_the_mean_of_new_people_and_new_students() -
     assert 0.86 <= covered / tries <= 0.99
 
 
+def test_of_many_groups_blocks_are_drawn_that_spread_as_they_do() -> None:
+    right = np.zeros((1, 50_000), dtype=np.int64)
+    right[:, :25_000] = 1  # as where pairs are in the order of their classes
+    drawn = Resamples.draw(np.array([0]), right.shape[1], resamples=500)
+    assert drawn.groups.nbytes < 20e6
+    found = drawn.accuracy(right, np.ones(right.shape[1], dtype=np.int64))
+    assert found[0] == 0.5
+    assert found[1:].std() == pytest.approx(0.5 / 50_000**0.5, rel=0.15)
+
+
 def test_students_of_one_teacher_are_drawn_together() -> None:
     drawn = Resamples.draw(np.array([0, 0, 0, 1, 1, 1]), 1, resamples=4000).students[1:]
     counts = drawn[:, :3].sum(1)

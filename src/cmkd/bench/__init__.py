@@ -117,8 +117,8 @@ def check(suite: Path, out: Path, *, method: str | None = None) -> str:
     runs = planned_by(path, named, out / "runs")
     if found := faults(asked, content, named, rows, runs):
         raise CmkdError(f"'{path}' does not follow the protocol: {'; '.join(found)}")
-    there = sum(planned.config.out.exists() for planned in runs)
+    there = len(collect([planned for planned in runs if planned.config.out.exists()]))
     return (
         f"{len(rows)} students of {len(runs)} runs, as the suite asks, by commit {', '.join(rows['commit'].unique())}; "
-        f"{rising(rows)} not converged; the folders of {there} runs are present and agree"
+        f"{rising(rows)} not converged; {there} of them are in the folders of their runs, which agree"
     )

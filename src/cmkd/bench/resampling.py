@@ -14,6 +14,8 @@ from cmkd.errors import CmkdError
 RESAMPLES = 2000
 MOST_GROUPS = 2**23
 MOST_DIGITS = 32
+MOST_DRAWN = 2**14
+"""Of more groups, blocks are drawn: a mean over as many blocks, formed at random, has the same spread."""
 
 
 def encoded(counts: NDArray[np.integer]) -> str:
@@ -66,11 +68,13 @@ class Resamples:
 
     Attributes:
         students: ``(resamples + 1, students)``.
-        groups: ``(resamples + 1, groups)``.
+        groups: ``(resamples + 1, blocks)``.
+        blocks: ``(groups,)`` the block of each group: itself, unless there are more than `MOST_DRAWN`.
     """
 
     students: NDArray[np.float64]
-    groups: NDArray[np.float64]
+    groups: NDArray[np.uint16]
+    blocks: NDArray[np.int64]
 
     @classmethod
     def draw(cls, teachers: NDArray[np.int64], groups: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Resamples:
@@ -85,7 +89,7 @@ class Resamples:
         Example:
             >>> drawn = Resamples.draw(np.array([0, 0, 1]), 4, resamples=10)
             >>> drawn.students.shape, drawn.groups.sum(1).tolist()[:3]
-            ((11, 3), [4.0, 4.0, 4.0])
+            ((11, 3), [4, 4, 4])
         """
         generator, names = np.random.default_rng(seed), np.unique(teachers)
         members = [np.flatnonzero(teachers == name) for name in names]
@@ -95,8 +99,14 @@ class Resamples:
             # so many students as each drawing of this teacher has
             drawn = generator.multinomial(chosen[:, column] * len(own), np.full(len(own), 1 / len(own)))
             students[:, own] = drawn
-        there = generator.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)
-        return cls(*(np.concatenate([np.ones((1, part.shape[1])), part]) for part in (students, there)))
+        blocks = np.arange(groups)
+        if groups > MOST_DRAWN:
+            blocks = generator.permutation(blocks) % MOST_DRAWN
+        count = min(groups, MOST_DRAWN)
+        there = np.ones((resamples + 1, count), np.uint16)
+        for row in there[1:]:
+            row[:] = generator.multinomial(count, np.full(count, 1 / count))
+        return cls(np.concatenate([np.ones((1, len(teachers))), students]), there, blocks)
 
     def accuracy(self, right: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the mean accuracy of each resample.
@@ -108,8 +118,10 @@ class Resamples:
         Returns:
             ``(resamples + 1,)``, the first that of all students and pairs.
         """
-        hits = (self.students * (self.groups @ right.T)).sum(1)
-        found: NDArray[np.float64] = hits / (self.students.sum(1) * (self.groups @ sizes))
+        counts = np.stack([np.bincount(self.blocks, row) for row in (*right, sizes)], axis=1)
+        drawn = np.concatenate([part @ counts for part in np.array_split(self.groups, 16)])
+        hits = (self.students * drawn[:, :-1]).sum(1)
+        found: NDArray[np.float64] = hits / (self.students.sum(1) * drawn[:, -1])
         return found
 
 

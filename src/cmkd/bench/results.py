@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cmkd.bench.resampling import decoded
-from cmkd.bench.rows import STUDENT, TEACHER, as_rows, collect, one_teacher, restored
+from cmkd.bench.rows import STUDENT, as_rows, collect, of_first_teacher, one_teacher, restored
 from cmkd.bench.sources import changed, depends, sources
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.documents import read_json, record
@@ -35,18 +35,26 @@ Share = Annotated[float, Bounds(least=0, most=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
+class _WrittenRuns:
+    """Schema of the number of runs in it."""
+
+    complete: int
+    all: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class _WrittenSuite:
     """Schema of the JSON file of a suite."""
 
     suite: Mapping[str, Any]
     command: str
     commit: str | None
-    runs: Mapping[str, int]
+    runs: _WrittenRuns
     failures: Mapping[str, str]
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
-    names: Mapping[str, tuple[str, ...]]
     groups: Mapping[str, str]
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     packs: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -95,7 +103,7 @@ def read_suite(path: Path) -> tuple[dict[str, Any], Suite, pd.DataFrame]:
             raise CmkdError("groups does not list every data set")
         # stored accuracies are rounded, which would break ties between methods; the counts are exact
         rows["test"] = np.array([_test_accuracy(row) for row in rows.to_dict("records")], dtype=float)
-    except (CmkdError, TypeError, ValueError) as error:
+    except (CmkdError, ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise CmkdError(f"{what} is damaged ({error}): {AGAIN}") from error
     return content, suite, rows
 
@@ -129,15 +137,16 @@ def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) ->
         CmkdError: as `read_suite`, of the suite's own files; or a pack has changed since its students were trained.
     """
     now, code = asked.packs() if packs is None else packs, sources(asked)
-    before = sorted(path.parent.glob(f"{glob.escape(path.stem)}.before-*.json"))
+    kept = path.parent.glob(f"{glob.escape(path.stem)}.before-*.json")
+    before = sorted(kept, key=lambda place: (len(place.name), place.name), reverse=True)  # the latest first
     own = [path] * path.exists() + before
     asked_for, parts = asked.runs(Path()), [as_rows([])]
     for place in own:
         content, suite, rows = read_suite(place)
         if replaced := _replaced(content, now):
             raise CmkdError(f"'{replaced[0]}' has changed since '{place}' was written: choose another --out")
-        parts.append(_asked_for(asked_for, place, suite, rows, changed(content.get("sources", {}), code)))
-        if place == path and len(parts[-1]) < len(rows):
+        parts.append(_asked_for(asked_for, place, suite, rows, changed(content.get("sources", {}), code, whole=True)))
+        if place == path and len(parts[-1]) < len(rows) and path.read_bytes() not in (p.read_bytes() for p in before):
             free = (path.with_suffix(f".before-{number}.json") for number in count(1))
             write_bytes(next(kept for kept in free if not kept.exists()), path.read_bytes())
     for place in sorted(set(path.parent.glob("*.json")) - set(own)):
@@ -150,12 +159,10 @@ def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) ->
             continue
         rows = rows[~rows["data"].isin(_replaced(content, now))]
         with contextlib.suppress(CmkdError):  # data that is not at hand here
-            parts.append(_asked_for(asked_for, place, suite, rows, changed(content.get("sources", {}), code)))
+            newer = changed(content.get("sources", {}), code, whole=True)
+            parts.append(_asked_for(asked_for, place, suite, rows, newer))
     found = pd.concat([part for part in parts if len(part)] or parts).drop_duplicates(STUDENT, ignore_index=True)
-    teacher = found[TEACHER].astype(float).fillna(-1.0)
-    # of a run that was trained twice, the students of the later teacher
-    latest = teacher.groupby([found[name] for name in STUDENT[:3]]).transform("first")
-    return found[((teacher - latest).abs() <= ROUNDED).all(axis=1)]
+    return of_first_teacher(found)  # of a run that was trained twice, the later one
 
 
 def _replaced(content: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
@@ -181,7 +188,7 @@ def _asked_for(
                 found.append(row | dict(zip(STUDENT, planned.place, strict=False)))
     if old:
         names = ", ".join(sorted(newer))
-        said = f"students in '{path}' do not count ({old}), since {names} has changed after their training"
+        said = f"students in '{path}' do not count ({old}): {names} has changed since, or the file does not say"
         warnings.warn(said, CmkdWarning, stacklevel=3)
     return as_rows(found)
 

@@ -98,6 +98,13 @@ def one_teacher(rows: Sequence[Row]) -> bool:
     return bool(np.isclose(scores, scores[:1], rtol=0.0, atol=ROUNDED, equal_nan=True).all())
 
 
+def of_first_teacher(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose teacher is that of the first row of their run, told by its accuracies."""
+    teacher = rows[TEACHER].astype(float).fillna(-1.0)
+    first = teacher.groupby([rows[name] for name in STUDENT[:3]]).transform("first")
+    return rows[((teacher - first).abs() <= ROUNDED).all(axis=1)]
+
+
 def rising(rows: pd.DataFrame) -> int:
     """Return how many students had not converged, or have a teacher that had not: validation was still rising."""
     return int((~rows["converged"].astype(bool) | rows["teacher_converged"].eq(False)).sum())
@@ -149,10 +156,10 @@ def stored(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def restored(found: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the rows that `stored` wrote, with the values of the file; TypeError or ValueError if they are none."""
+    """Return the rows that `stored` wrote, with the values of the file; KeyError or ValueError if it is damaged."""
     rows = pd.DataFrame(found["rows"], columns=found["columns"] or COLUMNS, dtype=object)
-    for column in NAMED:
-        named = pd.Series(pd.Categorical.from_codes(rows[column].astype(int), found["names"].get(column, ())))
+    for column, known in found.get("names", {}).items():
+        named = pd.Series(pd.Categorical.from_codes(rows[column].infer_objects(), known))
         rows[column] = named.astype(object).where(named.notna(), None)
     apart = (rows["data"] + ", " + rows["setting"]).map(found["groups"])
     return rows.assign(groups=apart.fillna(rows["data"].map(found["groups"])))

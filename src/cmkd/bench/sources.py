@@ -25,9 +25,10 @@ def sources(asked: Suite) -> dict[str, str]:
     return {name: now for name in sorted(found) if (now := _checksum(name))}
 
 
-def changed(was: Mapping[str, str], now: Mapping[str, str]) -> set[str]:
-    """Return the names whose files are not the same."""
-    return {name for name, content in was.items() if now.get(name, content) != content}
+def changed(was: Mapping[str, str], now: Mapping[str, str], *, whole: bool = False) -> set[str]:
+    """Return the names whose files are not the same; if `was` is `whole`, those that it lacks too."""
+    new = set(now) - set(was) if whole else set()
+    return new | {name for name, content in was.items() if now.get(name, content) != content}
 
 
 def changed_since(planned: PlannedRun) -> set[str]:

@@ -94,7 +94,7 @@ def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
 
 
 # Kept, since a method meets several rivals, and a suite compares them anew after each run.
-@lru_cache(maxsize=8)  # of some megabytes each
+@lru_cache(maxsize=4)  # of 65 MB each at most
 def _drawn(teachers: tuple[int, ...], groups: int) -> Resamples:
     """Return the draws for some students; the same for as many students of the same teachers."""
     return Resamples.draw(np.array(teachers), groups)

@@ -193,8 +193,10 @@ def run(planned: PlannedRun, jobs: int | None, running: set[BaseProcess] | None 
     """
     context = multiprocessing.get_context("spawn")
     leave_tasks()
-    planned.config.out.mkdir(parents=True, exist_ok=True)
-    process = context.Process(target=_run, args=(planned, jobs))
+    log = log_file(planned)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.touch()
+    before, process = log.stat().st_size, context.Process(target=_run, args=(planned, jobs))
     with without_script():
         process.start()
     running = set() if running is None else running
@@ -205,7 +207,7 @@ def run(planned: PlannedRun, jobs: int | None, running: set[BaseProcess] | None 
         return Ended()
     if (process.exitcode or 0) < 0:
         return Ended(f"its process was killed by signal {-(process.exitcode or 0)}")
-    lines = log_file(planned).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    lines = log.read_bytes()[before:].decode(errors="replace").strip().splitlines()
     reason = lines[-1] if lines else f"its process ended with exit code {process.exitcode}"
     return Ended(reason, refused=process.exitcode == REFUSED)
 
