@@ -20,7 +20,7 @@ from cmkd.data.huggingface import export_pack, import_folder
 from cmkd.data.manifest.reading import Reading
 from cmkd.data.pack.card import CardFile
 from cmkd.data.split import hashed_splits
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 
 Folder = Callable[..., Path]
 Rows = list[dict[str, str]]
@@ -91,6 +91,16 @@ def test_a_delivery_without_groups_needs_splits(make_folder: Folder, tmp_path: P
 
     with pytest.raises(CmkdError, match="has no column 'group', but pairs of the pack have groups"):
         append(pack.path, make_folder(without, name="none"))
+
+    def sharing(rows: Rows) -> None:
+        without(rows)
+        rows[1]["optical"] = rows[0]["optical"]
+
+    with (
+        pytest.warns(CmkdWarning, match="rows that share files are one group"),
+        pytest.raises(CmkdError, match="has no column 'group', but pairs of the pack have groups"),
+    ):
+        append(pack.path, make_folder(sharing, name="sharing"))
     assert len(Pack.open(pack.path)) == 24
     longer = append(pack.path, make_folder(lambda rows: without(rows, split="test"), name="splits"))
     assert len(append(pack.path, make_folder(lambda rows: without(rows, group="", split=""), name="empty"))) == 72

@@ -258,6 +258,12 @@ def test_padding_of_a_series_is_no_measurement(tmp_path: Path, dtype: str, nodat
     np.testing.assert_array_equal(append(pack.path, tmp_path).array("level")[[0, 12]], pack.array("level")[[0, 0]])
 
 
+def test_padding_in_use_is_no_measurement_where_no_series_of_training_was_short(tmp_path: Path) -> None:
+    level = Modality("level", "series", (10, 1), "float32", (100.0,), (1.0,))  # without a mark of invalid samples
+    np.save(tmp_path / "short.npy", np.full((4, 1), 99.0, np.float32))
+    assert level.filled(load(level, tmp_path / "short.npy"))[:, 0].tolist() == [99.0] * 4 + [100.0] * 6
+
+
 def test_a_version_says_what_it_holds_and_absent_rows_are_the_mean(tmp_path: Path) -> None:
     sensor = Modality("x", "vector", (2,), "float32", nodata="nan")
     count = Modality("n", "vector", (2,), "uint8", nodata=0)

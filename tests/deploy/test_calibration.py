@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from cmkd.deploy.calibration import Calibration, calibration_error, fit, reliability
+from cmkd.options import build
 
 
 def draw(
@@ -122,4 +123,4 @@ def test_the_calibration_error_is_that_of_a_slow_reference() -> None:
 
 def test_it_survives_its_dictionary() -> None:
     found = Calibration(2.5, (0.5, None), 0.9, 7)
-    assert Calibration.from_dict(found.to_dict()) == found
+    assert build(Calibration, found.to_dict()) == found

@@ -25,7 +25,7 @@ from cmkd.deploy.evaluate import evaluate
 from cmkd.deploy.inputs import find
 from cmkd.deploy.samples import labeled
 from cmkd.deploy.student import Student, load_student
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.models.checkpoint import save_model
 from cmkd.report.evaluation import write_evaluation
 
@@ -250,6 +250,38 @@ def test_images_of_another_size_are_resized(harbor: Pack, tmp_path: Path) -> Non
     found = [evaluate({"a": nearest(harbor, 0)}, pack, robustness=False) for pack in (harbor, large)]
     accuracies = [one["models"][0]["scores"]["accuracy"]["value"] for one in found]
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.02)
+
+
+def test_all_splits_can_be_measured(harbor: Pack, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    found = evaluate({"a": nearest(harbor, 0)}, harbor, split="all", robustness=False)
+    assert found["data"]["pairs"] == sum(
+        len(harbor.rows(split, modalities=("radar",), labeled=True)) for split in ("train", "validation", "test")
+    )
+    words = ["evaluate", str(checkpoint(harbor, tmp_path)), "--data", str(harbor.path), "--out", str(tmp_path / "out")]
+    assert main([*words, "--split", "all", "--robustness", "false"]) == 0
+    assert f"{found['data']['pairs']} labeled pairs;" in capsys.readouterr().out
+
+
+def test_splits_drawn_anew_since_the_training_are_told(tmp_path: Path) -> None:
+    class Unsplit(Harbor):
+        def __init__(self, start: int = 0) -> None:
+            self.start = start
+
+        def __getitem__(self, index: int) -> dict[str, object]:
+            item = super().__getitem__(index % 90) | {"id": str(self.start + index), "group": f"imo{index}"}
+            return {name: value for name, value in item.items() if name != "split"}
+
+    class More(Unsplit):
+        def __len__(self) -> int:
+            return 250
+
+    first, more = (from_dataset(made, tmp_path / str(k), info=CardInfo("harbor"), classes=CLASSES)
+                   for k, made in enumerate((Unsplit(), More())))  # fmt: skip
+    student = nearest(first, 0)
+    student = replace(student, about={"data": first.card.to_dict() | {"sha256": dict(first.card.sha256)}})
+    evaluate({"a": student}, first, robustness=False)
+    with pytest.warns(CmkdWarning, match="'harbor' has changed since 'a' was trained, and its splits with it"):
+        evaluate({"a": student}, more, robustness=False)
 
 
 def test_pairs_without_groups_and_of_one_group_are_drawn_one_by_one(tmp_path: Path) -> None:

@@ -175,6 +175,10 @@ def test_a_manifest_keeps_its_ids(run: Run, tmp_path: Path, monkeypatch: pytest.
     table.to_csv(manifest, index=False) if suffix == ".csv" else table.to_parquet(manifest)
     code, out, error = run(manifest)
     assert code == 3 and [row["id"] for row in rows(out)] == ["x", "z"]
+    if suffix == ".parquet":
+        numbered = table.assign(id=[1.0, 2.0, 3.0, None], radar=["files/0.png"] * 3 + [None])
+        numbered.to_parquet(tmp_path / "numbered.parquet")  # pandas stores whole numbers with gaps as floats
+        assert [row["id"] for row in rows(run(tmp_path / "numbered.parquet")[1])] == ["1", "2", "3"], "as build reads"
     assert list(rows(out)[0])[:2] == ["id", "input"]
     assert "files/9.png does not exist" in error
     assert run(tmp_path)[1] == out  # a folder stands for its manifest
@@ -299,6 +303,12 @@ def test_series_as_tables(run: Run, tmp_path: Path) -> None:
     code, out, error = run(*(tmp_path / f"s.{suffix}" for suffix in ("npy", "parquet", "csv")), student=student)
     assert code == 0, error
     assert len({row["p_a"] for row in rows(out)}) == 1
+    frame.rename(columns={"x": "motion"}).to_csv(
+        tmp_path / "named.csv", index=False
+    )  # a column has the modality's name
+    code, named, error = run(tmp_path / "named.csv", student=student)
+    assert code == 0 and rows(named)[0]["p_a"] == rows(out)[0]["p_a"], error
+    (tmp_path / "named.csv").unlink()
     assert [item.input[-6:] for item in find([str(tmp_path)], modality)] == ["/s.csv", "/s.npy", "arquet", "xt.csv"]
     code, _, error = run(tmp_path / "s.npy", tmp_path / "text.csv", student=student)
     assert code == 3 and "column 'name' holds string" in error

@@ -102,6 +102,19 @@ def test_tiles_with_few_valid_values_have_no_prediction_and_others_are_filled(
     assert predict_scene(student, tmp_path / "empty.tif", tmp_path / "map.tif", tile=8, stride=8).predicted == 0
 
 
+def test_a_fourth_band_is_no_transparency(tmp_path: Path) -> None:
+    modality = Modality("optical", "image", (4, 8, 8), "uint8", (120.0,) * 4, (60.0,) * 4)
+    student = load_student(make_student(tmp_path, modality, ("land", "water")), device="cpu")
+    values = random_bytes(4, 16, 16)
+    values[3, :, :8] = 0  # near infrared over water; GDAL calls the band alpha
+    found = predict_scene(student, write(tmp_path / "scene.tif", values), tmp_path / "map.tif", tile=8, stride=8)
+    with rasterio.open(tmp_path / "scene.tif") as scene, rasterio.open(found.probabilities) as file:
+        assert scene.colorinterp[3].name == "alpha"
+        made = file.read()
+    tiles = [values[:, row : row + 8, column : column + 8] for row in (0, 8) for column in (0, 8)]
+    np.testing.assert_allclose(made.reshape(2, -1).T, student.probabilities(np.stack(tiles)), atol=1e-5)
+
+
 def test_not_finite_values_are_missing_and_doubles_are_read(tmp_path: Path) -> None:
     modality = Modality("sar", "image", (2, 8, 8), "float32", (0.0, 0.0), (1.0, 1.0))
     student = load_student(make_student(tmp_path, modality, ("a", "b"), "thin_resnet(width=4,stages=1)"), device="cpu")

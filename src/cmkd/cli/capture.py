@@ -22,6 +22,7 @@ def check(
     *,
     out: Path,
     co_registered: str = "",
+    size: str = "",
     kind: str = "",
     channels: str = "",
     nodata: str = "",
@@ -37,6 +38,7 @@ def check(
         place: a pack, or a folder with a manifest or folders by class.
         out: folder to write to.
         co_registered: image modalities that share a pixel grid, as in optical+radar; by default those on a pack's card.
+        size: size to which images of different sizes will be brought, as in radar=64x64.
         kind: kind of a modality, as in radar=points.
         channels: axis of the channels of a modality's arrays, as in radar=last: first or last.
         nodata: value of invalid samples, as in radar=-9999, in place of the files' tags; none ignores the tags.
@@ -48,7 +50,7 @@ def check(
     from cmkd.data.quality import find_shortcuts, open_source
     from cmkd.report.faults import write_faults_page
 
-    readings = read_readings(kind=kind, channels=channels, nodata=nodata)
+    readings = read_readings(size=size, kind=kind, channels=channels, nodata=nodata)
     source = open_source(place, readings=readings, co_registered=read_groups(co_registered))
     with shown("reading") as report:
         found = look(source, progress=report)

@@ -20,7 +20,7 @@ def evaluate(
     *,
     data: str,
     out: Path,
-    split: Literal["train", "validation", "test"] = "test",
+    split: Literal["train", "validation", "test", "all"] = "test",
     robustness: bool = True,
     seed: Seed = 0,
     device: str = "auto",
@@ -34,7 +34,7 @@ def evaluate(
         data: pairs, as cmkd run --data takes them, or RUN/data for your own Dataset; the models must have all of their
             classes.
         out: folder for evaluation.json and evaluation.html.
-        split: the split whose pairs are measured.
+        split: the split whose pairs are measured; all for data that the models have never seen.
         robustness: also measure with noise, fewer pixels, missing channels and shifts; takes 20 times as long.
         seed: of resamples and corruptions.
         device: where the models compute: auto, cpu, cuda, ...
@@ -56,7 +56,8 @@ def evaluate(
     for said, cells in score_rows(found["models"]):
         made.add_row(said, *cells)
     show(made)
-    print(f"\n{found['data']['pairs']:,} {split} pairs; in brackets: {found['data']['intervals']}")
+    which = "labeled" if split == "all" else split
+    print(f"\n{found['data']['pairs']:,} {which} pairs; in brackets: {found['data']['intervals']}")
     if "comparison" in found:
         print(verdict(found))
     print(f"numbers: {out / 'evaluation.json'}\npage: {page}")

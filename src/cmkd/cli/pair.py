@@ -54,7 +54,8 @@ def pair(
         first: list of the sensor that the others are paired with.
         second: list of another sensor.
         seconds: largest difference in time.
-        out: manifest to write, in a folder that holds all files; a record of every capture is written beside it.
+        out: manifest to write, in a folder that holds all files; a record of every pair and unpaired capture is written
+            beside it.
         meters: largest distance over ground, at one time where course and speed are known; by default pairs by time
             alone.
         more: further lists, separated by commas.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.options import Bounds, build
+from cmkd.options import Bounds
 
 BINS = 15
 """Bins of the calibration error, as in Guo et al. 2017."""
@@ -55,15 +54,6 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, ready for JSON."""
         return asdict(self) | {"thresholds": list(self.thresholds)}
-
-    @classmethod
-    def from_dict(cls, said: Mapping[str, Any]) -> Calibration:
-        """Rebuild one from what `to_dict` returned.
-
-        Raises:
-            CmkdError: a field of another type, or a temperature that is not above 0.
-        """
-        return build(cls, said, path="calibration", others=True)
 
 
 def fit(logits: NDArray[Any], target: NDArray[Any], *, precision: float = 0.9) -> Calibration:

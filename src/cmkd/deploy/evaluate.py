@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cmkd
+from cmkd.data import SPLITS
 from cmkd.data.manifest.sample import fitted
 from cmkd.data.pack.pack import Pack
 from cmkd.datasets.degradations import PerImage
@@ -16,7 +18,7 @@ from cmkd.deploy.calibration import BINS, Calibration, calibration_errors, relia
 from cmkd.deploy.new_sample import warn_of_length
 from cmkd.deploy.robustness import corruptions, stored
 from cmkd.deploy.student import Student
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.evaluation import auroc, bootstrap, class_scores, fraction_interval, log_losses, mcnemar, weighted_scores
 from cmkd.evaluation.intervals import FEW_GROUPS, RESAMPLES
 from cmkd.progress import Progress, adding, silent
@@ -41,7 +43,8 @@ def evaluate(
     Args:
         students: by the names that the results use.
         pack: pairs with labels, of classes that the students know.
-        split: the split whose pairs are used; those without a label or without a student's modality are left out.
+        split: the split whose pairs are used, or ``all`` for those of every split; those without a label or without a
+            student's modality are left out.
         robustness: also measure on corrupted samples (`cmkd.deploy.robustness.corruptions`).
         seed: of the resamples and the corruptions.
         progress: called as pairs are done, whose corruptions take most of the time.
@@ -56,6 +59,7 @@ def evaluate(
     """
     for name, student in students.items():
         _check(name, student, pack)
+        _warn_of_other_splits(name, student, pack)
     rows, left_out = _rows(students, pack, split)
     groups, kind = _groups(pack, rows)
     clusters, resampled = _clusters(groups, kind)
@@ -116,12 +120,27 @@ def _check(name: str, student: Student, pack: Pack) -> None:
 def _rows(students: Mapping[str, Student], pack: Pack, split: str) -> tuple[NDArray[np.int64], int]:
     """Return the labeled pairs of the split that every student can see, and the number of the others."""
     names = sorted({student.modality.name for student in students.values()})
-    rows = pack.rows(split, modalities=names, labeled=True)
+    splits = SPLITS if split == "all" else (split,)
+    rows = np.sort(np.concatenate([pack.rows(name, modalities=names, labeled=True) for name in splits]))
     if not len(rows):
-        raise CmkdError(
-            f"no {split} pair of '{pack.card.name}' has a label and {' and '.join(names)}: nothing to measure"
+        which = "pair" if split == "all" else f"{split} pair"
+        raise CmkdError(f"no {which} of '{pack.card.name}' has a label and {' and '.join(names)}: nothing to measure")
+    return rows, sum(len(pack.rows(name)) for name in splits) - len(rows)
+
+
+def _warn_of_other_splits(name: str, student: Student, pack: Pack) -> None:
+    """Warn if the splits of the data that a student was trained on may have been drawn anew since."""
+    said = student.about.get("data")
+    if not isinstance(said, Mapping) or said.get("name") != pack.card.name:
+        return
+    indexes = {content for file, content in said.get("sha256", {}).items() if file.startswith("index")}
+    if indexes and indexes.isdisjoint(version.index_sha256 for version in pack.card.history):
+        warnings.warn(
+            f"'{pack.card.name}' has changed since '{name}' was trained, and its splits with it: it may have been "
+            "trained on pairs of every split. To keep splits, give a column 'split', or build a pack and append to it",
+            CmkdWarning,
+            stacklevel=3,
         )
-    return rows, len(pack.rows(split)) - len(rows)
 
 
 def _check_finite(name: str, logits: NDArray[np.float32], pack: Pack, rows: NDArray[np.int64]) -> None:

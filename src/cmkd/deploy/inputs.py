@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cmkd.data.manifest.readers import SUFFIXES, TABLES
 from cmkd.data.manifest.reading import SIDECAR, Reading, read_sidecar
 from cmkd.data.manifest.table import find_manifest
-from cmkd.data.text_table import csv_rows, posix_path
+from cmkd.data.text_table import csv_rows, plain_text, posix_path
 from cmkd.errors import CmkdError, no_column
 from cmkd.io import expanded, parquet_file
 from cmkd.types import Modality
@@ -180,12 +180,20 @@ def _walk(folder: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, int],
 def _of_table(path: Path, search: _Search) -> Iterator[Item]:
     """Yield the rows of a manifest, or the file itself if it is a table of numbers: one sample."""
     modality = search.modality
-    if modality.name in _header(path):
+    if modality.name in _header(path) and not _is_recording(path, modality):
         yield from _of_manifest(path, search)
     elif path.suffix.lower() in _suffixes(modality):
         yield _file(path, search)
     else:
         raise no_column(path, modality.name, _header(path))
+
+
+def _is_recording(path: Path, modality: Modality) -> bool:
+    """Return whether a table holds numbers where a manifest names files: one column may have the modality's name."""
+    if path.suffix.lower() not in _suffixes(modality):
+        return False
+    first = next((cell for (cell,) in _cells(path, [modality.name]) if cell), "")
+    return bool(first) and Path(first).suffix.lower() not in SUFFIXES
 
 
 def _header(path: Path) -> list[str]:
@@ -208,10 +216,15 @@ def _of_manifest(path: Path, search: _Search) -> Iterator[Item]:
     reading = search.stated(path.parent)
     search = replace(search, stated=lambda folder: reading)  # also of files in other folders
     columns = [modality.name, "id"] if "id" in header else [modality.name]
-    for row in _csv_rows(path, columns) if path.suffix.lower() == ".csv" else _parquet_rows(path, columns):
+    for row in _cells(path, columns):
         if row[0]:
             found = _file(path.parent / posix_path(row[0], path.parent), search)
             yield replace(found, id=row[1] if len(row) > 1 else None)
+
+
+def _cells(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the cells of some columns of a table, a row at a time."""
+    return _csv_rows(path, columns) if path.suffix.lower() == ".csv" else _parquet_rows(path, columns)
 
 
 def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:
@@ -230,7 +243,7 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:
             for batch in file.iter_batches(batch_size=4096, columns=list(columns)):
                 values = [batch.column(name).to_pylist() for name in columns]
                 for row in zip(*values, strict=True):
-                    yield ["" if value is None else str(value).strip() for value in row]
+                    yield [plain_text(value) for value in row]
     except (ArrowException, OSError, ValueError, OverflowError) as error:
         raise CmkdError(f"{path} is truncated or not a Parquet file: replace it") from error
 

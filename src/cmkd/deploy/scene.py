@@ -256,13 +256,17 @@ def _strip(
 
 def _values(modality: Modality, scene: DatasetReader, window: object) -> NDArray[Any]:
     """Return the values of a window as the readers of training do, masked where they are invalid."""
+    from rasterio.enums import MaskFlags
+
     tags = (
         ValueTags(None, tuple(enumerate(scene.scales)), tuple(enumerate(scene.offsets)))
         if _scaled(scene)
         else ValueTags()
     )
     stated: Any = modality.file_nodata
-    if stated is None:
+    # GDAL calls the fourth of four bands alpha, which may be near infrared, dark over water
+    alpha = any(MaskFlags.alpha in flags for flags in scene.mask_flag_enums)
+    if stated is None and not alpha:
         read = scene.read(window=window, masked=True)
         plain, masked = np.ma.getdata(read), np.ma.getmaskarray(read)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,21 @@ def test_a_missing_file_and_one_of_another_format(make_folder, tmp_path: Path) -
         ("p06", "unreadable", "optical"),
     }  # fmt: skip
     assert next("--channels NAME=first" in fault.message for fault in report.faults if fault.id == "p06")
+
+
+def test_sizes_that_will_be_resized_and_files_that_pairs_share_are_no_fault(
+    make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_folder(lambda rows: rows[1].update(optical=rows[0]["optical"]))  # of one vessel
+    Image.open(folder / "files" / "o5.png").resize((20, 30)).save(folder / "files" / "o5.png")
+    (folder / "files" / "o7.png").write_bytes((folder / "files" / "o6.png").read_bytes())
+    copied = {("p07", "exact_duplicate", "optical")}
+    assert named(check(open_source(folder))) == copied | {("p05", "wrong_shape", "optical")}
+    command.main(["check", str(folder), "--size", "optical=8x8", "--out", str(tmp_path / "out")])
+    assert "optical: 1 pairs share a sample with another pair of their group" in capsys.readouterr().out
+    assert named(FaultReport.read(tmp_path / "out" / "faults.json")) == copied
+    (folder / "manifest.yaml").write_text("modalities: {optical: {size: [8, 8]}}")
+    assert named(check(open_source(folder))) == copied
 
 
 def test_finite_values_are_told_from_infinite_ones(tmp_path: Path) -> None:

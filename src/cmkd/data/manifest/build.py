@@ -221,7 +221,7 @@ def _appended_splits(first: Pack, old: Pack, table: Table) -> tuple[list[str], d
     seed, count = int(first.card.split.get("seed") or 0), len(first)
     shares = {split: len(first.rows(split)) / count for split in SPLITS}
     groups, marked = table.groups or [""] * len(table.ids), table.splits or [""] * len(table.ids)
-    if table.groups is None and not all(marked) and old.index["group"].any():
+    if not table.grouped and not all(marked) and old.index["group"].any():
         raise CmkdError(
             f"{table.path} has no column 'group', but pairs of the pack have groups, which must not cross splits: add "
             "it, with an empty cell for a pair of no group, or give each pair a split"

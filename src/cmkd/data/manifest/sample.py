@@ -114,7 +114,8 @@ def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
 def fitted(modality: Modality, array: NDArray[Any], where: object) -> NDArray[Any]:
     """Return an array of the modality's kind at its size, masked where it is invalid.
 
-    The padding of a series is invalid where the modality has a value for invalid samples, and else zeros, which count.
+    The padding of a series is invalid if it is of floats, or the modality has a value for invalid samples; else it is
+    zeros, which count.
 
     Args:
         modality: its shape and dtype.
@@ -133,7 +134,7 @@ def fitted(modality: Modality, array: NDArray[Any], where: object) -> NDArray[An
             f"{where} holds {array.dtype.name}, but '{modality.name}' is {modality.dtype}: its values would have "
             "another meaning; convert it"
         )
-    mask_padding = modality.kind == "series" and modality.nodata is not None
+    mask_padding = modality.kind == "series" and (modality.nodata is not None or array.dtype.kind == "f")
     found = fit(array, modality.kind, modality.size, mask_padding=mask_padding)
     if found is not array and isinstance(modality.nodata, int):
         _off_nodata(found, modality.nodata)

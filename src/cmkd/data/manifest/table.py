@@ -39,6 +39,7 @@ class Table:
     classes: list[str]  # class names, sorted, by value if all are numbers
     splits: list[str] | None  # one per pair, empty if not given; None without the column
     groups: list[str] | None  # one per pair, empty for none; None without the column and without shared files
+    grouped: bool  # whether there is a column of groups
     files: dict[str, list[Path | None]]  # modality -> one file per pair, None for an empty cell
     metadata: dict[str, list[str]]  # other column -> one cell per pair
 
@@ -93,7 +94,8 @@ def read_table(folder: Path, *, allow_missing: bool = False, exclude: Collection
     groups = _names(text, "group") if "group" in text.header else None
     groups = _groups_of_files(text, files, splits, groups)
     kept = {name: text.column(name) for name in metadata}
-    return Table(text.path, text.lines, text.column("id"), labels, classes, splits, groups, files, kept)
+    grouped = "group" in text.header
+    return Table(text.path, text.lines, text.column("id"), labels, classes, splits, groups, grouped, files, kept)
 
 
 def read_flagged(report: Path | str | None) -> tuple[list[str], str]:

@@ -181,7 +181,7 @@ def _swaps(source: Source, columns: dict[str, _Column], notes: list[str]) -> lis
             pairs.append((row, f"{first}+{second}", message))
             columns[first].faults[row] = columns[second].faults[row] = ("swapped", message)
     for name, form in usual.items():
-        _judge_form(columns[name], form)
+        _judge_form(columns[name], form, sized=name in source.resized)
     return pairs
 
 
@@ -196,10 +196,10 @@ def _by_content(columns: dict[str, _Column], first: str, second: str, rows: list
     return [rows[position] for position in np.flatnonzero(found)]
 
 
-def _judge_form(column: _Column, usual: tuple[int, int, str]) -> None:
+def _judge_form(column: _Column, usual: tuple[int, int, str], *, sized: bool) -> None:
     shapes = Counter(found.shape for found in column.measures.values())
     (shape, count), total = shapes.most_common(1)[0], shapes.total()
-    fixed = count >= AGREED * total
+    fixed = count >= AGREED * total and not sized
     size = "x".join(map(str, shape)) if fixed else f"{usual[1]} channels"
     for row in column.sound():
         found = column.measures[row]
@@ -256,8 +256,11 @@ def _duplicates(source: Source, name: str, column: _Column, limits: dict[str, fl
         near = [Duplicate(pictures[later], pictures[earlier], likeness) for later, earlier, likeness in alike]
         if len(pictures) < FEWEST:
             notes.append(f"{name}: {len(pictures)} images are too few to set limits; only plain faults are reported")
+    common = [duplicate for duplicate in exact if source.shared(rows[duplicate.later], rows[duplicate.earlier], name)]
+    if common:
+        notes.append(f"{name}: {len(common)} pairs share a sample with another pair of their group, which is no fault")
     faults = []
-    for kind, duplicates in (("exact_duplicate", exact), ("near_duplicate", near)):
+    for kind, duplicates in (("exact_duplicate", [d for d in exact if d not in common]), ("near_duplicate", near)):
         for later, earlier, likeness in duplicates:
             row, other = rows[later], rows[earlier]
             where = f"in the {source.splits[other]} split" if source.splits[other] else "in the data"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,8 @@ class Source(ABC):
     modalities: Sequence[str]
     co_registered: Sequence[Sequence[str]]
     metadata: Mapping[str, Sequence[str]]
+    resized: Collection[str] = ()
+    """Modalities whose samples may be of any size, since one is stated to which they are brought."""
 
     @abstractmethod
     def cell(self, row: int, modality: str) -> Cell | None:
@@ -74,6 +76,10 @@ class Source(ABC):
     def orientation(self, row: int, modality: str) -> int:
         """Return the EXIF orientation that a sample's file states; 1 is upright, and that of a file without one."""
         return 1
+
+    def shared(self, row: int, other: int, modality: str) -> bool:
+        """Return whether two pairs have a sample in common on purpose, by which they are of one group."""
+        return bool(self.groups[row]) and self.groups[row] == self.groups[other]
 
     def picture(self, row: int, modality: str) -> NDArray[Any] | None:
         """Return what can be shown of a sample, even of a damaged one."""
@@ -107,6 +113,7 @@ class FolderSource(Source):
         self.splits = [ALIASES.get(split, split) for split in table.splits or blank]
         self.groups, self.modalities = table.groups or blank, list(table.files)
         self._files, self._readings = table.files, stated(folder, table.files, readings)
+        self.resized = [name for name, reading in self._readings.items() if reading.size]
         there = {name: [path is not None for path in paths] for name, paths in table.files.items()}
         self.metadata = table.metadata | _presence(there)
 
@@ -123,6 +130,11 @@ class FolderSource(Source):
             damaged = re.search("truncated|damaged", message) and _starts_well(path)  # a sound file may be unusable too
             return Cell(fault="truncated" if damaged else "unreadable", message=message)
         return Cell(array, said.kind or _usual_kind(array))
+
+    def shared(self, row: int, other: int, modality: str) -> bool:
+        """Return whether two pairs name the same file."""
+        files = self._files[modality]
+        return files[row] == files[other]
 
     def orientation(self, row: int, modality: str) -> int:
         """Read the header of a picture."""
