@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +24,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from cmkd.config import OWN_METHOD, RunConfig
-from cmkd.data import CardInfo, Pack, PackExistsError, assign_splits, from_dataset
+from cmkd.data import CardInfo, PackExistsError, assign_splits, from_dataset
 from cmkd.data.manifest.readers import read
 from cmkd.data.text_table import plain_text
 from cmkd.deploy.student import load_student
@@ -108,19 +108,24 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             CmkdError: anything wrong with the pairs, the labels, an option or the folder, in one line.
         """
-        self.classes_, target = _labels(X, y, groups)
+        classes, target = _labels(X, y, groups)
         rich, poor = map(str, X.columns)
         number = isinstance(self.random_state, int | np.integer)
         seed = int(self.random_state if number else check_random_state(self.random_state).randint(2**30))  # type: ignore[arg-type]
         names = None if groups is None else [plain_text(group) for group in groups]
         splits, _ = assign_splits(target, names, fractions=self.fractions, seed=seed)
-        with self._folder() as out:
+        with self._folder() as out, warnings.catch_warnings():  # drops Lightning's filter
+            from cmkd.experiment import Experiment
+            from cmkd.experiment.resolve import check_methods
+
+            config = self._config(out, seed)
+            check_methods(config)  # before the pairs are written
             try:
                 pack = from_dataset(
                     _Rows(X, target, splits, names, self.kinds or {}),
                     out / "data",
                     modalities=(rich, poor),
-                    classes=[str(name) for name in self.classes_],
+                    classes=[str(name) for name in classes],
                     kinds=self.kinds,
                     label=".label",
                     id=".id",
@@ -130,12 +135,10 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 )
             except PackExistsError:
                 raise CmkdError(f"'{out}' already holds a run: use a new out for each fit, or leave it out") from None
-            with warnings.catch_warnings():  # drops Lightning's filter
-                from cmkd.experiment import Experiment
-
-                self.results_ = Experiment(self._config(pack, out, seed), page=self.out is not None).run()
-            self.student_ = load_student(out)
-        self.poor_ = poor
+            results = Experiment(replace(config, data=pack), page=self.out is not None).run()
+            student = load_student(out)
+        # together and last, so that a call that fails leaves an earlier one whole
+        self.classes_, self.poor_, self.results_, self.student_ = classes, poor, results, student
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: ANN401  # pairs, or what Student.predict takes
@@ -167,11 +170,12 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with tempfile.TemporaryDirectory() if self.out is None else nullcontext(self.out) as place:
             yield Path(place)
 
-    def _config(self, pack: Pack, out: Path, seed: int) -> RunConfig:
+    def _config(self, out: Path, seed: int) -> RunConfig:
         own: dict[str, Any] = {
-            name: getattr(self, name) for name in ("seeds", "preset", "epochs", "teacher", "student")
+            name: value.item() if isinstance(value := getattr(self, name), np.generic) else value
+            for name in ("seeds", "preset", "epochs", "teacher", "student")
         }
-        own |= {"data": pack, "out": out, "methods": self.method, "seed": seed}
+        own |= {"data": out / "data", "out": out, "methods": self.method, "seed": seed}
         others: dict[str, Any] = {"jobs": 1, "trainer": {}} | dict(self.options or {})
         for name in others:
             if name in own or name not in (known := [field.name for field in fields(RunConfig)]):

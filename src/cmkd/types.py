@@ -215,6 +215,8 @@ class Modality:
                 f"modality name '{self.name}' must be a word of letters, digits and underscores, of at most "
                 f"{LONGEST_NAME} bytes: it names files"
             )
+        if self.name in ("file", "allow_pickle"):  # of numpy.savez
+            raise CmkdError(f"a modality cannot be named '{self.name}': name it as its sensor, such as radar")
         if self.kind not in _AXES:
             raise CmkdError(f"unknown kind '{self.kind}' of modality '{self.name}': use one of {', '.join(_AXES)}")
         if len(self.shape) != len(_AXES[self.kind]) or min(self.shape) < 1:

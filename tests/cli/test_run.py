@@ -199,6 +199,10 @@ def test_wrong_labels_reach_teacher_and_students_and_are_told(
         (["--data", "digits", "--epoch", "3.5"], "epoch"),
         (["--data", "digits", "--optimizer.name", "adam"], "optimizer.name must be 'adamw' or 'sgd', got 'adam'"),
         (["--data", "digits", "--teacher.checkpoint", "absent.safetensors"], "no checkpoint at"),
+        (
+            ["--data", "digits", "--teacher.checkpoint", "."],
+            "'.' is a folder: give a checkpoint in it, such as teacher/",
+        ),
         (["--data", "digits", "--trainer.batch_size", "1"], "must be at least 2"),
         (["--data", "digits", "--optimizer.ema", "1.0"], "optimizer.ema is 1.0; it must be at least 0 and below 1"),
         (["--data", "digits", "--student.model", "point_net"], "reads points"),
@@ -224,6 +228,8 @@ def test_a_teacher_can_be_reused(finished: Path, tmp_path: Path) -> None:
     first, second = (json.loads((p / "results.json").read_text())["teacher"] for p in (finished, tmp_path / "out"))
     assert first["test_accuracy"] == second["test_accuracy"]
     assert not (tmp_path / "out" / "teacher" / "last.safetensors").exists()
+    copied = shutil.copy(teacher, tmp_path / "copied.safetensors")
+    assert run("--data", "digits", "--methods", "kd", "--teacher.checkpoint", copied, "--out", tmp_path / "out") == 0
 
 
 def test_a_run_in_use_is_not_entered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

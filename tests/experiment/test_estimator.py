@@ -165,6 +165,20 @@ def test_wrong_options_are_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_fit_that_fails_changes_nothing_and_leaves_its_folder_free(
+    digits: tuple[pd.DataFrame, np.ndarray], tmp_path: Path
+) -> None:
+    pairs, labels = digits
+    model = small(epochs=np.int64(1)).fit(pairs, labels)  # as GridSearchCV passes numbers
+    expected = model.predict(pairs)
+    model.set_params(method="kdd", out=tmp_path / "run")
+    with pytest.raises(CmkdError, match="unknown method 'kdd'"):
+        model.fit(pairs, np.array(["a", "b", "c"])[np.unique(labels, return_inverse=True)[1]])
+    assert model.predict(pairs).tolist() == expected.tolist()
+    assert not (tmp_path / "run").exists()
+    model.set_params(method="kd").fit(pairs, labels)
+
+
 def test_wrong_pairs_and_labels_are_one_line(
     fitted: DistilledClassifier, digits: tuple[pd.DataFrame, np.ndarray]
 ) -> None:

@@ -49,6 +49,11 @@ class Pairs:
         return {"rich": rich, "poor": poor, "label": index % 3, "split": split}
 
 
+class Rooted(Pairs):
+    def __init__(self, root: int) -> None:
+        self.root = root
+
+
 class Broken(Own):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return {}["a"]
@@ -116,6 +121,11 @@ def test_a_run_with_own_modules_resumes_and_other_weights_do_not_enter(tmp_path:
 
 
 @pytest.mark.usefixtures("without_page")
+def test_data_of_ones_own_take_options(tmp_path: Path) -> None:
+    asked = config(tmp_path / "out", data="experiment.test_own:Rooted(root=3)", methods="none")
+    assert Experiment(asked).run()["complete"]
+
+
 def test_a_folder_made_from_other_data_is_not_entered(tmp_path: Path) -> None:
     class Fewer(Pairs):
         def __len__(self) -> int:
@@ -156,6 +166,15 @@ def test_a_folder_made_from_other_data_is_not_entered(tmp_path: Path) -> None:
         ({"teacher": TeacherConfig("rich", "torch.nn:Linera")}, "did you mean 'Linear'"),
         ({"data": 5}, "data"),
         ({"data": "no_module:Pairs"}, "cannot import 'no_module'"),
+        (
+            {"data": "experiment.test_own:Rooted"},
+            r"experiment.test_own:Rooted cannot be called with no options \(TypeE",
+        ),
+        ({"data": "experiment.test_own:Rooted(depth=3)"}, r"cannot be called with depth \(TypeError"),
+        (
+            {"methods": "crodino_kd", "teacher": TeacherConfig("rich", Own(), checkpoint=Path("a"))},
+            "of its own: leave it",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(changes: dict[str, object], says: str, tmp_path: Path) -> None:

@@ -57,6 +57,17 @@ def test_what_code_imports_from_beside_it_changes_its_checksum(folder: Path, nam
     assert (code_checksum("mine_of_sources.deep.below:tower") != of_a_model) == (not name.startswith("unused"))
 
 
+@pytest.mark.parametrize(
+    "made", ["functools.partial(dict, width=8)", "Fraction(3)", "functools.lru_cache(lambda: 3)", "dict"]
+)
+def test_what_a_module_makes_of_classes_from_elsewhere_depends_on_the_module(folder: Path, made: str) -> None:
+    text = f"import functools\nfrom fractions import Fraction\n\nmade = {made}\n"
+    write_text(folder / "factory_of_sources.py", text)
+    before = code_checksum("factory_of_sources:made")
+    write_text(folder / "factory_of_sources.py", text.replace("8", "64").replace("3", "4") + "# changed\n")
+    assert code_checksum("factory_of_sources:made") != before
+
+
 def test_an_installed_package_is_taken_without_its_neighbors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sysconfig, "get_path", lambda kind: str(folder))
     before = code_checksum("mine_of_sources.method:Mine")

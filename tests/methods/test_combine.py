@@ -195,6 +195,14 @@ def test_plug_in_that_does_not_load_is_named(tmp_path: Path) -> None:
     assert "'echo_plugin:Echo' cannot be loaded; fix or uninstall it (ModuleNotFoundError" in done.stderr
 
 
+@pytest.mark.parametrize("text", ["kd+discom_kd", "crodino_kd+0.5*fitnet"])
+def test_a_method_with_a_teacher_of_its_own_is_not_added_to_those_that_use_the_runs(text: str) -> None:
+    with pytest.raises(
+        CmkdError, match="trains a teacher of its own and cannot be added to methods that use the run's"
+    ):
+        from_expression(text, NARROW, NARROW)
+
+
 def test_a_method_of_two_views_cannot_be_added_to_others() -> None:
     assert from_expression("2*fixmatch", NARROW, NARROW).strong_view
     with pytest.raises(CmkdError, match="fixmatch compares two views of the student"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from cmkd import methods, models
 from cmkd.config import AugmentationConfig, OptimizerConfig
 from cmkd.data import Pack
-from cmkd.errors import CmkdError, DivergedError
+from cmkd.errors import CmkdError, DiedError, DivergedError
 from cmkd.training.job import TrainingJob
 from cmkd.training.launch import launch
 from cmkd.training.module import DistillationModule
@@ -64,6 +65,18 @@ def work(made: Objective, folder: Path) -> None:
     dist.barrier()
     if rank == 1:
         raise CmkdError("the second process gives up")
+
+
+def die(*_: object) -> None:
+    if os.environ["LOCAL_RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_no_bug() -> None:
+    with pytest.raises(
+        DiedError, match=r"one of 2 processes died \(process 1 terminated with signal SIGKILL\); the same"
+    ):
+        launch(die, objective(), devices=2)
 
 
 @pytest.fixture(scope="module")

@@ -93,15 +93,17 @@ def test_bf16_trains(tmp_path: Path, digits: Pack) -> None:
 
 
 def test_the_learning_rate_is_the_encoders_unless_given(tmp_path: Path, digits: Pack) -> None:
-    def peak(model: str, **options: object) -> float:
+    def peak(model: str, batch_size: int = 128, **options: object) -> float:
         student = models.build(model, digits.modalities["degraded"], classes=10)
         made = TrainingJob(tmp_path, digits, student, model, 1, 0)
-        module = DistillationModule(made, OptimizerConfig(**options), AugmentationConfig(), batch_size=128)  # type: ignore[arg-type]
+        module = DistillationModule(made, OptimizerConfig(**options), AugmentationConfig(), batch_size=batch_size)  # type: ignore[arg-type]
         return float(module.configure_optimizers()["optimizer"].defaults["lr"])
 
     assert peak("thin_resnet(width=4)") == 0.01 and peak("resnet10t") == 0.001
     assert peak("thin_resnet(width=4)", name="sgd") == 0.1
     assert peak("resnet10t", learning_rate=0.5) == 0.5
+    every = len(digits.rows("train"))
+    assert peak("resnet10t", 10 * every, name="sgd", learning_rate=0.5) == 0.5 * every / 128, "the batch that there is"
 
 
 def test_the_log_has_every_term(tmp_path: Path, digits: Pack) -> None:

@@ -19,7 +19,7 @@ from cmkd.cli.parsing import Parser, metavar
 from cmkd.config import ModelConfig, RunConfig, StudentConfig, TeacherConfig
 from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError
-from cmkd.options import build, documented, fits, from_text, parameters
+from cmkd.options import build, documented, fits, from_text, option_types, parameters
 from cmkd.progress import busy, screen
 from cmkd.training.display import style
 
@@ -129,7 +129,7 @@ def _put_method_option(values: dict[str, Any], flag: str, text: str) -> None:
     if not method or ":" in option:
         raise CmkdError(f"{flag} names no option of a method; write {METHOD_FLAG}NAME.OPTION VALUE")
     known = METHODS.find(method)
-    hint = get_type_hints(known.__init__).get(option, str) if option in parameters(known) else str
+    hint = option_types(known).get(option, str) if option in parameters(known) else str
     _put(values, ["method_options", method, option], from_text(text, hint))
 
 

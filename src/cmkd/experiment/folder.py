@@ -21,7 +21,7 @@ from cmkd.errors import CmkdError
 from cmkd.evaluation import summarize
 from cmkd.evaluation.results import read_result, students_answers
 from cmkd.experiment.own_code import own_models_and_data
-from cmkd.experiment.resolve import ResolvedRun
+from cmkd.experiment.resolve import ResolvedRun, by_content
 from cmkd.experiment.tuning import summary
 from cmkd.expression import parse_sum
 from cmkd.io import atomic, checksum, locked, remove_all_stale, write_json, write_text
@@ -122,6 +122,7 @@ class RunFolder:
             again = "choose another --out, or restore the file"
             before = read_json(path, fix=again)
             record(_Settings, before, f"'{path}'", fix=again)
+            by_content(before)  # an older folder has the names of files too
             both, free = {}, self._not_begun(run)
             for of_methods in ("method_options", "sources"):  # a method that is new to the folder brings its own along
                 was = before[of_methods] = {k: v for k, v in before.get(of_methods, {}).items() if k not in free}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import inspect
+import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,9 +55,12 @@ def code_checksum(reference: str) -> str:
     Raises:
         CmkdError: as `load_reference`.
     """
-    found = load_reference(reference)
-    named = found if callable(found) and hasattr(found, "__qualname__") else type(found)
-    files = _with_imports(named.__module__, Path(inspect.getfile(named)))
+    found, files = load_reference(reference), dict[Path, None]()
+    named = inspect.unwrap(found) if callable(found) and hasattr(found, "__qualname__") else type(found)
+    # what is named may be made elsewhere, as by functools.partial, or imported from there
+    for module in (reference.partition(":")[0], named.__module__):
+        with contextlib.suppress(TypeError, OSError):  # built in
+            files |= dict.fromkeys(_with_imports(module, Path(inspect.getfile(sys.modules[module]))))
     return checksum(file.read_bytes() for file in files)
 
 

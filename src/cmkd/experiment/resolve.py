@@ -17,12 +17,12 @@ from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset, train_values
 from cmkd.data.map_style import check_made_from
 from cmkd.datasets import open_data
 from cmkd.datasets.open import is_own
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, in_one_line
 from cmkd.experiment.devices import check_accelerator, with_launcher
 from cmkd.experiment.modalities import with_modalities
 from cmkd.experiment.own_code import own_code
 from cmkd.experiment.tuning import check_installed
-from cmkd.expression import parse_sum
+from cmkd.expression import parse_call, parse_sum
 from cmkd.inference import operations
 from cmkd.io import checksum, writable_cache
 from cmkd.methods import METHODS
@@ -120,6 +120,7 @@ class ResolvedRun:
             for name in ("checkpoint", "outputs"):  # nor does the name of a file tell its content
                 if (path := settings[role].get(name)) is not None:
                     settings[role][f"{name}_sha256"] = checksum(Path(path))
+        by_content(settings)
         settings["sources"] = own_code(self.config)
         settings["pack"] = {"version": self.pack.card.version, "sha256": plain(self.pack.card.sha256)}
         if self.pack.label_calls:  # labels hidden or changed by the caller
@@ -194,7 +195,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
     """
     config = replace(config, trainer=with_launcher(config.trainer))
     check_accelerator(config.trainer)
-    _check_methods(config)  # before the data: preparing them can take long
+    check_methods(config)  # before the data: preparing them can take long
     if config.tune:
         check_installed()
     if config.trainer.compile:
@@ -225,6 +226,14 @@ def resolve(config: RunConfig) -> ResolvedRun:
     return replace(resolved, operations=_check(resolved))
 
 
+def by_content(settings: Mapping[str, Any]) -> None:
+    """Leave out where a file of settings lies whose checksum they hold: it may be named in another way."""
+    for role in ("teacher", "student"):
+        for name in ("checkpoint", "outputs"):
+            if f"{name}_sha256" in settings.get(role, {}):
+                settings[role].pop(name, None)
+
+
 def usable_pairs(pack: Pack, modality: str, other: str) -> int:
     """Return the number of training pairs that have a modality, and a label or the other modality too."""
     labeled = pack.rows("train", modalities=(modality,), labeled=True)
@@ -240,10 +249,19 @@ def visible(pack: Pack, config: RunConfig, role: str) -> Pack:
     return seen.mislabel(config.label_noise)
 
 
-def _check_methods(config: RunConfig) -> None:
+def check_methods(config: RunConfig) -> None:
+    """Refuse methods that the run cannot train, and options that they do not have.
+
+    Raises:
+        CmkdError: in one line.
+    """
     calls = [call for expression in config.expressions for call in parse_sum(expression)]
     for name, options in (*config.method_options.items(), *((call.name, call.options) for call in calls)):
         check(name, METHODS.find(name), options)
+    if config.teacher.checkpoint is not None:
+        for call in calls:
+            if METHODS.find(call.name).fresh_teacher:
+                raise CmkdError(f"'{call.name}' trains a teacher of its own: leave it out, or teacher.checkpoint")
 
 
 def open_pairs(config: RunConfig) -> Pack:
@@ -254,8 +272,15 @@ def open_pairs(config: RunConfig) -> Pack:
     """
     data = config.data
     if isinstance(data, str) and is_own(data):
-        data = load_reference(data)
-        data = data() if callable(data) else data
+        package, _, text = data.partition(":")
+        call = parse_call(text)
+        name = f"{package}:{call.name}"
+        data = load_reference(name)
+        if callable(data):
+            with in_one_line(f"{name} cannot be called with {', '.join(call.options) or 'no options'}"):
+                data = data(**call.options)
+        elif call.options:
+            raise CmkdError(f"{name} is no class or function and takes no options; remove them")
     if isinstance(data, Pack):
         return data
     if isinstance(data, str | Path):

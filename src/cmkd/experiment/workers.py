@@ -7,6 +7,7 @@ after another and reports through a pipe. A process that dies takes its student 
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import pickle
 import signal
@@ -27,6 +28,8 @@ from cmkd.training.fit import threads as using_threads
 from cmkd.training.reporting import Report, Tell
 
 Train = Callable[[PlannedStudent, Tell], None]
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""Errors that every student would meet."""
 
 
 def one_after_another(
@@ -49,9 +52,9 @@ def _failed(student: PlannedStudent, error: Exception) -> CmkdError:
     """Return what went wrong with a student; code with a mistake, of a method say, keeps no other from its turn.
 
     Raises:
-        OSError: `error`, if it is one: a full disk stops every student.
+        OSError: `error`, if it is of the disk, which stops every student.
     """
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno in OF_THE_DISK:
         raise error
     if isinstance(error, CmkdError):
         return type(error)(f"{student.title}: {error}")

@@ -45,6 +45,9 @@ class Sum(Method):
         self.strong_view = any(method.strong_view for method in methods)
         if alone := [method.name for method in methods if method.strong_view and len(methods) > 1]:
             raise CmkdError(f"{alone[0]} compares two views of the student and cannot be added to other methods")
+        own = [method.name for method in methods if method.fresh_teacher]
+        if own and any(method.uses_teacher and not method.fresh_teacher for method in methods):
+            raise CmkdError(f"{own[0]} trains a teacher of its own and cannot be added to methods that use the run's")
         self.sees_all_labels = any(method.sees_all_labels for method in methods)
 
     def parts(self) -> list[Method]:

@@ -72,9 +72,11 @@ def read_tensors(path: Path, name: str, *, fix: str) -> dict[str, Tensor]:
 
 @contextmanager
 def _opened(path: Path, fix: str) -> Iterator[Any]:
+    if path.is_dir():
+        raise CmkdError(f"'{path}' is a folder: give a checkpoint in it, such as teacher/best.safetensors of a run")
     if not path.is_file():
         missing = f"no checkpoint at '{path}'"
-        if path.with_name("result.json").exists():  # a finished training's
+        if (path.parent / "result.json").exists():  # a finished training's
             raise CmkdError(f"{missing}, where one was trained: restore it, or remove its folder and train it again")
         raise CmkdError(f"{missing}: give the folder of a run, or a file that one has written")
     try:

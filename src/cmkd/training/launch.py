@@ -12,10 +12,10 @@ from typing import Any
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import nn
-from torch.multiprocessing.spawn import ProcessRaisedException, spawn
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 from cmkd import errors
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, DiedError
 from cmkd.processes import by_srun, end_with_parent, launched
 
 
@@ -27,6 +27,7 @@ def launch(train: Callable[..., None], module: nn.Module, *arguments: object, de
 
     Raises:
         CmkdError: something in `module` or `arguments` cannot be pickled, or a process raised one.
+        DiedError: a process was killed.
     """
     if by_srun():
         os.environ |= _task()
@@ -46,6 +47,8 @@ def launch(train: Callable[..., None], module: nn.Module, *arguments: object, de
         port = free.getsockname()[1]
     try:
         spawn(_process, (port, train, module, arguments), nprocs=devices)
+    except ProcessExitedException as error:
+        raise DiedError(f"one of {devices} processes died ({error}); the same command continues") from error
     except ProcessRaisedException as error:
         marked = re.findall(r"^cmkd\.errors\.(CmkdError|DivergedError): (.*)$", str(error), re.MULTILINE)
         if not marked:

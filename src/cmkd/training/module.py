@@ -103,7 +103,7 @@ class DistillationModule(LightningModule):
             {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
-        rate, ratio = config.learning_rate, self.batch_size / 128
+        rate, ratio = config.learning_rate, self.train_dataloader().batch_size / 128  # of few pairs, all are a batch
         if rate is None:
             rate = self.objective.model.learning_rate * (1.0 if config.name == "adamw" else 10.0)
         if config.name == "adamw":
