@@ -220,7 +220,7 @@ def test_an_average_does_not_become_the_nodata_value() -> None:
 def test_series_and_map_style_data(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1,2\n,4\n5,6\n")
     track = Modality("track", "series", (4, 2), "float32", (3.0, 4.0), (1.0, 1.0))
-    assert track.filled(load(track, tmp_path / "t.csv")).tolist() == [[1, 2], [3, 4], [5, 6], [0, 0]]
+    assert track.filled(load(track, tmp_path / "t.csv")).tolist() == [[1, 2], [3, 4], [5, 6], [3, 4]]
 
     class Mine(list[dict[str, Any]]):
         pass

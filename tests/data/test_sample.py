@@ -66,7 +66,7 @@ def test_a_sample_has_the_shape_and_dtype_of_its_modality() -> None:
         assert found.shape == (1, 4, 6) and found.dtype == np.uint8 and (found == 7).all()
     assert sample(RADAR, np.ones((4, 6), bool)).max() == 1
     assert sample(ECHO, np.full((9, 2), -3.0)).tolist() == [[-3, -3]] * 5
-    assert sample(Modality("tone", "series", (5, 1), "float32"), np.ones(3)).tolist() == [[1]] * 3 + [[0]] * 2
+    assert sample(Modality("tone", "series", (5, 1), "float32"), np.ones(3)).tolist() == [[1]] * 3 + [[None]] * 2
 
 
 @pytest.mark.parametrize(

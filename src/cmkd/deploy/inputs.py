@@ -193,7 +193,11 @@ def _is_recording(path: Path, modality: Modality) -> bool:
     if path.suffix.lower() not in _suffixes(modality):
         return False
     first = next((cell for (cell,) in _cells(path, [modality.name]) if cell), "")
-    return bool(first) and Path(first).suffix.lower() not in SUFFIXES
+    try:
+        float(first)
+    except ValueError:
+        return False
+    return True
 
 
 def _header(path: Path) -> list[str]:

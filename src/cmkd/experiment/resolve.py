@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -278,7 +279,8 @@ def open_pairs(config: RunConfig) -> Pack:
         data = load_reference(name)
         if callable(data):
             with in_one_line(f"{name} cannot be called with {', '.join(call.options) or 'no options'}"):
-                data = data(**call.options)
+                inspect.signature(data).bind(**call.options)
+            data = data(**call.options)
         elif call.options:
             raise CmkdError(f"{name} is no class or function and takes no options; remove them")
     if isinstance(data, Pack):
