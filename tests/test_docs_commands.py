@@ -17,7 +17,7 @@ from test_docs import ROOT, SMALL, commands
 
 PAGES = ("README", "docs/quick_start", "docs/which_method", "docs/training", "docs/your_data", "docs/use_the_student")
 MODALITIES = ["--teacher.modality", "optical", "--student.modality", "radar"]
-SHORT = {"--epochs": "1", "--seeds": "1", "--tune": "2", "--tile": "16", "--stride": "16"}
+SHORT = {"--epochs": "1", "--seeds": "1", "--tune": "2", "--tile": "16", "--stride": "16", "--teacher.size": "32"}
 KINDS = ("tanker", "ferry", "tug")
 PAIRS = 90
 
