@@ -115,10 +115,10 @@ def check(suite: Path, out: Path, *, method: str | None = None) -> str:
     content, named, rows = read_suite(path)
     named.check_methods()
     runs = planned_by(path, named, out / "runs")
-    if found := faults(asked, content, named, rows, runs):
+    again = collect([planned for planned in runs if planned.config.out.exists()])
+    if found := faults(asked, content, named, rows, again, runs):
         raise CmkdError(f"'{path}' does not follow the protocol: {'; '.join(found)}")
-    there = len(collect([planned for planned in runs if planned.config.out.exists()]))
     return (
         f"{len(rows)} students of {len(runs)} runs, as the suite asks, by commit {', '.join(rows['commit'].unique())}; "
-        f"{rising(rows)} not converged; {there} of them are in the folders of their runs, which agree"
+        f"{rising(rows)} not converged; {len(again)} of them are in the folders of their runs, which agree"
     )

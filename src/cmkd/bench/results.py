@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cmkd.bench.resampling import decoded
-from cmkd.bench.rows import STUDENT, as_rows, collect, of_first_teacher, one_teacher, restored
+from cmkd.bench.rows import STUDENT, as_rows, of_first_teacher, one_teacher, restored
 from cmkd.bench.sources import changed, depends, sources
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.documents import read_json, record
@@ -206,7 +206,12 @@ def _test_accuracy(row: Mapping[Any, Any]) -> float:
 
 
 def faults(
-    asked: Suite, content: Mapping[str, Any], suite: Suite, rows: pd.DataFrame, runs: Sequence[PlannedRun]
+    asked: Suite,
+    content: Mapping[str, Any],
+    suite: Suite,
+    rows: pd.DataFrame,
+    again: pd.DataFrame,
+    runs: Sequence[PlannedRun],
 ) -> list[str]:
     """Return what keeps results from counting; empty if nothing does.
 
@@ -215,7 +220,8 @@ def faults(
         content: of the file that holds the results.
         suite: the one that the results name; it may have more methods.
         rows: its students.
-        runs: the runs of `suite`; of those whose folders are there, the predictions are counted again.
+        again: those of them that the folders of the runs hold, counted there again.
+        runs: the runs of `suite`.
     """
     found = [
         f"{name} is {getattr(suite, name)!r}, not {getattr(asked, name)!r}"
@@ -236,7 +242,7 @@ def faults(
     wrong = rows[rows["sees_all_labels"].astype(bool) != rows["method"].map(sees)]
     found += _named("has a wrong sees_all_labels", set(_students(wrong)))
     found += uncommitted(rows)
-    return found + _changed(rows, collect([planned for planned in runs if planned.config.out.exists()]))
+    return found + _changed(rows, again)
 
 
 def uncommitted(rows: pd.DataFrame) -> list[str]:

@@ -86,7 +86,7 @@ def _with_imports(module: str, file: Path) -> list[Path]:
 def _imports(module: str, file: Path) -> Iterator[str]:
     """Yield the modules that a module may import, and the packages that they are in."""
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
-    with contextlib.suppress(SyntaxError):
+    with contextlib.suppress(SyntaxError, ValueError):
         for node in ast.walk(ast.parse(file.read_bytes())):
             names = []
             if isinstance(node, ast.Import):

@@ -256,11 +256,11 @@ def _duplicates(source: Source, name: str, column: _Column, limits: dict[str, fl
         near = [Duplicate(pictures[later], pictures[earlier], likeness) for later, earlier, likeness in alike]
         if len(pictures) < FEWEST:
             notes.append(f"{name}: {len(pictures)} images are too few to set limits; only plain faults are reported")
-    common = [duplicate for duplicate in exact if source.shared(rows[duplicate.later], rows[duplicate.earlier], name)]
-    if common:
-        notes.append(f"{name}: {len(common)} pairs share a sample with another pair of their group, which is no fault")
+    apart = [again for again in exact if not source.shared(rows[again.later], rows[again.earlier], name)]
+    if common := len(exact) - len(apart):
+        notes.append(f"{name}: {common} pairs share a sample with another pair of their group, which is no fault")
     faults = []
-    for kind, duplicates in (("exact_duplicate", [d for d in exact if d not in common]), ("near_duplicate", near)):
+    for kind, duplicates in (("exact_duplicate", apart), ("near_duplicate", near)):
         for later, earlier, likeness in duplicates:
             row, other = rows[later], rows[earlier]
             where = f"in the {source.splits[other]} split" if source.splits[other] else "in the data"
