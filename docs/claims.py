@@ -105,6 +105,15 @@ def over_sets(differences: Sequence[float]) -> str:
     return in_points(float(np.mean(differences)), ends)[0]
 
 
+def tested(differences: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return p of Student's test that each mean over data sets is 0, corrected by Holm for the number of means.
+
+    Those over fewer than `FEWEST_SETS`, or of equal differences, are left out.
+    """
+    enough = {name: own for name, own in differences.items() if len(own) >= FEWEST_SETS and np.ptp(own)}
+    return holm({name: stats.ttest_1samp(own, 0.0).pvalue for name, own in enough.items()})
+
+
 def counted(signs: Sequence[int]) -> str:
     """Return how many comparisons are clearly above, and below, of how many."""
     return f"{signs.count(1)}, {signs.count(-1)} of {len(signs)}"
@@ -169,9 +178,7 @@ def claims(rows: pd.DataFrame) -> str:
         for claim in CLAIMS
     }
     means = {claim: by_set(rows) for claim, rows in own.items() if rows}
-    enough = {claim.text: m for claim, m in means.items() if len(m) >= FEWEST_SETS and np.ptp(m)}
-    tested = {text: stats.ttest_1samp(m, 0.0).pvalue for text, m in enough.items()}
-    p_values, lines = holm(tested), list[list[str]]()
+    p_values, lines = tested({claim.text: each for claim, each in means.items()}), list[list[str]]()
     for claim in CLAIMS:
         start = [claim.text, claim.source, f"`{claim.method}` to `{claim.rival}`"]
         if claim not in means:
