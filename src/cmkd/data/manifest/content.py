@@ -62,6 +62,7 @@ _SIGNATURES: dict[str, tuple[bytes, ...]] = {
     "gzip": (b"\x1f\x8b",),
 }
 """Format -> how its files begin, ``?`` standing for any byte."""
+SIGNATURE_BYTES = max(len(start) for starts in _SIGNATURES.values() for start in starts)
 
 _FORMATS = {
     "PNG": (".png",),
@@ -83,7 +84,7 @@ def check_content(path: File) -> None:
     if suffix == ".csv":
         return
     with path.open("rb") as file:
-        head = file.read(12)
+        head = file.read(SIGNATURE_BYTES)
     for name, starts in _SIGNATURES.items():
         if suffix not in _FORMATS.get(name, ()) and any(_begins(head, start) for start in starts):
             way = f"name it {_FORMATS[name][0]}" if name in _FORMATS else "convert it"
@@ -101,5 +102,20 @@ def suffix_of(data: bytes) -> str:
     return _FORMATS.get(next(found, ""), ("",))[0]
 
 
+def begins_as(data: bytes, suffix: str) -> bool:
+    r"""Return whether the bytes at the start of a file are those of its suffix's format, as far as they go.
+
+    Example:
+        >>> begins_as(b"\x89PN", ".png"), begins_as(b"\x89PN", ".jpg")
+        (True, False)
+    """
+    starts = (start for name, suffixes in _FORMATS.items() if suffix in suffixes for start in _SIGNATURES[name])
+    return any(_matches(data, start) for start in starts)
+
+
 def _begins(head: bytes, start: bytes) -> bool:
-    return len(head) >= len(start) and all(a in (b, ord("?")) for a, b in zip(start, head, strict=False))
+    return len(head) >= len(start) and _matches(head, start)
+
+
+def _matches(head: bytes, start: bytes) -> bool:
+    return all(a in (b, ord("?")) for a, b in zip(start, head, strict=False))

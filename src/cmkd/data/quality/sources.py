@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.manifest.content import SIGNATURE_BYTES, begins_as
 from cmkd.data.manifest.readers import PICTURES, inspect, read
 from cmkd.data.manifest.reading import Reading, stated
 from cmkd.data.manifest.table import holds_pairs, read_table
@@ -20,16 +21,6 @@ from cmkd.data.split import ALIASES
 from cmkd.data.text_table import OWN_COLUMNS
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.types import Kind
-
-_STARTS: Mapping[str, tuple[bytes, ...]] = {
-    ".png": (b"\x89PNG",),
-    ".jpg": (b"\xff\xd8",),
-    ".jpeg": (b"\xff\xd8",),
-    ".tif": (b"II", b"MM"),
-    ".tiff": (b"II", b"MM"),
-    ".npy": (b"\x93NUMPY",),
-    ".wav": (b"RIFF", b"RIFX", b"RF64"),
-}
 
 
 @dataclass(frozen=True)
@@ -219,10 +210,10 @@ def _starts_well(path: Path) -> bool:
     """Whether a file begins as its suffix promises, or is empty."""
     try:
         with path.open("rb") as file:
-            head = file.read(8)
+            head = file.read(SIGNATURE_BYTES)
     except OSError:
         return False
-    return not head or head.startswith(_STARTS.get(path.suffix.lower(), ()))
+    return not head or begins_as(head, path.suffix.lower())
 
 
 def _what_is_left(path: Path) -> NDArray[Any] | None:
