@@ -28,7 +28,7 @@ def rows_of(out: Output, start: int, stop: int) -> Output:
 
 
 def two_steps(row: Row, shares: list[tuple[int, int]], rank: int) -> Result:
-    """Run two steps on this process's share; return the last loss and gradients."""
+    """Run two steps on this process's share; return the last loss, weighed as the trainer does, and its gradients."""
     method = built(row, NARROW, WIDE).double()
     target = torch.arange(BATCH) % NARROW.classes
     target[1] = -1
@@ -40,6 +40,7 @@ def two_steps(row: Row, shares: list[tuple[int, int]], rank: int) -> Result:
         theirs = rows_of(output(WIDE, BATCH, 2 * step + 1, dtype=torch.float64), start, stop)
         theirs = theirs if method.trains_teacher else theirs.detach()
         loss = total(method(ours, theirs, whole.select(torch.arange(start, stop))))
+        loss = loss * (stop - start) * len(shares) / BATCH
         if loss.requires_grad:
             loss.backward()
     parameters = {n: p.grad for n, p in method.named_parameters() if p.requires_grad}
@@ -53,7 +54,7 @@ def work(rank: int, folder: str) -> None:
     results = {
         row.name: {
             "equal": two_steps(row, EQUAL, rank),
-            "unequal": two_steps(row, UNEQUAL, rank) if row.crosses_samples else None,
+            "unequal": two_steps(row, UNEQUAL, rank),
         }
         for row in ROWS
     }

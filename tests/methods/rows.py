@@ -53,8 +53,6 @@ class Row:
         name: the method's name.
         cases: its pure functions.
         options: options the method is built with in all checks.
-        crosses_samples: whether its loss depends on relations between samples; then two processes with unequal shares
-            must agree with one process too.
         same_width: whether it refuses a teacher and a student of different embedding widths.
         same_classes: whether it refuses different numbers of classes.
         frozen: part of the names of trainable parameters that a first step legitimately leaves alone.
@@ -64,7 +62,6 @@ class Row:
     name: str
     cases: tuple[Case, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    crosses_samples: bool = False
     same_width: bool = False
     same_classes: bool = False
     frozen: tuple[str, ...] = ()

@@ -65,18 +65,15 @@ CONTROLS = [
     Row(
         "decorrelation",
         (Case(decorrelation, STUDENT, slow_structure.decorrelation),),
-        crosses_samples=True,
     ),
-    Row("koleo", (Case(koleo, STUDENT, slow_structure.koleo, {}, "koleo"),), crosses_samples=True),
+    Row("koleo", (Case(koleo, STUDENT, slow_structure.koleo, {}, "koleo"),)),
     Row(
         "uniformity",
         (Case(uniformity, STUDENT, slow_structure.uniformity, {"t": 2.5}, "uniformity"),),
-        crosses_samples=True,
     ),
     Row(
         "vicreg_reg",
         (Case(vicreg_reg, STUDENT, slow_structure.vicreg_reg, {"variance_weight": 3.0, "covariance_weight": 2.0}),),
-        crosses_samples=True,
     ),
 ]
 
@@ -100,7 +97,6 @@ ON_LOGITS = [
             Case(dist, LOGITS, slow_logits.dist, {**DIST, "times_squared_temperature": True}, "dist"),
             Case(dist, LOGITS, slow_logits.dist, {**DIST, "times_squared_temperature": False}),
         ),
-        crosses_samples=True,
         same_classes=True,
     ),
     Row("lskd", (Case(lskd, LOGITS, slow_logits.lskd, {"temperature": 1.5}, "lskd"),), same_classes=True),
@@ -127,7 +123,6 @@ ON_LOGITS = [
     Row(
         "mlld",
         (Case(mlld, LOGITS, slow_logits.mlld, {"temperatures": (1.5, 4.0)}, "mlld"),),
-        crosses_samples=True,
         same_classes=True,
     ),
     Row("ofa", (Case(ofa, LABELED, slow_logits.ofa, {"gamma": 1.4, "temperature": 1.3}, "ofa"),), same_classes=True),
@@ -143,23 +138,21 @@ ON_FEATURES = [
             Case(at, BOTH, slow_features.at, {"power": 3.0, "paper_form": True}),
         ),
     ),
-    Row("sp", (Case(sp, DEEP, slow_features.sp, {}, "sp"),), crosses_samples=True),
+    Row("sp", (Case(sp, DEEP, slow_features.sp, {}, "sp"),)),
     Row(
         "rkd",
         (
             Case(rkd_distance, EMBEDDINGS, slow_features.rkd_distance, {}, "rkd_distance"),
             Case(rkd_angle, EMBEDDINGS, slow_features.rkd_angle, {}, "rkd_angle"),
         ),
-        crosses_samples=True,
     ),
-    Row("pkt", (Case(pkt, EMBEDDINGS, slow_features.pkt, {}, "pkt"),), crosses_samples=True),
+    Row("pkt", (Case(pkt, EMBEDDINGS, slow_features.pkt, {}, "pkt"),)),
     Row(
         "cc",
         (
             Case(cc, EMBEDDINGS, slow_features.cc, {"gamma": 0.3, "order": 3, "paper_form": False}, "cc"),
             Case(cc, EMBEDDINGS, slow_features.cc, {"gamma": 0.4, "order": 2, "paper_form": True}),
         ),
-        crosses_samples=True,
     ),
     Row("nst", (Case(nst, DEEP, slow_features.nst, {}, "nst"),)),
     Row("fsp", (Case(fsp, BOTH, slow_features.fsp, {}, "fsp"),)),
@@ -184,9 +177,8 @@ ON_FEATURES = [
             ),
         ),
         options={"negatives": 16, "dim": 5},
-        crosses_samples=True,
     ),
-    Row("srd", (Case(srd, EMBEDDINGS, slow_features.srd, {"exponent": 3.0}, "srd"),), crosses_samples=True),
+    Row("srd", (Case(srd, EMBEDDINGS, slow_features.srd, {"exponent": 3.0}, "srd"),)),
 ]
 
 CROSS_MODAL = [
@@ -211,7 +203,6 @@ CROSS_MODAL = [
     Row(
         "crodino_kd",
         (Case(info_nce, EMBEDDINGS, slow_cross_modal.info_nce, {"temperature": 0.3}),),
-        crosses_samples=True,
         same_classes=True,
     ),
     Row("discom_kd", (Case(overlap, EMBEDDINGS, slow_cross_modal.overlap),), same_classes=True),
@@ -234,7 +225,6 @@ STRUCTURE = [
     Row(
         "barlow_twins",
         (Case(barlow_twins, EMBEDDINGS, slow_structure.barlow_twins, {"off_diagonal_weight": 0.3}, "barlow_twins"),),
-        crosses_samples=True,
     ),
     Row(
         "ds",
@@ -259,7 +249,6 @@ STRUCTURE = [
                 for reference in ("pairs", "teacher", "self")
             ),
         ),
-        crosses_samples=True,
         same_classes=True,
     ),
     Row(
@@ -273,12 +262,10 @@ STRUCTURE = [
                 "hypersphere",
             ),
         ),
-        crosses_samples=True,
     ),
     Row(
         "sliced_wasserstein",
         (Case(sliced_wasserstein, EMBEDDINGS, slow_structure.sliced_wasserstein, {"directions": 5, "seed": 3}),),
-        crosses_samples=True,
     ),
     Row(
         "vicreg",
@@ -291,7 +278,6 @@ STRUCTURE = [
                 "vicreg",
             ),
         ),
-        crosses_samples=True,
     ),
 ]
 

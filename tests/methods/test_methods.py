@@ -335,11 +335,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, A
     return run_pair(tmp_path_factory.mktemp("pair"))
 
 
-# a mean over samples of unequal shares is the trainer's to weigh
-SHARED = [(row, shares) for row in ROWS for shares in ("equal", "unequal") if shares == "equal" or row.crosses_samples]
-
-
-@pytest.mark.parametrize(("row", "shares"), SHARED, ids=[f"{row.name}-{shares}" for row, shares in SHARED])
+@pytest.mark.parametrize("shares", ["equal", "unequal"])
+@EACH
 def test_two_processes_equal_one(row: Row, shares: str, pair: list[dict[str, dict[str, Any]]]) -> None:
     whole = two_steps(row, [(0, BATCH)], 0)
     parts = [results[row.name][shares] for results in pair]

@@ -8,11 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ClassVar, TypeVar
 
-import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from cmkd.distributed import world_size
 from cmkd.errors import CmkdError, in_one_line
 from cmkd.options import check
 from cmkd.registry import Registry
@@ -280,8 +277,8 @@ def on_labeled(
     """Apply a loss that is a mean over samples to the labeled samples, and scale it to a mean over all of the batch.
 
     Those without a label count as zero, so a sample weighs the same in this term, in the cross-entropy, and in terms
-    that need no labels, however few have one. Processes may hold different numbers of samples: each result is scaled so
-    that the mean over processes is the mean over all.
+    that need no labels, however few have one. With several processes it is the mean over this process's part of the
+    batch, like every mean over samples, and the training loop weighs the parts by their sizes.
 
     Args:
         loss: maps student ``(n, ...)``, teacher ``(n, ...)`` and target ``(n,)`` to the mean over n samples.
@@ -301,14 +298,9 @@ def on_labeled(
         1.5
     """
     rows = batch.labeled.nonzero()[:, 0] if batch.labeled_rows is None else batch.labeled_rows
-    share: float | Tensor = len(rows) / len(batch)
-    if world_size() > 1:
-        everywhere = torch.ones_like(batch.target).sum()
-        dist.all_reduce(everywhere)
-        share = (world_size() * len(rows) / everywhere.double()).to(student)
     if not len(rows):  # a mean over none would be NaN
         return student[:0].sum()
-    return loss(student[rows], teacher[rows], batch.target[rows], **options) * share
+    return loss(student[rows], teacher[rows], batch.target[rows], **options) * (len(rows) / len(batch))
 
 
 METHODS: Registry[Method] = Registry("method", "cmkd.methods", Method, support=("base", "combine", "pages", "stepped"))
