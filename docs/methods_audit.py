@@ -37,17 +37,18 @@ PAPER = {
     "srrl": ("weight 1", SIM),
     "vicreg": ("invariance 25, variance 25, covariance 1", COPIES),
     "vicreg_reg": ("variance 25, covariance 1, beside an invariance of 25", COPIES),
-    "vid": ("weight 1", REP),
+    "vid": ("weight 1, of a sum over stages where ours is a mean", REP),
+    "wsld": ("weight 2.25 at temperature 4, or 2.5 at 2", COPIES),
 }
 """Method -> weight and normalization that were published, and where that was read; of others it was not checked."""
-TOLD = re.compile(r"\b(ours?|here|authors'?|papers?|published|there|after)\b", re.IGNORECASE)
+TOLD = re.compile(r"\b(ours?|here|authors'?|papers?|published|there|after|recipes?|benchmarks?)\b", re.IGNORECASE)
 INTRODUCTION = """# The methods against their papers
 
 Written by `python docs/methods_audit.py`. The published weight was read in the source that is named; "not checked"
-means that nobody has looked yet, not that it agrees. Where a benchmark with one code for many methods is named, its
-setting is that of CIFAR-100. Our defaults, some of them chosen on validation, are for other data
+means that no source was read for this table, not that it agrees. Where a benchmark with one code for many methods is
+named, its setting is that of CIFAR-100. Our defaults, some of them chosen on validation, are for other data
 ([performance](performance.md)), so many are smaller. The differences are what the docstrings say of layer, projection,
-warm-up and form; hooks are those that a training loop of your own must call.
+warm-up and form; hooks are those that a training loop of your own must call, of a warm-up where there is one.
 """
 
 
@@ -59,7 +60,9 @@ def differences(page: Page) -> str:
     ]
     sources = [re.search(r"Source:\n(.*?)(?:\n\n|\Z)", inspect.getdoc(f) or "", re.DOTALL) for f in own]
     texts = [*page.details, *(found[1] for found in sources if found)]
-    said = [s for text in texts for s in re.split(r"(?<=[.)])\s+(?=[A-Z])", " ".join(text.split())) if TOLD.search(s)]
+    sentences = (s for text in texts for s in re.split(r"(?:(?<=\.)|(?<=\.\)))\s+(?=[A-Z])", " ".join(text.split())))
+    said = [sentence for sentence in sentences if TOLD.search(sentence)]
+    said += [f"`{option.name}`: {option.text}" for option in page.hyperparameters if TOLD.search(option.text)]
     return " ".join(dict.fromkeys(said)) or "none stated"
 
 

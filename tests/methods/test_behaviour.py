@@ -19,7 +19,7 @@ from cmkd.methods.mfh import MFH, permutation_saliency
 from cmkd.methods.mgd import MGD
 from cmkd.methods.ofd import OFD
 from cmkd.methods.simkd import SimKD
-from cmkd.methods.teacher_init import copy_deeper
+from cmkd.methods.teacher_init import TeacherInit, copy_deeper
 from cmkd.methods.vkd import VKD
 from cmkd.types import Spec
 
@@ -116,6 +116,35 @@ def test_teacher_init_copies_all_but_the_input_layer() -> None:
     torch.testing.assert_close(student.body.weight, teacher.body.weight, rtol=0.0, atol=0.0)
     with pytest.raises(CmkdError, match="same architecture"):
         copy_deeper(nn.Sequential(nn.Linear(2, 3)), teacher)
+
+
+def test_teacher_init_leaves_the_classifier_where_the_teacher_has_other_classes_or_another_order() -> None:
+    names = [f"class {k}" for k in range(NARROW.classes)]
+    ours, theirs = (replace(NARROW, class_names=tuple(order)) for order in (names, names[::-1]))
+    student, teacher = TinyModel(NARROW), TinyModel(NARROW)
+    before = student.classifier.weight.clone()
+    TeacherInit(ours, theirs).setup(student, teacher)
+    torch.testing.assert_close(student.classifier.weight, before, rtol=0.0, atol=0.0)
+    torch.testing.assert_close(student.body.weight, teacher.body.weight, rtol=0.0, atol=0.0)
+
+
+def test_the_copy_of_the_teachers_classifier_stays_in_eval_mode() -> None:
+    method, *_ = simkd_pair()
+    method.eval().train()
+    assert method.training and not method.teacher_classifier.training
+
+
+def test_views_of_a_teacher_may_pass_a_classifier_with_batch_norm() -> None:
+    torch.manual_seed(0)
+    plain, normalized = (create("mst_distill", NARROW, WIDE) for _ in range(2))
+    normalized.load_state_dict(plain.state_dict())
+    teacher = TinyModel(WIDE)
+    plain.setup(TinyModel(NARROW), teacher)
+    teacher.classifier = nn.Sequential(nn.BatchNorm1d(WIDE.dim, eps=0.0, affine=False), teacher.classifier)
+    normalized.setup(TinyModel(NARROW), teacher)
+    outputs = output(NARROW, 8, 0), output(WIDE, 8, 1), a_batch(8, NARROW.classes)
+    for ours, theirs in zip(plain(*outputs).values(), normalized(*outputs).values(), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def crd_method() -> CRD:

@@ -120,6 +120,10 @@ def test_fisher_and_neural_collapse() -> None:
     y = torch.tensor([0] * 4 + [1] * 4)
     assert structure.fisher_ratio(x, y) == pytest.approx(4.0 / 2.0, rel=1e-12)
     assert structure.neural_collapse(x, y) == pytest.approx((1.0 / 4.0) / 2.0, rel=1e-12)
+    assert structure.neural_collapse(x.float(), y) == pytest.approx((1.0 / 4.0) / 2.0, rel=1e-6)
+    wide = torch.randn(200, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float32)  # more than classes
+    of_wide = torch.arange(200) % 5
+    assert structure.neural_collapse(wide, of_wide) == structure.neural_collapse(wide.double(), of_wide)
     # collapsed classes, and labels with a gap
     assert structure.fisher_ratio(x[[0, 0, 4, 4]], torch.tensor([3, 3, 7, 7])) == math.inf
     assert structure.neural_collapse(x[[0, 0, 4, 4]], torch.tensor([3, 3, 7, 7])) == pytest.approx(0.0, abs=1e-12)

@@ -15,7 +15,8 @@ def barlow_twins(student_embedding: Tensor, teacher_embedding: Tensor, *, off_di
     """Push the cross-correlation of channels to the identity: ``Σ_i (1 - C_ii)² + w Σ_{i≠j} C_ij²``.
 
     ``C = ŝᵀ t̂ / B`` with channels standardized over the batch. The sums are not divided by the width;
-    `cmkd.methods.ds.channel_independence` is the same per channel.
+    `cmkd.methods.ds.channel_independence` is the same per channel, where variances are well above 1e-5: it scales small
+    ones up first.
 
     Args:
         student_embedding: ``(batch, dim)``.

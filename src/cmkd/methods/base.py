@@ -256,6 +256,13 @@ class ClassifierMethod(Method):
             )
         self.teacher_classifier = copy.deepcopy(classifier).eval().requires_grad_(False)
 
+    def train(self, mode: bool = True) -> ClassifierMethod:
+        """Put the method in a mode, except for the copy, which stays in eval mode."""
+        super().train(mode)
+        if "teacher_classifier" in self._modules:
+            self.teacher_classifier.eval()
+        return self
+
 
 def deepest_pairs(student: Sequence[Stage], teacher: Sequence[Stage]) -> list[tuple[Stage, Stage]]:
     """Pair two lists of maps (or of their shapes), shallow to deep, from the deepest on.

@@ -89,7 +89,8 @@ class MSTDistill(ClassifierMethod):
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms ``mst_distill``, ``mst_distill_views`` and ``mst_distill_balance``."""
         embedding = teacher.embedding.detach()
-        views = self.teacher_classifier(embedding[:, None] * self.gates.sigmoid())
+        gated = embedding[:, None] * self.gates.sigmoid()
+        views = self.teacher_classifier(gated.flatten(0, 1)).unflatten(0, gated.shape[:2])  # it may hold batch-norm
         (routed,) = at_least_float32(self.router(embedding))
         log_share = routed.log_softmax(1)
         share = log_share.exp()

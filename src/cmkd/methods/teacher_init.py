@@ -13,7 +13,7 @@ from cmkd.types import Batch, Output
 
 
 @torch.no_grad()
-def copy_deeper(student: nn.Module, teacher: nn.Module) -> list[str]:
+def copy_deeper(student: nn.Module, teacher: nn.Module, *, same_classes: bool = True) -> list[str]:
     """Copy the teacher's parameters into the student where names and shapes agree, except in the input layer.
 
     The input layer is the module that holds the student's first parameter. Running statistics of normalization layers
@@ -22,6 +22,7 @@ def copy_deeper(student: nn.Module, teacher: nn.Module) -> list[str]:
     Args:
         student: changed in place.
         teacher: read.
+        same_classes: whether both tell the same classes apart, in one order; else the classifier is left as it is.
 
     Returns:
         The names of the copied parameters.
@@ -39,7 +40,8 @@ def copy_deeper(student: nn.Module, teacher: nn.Module) -> list[str]:
     first = next(iter(ours), "").rpartition(".")[0]
     copied = []
     for name, parameter in ours.items():
-        if name.rpartition(".")[0] != first and name in theirs and theirs[name].shape == parameter.shape:
+        kept = name.rpartition(".")[0] == first or (name.startswith("classifier.") and not same_classes)
+        if not kept and name in theirs and theirs[name].shape == parameter.shape:
             parameter.copy_(theirs[name].to(parameter))
             copied.append(name)
     if not copied:
@@ -60,7 +62,7 @@ class TeacherInit(Method):
 
     def setup(self, student: nn.Module, teacher: nn.Module) -> None:
         """Copy the teacher's deeper weights into the student."""
-        copy_deeper(student, teacher)
+        copy_deeper(student, teacher, same_classes=self.student_spec.same_classes(self.teacher_spec))
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return no terms."""

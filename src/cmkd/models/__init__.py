@@ -66,7 +66,8 @@ def build(
         values: of training pairs, ``(n, channels)``, for ``log`` and ``rank``: `cmkd.data.train_values`.
 
     Raises:
-        CmkdError: unknown name or option, or a model that cannot see this kind of modality.
+        CmkdError: unknown name or option, pretrained weights that there are not, or a model that cannot see this kind
+            of modality.
 
     Example:
         >>> radar = Modality("radar", "image", (1, 32, 32), "uint8", (20.0,), (30.0,))
@@ -75,6 +76,8 @@ def build(
     """
     made = partial(Model, modality, classes=classes, scaling=scaling, values=values)
     if not isinstance(model, str) or is_reference(model):
+        if pretrained:
+            raise CmkdError("an own module brings its own weights: load them in it, and leave pretrained=false")
         return made(own_module(model, modality, classes), size=size)
     encoder, size = build_encoder(model, modality, pretrained=pretrained, size=size)
     return made(encoder, size=size)

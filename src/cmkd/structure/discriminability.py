@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cmkd.errors import CmkdError
 from cmkd.folds import stratified_folds
-from cmkd.structure.features import check_target, class_sums
+from cmkd.structure.features import as_vectors, check_target, class_sums
 
 _WORKING_MEMORY = 256  # MiB of distances that scikit-learn holds at once; its default is 1 GiB
 
@@ -194,7 +194,8 @@ def neural_collapse(features: Tensor, target: Tensor) -> float:
 
 
 def fisher_and_collapse(features: Tensor, target: Tensor) -> tuple[float, float]:
-    """Return both ratios of `scatter_ratios` for features ``(n, dim)``, float64, and their classes ``(n,)``."""
+    """Return both ratios of `scatter_ratios`, in float64, for features ``(n, dim)`` and their classes ``(n,)``."""
+    features = as_vectors(features)
     check_target(features, target)
     sums, counts = class_sums(features, target, int(target.max()) + 1)
     return scatter_ratios(features.T @ features, sums, counts)
