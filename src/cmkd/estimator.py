@@ -107,6 +107,7 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             CmkdError: anything wrong with the pairs, the labels, an option or the folder, in one line.
+            ValueError: pairs, labels and groups differ in number, from scikit-learn.
         """
         classes, target = _labels(X, y, groups)
         rich, poor = map(str, X.columns)
@@ -226,7 +227,10 @@ def _labels(pairs: object, y: object, groups: object) -> tuple[NDArray[Any], NDA
     if len(missing):
         raise CmkdError(f"pair {missing[0]} has no label: leave such pairs out")
     check_classification_targets(labels)
-    classes, target = np.unique(labels, return_inverse=True)
+    try:
+        classes, target = np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        raise CmkdError("the labels are of types that cannot be compared: make all of them text or numbers") from error
     if len(classes) < 2:
         raise CmkdError(f"all labels are '{classes[0]}': a classifier needs two classes or more")
     return classes, target

@@ -305,6 +305,8 @@ def from_text(text: str, hint: object) -> Any:  # noqa: ANN401  # of the type th
         # text fits everything, so it comes after numbers; but before lists, which commas inside it would make
         lists = [part for part in arguments if get_origin(part) not in (None, Literal)]
         order = sorted(arguments, key=lambda part: (part in lists, part is str))
+        if str in arguments and text.lower() != "null":  # or the text "none" could not be given
+            order = [part for part in order if part is not NoneType]
         read = ((from_text(text, part), part) for part in order)
         return next((value for value, part in read if fits(value, part)), text)
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence):

@@ -177,6 +177,28 @@ def test_a_name_that_is_not_utf8_is_one_line(tmp_path: Path, capsys: pytest.Capt
     assert error.count("\n") == 1 and "\\udcff" in error and "rename" in error
 
 
+def test_the_method_named_none_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "none"]) == 0
+    assert capsys.readouterr().out.startswith("none (control)\n")
+
+
+def test_an_error_is_one_line_whatever_the_names_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a\nb").write_text("a file")
+    assert main(["methods", "--markdown", str(tmp_path / "a\nb" / "x")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_pack_named_by_the_current_folder_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["simulate", "marine", "--pairs", "2", "--out", "."]) == 2
+    assert "already exists" in capsys.readouterr().err
+    assert main(["simulate", "marine", "--pairs", "9" * 20, "--out", "new"]) == 2
+    assert list(tmp_path.rglob("*")) == [tmp_path / "here"]
+
+
 @pytest.mark.parametrize("error", [ValueError("Invalid affine transformation matrix"), CmkdError("it is damaged")])
 def test_a_stop_that_other_code_turns_into_another_error_is_a_stop(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception

@@ -300,6 +300,7 @@ def add(*cells: str) -> Any:  # noqa: ANN401
         (drop("latitude", "longitude"), ["--meters", "50"], "has no latitude and longitude, or x and y"),
         (lambda folder: None, ["--meters", "0"], "tolerances must be positive"),
         (lambda folder: None, ["--offset=-9e11"], "no capture of optical has a partner"),
+        (lambda folder: None, ["--offset", "1e300"], "more than 1e\\+12 seconds"),
         (lambda folder: None, ["--names", "a"], "gives 1 names for 2 lists"),
         (lambda folder: None, ["--names", "a,a"], "at least two lists with different names"),
         (lambda folder: None, ["--offset", "3000"], "no capture of optical has a partner within 5 s"),

@@ -26,8 +26,9 @@ from cmkd.deploy.inputs import find
 from cmkd.deploy.samples import labeled
 from cmkd.deploy.student import Student, load_student
 from cmkd.errors import CmkdError, CmkdWarning
+from cmkd.evaluation import fraction_interval
 from cmkd.models.checkpoint import save_model
-from cmkd.report.evaluation import write_evaluation
+from cmkd.report.evaluation import verdict, write_evaluation
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -143,7 +144,7 @@ def test_robustness_starts_at_the_score_and_ends_lower(harbor: Pack) -> None:
     for cells in curves.values():
         assert cells[0]["label"] == "none" and cells[0]["accuracy"] == found["scores"]["accuracy"]
         assert cells[0]["log_loss"]["value"] == pytest.approx(found["scores"]["log_loss"]["value"], rel=1e-5)
-    assert curves["missing"][-1]["accuracy"]["high"] < found["scores"]["accuracy"]["low"]
+    assert curves["missing"][-1]["accuracy"]["value"] < found["scores"]["accuracy"]["low"]
 
 
 def test_a_long_split_in_small_batches_gives_the_same(harbor: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +181,42 @@ def test_answers_that_are_not_finite_have_no_robustness(harbor: Pack, tmp_path: 
     undefined = [[cell[name]["value"] is None for cell in cells] for name in ("accuracy", "log_loss")]
     assert undefined[0] == undefined[1] and 0 < sum(undefined[0]) < len(cells)
     assert write_evaluation(found, tmp_path).is_file()
+
+
+def test_where_every_pair_is_right_the_interval_is_that_of_as_many_groups(harbor: Pack) -> None:
+    known = iter(np.split(np.eye(3, dtype=np.float32)[truth(harbor)], 1))
+    found = evaluate({"a": replace(nearest(harbor, 0.0), logits=lambda _: 9 * next(known))}, harbor, robustness=False)
+    low, high = fraction_interval(12, 12)
+    scores, classes = found["models"][0]["scores"], found["models"][0]["classes"]
+    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+        assert scores[name] == {"value": 1.0, "low": low, "high": high}
+    assert all(c["recall"]["value"] == 1.0 and 0.2 < c["recall"]["low"] < low for c in classes)
+
+
+@pytest.mark.parametrize(
+    ("groups", "p_value", "says"),
+    [
+        (3, 0.0, "of 3 groups), too few groups to say which is better"),
+        (10, 1.0, "of 10 groups), significantly better"),
+        (0, 0.2, "not significant; McNemar p = 0.2"),
+        (0, 0.01, "significantly better; McNemar p = 0.01"),
+        (0, 0.0, "significantly better; McNemar p < 1e-300"),
+    ],
+)
+def test_a_verdict_needs_groups_enough_and_both_tests(groups: int, p_value: float, says: str) -> None:
+    difference = {"value": 0.2, "low": 0.05, "high": 0.4}
+    comparison = {"names": ["ds", "kd"], "accuracy_difference": difference, "mcnemar": {"p_value": p_value}}
+    assert verdict({"comparison": comparison, "data": {"pairs": 20, "groups": groups}}).endswith(says)
+
+
+def test_pairs_of_all_splits_are_not_said_to_have_chosen_the_model(harbor: Pack, tmp_path: Path) -> None:
+    pages = {}
+    for split in ("all", "train"):
+        found = evaluate({"a": nearest(harbor, 0.0)}, harbor, split=split, robustness=False)
+        pages[split] = write_evaluation(found, tmp_path).read_text(encoding="utf-8")
+    assert "trained the model" in pages["train"] and "better than on new" not in pages["all"]
+    assert " train pairs with a label" in pages["train"]
+    assert " all pairs" not in pages["all"]
 
 
 def test_the_command_writes_numbers_and_a_page(

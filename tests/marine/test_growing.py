@@ -20,9 +20,10 @@ from cmkd.cli import data as data_command
 from cmkd.cli import simulate as command
 from cmkd.data import Pack
 from cmkd.data.pack.merge import merge
+from cmkd.data.pack.writer import PackWriter
 from cmkd.datasets.marine import Marine
 from cmkd.errors import CmkdError
-from cmkd.simulators.marine import packing
+from cmkd.simulators.marine import modes, packing
 from cmkd.simulators.marine.growing import Shard, continued
 from cmkd.simulators.marine.packing import append_pack, write_pack
 from cmkd.simulators.marine.recipe import Recipe, Slot
@@ -74,6 +75,29 @@ def test_an_append_gives_the_bytes_of_one_run(whole: Pack, pack: Pack) -> None:
     assert sheets[0] == sheets[1]
     assert "Made in part by" in (longer.path / "CARD.md").read_text()
     assert Pack.open(pack.path, 1).card.sha256 == pack.card.sha256
+
+
+def test_an_append_follows_pairs_that_were_not_simulated(pack: Pack) -> None:
+    with PackWriter.append(pack.path) as writer:
+        values = {name: pack.array(name)[:1] for name in pack.modalities}
+        writer.add(["mine"], [0], ["train"], ["my ship"], values)
+    longer = append_pack(continued(Pack.open(pack.path), 4), pack.path, workers=1)
+    assert len(longer) == 9 and (longer.path / "CARD.md").read_text().count("| NESZ, dB |") == 1
+
+
+def test_an_append_may_name_its_mode_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").mkdir()
+    built_in = Path(modes.__file__).with_name("iw.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(built_in)
+    monkeypatch.chdir(tmp_path)
+    words = ["marine", "--seed", "3", "--size", "16", "--workers", "1", "--pairs"]
+    command.main([*words, "2", "--mode", "mine.yaml", "--out", "pack"])
+    monkeypatch.chdir(tmp_path / "other")
+    command.main(["marine", "--append", "../pack", "--pairs", "2", "--workers", "1", "--mode", "../mine.yaml"])
+    assert len(Pack.open("../pack")) == 4
+    (tmp_path / "mine.yaml").write_text(built_in.replace("frequency: 5.405", "frequency: 5.3"))
+    with pytest.raises(CmkdError, match="other values in the mode"):
+        command.main(["marine", "--append", "../pack", "--pairs", "2", "--mode", "../mine.yaml"])
 
 
 def test_merged_parts_give_the_bytes_of_one_run(whole: Pack, tmp_path: Path) -> None:
@@ -196,7 +220,7 @@ def test_another_recipe_is_refused(half: Pack, words: list[str], reason: str) ->
 
 
 def test_wrong_parts_and_other_packs_are_refused(half: Pack) -> None:
-    for text in ("0/3", "4/3", "1", "a/b"):
+    for text in ("0/3", "4/3", "1", "a/b", "1/" + "9" * 5000):
         with pytest.raises(CmkdError, match="is not a part"):
             Shard.read(text)
     with pytest.raises(CmkdError, match="2 pairs cannot be made in 3 parts"):

@@ -115,6 +115,7 @@ def glb(header: dict[str, object]) -> bytes:
         ("a.glb", glb({"extensionsRequired": ["KHR_draco_mesh_compression"]}), "compressed with Draco"),
         ("a.gltf", b'{"buffers": [{"uri": "https://example.org/a.bin"}]}', "cannot be read|holds no triangles"),
         ("a.gltf", b'{"nodes": 3}', "is damaged"),
+        ("a.gltf", b'{"meshes": [{"primitives": 5}]}', "is damaged"),
         ("a.obj", b"v 0 0 0\nv nan 0 0\nv 0 1 1\nf 1 2 3", "not finite numbers"),
         ("a.obj", b"v 0 0 0\nv 9999 0 0\nv 0 1 1\nf 1 2 3", "would be 9999 m long, .*give its length"),
         ("a.obj", b"v 0 0 -9\nv 20 0 -9\nv 0 1 -8\nf 1 2 3", "nothing above the waterline"),

@@ -175,6 +175,8 @@ def test_the_page_in_a_browser(run: Path, browser: Browser) -> None:
     assert faults(browser, path) == []
     page = browser.new_page()
     page.goto(path.as_uri())
+    cells = ["1,200,000", "2,500", "\u22123", ""]
+    assert page.evaluate("cells => cells.sort((a, b) => compare(a, b, -1))", cells[1:] + cells[:1]) == cells
     head = page.locator("table.sortable").first.locator("th", has_text="mean (%)")
     head.get_by_role("button").focus()
     page.keyboard.press("Enter")

@@ -127,7 +127,7 @@ def _failed(error: Exception, given: Sequence[str]) -> int:
             print("cmkd: " + "\n".join(map(one_line, str(error).split("\n"))), file=sys.stderr)
             return 3
         case CmkdError():
-            line = one_line(str(error))
+            line = str(error)
         case UnicodeEncodeError(reason="surrogates not allowed"):
             line = f"a name has bytes that are not UTF-8, {_word(error)!a}: rename the file or folder"
         case _ if number in FIXABLE:
@@ -138,12 +138,12 @@ def _failed(error: Exception, given: Sequence[str]) -> int:
             line = f"too little memory ({' '.join(str(error).split())[-200:]}): use smaller sizes"
         case _:
             text = "".join(traceback.format_exception(error))
-            summary = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            summary = one_line(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
             place = _own_place(text)
             folder = getattr(error, RUN_FOLDER, None) or _out(given)
             print(_kept(text, folder, f"error in {place}: {summary}" if place else f"bug: {summary}"), file=sys.stderr)
             return 2 if place else 1
-    print(f"cmkd: error: {line}", file=sys.stderr)
+    print(f"cmkd: error: {one_line(line)}", file=sys.stderr)
     return 2
 
 

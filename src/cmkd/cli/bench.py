@@ -32,8 +32,8 @@ def bench(
             that are left train more students of each run at a time.
         ray: address of a Ray cluster whose machines share the folder, or local.
     """
-    given = [f"--method {shlex.quote(method)}"] if method else []
-    words = [f"cmkd bench {suite}", *given, *([f"--ray {ray}"] if ray else [])]
+    given = [*(["--method", method] if method else []), *(["--ray", ray] if ray else [])]
+    command = shlex.join(["cmkd", "bench", str(suite), *given])
     with screen() as on:
         with busy(on, f"cmkd bench {suite}: loading PyTorch"):
             from cmkd.bench import bench as train
@@ -41,7 +41,7 @@ def bench(
         if check:
             print(checked(suite, out, method=method))
             return
-        results = train(suite, out, method=method, workers=workers, ray=ray, command=" ".join(words))
+        results = train(suite, out, method=method, workers=workers, ray=ray, command=command)
     print(f"{len(results['rows'])} students; page: {out / suite.stem}.html")
     if results["failures"]:
         raise IncompleteError("; ".join(f"{title}: {reason}" for title, reason in results["failures"].items()))

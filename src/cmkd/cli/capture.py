@@ -164,7 +164,7 @@ def import_data(folder: Path, *, out: Path) -> None:
 def open_version(text: str) -> Pack:
     """Open ``PACK`` or ``PACK@N``."""
     place, mark, number = text.rpartition("@")
-    if mark and number.isdigit() and not Path(text).exists():
+    if mark and number.isdecimal() and not Path(text).exists():
         return Pack.open(place, int(number))
     return Pack.open(text)
 

@@ -46,11 +46,19 @@ def export(
         )
     made, rows = table("CPU", "size, kB", *(f"batch {batch}, ms" for batch in BATCHES)), timings(found)
     for row in rows:
-        made.add_row(row.name, f"{row.size / 1000:.0f}", *(f"{row.milliseconds[batch]:.3g}" for batch in BATCHES))
+        made.add_row(
+            row.name,
+            f"{row.size / 1000:.0f}",
+            *(_in_figures(row.milliseconds[batch]) for batch in BATCHES),
+        )
     print()
     show(made)
     runs = " and ".join(str(rows[0].runs[batch]) for batch in BATCHES)
     print(f"medians of {runs} interleaved runs, {rows[0].threads} thread(s)")
+
+
+def _in_figures(milliseconds: float) -> str:
+    return f"{milliseconds:.3g}" if milliseconds < 1000 else f"{milliseconds:,.0f}"
 
 
 def main(arguments: Sequence[str]) -> None:

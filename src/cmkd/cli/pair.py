@@ -26,6 +26,8 @@ MANY_AGREE = 0.8
 """Share of the captures that agree with an estimated clock, below which pairs are worth a look."""
 FEW_PAIRED = 0.05
 """Share of the captures with a partner, below which units or clocks are suspected."""
+MOST_OFFSET = 1e12
+"""Largest offset of two clocks in seconds, beyond what a date can hold."""
 
 
 def pair(
@@ -97,6 +99,8 @@ def _corrected(lists: Sequence[Captures], gate: Gate, offset: float | str | Path
     elif isinstance(offset, str):
         clocks = [estimate_clock(first, other, gate) for other in others]
     else:
+        if not abs(offset) <= MOST_OFFSET:
+            raise CmkdError(f"--offset {offset:g} is more than {MOST_OFFSET:g} seconds: give seconds, or auto")
         return [Clock(offset).corrected(other) for other in others]
     _tell_clocks(clocks, lists, "known pairs" if isinstance(offset, Path) else "captures")
     return [clock.corrected(other) for clock, other in zip(clocks, others, strict=True)]

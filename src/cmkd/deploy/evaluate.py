@@ -20,7 +20,7 @@ from cmkd.deploy.robustness import corruptions, stored
 from cmkd.deploy.student import Student
 from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.evaluation import auroc, bootstrap, class_scores, fraction_interval, log_losses, mcnemar, weighted_scores
-from cmkd.evaluation.intervals import FEW_GROUPS, RESAMPLES
+from cmkd.evaluation.intervals import FEW_GROUPS, RESAMPLES, unless_certain
 from cmkd.progress import Progress, adding, silent
 
 BATCH, BATCH_BYTES = 256, 2**26
@@ -92,7 +92,7 @@ def evaluate(
     data |= {"left_out": left_out, "group": kind, "groups": len(set(groups) - {""})}
     data["intervals"] = (
         f"{100 * LEVEL:g} % percentile bootstrap intervals ({RESAMPLES:,} resamples of {resampled}); that of the ECE "
-        "is centered on it, and the ECE itself is biased upward where pairs are few"
+        "is centered on it, and the ECE itself is biased upward where pairs are few; Wilson's for a fraction of 0 or 1"
     )
     found: dict[str, Any] = {"cmkd": cmkd.__version__, "data": data, "models": models}
     if len(right) == 2:
@@ -227,6 +227,15 @@ def _measured(
     of_errors = bootstrap(errors, clusters, level=LEVEL, seed=seed, centered=True)  # repeated pairs raise an ECE
     found |= {name: values.clip(0) for name, values in of_errors.items()}
     by_class = {name: found.pop(name) for name in ("precision", "recall", "f1")}
+    drawn, of_accepted = len(np.unique(clusters)), len(np.unique(clusters[accepted]))
+    of_all = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), drawn)
+    for name, trials in {**of_all, "accuracy_of_accepted": of_accepted}.items():
+        if name in found:
+            found[name] = unless_certain(found[name], trials)
+    for k in range(len(student.classes)):
+        of_class, as_class = (len(np.unique(clusters[own == k])) for own in (target, logits.argmax(1)))
+        for name, trials in {"recall": of_class, "precision": as_class, "f1": of_class}.items():
+            by_class[name][:, k] = unless_certain(by_class[name][:, k], trials)
     times = np.bincount(target, minlength=len(student.classes))
     confusion = np.zeros((len(student.classes),) * 2, dtype=np.int64)
     np.add.at(confusion, (target, logits.argmax(1)), 1)
@@ -305,6 +314,9 @@ def _means(
         return {"accuracy": weights @ right / of, "log_loss": weights @ losses / of}
 
     found = bootstrap(statistics, clusters, level=LEVEL, seed=seed)
+    drawn = len(np.unique(clusters))
+    for values in found["accuracy"].T:
+        values[:] = unless_certain(values, drawn)
     return [{name: _estimate(values[:, k]) for name, values in found.items()} for k in range(right.shape[1])]
 
 

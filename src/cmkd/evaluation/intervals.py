@@ -72,7 +72,7 @@ def bootstrap(
     for name, value in statistics(np.ones((1, len(groups)))).items():
         drawn_values = np.concatenate([part[name] for part in parts])
         if centered:
-            drawn_values = drawn_values + value[0] - np.nanmean(drawn_values, 0)
+            drawn_values = drawn_values + value[0] - np.ma.filled(np.ma.masked_invalid(drawn_values).mean(0), np.nan)
         found[name] = np.stack([value[0], *_quantiles(drawn_values, ((1 - level) / 2, (1 + level) / 2))])
     return found
 
@@ -95,6 +95,27 @@ def fraction_interval(hits: int, of: int, *, level: float = 0.95) -> tuple[float
     """
     found = stats.binomtest(hits, of).proportion_ci(level, method="wilson")
     return float(found.low), float(found.high)
+
+
+def unless_certain(estimate: NDArray[np.float64], trials: int) -> NDArray[np.float64]:
+    """Return the estimate of a fraction, with Wilson's interval where it is 0 or 1 in every resample of `bootstrap`.
+
+    Resamples of pairs that are all right are all right as well, which does not make new pairs certain.
+
+    Args:
+        estimate: ``(3,)`` value, lower and upper end, as from `bootstrap`.
+        trials: number of what was drawn: groups, or pairs where there are none.
+
+    Example:
+        >>> unless_certain(np.array([1.0, 1.0, 1.0]), 10).round(3).tolist()
+        [1.0, 0.722, 1.0]
+        >>> unless_certain(np.array([0.9, 0.7, 1.0]), 10).tolist()
+        [0.9, 0.7, 1.0]
+    """
+    value, low, high = estimate
+    if trials and low == high and value in (0.0, 1.0):
+        return np.array([value, *fraction_interval(round(trials * value), trials)])
+    return estimate
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, float | int]:
@@ -186,7 +207,7 @@ def paired_interval(
 def in_points(mean: float, ends: Sequence[float] | None, *others: Sequence[float]) -> tuple[str, bool]:
     """Write a difference of fractions in points, with the ends of its interval; and say whether 0 is excluded.
 
-    An end of ``-0.0`` says that 0 is in the interval.
+    An end that rounds to zero keeps its sign, which says on which side of 0 it lies.
 
     Args:
         mean: the difference.

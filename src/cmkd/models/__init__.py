@@ -124,6 +124,11 @@ def own_module(
         for option in options:
             if option not in known:
                 raise unknown_name(f"option of {plain(model)}", option, known)
+        if hasattr(model, "kinds"):
+            raise CmkdError(
+                f"{plain(model)} is an encoder, without a classifier: name it by an entry point of the group "
+                "'cmkd.encoders' (docs/extending.md), or give a model that returns logits"
+            )
         given = {"modality": modality, "classes": classes}
         with in_one_line(f"{plain(model)} cannot be called with {', '.join(options) or 'no options'}"):
             made = model(**{name: value for name, value in given.items() if name in known} | dict(options))

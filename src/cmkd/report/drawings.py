@@ -80,11 +80,12 @@ def draw_stage(analysis: Analysis, shown: list[str], stage: str, drawn: Drawings
     spectra = {label: structure.spectrum(moments[label]).numpy() for label in varied}
     drawn.add(stage, "spectrum", _SPECTRUM, figures.spectrum_figure(spectra))
     wide = {label: x for label, x in varied.items() if x.shape[1] > 1}
-    if wide:
-        drawn.add(stage, "sphere", _SPHERE, figures.hypersphere_figure(wide, seed=seed))
+    if not wide:
+        return
+    drawn.add(stage, "sphere", _SPHERE, figures.hypersphere_figure(wide, seed=seed))
     if len(analysis.target) >= FEWEST_PAIRS:
         for name, place in _placers(seed).items():
-            _draw_embeddings(analysis, varied, stage, drawn, sample, seed, name, place)
+            _draw_embeddings(analysis, wide, stage, drawn, sample, seed, name, place)
 
 
 _CORRELATION = "Pearson's correlation of channels over the pairs; each model's channels are clustered by 1 - |r|."
@@ -97,7 +98,7 @@ _SPHERE = (
 
 def _draw_embeddings(
     analysis: Analysis,
-    varied: Mapping[str, Array],
+    wide: Mapping[str, Array],
     stage: str,
     drawn: Drawings,
     sample: int,
@@ -107,7 +108,7 @@ def _draw_embeddings(
 ) -> None:
     """Save one layout as a figure, and keep it as points with their text for the page."""
     kept = np.random.default_rng(seed).permutation(len(analysis.target))[:sample]
-    placed = figures.neighborhoods({label: x[kept] for label, x in varied.items()}, seed=seed, place=place)
+    placed = figures.neighborhoods({label: x[kept] for label, x in wide.items()}, seed=seed, place=place)
     target, ids = analysis.target[kept], [analysis.ids[position] for position in kept]
     drawn.save(stage, name, figures.neighborhoods_figure(placed, target, analysis.classes))
     pictures = []

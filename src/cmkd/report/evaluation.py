@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from cmkd.evaluation.intervals import FEW_GROUPS
 from cmkd.io import write_json, write_text
 from cmkd.report import figures
 from cmkd.report.html import render
@@ -67,9 +68,10 @@ def write_evaluation(found: Mapping[str, Any], folder: Path) -> Path:
 
 
 def verdict(found: Mapping[str, Any]) -> str:
-    """Say in a sentence which of two models is more accurate; without McNemar's test where pairs are in groups.
+    """Say in a sentence which of two models is more accurate, as far as the pairs can tell.
 
-    It takes pairs to be independent, which those of one group are not.
+    McNemar's test takes pairs to be independent, which those of one group are not: it is left out where there are
+    groups, and elsewhere it has to agree with the interval. Few groups give too narrow an interval to say anything.
 
     Args:
         found: what ``evaluation.json`` holds of two models.
@@ -79,14 +81,18 @@ def verdict(found: Mapping[str, Any]) -> str:
         >>> test = {"first_only": 9, "second_only": 2, "p_value": 0.0654}
         >>> comparison = {"names": ["ds", "kd"], "accuracy_difference": difference, "mcnemar": test}
         >>> verdict({"comparison": comparison, "data": {"pairs": 350, "groups": 0}})
-        'ds: +2.0 points over kd (95 % CI +1.1 to +2.9, n = 350 pairs), significantly better; McNemar p = 0.065'
+        'ds: +2.0 points over kd (95 % CI +1.1 to +2.9, n = 350 pairs), not significant; McNemar p = 0.065'
     """
     comparison, pairs, groups = found["comparison"], found["data"]["pairs"], found["data"]["groups"]
     first, second = comparison["names"]
     value, low, high = (100 * comparison["accuracy_difference"][key] for key in ("value", "low", "high"))
     said = f"{first}: {value:+z.1f} points over {second} (95 % CI {low:+.1f} to {high:+.1f}, n = {pairs:,} pairs"
-    said += f" of {groups:,} groups), {finding(low, high)}" if groups > 1 else f"), {finding(low, high)}"
-    return said if groups > 1 else f"{said}; McNemar p = {comparison['mcnemar']['p_value']:.2g}"
+    if groups > 1:
+        shown = finding(low, high) if groups >= FEW_GROUPS else "too few groups to say which is better"
+        return f"{said} of {groups:,} groups), {shown}"
+    p_value = comparison["mcnemar"]["p_value"]
+    shown = finding(low, high) if p_value < 0.05 else finding(low=-1.0, high=1.0)
+    return f"{said}), {shown}; McNemar p {f'= {p_value:.2g}' if p_value else '< 1e-300'}"
 
 
 def score_rows(models: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:

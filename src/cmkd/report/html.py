@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 
@@ -11,9 +13,10 @@ def render(template: str, **values: object) -> str:
     Args:
         template: name of a file in ``templates/``.
         values: what the template shows. Its filters ``number``, ``percent`` and ``signed`` (percent with a sign) write
-            a dash for None.
+            a dash for None; ``word`` writes what a shell reads as one word.
     """
     made = Environment(loader=PackageLoader("cmkd.report"), autoescape=select_autoescape(), trim_blocks=True)
     for name, form, factor in (("number", "{:.3g}", 1), ("percent", "{:.1f}", 100), ("signed", "{:+.1f}", 100)):
         made.filters[name] = lambda v, form=form, factor=factor: "—" if v is None else form.format(factor * v)
+    made.filters["word"] = lambda value: shlex.quote(str(value))
     return made.get_template(template).render(**values)

@@ -11,7 +11,7 @@ import numpy as np
 from cmkd.cost import read_cost
 from cmkd.errors import CmkdError
 from cmkd.evaluation import bootstrap, by_subset, covered, fraction_interval, summarize
-from cmkd.evaluation.intervals import FEW_GROUPS
+from cmkd.evaluation.intervals import FEW_GROUPS, unless_certain
 from cmkd.evaluation.results import read_history, read_results, students_answers
 from cmkd.io import write_text
 from cmkd.report import figures
@@ -42,7 +42,7 @@ def write_report(folder: Path) -> Path:
     results = read_results(folder / "results.json")
     same = results["data"].get("same_test_pairs", True)  # else teacher and students cannot be compared exactly
     answers = students_answers(folder, results["students"], len(results["data"]["classes"]))
-    summary = summarize(results["students"], results["teacher"]["test_accuracy"] if same else None, answers)
+    summary = summarize(results["students"], results["teacher"].get("test_accuracy") if same else None, answers)
     tables, students = read_tables(folder, results), by_method(results)
     page = render(
         "run.html",
@@ -213,7 +213,8 @@ def _answer(results: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
         ends = fraction_interval(int(right.sum()), len(right))
         if 1 < groups < len(right):
             names = table["group"].to_numpy(dtype=str)
-            ends = tuple(bootstrap(lambda w: {"accuracy": w @ right / w.sum(1)}, names)["accuracy"][1:].tolist())
+            found_ends = bootstrap(lambda w: {"accuracy": w @ right / w.sum(1)}, names)["accuracy"]
+            ends = tuple(unless_certain(found_ends, groups)[1:].tolist())
         answer |= {"pairs": len(right), "groups": groups, "interval": ends}
     return answer
 

@@ -56,12 +56,13 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> dict[str, An
         ([{'percent': 75, 'count': 3}, {'percent': 25, 'count': 1}], ['tanker taken for tug (25 % of tanker, 1 time)'])
     """
     percent = np.rint(100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)).astype(int)
+    percent = np.where(counts < counts.sum(1, keepdims=True), np.minimum(percent, 99), percent)
     wrong = counts * (1 - np.eye(len(classes), dtype=np.int64))
     most = []
     for place in np.argsort(-wrong, axis=None, kind="stable")[:LISTED]:
         true, said = divmod(int(place), len(classes))
         if times := int(wrong[true, said]):
-            share = f"{percent[true, said]} % of {classes[true]}, {times} time{'s' if times > 1 else ''}"
+            share = f"{percent[true, said] or 'below 1'} % of {classes[true]}, {times} time{'s' if times > 1 else ''}"
             most.append(f"{classes[true]} taken for {classes[said]} ({share})")
     rows = [
         {

@@ -16,7 +16,8 @@ UNREAL = (
     "No measured data.",
     "Both sensors see one instant; positions are drawn from a box of latitudes, not from a map.",
     "The sea of the optical image is a plane with the slopes of a drawn wave field; vessels do not displace it.",
-    "Optical light bounces once; there is no ambient occlusion, no lens distortion and no compression.",
+    "Optical light bounces once; the horizon counts for four tenths of the sky's diffuse light, more than its share; "
+    "there is no ambient occlusion, no lens distortion and no compression.",
     "Radar returns are physical optics of flat patches: no edge diffraction, no creeping waves.",
     "What the meshes leave out (rails, fittings, plate warp) is random scatter of assumed, unmeasured strength.",
     "Sea clutter is an empirical model; it is independent of the optical wave field but shares its wind.",
@@ -62,7 +63,7 @@ def scene_section(index: pd.DataFrame, recipe: Recipe) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for column, title in _SHOWN.items():
-        values = index[column].to_numpy(float)
+        values = pd.to_numeric(index[column], errors="coerce").dropna().to_numpy(float)  # appended pairs may have none
         marks = " | ".join(f"{v:.3g}" for v in np.quantile(values, [0, 0.1, 0.5, 0.9, 1]))
         lines.append(f"| {title} | {marks} | {_bars(values)} |")
     return "\n".join(lines)

@@ -14,7 +14,9 @@ With Ray, on machines that share a folder::
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmkd.data.pack.pack import Pack
@@ -42,7 +44,7 @@ class Shard(NamedTuple):
             range(2, 4)
         """
         number, _, parts = text.partition("/")
-        if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        if not (re.fullmatch(r"[0-9]{1,9}/[0-9]{1,9}", text) and 1 <= int(number) <= int(parts)):
             raise CmkdError(f"--shard '{text}' is not a part: give 1/8 to 8/8 for eight parts")
         return cls(int(number), int(parts))
 
@@ -84,7 +86,9 @@ def continued(
         raise CmkdError(f"{pack.path} was made by simulator version {version}, but this is version {VERSION}: {remedy}")
     sensors, meshes = made.pop("sensors", None), made.pop("meshes", "")
     for name, value in (given or {}).items():
-        if value is not None and value != made.get(name):
+        if name in ("mode", "fleet") and made.get(name) and Path(str(value)).exists():
+            made[name] = value  # moved, or named from another folder: its content is compared below
+        elif value is not None and value != made.get(name):
             raise CmkdError(
                 f"{pack.path} was made with --{name} {made.get(name)}, now {value}: leave --{name} out, or {remedy}"
             )

@@ -197,10 +197,13 @@ def _check_gltf(content: bytes, path: Path) -> None:
     lists = {key: header.get(key, []) for key in ("accessors", "nodes", "buffers", "meshes")}
     if not all(isinstance(items, list) and all(isinstance(i, dict) for i in items) for items in lists.values()):
         raise CmkdError(f"'{path}' is damaged: {fix}")
+    primitives = [item.get("primitives", []) for item in lists["meshes"]]
+    if not all(isinstance(items, list) for items in primitives):
+        raise CmkdError(f"'{path}' is damaged: {fix}")
     counts = [item.get("count", 0) for item in lists["accessors"]]
     wrong = any(not isinstance(count, int) or count > 3 * MOST_FACES for count in counts)
     empty = any("bufferView" not in item for item in lists["accessors"])  # compressed, sparse, or zeros without end
-    parts = max(len(lists["nodes"]), sum(len(item.get("primitives", [])) for item in lists["meshes"]))
+    parts = max(len(lists["nodes"]), sum(map(len, primitives)))
     if wrong or empty or parts > MOST_PARTS:
         what = "compressed or sparse" if empty else f"larger than {MOST_FACES} triangles in {MOST_PARTS} parts"
         raise CmkdError(f"'{path}' is {what}: {fix}")

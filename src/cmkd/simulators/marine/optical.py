@@ -41,7 +41,10 @@ class _Light:
 
     @property
     def diffuse(self) -> Array:
-        """Irradiance ``(3,)`` on a level plane from the whole sky."""
+        """Irradiance ``(3,)`` on a level plane from the whole sky.
+
+        Our approximation: the integral of `sky` has weights of 0.9 and 0.1.
+        """
         return np.asarray(math.pi * (0.6 * self.zenith + 0.4 * self.horizon))
 
 

@@ -23,7 +23,7 @@ from cmkd.simulators.marine.contact import contact_sheet
 from cmkd.simulators.marine.describe import scene_section
 from cmkd.simulators.marine.growing import Shard
 from cmkd.simulators.marine.recipe import Recipe, pair_id
-from cmkd.simulators.marine.scene import VERSION, metadata, split_of
+from cmkd.simulators.marine.scene import VERSION, VESSELS_PER_CLASS, metadata, split_of
 from cmkd.simulators.marine.simulate import Chunk, discard, first_pair, generate
 from cmkd.types import Modality
 
@@ -85,7 +85,7 @@ def _make(
     slots = recipe.slots() if shard is None else shard.of(recipe.slots())
     chunks = generate(recipe, parts, slots, workers=workers, progress=progress)
     split = _split(recipe)
-    if shard is None and recipe.fleet is not None:  # which may have few vessels of a class
+    if shard is None and (recipe.fleet is not None or recipe.vessels < VESSELS_PER_CLASS):
         known = recipe.ships.classes
         shown = [(slot.pair % len(known), slot.vessel) for slot in slots]
         labels = [recipe.classes.index(known[label]) for label, _ in shown]
@@ -152,7 +152,8 @@ def append_pack(
 
 
 def _parts(destination: Path) -> Path:
-    return destination.with_name(f".{destination.name}.chunks")
+    place = destination.resolve()
+    return place.with_name(f".{place.name}.chunks")
 
 
 def modalities(recipe: Recipe) -> list[Modality]:

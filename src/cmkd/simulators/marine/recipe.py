@@ -32,6 +32,8 @@ def pair_id(seed: int, pair: int) -> str:
     return f"marine-{seed}-{pair:06d}"
 
 
+MOST = 10**9
+"""Largest number of pairs, of vessels a class, and of pairs a chunk."""
 _OF_A_DELIVERY = ("pairs", "classes", "vessels", "chunk")
 """What may differ between two versions of a pack; the rest decides the bytes of a pair."""
 
@@ -70,8 +72,8 @@ class Recipe:
     def __post_init__(self) -> None:
         counts = (self.pairs, self.vessels, self.chunk)
         for what, given in zip(("pair", "vessel a class", "pair a chunk"), counts, strict=True):
-            if given < 1:
-                raise CmkdError(f"expected at least 1 {what}, got {given}")
+            if not 1 <= given <= MOST:
+                raise CmkdError(f"expected 1 {what} or more, at most {MOST:,}, got {given}")
         if self.seed < 0:
             raise CmkdError(f"expected a seed of 0 or more, got {self.seed}")
         if self.size is not None and not 16 <= self.size <= 512:

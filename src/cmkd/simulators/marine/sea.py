@@ -28,7 +28,7 @@ _DOUGLAS_HEIGHT = np.array([0.0, 0.1, 0.5, 1.25, 2.5, 4.0, 6.0, 9.0])  # upper s
 def significant_height(wind: float) -> float:
     """Return the significant wave height of a fully developed sea, m: ``0.21 U² / g`` (Pierson and Moskowitz 1964).
 
-    U is the wind's speed 19.5 m above the sea, m/s.
+    U is the wind's speed 19.5 m above the sea, m/s. The simulator gives that at 10 m, which is up to a tenth lower.
 
     Example:
         >>> round(significant_height(10.0), 2)
@@ -63,7 +63,10 @@ def pierson_moskowitz(wavenumber: Array, wind: float) -> Array:
 
 
 def slope_variance(wind: float) -> float:
-    """Return the mean square slope of a clean sea, ``0.003 + 0.00512 U`` (Cox and Munk 1954), U in m/s at 12.5 m."""
+    """Return the mean square slope of a clean sea, ``0.003 + 0.00512 U`` (Cox and Munk 1954), U in m/s at 12.5 m.
+
+    The simulator gives the wind at 10 m, which is hardly lower.
+    """
     return 0.003 + 0.00512 * wind
 
 

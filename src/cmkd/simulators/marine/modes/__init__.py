@@ -98,7 +98,7 @@ class RadarMode:
     @property
     def band(self) -> str:
         """Letter of the frequency band (IEEE 521)."""
-        limits = {"L": 2, "S": 4, "C": 8, "X": 12, "Ku": 18, "K": 27}
+        limits = {"UHF": 1, "L": 2, "S": 4, "C": 8, "X": 12, "Ku": 18, "K": 27}
         return next((letter for letter, most in limits.items() if self.frequency < most), "Ka")
 
     def slant_range(self, incidence: float) -> float:
