@@ -134,6 +134,11 @@ def test_the_interval_of_a_gain_covers_test_pairs_on_which_all_seeds_differ_alik
     assert np.mean(covers) > 0.93 and np.mean(alone) < 0.75
 
 
+def test_a_gain_that_is_the_same_in_every_pair_has_no_interval_however_large_the_groups() -> None:
+    sizes = np.array([9, 1, 2])
+    assert intervals.paired_interval(np.stack([sizes, sizes]), sizes) is None
+
+
 def test_a_gain_covers_test_pairs_where_the_answers_are_known() -> None:
     accuracies = {("none", 0): 0.5, ("none", 1): 0.5, ("kd", 0): 0.75, ("kd", 1): 0.75}
     rows = [{"method": m, "seed": seed, "test_accuracy": value} for (m, seed), value in accuracies.items()]

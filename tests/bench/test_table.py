@@ -20,6 +20,20 @@ from cmkd.errors import CmkdError
 SUITE = Suite(("a",), "kd,ds", teachers=2, seeds=2, rivals=("none", "kd"))
 
 
+def test_resamples_weigh_groups_by_their_pairs() -> None:
+    sizes = np.array([9, 1, 2])
+    assert (Resamples.draw(np.array([0]), 3).accuracy(sizes[None], sizes) == 1.0).all()
+
+
+def test_methods_are_resampled_in_pairs() -> None:
+    rows = students({"none": 0.0, "kd": 0.1})
+    rows["groups"] = encoded(np.full(30, 10))
+    none = np.random.default_rng(0).integers(0, 10, 30)
+    rows["right"] = rows["method"].map({"none": encoded(none), "kd": encoded(none + 1)})
+    (row,) = compare(rows, replace(SUITE, methods="kd", rivals=("none",)))
+    assert row["resampled"] == pytest.approx([0.1, 0.1])  # one more right in every group, whichever are drawn
+
+
 def students(gains: dict[str, float], *, sets: int = 1, settings: int = 1, noise: float = 0.0) -> pd.DataFrame:
     """Return made-up students whose methods differ from `none` by what is given."""
     generator = np.random.default_rng(0)

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from scipy.io import wavfile
 
-from cmkd.data import Pack, append, build
+from cmkd.data import CardInfo, Modality, Pack, PackWriter, append, build
 from cmkd.data.huggingface import export_pack, import_folder
 from cmkd.data.manifest.reading import Reading
 from cmkd.data.pack.card import CardFile
@@ -24,6 +24,23 @@ from cmkd.errors import CmkdError, CmkdWarning
 
 Folder = Callable[..., Path]
 Rows = list[dict[str, str]]
+
+
+def test_an_interrupt_after_the_commit_keeps_the_new_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sensor, path, write = Modality("x", "vector", (2,), "float32"), tmp_path / "pack", CardFile.write
+    with PackWriter(path, CardInfo("t"), classes=["a", "b"], modalities=[sensor]) as writer:
+        writer.add(["0", "1"], [0, 1], ["train", "test"], None, {"x": np.eye(2, dtype=np.float32)})
+
+    def interrupted(card: CardFile, folder: Path) -> None:
+        write(card, folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CardFile, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt), PackWriter.append(path) as writer:
+        writer.add(["2"], [0], ["train"], None, {"x": np.ones((1, 2), np.float32)})
+    monkeypatch.undo()
+    Pack.open(path).verify()
+    assert len(Pack.open(path)) == 3
 
 
 def delivery(make_folder: Folder, name: str, *, known: str = "", split: str = "") -> Path:

@@ -46,6 +46,7 @@ def test_promises(name: str, made: Made, tmp_path: Path) -> None:
     train = set(labels[pack.rows("train")].tolist())
     assert set(labels[pack.rows("test", labeled=True)].tolist()) <= train
     groups = pack.index[pack.index["group"] != ""]
+    assert groups.empty != bool(kind.group)
     assert groups.empty or groups.groupby("group")["split"].nunique().max() == 1
     check_statistics(pack)
     batch = pack.batch(pack.rows("train")[:3])

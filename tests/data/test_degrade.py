@@ -26,6 +26,12 @@ def correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
 
 
+def test_speckle_shows_amplitudes() -> None:
+    flat = np.full((200, 1, 16, 16), 64, np.uint8)
+    view = degrade(flat, "speckle", severity=0.0, generator=PerImage(0, range(200)))
+    assert view.mean() == pytest.approx(255 * (64 / 255) ** 0.5 / 2, abs=0.6)
+
+
 @pytest.mark.parametrize("name", DEGRADATIONS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shape_dtype_and_range(name: str, channels: int) -> None:

@@ -212,6 +212,7 @@ def crossing(rows: Rows) -> None:
         (rename("radar", "my radar"), "modality 'my radar' must be a word"),
         (set_cell(3, "optical", "../../etc/passwd.png"), "line 5, optical: '../../etc/passwd.png' leaves the folder"),
         (set_cell(3, "optical", "/etc/passwd.png"), "leaves the folder"),
+        (set_cell(3, "optical", "files/../../x.png"), "leaves the folder"),
         (set_cell(3, "optical", "files/r3.tif"), "r3.tif has 2 channels, .*o0.png has 3"),
         (lambda rows: [row.update(radar="", optical="") for row in rows], "lists no files"),
         (

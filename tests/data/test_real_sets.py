@@ -114,6 +114,8 @@ def test_spoken_digits_pair_the_same_digit_and_part_the_speakers(made: Made) -> 
 def test_numerals_that_are_alike_stay_together(made: Made) -> None:
     _, pack = made("multiple_features")
     assert crossing(pack, "pixels") == 0
+    six, nine = (pack.index.iloc[row] for row in (6 * 6, 6 * 9))
+    assert six["group"] == nine["group"] != "" and six["split"] == nine["split"]
 
 
 def test_utd_mhad_keeps_subjects_apart_and_both_ends_of_a_recording(made: Made) -> None:

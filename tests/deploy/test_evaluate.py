@@ -26,7 +26,7 @@ from cmkd.deploy.inputs import find
 from cmkd.deploy.samples import labeled
 from cmkd.deploy.student import Student, load_student
 from cmkd.errors import CmkdError, CmkdWarning
-from cmkd.evaluation import fraction_interval
+from cmkd.evaluation import bootstrap, fraction_interval
 from cmkd.models.checkpoint import save_model
 from cmkd.report.evaluation import verdict, write_evaluation
 
@@ -181,6 +181,15 @@ def test_answers_that_are_not_finite_have_no_robustness(harbor: Pack, tmp_path: 
     undefined = [[cell[name]["value"] is None for cell in cells] for name in ("accuracy", "log_loss")]
     assert undefined[0] == undefined[1] and 0 < sum(undefined[0]) < len(cells)
     assert write_evaluation(found, tmp_path).is_file()
+
+
+def test_intervals_are_those_of_whole_groups(harbor: Pack) -> None:
+    student, rows = nearest(harbor, 0.7), harbor.rows("test", labeled=True)
+    scores = evaluate({"a": student}, harbor, robustness=False)["models"][0]["scores"]
+    right = student.probabilities(harbor.array("radar")[rows]).argmax(1) == truth(harbor)
+    groups = harbor.index["group"].to_numpy()[rows].astype(str)
+    wanted = bootstrap(lambda w: {"accuracy": w @ right / w.sum(1)}, groups)["accuracy"]
+    assert [scores["accuracy"][key] for key in ("value", "low", "high")] == pytest.approx(wanted)
 
 
 def test_where_every_pair_is_right_the_interval_is_that_of_as_many_groups(harbor: Pack) -> None:

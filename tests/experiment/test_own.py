@@ -233,3 +233,19 @@ def test_the_example_runs_and_so_does_its_command(
     words[words.index("--epochs") + 1] = "1"
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])  # as in the command's own process
     assert main(words) == 0 and (tmp_path / "command" / "report.html").exists()
+
+
+def test_a_folder_keeps_the_labels_that_it_was_started_with(tmp_path: Path) -> None:
+    pack = cmkd.data.from_dataset(Pairs(), tmp_path / "pack")
+    small = {
+        "teacher": TeacherConfig("rich", model="thin_resnet(width=4,stages=2)"),
+        "student": ModelConfig("poor", model="thin_resnet(width=4,stages=2)"),
+    }
+
+    def run(data: Pack) -> None:
+        config = RunConfig(data=data, out=tmp_path / "out", methods="none", seeds=1, epochs=1, trainer=QUIET, **small)  # type: ignore[arg-type]
+        Experiment(config, page=False).run()
+
+    run(pack.withhold(0.5))
+    with pytest.raises(CmkdError, match="was started with"):
+        run(pack)

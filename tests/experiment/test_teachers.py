@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cmkd import Experiment, RunConfig
-from cmkd.config import ModelConfig
-from cmkd.experiment import fitting, teachers
+from cmkd.config import ModelConfig, TeacherConfig
+from cmkd.experiment import fitting, scoring, teachers
 from cmkd.io import checksum
 from cmkd.training.job import TrainingJob
 
@@ -33,6 +34,24 @@ def run(out: Path, *, severity: float = 0.2, **options: Any) -> dict[str, Any]: 
     given = {"methods": "none", "seeds": 1, "epochs": 1, "labels": 40, "jobs": 1, "student": small} | options
     config = RunConfig(data=f"digits(severity={severity})", out=out, **given)  # type: ignore[arg-type]
     return Experiment(config, page=False, others=out.parent).run()
+
+
+def test_structure_is_measured_on_validation_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside, measure = list[int](), scoring.stage_features
+
+    def spy(model: Any, pack: Any, rows: Any, **options: Any) -> Any:  # noqa: ANN401
+        outside.append(len(np.setdiff1d(rows, pack.rows("validation"))))
+        return measure(model, pack, rows, **options)
+
+    monkeypatch.setattr(scoring, "stage_features", spy)
+    run(tmp_path)
+    assert outside == [0, 0]  # teacher and student
+
+
+def test_a_frozen_teacher_is_not_that_of_another_run_which_was_not(tmp_path: Path, trained: list[str]) -> None:
+    for frozen in (False, True):
+        run(tmp_path / str(frozen), teacher=TeacherConfig(model="thin_resnet(width=4, stages=2)", frozen=frozen))
+    assert trained.count("teacher") == 2
 
 
 def test_a_teacher_of_equal_inputs_is_copied(tmp_path: Path, trained: list[str]) -> None:

@@ -117,6 +117,27 @@ def still(seed: int = 0, pair: int = 0, sensors: Mode = SIDE, **changes: object)
     return dataclasses.replace(sample(seed, pair, sensors)[0], **{**calm, **changes}), sensors
 
 
+def test_looks_and_images_have_speckle_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    sensors = mode("coastal").sized(96)
+    looks = sensors.radar.looks
+    scene, _ = still(sensors=sensors, clutter_db=-200.0, nesz=-20.0, occluder=0.0, look_weight=1.0)
+    _, mesh, vessel = sample(0, 0, sensors)
+    tiny, numbers, look = mesh.moved(np.eye(3) * 1e-3, np.zeros(3)), list[int](), radar.Former.look
+
+    def spy(made: radar.Former, spectrum: Array, number: int = 0) -> Array:
+        numbers.append(number)
+        return look(made, spectrum, number)
+
+    monkeypatch.setattr(radar.Former, "look", spy)
+    first, second = (
+        10 ** (radar.image(scene, sensors.radar, tiny, vessel, Rays(tiny), np.random.default_rng(seed))[0][0] / 10)
+        for seed in range(2)
+    )
+    assert [chip.mean() ** 2 / chip.var() for chip in (first, second)] == pytest.approx([looks] * 2, rel=0.15)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.1
+    assert sorted(set(numbers)) == list(range(looks))
+
+
 def test_ship_is_displaced_by_range_rate_over_platform_speed() -> None:
     scene, sensors = still(side=1)
     # a ship that sails straight away from the radar: its range rate is its speed times the sine of the incidence

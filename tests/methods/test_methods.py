@@ -242,6 +242,18 @@ def test_unlabeled(row: Row, how: str) -> None:
     run(method, output(NARROW, 8, 0), output(teacher_spec(row), 8, 1), a_batch(8, 4, target=target))
 
 
+@pytest.mark.parametrize("row", [row for row in ROWS if "target" in METHODS[row.name].needs], ids=lambda row: row.name)
+def test_an_unlabeled_pair_is_of_no_class(row: Row) -> None:
+    def value(label: int) -> float:
+        torch.manual_seed(0)
+        method = built(row, NARROW, teacher_spec(row), **({"threshold": -2.0} if row.name == "c2kd" else {}))
+        teacher = output(teacher_spec(row), 6, 1)
+        batch = a_batch(6, 4, target=torch.tensor([0, 1, label, 2, 3, label]))
+        return total(method(output(NARROW, 6, 0), teacher if method.trains_teacher else teacher.detach(), batch)).item()
+
+    assert value(UNLABELED) == value(UNLABELED) and value(UNLABELED) not in [value(label) for label in range(4)]
+
+
 @pytest.mark.parametrize("name", ["dkd", "nkd", "wsld"])  # all their terms use labeled samples alone
 def test_unlabeled_rows_count_as_zero_in_target_terms(name: str) -> None:
     row = next(row for row in ROWS if row.name == name)

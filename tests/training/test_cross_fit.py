@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from cmkd import models
+from cmkd import Experiment, ModelConfig, RunConfig, TeacherConfig, TrainerConfig, models
 from cmkd.cli import main
 from cmkd.config import AugmentationConfig
 from cmkd.data.pack.pack import Pack
 from cmkd.documents import read_json
 from cmkd.errors import CmkdError
+from cmkd.experiment import fitting, teaching
 from cmkd.training.cross_fit import cross_fitted
 from cmkd.training.teacher_outputs import Views
 
@@ -58,6 +60,31 @@ def test_each_pair_is_answered_by_the_teacher_that_left_it_out_and_others_by_all
         torch.testing.assert_close(found[fold == number], alone[number][fold == number])
     mean = torch.stack([logits.softmax(1) for logits in alone]).mean(0)
     torch.testing.assert_close(found[fold < 0].softmax(1), mean[fold < 0])
+
+
+def test_no_teacher_of_a_run_has_seen_a_label_of_the_pairs_that_it_answers(
+    tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, folds, fit, answers = dict[str, Any](), list[Any](), fitting.fit, teaching.cross_fitted
+
+    def spy_fit(job: Any, *settings: Any, **options: Any) -> Path:  # noqa: ANN401
+        seen[job.title] = job.rows("train")
+        return fit(job, *settings, **options)
+
+    def spy_answers(teachers: Any, pack: Pack, *given: Any, **options: Any) -> Any:  # noqa: ANN401
+        folds.append(pack.folds(2))
+        return answers(teachers, pack, *given, **options)
+
+    monkeypatch.setattr(fitting, "fit", spy_fit)
+    monkeypatch.setattr(teaching, "cross_fitted", spy_answers)
+    small = ModelConfig(model="thin_resnet(width=4,stages=2)")
+    given = {"methods": "kd", "seeds": 1, "epochs": 1, "labels": 200, "jobs": 1, "student": small}
+    teacher = TeacherConfig(model="thin_resnet(width=4,stages=2)", folds=2)
+    config = RunConfig(data="digits", out=tmp_path, teacher=teacher, trainer=TrainerConfig(progress="none"), **given)  # type: ignore[arg-type]
+    Experiment(config, page=False).run()
+    for number in range(2):
+        answered = np.flatnonzero(folds[0] == number)
+        assert len(answered) and not np.isin(seen[f"teacher without fold {number + 1} of 2"], answered).any()
 
 
 def test_a_run_with_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,9 +19,12 @@ from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
 from cmkd.models.checkpoint import read_about
+from cmkd.training import module
+from cmkd.training.augment import stronger
 from cmkd.training.checkpointing import CheckpointCallback
 from cmkd.training.fit import TrainingJob, fit
 from cmkd.training.module import DistillationModule
+from cmkd.types import Batch
 
 
 def job(folder: Path, pack: Pack, method: str = "kd", epochs: int = 2, dropout: float = 0.0) -> TrainingJob:
@@ -85,6 +89,23 @@ def test_a_script_that_is_terminated_does_not_end_as_if_it_had_finished(tmp_path
     with pytest.raises(SystemExit) as stopped:
         fit(job(tmp_path, digits), OptimizerConfig(), AugmentationConfig(), settings(), callbacks=[Terminated()])
     assert stopped.value.code == 143
+
+
+def test_fixmatch_compares_two_views_of_which_one_is_strong(
+    tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, augment = list[tuple[torch.Tensor, AugmentationConfig, bool]](), module.augment
+
+    def spy(batch: Batch, *given: Any, strengths: AugmentationConfig, cutout: bool = False, **options: Any) -> Batch:  # noqa: ANN401
+        found.append((batch.view.clone(), strengths, cutout))
+        return augment(batch, *given, strengths=strengths, cutout=cutout, **options)
+
+    monkeypatch.setattr(module, "augment", spy)
+    given = AugmentationConfig().resolved(mirror=False, cropped=False)
+    fit(job(tmp_path, digits, "fixmatch"), OptimizerConfig(), given, settings())
+    strong, weak = ([call for call in found if call[2] is cut] for cut in (True, False))
+    assert len(strong) == len(weak) > 0 and {call[1] for call in strong} == {stronger(given)}
+    assert all((a[0] < 0).all() and (b[0] >= 0).all() for a, b in zip(strong, weak, strict=True))
 
 
 def test_bf16_trains(tmp_path: Path, digits: Pack) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cmkd import models, wrap
 from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
+from cmkd.data import from_dataset, train_values
 from cmkd.data.pack.pack import Pack
 from cmkd.methods.combine import from_expression, union_of_maps
 from cmkd.models import Model
@@ -47,7 +48,8 @@ def views_of(pack: Pack, teacher: Model, view: int) -> list[Tensor]:
     """Return logits, embedding and maps of the training pairs that have the modality, in one view."""
     batch = pack.batch(pack.rows("train", modalities=("rich",)))
     batch = replace(batch, view=torch.full((len(batch),), view))
-    seen = augment(batch, pack.modalities, CHANGED, seed=5, co_registered=pack.card.co_registered)
+    given = {"seed": 5, "co_registered": pack.card.co_registered, "scalings": teacher.scalings}
+    seen = augment(batch, pack.modalities, CHANGED, **given)  # type: ignore[arg-type]
     with torch.no_grad():
         output = teacher(seen.inputs["rich"])
     return [output.logits, output.embedding, *output.feature_maps]
@@ -67,6 +69,18 @@ def test_each_view_has_a_record_of_its_own(
         _, output = found.read(paired, np.full_like(paired, view))
         got = [output.logits, output.embedding, *output.feature_maps]
         assert all(torch.equal(a, b) for a, b in zip(got, views_of(squares, teacher, view), strict=True))
+
+
+def test_noise_is_added_on_the_scale_that_the_teacher_sees(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0).lognormal(0, 2, (36, 2, 4)).astype(np.float32)
+    splits = ["train"] * 24 + ["validation", "test"] * 6
+    items = [{"rich": d[0], "poor": d[1], "label": k % 3, "split": splits[k]} for k, d in enumerate(drawn)]
+    pack = from_dataset(items, tmp_path / "pack")
+    given = {"scaling": "rank", "values": train_values(pack, "rich")}
+    teacher = models.build("mlp(width=8)", pack.modality("rich"), classes=3, **given).eval()  # type: ignore[arg-type]
+    rows = pack.rows("train")
+    _, output = records(tmp_path / "cache", teacher, pack, EACH, {}).read(rows, np.zeros_like(rows))
+    assert torch.equal(output.logits, views_of(pack, teacher, 0)[0])
 
 
 def test_averages_are_over_the_views(squares: Pack, teacher: Model, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ class Ave(DataSet):
   author={Tian, Yapeng and Shi, Jing and Li, Bochen and Duan, Zhiyao and Xu, Chenliang}, booktitle={European Conference
   on Computer Vision}, year={2018}}"""
     sources = (PublishedFile("AVE_Dataset.zip", ADDRESS),)
+    group = "a video"
     mirror = True
     unsound = "Videos of one channel may be in several splits: the uploaders were not published."
 
