@@ -98,27 +98,23 @@ def test_a_label_for_each_group_is_no_skill(tmp_path: Path) -> None:
     generator, group = np.random.default_rng(0), np.repeat(np.arange(30), 6)
     frames = generator.normal(size=(30, 8))[group] + 0.05 * generator.normal(size=(180, 8))
     sensor = Modality("radar", "vector", (8,), "float32")
-    with PackWriter(tmp_path / "pack", CardInfo("toy"), classes=["a", "b"], modalities=[sensor]) as writer:
-        ids, labels = [f"p{k}" for k in range(180)], generator.integers(0, 2, 30)[group].tolist()
-        names = [f"g{k}" for k in group]
-        writer.add(ids, labels, ["train"] * 180, names, {"radar": frames.astype(np.float32)})
-    torch.manual_seed(0)
-    model = build("mlp", Pack.open(tmp_path / "pack").modalities["radar"], classes=2)
-    save_model(tmp_path / "m.safetensors", model, name="mlp", classes=("a", "b"), extra={})
-    assert (
-        analyze(
-            tmp_path / "m.safetensors",
-            "--out",
-            tmp_path,
-            "--split",
-            "train",
-            "--pairs",
-            180,
-            data=str(tmp_path / "pack"),
-        )
-        == 0
-    )
-    stage = strict(tmp_path / "structure.json")["models"][0]["stages"]["embedding"]  # type: ignore[index]
+    ids, labels = [f"p{k}" for k in range(180)], generator.integers(0, 2, 30)[group].tolist()
+    for name, groups in (("grouped", [f"g{k}" for k in group]), ("alone", None)):
+        with PackWriter(tmp_path / name, CardInfo("toy"), classes=["a", "b"], modalities=[sensor]) as writer:
+            writer.add(ids, labels, ["train"] * 180, groups, {"radar": frames.astype(np.float32)})
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = build("mlp", Pack.open(tmp_path / "grouped").modalities["radar"], classes=2)
+        save_model(tmp_path / f"{seed}.safetensors", model, name="mlp", classes=("a", "b"), extra={})
+    models, widths = [tmp_path / f"{seed}.safetensors" for seed in (0, 1)], {}
+    for name in ("alone", "grouped"):
+        given = ["--split", "train", "--pairs", 180, "--compare", "--out", tmp_path]
+        assert analyze(*models, *given, data=str(tmp_path / name)) == 0
+        found = strict(tmp_path / "structure.json")
+        (row,) = (row for row in found["comparison"]["rows"] if row["metric"] == "accuracy")  # type: ignore[index]
+        widths[name] = np.ptp(row["interval"])
+    assert widths["grouped"] > 1.5 * widths["alone"]
+    stage = found["models"][0]["stages"]["embedding"]  # type: ignore[index]
     assert abs(stage["metrics"]["knn_accuracy"] - 0.5) < 0.25, "0.99 where frames of a group are in several folds"
     assert "over 30 groups" in stage["caveats"]["knn_accuracy"]
 
