@@ -124,7 +124,7 @@ def own_module(
         for option in options:
             if option not in known:
                 raise unknown_name(f"option of {plain(model)}", option, known)
-        if hasattr(model, "kinds"):
+        if hasattr(model, "kinds") and "shape" in known:
             raise CmkdError(
                 f"{plain(model)} is an encoder, without a classifier: name it by an entry point of the group "
                 "'cmkd.encoders' (docs/extending.md), or give a model that returns logits"
