@@ -73,7 +73,7 @@ class Recipe:
         counts = (self.pairs, self.vessels, self.chunk)
         for what, given in zip(("pair", "vessel a class", "pair a chunk"), counts, strict=True):
             if not 1 <= given <= MOST:
-                raise CmkdError(f"expected 1 {what} or more, at most {MOST:,}, got {given}")
+                raise CmkdError(f"expected at least 1 {what} and at most {MOST:,}, got {given}")
         if self.seed < 0:
             raise CmkdError(f"expected a seed of 0 or more, got {self.seed}")
         if self.size is not None and not 16 <= self.size <= 512:
