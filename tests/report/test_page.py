@@ -59,7 +59,7 @@ def test_a_file_that_is_not_the_recommended_student_is_not_named(run: Path) -> N
     said = json.loads(path.read_text())
     own = {"model": "mine:Net(width=8)", "own": {"classifier": "head", "feature_maps": []}}
     path.write_text(json.dumps(said | {"method": "kd", "seed": 1} | own))
-    assert "NEW_FILES --module &#39;mine:Net(width=8)&#39; --out" in html.unescape(write_report(run).read_text())
+    assert "NEW_FILES --module 'mine:Net(width=8)' --out" in html.unescape(write_report(run).read_text())
     path.write_text(json.dumps(said | {"method": "kd", "seed": 1}))
     assert "It is the file" in write_report(run).read_text()
     path.write_text(json.dumps(said | {"method": "none", "seed": 1}))  # the run was continued, and has not ended
