@@ -48,8 +48,8 @@ def views_of(pack: Pack, teacher: Model, view: int) -> list[Tensor]:
     """Return logits, embedding and maps of the training pairs that have the modality, in one view."""
     batch = pack.batch(pack.rows("train", modalities=("rich",)))
     batch = replace(batch, view=torch.full((len(batch),), view))
-    given = {"seed": 5, "co_registered": pack.card.co_registered, "scalings": teacher.scalings}
-    seen = augment(batch, pack.modalities, CHANGED, **given)  # type: ignore[arg-type]
+    paired = pack.card.co_registered
+    seen = augment(batch, pack.modalities, CHANGED, seed=5, co_registered=paired, scalings=teacher.scalings)
     with torch.no_grad():
         output = teacher(seen.inputs["rich"])
     return [output.logits, output.embedding, *output.feature_maps]
@@ -76,8 +76,8 @@ def test_noise_is_added_on_the_scale_that_the_teacher_sees(tmp_path: Path) -> No
     splits = ["train"] * 24 + ["validation", "test"] * 6
     items = [{"rich": d[0], "poor": d[1], "label": k % 3, "split": splits[k]} for k, d in enumerate(drawn)]
     pack = from_dataset(items, tmp_path / "pack")
-    given = {"scaling": "rank", "values": train_values(pack, "rich")}
-    teacher = models.build("mlp(width=8)", pack.modality("rich"), classes=3, **given).eval()  # type: ignore[arg-type]
+    values = train_values(pack, "rich")
+    teacher = models.build("mlp(width=8)", pack.modality("rich"), classes=3, scaling="rank", values=values).eval()
     rows = pack.rows("train")
     _, output = records(tmp_path / "cache", teacher, pack, EACH, {}).read(rows, np.zeros_like(rows))
     assert torch.equal(output.logits, views_of(pack, teacher, 0)[0])

@@ -38,7 +38,7 @@ def mars(folder: Path, generator: np.random.Generator) -> None:
 
 
 def multiple_features(folder: Path, generator: np.random.Generator) -> None:
-    """Write 60 numerals as tables with a header; a six of them is a nine turned round."""
+    """Write 60 numerals as tables with a header; one of the sixes has the moments of a nine."""
     labels = np.repeat(np.arange(10), 6)
     for short, width in VIEWS.values():
         values = (labels[:, None] + generator.integers(0, 3, (60, width))) % 7
