@@ -77,7 +77,7 @@ def test_the_pairs_that_are_named_are_those_measured(tmp_path: Path, capsys: pyt
     assert "(40 pairs, the teacher 80 pairs)" in printed
     page, card = ((out / name).read_text() for name in ("report.html", "student.md"))
     assert "90 training, 11 validation and 40 test pairs" in page
-    assert "other test pairs (80, those that have optical)" in page and "n = 40 pairs" in page
+    assert "other test pairs, those that have optical (80)" in page and "n = 40 pairs" in page
     assert "| on the test pairs (40) | % |" in card and "on its 80 test pairs |" in card
 
 
