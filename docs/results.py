@@ -65,6 +65,13 @@ AXES = {
     "other_confirmed": "new teachers of other classes",
 }
 """Suite -> what its settings or data sets vary; each has a table of gains."""
+SAME_LABELS = "Teacher and student see the same labels unless the setting says otherwise."
+OTHER_LABELS = (
+    "The teacher was trained on every second class, with all labels; the student learns the other classes with a tenth "
+    "of the labels. `$OTHER/NAME` is the data set NAME with the classes of the student alone."
+)
+LABELS = {"other_classes": OTHER_LABELS, "other_confirmed": OTHER_LABELS}
+"""Suite -> which labels its teachers and students see, where they do not see the same."""
 SECTIONS = {
     "ds_forms": forms,
     "label_weight": label_weight,
@@ -93,8 +100,9 @@ EARLIER = (
     "- [Performance](performance.md): what costs time, and how the default weights were chosen.\n"
     "- [Few labels](performance.md#few-labels): how the loss was chosen.\n"
     "- [Calibration](../benchmarks/results/calibration.md).\n"
-    "- [Data cards](data_cards.md) say what is known to be unsound about each data set. One that we found: the last "
-    "recording of person 4 in MARS is movement 10, not 9; with the published label no model can pass 90.3 %."
+    "- [Data cards](data_cards.md) say what is known to be unsound about each data set. One that we found and "
+    "corrected: the last recording of person 4 in MARS is movement 10, not 9; with the published label no model could "
+    "exceed 90.3 %."
 )
 
 
@@ -210,7 +218,9 @@ def drawn(rows: pd.DataFrame, folder: Path) -> str:
     return "\n\n".join(shown) if len(shown) > 1 else ""
 
 
-def gains(title: str, rows: pd.DataFrame, setting: str, shown: Sequence[str] | None = None) -> str:
+def gains(
+    title: str, rows: pd.DataFrame, setting: str, shown: Sequence[str] | None = None, labels: str = SAME_LABELS
+) -> str:
     """Return a table of gains over `none` by data set and setting; `setting` heads that column.
 
     Args:
@@ -218,17 +228,19 @@ def gains(title: str, rows: pd.DataFrame, setting: str, shown: Sequence[str] | N
         rows: of students.
         setting: what a setting is.
         shown: methods; all by default.
+        labels: which labels teacher and student see.
     """
     found = {(row["data"], row["setting"], row["method"]): row for row in against(rows, "none")}
     there = dict.fromkeys(rows["method"])
     methods = [name for name in shown or there if name in there and name != "none"]
+    models = [name for name in ("teacher_test", "test") if rows[name].notna().any()]
     lines = []
     for (data, name), part in rows.groupby(["data", "setting"], sort=False):
         alone = part[part["method"] == "none"]
         if not len(alone):
             continue
         cells = [escape(without_folder(str(data))), escape(str(name)), str(len(alone))]
-        cells += ["" if np.isnan(mean) else f"{100 * mean:.1f}" for mean in alone[["teacher_test", "test"]].mean()]
+        cells += ["" if np.isnan(mean) else f"{100 * mean:.1f}" for mean in alone[models].mean()]
         for method in methods:
             row = found.get((data, name, method))
             said, sure = (
@@ -237,10 +249,9 @@ def gains(title: str, rows: pd.DataFrame, setting: str, shown: Sequence[str] | N
             fewer = f", n = {row['n']}" if row and row["n"] != len(alone) else ""
             cells.append((f"**{said}**" if sure else said) + fewer)
         lines.append(cells)
-    header = ["data", setting, "n", "teacher", "none", *map(code, methods)]
+    header = ["data", setting, "n", *["teacher", "none"][-len(models) :], *map(code, methods)]
     text = (
-        "Teacher and student see the same labels, where no others are named. Gain over `none`, of n students unless "
-        "the cell says otherwise; bold where both intervals exclude 0."
+        f"{labels} Gain over `none`, of n students unless the cell says otherwise; bold where both intervals exclude 0."
     )
     if ALL_LABELS in methods:
         text += f" `{ALL_LABELS}` is the student alone with every label: the room that there is."
@@ -260,7 +271,8 @@ def about(path: Path, content: Mapping[str, Any], rows: pd.DataFrame) -> str:
     done, planned = content["runs"]["complete"], content["runs"]["all"]
     commits = ", ".join(sorted({str(commit)[:10] for commit in rows["commit"]}))
     late = f"; {count} students had not converged, or their teachers had not" if (count := rising(rows)) else ""
-    late += f"; teachers of {unsure} unknown" if (unsure := int(rows["teacher_converged"].isna().sum())) else ""
+    unsure = int(rows["teacher_converged"].isna().sum())
+    late += f"; for {unsure} it was not recorded whether their teachers had" if unsure else ""
     page = f"[{escape(path.stem)}](../benchmarks/results/{path.stem}.md)"
     trained = f"{len(rows)} students, {done} of {planned} runs, commit {commits}{late}"
     return f"- {page}: {code(content['command'])}, {trained}"
@@ -287,7 +299,12 @@ def page(read: Mapping[Path, Read], stored: Path, folder: Path) -> str:
     for name, section in SECTIONS.items():
         parts += [section(own) for path, (_, _, own) in read.items() if path.stem == name]
     for name, axis in AXES.items():
-        parts += [gains(f"Gain and {axis}", own, "setting") for p, (_, _, own) in read.items() if p.stem == name]
+        labels = LABELS.get(name, SAME_LABELS)
+        parts += [
+            gains(f"Gain and {axis}", own, "setting", labels=labels)
+            for path, (_, _, own) in read.items()
+            if path.stem == name
+        ]
     if read:
         parts += [
             "## Where the rows are from",

@@ -1,9 +1,9 @@
-"""Your own networks and your own data set: trained, loaded again, and used.
+r"""Your own networks and your own data set: trained, loaded again, and used.
 
 Run it from this folder, or do the same on the command line, also from this folder:
 
-    cmkd run --data own_models_and_data:Pairs --methods none,kd --seeds 1 --epochs 5 --out runs/own
-        --teacher.modality optical --teacher.model own_models_and_data:OpticalNet
+    cmkd run --data own_models_and_data:Pairs --methods none,kd --seeds 1 --epochs 5 --out runs/own \
+        --teacher.modality optical --teacher.model own_models_and_data:OpticalNet \
         --student.modality radar --student.model own_models_and_data:RadarNet
 """
 

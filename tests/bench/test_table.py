@@ -178,8 +178,8 @@ def test_a_difference_that_would_be_seen_needs_test_groups_too() -> None:
     rows["right"] = [encoded(right[method]) for method in rows["method"]]
     (row,) = compare(rows, replace(SUITE, methods="kd", rivals=("none",)))
     spread = float((right["kd"] / 10).std()) / 30**0.5
-    assert row["test"]["seen"] == pytest.approx(2.8 * spread, rel=0.1)
-    assert row["validation"]["seen"] < row["test"]["seen"] / 3
+    assert row["test"]["detectable"] == pytest.approx(2.8 * spread, rel=0.1)
+    assert row["validation"]["detectable"] < row["test"]["detectable"] / 3
 
 
 def test_closed_gap_is_a_fraction_of_what_the_teacher_is_ahead() -> None:

@@ -19,10 +19,10 @@ INTRODUCTION = (
     "see the pairs in the same order. The interval is Student's 95 % interval over the teachers, whose students "
     "count by their mean; with one teacher, it is over its students, and holds for that teacher. Over groups: the 95 "
     "% percentile interval where teachers, students and test groups (people, scenes, vessels; single pairs where "
-    "there is none, or one, of which alone it then speaks) are drawn anew. Bold: both exclude 0. Seen: the difference "
-    "on test that as many teachers and groups show with a probability of 0.8. Closed: how much of the gap between "
-    "student alone and teacher the method closes, in %, where that gap can be told from 0; the teacher's accuracy is "
-    "taken as exact there. What is chosen is chosen on validation."
+    "there is none, or one, of which alone it then speaks) are drawn anew. Bold: both exclude 0. Detectable: the "
+    "smallest difference on test that as many teachers and groups show with a probability of 0.8. Closed: how much of "
+    "the gap between student alone and teacher the method closes, in %, where that gap can be told from 0; the "
+    "teacher's accuracy is taken as exact there. What is chosen is chosen on validation."
 )
 
 
@@ -129,14 +129,14 @@ def _models(rows: Sequence[Mapping[str, Any]]) -> Part:
 
 def _comparisons(rival: str, rows: Sequence[Mapping[str, Any]]) -> Part:
     header = ["data", "setting", "method", "n", *SPLITS]
-    header += ["over groups, test", "between, within teachers", "seen", "closed"]
+    header += ["over groups, test", "between, within teachers", "detectable", "closed"]
     lines = []
     for row in rows:
         test, levels, closed = row["test"], row["levels"], row["closed"]
         cells = [without_folder(row["data"]), row["setting"], row["method"], str(row["n"])]
         cells += [_difference(row["validation"]), _difference(test, row["resampled"]), _range(row["resampled"], "+.1f")]
         cells += ["" if levels is None else ", ".join(f"{100 * value:.1f}" for value in levels)]
-        cells += ["" if test["seen"] is None else f"{100 * test['seen']:.1f}"]
+        cells += ["" if test["detectable"] is None else f"{100 * test['detectable']:.1f}"]
         share = "" if closed is None else f"{100 * closed['mean']:.0f} ({_range(closed['interval'], '.0f')})"
         lines.append([*cells, share])
     return Part(f"Against {rival}", "", header, lines, 3)

@@ -71,8 +71,8 @@ def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
         For each data set, setting, method and rival ``n`` students and, for each split, ``teachers`` (the mean
         difference with each teacher), their ``mean``, Student's 95 % ``interval`` and the ``p_value`` of his test over
         the teachers, since students of one teacher are not independent (over the students, where there is one teacher,
-        for which alone they hold then), and ``seen``: the smallest difference that as many teachers would have shown
-        with a probability of 0.8; on test, as many test groups as well. ``resampled`` is the 95 % interval of the
+        for which alone they hold then), and ``detectable``: the smallest difference that as many teachers would have
+        shown with a probability of 0.8; on test, as many test groups as well. ``resampled`` is the 95 % interval of the
         difference on test over teachers, their students and test groups at once (`cmkd.bench.resampling`), ``levels``
         the standard deviations of the difference between teachers and within one, and ``closed``, where the
         rival is ``none``, the fraction of the gap between student alone and teacher that the method closes, with its
@@ -113,8 +113,8 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, groups: str) -> dict[str
     teachers = tuple(ours.index.get_level_values("teacher"))
     drawn = _drawn(teachers, len(decoded(groups)))
     here, there = (_accuracy(tuple(own["right"]), teachers, groups) for own in (ours, theirs))
-    if found["test"]["seen"] is not None:  # a difference is clear where both intervals exclude 0
-        found["test"]["seen"] = max(found["test"]["seen"], BY_NORMAL * float((here - there)[1:].std()))
+    if found["test"]["detectable"] is not None:  # a difference is clear where both intervals exclude 0
+        found["test"]["detectable"] = max(found["test"]["detectable"], BY_NORMAL * float((here - there)[1:].std()))
     found |= {
         "resampled": percentiles((here - there)[1:]),
         "levels": levels((ours["test"] - theirs["test"]).to_numpy(dtype=float), np.array(teachers)),
@@ -138,7 +138,7 @@ def _described(differences: pd.Series[float]) -> dict[str, Any]:
         "interval": None if ends is None else list(ends),
         "p_value": None if ends is None else float(stats.ttest_1samp(values, 0.0).pvalue),
         "teachers": teachers.tolist(),
-        "seen": None if ends is None else visible_difference(float(values.std(ddof=1)), len(values)),
+        "detectable": None if ends is None else visible_difference(float(values.std(ddof=1)), len(values)),
     }
 
 

@@ -70,10 +70,10 @@ def c2kd(
 
 
 class C2KD(Method):
-    """Distil both ways between proxies of student and teacher, only where their classes are ranked alike.
+    """Distill both ways between proxies of student and teacher, only where their classes are ranked alike.
 
-    The teacher trains too. Each model and its own proxy (a small head on its embedding) distil into each other; the
-    two proxies distil into each other over the non-target classes. The terms and their sum follow the authors' code
+    The teacher trains too. Each model and its own proxy (a small head on its embedding) distill into each other; the
+    two proxies distill into each other over the non-target classes. The terms and their sum follow the authors' code
     (``cramed/utils/helper.py``). Start from a teacher that was trained in an ordinary run and a fresh student, as that
     code does, which pretrains a student but never loads it. The authors' heads are a 1 x 1 convolution of the last map,
     batch-norm, a leaky rectifier and a linear layer; ours are two linear layers on the embedding, without batch-norm

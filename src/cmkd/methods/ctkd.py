@@ -57,7 +57,7 @@ def ctkd(
 
 
 class CTKD(Method):
-    """Distil at a temperature that is learned against the student, more strongly from epoch to epoch.
+    """Distill at a temperature that is learned against the student, more strongly from epoch to epoch.
 
     Args:
         lowest: the temperature's lower limit.

@@ -106,7 +106,7 @@ class Objective(nn.Module):
         if self.method is None or not self.method.uses_teacher:
             return output, terms | self._without_teacher(output, batch, strong, present)
         if batch.teacher is not None:
-            return output, terms | self._distil(output, batch.teacher, batch)
+            return output, terms | self._distill(output, batch.teacher, batch)
         if self.teacher is None:
             raise CmkdError(f"{self.method.name} needs a teacher: give one, or its outputs in each batch")
         assert self.teacher_modality is not None
@@ -119,7 +119,7 @@ class Objective(nn.Module):
         else:
             with torch.no_grad():
                 teacher_output = self._classify(self.teacher, inputs, batch.present).detach()
-        return output, terms | self._distil(output, teacher_output, batch)
+        return output, terms | self._distill(output, teacher_output, batch)
 
     def _without_teacher(
         self, output: Output, batch: Batch, strong: Batch | None, present: Mapping[str, Tensor]
@@ -129,7 +129,7 @@ class Objective(nn.Module):
         student = output if strong is None else self._classify(self.model, strong.inputs, present)
         return self.method.forward(student, output.detach(), batch)
 
-    def _distil(self, output: Output, teacher_output: Output, batch: Batch) -> dict[str, Tensor]:
+    def _distill(self, output: Output, teacher_output: Output, batch: Batch) -> dict[str, Tensor]:
         assert self.method is not None and self.teacher_modality is not None
         if self.always_paired:
             return self.method.forward(output, teacher_output, batch)
