@@ -99,7 +99,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         _check_characters(content)
     except CmkdError:
         raise
-    except (ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date such as 2026-99-99
+    except (ValueError, LookupError, AttributeError, TypeError, yaml.YAMLError) as error:
+        # no UTF-8, a date such as 2026-99-99, or a value that does not fit its tag, such as !!bool x
         raise CmkdError(f"{what}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise CmkdError(f"the configuration '{path}' holds no options; {fix}")

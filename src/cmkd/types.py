@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -168,6 +168,18 @@ _AXES: dict[str, tuple[str, ...]] = {
 }
 
 
+def renamed(before: Sequence[str], after: Sequence[str]) -> str:
+    """Say how the names of columns differ from those before; empty if they do not.
+
+    Example:
+        >>> renamed(("x", "y"), ("y", "x")), renamed(("x", "y"), ("x", "z")), renamed(("x",), ("x",))
+        ("in another order, such as 'y' in place of 'x'", "with other names, such as 'z' in place of 'y'", '')
+    """
+    different = [(new, old) for new, old in zip(after, before, strict=False) if new != old]
+    how = "in another order" if sorted(after) == sorted(before) else "with other names"
+    return f"{how}, such as {different[0][0]!r} in place of {different[0][1]!r}" if different else ""
+
+
 @dataclass(frozen=True)
 class Modality:
     """What one sensor delivers of every pair, and its statistics on the training split.
@@ -188,6 +200,7 @@ class Modality:
             ``"none"`` if their tags are to be ignored; None where the files say it themselves.
         unit: of the values, such as ``"dB"``, ``"linear power"`` or ``"amplitude"``.
         rate: samples per second of recordings, 0 where it is not known.
+        columns: names of the features of a series from tables, in their order; empty where they are not known.
 
     Raises:
         CmkdError: if the shape does not fit the kind, the dtype cannot be stored, or it cannot hold `nodata`.
@@ -208,6 +221,7 @@ class Modality:
     file_nodata: float | str | None = None
     unit: str = ""
     rate: int = 0
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or len(self.name.encode()) > LONGEST_NAME:
@@ -266,6 +280,7 @@ class Modality:
         size: tuple[int, ...] | None = None,
         unit: str = "",
         rate: int = 0,
+        columns: tuple[str, ...] = (),
         fix: str = "convert the values, or correct what is stated of them",
     ) -> None:
         """Raise `CmkdError` if what is stated of other samples contradicts this modality.
@@ -277,6 +292,7 @@ class Modality:
             size: as `size` of a modality.
             unit: of their values.
             rate: their samples per second; 0 if it is not known.
+            columns: names of their features; empty if they are not known.
             fix: what to do about it.
 
         Example:
@@ -292,13 +308,15 @@ class Modality:
                 raise CmkdError(
                     f"{where}: {name} of '{self.name}' is stated as {theirs}, but {holder} it is {ours}: {fix}"
                 )
+        if columns and self.columns and (how := renamed(self.columns, columns)):
+            raise CmkdError(f"{where} has columns of '{self.name}' {how}, which it is {holder}: save them alike")
 
     def check_measured(self, other: Modality, where: object, holder: str) -> None:
-        """Raise `CmkdError` if the values of another modality are known to have another unit or sampling rate.
+        """Raise `CmkdError` if values of another modality are known to have other units, sampling rates or columns.
 
         `where` is that of the other modality, `holder` who has this one, as in `check_stated`.
         """
-        self.check_stated(where, holder, unit=other.unit, rate=other.rate)
+        self.check_stated(where, holder, unit=other.unit, rate=other.rate, columns=other.columns)
 
     def masked(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return values ``(..., *shape)`` as a masked array if some are invalid: masked, NaN or `nodata`."""

@@ -85,6 +85,17 @@ def test_an_error_in_the_users_own_module_is_not_a_bug(
     assert "Traceback" in (log.read_text() if log.exists() else error)
 
 
+def test_an_error_in_compiled_code_is_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cmkd.cli.run
+
+    def fails(_: object) -> None:  # its frames are those of a test's file, which is not installed, and of Cython
+        exec(compile("raise KeyError('x')", "numpy/random/mtrand.pyx", "exec"))
+
+    fails.__code__ = fails.__code__.replace(co_filename=str(Path(cmkd.cli.run.__file__)))
+    monkeypatch.setattr(cmkd.cli.run, "main", fails)
+    assert main(["run", "--out", str(tmp_path)]) == 1
+
+
 def test_a_method_that_takes_no_specs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cmkd.methods import create
     from cmkd.types import Spec
@@ -161,6 +172,7 @@ def test_signals_end_with_their_exit_codes(monkeypatch: pytest.MonkeyPatch, caps
     [
         (["run"], "the same command continues where it was"),
         (["data", "push", "a"], "the same command continues where it was"),
+        (["data", "prepare", "marine"], "the same command continues where it was"),
         (["data", "build", "a"], "no partial file is left"),
         (["serve", "a"], "requests in flight were answered"),
     ],

@@ -21,6 +21,7 @@ from cmkd.data.manifest.reading import Reading
 from cmkd.data.pack.card import CardFile
 from cmkd.data.split import hashed_splits
 from cmkd.errors import CmkdError, CmkdWarning
+from cmkd.io import lock
 
 Folder = Callable[..., Path]
 Rows = list[dict[str, str]]
@@ -185,6 +186,66 @@ def test_recordings_of_another_rate_are_refused(tmp_path: Path) -> None:
     del card.header["modalities"]["sound"]["rate"]
     card.write(pack.path)
     assert len(append(pack.path, other)) == 36
+
+
+def tables(folder: Path, columns: str, offset: int = 0) -> Path:
+    folder.mkdir()
+    lines = ["id,label,motion"]
+    for k in range(12):
+        (folder / f"m{k}.csv").write_text(f"{columns}\n" + "\n".join(f"{k}.5,{row}.25" for row in range(5)))
+        lines.append(f"{k + offset},{'ab'[k % 2]},m{k}.csv")
+    (folder / "manifest.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_tables_with_columns_in_another_order_are_refused(tmp_path: Path) -> None:
+    pack = build(tables(tmp_path / "first", "x,y"), tmp_path / "pack")
+    assert pack.modality("motion").columns == ("x", "y")
+    says = "columns of 'motion' in another order, such as 'y' in place of 'x', which it is in the pack: save them alike"
+    with pytest.raises(CmkdError, match=says):
+        append(pack.path, tables(tmp_path / "other", "y,x", 12))
+    assert len(append(pack.path, tables(tmp_path / "second", "x,y", 12))) == 24
+    from cmkd.deploy.new_sample import sample_of_file
+
+    with pytest.raises(CmkdError, match=r"m0\.csv has columns of 'motion' in another order"):
+        sample_of_file(pack.modality("motion"), tmp_path / "other" / "m0.csv")
+
+
+def test_a_version_that_another_writer_added_meanwhile_is_kept(
+    make_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = build(make_folder(), tmp_path / "pack")
+    first = delivery(make_folder, "first")
+
+    def overtaken(folder: Path) -> int | None:
+        monkeypatch.undo()
+        append(pack.path, first, new_classes="allow")
+        return lock(folder)
+
+    monkeypatch.setattr("cmkd.data.pack.writer.lock", overtaken)
+    with pytest.raises(CmkdError, match="got version 2 meanwhile: repeat the command"):
+        append(pack.path, delivery(make_folder, "second"))
+    monkeypatch.setattr("cmkd.data.pack.writer.remove_all_stale", lambda _: os.close(-1))  # an error of the system
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        append(pack.path, delivery(make_folder, "third"))
+    monkeypatch.undo()
+    longer = append(pack.path, tmp_path / "second")  # the pack is no longer locked
+    assert (len(longer), longer.card.version) == (72, 3)
+    longer.verify()
+
+
+def test_unlabeled_pairs_of_version_1_do_not_change_the_shares(make_folder: Folder, tmp_path: Path) -> None:
+    def edit(rows: Rows) -> None:
+        for k, row in enumerate(rows):
+            row.update(group="", split=("train", "test", "validation")[k % 3] if k < 6 else "")
+            row["label"] = row["label"] if k < 6 else ""
+
+    pack = build(make_folder(edit), tmp_path / "pack")
+    assert pack.index["split"].tolist()[6:] == ["train"] * 18
+    more = make_folder(lambda rows: [row.update(id=f"{row['id']}b", group="") for row in rows], name="more")
+    splits = append(pack.path, more).index["split"][24:]
+    names = [f"pair p{k:02d}b" for k in range(24)]
+    assert splits.tolist() == hashed_splits(names, {"train": 1 / 3, "validation": 1 / 3, "test": 1 / 3}, 0)
 
 
 def test_a_column_of_metadata_may_be_empty_in_a_delivery(make_folder: Folder, tmp_path: Path) -> None:

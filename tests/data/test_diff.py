@@ -77,6 +77,17 @@ def test_every_kind_of_difference(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {"removed 1 p0", "changed optical 1 p9", "moved split 1 p7 train -> test"} <= lines
 
 
+def test_other_metadata_is_a_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    speeds = [str(k) for k in range(20)]
+    one = write(tmp_path / "one", metadata={"speed": speeds, "port": ["Oslo"] * 20})
+    two = write(tmp_path / "two", metadata={"speed": [*speeds[:19], "999"], "flag": [""] * 19 + ["NO"]})
+    found = diff(one, two)
+    assert found.metadata == {"speed": ["p19"], "port": [f"p{k}" for k in range(20)], "flag": ["p19"]}
+    assert not found.same and diff(one, one).same
+    command.main(["diff", str(one.path), str(two.path)])
+    assert "metadata speed" in capsys.readouterr().out
+
+
 def test_other_sensors(tmp_path: Path) -> None:
     one = write(tmp_path / "one")
     sensors = [Modality("optical", "image", (1, 4, 4), "float32"), Modality("lidar", "vector", (3,), "float32")]

@@ -117,6 +117,10 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{k + 1}: &a{k + 1} [{', '.join([f'*a{k}']
         ("a: 1\n" * 10_000, "is larger than 32 KiB"),
         ("epochs: 1\nepochs: 2\n", "'epochs' occurs twice"),
         ("a: 2026-99-99\n", "month must be"),
+        ("a: !!bool x\n", "cannot read the configuration"),
+        ("a: !!int ''\n", "cannot read the configuration"),
+        ("a: !!timestamp x\n", "cannot read the configuration"),
+        ("a: !!map [1]\n", "cannot read the configuration"),
         ("a: !!python/object/apply:os.system [ls]\n", "could not determine a constructor"),
     ],
 )

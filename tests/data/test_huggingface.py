@@ -307,4 +307,17 @@ def test_what_cannot_be_imported_is_one_line(pack: Pack, tmp_path: Path) -> None
         pq.write_table(pq.read_table(path).drop_columns("label"), path)
     with pytest.raises(CmkdError, match="has no column 'label' of class labels"):
         import_folder(tmp_path / "plain", tmp_path / "x")
+    for features in ([], {"label": "names"}):
+        schema = pa.schema([("label", pa.int64())], {"huggingface": json.dumps({"info": {"features": features}})})
+        pq.write_table(pa.table({"label": pa.array([0, 1])}, schema=schema), tmp_path / "plain" / "train.parquet")
+        with pytest.raises(CmkdError, match="has no column 'label' of class labels"):
+            import_folder(tmp_path / "plain", tmp_path / "x")
+    other_hub(tmp_path / "dash")
+    named = ["left-image", "label"]
+    for path in (tmp_path / "dash").iterdir():
+        edit(path, lambda table: table.rename_columns(named).replace_schema_metadata(table.schema.metadata))
+    with pytest.raises(
+        CmkdError, match=r"train-.*parquet' is damaged \(modality name 'left-image'.*rename the columns"
+    ):
+        import_folder(tmp_path / "dash", tmp_path / "x")
     assert not list(tmp_path.glob(".*")) and not (tmp_path / "x").exists()

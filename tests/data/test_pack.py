@@ -157,6 +157,17 @@ def test_failed_append_changes_nothing(tmp_path: Path) -> None:
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before
 
 
+@pytest.mark.parametrize("name", ["id", "label", "split", "group", "position"])
+def test_a_modality_cannot_be_named_as_a_column_of_the_index(name: str, tmp_path: Path) -> None:
+    with pytest.raises(CmkdError, match=f"a modality cannot be named '{name}': name it as its sensor"):
+        PackWriter(
+            tmp_path / "pack",
+            CardInfo("t"),
+            classes=["a", "b"],
+            modalities=[Modality(name, "vector", (1,), "float32")],
+        )
+
+
 KILLED = """
 import sys
 from pathlib import Path

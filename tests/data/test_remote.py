@@ -383,6 +383,22 @@ def test_a_new_version_sends_what_is_new_and_another_pack_is_refused(
     expect(Pack.open(address), other)
 
 
+@pytest.mark.parametrize(
+    ("card", "says"),
+    [
+        ('{"name": "of other software"}', "holds another pack, or another version of it"),
+        ('{"versions": null}', "holds another pack, or another version of it"),
+        ('{"versions": [1]}', r"card\.json' is damaged \(versions\)"),
+    ],
+)
+def test_a_card_that_cmkd_did_not_write_is_not_replaced(card: str, says: str, pack: Pack, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "card.json").write_text(card)
+    with pytest.raises(CmkdError, match=says):
+        push(pack.path, f"file://{tmp_path}/there")
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["card.json"]
+
+
 def test_a_card_that_does_not_fit_its_layout_is_refused(address: str, tmp_path: Path) -> None:
     other = write_pack(tmp_path / "other", seed=6)
     shutil.copy(other.path / "card.json", tmp_path / "pushed" / "card.json")

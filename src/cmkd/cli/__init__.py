@@ -40,7 +40,7 @@ RUN_FOLDER = "run_folder"
 """Attribute of an error of a run: where its traceback is kept."""
 CONTINUES = "the same command continues where it was"
 STOPPED = {
-    **dict.fromkeys(("run", "bench", "simulate", "data push"), CONTINUES),
+    **dict.fromkeys(("run", "bench", "simulate", "data push", "data prepare"), CONTINUES),
     "serve": "requests in flight were answered",
 }
 """What a stop means to a command; the others write their files whole or not at all."""
@@ -213,7 +213,7 @@ def _own_place(text: str) -> str:
     for file, line in reversed(re.findall(r'^ *File "([^<"][^"]*)", line (\d+)', text, re.MULTILINE)):
         if Path(file).is_relative_to(own):
             break
-        if not any(map(Path(file).is_relative_to, libraries)):
+        if os.path.isfile(file) and not any(map(Path(file).is_relative_to, libraries)):  # no source of a compiled one
             return f"{file}, line {line}"
     return ""
 

@@ -118,6 +118,8 @@ def diff(before: str, after: str, *, json: bool = False) -> None:
         rows.add_row(f"pairs by {name.split('_')[0]}", str(len(changes)), joined(changes, 12))
     for name, ids in found.changed.items():
         rows.add_row(f"changed {name}", str(len(ids)), joined(ids))
+    for name, ids in found.metadata.items():
+        rows.add_row(f"metadata {name}", str(len(ids)), joined(ids))
     for name in ("classes", "modalities"):
         rows.add_row(name, str(len(getattr(found, name))), joined(getattr(found, name)))
     shifts = [

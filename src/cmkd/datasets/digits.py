@@ -12,6 +12,7 @@ from cmkd.data.pack.pack import Pack
 from cmkd.datasets.base import DataSet, Listing
 from cmkd.datasets.degradations import check_severity, speckle
 from cmkd.errors import CmkdError
+from cmkd.options import Seed
 from cmkd.types import Modality
 
 LEVELS = 16.0
@@ -46,7 +47,7 @@ class Digits(DataSet):
     revision = 3
     unsound = "scikit-learn's files do not say who wrote a digit, so a writer may be in two splits."
 
-    def __init__(self, *, severity: float = 0.5, seed: int = 0) -> None:
+    def __init__(self, *, severity: float = 0.5, seed: Seed = 0) -> None:
         self.severity, self.seed = check_severity(severity), int(seed)
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:

@@ -18,6 +18,7 @@ from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.fetch import PublishedFile
 from cmkd.datasets.formats.sound import mel_bank, read_wav
 from cmkd.errors import CmkdError
+from cmkd.options import Seed
 from cmkd.types import Modality
 
 RATE = 8000
@@ -113,7 +114,7 @@ class Fsdd(DataSet):
     group = "a speaker"
     unsound = "Four speakers in train and one in test: accuracies say more about that one voice than about voices."
 
-    def __init__(self, *, severity: float = 0.7, seed: int = 0) -> None:
+    def __init__(self, *, severity: float = 0.7, seed: Seed = 0) -> None:
         self.severity, self.seed = check_severity(severity), int(seed)
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:

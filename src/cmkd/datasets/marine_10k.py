@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from cmkd.datasets.marine import Marine
+from cmkd.options import Bounds
 from cmkd.simulators.marine.scene import VERSION
 
 
@@ -21,5 +22,7 @@ class MarineTenThousand(Marine):
     name = "marine_10k"
     title = f"{Marine.title}: a release of 12,000 pairs in two modes, simulator version {VERSION}"
 
-    def __init__(self, *, mode: Literal["iw", "stripmap"] = "iw", pairs: int = 6000) -> None:
+    def __init__(
+        self, *, mode: Literal["iw", "stripmap"] = "iw", pairs: Annotated[int, Bounds(least=1, most=6000)] = 6000
+    ) -> None:
         super().__init__(pairs=pairs, seed=10, mode=mode)

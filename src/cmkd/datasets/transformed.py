@@ -22,6 +22,7 @@ from cmkd.datasets.formats.fetch import packed_or_folder, verify
 from cmkd.datasets.formats.images import Images
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.io import checksum
+from cmkd.options import Seed
 from cmkd.types import Modality
 
 OPTICAL, DEGRADED = "optical", "degraded"
@@ -42,7 +43,7 @@ class TransformedImages(DataSet):
         severity: of the degradation, 0 to 1; by default the second of `default`.
         seed: of the degradation's random numbers.
         train_pairs: number of train pairs to keep, equally many of each class, and a quarter as many for validation; by
-            default all. Fewer pairs are a subset of more. The test split is always whole.
+            default all. Fewer pairs are a subset of more, but for copies. The test split is always whole.
         check: whether files must have the published checksums.
 
     Raises:
@@ -64,7 +65,7 @@ class TransformedImages(DataSet):
         *,
         degradation: Name | None = None,
         severity: float | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
         train_pairs: int | None = None,
         check: bool = True,
     ) -> None:

@@ -21,12 +21,13 @@ SERIES = ("series", "point_series")
 def sample_of_file(modality: Modality, path: File, *, channels: Channels | None = None) -> NDArray[Any]:
     """Return a file as a sample ``(*modality.shape)``, invalid values filled with the modality's mean.
 
-    Arguments and errors are those of `cmkd.data.manifest.sample.load`; another sampling rate is an error too.
+    Arguments and errors are those of `cmkd.data.manifest.sample.load`; another sampling rate is an error too, and so
+    are other columns of a table.
     """
     try:
         if modality.kind in SERIES:
             header = header_of(modality, path, channels=channels)
-            modality.check_stated(path, "for the student", rate=header.rate, fix="resample it")
+            modality.check_stated(path, "for the student", rate=header.rate, columns=header.names, fix="resample it")
             warn_of_length(modality, header.shape)
         return modality.filled(load(modality, path, channels=channels))
     except ExtraAxisError as error:

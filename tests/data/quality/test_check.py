@@ -99,6 +99,13 @@ def test_sizes_that_will_be_resized_and_files_that_pairs_share_are_no_fault(
     assert named(check(open_source(folder))) == copied
 
 
+def test_links_to_one_file_are_no_duplicates(make_folder: Callable[..., Path]) -> None:
+    folder = make_folder(lambda rows: [rows[k].update(optical=f"files/{k}.png") for k in (1, 2)])
+    (folder / "files" / "1.png").symlink_to(folder / "files" / "o0.png")
+    (folder / "files" / "2.png").symlink_to("o3.png")
+    assert not named(check(open_source(folder)))
+
+
 def test_finite_values_are_told_from_infinite_ones(tmp_path: Path) -> None:
     """Values near the largest of 32 bits are no fault, larger ones are to be rescaled, and infinite ones are named."""
     generator, rows = np.random.default_rng(0), ["id,label,radar"]

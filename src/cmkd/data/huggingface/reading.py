@@ -73,12 +73,12 @@ def import_folder(folder: Path | str, out: Path | str, *, progress: Progress = s
         raise PackExistsError(f"{destination} already exists: remove it or choose another path")
     files = _files(home)
     about = _about(home, files)
-    what = f"'{home / DESCRIPTION}'"
-    said = record(_Described, about, what, fix=AGAIN)
-    info = record(CardInfo, about, what, fix=AGAIN)
-    entries = [{**entry, "name": name} for name, entry in said.modalities.items()]
-    modalities = [record(Modality, entry, what, fix=AGAIN) for entry in entries]
     described = (home / DESCRIPTION).is_file()
+    what, fix = (f"'{home / DESCRIPTION}'", AGAIN) if described else (f"'{files['train'][0]}'", "rename the columns")
+    said = record(_Described, about, what, fix=fix)
+    info = record(CardInfo, about, what, fix=fix)
+    entries = [{**entry, "name": name} for name, entry in said.modalities.items()]
+    modalities = [record(Modality, entry, what, fix=fix) for entry in entries]
     count = sum(_check_columns(path, said, described) for path in chain.from_iterable(files.values()))
     # files of all splits are merged by position, so that the pairs keep their order
     streams = [_rows(paths, split, described) for split, paths in files.items()]
@@ -139,8 +139,8 @@ def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
     first = files["train"][0]
     with _open(first) as file:
         schema = file.schema_arrow
-    label = _features(schema).get("label", {})
-    if "names" not in label or "label" not in schema.names:
+    label = _features(schema).get("label")
+    if not isinstance(label, dict) or not isinstance(label.get("names"), list) or "label" not in schema.names:
         raise CmkdError(f"{first} has no column 'label' of class labels: add one with the names of the classes")
     pictures = [field.name for field in schema if _is_picture(field.type)]
     if not pictures:
@@ -189,10 +189,10 @@ def _check_columns(path: Path, said: _Described, described: bool) -> int:
 def _features(schema: pa.Schema) -> dict[str, Any]:
     try:
         described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        features: dict[str, Any] = described["info"]["features"]
+        features = described["info"]["features"]
     except (ValueError, KeyError, TypeError):
         return {}
-    return features
+    return features if isinstance(features, dict) else {}
 
 
 @contextmanager

@@ -48,17 +48,17 @@ def build(
 ) -> Pack:
     """Make a pack from a folder with ``manifest.csv`` or ``manifest.parquet``, or with folders by class.
 
-    Columns of a manifest: ``id``, ``label``, optional ``split`` (train, validation or val, test; empty cells are
-    assigned) and ``group`` (never in two splits), and one per modality with a path relative to the folder: PNG, JPEG,
-    TIFF, GeoTIFF, NPY, WAV, or a series as CSV or Parquet. Other columns are kept as text in the pack's index. An empty
-    cell is a missing modality. A pair without a label serves distillation alone: it is labeled -1 and in the train
-    split, or in that of its group. Without a manifest, files named ``MODALITY/CLASS/NAME.png`` or
-    ``SPLIT/MODALITY/CLASS/NAME.png`` are paired by class and name
-    (`cmkd.data.manifest.folders`). A ``manifest.yaml`` beside it may state how to read a modality
-    (`cmkd.data.manifest.reading`). NaN, and what a GeoTIFF's tag calls nodata, are invalid samples: out of the
-    statistics, counted on the card, and filled where the pack is read for a network. The padding of a series is invalid
-    too, except that of integers without a nodata value, which is zeros. Everything that can be checked from the table
-    and from the headers of the files is checked before anything is written.
+    Columns of a manifest: ``id``, ``label``, optional ``split`` (train, validation or val, test; the rest follows
+    `cmkd.data.split.assign_splits`) and ``group`` (never in two splits), and one per modality with a path relative to
+    the folder: PNG, JPEG, TIFF, GeoTIFF, NPY, WAV, or a series as CSV or Parquet. Other columns are kept as text in the
+    pack's index. An empty cell is a missing modality. A pair without a label serves distillation alone: it is labeled
+    -1 and in the train split, or in that of its group. Without a manifest, files named ``MODALITY/CLASS/NAME.png`` or
+    ``SPLIT/MODALITY/CLASS/NAME.png`` are paired by class and name (`cmkd.data.manifest.folders`). A ``manifest.yaml``
+    beside it may state how to read a modality (`cmkd.data.manifest.reading`). NaN, and what a GeoTIFF's tag calls
+    nodata, are invalid samples: out of the statistics, counted on the card, and filled where the pack is read for a
+    network. The padding of a series is invalid too, except that of integers without a nodata value, which is zeros.
+    Everything that can be checked from the table and from the headers of the files is checked before anything is
+    written.
 
     Args:
         folder: with the manifest, or the folders by class.
@@ -138,7 +138,7 @@ def append(
     The modalities are those of the pack: images are resized to its size, series and points are padded or cut. A
     ``manifest.yaml`` in the folder is followed as in `build`, for these files alone. A group
     of the pack keeps its split. Without a split of its own, a new group, or a labeled pair without one, gets a split by
-    a hash of its name and the seed of the first version, in the proportions of the first version, so that the order of
+    a hash of its name and the seed of the first version, in the proportions of its labeled pairs, so that the order of
     deliveries does not matter; an unlabeled pair without a group is in the train split, as in `build`.
 
     Args:
@@ -176,10 +176,13 @@ def append(
                     f"{name} in {table.path} is {found.shape} {found.dtype}, but the pack has {modality.shape} "
                     f"{modality.dtype}: convert the files"
                 )
-            modality.check_stated(table.path, "in the pack", rate=found.rate, fix="resample the files")
+            modality.check_stated(
+                table.path, "in the pack", rate=found.rate, columns=found.columns, fix="resample the files"
+            )
         added_from = f"version {old.card.version + 1} adds {_origin(table, Path(folder))}{left_out}"
         notes = "; ".join(filter(None, (old.card.notes.rstrip("."), added_from)))
-        with PackWriter.append(old.path, classes=classes, split=record, notes=notes) as writer:
+        latest = old.card.version
+        with PackWriter.append(old.path, classes=classes, split=record, notes=notes, latest=latest) as writer:
             _fill(writer, renamed, splits, said, run, progress)
     return Pack.open(old.path)
 
@@ -218,8 +221,9 @@ def _origin(table: Table, folder: Path) -> str:
 
 def _appended_splits(first: Pack, old: Pack, table: Table) -> tuple[list[str], dict[str, Any]]:
     """Return the split of every new pair, and a record of how it was made."""
-    seed, count = int(first.card.split.get("seed") or 0), len(first)
-    shares = {split: len(first.rows(split)) / count for split in SPLITS}
+    seed, labeled = int(first.card.split.get("seed") or 0), first.index[first.index["label"] != UNLABELED]
+    drawn_from = labeled if len(labeled) else first.index  # an unlabeled pair is in train whatever the proportions
+    shares = drawn_from["split"].value_counts(normalize=True).reindex(SPLITS, fill_value=0.0).to_dict()
     groups, marked = table.groups or [""] * len(table.ids), table.splits or [""] * len(table.ids)
     if not table.grouped and not all(marked) and old.index["group"].any():
         raise CmkdError(
@@ -235,7 +239,7 @@ def _appended_splits(first: Pack, old: Pack, table: Table) -> tuple[list[str], d
     for mark, group, label, draw in zip(marked, groups, table.labels, drawn, strict=True):
         new = draw if group or label != UNLABELED else "train"
         splits.append(mark or (known.get(group) if group else None) or new)
-    method = "given, else by the pack's groups, else by a hash of the group in the proportions of version 1"
+    method = "given, else by the pack's groups, else by a hash of the group in the proportions of version 1's labels"
     record = {"method": method, "seed": seed, "before": dict(old.card.split)}
     return [ALIASES.get(split, split) for split in splits], record
 
@@ -249,7 +253,7 @@ def _read(table: Table, read: Callable[[Any], T]) -> Callable[[Any], T]:
         except CmkdError as error:
             folder = quote(str(table.path if table.path.is_dir() else table.path.parent))
             raise CmkdError(
-                f"{error}. `cmkd data check {folder} --out faults` finds all such files, and `cmkd data build` with "
+                f"{error}. `cmkd data check {folder} --out faults` finds all damaged files, and `cmkd data build` with "
                 "--exclude faults/faults.json leaves them out"
             ) from error
 

@@ -17,7 +17,7 @@ from cmkd.data.manifest.resize import fitted_shape
 from cmkd.data.manifest.table import Table
 from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError, CmkdWarning
-from cmkd.types import Modality
+from cmkd.types import Modality, renamed
 
 
 def column_modality(
@@ -51,7 +51,17 @@ def column_modality(
     marker = _marker(name, first.dtype, nodata, reading.nodata)
     if first.kind == "series" and shortest < shape[0] and np.dtype(first.dtype).kind == "f":
         marker = "nan"  # of the padding
-    return Modality(name, first.kind, shape, first.dtype, (), (), marker, reading.nodata, reading.unit, first.rate)
+    return Modality(
+        name,
+        first.kind,
+        shape,
+        first.dtype,
+        nodata=marker,
+        file_nodata=reading.nodata,
+        unit=reading.unit,
+        rate=first.rate,
+        columns=first.names if first.kind == "series" else (),
+    )
 
 
 def _marker(name: str, dtype: str, found: float | None, stated: float | str | None) -> int | str | None:
@@ -93,11 +103,8 @@ def _difference(first: FileHeader, header: FileHeader, size: tuple[int, ...] | N
     channels, expected = (c.shape[0] if c.kind == "image" else c.shape[-1] for c in (header, first))
     if channels != expected:
         return f"{{path}} has {channels} channels, {{other}} has {expected}: convert them to one"
-    different = [(a, b) for a, b in zip(header.names, first.names, strict=False) if a != b]
-    if different:
-        how = "in another order" if sorted(header.names) == sorted(first.names) else "with other names"
-        names = "{!r} in place of {!r}".format(*different[0]).replace("{", "{{").replace("}", "}}")
-        return f"{{path}} has the columns of {{other}} {how}, such as {names}: save them alike"
+    if how := renamed(first.names, header.names):
+        return "{path} has the columns of {other} " + how.replace("{", "{{").replace("}", "}}") + ": save them alike"
     if header.dtype != first.dtype:
         return f"{{path}} holds {header.dtype}, {{other}} holds {first.dtype}: convert them to one"
     if header.rate != first.rate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from cmkd.data.split import ALIASES
@@ -23,18 +23,21 @@ def shared_files(files: Mapping[str, Sequence[Path | None]]) -> Shared:
         [('1.png', 0, 1)]
     """
     first: dict[str, int] = {}
-    real = cache(os.path.realpath)  # of folders, which are few
-
-    def place(path: Path) -> str:
-        found = os.path.join(real(path.parent), path.name)
-        return os.path.realpath(found) if os.path.islink(found) else found
-
     return [
-        (path, first[place(path)], row)
+        (path, first[real_place(path)], row)
         for paths in files.values()
         for row, path in enumerate(paths)
-        if path is not None and first.setdefault(place(path), row) != row
+        if path is not None and first.setdefault(real_place(path), row) != row
     ]
+
+
+def real_place(path: Path) -> str:
+    """Return the place of a file, the same one by whatever path and through links."""
+    found = os.path.join(_real(path.parent), path.name)
+    return os.path.realpath(found) if os.path.islink(found) else found
+
+
+_real = lru_cache(os.path.realpath)  # of folders, which are few
 
 
 def check_splits(shared: Shared, splits: Sequence[str], lines: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from unicodedata import normalize
 from cmkd.data.manifest.folders import list_folders
 from cmkd.data.manifest.readers import SUFFIXES
 from cmkd.data.manifest.shared_files import check_splits, shared_files, united
+from cmkd.data.pack.card import RESERVED
 from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table, whole
 from cmkd.errors import CmkdError, CmkdWarning, no_column, unknown_name
 from cmkd.types import UNLABELED
@@ -154,6 +155,8 @@ def _columns(table: TextTable, folder: Path) -> tuple[list[str], list[str]]:
             _check_metadata(table, folder, name)
             metadata.append(name)
             continue
+        if name in RESERVED:
+            raise CmkdError(f"{path}: '{name}' is a reserved name: rename the column as its sensor, such as radar")
         if not name.isidentifier():
             raise CmkdError(f"{path}: modality '{name}' must be a word of letters, digits and underscores: rename it")
         modalities.append(name)
@@ -167,7 +170,7 @@ def _check_metadata(table: TextTable, folder: Path, name: str) -> None:
     absent = [known for known in OWN_COLUMNS if known not in table.header]
     if get_close_matches(name, absent, 1, 0.75):
         raise CmkdError(f"{table.path}: {unknown_name('column', name, absent)}")
-    if name in ("", "position") or name.startswith("has_"):  # columns of a pack's index, or of its export
+    if name in ("", *RESERVED) or name.startswith("has_"):
         raise CmkdError(f"{table.path}: '{name}' is a reserved name for a metadata column: rename it")
     for cell in islice(filter(None, table.column(name)), LOOKED_AT):
         if Path(cell).suffix and os.path.exists(folder / posix_path(cell, folder)):  # False for a name that is too long

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from cmkd.data.text_table import OWN_COLUMNS
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
 from cmkd.io import checksum, write_json
@@ -19,6 +20,8 @@ FORMAT = 2
 """2: keys in American spelling, `group`, `unsound` and `description`; format 1 is read."""
 AGAIN = "make the pack again"
 """What to do about a damaged pack."""
+RESERVED = (*OWN_COLUMNS, "position")
+"""Columns of a pack's index or of its export, which no modality may be named as."""
 _RENAMED = {"licence": "license", "registered": "co_registered"}
 
 
@@ -259,6 +262,8 @@ def check_names(classes: Sequence[str], modalities: Sequence[Modality], info: Ca
     names = [modality.name for modality in modalities]
     if not names or len(set(names)) < len(names):
         raise CmkdError(f"a pack needs at least one modality, with unique names; got {names}")
+    if reserved := next((name for name in names if name in RESERVED), None):
+        raise CmkdError(f"a modality cannot be named '{reserved}': name it as its sensor, such as radar")
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise CmkdError(f"a pack needs at least two different classes, got {list(classes)}")
     for name in (*filter(None, (info.rich, info.poor)), *(name for group in info.co_registered for name in group)):

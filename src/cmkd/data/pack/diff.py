@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cmkd.data.pack.pack import Pack
+from cmkd.data.pack.validator import metadata_columns
 from cmkd.io import CHUNK_BYTES
 
 
@@ -47,6 +48,7 @@ class Difference:
         class_counts: class -> number of its pairs in each, where they differ; '' for unlabeled pairs.
         split_counts: the same for splits.
         changed: modality -> ids whose values differ, or that have the modality in one pack only.
+        metadata: further column of the index -> ids whose cells differ; of one in one pack only, all that have a cell.
         classes: names in one pack only, after ``-`` or ``+``.
         modalities: the same for names, kinds, shapes and types of modalities.
         statistics: channels whose statistics differ.
@@ -64,6 +66,7 @@ class Difference:
     class_counts: Mapping[str, tuple[int, int]]
     split_counts: Mapping[str, tuple[int, int]]
     changed: Mapping[str, Sequence[str]]
+    metadata: Mapping[str, Sequence[str]]
     classes: Sequence[str]
     modalities: Sequence[str]
     statistics: Sequence[StatisticsChange]
@@ -72,7 +75,7 @@ class Difference:
     def same(self) -> bool:
         """Whether nothing differs."""
         lists = (self.added, self.removed, self.relabeled, self.moved, self.regrouped, self.classes, self.modalities)
-        return not (any(lists) or any(self.changed.values()) or self.statistics)
+        return not (any(lists) or any(self.changed.values()) or any(self.metadata.values()) or self.statistics)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
@@ -115,6 +118,7 @@ def diff(before: Pack, after: Pack) -> Difference:
         class_counts=_counts(old, new, "label"),
         split_counts=_counts(old, new, "split"),
         changed={name: _changed(before, after, name, *both) for name in shared},
+        metadata=_metadata(before, after, *both),
         classes=_signed(before.classes, after.classes),
         modalities=_signed(ours, theirs),
         statistics=[change for name in shared for change in _statistics(before, after, name)],
@@ -171,6 +175,13 @@ def _changed(before: Pack, after: Pack, name: str, old: pd.DataFrame, new: pd.Da
         same = (first == second) | ((first != first) & (second != second))  # NaN, an invalid sample in both
         differs[part] |= ~same.reshape(len(first), -1).all(axis=1)
     return [str(name) for name in old.index[differs]]
+
+
+def _metadata(before: Pack, after: Pack, old: pd.DataFrame, new: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the ids whose cells differ by column; a column that a pack lacks is empty there."""
+    names = dict.fromkeys([name for pack in (before, after) for name in metadata_columns(pack.index, pack.modalities)])
+    cells = {name: [pairs.get(name, pd.Series("", pairs.index)) for pairs in (old, new)] for name in names}
+    return {name: old.index[ours != theirs].astype(str).tolist() for name, (ours, theirs) in cells.items()}
 
 
 def _statistics(before: Pack, after: Pack, name: str) -> list[StatisticsChange]:

@@ -86,6 +86,7 @@ class PackWriter:
         classes: Sequence[str] | None = None,
         split: Mapping[str, Any] | None = None,
         notes: str = "",
+        latest: int | None = None,
     ) -> PackWriter:
         """Return a writer that adds pairs to a pack as its next version.
 
@@ -94,25 +95,21 @@ class PackWriter:
             classes: class names if there are new ones: the old names in their order, then the new.
             split: how the split of the new pairs was made; by default the last version's record.
             notes: notes of the new version.
+            latest: version after which the arguments were made; by default the latest one.
 
         Raises:
-            CmkdError: it is not a pack, another writer holds it, or the old classes changed.
+            CmkdError: it is not a pack, another writer holds it or has added a version, or the old classes changed.
         """
-        latest = Pack.open(path)
-        names = latest.classes if classes is None else tuple(classes)
-        if names[: len(latest.classes)] != latest.classes:
-            raise CmkdError(f"an append can only add classes at the end: {list(latest.classes)} became {list(names)}")
-        check_names(names, list(latest.modalities.values()), latest.card)
+        old = Pack.open(path)
+        names = old.classes if classes is None else tuple(classes)
+        latest = old.card.version if latest is None else latest
+        if latest == old.card.version and names[: len(old.classes)] != old.classes:
+            raise CmkdError(f"an append can only add classes at the end: {list(old.classes)} became {list(names)}")
+        check_names(names, list(old.modalities.values()), old.card)
         made = cls.__new__(cls)
-        made._destination = latest.path
-        made._start(
-            latest.path,
-            None,
-            CardFile.read(latest.path).declared(latest.modalities),
-            names,
-            latest.card.split if split is None else split,
-            notes,
-        )
+        made._destination = old.path
+        modalities = CardFile.read(old.path).declared(old.modalities)
+        made._start(old.path, None, modalities, names, old.card.split if split is None else split, notes, None, latest)
         return made
 
     def _start(
@@ -124,23 +121,31 @@ class PackWriter:
         split: Mapping[str, Any] | None,
         notes: str,
         held: int | None = None,
+        latest: int = 0,
     ) -> None:
         self._folder, self._modalities, self._classes = folder, modalities, classes
         self._split, self._notes = dict(split or {}), notes
         self._lock = lock(folder) if held is None else held
         if self._lock is None:
             raise CmkdError(f"{folder} is being written by another process: wait for it to end")
-        # under the lock, since another writer may have committed a version after the pack was opened
-        self._card = card if card is not None else CardFile.read(folder)
-        self._old = Pack.open(folder) if card is None else None
-        self._base = len(self._old) if self._old else 0
-        remove_all_stale(folder)
         self._files = {}
-        for modality in modalities.values():
-            file = (folder / modality.file).open("r+b" if self._old else "wb")
-            file.truncate(self._base * modality.row_bytes)
-            file.seek(0, os.SEEK_END)
-            self._files[modality.name] = file
+        try:
+            # under the lock, since another writer may have committed a version after the pack was opened
+            self._card = card if card is not None else CardFile.read(folder)
+            self._old = Pack.open(folder) if card is None else None
+            if self._old and self._old.card.version != latest:
+                raise CmkdError(f"{folder} got version {self._old.card.version} meanwhile: repeat the command")
+            self._base = len(self._old) if self._old else 0
+            remove_all_stale(folder)
+            for modality in modalities.values():
+                file = self._files[modality.name] = (folder / modality.file).open("r+b" if self._old else "wb")
+                file.truncate(self._base * modality.row_bytes)
+                file.seek(0, os.SEEK_END)
+        except BaseException:
+            if card is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            self._release()
+            raise
         self._parts: list[pd.DataFrame] = []
         self._rows = self._base
         self._validator = ChunkValidator(classes, modalities, self._old.index if self._old else None)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cmkd.data.manifest.content import SIGNATURE_BYTES, begins_as
 from cmkd.data.manifest.readers import PICTURES, inspect, read
 from cmkd.data.manifest.reading import Reading, stated
+from cmkd.data.manifest.shared_files import real_place
 from cmkd.data.manifest.table import holds_pairs, read_table
 from cmkd.data.pack.pack import Pack
 from cmkd.data.split import ALIASES
@@ -123,9 +124,9 @@ class FolderSource(Source):
         return Cell(array, said.kind or _usual_kind(array))
 
     def shared(self, row: int, other: int, modality: str) -> bool:
-        """Return whether two pairs name the same file."""
-        files = self._files[modality]
-        return files[row] == files[other]
+        """Return whether two pairs name the same file, by whatever path."""
+        one, two = self._files[modality][row], self._files[modality][other]
+        return one is not None and two is not None and real_place(one) == real_place(two)
 
     def orientation(self, row: int, modality: str) -> int:
         """Read the header of a picture."""

@@ -121,6 +121,18 @@ def identities(versions: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(checksum([json.dumps(one, sort_keys=True).encode()]) for one in said)
 
 
+def card_history(card: bytes, what: str) -> tuple[str, ...]:
+    """Return what identifies each version of a card, from the content of its file; nothing for a card of another kind.
+
+    Raises:
+        CmkdError: it is damaged; `what` names it.
+    """
+    try:
+        return identities(parse_json(card, what, fix=AGAIN).get("versions") or ())
+    except (TypeError, KeyError) as error:
+        raise CmkdError(f"{what} is damaged (versions): {AGAIN}") from error
+
+
 def block_digests(content: bytes, block_bytes: int) -> Iterator[bytes]:
     """Yield the sha256 of each block of a shard."""
     for start in range(0, len(content), block_bytes):

@@ -6,10 +6,9 @@ from functools import cached_property
 from pathlib import Path
 
 from cmkd.data.remote.cache import BlockCache, block_cache
-from cmkd.data.remote.layout import AGAIN, CARD, DIGEST_BYTES, LAYOUT, Layout, as_digests, identities, object_name
+from cmkd.data.remote.layout import AGAIN, CARD, DIGEST_BYTES, LAYOUT, Layout, as_digests, card_history, object_name
 from cmkd.data.remote.store import Store
 from cmkd.data.remote.streamed import StreamedArray
-from cmkd.documents import parse_json
 from cmkd.errors import CmkdError
 from cmkd.io import checksum, writable_cache, write_bytes
 from cmkd.types import Modality
@@ -38,17 +37,10 @@ class Remote:
             lacks = CARD if card is None else LAYOUT
             raise CmkdError(f"{address} is not a pushed pack: it has no {lacks}; make one with `cmkd data push`")
         self.layout = Layout.parse(layout, f"'{address}/{LAYOUT}'")
-        versions = parse_json(card, f"'{address}/{CARD}'", fix=AGAIN).get("versions")
-        self._check_history(versions)
-        write_bytes(self.folder / CARD, card)
-
-    def _check_history(self, versions: object) -> None:
-        try:
-            known = identities(versions)  # type: ignore[arg-type]
-        except (TypeError, KeyError) as error:
-            raise CmkdError(f"'{self.address}/{CARD}' is damaged (versions): {AGAIN}") from error
-        if known != self.layout.history[: len(known)]:
+        known = card_history(card, f"'{address}/{CARD}'")
+        if not known or known != self.layout.history[: len(known)]:
             raise CmkdError(f"'{self.address}/{CARD}' does not match its {LAYOUT}: {AGAIN}, or wait for a push to end")
+        write_bytes(self.folder / CARD, card)
 
     @cached_property
     def cache(self) -> BlockCache:

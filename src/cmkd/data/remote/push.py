@@ -10,7 +10,6 @@ from cmkd.data.pack.card import Card, CardFile, index_name
 from cmkd.data.pack.pack import Pack
 from cmkd.data.remote.hub import HubStore
 from cmkd.data.remote.layout import (
-    AGAIN,
     BLOCK_BYTES,
     CARD,
     LAYOUT,
@@ -18,11 +17,11 @@ from cmkd.data.remote.layout import (
     Layout,
     ShardedArray,
     block_digests,
+    card_history,
     identities,
     object_name,
 )
 from cmkd.data.remote.store import HUB, TRIES, Store, is_address
-from cmkd.documents import parse_json
 from cmkd.errors import CmkdError
 from cmkd.io import checksum
 from cmkd.progress import Progress
@@ -94,9 +93,9 @@ def _there(store: Store, pack: Pack, history: tuple[str, ...], *, force: bool) -
     card = store.read(CARD)
     if card is None or force:
         return None
-    there = identities(parse_json(card, f"'{store.address}/{CARD}'", fix=AGAIN).get("versions", ()))
-    if there != history[: len(there)]:
-        newer = there[: len(history)] == history
+    there = card_history(card, f"'{store.address}/{CARD}'")
+    if not there or there != history[: len(there)]:
+        newer = bool(there) and there[: len(history)] == history
         what = (
             f"version {len(there)} of this pack, which is newer" if newer else "another pack, or another version of it"
         )

@@ -14,6 +14,9 @@ def read_mat(file: Path | IO[bytes], *names: str) -> list[NDArray[Any]]:
     """Return the named arrays of a file of version 5 to 7; any error of scipy's or a KeyError means damage."""
     from scipy.io import loadmat
 
+    if isinstance(file, Path):
+        with file.open("rb") as opened:  # scipy says of a missing file only that it cannot be read
+            return read_mat(opened, *names)
     readable: Any = file  # scipy's stubs accept paths only
     content = loadmat(readable, variable_names=names)
     return [content[name] for name in names]
