@@ -16,6 +16,7 @@ from cmkd.errors import CmkdError
 from cmkd.expression import split_list
 from cmkd.io import write_text
 from cmkd.options import BelowOne, Bounds, Count, Seed, Threads
+from cmkd.registry import is_reference
 from cmkd.types import Scaling
 
 Fraction = Annotated[float, Bounds(above=0, most=1)]
@@ -64,6 +65,11 @@ class ModelConfig:
     def modalities(self) -> tuple[str, ...]:
         """The names in `modality`."""
         return tuple(name.strip() for name in (self.modality or "").replace(",", "+").split("+"))
+
+    @property
+    def own_model(self) -> bool:
+        """Whether `model` is a module of the user's own."""
+        return not isinstance(self.model, str) or is_reference(self.model)
 
 
 @dataclass(frozen=True)

@@ -114,13 +114,13 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         number = isinstance(self.random_state, int | np.integer)
         seed = int(self.random_state if number else check_random_state(self.random_state).randint(2**30))  # type: ignore[arg-type]
         names = None if groups is None else [plain_text(group) for group in groups]
-        splits, _ = assign_splits(target, names, fractions=self.fractions, seed=seed)
         with self._folder() as out, warnings.catch_warnings():  # drops Lightning's filter
             from cmkd.experiment import Experiment
             from cmkd.experiment.resolve import check_methods
 
             config = self._config(out, seed)
             check_methods(config)  # before the pairs are written
+            splits, _ = assign_splits(target, names, fractions=self.fractions, seed=config.seed)
             try:
                 pack = from_dataset(
                     _Rows(X, target, splits, names, self.kinds or {}),
@@ -231,6 +231,8 @@ def _labels(pairs: object, y: object, groups: object) -> tuple[NDArray[Any], NDA
         classes, target = np.unique(labels, return_inverse=True)
     except TypeError as error:
         raise CmkdError("the labels are of types that cannot be compared: make all of them text or numbers") from error
+    if not len(classes):
+        raise CmkdError("there are no pairs: give some of two classes or more")
     if len(classes) < 2:
         raise CmkdError(f"all labels are '{classes[0]}': a classifier needs two classes or more")
     return classes, target

@@ -122,6 +122,23 @@ def test_again_repeats_nothing_and_more_is_added(finished: Path) -> None:
     assert len(json.loads((finished / "results.json").read_text())["students"]) == 6
 
 
+@pytest.mark.usefixtures("without_page")
+def test_a_student_goes_on_from_a_saved_one(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cmkd.models.checkpoint import load_model
+
+    given = ["--data", "digits", "--methods", "none", "--student.checkpoint", finished / "student.safetensors"]
+    given = [*QUICK, *map(str, given), "--teacher.model", SMALL[1]]
+    assert main(["run", *given, "--out", str(tmp_path / "out")]) == 0
+    _, about = load_model(tmp_path / "out" / "student.safetensors")
+    assert about["model"] == SMALL[3]
+    for words, says in (
+        (["--student.model", "thin_resnet(width=8)"], "holds the model 'thin_resnet(width=4)', not 'thin"),
+        (["--student.size", "16"], "resizes to no size, not 16: leave out student.size"),
+    ):
+        assert main(["run", *given, *words, "--out", str(tmp_path / "other")]) == 2
+        assert says in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("removed", "method"), [("teacher", "fitnet"), ("students/none/seed-*", "none")])
 def test_a_removed_checkpoint_that_is_needed_again_is_named(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], removed: str, method: str

@@ -154,7 +154,11 @@ def test_groups_stay_whole_and_cells_may_be_files_or_missing(
         ({"options": {"trainer": {"batch": 1}}}, "unknown option 'trainer.batch'"),
         ({"teacher": "thin_resnt"}, "thin_resnt"),
         ({"kinds": {"lidar": "image"}}, "no item has the modality 'lidar'"),
+        ({"kinds": {"radar": "imag"}}, "unknown kind 'imag'"),
         ({"fractions": (1.0, 0.0, 0.0)}, "must be three positive numbers"),
+        ({"fractions": "abc"}, "must be three positive numbers"),
+        ({"random_state": -1}, "seed is -1"),
+        ({"random_state": 2**40}, f"seed is {2**40}"),
     ],
 )
 def test_wrong_options_are_one_line(
@@ -191,6 +195,8 @@ def test_wrong_pairs_and_labels_are_one_line(
         (pairs, np.linspace(0, 1, 90), "Unknown label type"),
         (pairs, [None, *labels[1:]], "pair 0 has no label"),
         (pairs, ["one"] * 90, "all labels are 'one'"),
+        (pairs[:0], labels[:0], "there are no pairs"),
+        (pairs, ["one\udcff", "two"] * 45, r"the class 'one\\udcff' has characters that are not UTF-8"),
         (pairs.assign(radar="absent.png"), labels, "absent.png does not exist"),
     ]
     for given, target, says in wrong:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,39 @@ def test_spec_says_what_comes_out(name: str, kind: str, shape: tuple[int, ...]) 
     assert len(model.spec.map_shapes) >= 2
     assert all(m.dim() == 4 and m.isfinite().all() for m in output.feature_maps)
     torch.testing.assert_close(model.classifier(output.embedding), output.logits)
+
+
+@pytest.mark.parametrize(("name", "kind", "shape"), [c for c in CASES if c[0] == "auto"])
+def test_a_batch_may_be_empty(name: str, kind: str, shape: tuple[int, ...]) -> None:
+    output = models.build(name, modality(kind, shape), classes=4).eval()(torch.randn(0, *shape))
+    assert (output.logits.shape, output.embedding.shape[0]) == ((0, 4), 0)
+
+
+def test_narrow_shortcuts_are_the_same_convolution() -> None:
+    narrow, wide = (
+        models.build(f"thin_resnet(width={width})", modality("image", (1, 9, 9)), classes=4) for width in (4, 8)
+    )
+    shortcuts = [layer for layer in narrow.modules() if isinstance(layer, torch.nn.Conv2d) and layer.stride == (2, 2)]
+    own = [layer for layer in shortcuts if layer.kernel_size == (1, 1) and type(layer) is not torch.nn.Conv2d]
+    assert len(own) == 1 and own[0].in_channels == 4
+    assert all(type(layer) is torch.nn.Conv2d for layer in wide.modules() if isinstance(layer, torch.nn.Conv2d))
+    x = torch.randn(3, 4, 9, 7)
+    torch.testing.assert_close(own[0](x), torch.nn.functional.conv2d(x, own[0].weight, stride=2))
+
+
+NARROW = """
+import torch
+from cmkd.models.encoders.thin_resnet import ThinResNet
+for width in range(1, 8):
+    network = ThinResNet((1, 8, 8), width=width)
+    for _ in range(25):
+        network(torch.randn(32, 1, 8, 8))[0].square().mean().backward()
+"""
+
+
+def test_narrow_networks_do_not_damage_memory() -> None:
+    environment = os.environ | {"MALLOC_CHECK_": "3", "OMP_NUM_THREADS": "1"}
+    assert subprocess.run([sys.executable, "-c", NARROW], env=environment, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(("name", "kind", "shape"), [c for c in CASES if c[0] == "auto"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 
 from cmkd import models
@@ -73,6 +76,32 @@ def test_a_stopped_training_ends_the_same(
         assert expected.keys() == got.keys()
         assert [key for key in expected if not torch.equal(expected[key], got[key])] == []
     assert (whole / "history.csv").read_text() == (tmp_path / "history.csv").read_text()
+
+
+class StopAt(Callback):
+    """Stops all processes after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step == self.step:
+            raise Stopped
+
+
+@pytest.mark.slow
+def test_two_processes_resume_with_the_sums_of_both(tmp_path: Path, digits: Pack) -> None:
+    settings = TrainerConfig(
+        batch_size=128, checkpoint_seconds=0.0, accelerator="cpu", devices=2, logger="none", progress="none"
+    )
+    for name, step in (("whole", 0), ("stopped", 12), ("stopped", 0)):
+        torch.manual_seed(0)
+        student = models.build("thin_resnet(width=4)", digits.modalities["degraded"], classes=10)
+        job = TrainingJob(tmp_path / name, digits, student, "thin_resnet(width=4)", 2, 0)
+        with pytest.raises(Exception, match="Stopped") if step else nullcontext():
+            fit(job, OptimizerConfig(), AugmentationConfig(), settings, callbacks=[StopAt(step)] if step else [])
+    whole, resumed = ((tmp_path / name / "history.csv").read_text() for name in ("whole", "stopped"))
+    assert whole == resumed
 
 
 def test_a_finished_training_is_left_as_it_is(whole: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch) -> None:

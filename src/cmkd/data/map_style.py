@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.writer import PackExistsError, PackWriter
 from cmkd.data.split import assign_splits
 from cmkd.data.text_table import plain_text
-from cmkd.errors import CmkdError, in_one_line
+from cmkd.errors import CmkdError, in_one_line, unknown_name
 from cmkd.progress import Progress
 from cmkd.types import UNLABELED, Kind, Modality
 
@@ -88,6 +88,9 @@ def from_dataset(
     destination = Path(out)
     if destination.exists():
         raise PackExistsError(f"{destination} already exists: remove it or choose another path")
+    for kind in (kinds or {}).values():
+        if kind not in get_args(Kind):
+            raise unknown_name("kind", str(kind), get_args(Kind))
     keys = {"label": label, "id": id, "split": split, "group": group}
     survey = _Survey(keys, modalities, kinds or {})
     for index, item in _items(dataset):

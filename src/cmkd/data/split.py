@@ -56,7 +56,8 @@ def assign_splits(
         ['validation']
     """
     targets = np.asarray(labels, dtype=np.int64)
-    if len(fractions) != 3 or min(fractions) <= 0:
+    numbers = all(isinstance(fraction, int | float | np.number) for fraction in fractions)
+    if not numbers or len(fractions) != 3 or min(fractions) <= 0:
         raise CmkdError(f"fractions of train, validation and test must be three positive numbers, got {fractions}")
     codes = _codes(groups, len(targets))
     splits = _spread(_named(given, len(targets)), codes, groups)

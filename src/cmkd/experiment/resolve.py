@@ -29,10 +29,10 @@ from cmkd.io import checksum, writable_cache
 from cmkd.methods import METHODS
 from cmkd.methods.combine import from_expression, taught_by
 from cmkd.models import FusedModel, Model
-from cmkd.models.checkpoint import load_model
+from cmkd.models.checkpoint import load_model, read_about
 from cmkd.options import check, plain
 from cmkd.progress import shown
-from cmkd.registry import is_reference, load_reference
+from cmkd.registry import load_reference
 from cmkd.training.compiling import check_compiler
 from cmkd.training.schedule import epoch_steps, training_length
 from cmkd.training.teacher_outputs import OutputsFile
@@ -145,9 +145,18 @@ class ResolvedRun:
                 others = [self._built(config, other, model.spec.dim) for other in modalities[1:]]
                 model = FusedModel(model, others, together=role == "teacher")
         else:
-            module = None if isinstance(config.model, str) and not is_reference(config.model) else config.model
-            model, _ = load_model(config.checkpoint, module=module)
+            model, about = load_model(config.checkpoint, module=config.model if config.own_model else None)
             model.train()
+            if not config.own_model and config.model not in ("auto", about["model"]):
+                raise CmkdError(
+                    f"'{config.checkpoint}' holds the model '{about['model']}', not '{config.model}': leave out "
+                    f"{role}.model"
+                )
+            if config.size is not None and config.size != about["size"]:
+                raise CmkdError(
+                    f"'{config.checkpoint}' resizes to {about['size'] or 'no size'}, not {config.size}: leave out "
+                    f"{role}.size"
+                )
             if model.spec.class_names != self.pack.classes and role != "teacher":
                 raise CmkdError(f"'{config.checkpoint}' was trained on different classes, which only a teacher may be")
             seen = (model.modalities, modalities)
@@ -163,6 +172,13 @@ class ResolvedRun:
         if config.frozen:
             model.freeze()
         return model
+
+    def model_name(self, role: str) -> str:
+        """Return what `cmkd.models.build` makes the teacher or the student from, also where a checkpoint was."""
+        config: ModelConfig = getattr(self.config, role)
+        if config.checkpoint is None or config.own_model:
+            return str(plain(config.model))
+        return str(read_about(config.checkpoint)["model"])
 
     def _stacked(self, config: ModelConfig, modalities: Sequence[Modality]) -> Model:
         encoder, size = models.build_encoder(

@@ -29,7 +29,6 @@ from cmkd.experiment.tuning import Options, Trials, with_options
 from cmkd.experiment.workers import one_after_another, packed, processes
 from cmkd.methods.combine import from_expression
 from cmkd.models.checkpoint import load_model
-from cmkd.options import plain
 from cmkd.progress import Screen, busy, screen
 from cmkd.report import write_report
 from cmkd.report.page import labels_seen
@@ -206,7 +205,7 @@ class Experiment:
             self._home(run, which),
             run.pack if method.sees_all_labels else run.packs["student"],
             student,
-            plain(config.student.model),
+            run.model_name("student"),
             epochs=int(config.epochs or 0),
             seed=seed,
             teacher=teacher if answers is None else None,

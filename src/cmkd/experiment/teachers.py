@@ -23,7 +23,6 @@ from cmkd.experiment.standing import outcome
 from cmkd.experiment.teaching import Teaching, self_taught
 from cmkd.io import atomic, checksum, write_json
 from cmkd.models.checkpoint import read_about
-from cmkd.options import plain
 from cmkd.provenance import commit
 from cmkd.registry import is_reference
 from cmkd.training.display import TrainingDisplay
@@ -99,7 +98,7 @@ class Teachers:
             folder,
             pack,
             run.build("teacher"),
-            plain(config.teacher.model),
+            run.model_name("teacher"),
             epochs=int(config.epochs or 0),
             seed=config.seed,
             pairs=run.pairs("teacher"),

@@ -192,7 +192,7 @@ class DistillationModule(LightningModule):
 
     def on_validation_start(self) -> None:
         """Reset the counters."""
-        self._scores = torch.zeros(3, dtype=torch.float64, device="cpu" if self.device.type == "mps" else self.device)
+        self._scores = torch.zeros(3, dtype=torch.float64, device=self._exact)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add up right answers and the cross-entropy of labeled pairs, over all subsets of the model's modalities.
@@ -200,6 +200,8 @@ class DistillationModule(LightningModule):
         So the model kept is the best on average over what it may meet in use. Lightning runs this inside the training,
         on the device and over the processes of it; `cmkd.inference` is for models at rest.
         """
+        if not len(batch):  # of the last batch, a process may get no pair
+            return
         for names in self.model.subsets:
             whole = torch.stack([batch.present[name] for name in names]).all(0)
             target = batch.target.masked_fill(~whole, UNLABELED)
@@ -210,13 +212,9 @@ class DistillationModule(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Add a row to the history, the same in every process."""
-        self._settle()
-        names = sorted(self._sums)
-        sums = torch.tensor([self._sums[n] for n in names], dtype=torch.float64, device=self._scores.device)
+        means = self._settled_sums()
         if world_size() > 1:
-            dist.all_reduce(sums)
             dist.all_reduce(self._scores)
-        means = dict(zip(names, sums.tolist(), strict=True))
         steps = means.pop("steps")
         right, entropy, count = self._scores.tolist()
         row = {"epoch": float(self.current_epoch), "step": float(self.global_step)}
@@ -241,15 +239,30 @@ class DistillationModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the history, the sums of the epoch so far, and what the schedule has decided."""
-        self._settle()
-        checkpoint["cmkd"] = {"history": self.history, "sums": self._sums, "schedule": asdict(self.schedule)}
+        sums = self._settled_sums()
+        checkpoint["cmkd"] = {"history": self.history, "sums": sums, "schedule": asdict(self.schedule)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the history, the sums and the schedule."""
         kept = checkpoint["cmkd"]
-        self.history, self._sums = kept["history"], kept["sums"]
+        self.history = kept["history"]
+        self._sums = kept["sums"] if rank() == 0 else dict.fromkeys(kept["sums"], 0.0)  # they are of all processes
         for name, value in kept["schedule"].items():
             setattr(self.schedule, name, value)  # the optimizer's schedule holds on to this object
+
+    @property
+    def _exact(self) -> torch.device:
+        """The device, or the processor where it has no 64-bit floats."""
+        return torch.device("cpu") if self.device.type == "mps" else self.device
+
+    def _settled_sums(self) -> dict[str, float]:
+        """Return the sums of the epoch so far over all processes."""
+        self._settle()
+        names = sorted(self._sums)
+        sums = torch.tensor([self._sums[name] for name in names], dtype=torch.float64, device=self._exact)
+        if world_size() > 1 and names:
+            dist.all_reduce(sums)
+        return dict(zip(names, sums.tolist(), strict=True))
 
     def _settle(self) -> None:
         """Add the pending steps to the sums, and stop all processes if a loss of one is not finite."""

@@ -223,7 +223,7 @@ def _appended_splits(first: Pack, old: Pack, table: Table) -> tuple[list[str], d
     """Return the split of every new pair, and a record of how it was made."""
     seed, labeled = int(first.card.split.get("seed") or 0), first.index[first.index["label"] != UNLABELED]
     drawn_from = labeled if len(labeled) else first.index  # an unlabeled pair is in train whatever the proportions
-    shares = drawn_from["split"].value_counts(normalize=True).reindex(SPLITS, fill_value=0.0).to_dict()
+    shares = {split: float((drawn_from["split"] == split).mean()) for split in SPLITS}
     groups, marked = table.groups or [""] * len(table.ids), table.splits or [""] * len(table.ids)
     if not table.grouped and not all(marked) and old.index["group"].any():
         raise CmkdError(

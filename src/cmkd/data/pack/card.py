@@ -266,6 +266,11 @@ def check_names(classes: Sequence[str], modalities: Sequence[Modality], info: Ca
         raise CmkdError(f"a modality cannot be named '{reserved}': name it as its sensor, such as radar")
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise CmkdError(f"a pack needs at least two different classes, got {list(classes)}")
+    for name in classes:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise CmkdError(f"the class {name!a} has characters that are not UTF-8: rename it") from None
     for name in (*filter(None, (info.rich, info.poor)), *(name for group in info.co_registered for name in group)):
         if name not in names:
             raise CmkdError(f"'{name}' is not a modality of this pack: {', '.join(names)}")

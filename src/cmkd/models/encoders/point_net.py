@@ -50,6 +50,7 @@ class PointEncoder(nn.Module):
         most = empty.scatter_reduce(0, home, inner, "amax")  # after the rectifier 0 is the least
         count = real.sum(2).to(inner.dtype).view(-1, 1)
         mean = empty.scatter_add(0, home, inner) / count.clamp(min=1)
-        frame = torch.cat([mean, most, count.log1p()], 1).view(batch, time, -1)
+        frame = torch.cat([mean, most, count.log1p()], 1)
+        frame = frame.view(batch, time, frame.shape[1])  # not -1, for a batch of no pair
         embedding, maps = self.frames.over_channels(frame.transpose(1, 2))
         return embedding, (frame.transpose(1, 2)[..., None], *maps)

@@ -9,6 +9,19 @@ from torch import Tensor, nn
 
 from cmkd.options import Count, Depth
 
+FEW_CHANNELS = 8
+"""Input channels below which a strided 1 x 1 convolution takes `_Subsampled`."""
+
+
+class _Subsampled(nn.Conv2d):
+    """A strided 1 x 1 convolution, computed as one without a stride on the pixels that it keeps.
+
+    For few channels on CPUs without AVX-512, the gradient of torch's own (oneDNN 3.12) writes beyond its memory.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight)
+
 
 class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
@@ -18,10 +31,11 @@ class _Block(nn.Module):
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.second_norm = nn.BatchNorm2d(outputs)
         nn.init.zeros_(self.second_norm.weight)  # every block starts as its shortcut
+        layer = _Subsampled if stride > 1 and inputs < FEW_CHANNELS else nn.Conv2d
         self.shortcut = (
             nn.Identity()
             if inputs == outputs and stride == 1
-            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            else nn.Sequential(layer(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
         )
 
     def forward(self, x: Tensor) -> Tensor:
