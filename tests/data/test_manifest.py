@@ -296,7 +296,7 @@ def test_truncated_file_leaves_nothing_behind(make_folder: Folder, tmp_path: Pat
     folder = make_folder()
     content = (folder / file).read_bytes()
     (folder / file).write_bytes(content[:keep])
-    refused(folder, tmp_path, f"{file}.*truncated.*`cmkd data check .*ships --out faults` finds all such files")
+    refused(folder, tmp_path, f"{file}.*truncated.*`cmkd data check .*ships --out faults` finds all damaged files")
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,9 @@ def test_the_example_runs_and_so_does_its_command(
     monkeypatch.setattr(sys, "argv", ["own_models_and_data.py", str(tmp_path / "python")])
     runpy.run_path("own_models_and_data.py", run_name="__main__")
     assert "test accuracy" in capsys.readouterr().out
-    words = Path("own_models_and_data.py").read_text().split("    cmkd ")[1].split('"""')[0].split()
+    words = (
+        Path("own_models_and_data.py").read_text().split("    cmkd ")[1].split('"""')[0].replace("\\\n", " ").split()
+    )
     words[words.index("runs/own")] = str(tmp_path / "command")
     words[words.index("--epochs") + 1] = "1"
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])  # as in the command's own process

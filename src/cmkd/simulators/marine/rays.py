@@ -26,7 +26,7 @@ class Rays:
         >>> rays = Rays(builder.mesh())
         >>> origin, direction = np.array([[-5.0, 0.1, 0.2], [-5.0, 3.0, 0.0]]), np.array([[1.0, 0.0, 0.0]] * 2)
         >>> distance, face = rays.nearest(origin, direction)
-        >>> [float(d) for d in distance], bool(face[0] >= 0), int(face[1])
+        >>> [round(float(d), 3) for d in distance], bool(face[0] >= 0), int(face[1])
         ([4.0, inf], True, -1)
     """
 
