@@ -147,6 +147,14 @@ def test_the_model_kept_is_the_best_on_validation(tmp_path: Path, digits: Pack) 
     assert kept == [0, 1, 2, 2, 2]  # ties go to the lower loss, then to the earlier epoch
 
 
+def test_a_validation_batch_may_hold_no_pair_of_a_process(tmp_path: Path, digits: Pack) -> None:
+    module = DistillationModule(job(tmp_path, digits), OptimizerConfig(), AugmentationConfig(), batch_size=256)
+    module.model.forward = module.model.classify = lambda *_: 1 / 0  # type: ignore[method-assign, assignment]
+    module.validation_step(digits.batch([]), 0)
+    with pytest.raises(ZeroDivisionError):
+        module.validation_step(digits.batch([0]), 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "dropout"), [("kd", 0.0), ("ds", 0.0), ("simkd", 0.0), ("kd", 0.5)])
 def test_two_processes_agree_with_one(tmp_path: Path, digits: Pack, method: str, dropout: float) -> None:

@@ -9,7 +9,6 @@ from cmkd.config import ModelConfig, RunConfig, StudentConfig, TeacherConfig
 from cmkd.data import Pack
 from cmkd.errors import CmkdError
 from cmkd.models import stack
-from cmkd.registry import is_reference
 
 Config = TypeVar("Config", bound=ModelConfig)
 MODALITY_DROPOUT = 0.5
@@ -25,8 +24,7 @@ def with_modalities(config: RunConfig, pack: Pack) -> tuple[TeacherConfig, Stude
     """
     teacher, student = (_named(getattr(config, role), role, pack) for role in ("teacher", "student"))
     for role, config_of in (("teacher", teacher), ("student", student)):
-        own = not isinstance(config_of.model, str) or is_reference(config_of.model)
-        if own and len(config_of.modalities) > 1:
+        if config_of.own_model and len(config_of.modalities) > 1:
             one = f"an own module sees one modality; for {config_of.modality}, name an encoder as {role}.model"
             raise CmkdError(one)
     if teacher.fusion == "early":

@@ -24,7 +24,6 @@ from cmkd.experiment.teaching import Teaching, self_taught
 from cmkd.io import atomic, checksum, write_json
 from cmkd.models.checkpoint import read_about
 from cmkd.provenance import commit
-from cmkd.registry import is_reference
 from cmkd.training.display import TrainingDisplay
 from cmkd.training.job import TrainingJob
 from cmkd.training.teacher_outputs import inputs_key, model_key
@@ -120,8 +119,8 @@ class Teachers:
 
     def _made_from(self, job: TrainingJob) -> dict[str, Any] | None:
         """Return all that the training depends on; None where that cannot be said, as for code that no commit has."""
-        code, given = commit() or cmkd.__version__, self.run.config.teacher.model
-        own = not isinstance(given, str) or is_reference(given) or bool(self.fitting.callbacks)
+        code = commit() or cmkd.__version__
+        own = self.run.config.teacher.own_model or bool(self.fitting.callbacks)
         if own or job.method is not None or world_size() > 1 or code.endswith("-dirty"):
             return None
         settings, model = self.run.settings(), job.model

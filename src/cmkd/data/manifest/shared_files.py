@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from cmkd.data.split import ALIASES
@@ -23,21 +23,19 @@ def shared_files(files: Mapping[str, Sequence[Path | None]]) -> Shared:
         [('1.png', 0, 1)]
     """
     first: dict[str, int] = {}
+    known = cache(os.path.realpath)  # of folders, which are few
     return [
-        (path, first[real_place(path)], row)
+        (path, first[place], row)
         for paths in files.values()
         for row, path in enumerate(paths)
-        if path is not None and first.setdefault(real_place(path), row) != row
+        if path is not None and first.setdefault(place := real_place(path, known), row) != row
     ]
 
 
-def real_place(path: Path) -> str:
-    """Return the place of a file, the same one by whatever path and through links."""
-    found = os.path.join(_real(path.parent), path.name)
+def real_place(path: Path, folder: Callable[[Path], str] = os.path.realpath) -> str:
+    """Return the place of a file, the same one by whatever path and through links; `folder` finds that of a folder."""
+    found = os.path.join(folder(path.parent), path.name)
     return os.path.realpath(found) if os.path.islink(found) else found
-
-
-_real = lru_cache(os.path.realpath)  # of folders, which are few
 
 
 def check_splits(shared: Shared, splits: Sequence[str], lines: Sequence[str]) -> None:

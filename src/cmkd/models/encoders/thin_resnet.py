@@ -20,7 +20,7 @@ class _Subsampled(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight)
+        return F.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight, self.bias)
 
 
 class _Block(nn.Module):
