@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ import pandas as pd
 
 from cmkd.datasets.open import without_folder
 from cmkd.documents import read_json
+from cmkd.evaluation.intervals import fraction_interval
 from cmkd.markdown import code, escape, table
 
 NOTE = (
     "Test accuracy in % with all labels: the mean of the study's teachers and students alone; the better of a random "
-    "forest and a logistic regression on validation, with the binomial standard error of its test accuracy. Bold: the "
-    "network is more than two standard errors below, so what it teaches or learns is no result yet. "
+    "forest and a logistic regression on validation, with Wilson's 95 % interval of its test accuracy. Bold: the "
+    "network is below that interval, so what it teaches or learns is no result yet. "
     "[All baselines](../benchmarks/results/simple_baselines.md)."
 )
 
@@ -47,17 +47,17 @@ def beside(rows: pd.DataFrame, baselines: Mapping[tuple[str, str], Mapping[str, 
             if known is None:
                 continue
             mean, other = float(part[column].mean()), float(known["test_accuracy"])
-            error = math.sqrt(other * (1 - other) / known["test_pairs"])
+            low, high = fraction_interval(round(other * known["test_pairs"]), known["test_pairs"])
             said = f"{100 * mean:.1f}"
             lines.append(
                 [
                     *(escape(without_folder(str(data))), known["modality"], code(model), str(len(part))),
-                    f"**{said}**" if mean < other - 2 * error else said,
-                    f"{100 * other:.1f} ({100 * error:.1f})",
+                    f"**{said}**" if mean < low else said,
+                    f"{100 * other:.1f} ({100 * low:.1f} to {100 * high:.1f})",
                     known["model"],
                 ]
             )
-    header = ["data", "modality", "network", "n", "accuracy", "baseline (s.e.)", "which"]
+    header = ["data", "modality", "network", "n", "accuracy", "baseline (95 % CI)", "which"]
     return (
         "\n\n".join(["## Networks beside classical classifiers", NOTE, table(header, lines, left=3)]) if lines else ""
     )

@@ -54,7 +54,7 @@ CLAIMS = (
 
 def clear(row: Mapping[str, Any]) -> int:
     """Return 1 where a comparison's method is better than its rival, -1 where it is worse, else 0."""
-    said = in_points(row["test"]["mean"], row["test"]["interval"], row["resampled"])
+    said = in_points(row["test"]["mean"], row["test"]["interval"], row["over_groups"]["interval"])
     return int(np.sign(row["test"]["mean"])) if said[1] else 0
 
 
@@ -66,9 +66,9 @@ def against(rows: pd.DataFrame, *rivals: str) -> list[dict[str, Any]]:
 
 
 def corrected(comparisons: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return the sign of each comparison as from `clear`; 0 where it is not clear after Holm's correction."""
-    p_values = {str(k): 1.0 if (p := row["test"]["p_value"]) is None else p for k, row in enumerate(comparisons)}
-    left = holm(p_values)
+    """Return the sign of each comparison as from `clear`; 0 where it is not clear after Holm's correction of both p."""
+    pairs = [(row["test"]["p_value"], row["over_groups"]["p_value"]) for row in comparisons]
+    left = holm({str(k): 1.0 if None in both else max(both) for k, both in enumerate(pairs)})
     return [clear(row) if left[str(k)] < 0.05 else 0 for k, row in enumerate(comparisons)]
 
 
@@ -155,12 +155,13 @@ def by_regime(rows: pd.DataFrame, method: str) -> str:
         for rival in dict.fromkeys((best, *({"kd"} & set(rivals)))):
             own = [row for row in against(part, rival) if row["method"] == method]
             shown = [over_sets(by_set(own, score)) for score in ("validation", "test")]
-            lines.append([*start, f"`{rival}`", *shown, counted([clear(row) for row in own])])
+            lines.append([*start, f"`{rival}`", *shown, counted(corrected(own))])
             start = ["", "", ""]
     header = ["labels", "data sets", "mean rank on test", "rival", "validation", "test", "clearly above, below"]
     text = (
         "Among the methods trained on every data set and label fraction of a row, `none` included, with the difference "
-        "to the rival that is best on validation and to `kd` (mean over data sets, 95 % CI)."
+        "to the rival that is best on validation and to `kd` (mean over data sets, 95 % CI; what is clearly above or "
+        "below is corrected by Holm)."
     )
     return f"## Where `{method}` stands\n\n{text}\n\n{table(header, lines, left=1)}" if lines else ""
 

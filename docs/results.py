@@ -20,7 +20,7 @@ import pandas as pd
 from baselines import beside, best
 from claims import against, by_regime, claims, ranked
 from costs import costs
-from forms import forms, label_weight, other_classes, other_confirmed, other_weights, pair_weight
+from forms import forms, label_weight, of_new_teachers, other_classes, other_confirmed, other_weights, pair_weight
 from observation import observation
 
 from cmkd.bench.figures import gains_figure, ranks_figure
@@ -86,12 +86,16 @@ INTRODUCTION = (
     "`benchmarks/results`. Each network was trained until validation had leveled off, or for 16,000 steps ([how many "
     "had not converged](#where-the-rows-are-from)); [the protocol](protocol.md) says how.\n\n"
     "- A *difference* is between students of one teacher and one seed, in points of test accuracy.\n"
-    "- It is *clear* if two 95 % intervals exclude 0: Student's, over teachers with a student each, and the "
-    "bootstrap's, over teachers and test groups. Where there is no difference, chance makes at most one in twenty "
-    "clear.\n"
-    "- MARS and spoken digits are tested on one person each: what is clear there is clear for that person.\n"
+    "- It is *clear* if two 95 % intervals exclude 0: Student's, over teachers with a student each, and one over "
+    "teachers and test groups ([how](protocol.md)). Where there is no difference, chance makes at most about one in "
+    "twenty clear.\n"
+    "- UTD-MHAD is tested on four people, spoken digits on one, and MARS on nine recordings of one, whose windows "
+    "count as if they were independent: what is clear on the latter two is clear for one person, and on MARS less "
+    "surely.\n"
     "- A claim *holds* if Student's test over three data sets or more finds a mean above 0 and no comparison is "
-    "clearly below; it holds *on some data* if one is clearly above. Both are corrected by Holm for their number.\n"
+    "clearly below; it holds *on some data* if one is clearly above. For claims, all p-values are corrected by Holm "
+    "for their number, those over data sets and those of single comparisons, so fewer are clear than in the tables of "
+    "gains.\n"
     f"- Data sets and settings with fewer than {FEWEST} students a method count toward no claim and no choice."
 )
 EARLIER = (
@@ -183,7 +187,12 @@ def choices(rows: pd.DataFrame) -> str:
         "says what the choice gained there. *A teacher helps on* counts methods with a trained teacher. Use what the "
         "majority of data sets says, and keep `none` beside it.",
         table(
-            ["labels", "a teacher helps on", "best mean rank on test, and those it cannot be told from", "use"],
+            [
+                "labels",
+                "a teacher helps on (by validation)",
+                "best mean rank on test, and those it cannot be told from",
+                "use",
+            ],
             summary,
             left=1,
         ),
@@ -244,7 +253,9 @@ def gains(
         for method in methods:
             row = found.get((data, name, method))
             said, sure = (
-                in_points(row["test"]["mean"], row["test"]["interval"], row["resampled"]) if row else ("", False)
+                in_points(row["test"]["mean"], row["test"]["interval"], row["over_groups"]["interval"])
+                if row
+                else ("", False)
             )
             fewer = f", n = {row['n']}" if row and row["n"] != len(alone) else ""
             cells.append((f"**{said}**" if sure else said) + fewer)
@@ -299,12 +310,9 @@ def page(read: Mapping[Path, Read], stored: Path, folder: Path) -> str:
     for name, section in SECTIONS.items():
         parts += [section(own) for path, (_, _, own) in read.items() if path.stem == name]
     for name, axis in AXES.items():
-        labels = LABELS.get(name, SAME_LABELS)
-        parts += [
-            gains(f"Gain and {axis}", own, "setting", labels=labels)
-            for path, (_, _, own) in read.items()
-            if path.stem == name
-        ]
+        for own in (own for path, (_, _, own) in read.items() if path.stem == name):
+            counting = of_new_teachers(own) if name == "other_classes" else own
+            parts.append(gains(f"Gain and {axis}", counting, "setting", labels=LABELS.get(name, SAME_LABELS)))
     if read:
         parts += [
             "## Where the rows are from",

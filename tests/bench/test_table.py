@@ -11,11 +11,12 @@ import pytest
 from scipy import stats
 
 from cmkd.bench.report import html, markdown
-from cmkd.bench.resampling import Resamples, decoded, encoded, levels, percentiles
+from cmkd.bench.resampling import Resamples, decoded, encoded, levels, percentiles, sign_p_value
 from cmkd.bench.rows import restored, rising, stored
 from cmkd.bench.suite import Suite
 from cmkd.bench.table import compare, overall, statistics, visible_difference
 from cmkd.errors import CmkdError
+from cmkd.evaluation import paired_interval, paired_p_value
 
 SUITE = Suite(("a",), "kd,ds", teachers=2, seeds=2, rivals=("none", "kd"))
 
@@ -31,7 +32,52 @@ def test_methods_are_resampled_in_pairs() -> None:
     none = np.random.default_rng(0).integers(0, 10, 30)
     rows["right"] = rows["method"].map({"none": encoded(none), "kd": encoded(none + 1)})
     (row,) = compare(rows, replace(SUITE, methods="kd", rivals=("none",)))
-    assert row["resampled"] == pytest.approx([0.1, 0.1])  # one more right in every group, whichever are drawn
+    assert row["over_groups"]["interval"] == pytest.approx([0.1, 0.1])  # one more right in every group
+    assert row["over_groups"]["p_value"] == pytest.approx(2 / 2001)
+
+
+def test_few_groups_have_an_interval_that_knows_that_they_are_few() -> None:
+    rows = students({"none": 0.0, "kd": 0.1})
+    right = np.array([[10, 10, 10, 10], [11, 12, 13, 14], [11, 13, 12, 14], [12, 12, 13, 13], [10, 13, 13, 14]])
+    rows["groups"] = encoded(np.full(4, 20))
+    rows["right"] = [
+        encoded(right[0 if method == "none" else 1 + seed]) for method, seed in rows[["method", "seed"]].values
+    ]
+    (row,) = compare(rows, replace(SUITE, methods="kd", rivals=("none",)))
+    by_teacher = np.array([right[1:3].mean(0), right[3:].mean(0)]) - 10  # two students of each
+    sizes = np.full(4, 20)
+    assert row["over_groups"]["interval"] == pytest.approx(paired_interval(by_teacher, sizes))
+    assert row["over_groups"]["p_value"] == paired_p_value(by_teacher, sizes)
+
+
+@pytest.mark.parametrize("groups", [4, 40])
+def test_the_p_value_over_groups_belongs_to_the_interval(groups: int) -> None:
+    generator, sizes = np.random.default_rng(groups), np.full(groups, 100)
+    for shift in np.linspace(0, 6, 30):
+        differences = np.rint(generator.normal(shift, 4, (5, groups))).astype(int)
+        if groups == 4:
+            interval, p = paired_interval(differences, sizes), paired_p_value(differences, sizes)
+        else:
+            drawn = Resamples.draw(np.arange(5), groups).accuracy(differences, sizes)[1:]
+            interval, p = tuple(percentiles(drawn)), sign_p_value(drawn)
+        assert interval is not None and p is not None
+        if abs(p - 0.05) > 0.005:
+            assert (interval[0] > 0 or interval[1] < 0) == (p < 0.05)
+
+
+def test_teachers_count_alike_in_every_interval_however_many_students_they_have() -> None:
+    rows = students({"none": 0.0, "kd": 0.0})
+    sizes = np.full(20, 10)
+    rows["groups"] = encoded(sizes)
+    rows["right"] = [
+        encoded(np.full(20, 5 + 2 * (method == "kd" and teacher == 0)))
+        for method, teacher in rows[["method", "teacher"]].values
+    ]
+    rows["test"] = [float(decoded(text).sum()) / 200 for text in rows["right"]]
+    rows = rows[rows["seed"] != 3]  # the second teacher has one student
+    (row,) = compare(rows.assign(teacher_test=0.9), replace(SUITE, methods="kd", rivals=("none",)))
+    assert row["test"]["mean"] == pytest.approx(0.1)
+    assert row["closed"]["mean"] == pytest.approx(0.1 / 0.4)
 
 
 def students(gains: dict[str, float], *, sets: int = 1, settings: int = 1, noise: float = 0.0) -> pd.DataFrame:
@@ -156,6 +202,26 @@ def test_no_p_value_is_given_that_could_not_reach_five_percent_after_correction(
     assert found["methods"][0]["against"]["none"]["p_value"] == pytest.approx(3 / 2**6)
 
 
+def test_methods_are_ranked_by_students_of_the_same_teachers() -> None:
+    rows = students({"none": 0.0, "kd": 0.1, "ds": 0.3}, sets=4, noise=0.01)
+    better = (rows["data"] == "b") & (rows["teacher"] == 1)
+    rows.loc[better, "test"] += 0.5
+    rows = rows[~(better & (rows["method"] == "ds"))]  # by all students, kd would be ahead of ds on b
+    found = overall(rows, SUITE)
+    assert found is not None and found["lacking"] == [] and found["fewer"] == [["b", "s0"]]
+    assert {row["method"]: row["rank"] for row in found["methods"]} == {"ds": 1.0, "kd": 2.0, "none": 3.0}
+    results = {"suite": {"rivals": ["none"]}, "command": "", "commit": None, "failures": {}, "rows": []}
+    text = markdown("a", results | statistics(rows, SUITE) | {"runs": {"complete": 2, "all": 2}})
+    assert "Not all students count on b (s0)." in text
+
+
+def test_the_mean_of_teachers_counts_each_once() -> None:
+    rows = students({"none": 0.0, "kd": 0.1})
+    rows["teacher_test"] = 0.8 + 0.1 * rows["teacher"]
+    rows = rows[~((rows["method"] == "kd") & (rows["teacher"] == 1))]
+    assert statistics(rows, SUITE)["models"][0]["teacher"]["test"] == pytest.approx(0.85)
+
+
 def test_page_of_ranks_names_what_lacks_a_method() -> None:
     rows = students({"none": 0.0, "kd": 0.1, "ds": 0.3}, sets=8, settings=2, noise=0.01)
     rows = rows[~((rows["data"] == "h") & (rows["method"] == "ds"))]
@@ -165,8 +231,8 @@ def test_page_of_ranks_names_what_lacks_a_method() -> None:
     results = {"suite": {"rivals": ["none"]}, "command": "", "commit": None, "failures": {}, "rows": []}
     text = markdown("a", results | found | {"runs": {"complete": 2, "all": 2}})
     assert (
-        "7 data sets, each the mean of its settings that have every method. A method is lacking on h (s0), h (s1)."
-        in text
+        "7 data sets, each the mean of its settings that have every method, of the teachers and seeds "
+        "that every method has there. A method is lacking on h (s0), h (s1)." in text
     )
 
 
@@ -228,7 +294,7 @@ def test_of_many_groups_blocks_are_drawn_that_spread_as_they_do() -> None:
 def test_students_of_one_teacher_are_drawn_together() -> None:
     drawn = Resamples.draw(np.array([0, 0, 0, 1, 1, 1]), 1, resamples=4000).students[1:]
     counts = drawn[:, :3].sum(1)
-    assert set(np.unique(counts)) == {0.0, 3.0, 6.0}
+    assert np.unique(counts.round(6)).tolist() == [0.0, 1.0, 2.0]
     assert (counts == 0).mean() == pytest.approx(0.25, abs=0.03)
 
 

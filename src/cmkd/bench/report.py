@@ -19,8 +19,9 @@ INTRODUCTION = (
     "see the pairs in the same order. The interval is Student's 95 % interval over the teachers, whose students "
     "count by their mean; with one teacher, it is over its students, and holds for that teacher. Over groups: the 95 "
     "% percentile interval where teachers, students and test groups (people, scenes, vessels; single pairs where "
-    "there is none, or one, of which alone it then speaks) are drawn anew. Bold: both exclude 0. Detectable: the "
-    "smallest difference on test that as many teachers and groups show with a probability of 0.8. Closed: how much of "
+    "there is none, or one, of which alone it then speaks) are drawn anew; with fewer than ten groups, a t interval "
+    "over both. Bold: both exclude 0. Detectable: a difference on test must be at least as large for as many teachers "
+    "or groups to show it with a probability of 0.8. Closed: how much of "
     "the gap between student alone and teacher the method closes, in %, where that gap can be told from 0; the "
     "teacher's accuracy is taken as exact there. What is chosen is chosen on validation."
 )
@@ -134,7 +135,8 @@ def _comparisons(rival: str, rows: Sequence[Mapping[str, Any]]) -> Part:
     for row in rows:
         test, levels, closed = row["test"], row["levels"], row["closed"]
         cells = [without_folder(row["data"]), row["setting"], row["method"], str(row["n"])]
-        cells += [_difference(row["validation"]), _difference(test, row["resampled"]), _range(row["resampled"], "+.1f")]
+        ends = row["over_groups"]["interval"]
+        cells += [_difference(row["validation"]), _difference(test, ends), _range(ends, "+.1f")]
         cells += ["" if levels is None else ", ".join(f"{100 * value:.1f}" for value in levels)]
         cells += ["" if test["detectable"] is None else f"{100 * test['detectable']:.1f}"]
         share = "" if closed is None else f"{100 * closed['mean']:.0f} ({_range(closed['interval'], '.0f')})"
@@ -155,9 +157,13 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
             p = "" if against is None or against["p_value"] is None else f", p {_p(against['p_value'])}"
             cells.append("" if against is None else f"{100 * against['difference']:+z.1f}{p}")
         lines.append(cells)
-    text = f"Test accuracy, {count} data set{'s' * (count != 1)}, each the mean of its settings that have every method."
-    if found["lacking"]:
-        text += f" A method is lacking on {', '.join(f'{without_folder(d)} ({s})' for d, s in found['lacking'])}."
+    text = (
+        f"Test accuracy, {count} data set{'s' * (count != 1)}, each the mean of its settings that have every method, "
+        "of the teachers and seeds that every method has there."
+    )
+    for start, places in (("A method is lacking", found["lacking"]), ("Not all students count", found["fewer"])):
+        if places:
+            text += f" {start} on {', '.join(f'{without_folder(d)} ({s})' for d, s in places)}."
     if rivals and others:
         few = f" Too few for Wilcoxon's test: corrected by Holm, p is {min(smallest, 1.0):.2g} at least."
         text += " p: Wilcoxon's signed-rank test over data sets, corrected by Holm over methods." if named else few

@@ -67,7 +67,7 @@ class Resamples:
     With few students or groups, percentile intervals are too narrow, so they stand beside Student's.
 
     Attributes:
-        students: ``(resamples + 1, students)``.
+        students: ``(resamples + 1, students)``; those of one teacher together count as often as it was drawn.
         groups: ``(resamples + 1, blocks)``.
         blocks: ``(groups,)`` the block of each group: itself, unless there are more than `MOST_DRAWN`.
     """
@@ -98,7 +98,7 @@ class Resamples:
         for column, own in enumerate(members):
             # so many students as each drawing of this teacher has
             drawn = generator.multinomial(chosen[:, column] * len(own), np.full(len(own), 1 / len(own)))
-            students[:, own] = drawn
+            students[:, own] = drawn / len(own)
         blocks = np.arange(groups)
         if groups > MOST_DRAWN:
             blocks = generator.permutation(blocks) % MOST_DRAWN
@@ -106,7 +106,8 @@ class Resamples:
         there = np.ones((resamples + 1, count), np.uint16)
         for row in there[1:]:
             row[:] = generator.multinomial(count, np.full(count, 1 / count))
-        return cls(np.concatenate([np.ones((1, len(teachers))), students]), there, blocks)
+        once = [1 / np.count_nonzero(teachers == name) for name in teachers]
+        return cls(np.concatenate([[once], students]), there, blocks)
 
     def accuracy(self, right: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the mean accuracy of each resample.
@@ -134,6 +135,20 @@ def percentiles(values: NDArray[np.float64], *, level: float = 0.95) -> list[flo
     """
     low, high = np.quantile(values, ((1 - level) / 2, (1 + level) / 2))
     return [float(low), float(high)]
+
+
+def sign_p_value(values: NDArray[np.float64]) -> float:
+    """Return the p-value of the two-sided test that belongs to `percentiles`: how often resampled values change sign.
+
+    Source:
+        Davison and Hinkley 1997, section 4.2, with one added to the counts.
+
+    Example:
+        >>> sign_p_value(np.arange(1.0, 40.0)), sign_p_value(np.arange(-9.0, 10.0))
+        (0.05, 1.0)
+    """
+    fewest = min(int((values <= 0).sum()), int((values >= 0).sum()))
+    return min(1.0, 2 * (fewest + 1) / (len(values) + 1))
 
 
 def levels(values: NDArray[np.float64], teachers: NDArray[np.int64]) -> tuple[float, float] | None:

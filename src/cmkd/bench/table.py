@@ -11,11 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from cmkd.bench.resampling import Resamples, decoded, levels, percentiles
+from cmkd.bench.resampling import Resamples, decoded, levels, percentiles, sign_p_value
 from cmkd.bench.rows import SPLITS, rising
 from cmkd.bench.suite import Suite
 from cmkd.datasets.open import without_options
-from cmkd.evaluation import interval
+from cmkd.evaluation import interval, paired_interval, paired_p_value
+from cmkd.evaluation.intervals import FEW_GROUPS
 
 POWER = 0.8
 DIGITS = 6
@@ -46,7 +47,7 @@ def models(rows: pd.DataFrame) -> list[dict[str, Any]]:
         {
             "data": data,
             "setting": setting,
-            "teacher": {split: _mean(part[f"teacher_{split}"]) for split in SPLITS},
+            "teacher": {split: _mean(part.groupby("teacher")[f"teacher_{split}"].first()) for split in SPLITS},
             "means": {
                 str(method): {split: _mean(own[split]) for split in SPLITS}
                 for method, own in part.groupby("method", sort=False)
@@ -71,9 +72,11 @@ def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
         For each data set, setting, method and rival ``n`` students and, for each split, ``teachers`` (the mean
         difference with each teacher), their ``mean``, Student's 95 % ``interval`` and the ``p_value`` of his test over
         the teachers, since students of one teacher are not independent (over the students, where there is one teacher,
-        for which alone they hold then), and ``detectable``: the smallest difference that as many teachers would have
-        shown with a probability of 0.8; on test, as many test groups as well. ``resampled`` is the 95 % interval of the
-        difference on test over teachers, their students and test groups at once (`cmkd.bench.resampling`), ``levels``
+        for which alone they hold then), and ``detectable``: the difference that as many teachers would have shown with
+        a probability of 0.8; on test, that of as many test groups, if it is larger. ``over_groups`` holds the 95 %
+        ``interval`` of the difference on test over teachers, their students and test groups at once, and its
+        ``p_value``: by resampling (`cmkd.bench.resampling`), and by `cmkd.evaluation.paired_interval` where there are
+        fewer than ten groups, of which resamples would differ too little. ``levels`` are
         the standard deviations of the difference between teachers and within one, and ``closed``, where the
         rival is ``none``, the fraction of the gap between student alone and teacher that the method closes, with its
         interval; None where the gap cannot be told from 0.
@@ -111,12 +114,13 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, groups: str) -> dict[str
     """Compare students of two methods that are paired row by row; `groups` are the pairs of each test group."""
     found: dict[str, Any] = {split: _described(ours[split] - theirs[split]) for split in SPLITS}
     teachers = tuple(ours.index.get_level_values("teacher"))
-    drawn = _drawn(teachers, len(decoded(groups)))
+    sizes = decoded(groups)
+    drawn = _drawn(teachers, len(sizes))
     here, there = (_accuracy(tuple(own["right"]), teachers, groups) for own in (ours, theirs))
     if found["test"]["detectable"] is not None:  # a difference is clear where both intervals exclude 0
         found["test"]["detectable"] = max(found["test"]["detectable"], BY_NORMAL * float((here - there)[1:].std()))
     found |= {
-        "resampled": percentiles((here - there)[1:]),
+        "over_groups": _over_groups(ours["right"], theirs["right"], sizes, (here - there)[1:]),
         "levels": levels((ours["test"] - theirs["test"]).to_numpy(dtype=float), np.array(teachers)),
         "closed": None,
     }
@@ -127,6 +131,18 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, groups: str) -> dict[str
         share = (here - there)[some] / gap[some]
         found["closed"] = {"mean": float(share[0]), "interval": percentiles(share[1:])}
     return found
+
+
+def _over_groups(
+    ours: pd.Series[str], theirs: pd.Series[str], sizes: NDArray[np.int64], resampled: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Return the interval of a difference over teachers and test groups, and its p-value."""
+    if len(sizes) < FEW_GROUPS:
+        more = pd.DataFrame([decoded(a) - decoded(b) for a, b in zip(ours, theirs, strict=True)], index=ours.index)
+        own = more.groupby("teacher").mean().to_numpy()
+        if ends := paired_interval(own, sizes):
+            return {"interval": list(ends), "p_value": paired_p_value(own, sizes)}
+    return {"interval": percentiles(resampled), "p_value": sign_p_value(resampled)}
 
 
 def _described(differences: pd.Series[float]) -> dict[str, Any]:
@@ -167,20 +183,23 @@ def _visible_shift(n: int, power: float) -> float:
 def overall(rows: pd.DataFrame, suite: Suite) -> dict[str, Any] | None:
     """Compare methods over data sets, by mean rank and by Wilcoxon's test on mean accuracies.
 
-    Of a data set, the mean over the settings that have every method counts, and over its variants by options: they
-    share test pairs, so they are not independent. Controls that see all labels take no part.
+    Students count whose teacher and seed every method has. Of a data set, the mean over the settings with such
+    students counts, and over its variants by options: they share test pairs, so they are not independent. Controls
+    that see all labels take no part.
 
     Returns:
-        ``data_sets`` (their number), ``lacking`` (data sets and settings that lack a method), ``friedman`` (the p-value
-        of Friedman's test that all ranks are alike) and ``critical_difference`` of mean ranks (Nemenyi's, at 5 %;
-        Demsar 2006, JMLR 7), both None where there are fewer than three methods or two data sets, and ``methods``: for
-        each, best first, ``rank`` (1 is best; the mean over data sets, by test accuracy) and for each rival the median
-        ``difference`` over data sets and the ``p_value`` of Wilcoxon's signed-rank test, corrected by Holm over the
-        methods; None where data sets are too few for it to reach 5 % so corrected, even if all of them agreed. None
-        where no setting has every method.
+        ``data_sets`` (their number), ``lacking`` (data sets and settings without such students), ``fewer`` (those where
+        not all students count), ``friedman`` (the p-value of Friedman's test that all ranks are alike) and
+        ``critical_difference`` of mean ranks (Nemenyi's, at 5 %; Demsar 2006, JMLR 7), both None where there are fewer
+        than three methods or two data sets, and ``methods``: for each, best first, ``rank`` (1 is best; the mean over
+        data sets, by test accuracy) and for each rival the median ``difference`` over data sets and the ``p_value`` of
+        Wilcoxon's signed-rank test, corrected by Holm over the methods; None where data sets are too few for it to
+        reach 5 % so corrected, even if all of them agreed. None where there are no such students.
     """
-    each = rows[~rows["sees_all_labels"]].groupby([*KEYS, "method"])["test"].mean().unstack("method")
-    every = each.dropna()
+    each = rows[~rows["sees_all_labels"]].pivot(index=[*KEYS, "teacher", "seed"], columns="method", values="test")
+    students = each.dropna()
+    every = students.groupby(KEYS).mean()
+    left = dict.fromkeys((data, setting) for data, setting, *_ in each.index.difference(students.index, sort=False))
     methods = [method for method in suite.expressions if method in every.columns]
     if not len(every):
         return None
@@ -201,7 +220,8 @@ def overall(rows: pd.DataFrame, suite: Suite) -> dict[str, Any] | None:
     enough = len(methods) > 2 and len(means) > 1
     return {
         "data_sets": len(means),
-        "lacking": [list(place) for place in each.index.difference(every.index, sort=False)],
+        "lacking": [list(place) for place in left if place not in every.index],
+        "fewer": [list(place) for place in left if place in every.index],
         "friedman": _friedman(compared) if enough else None,
         "critical_difference": critical_difference(len(methods), len(means)) if enough else None,
         "methods": sorted(found, key=lambda row: float(row["rank"])),

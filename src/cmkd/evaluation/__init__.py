@@ -6,6 +6,7 @@ from cmkd.evaluation.intervals import in_points as in_points
 from cmkd.evaluation.intervals import interval as interval
 from cmkd.evaluation.intervals import mcnemar as mcnemar
 from cmkd.evaluation.intervals import paired_interval as paired_interval
+from cmkd.evaluation.intervals import paired_p_value as paired_p_value
 from cmkd.evaluation.intervals import spearman as spearman
 from cmkd.evaluation.scores import auroc as auroc
 from cmkd.evaluation.scores import class_scores as class_scores

@@ -166,7 +166,7 @@ def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[floa
 
 
 def paired_interval(
-    differences: NDArray[np.integer], sizes: NDArray[np.integer], *, confidence: float = 0.95
+    differences: NDArray[Any], sizes: NDArray[np.integer], *, confidence: float = 0.95
 ) -> tuple[float, float] | None:
     """Return an interval for a mean difference of accuracies, over seeds and test groups at once.
 
@@ -188,6 +188,28 @@ def paired_interval(
         >>> round(low, 3), round(high, 3)
         (-0.063, 0.688)
     """
+    if (found := _paired(differences, sizes)) is None:
+        return None
+    mean, error, freedom = found
+    half = float(stats.t.ppf(0.5 + confidence / 2, freedom)) * error
+    return mean - half, mean + half
+
+
+def paired_p_value(differences: NDArray[Any], sizes: NDArray[np.integer]) -> float | None:
+    """Return the p-value of the two-sided test that belongs to `paired_interval`, with its arguments; None as there.
+
+    Example:
+        >>> round(paired_p_value(np.array([[1, 0, 0, 1], [1, 0, 1, 1]]), np.array([2, 2, 2, 2])), 3)
+        0.081
+    """
+    if (found := _paired(differences, sizes)) is None:
+        return None
+    mean, error, freedom = found
+    return float(2 * stats.t.sf(abs(mean) / error, freedom))
+
+
+def _paired(differences: NDArray[Any], sizes: NDArray[np.integer]) -> tuple[float, float, float] | None:
+    """Return a mean difference, its standard error and the degrees of freedom of the latter."""
     seeds, groups = differences.shape
     if min(seeds, groups) < 2:
         return None
@@ -200,8 +222,7 @@ def paired_interval(
     if not of_groups + of_seeds:
         return None
     freedom = (of_seeds + of_groups) ** 2 / (of_seeds**2 / (seeds - 1) + of_groups**2 / (groups - 1))
-    half = float(stats.t.ppf(0.5 + confidence / 2, freedom)) * (of_seeds + of_groups) ** 0.5
-    return float(mean - half), float(mean + half)
+    return mean, (of_seeds + of_groups) ** 0.5, freedom
 
 
 def in_points(mean: float, ends: Sequence[float] | None, *others: Sequence[float]) -> tuple[str, bool]:
