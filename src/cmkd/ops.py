@@ -13,6 +13,8 @@ from torch import Tensor
 from cmkd.errors import CmkdError
 
 Arguments = ParamSpec("Arguments")
+CONSTANT = 1e-6
+"""Spread of values, in multiples of their size, below which they differ by rounding only."""
 
 
 def in_float32(loss: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
@@ -105,7 +107,7 @@ def off_diagonal(matrix: Tensor) -> Tensor:
     n = matrix.shape[0]
     if matrix.shape != (n, n):
         raise CmkdError(f"expected a square matrix, got {tuple(matrix.shape)}")
-    return matrix.flatten()[1:].view(n - 1, n + 1)[:, :-1].flatten() if n > 1 else matrix.new_zeros(0)
+    return matrix.flatten()[1:].view(n - 1, n + 1)[:, :-1].flatten() if n > 1 else matrix.flatten()[:0]
 
 
 class _Reverse(torch.autograd.Function):

@@ -19,7 +19,8 @@ _RESCALE_ABOVE = 30.0
 def unit_rows(x: Tensor, *, eps: float = 1e-12) -> Tensor:
     """Scale each row to length one: ``x / sqrt(|x|² + eps)``.
 
-    Unlike a clamped norm it has a bounded gradient at the zero row, ``1 / sqrt(eps)``, and keeps that row zero.
+    A zero row stays zero, with a gradient as if its length were one. (A clamped norm multiplies the gradient there by
+    the inverse of its smallest value, which half precision cannot hold.)
 
     Args:
         x: ``(n, dim)``.
@@ -29,7 +30,8 @@ def unit_rows(x: Tensor, *, eps: float = 1e-12) -> Tensor:
         >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
         [[0.6..., 0.8...], [0.0, 0.0]]
     """
-    return x * (x.square().sum(1, keepdim=True) + eps).rsqrt()
+    squared = x.square().sum(1, keepdim=True)
+    return x * (squared + eps).where(squared > 0, 1.0).rsqrt()
 
 
 @in_float32

@@ -206,16 +206,29 @@ def test_batch_of_one(row: Row) -> None:
 
 
 @EACH
-@pytest.mark.parametrize("few", ["classes", "positions"])
-def test_two_classes_and_maps_of_one_position_teach_or_are_refused(row: Row, few: str) -> None:
+@pytest.mark.parametrize(
+    ("few", "refusing", "message"),
+    [
+        ("classes", ("lskd", "c2kd"), "at least 3 classes"),
+        ("positions", ("at", "nst"), "has only one"),
+        ("channels", ("ickd", "vkd", "fd_cmkd", "hypersphere"), "at least 2 channels, got 1"),
+    ],
+    ids=lambda given: given if given in ("classes", "positions", "channels") else "",
+)
+def test_two_classes_and_maps_of_one_position_or_channel_teach_or_are_refused(
+    row: Row, few: str, refusing: tuple[str, ...], message: str
+) -> None:
     student, teacher = NARROW, teacher_spec(row)
     if few == "classes":
         student, teacher = replace(student, classes=2), teacher_spec(row, 2)
-    else:
+    elif few == "positions":
         ours, theirs = (tuple((c, 1, 1) for c, _, _ in spec.map_shapes) for spec in (student, teacher))
         student, teacher = replace(student, map_shapes=ours), replace(teacher, map_shapes=theirs)
-    if row.name in {"classes": ("lskd", "c2kd"), "positions": ("at", "nst")}[few]:
-        with pytest.raises(CmkdError, match="at least 3 classes" if few == "classes" else "has only one"):
+    else:
+        teacher = replace(teacher, dim=1, map_shapes=tuple((1, h, w) for _, h, w in teacher.map_shapes))
+        student = teacher if row.same_width else student
+    if row.name in refusing:
+        with pytest.raises(CmkdError, match=message):
             built(row, student, teacher)
         return
     method, given = built(row, student, teacher), output(student, 8, 0)
@@ -278,6 +291,31 @@ def test_identical_and_collapsed(row: Row, how: str) -> None:
             if how != "identical":
                 ours.fill_(0.0 if how == "zero" else 0.5)
     run(method, student, teacher, a_batch(8, 4))
+
+
+@EACH
+def test_a_collapsed_sample_has_a_gradient_of_ordinary_size(row: Row) -> None:
+    """Half precision holds 6e4 at most, and clipping would scale the whole step down to the noise of one sample."""
+    largest = []
+    for collapsed in (False, True):
+        student = output(NARROW, 8, 0)
+        with torch.no_grad():
+            for tensor in leaves(student) if collapsed else []:
+                tensor[0] = 0.0
+        run(built(row, NARROW, teacher_spec(row)), student, output(teacher_spec(row), 8, 1), a_batch(8, 4))
+        largest.append(max((float(t.grad.abs().max()) for t in leaves(student) if t.grad is not None), default=0.0))
+    assert largest[1] <= 100 * largest[0]
+
+
+def test_dist_of_two_classes_compares_samples_alone() -> None:
+    """Between two classes r is 1 or -1, with a gradient without a bound where both are almost alike."""
+    row = next(row for row in ROWS if row.name == "dist")
+    spec = replace(NARROW, classes=2)
+    student, teacher = output(spec, 8, 0), output(spec, 8, 1)
+    with torch.no_grad():
+        student.logits[0] = torch.tensor([0.3, 0.3 + 1e-6])
+    run(built(row, spec, spec), student, teacher, a_batch(8, 2))
+    assert student.logits.grad is not None and float(student.logits.grad.abs().max()) < 1.0
 
 
 @EACH

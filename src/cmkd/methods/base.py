@@ -195,6 +195,14 @@ class Method(nn.Module):
                 "constant; use a method such as kd"
             )
 
+    def require_channels(self, least: int, channels: int) -> None:
+        """Refuse a teacher with fewer channels than leave the terms something to compare within a sample."""
+        if channels < least:
+            raise CmkdError(
+                f"{self.name}: needs a teacher with at least {least} channels, got {channels}: with fewer its term is "
+                "constant; use a method such as fitnet"
+            )
+
     def require_same_classes(self) -> None:
         """Refuse a teacher that was trained on different classes."""
         if not self.student_spec.same_classes(self.teacher_spec):

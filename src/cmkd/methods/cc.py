@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cmkd.distributed import gather
 from cmkd.methods.base import Method
 from cmkd.ops import check_pair, in_float32
+from cmkd.pairwise import unit_rows
 from cmkd.types import Batch, Output, Spec
 
 
@@ -52,7 +52,7 @@ def cc(
     """
     kernels = []
     for x in check_pair(student_embedding, teacher_embedding):
-        unit = F.normalize(x)
+        unit = unit_rows(x)
         similarity = unit @ unit.T
         powers = [(2.0 * gamma) ** p / math.factorial(p) * similarity**p for p in range(order + 1)]
         kernels.append(math.exp(-2.0 * gamma) * torch.stack(powers).sum(0))

@@ -7,15 +7,18 @@ from torch import Tensor
 
 from cmkd.distributed import gather
 from cmkd.methods.base import Method
-from cmkd.ops import check_pair
+from cmkd.ops import CONSTANT, check_pair
 from cmkd.types import Batch, Output, Spec
 
 
 def pearson_distance(x: Tensor, y: Tensor, *, eps: float = 1e-8) -> Tensor:
     """Return the mean over rows of 1 - Pearson correlation of the rows of `x` and `y` ``(rows, columns)``."""
+    least = [CONSTANT * torch.linalg.vector_norm(rows.detach(), dim=1) for rows in (x, y)]
     x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
-    norms = torch.linalg.vector_norm(x, dim=1) * torch.linalg.vector_norm(y, dim=1)
-    correlation: Tensor = (x * y).sum(1) / (norms + eps)
+    ours, theirs = torch.linalg.vector_norm(x, dim=1), torch.linalg.vector_norm(y, dim=1)
+    varied = (ours > least[0]) & (theirs > least[1])
+    # a constant row is divided by 1: its gradient would be 1 / eps
+    correlation: Tensor = (x * y).sum(1) / (ours * theirs + eps).where(varied, 1.0)
     return 1.0 - correlation.mean()
 
 
@@ -41,7 +44,8 @@ def dist(
         times_squared_temperature: multiply by T² as the authors' code does; the paper's appendix does not.
 
     Returns:
-        Scalar. A constant row or column has no correlation and counts as distance 1.
+        Scalar. A constant row or column has no correlation and counts as distance 1. With two classes, the part over
+        rows is left out: the correlation of two numbers is 1 or -1, with a gradient that is zero or has no bound.
 
     Raises:
         CmkdError: if the shapes differ.
@@ -57,7 +61,10 @@ def dist(
     pair = check_pair(student_logits, teacher_logits, same_shape=True)
     student, teacher = ((x / temperature).softmax(1) for x in pair)
     factor = temperature**2 if times_squared_temperature else 1.0
-    return factor * (beta * pearson_distance(student, teacher) + gamma * pearson_distance(student.T, teacher.T))
+    loss = gamma * pearson_distance(student.T, teacher.T)
+    if student.shape[1] > 2:
+        loss = loss + beta * pearson_distance(student, teacher)
+    return factor * loss
 
 
 class DIST(Method):

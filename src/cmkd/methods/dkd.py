@@ -96,6 +96,7 @@ class DKD(Method):
     ) -> None:
         super().__init__(student, teacher)
         self.require_same_classes()
+        self.require_classes(2)
         self.require_positive(temperature=temperature)
         self.alpha, self.beta, self.temperature = alpha, beta, temperature
         self.warmup_epochs, self.weight = warmup_epochs, weight

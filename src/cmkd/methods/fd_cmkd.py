@@ -86,6 +86,7 @@ class FDCMKD(ClassifierMethod):
     ) -> None:
         super().__init__(student, teacher)
         self.require_same_classes()
+        self.require_channels(2, teacher.dim)
         if not 0.0 < low_share <= 1.0:
             raise CmkdError(f"fd_cmkd: low_share must be above 0 and at most 1, got {low_share}")
         self.low_share, self.high_weight = low_share, high_weight

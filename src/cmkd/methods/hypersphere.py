@@ -80,6 +80,7 @@ class Hypersphere(Method):
         weight: float = 1.0,
     ) -> None:
         super().__init__(student, teacher)
+        self.require_channels(2, teacher.dim)
         self.require_positive(t=t, alignment_power=alignment_power)
         self.t, self.alignment_power = t, alignment_power
         self.uniformity_weight, self.weight = uniformity_weight, weight

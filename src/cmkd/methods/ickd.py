@@ -77,6 +77,7 @@ class ICKD(Method):
     def __init__(self, student: Spec, teacher: Spec, *, stage: int = -1, weight: float = 0.5) -> None:
         super().__init__(student, teacher)
         ours, theirs = self.require_stage(stage)
+        self.require_channels(2, theirs)
         self.teacher_maps = {stage: None}
         self.stage, self.weight = stage, weight
         self.projection = nn.Conv2d(ours, theirs, 1)

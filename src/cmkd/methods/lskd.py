@@ -7,7 +7,7 @@ from torch import Tensor
 from cmkd.errors import CmkdError
 from cmkd.methods.base import Method
 from cmkd.methods.kd import kd
-from cmkd.ops import check_pair
+from cmkd.ops import CONSTANT, check_pair
 from cmkd.types import Batch, Output, Spec
 
 
@@ -38,15 +38,22 @@ def lskd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float =
     pair = check_pair(student_logits, teacher_logits, same_shape=True)
     if student_logits.shape[1] < 3:
         raise CmkdError(f"lskd: needs at least three classes, got logits of shape {tuple(student_logits.shape)}")
-    student, teacher = ((x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + eps) for x in pair)
+    student, teacher = (_standardized(x, eps) for x in pair)
     return kd(student, teacher, temperature=temperature)
+
+
+def _standardized(logits: Tensor, eps: float) -> Tensor:
+    """Subtract each row's mean and divide by its deviation; a row that is constant up to rounding is not divided."""
+    deviation = logits.std(1, keepdim=True)
+    varied = deviation > CONSTANT * logits.detach().abs().amax(1, keepdim=True)
+    return (logits - logits.mean(1, keepdim=True)) / (deviation + eps).where(varied, 1.0)
 
 
 class LSKD(Method):
     """Match the teacher's logits up to their scale and shift.
 
-    The published gain is confounded with a KD weight of 9. The default here is that of `kd`, so that any difference
-    between the two comes from the standardization.
+    The published gain is confounded with a KD weight of 9. Temperature and weight here are those of `kd`, so that any
+    difference between the two comes from the standardization.
 
     Args:
         temperature: T of the KD on standardized logits (the paper's base temperature).
@@ -60,7 +67,7 @@ class LSKD(Method):
   Shangquan and Ren, Wenqi and Li, Jingzhi and Wang, Rui and Cao, Xiaochun}, booktitle={CVPR}, year={2024}}"""
     needs = ("logits",)
 
-    def __init__(self, student: Spec, teacher: Spec, *, temperature: float = 2.0, weight: float = 4.0) -> None:
+    def __init__(self, student: Spec, teacher: Spec, *, temperature: float = 2.0, weight: float = 1.0) -> None:
         super().__init__(student, teacher)
         self.require_same_classes()
         self.require_classes(3)

@@ -39,7 +39,8 @@ def pkt(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e
     """
     probabilities = []
     for x in check_pair(student_embedding, teacher_embedding):
-        unit = x / (x.norm(dim=1, keepdim=True) + eps)
+        length = x.norm(dim=1, keepdim=True)
+        unit = x / (length + eps).where(length > 0, 1.0)  # 1 / eps would be too large for half precision
         similarity = (unit @ unit.T + 1.0) / 2.0
         probabilities.append(similarity / similarity.sum(1, keepdim=True))
     student, teacher = probabilities

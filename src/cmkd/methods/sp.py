@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from cmkd.distributed import gather
 from cmkd.methods.base import Method
 from cmkd.ops import check_pair, in_float32
+from cmkd.pairwise import unit_rows
 from cmkd.types import Batch, Output, Spec
 
 
@@ -32,7 +32,7 @@ def sp(student_map: Tensor, teacher_map: Tensor) -> Tensor:
         0.0
     """
     student, teacher = (x.flatten(1) for x in check_pair(student_map, teacher_map))
-    grams = [F.normalize(x @ x.T) for x in (student, teacher)]
+    grams = [unit_rows(x @ x.T) for x in (student, teacher)]
     return (grams[0] - grams[1]).square().mean()
 
 

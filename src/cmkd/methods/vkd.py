@@ -82,6 +82,7 @@ class VKD(Method):
 
     def __init__(self, student: Spec, teacher: Spec, *, weight: float = 1.0) -> None:
         super().__init__(student, teacher)
+        self.require_channels(2, teacher.dim)
         self.weight = weight
         self.projection = OrthogonalProjection(student.dim, teacher.dim)
 
