@@ -143,10 +143,11 @@ def test_bad_arguments() -> None:
         gaussian_discrepancy(torch.zeros(3, 2), torch.zeros(4, 2))
 
 
-def test_unit_rows_has_a_bounded_gradient_at_zero() -> None:
-    x = torch.zeros(1, 3, requires_grad=True)
+@pytest.mark.parametrize(("value", "gradient"), [(0.0, 1.0), (1e-9, 1e3)])
+def test_unit_rows_has_an_ordinary_gradient_at_zero_and_a_bounded_one_near_it(value: float, gradient: float) -> None:
+    x = torch.full((1, 3), value, requires_grad=True)
     unit_rows(x, eps=1e-6).sum().backward()
-    torch.testing.assert_close(x.grad, torch.full((1, 3), 1e3))
+    torch.testing.assert_close(x.grad, torch.full((1, 3), gradient))
 
 
 @pytest.mark.slow

@@ -1,0 +1,84 @@
+"""What a method may require of its options and of the shapes of student and teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cmkd.errors import CmkdError
+from cmkd.types import Spec
+
+
+class Requirements:
+    """Checks for the constructor of a method; each refuses what leaves its terms nothing to compare, with the way out.
+
+    Attributes:
+        student_spec: shapes of the student's output.
+        teacher_spec: shapes of the teacher's output.
+    """
+
+    name: str
+    student_spec: Spec
+    teacher_spec: Spec
+
+    def require_positive(self, **values: float) -> None:
+        """Refuse hyperparameters that are not above 0."""
+        for name, value in values.items():
+            if not value > 0:
+                raise CmkdError(f"{self.name}: {name} must be above 0, got {value}")
+
+    def require_classes(self, least: int) -> None:
+        """Refuse fewer classes than leave the terms something to compare."""
+        if self.student_spec.classes < least:
+            raise CmkdError(
+                f"{self.name}: needs at least {least} classes, got {self.student_spec.classes}: with fewer its term is "
+                "constant; use a method such as kd"
+            )
+
+    def require_channels(self, least: int, channels: int) -> None:
+        """Refuse a teacher with fewer channels than leave the terms something to compare within a sample."""
+        if channels < least:
+            raise CmkdError(
+                f"{self.name}: needs a teacher with at least {least} channels, got {channels}: with fewer its term is "
+                "constant; use a method such as fitnet"
+            )
+
+    def require_same_classes(self) -> None:
+        """Refuse a teacher that was trained on different classes."""
+        if not self.student_spec.same_classes(self.teacher_spec):
+            ours, theirs = self.student_spec.classes, self.teacher_spec.classes
+            counted = f"{ours} classes and the teacher {theirs}" if ours != theirs else f"{ours} classes of other names"
+            raise CmkdError(
+                f"{self.name}: the student has {counted}, so logits cannot be matched; use a method that compares "
+                "features or relations, such as pkt or ds(kd_weight=0,independence_features=embedding)"
+            )
+
+    def require_stage(self, stage: int) -> tuple[int, int]:
+        """Return the channels of one map, the student's and the teacher's; refuse specs without it.
+
+        Args:
+            stage: position of the map, shallow to deep; a negative one counts from the deepest.
+        """
+        self.require_maps(max(stage + 1, -stage))
+        return self.student_spec.map_shapes[stage][0], self.teacher_spec.map_shapes[stage][0]
+
+    def smaller_size(self, stage: int) -> tuple[int, int]:
+        """Return the smaller height and the smaller width of a stage's two maps, as `match_resolution` resizes to."""
+        (_, *ours), (_, *theirs) = self.student_spec.map_shapes[stage], self.teacher_spec.map_shapes[stage]
+        return min(ours[0], theirs[0]), min(ours[1], theirs[1])
+
+    def require_positions(self, stages: Sequence[int]) -> None:
+        """Refuse stages none of whose maps has two positions, where patterns over positions are compared."""
+        if all(max(self.smaller_size(stage)) == 1 for stage in stages):
+            raise CmkdError(
+                f"{self.name}: compares positions, but the smaller map of teacher and student has only one; use models "
+                "with larger maps, or a method that compares features or relations, such as fitnet or sp"
+            )
+
+    def require_maps(self, count: int = 1) -> None:
+        """Refuse specs with fewer than `count` feature maps on either side."""
+        ours, theirs = len(self.student_spec.map_shapes), len(self.teacher_spec.map_shapes)
+        if min(ours, theirs) < count:
+            raise CmkdError(
+                f"{self.name}: needs at least {count} feature maps, student has {ours} and teacher {theirs}; "
+                "choose a model with feature maps"
+            )
