@@ -76,10 +76,10 @@ def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
         a probability of 0.8; on test, that of as many test groups, if it is larger. ``over_groups`` holds the 95 %
         ``interval`` of the difference on test over teachers, their students and test groups at once, and its
         ``p_value``: by resampling (`cmkd.bench.resampling`), and by `cmkd.evaluation.paired_interval` where there are
-        fewer than ten groups, of which resamples would differ too little. ``levels`` are
-        the standard deviations of the difference between teachers and within one, and ``closed``, where the
-        rival is ``none``, the fraction of the gap between student alone and teacher that the method closes, with its
-        interval; None where the gap cannot be told from 0.
+        fewer than ten groups, of which resamples would differ too little. ``levels`` are the standard deviations of
+        the difference between teachers and within one, and ``closed``, where the rival is ``none``, is the fraction of
+        the gap between student alone and teacher that the method closes, with its interval; None where the gap cannot
+        be told from 0.
     """
     found = []
     for (data, setting), part in rows.groupby(KEYS, sort=False):
