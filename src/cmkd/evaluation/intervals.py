@@ -200,7 +200,7 @@ def paired_p_value(differences: NDArray[Any], sizes: NDArray[np.integer]) -> flo
 
     Example:
         >>> round(paired_p_value(np.array([[1, 0, 0, 1], [1, 0, 1, 1]]), np.array([2, 2, 2, 2])), 3)
-        0.081
+        0.082
     """
     if (found := _paired(differences, sizes)) is None:
         return None
@@ -222,7 +222,7 @@ def _paired(differences: NDArray[Any], sizes: NDArray[np.integer]) -> tuple[floa
     if not of_groups + of_seeds:
         return None
     freedom = (of_seeds + of_groups) ** 2 / (of_seeds**2 / (seeds - 1) + of_groups**2 / (groups - 1))
-    return mean, (of_seeds + of_groups) ** 0.5, freedom
+    return mean, float((of_seeds + of_groups) ** 0.5), float(freedom)
 
 
 def in_points(mean: float, ends: Sequence[float] | None, *others: Sequence[float]) -> tuple[str, bool]:
