@@ -42,11 +42,9 @@ OTHER_CONFIRMED = (
     "planned](../benchmarks/suites/other_confirmed.yaml); four image sets joined the plan when the results on the "
     "first seven were known. Six data sets are of the last table; *new* leaves them out."
 )
-CONFIRMED = Path(__file__).parents[1] / "benchmarks" / "suites" / "other_confirmed.yaml"
+SUITES = Path(__file__).parents[1] / "benchmarks" / "suites"
 CHOSE = {f"$OTHER/{name}": 2 for name in ("wikipedia", "multiple_features", "digits")}
 """Data set -> teachers, the first ones, by which the suite ``other_weights`` chose."""
-ADOPTED = ("wikipedia", "multiple_features", "digits", "marine", "terramind", "presto")
-"""Data sets by which the suite ``other_classes`` chose the form of `ds` that ``other_confirmed`` tests."""
 PAIRS = (
     "In a method's terms, pairs that lack a modality count as zero. With a tenth of the pairs complete and every pair "
     "labeled, `10*kd` is the other way, a mean over complete pairs alone. The teacher has seen a tenth of the labels "
@@ -93,8 +91,8 @@ def of_new_teachers(rows: pd.DataFrame) -> pd.DataFrame:
 
 def other_confirmed(rows: pd.DataFrame) -> str:
     """Return the section on the form of `ds` that was adopted, with new teachers of other classes."""
-    known = {f"$OTHER/{name}" for name in ADOPTED}
-    shown = f"{_against_rivals(rows, known=known)}\n\n{_lead(rows)}"
+    adopted_by = Suite.load(SUITES / "other_classes.yaml").data
+    shown = f"{_against_rivals(rows, known=adopted_by)}\n\n{_lead(rows)}"
     return f"## Structure with new teachers of other classes\n\n{OTHER_CONFIRMED}\n\n{shown}"
 
 
@@ -107,7 +105,7 @@ def _lead(rows: pd.DataFrame) -> str:
     p_values = tested(means)
     above = {rival: float(np.mean(means[rival])) > 0 and p_values.get(rival, 1.0) < 0.05 for rival in rivals}
     said = ", ".join(f"{p_values[rival]:.2g} to {code(rival)}" for rival in rivals if rival in p_values)
-    there, planned = rows["data"].nunique(), len(Suite.load(CONFIRMED).data)
+    there, planned = rows["data"].nunique(), len(Suite.load(SUITES / "other_confirmed.yaml").data)
     start = f"So far, with {there} of {planned} data sets, a lead" if there < planned else "A lead"
     verdict = "is shown" if all(above.values()) else "over all of them is not shown"
     return f"{start} {verdict}: p on test, corrected by Holm, is {said}."

@@ -21,9 +21,9 @@ INTRODUCTION = (
     "% percentile interval where teachers, students and test groups (people, scenes, vessels; single pairs where "
     "there is none, or one, of which alone it then speaks) are drawn anew; with fewer than ten groups, a t interval "
     "over both. Bold: both exclude 0. Detectable: a difference on test must be at least as large for as many teachers "
-    "or groups to show it with a probability of 0.8. Closed: how much of "
-    "the gap between student alone and teacher the method closes, in %, where that gap can be told from 0; the "
-    "teacher's accuracy is taken as exact there. What is chosen is chosen on validation."
+    "or groups to show it with a probability of 0.8. Closed: how much of the gap between student alone and teacher the "
+    "method closes, in %, where that gap can be told from 0; the teacher's accuracy is taken as exact there. What is "
+    "chosen is chosen on validation."
 )
 
 
