@@ -18,7 +18,7 @@ from typing import Any
 
 from cmkd.data import Pack
 from cmkd.data.summary import markdown
-from cmkd.datasets import open_data
+from cmkd.datasets import DATASETS, open_data
 from cmkd.datasets.open import portable
 from cmkd.io import write_text
 from records import RESULTS, Records
@@ -28,10 +28,11 @@ HEAD = (
     "`cmkd data card NAME` prints one card,\nwithout the gap, which takes minutes to measure. Standard errors (s.e.) "
     "are binomial and treat test pairs as\nindependent, which windows of one person, pixels of one site and patches of "
     "one block are not.\n\n"
-    "`cmkd data list` shows all 28 data sets. Tested on synthetic files only: `ave`, `cifar100`, `crema_d`, "
-    "`eurosat_sar`, `fusar_ship`,\n`nyu_depth`, `opensarship`, `sen12ms`, `so2sat`, `stl10`, `sun_rgbd` and `svhn`; "
-    "`bigearthnet` on six real pairs. In `fusar_ship` and\n`opensarship`, a pair shows two ships of one class, not one "
-    "ship. `marine_10k` is a fixed release of 12,000 [simulated pairs](marine.md).\n"
+    f"`cmkd data list` shows all {len(DATASETS)} data sets. Tested on synthetic files only: `ave`, `cifar100`, "
+    "`crema_d`, `eurosat_sar`,\n`fusar_ship`, `nyu_depth`, `sen12ms`, `so2sat`, `stl10`, `sun_rgbd` and `svhn`; "
+    "`bigearthnet` on six real pairs, and the radar\nof `opensarship` on eight real scenes. In `fusar_ship` and "
+    "`opensarship`, a pair shows two ships of one class, not one ship.\n"
+    "`marine_10k` is a fixed release of 12,000 [simulated pairs](marine.md).\n"
 )
 
 

@@ -34,9 +34,9 @@ class ModelConfig:
     Args:
         modality: what it sees; by default the rich (teacher) or poor (student) modality of the data. Either may see
             several, as in ``optical+radar``: the mean of an embedding of each. A teacher always gets all that a pair
-            has; a student works with any subset. They train on the pairs that have the rich (teacher) or poor (student)
-            one, or else the first named, and with this one alone a student is compared with other models. Methods that
-            compare feature maps read those of this one.
+            has; a student works with any subset. The main one is the rich (teacher) or poor (student) modality, or else
+            the first named: a model trains on the pairs that have it, and with it alone a student is compared with
+            other models. Methods that compare feature maps read those of the main one.
         model: ``auto``, an encoder, a timm name, or your own as ``package.module:Name``. Options are written as in
             ``thin_resnet(width=32)``. In Python also an ``nn.Module``, a class or a function that returns one, or what
             `cmkd.wrap` returns; see `cmkd.models.build`.
@@ -148,14 +148,14 @@ class AugmentationConfig:
     """Random changes of the training samples; co-registered modalities get the same geometry.
 
     Args:
-        flip: mirror images left-right half of the time; by default where the data set allows it. A mirrored ship is a
-            ship, a mirrored letter is none.
+        flip: mirror images left-right half of the time; by default where the data set allows it. A mirrored ship is
+            a ship; a mirrored letter is not a letter.
         shift: largest shift of an image, as a fraction of its side; by default 0.1, or 0.05 for cropped images. Shifts
             are whole pixels, at least one; 0 for none.
         rotate: largest rotation of an image, in degrees.
         scale: largest relative change of size: of an image, or of the values of series and points about their mean.
         noise: standard deviation of Gaussian noise, in units of each channel's own, for vectors, series and points.
-            With the scaling `log` or `rank`, both are of the scaled values.
+            With the scaling `log` or `rank`, `scale` and this act on the scaled values.
         drop: probability of dropping a point of a set, or a time step of a series, which then repeats the one before.
     """
 

@@ -55,7 +55,7 @@ def test_results_with_a_method_more_are_those_of_the_suite(tmp_path: Path) -> No
     suite = replace(SUITE, methods="kd,ds")
     path = handed_in(tmp_path, suite, rows(suite), {})
     assert check(path, tmp_path).startswith(
-        f"6 students of 2 runs, as the suite asks, by commit {COMMIT}; 0 not converged"
+        f"6 students of 2 runs, as the suite asks, trained at commit {COMMIT}; 0 not converged"
     )
     assert check(path, tmp_path, method="ds")
     with pytest.raises(CmkdError, match="methods lacks dist"):

@@ -130,7 +130,10 @@ def array_file(folder: Path) -> Path:
         (lambda f: npz(f, logits=np.float32(1)), "logits has shape ()"),
         (lambda f: npz(f, embedding=EMBEDDING[1:]), "embedding has shape (291, 5)"),
         (lambda f: npz(f, ids=np.array([*IDS[:-1], IDS[1]])), "lists the id 'pair-299' 2 times"),
-        (lambda f: npz(f, ids=np.array([f"x{i}" for i in IDS])), "belongs to a training pair, such as 'pair-0'"),
+        (
+            lambda f: npz(f, ids=np.array([f"x{i}" for i in IDS])),
+            "belongs to a training pair: use the ids of the data, such as 'pair-0'",
+        ),
         (lambda f: npz(f, ids=np.array(IDS)[:, None]), "ids must be a list"),
         (lambda f: npz(f, logits=spoiled(LOGITS, np.nan)), "logits holds values that are not finite"),
         (lambda f: npz(f, embedding=spoiled(EMBEDDING, np.inf)), "embedding holds values that are not finite"),

@@ -119,6 +119,7 @@ def check(suite: Path, out: Path, *, method: str | None = None) -> str:
     if found := faults(asked, content, named, rows, again, runs):
         raise CmkdError(f"'{path}' does not follow the protocol: {'; '.join(found)}")
     return (
-        f"{len(rows)} students of {len(runs)} runs, as the suite asks, by commit {', '.join(rows['commit'].unique())}; "
-        f"{rising(rows)} not converged; {len(again)} of them are in the folders of their runs, which agree"
+        f"{len(rows)} students of {len(runs)} runs, as the suite asks, trained at commit "
+        f"{', '.join(rows['commit'].unique())}; {rising(rows)} not converged; "
+        f"{len(again)} of them agree with the folders of their runs"
     )

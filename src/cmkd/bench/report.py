@@ -17,13 +17,13 @@ from cmkd.report.html import render
 INTRODUCTION = (
     "Accuracy in points. Students of the same teacher and seed are compared: they start from the same weights and "
     "see the pairs in the same order. The interval is Student's 95 % interval over the teachers, whose students "
-    "count by their mean; with one teacher, it is over its students, and holds for that teacher. Over groups: the 95 "
-    "% percentile interval where teachers, students and test groups (people, scenes, vessels; single pairs where "
-    "there is none, or one, of which alone it then speaks) are drawn anew; with fewer than ten groups, a t interval "
-    "over both. Bold: both exclude 0. Detectable: a difference on test must be at least as large for as many teachers "
-    "or groups to show it with a probability of 0.8. Closed: how much of the gap between student alone and teacher the "
-    "method closes, in %, where that gap can be told from 0; the teacher's accuracy is taken as exact there. What is "
-    "chosen is chosen on validation."
+    "count by their mean; with one teacher, it is over its students and holds for that teacher alone. Over groups: the "
+    "95 % percentile bootstrap interval, which resamples teachers, students and test groups (people, scenes, vessels; "
+    "single pairs if there are no groups, or if there is one, for which alone it then holds); with fewer than ten "
+    "groups, a t interval over teachers and groups. Bold: both intervals exclude 0. Detectable: the smallest "
+    "difference on test that as many teachers or groups would show with a probability of 0.8. Closed: how much of the "
+    "gap between the student alone and the teacher the method closes, in %, where that gap can be told from 0; the "
+    "teacher's accuracy is taken as exact there. All choices are made on validation."
 )
 
 

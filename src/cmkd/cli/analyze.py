@@ -36,7 +36,7 @@ def analyze(
         figures: draw every stage, which takes longer than measuring it.
         sample: the largest number of pairs that t-SNE draws; its time grows faster than they do.
         compare: two runs, or two files: add the differences of the second to the first, with intervals over the pairs.
-        module: package.module:Name of your own module, for weights of one; several are separated by commas.
+        module: package.module:Name of your own network, if the model is one; several are separated by commas.
         seed: of the draws and of t-SNE.
     """
     import torch

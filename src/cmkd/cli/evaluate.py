@@ -38,7 +38,7 @@ def evaluate(
         robustness: also measure with noise, fewer pixels, missing channels and shifts; takes 20 times as long.
         seed: of resamples and corruptions.
         device: where the models compute: auto, cpu, cuda, ...
-        module: package.module:Name of your own module, for weights of one.
+        module: package.module:Name of your own network, if the model is one.
     """
     from cmkd.cli.tables import show, table
     from cmkd.deploy.evaluate import evaluate as measure

@@ -29,7 +29,7 @@ def export(
         int8: also write a quantized NAME.int8.onnx; needs --data.
         data: what the model was trained on, as cmkd run --data takes it, or RUN/data for your own Dataset; PyTorch is
             compared on its validation pairs.
-        module: package.module:Name of your own module, for weights of one.
+        module: package.module:Name of your own network, if the model is one.
     """
     from cmkd.deploy.export import OPSET
     from cmkd.deploy.export import export as write

@@ -33,13 +33,13 @@ def predict(
         out: .csv, .parquet or .jsonl; without it, CSV goes to standard output. In CSV, text that a spreadsheet would
             run as a formula gets an apostrophe before it. With --tile: a .tif of classes, beside it
             NAME_probabilities.tif.
-        top: write the most probable classes, this many, instead of the probabilities of all.
+        top: number of most probable classes to write, instead of the probabilities of all.
         workers: threads that read files.
         batch_size: samples computed at a time.
         device: where the student computes: auto, cpu, cuda, ...
         tile: map a scene: side in pixels of the tiles that are classified, one for each pixel of the map.
         stride: pixels of the scene per pixel of the map; the tile's side by default.
-        module: package.module:Name of your own module, for weights of one.
+        module: package.module:Name of your own network, if the model is one.
     """
     from cmkd.deploy.student import load_student
 

@@ -207,7 +207,7 @@ class _Survey:
         if kind is None and len(shape) == 3 and channel_signs(shape) == {"last"}:
             raise CmkdError(
                 f"{where} has shape {shape}, which looks like channels last: return (channels, height, width), or "
-                f'state kinds={{"{name}": "image"}} if it does'
+                f'state kinds={{"{name}": "image"}} if channels do come first'
             )
         natural: Kind = "vector" if len(shape) == 1 else "image"
         header = as_kind(where, FileHeader(natural, shape, array.dtype.name), kind)

@@ -176,7 +176,8 @@ def csv_rows(path: Path, needs: str, *, errors: str = "strict") -> Iterator[tupl
                 while len(row) > len(header) and not row[-1]:  # a comma too many
                     row.pop()
                 if len(row) != len(header):
-                    raise CmkdError(f"{line} has {len(row)} cells, but the header has {len(header)}")
+                    hint = "a cell with a comma in it needs quotation marks"
+                    raise CmkdError(f"{line} has {len(row)} cells, but the header has {len(header)}; {hint}")
                 yield row, line
     except FileNotFoundError:
         raise CmkdError(f"{path} does not exist: give a CSV or Parquet file with {needs}") from None

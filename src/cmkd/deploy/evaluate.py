@@ -92,7 +92,7 @@ def evaluate(
     data |= {"left_out": left_out, "group": kind, "groups": len(set(groups) - {""})}
     data["intervals"] = (
         f"{100 * LEVEL:g} % percentile bootstrap intervals ({RESAMPLES:,} resamples of {resampled}); that of the ECE "
-        "is centered on it, and the ECE itself is biased upward where pairs are few; Wilson's for a fraction of 0 or 1"
+        "is centered on it, and it is itself biased upward with few pairs; a fraction of 0 or 1 has Wilson's interval"
     )
     found: dict[str, Any] = {"cmkd": cmkd.__version__, "data": data, "models": models}
     if len(right) == 2:
@@ -124,7 +124,8 @@ def _rows(students: Mapping[str, Student], pack: Pack, split: str) -> tuple[NDAr
     rows = np.sort(np.concatenate([pack.rows(name, modalities=names, labeled=True) for name in splits]))
     if not len(rows):
         which = "pair" if split == "all" else f"{split} pair"
-        raise CmkdError(f"no {which} of '{pack.card.name}' has a label and {' and '.join(names)}: nothing to measure")
+        what = f"no {which} of '{pack.card.name}' has a label and {' and '.join(names)}"
+        raise CmkdError(f"{what}: give labeled pairs, or another --split")
     return rows, sum(len(pack.rows(name)) for name in splits) - len(rows)
 
 

@@ -142,7 +142,8 @@ def _read(student: Student, item: Item) -> NDArray[Any] | str:
 
 
 def _not_finite(item: Item) -> str:
-    return f"{item.input}{f' ({item.id})' if item.id else ''}: the student's output is not finite; are its values?"
+    name = f"{item.input} ({item.id})" if item.id else item.input
+    return f"{name}: the student's output is not finite; check the values of the input and their unit"
 
 
 def _columns(

@@ -77,7 +77,7 @@ def build(
     made = partial(Model, modality, classes=classes, scaling=scaling, values=values)
     if not isinstance(model, str) or is_reference(model):
         if pretrained:
-            raise CmkdError("an own module brings its own weights: load them in it, and leave pretrained=false")
+            raise CmkdError("pretrained is for networks of timm: let your own module load its weights itself")
         return made(own_module(model, modality, classes), size=size)
     encoder, size = build_encoder(model, modality, pretrained=pretrained, size=size)
     return made(encoder, size=size)

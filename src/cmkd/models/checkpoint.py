@@ -176,7 +176,7 @@ def load_model(path: Path | str, *, module: object = None) -> tuple[Model, dict[
             model.load_state_dict(read_tensors(place, ABOUT, fix=AGAIN))
         except RuntimeError as error:  # torch lists every tensor that does not fit
             raise CmkdError(
-                f"the weights in '{path}' do not fit the model '{about['model']}'; was it changed?"
+                f"the weights in '{path}' do not fit the model '{about['model']}': use the module as it was in training"
             ) from error
     model.spec = replace(model.spec, class_names=tuple(about["classes"]))
     return model.eval(), about

@@ -185,7 +185,7 @@ class OutputsFile:
             if array.ndim != 2 or len(array) != len(ids):
                 raise CmkdError(f"'{path}': {name} has shape {array.shape}, there are {len(ids)} ids; one row per id")
             if not np.isfinite(array).all():
-                raise CmkdError(f"'{path}': {name} holds values that are not finite")
+                raise CmkdError(f"'{path}': {name} holds values that are not finite: leave those rows out")
         logits, embedding = arrays["logits"], arrays.get("embedding", np.zeros((len(ids), 0), dtype=np.float32))
         if logits.shape[1] != len(pack.classes):
             raise CmkdError(f"'{path}' has logits of {logits.shape[1]} classes, but the data have {len(pack.classes)}")
@@ -197,7 +197,8 @@ class OutputsFile:
         order = np.argsort(known, kind="stable")[(known < 0).sum() :]
         if not len(np.intersect1d(known, pack.rows("train"))):
             example = pack.index["id"].iloc[int(pack.rows("train")[0])]
-            raise CmkdError(f"none of the {len(ids)} ids in '{path}' belongs to a training pair, such as '{example}'")
+            hint = f"use the ids of the data, such as '{example}'"
+            raise CmkdError(f"none of the {len(ids)} ids in '{path}' belongs to a training pair: {hint}")
         rows = pack.rows("train", modalities=tuple(pack.modalities))
         if len(lacking := np.setdiff1d(rows, known)):
             example = pack.index["id"].iloc[int(lacking[0])]
