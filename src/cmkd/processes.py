@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 
 from cmkd.errors import CmkdError
 
 CGROUP = Path("/sys/fs/cgroup")
+STOP_SECONDS = 10.0
+"""How long a process that is told to stop may take before it is killed."""
 _SCRIPT = threading.Lock()
 """Held while the user's script is hidden, which threads must not do at once."""
 
@@ -101,6 +106,36 @@ def without_script() -> Iterator[None]:
             yield
         finally:
             sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Let processes start without Ctrl-C, which the parent handles for all, and `without_script`.
+
+    What such a process does first is `ignore_interrupts`.
+    """
+    resource_tracker.ensure_running()  # if it starts with the process, it unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with without_script():
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent, which started this process within `starting`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def end(processes: Collection[BaseProcess]) -> None:
+    """Stop processes, if need be by force: what they saved is resumed either way."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(STOP_SECONDS)
+        process.kill()
 
 
 def end_with_parent() -> None:

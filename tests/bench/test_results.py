@@ -249,8 +249,12 @@ def test_students_depend_on_the_code_of_their_own_data_and_method_alone(
     assert set(sources(suite)) == {data, method}
     assert changed_since(ships) == set(), "it was not started"
     ships.config.out.mkdir()
-    write_json(ships.config.out / "settings.json", {"sources": sources(suite) | {data: "0" * 64}})
+    settings = {"method_options": {}, "sources": sources(suite) | {data: "0" * 64}}
+    write_json(ships.config.out / "settings.json", settings)
     assert changed_since(ships) == {data}
+    write_json(ships.config.out / "settings.json", settings | {"teacher": 5})
+    with pytest.raises(CmkdError, match=r"settings.json.*teacher"):
+        changed_since(ships)
     assert depends(ships, "kd", {data}) and not depends(digits, "kd", {data})
     assert depends(digits, f"kd+{method}", {method}) and not depends(ships, "kd", {method})
 

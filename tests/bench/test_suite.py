@@ -118,7 +118,9 @@ def test_methods_are_checked_before_anything_is_trained_and_may_be_classes_of_on
     own = "mine_of_suite:Half"
     suite = Suite(("digits",), f"{own}(weight=2.0),kd+0.5*{own}", rivals=("none", f"{own}(weight=2.0)"))
     suite.check_methods()
-    assert suite.own_classes == (own, own)
+    assert suite.runs(STORE)[0].own_classes == [own, own]
+    model = Suite(("digits",), "kd", {"mine": {"student": {"model": "mine_of_suite:Net(width=4)"}}})
+    assert model.runs(STORE)[0].own_classes == ["mine_of_suite:Net(width=4)"]
     for methods, words in (
         ("mine_of_suite:Hlaf", "did you mean 'Half'"),
         (f"{own}(wieght=2)", "did you mean 'weight'"),

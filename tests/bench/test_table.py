@@ -50,6 +50,18 @@ def test_few_groups_have_an_interval_that_knows_that_they_are_few() -> None:
     assert row["over_groups"]["p_value"] == paired_p_value(by_teacher, sizes)
 
 
+def test_few_groups_have_such_an_interval_with_one_teacher_too() -> None:
+    rows = students({"none": 0.0, "kd": 0.1})
+    rows = rows[rows["teacher"] == 0].assign(groups=encoded(np.full(4, 20)))
+    right = {("none", 0): [10, 10, 10, 10], ("none", 1): [10, 11, 10, 10], ("kd", 0): [11, 12, 13, 14]}
+    right["kd", 1] = [11, 13, 12, 14]
+    rows["right"] = [encoded(np.array(right[method, seed])) for method, seed in rows[["method", "seed"]].values]
+    (row,) = compare(rows, replace(SUITE, methods="kd", rivals=("none",), teachers=1))
+    of_students = np.array([[1, 2, 3, 4], [1, 2, 2, 4]])
+    assert row["over_groups"]["interval"] == pytest.approx(paired_interval(of_students, np.full(4, 20)))
+    assert row["over_groups"]["p_value"] == paired_p_value(of_students, np.full(4, 20))
+
+
 @pytest.mark.parametrize("groups", [4, 40])
 def test_the_p_value_over_groups_belongs_to_the_interval(groups: int) -> None:
     generator, sizes = np.random.default_rng(groups), np.full(groups, 100)

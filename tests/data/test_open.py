@@ -11,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from cmkd import RunConfig, StudentConfig, TeacherConfig
+from cmkd.bench.suite import Suite
 from cmkd.data import Pack, build
 from cmkd.data.manifest.reading import Reading
 from cmkd.datasets import open_data
 from cmkd.errors import CmkdError
+from cmkd.experiment.resolve import resolve
+from cmkd.nested import first_difference
 from cmkd.simulators.marine import modes
+from cmkd.training.teacher_outputs import inputs_key
 from data.tiny import tiny_source
 
 
@@ -37,6 +42,11 @@ def test_name_and_options(cache: Path) -> None:
     assert plain.path.parent == cache / "packs"
     assert len(list((cache / "packs").iterdir())) == 2
     assert "severity 0.3, seed 2" in other.card.notes
+
+
+def test_no_name_is_not_the_current_folder() -> None:
+    with pytest.raises(CmkdError, match="name of the data is empty"):
+        open_data("")
 
 
 def test_pack_is_opened_where_it_is(make_folder: Callable[..., Path], tmp_path: Path, cache: Path) -> None:
@@ -149,3 +159,17 @@ def test_the_loser_of_a_race_uses_the_winners_pack(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Digits, "prepare", overtaken)
     assert len(open_data("digits")) == 1797
+
+
+def test_settings_tell_how_the_bytes_of_a_pack_are_read(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder, packs = make_folder(), list[Pack]()
+    for name, nodata in (("a", None), ("b", 0)):
+        packs.append(build(folder, tmp_path / name, readings={"optical": Reading(nodata=nodata)}))
+    assert packs[0].card.sha256 == packs[1].card.sha256
+    models = {"teacher": TeacherConfig(modality="optical"), "student": StudentConfig(modality="radar")}
+    runs = [RunConfig(data=str(pack.path), out=tmp_path / "out", methods="none", **models) for pack in packs]
+    settings = [resolve(run).settings() | {"data": ""} for run in runs]
+    assert first_difference(settings[0], settings[1], {}).startswith("pack.modalities.optical.nodata")
+    assert inputs_key(packs[0], ["optical"]) != inputs_key(packs[1], ["optical"])
+    checksums = Suite(tuple(str(pack.path) for pack in packs), "none").packs()
+    assert len(set(checksums.values())) == 2

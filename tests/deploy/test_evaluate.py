@@ -205,6 +205,7 @@ def test_where_every_pair_is_right_the_interval_is_that_of_as_many_groups(harbor
 @pytest.mark.parametrize(
     ("groups", "p_value", "says"),
     [
+        (1, 0.0, "of 1 group), too few groups to say which is better"),
         (3, 0.0, "of 3 groups), too few groups to say which is better"),
         (10, 1.0, "of 10 groups), significantly better"),
         (0, 0.2, "not significant; McNemar p = 0.2"),

@@ -191,3 +191,12 @@ def test_a_gpu_that_is_not_there_is_refused_before_the_data(tmp_path: Path) -> N
     asked = RunConfig(data="nowhere", out=tmp_path, trainer=TrainerConfig(accelerator="gpu", devices=2))
     with pytest.raises(CmkdError, match=r"--trainer.accelerator gpu with --devices 2: torch finds 0"):
         resolve(asked)
+
+
+def test_weights_of_any_type_are_settings(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    model.register_buffer("scale", torch.ones(1, dtype=torch.bfloat16))
+    asked = RunConfig(data="digits", out=tmp_path, methods="none", student=StudentConfig(model=model))
+    before = resolve(asked).settings()["student"]["weights"]
+    model.scale += 1
+    assert resolve(asked).settings()["student"]["weights"] != before

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+import torch
 
-from cmkd.experiment.own_code import code_checksum
+from cmkd import RunConfig, StudentConfig, wrap
+from cmkd.experiment.own_code import code_checksum, own_code
 from cmkd.io import write_text
 
 FILES = {
@@ -66,6 +69,20 @@ def test_what_a_module_makes_of_classes_from_elsewhere_depends_on_the_module(fol
     before = code_checksum("factory_of_sources:made")
     write_text(folder / "factory_of_sources.py", text.replace("8", "64").replace("3", "4") + "# changed\n")
     assert code_checksum("factory_of_sources:made") != before
+
+
+def test_a_model_that_is_given_as_an_object_depends_on_its_code_too(folder: Path, tmp_path: Path) -> None:
+    code = "import torch\n\n\nclass Net(torch.nn.Linear): ...\n"
+    write_text(folder / "net_of_sources.py", code)
+    kind = importlib.import_module("net_of_sources").Net
+    for model in (kind, torch.nn.Sequential(torch.nn.Flatten(), kind(4, 2)), wrap(torch.nn.Sequential(kind(4, 2)))):
+        write_text(folder / "net_of_sources.py", code)
+        config = RunConfig("digits", tmp_path / "out", student=StudentConfig(model=model))
+        before = own_code(config)
+        assert list(before) == ["net_of_sources:Net"]
+        write_text(folder / "net_of_sources.py", f"{code}# changed\n")
+        assert own_code(config) != before
+    assert own_code(RunConfig("digits", tmp_path / "out", student=StudentConfig(model=torch.nn.Linear(4, 2)))) == {}
 
 
 def test_an_installed_package_is_taken_without_its_neighbors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

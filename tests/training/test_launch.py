@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessContext, start_processes
 
 from cmkd import models
 from cmkd.config import AugmentationConfig, OptimizerConfig
@@ -78,6 +82,30 @@ def test_a_killed_process_is_no_bug() -> None:
         DiedError, match=r"one of 2 processes died \(process 1 terminated with signal SIGKILL\); the same"
     ):
         launch(die, objective(), devices=2)
+
+
+def wait_for_ever(_: Objective, folder: Path) -> None:
+    (folder / os.environ["LOCAL_RANK"]).touch()
+    time.sleep(600)
+
+
+def test_a_signal_ends_the_processes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = list[ProcessContext]()
+
+    def kept(function: Callable[..., None], given: tuple[object, ...], nprocs: int, join: bool) -> ProcessContext:
+        started.append(start_processes(function, given, nprocs=nprocs, join=join, start_method="spawn"))
+        return started[0]
+
+    def interrupt() -> None:
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("cmkd.training.launch.spawn", kept)
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        launch(wait_for_ever, objective(), tmp_path, devices=2)
+    assert [process.exitcode for process in started[0].processes] == [-signal.SIGTERM] * 2
 
 
 @pytest.fixture(scope="module")

@@ -59,9 +59,9 @@ def bench(
     asked = _asked(suite, method)
     if not ray and launched() is not None:
         raise CmkdError("a suite starts its own processes: start it once (srun --ntasks 1), or give --ray ADDRESS")
-    if ray and (own := asked.own_classes):
-        raise CmkdError(f"a cluster cannot import '{own[0]}'; make it a plug-in and install it on every machine")
     runs = asked.runs(out / "runs")
+    if ray and (own := [name for planned in runs for name in planned.own_classes]):
+        raise CmkdError(f"a cluster cannot import '{own[0]}'; make it a plug-in and install it on every machine")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / ".lock") as free:
         if not free:

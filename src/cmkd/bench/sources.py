@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.config import RunConfig
-from cmkd.documents import read_json
 from cmkd.errors import CmkdError
+from cmkd.experiment.folder import read_settings
 from cmkd.experiment.own_code import code_checksum, own_methods, own_models_and_data
 from cmkd.io import checksum
 from cmkd.registry import is_reference
@@ -34,7 +33,7 @@ def changed(was: Mapping[str, str], now: Mapping[str, str], *, whole: bool = Fal
 def changed_since(planned: PlannedRun) -> set[str]:
     """Return the names whose files are not those with which a run was started in its folder."""
     path = planned.config.out / "settings.json"
-    settings: Mapping[str, Any] = read_json(path) if path.exists() else {}
+    settings = read_settings(path) if path.exists() else {}
     was = dict(settings.get("sources", {}))
     for (role, option), file in _files(planned.config).items():
         if content := settings.get(role, {}).get(f"{option}_sha256"):

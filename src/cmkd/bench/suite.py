@@ -19,7 +19,7 @@ from cmkd.expression import Call, parse_sum, split_list
 from cmkd.io import checksum
 from cmkd.methods import METHODS
 from cmkd.nested import beyond, filled, merged
-from cmkd.options import Bounds, Count, build, check, plain
+from cmkd.options import Bounds, Count, build, check
 from cmkd.progress import shown
 from cmkd.registry import is_reference
 
@@ -120,14 +120,6 @@ class Suite:
             seen.append((expression, calls))
 
     @property
-    def own_classes(self) -> tuple[str, ...]:
-        """The methods named as ``package.module:Name``, which other machines may lack."""
-        return tuple(call.name for call in self._calls() if is_reference(call.name))
-
-    def _calls(self) -> list[Call]:
-        return [call for expression in self.expressions for call in parse_sum(expression)]
-
-    @property
     def folders(self) -> tuple[str, ...]:
         """The data that are packs or folders of pairs, not data sets known by a name or classes of the user's own."""
         return tuple(data for data in self.data if not (portable(expanded(data)) or is_own(expanded(data))))
@@ -143,8 +135,8 @@ class Suite:
         found, first = dict[str, str](), dict[str, str]()
         for data in self.folders:
             with contextlib.suppress(CmkdError), shown("preparing data") as progress:
-                said = open_data(expanded(data), progress=progress).card.sha256
-                found[data] = checksum([json.dumps(plain(said), sort_keys=True).encode()])
+                said = open_data(expanded(data), progress=progress).card.identity
+                found[data] = checksum([json.dumps(said, sort_keys=True).encode()])
         for data, content in found.items():
             if (same := first.setdefault(content, data)) != data:
                 raise CmkdError(f"'{same}' and '{data}' of the suite are the same data; remove one")
@@ -208,6 +200,13 @@ class PlannedRun:
     def place(self) -> tuple[str, str, int]:
         """Data set, setting and teacher: what names it among the runs of its suite."""
         return self.data, self.setting, self.teacher
+
+    @property
+    def own_classes(self) -> list[str]:
+        """The methods, models and data named as ``package.module:Name``, which other machines may lack."""
+        calls = [call.name for expression in self.config.expressions for call in parse_sum(expression)]
+        named = [*calls, self.config.teacher.model, self.config.student.model]
+        return [name for name in named if is_reference(name)] + [self.config.data] * is_own(self.config.data)
 
     @property
     def key(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from cmkd.evaluation import interval, paired_interval, paired_p_value
 from cmkd.evaluation.intervals import FEW_GROUPS
 
 POWER = 0.8
+Differences = TypeVar("Differences", "pd.Series[float]", pd.DataFrame)
 DIGITS = 6
 """Decimals to which means, and differences of them, are compared: equal ones differ in the last digits of a float."""
 KEYS = ["data", "setting"]
@@ -139,21 +140,26 @@ def _over_groups(
     """Return the interval of a difference over teachers and test groups, and its p-value."""
     if len(sizes) < FEW_GROUPS:
         more = pd.DataFrame([decoded(a) - decoded(b) for a, b in zip(ours, theirs, strict=True)], index=ours.index)
-        own = more.groupby("teacher").mean().to_numpy()
+        own = _units(more).to_numpy()
         if ends := paired_interval(own, sizes):
             return {"interval": list(ends), "p_value": paired_p_value(own, sizes)}
     return {"interval": percentiles(resampled), "p_value": sign_p_value(resampled)}
 
 
-def _described(differences: pd.Series[float]) -> dict[str, Any]:
+def _units(differences: Differences) -> Differences:
+    """Return the differences that count as independent: the means of teachers or, of one, its students."""
     teachers = differences.groupby("teacher").mean()
-    values = (teachers if len(teachers) > 1 else differences).to_numpy()
+    return teachers if len(teachers) > 1 else differences
+
+
+def _described(differences: pd.Series[float]) -> dict[str, Any]:
+    values = _units(differences).to_numpy()
     ends = interval(values.tolist())
     return {
         "mean": float(values.mean()),
         "interval": None if ends is None else list(ends),
         "p_value": None if ends is None else float(stats.ttest_1samp(values, 0.0).pvalue),
-        "teachers": teachers.tolist(),
+        "teachers": differences.groupby("teacher").mean().tolist(),
         "detectable": None if ends is None else visible_difference(float(values.std(ddof=1)), len(values)),
     }
 

@@ -6,8 +6,8 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -20,7 +20,7 @@ from cmkd.bench.suite import PlannedRun
 from cmkd.errors import CmkdError, DiedError, needs_extra
 from cmkd.experiment import Experiment
 from cmkd.experiment.folder import RESULT, RunFolder
-from cmkd.processes import end_with_parent, leave_tasks, usable_cores, without_script
+from cmkd.processes import end, end_with_parent, ignore_interrupts, leave_tasks, starting, usable_cores
 from cmkd.progress import Screen
 from cmkd.training.display import TrainingDisplay
 from cmkd.training.reporting import Report
@@ -30,8 +30,6 @@ TRIES = 2
 POLL_SECONDS = 2.0
 REFUSED = 2
 """Exit code of a run that cannot be as it is asked for."""
-STOP_SECONDS = 10.0
-"""How long a process that is told to stop may take before it is killed; what it saved is resumed either way."""
 Submit = Callable[[PlannedRun], "Future[Ended]"]
 
 
@@ -149,17 +147,13 @@ def _here(missing: int, workers: int | None) -> Iterator[tuple[Submit, int]]:
     cores = usable_cores()
     count = min(missing, workers or (1 if torch.cuda.is_available() else cores))
     jobs = None if torch.cuda.is_available() else max(1, cores // count)
-    running: set[BaseProcess] = set()
+    running = Running()
     pool = ThreadPoolExecutor(count)
     try:
         yield lambda planned: pool.submit(run, planned, jobs, running), count
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in list(running):
-            process.terminate()
-        for process in list(running):
-            process.join(STOP_SECONDS)
-            process.kill()
+        running.stop()
 
 
 @contextlib.contextmanager
@@ -183,13 +177,37 @@ def _cluster(address: str) -> Iterator[tuple[Submit, int]]:
         engine.shutdown()
 
 
-def run(planned: PlannedRun, jobs: int | None, running: set[BaseProcess] | None = None) -> Ended:
+class Running:
+    """Processes that are stopped together; afterwards none begins."""
+
+    def __init__(self) -> None:
+        self._lock, self._alive, self._over = threading.Lock(), set[BaseProcess](), False
+
+    def join(self, process: BaseProcess) -> None:
+        """Start a process and wait for its end, unless they were stopped."""
+        with self._lock:
+            if self._over:
+                return
+            with starting():
+                process.start()
+            self._alive.add(process)
+        process.join()
+        self._alive.discard(process)
+
+    def stop(self) -> None:
+        """Stop them."""
+        with self._lock:
+            self._over = True
+        end(list(self._alive))
+
+
+def run(planned: PlannedRun, jobs: int | None, running: Running | None = None) -> Ended:
     """Train one run in a process of its own, and return how it ended.
 
     Args:
         planned: the run.
         jobs: students at a time.
-        running: holds the process while it lives, so that it can be stopped.
+        running: the processes that it is stopped with.
     """
     context = multiprocessing.get_context("spawn")
     leave_tasks()
@@ -197,12 +215,7 @@ def run(planned: PlannedRun, jobs: int | None, running: set[BaseProcess] | None 
     log.parent.mkdir(parents=True, exist_ok=True)
     log.touch()
     before, process = log.stat().st_size, context.Process(target=_run, args=(planned, jobs))
-    with without_script():
-        process.start()
-    running = set() if running is None else running
-    running.add(process)
-    process.join()
-    running.discard(process)
+    (running or Running()).join(process)
     if process.exitcode == 0:
         return Ended()
     if (process.exitcode or 0) < 0:
@@ -215,7 +228,7 @@ def run(planned: PlannedRun, jobs: int | None, running: set[BaseProcess] | None 
 def _run(planned: PlannedRun, jobs: int | None) -> None:
     """Train one run, with everything that it prints in its log."""
     end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its processes itself
+    ignore_interrupts()
     with log_file(planned).open("a", encoding="utf-8") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)

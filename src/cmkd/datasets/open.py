@@ -71,6 +71,8 @@ def open_data(
         cmkd.errors.CmkdError: unknown option of digits 'severty': did you mean 'severity'? Known: seed, severity
     """
     text = str(reference)
+    if not text:
+        raise CmkdError("the name of the data is empty; for the current folder, give .")
     if is_address(text):
         return Pack.open(text, version)
     named = _named(text)

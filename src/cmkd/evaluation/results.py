@@ -224,6 +224,8 @@ def read_predictions(path: Path, classes: int, *, logits: bool = False) -> pd.Da
         raise _unreadable(path, error) from error
     wanted = [f"logit_{k}" for k in range(classes)] if logits else []
     _check_numbers(table, ("target", "predicted", *wanted), path)
+    if "id" not in table:
+        raise CmkdError(f"'{path}' is damaged (it has no column 'id'): {AGAIN}")
     for name in ("target", "predicted"):
         if not table[name].isin(range(classes)).all():
             raise CmkdError(f"'{path}' is damaged ({name} is not an index of the {classes} classes): {AGAIN}")

@@ -46,6 +46,20 @@ class _Settings:
 
     method_options: Mapping[str, Mapping[str, Any]]
     sources: Mapping[str, str] = field(default_factory=dict)
+    teacher: Mapping[str, Any] = field(default_factory=dict)
+    student: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read the settings that `RunFolder.record` wrote.
+
+    Raises:
+        CmkdError: the file is damaged.
+    """
+    again = "choose another --out, or restore the file"
+    found = read_json(path, fix=again)
+    record(_Settings, found, f"'{path}'", fix=again)
+    return found
 
 
 @dataclass(frozen=True)
@@ -119,9 +133,7 @@ class RunFolder:
                 f"'{self.path / other}' is not of a run and would be lost: move it, or choose another --out"
             )
         if path.exists():
-            again = "choose another --out, or restore the file"
-            before = read_json(path, fix=again)
-            record(_Settings, before, f"'{path}'", fix=again)
+            before = read_settings(path)
             by_content(before)  # an older folder has the names of files too
             both, free = {}, self._not_begun(run)
             for of_methods in ("method_options", "sources"):  # a method that is new to the folder brings its own along

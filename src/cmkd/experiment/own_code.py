@@ -10,6 +10,8 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from torch import nn
+
 from cmkd.config import RunConfig
 from cmkd.datasets.open import is_own
 from cmkd.expression import parse_sum
@@ -26,7 +28,7 @@ def own_code(config: RunConfig) -> dict[str, str]:
         CmkdError: one cannot be imported.
     """
     own = own_models_and_data(config).union(*map(own_methods, config.expressions))
-    return {name: code_checksum(name) for name in sorted(own)}
+    return _given_models(config) | {name: code_checksum(name) for name in sorted(own)}
 
 
 def own_methods(expression: str) -> set[str]:
@@ -55,10 +57,36 @@ def code_checksum(reference: str) -> str:
     Raises:
         CmkdError: as `load_reference`.
     """
-    found, files = load_reference(reference), dict[Path, None]()
+    found = load_reference(reference)
     named = inspect.unwrap(found) if callable(found) and hasattr(found, "__qualname__") else type(found)
     # what is named may be made elsewhere, as by functools.partial, or imported from there
-    for module in (reference.partition(":")[0], named.__module__):
+    return _modules_checksum(reference.partition(":")[0], named.__module__)
+
+
+def _given_models(config: RunConfig) -> dict[str, str]:
+    """Return a checksum of the code of the models that are given as objects in Python, not by name.
+
+    Of one in the user's script only its own lines count: the rest of a script changes from run to run.
+    """
+    found = dict[str, str]()
+    for model in (config.teacher.model, config.student.model):
+        if isinstance(model, str):
+            continue
+        parts = {type(part) for part in model.modules()} if isinstance(model, nn.Module) else {inspect.unwrap(model)}
+        for part in parts:
+            module = getattr(part, "__module__", None) or ""
+            if module.partition(".")[0] in ("", "cmkd", "torch"):
+                continue
+            with contextlib.suppress(TypeError, OSError):  # there is no source, as of what was typed in
+                lines = [inspect.getsource(part).encode()] if module == "__main__" else None
+                found[f"{module}:{part.__qualname__}"] = checksum(lines) if lines else _modules_checksum(module)
+    return dict(sorted(found.items()))
+
+
+def _modules_checksum(*modules: str) -> str:
+    """Return the checksum of the files of some modules, and of the files beside them that they import."""
+    files = dict[Path, None]()
+    for module in modules:
         with contextlib.suppress(TypeError, OSError):  # built in
             files |= dict.fromkeys(_with_imports(module, Path(inspect.getfile(sys.modules[module]))))
     return checksum(file.read_bytes() for file in files)

@@ -30,6 +30,7 @@ from cmkd.methods import METHODS
 from cmkd.methods.combine import from_expression, taught_by
 from cmkd.models import FusedModel, Model
 from cmkd.models.checkpoint import load_model, read_about
+from cmkd.models.tensor_file import raw_bytes
 from cmkd.options import check, plain
 from cmkd.progress import shown
 from cmkd.registry import load_reference
@@ -117,13 +118,13 @@ class ResolvedRun:
         for role in ("teacher", "student"):
             model = getattr(self.config, role).model
             if isinstance(model, nn.Module):  # its name does not tell its weights
-                settings[role]["weights"] = checksum(v.cpu().numpy().tobytes() for v in model.state_dict().values())
+                settings[role]["weights"] = checksum(map(raw_bytes, model.state_dict().values()))
             for name in ("checkpoint", "outputs"):  # nor does the name of a file tell its content
                 if (path := settings[role].get(name)) is not None:
                     settings[role][f"{name}_sha256"] = checksum(Path(path))
         by_content(settings)
         settings["sources"] = own_code(self.config)
-        settings["pack"] = {"version": self.pack.card.version, "sha256": plain(self.pack.card.sha256)}
+        settings["pack"] = self.pack.card.identity
         if self.pack.label_calls:  # labels hidden or changed by the caller
             settings["pack"]["labels"] = plain(self.pack.label_calls)
         return {k: v for k, v in settings.items() if k not in NOT_SETTINGS}

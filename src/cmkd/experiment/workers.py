@@ -14,7 +14,6 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
 import torch
@@ -23,7 +22,7 @@ from cmkd import progress
 from cmkd.distributed import world_size
 from cmkd.errors import CmkdError, DiedError
 from cmkd.experiment.plan import PlannedStudent, ready
-from cmkd.processes import end_with_parent, without_script
+from cmkd.processes import end_with_parent, ignore_interrupts, starting
 from cmkd.training.fit import threads as using_threads
 from cmkd.training.reporting import Report, Tell
 
@@ -165,7 +164,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # a fork would copy threads that hold locks, and CUDA
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, content, threads), daemon=True)
-        with _start():
+        with starting():
             self.process.start()
         theirs.close()  # so that the pipe ends with the process
 
@@ -195,24 +194,11 @@ class _Worker:
         )
 
 
-@contextlib.contextmanager
-def _start() -> Iterator[None]:
-    """Let processes start without Ctrl-C, which the parent handles for all, and without the user's script."""
-    resource_tracker.ensure_running()  # if it starts with the process, it unblocks the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        with without_script():
-            yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _work(connection: Connection, content: bytes, threads: int | None) -> None:
     """Train the students that arrive, until the parent stops this process; answer None, or what went wrong."""
     end_with_parent()
     progress.leave_to_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    ignore_interrupts()
     train: Train | None = None
     with using_threads(threads):
         while True:

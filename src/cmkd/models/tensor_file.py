@@ -95,8 +95,12 @@ def _bytes(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Iterat
     # sorted and through JSON, so that what was written and what is read again are one text
     yield json.dumps(json.loads(json.dumps(document)), sort_keys=True).encode()
     for name in sorted(tensors):
-        value = tensors[name].contiguous()
-        yield f"{name} {value.dtype} {list(value.shape)}".encode()
-        if value.numel():
-            flat = value.as_strided((value.numel(),), (1,))  # a single value may have any stride, which `view` refuses
-            yield flat.view(torch.uint8).numpy().data
+        yield f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode()
+        yield raw_bytes(tensors[name])
+
+
+def raw_bytes(tensor: Tensor) -> bytes | memoryview:
+    """Return the bytes of a tensor, of whatever type and on whatever device."""
+    value = tensor.detach().cpu().contiguous()
+    flat = value.as_strided((value.numel(),), (1,))  # a single value may have any stride, which `view` refuses
+    return flat.view(torch.uint8).numpy().data if len(flat) else b""

@@ -87,9 +87,9 @@ def verdict(found: Mapping[str, Any]) -> str:
     first, second = comparison["names"]
     value, low, high = (100 * comparison["accuracy_difference"][key] for key in ("value", "low", "high"))
     said = f"{first}: {value:+z.1f} points over {second} (95 % CI {low:+.1f} to {high:+.1f}, n = {pairs:,} pairs"
-    if groups > 1:
+    if groups:
         shown = finding(low, high) if groups >= FEW_GROUPS else "too few groups to say which is better"
-        return f"{said} of {groups:,} groups), {shown}"
+        return f"{said} of {groups:,} group{'s' if groups > 1 else ''}), {shown}"
     p_value = comparison["mcnemar"]["p_value"]
     shown = finding(low, high) if p_value < 0.05 else finding(low=-1.0, high=1.0)
     return f"{said}), {shown}; McNemar p {f'= {p_value:.2g}' if p_value else '< 1e-300'}"

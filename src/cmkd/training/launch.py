@@ -16,7 +16,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from cmkd import errors
 from cmkd.errors import CmkdError, DiedError
-from cmkd.processes import by_srun, end_with_parent, launched
+from cmkd.processes import by_srun, end, end_with_parent, launched
 
 
 def launch(train: Callable[..., None], module: nn.Module, *arguments: object, devices: int) -> None:
@@ -45,8 +45,11 @@ def launch(train: Callable[..., None], module: nn.Module, *arguments: object, de
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    context = spawn(_process, (port, train, module, arguments), nprocs=devices, join=False)
+    assert context is not None
     try:
-        spawn(_process, (port, train, module, arguments), nprocs=devices)
+        while not context.join():
+            pass
     except ProcessExitedException as error:
         raise DiedError(f"one of {devices} processes died ({error}); the same command continues") from error
     except ProcessRaisedException as error:
@@ -55,6 +58,8 @@ def launch(train: Callable[..., None], module: nn.Module, *arguments: object, de
             raise
         kind, line = marked[-1]
         raise getattr(errors, kind)(line) from error
+    finally:
+        end(context.processes)  # after a signal to this process, they would train to the end
 
 
 def _task() -> dict[str, str]:

@@ -25,6 +25,7 @@ from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError, CmkdWarning, not_let
 from cmkd.io import checksum
 from cmkd.models import Model
+from cmkd.models.tensor_file import raw_bytes
 from cmkd.ops import resize_like
 from cmkd.training.augment import augment
 from cmkd.training.teacher_cache import Compute, Contents, MapSizes
@@ -111,7 +112,7 @@ def model_key(model: Model, names: Sequence[str]) -> list[Any]:
     Its code is part of that, as far as it is in the files of its modules. What else it depends on, such as a plain
     attribute, shows in its output on a few random inputs.
     """
-    weights = checksum(value.cpu().numpy().tobytes() for value in model.state_dict().values())
+    weights = checksum(map(raw_bytes, model.state_dict().values()))
     seen = [asdict(modality) for modality in model.modalities if modality.name in names]
     files = set[str]()
     for kind in {type(module) for module in model.modules()}:
@@ -141,11 +142,8 @@ def _told(model: Model, names: Sequence[str]) -> list[str]:
 
 def inputs_key(pack: Pack, names: Sequence[str]) -> dict[str, Any]:
     """Return what the augmented inputs of some modalities depend on, apart from strengths and seed."""
-    return {
-        "arrays": [pack.card.version, *(pack.card.sha256[pack.modality(name).file] for name in names)],
-        "shapes": {modality.name: modality.shape for modality in pack.modalities.values()},
-        "co_registered": pack.card.co_registered,
-    }
+    arrays = [pack.card.sha256[pack.modality(name).file] for name in names]
+    return pack.card.identity | {"sha256": arrays}
 
 
 def _stages(spec: Spec, maps: MapSizes) -> dict[int, tuple[tuple[int, int, int], tuple[int, int] | None]]:

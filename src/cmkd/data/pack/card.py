@@ -12,7 +12,7 @@ from cmkd.data.text_table import OWN_COLUMNS
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError
 from cmkd.io import checksum, write_json
-from cmkd.options import Bounds, build
+from cmkd.options import Bounds, build, plain
 from cmkd.types import Modality
 
 SPLITS = ("train", "validation", "test")
@@ -133,6 +133,21 @@ class Card(CardInfo):
     def index_file(self) -> str:
         """Name of this version's index file."""
         return index_name(self.version)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells this version from other data, ready for JSON: its bytes, and how they are read.
+
+        Means and standard deviations follow from these.
+        """
+        how = ("kind", "shape", "dtype", "nodata")
+        return {
+            "version": self.version,
+            "sha256": plain(self.sha256),
+            "modalities": {name: {key: plain(getattr(m, key)) for key in how} for name, m in self.modalities.items()},
+            "co_registered": plain(self.co_registered),
+            "classes": list(self.classes),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
