@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -290,6 +291,26 @@ def test_results_of_other_data_are_refused_and_data_named_twice_too(tmp_path: Pa
     write_text(tmp_path / "gone.yaml", ASKED.replace("digits", str(tmp_path / "shipz")))
     with pytest.raises(CmkdError, match="shipz does not exist"):
         bench(tmp_path / "gone.yaml", tmp_path / "out")
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_teacher_that_was_tested_on_other_pairs_leaves_no_gap_to_close(tmp_path: Path, same: bool) -> None:
+    planned = SUITE.runs(tmp_path)[0]
+    (method, seed), out = planned.students[0], planned.config.out
+    scores = {"validation_accuracy": 0.5, "test_accuracy": 1.0, "steps": 9, "converged": True}
+    data = {"name": "digits", "classes": ["a", "b"], "rich": "optical", "poor": "radar", "same_test_pairs": same}
+    data["pairs"] = {"train": 5, "validation": 2, "test": 2}
+    (out / "students").mkdir(parents=True)
+    student = scores | {"method": method, "seed": seed, "checkpoint": "students/best.safetensors"}
+    write_json(out / "results.json", {"data": data, "teacher": scores, "students": [student]})
+    predictions = pd.DataFrame({"id": ["p0", "p1"], "target": [0, 1], "predicted": [0, 1]})
+    predictions.to_parquet(out / "students/test.parquet")
+    (row,) = collect([planned]).to_dict("records")
+    assert row["test"] == 1.0 and pd.isna(row["teacher_test"]) != same
+    predictions.drop(columns="id").to_parquet(out / "students/test.parquet")
+    os.utime(out / "students/test.parquet", (1, 1))
+    with pytest.raises(CmkdError, match="no column 'id'"):
+        collect([planned])
 
 
 def test_what_the_folders_of_the_runs_say_otherwise_is_found() -> None:
