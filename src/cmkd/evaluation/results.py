@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError, not_let
+from cmkd.file_names import TEST
 from cmkd.io import parquet_file
 
 AGAIN = "restore the file, or remove the folder of its run and repeat the command"
@@ -265,7 +266,7 @@ def students_answers(
     folder: Path, students: Sequence[Mapping[str, Any]], classes: int
 ) -> dict[tuple[str, int], Answers]:
     """Return the right answers of the students of a run whose predictions are there, by method and seed."""
-    places = {(one["method"], one["seed"]): (folder / one["checkpoint"]).with_name("test.parquet") for one in students}
+    places = {(one["method"], one["seed"]): (folder / one["checkpoint"]).with_name(TEST) for one in students}
     return {student: right_answers(path, classes) for student, path in places.items() if path.is_file()}
 
 

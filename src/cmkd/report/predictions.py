@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cmkd.evaluation.results import read_predictions
+from cmkd.file_names import TEST
 
 LARGEST = 40
 """Most classes whose confusion matrix is drawn; of more, the most frequent confusions are listed."""
@@ -24,9 +25,9 @@ Tables = Mapping[str, Sequence[pd.DataFrame]]
 
 def read_tables(folder: Path, results: Mapping[str, Any]) -> dict[str, list[pd.DataFrame]]:
     """Read the predictions of every model of a run on the test pairs; models without any are left out."""
-    paths = {"teacher": [folder / "teacher" / "test.parquet"]}
+    paths = {"teacher": [folder / "teacher" / TEST]}
     for student in results["students"]:
-        paths.setdefault(student["method"], []).append((folder / student["checkpoint"]).parent / "test.parquet")
+        paths.setdefault(student["method"], []).append((folder / student["checkpoint"]).parent / TEST)
     classes = len(results["data"]["classes"])
     found = {name: [read_predictions(path, classes) for path in each if path.is_file()] for name, each in paths.items()}
     return {name: tables for name, tables in found.items() if tables}
