@@ -105,7 +105,7 @@ def not_let(path: object, error: BaseException) -> CmkdError | None:
 
 @contextmanager
 def in_one_line(doing: str) -> Iterator[None]:
-    """Turn whatever code of the user's own, or a library, raises inside the block into one line.
+    r"""Turn whatever code of the user's own, or a library, raises inside the block into one line.
 
     Args:
         doing: what failed, such as ``"Radar cannot be built"``.
@@ -115,10 +115,10 @@ def in_one_line(doing: str) -> Iterator[None]:
 
     Example:
         >>> with in_one_line("Radar cannot be built"):
-        ...     {}["width"]
+        ...     raise OSError("no license:\n  ask for one")
         Traceback (most recent call last):
             ...
-        cmkd.errors.CmkdError: Radar cannot be built (KeyError: 'width')
+        cmkd.errors.CmkdError: Radar cannot be built (OSError: no license: ask for one)
     """
     try:
         yield
