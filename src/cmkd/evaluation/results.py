@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError, not_let
+from cmkd.evaluation.scores import group_numbers
 from cmkd.file_names import TEST
 from cmkd.io import parquet_file
 
@@ -228,7 +229,9 @@ def read_predictions(path: Path, classes: int, *, logits: bool = False) -> pd.Da
     for name in ("target", "predicted"):
         if not table[name].isin(range(classes)).all():
             raise CmkdError(f"'{path}' is damaged ({name} is not an index of the {classes} classes): {AGAIN}")
-    return table
+    if "id" not in table:
+        raise CmkdError(f"'{path}' is damaged (it has no column 'id'): {AGAIN}")
+    return table if "group" in table else table.assign(group="")  # a run of an older version has none
 
 
 Answers = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -254,12 +257,11 @@ def right_answers(path: Path, classes: int) -> Answers:
 def _right_answers(path: Path, changed: int, classes: int) -> Answers:
     """Count once for each file, since a run or suite is summarized after each of its trainings."""
     table = read_predictions(path, classes)
-    groups = table["group" if "group" in table else "id"].to_numpy(dtype=str)  # a run of an older version has none
-    names, place = np.unique(groups, return_inverse=True)
-    if len(names) == 1:
-        names, place = np.unique(table["id"].to_numpy(dtype=str), return_inverse=True)
+    groups = group_numbers(table)
+    if not groups.any():  # a single one
+        groups = group_numbers(table.assign(group=""))
     hits = (table["target"] == table["predicted"]).to_numpy()
-    return np.bincount(place, weights=hits, minlength=len(names)).astype(np.int64), np.bincount(place)
+    return np.bincount(groups, weights=hits).astype(np.int64), np.bincount(groups)
 
 
 def students_answers(

@@ -10,7 +10,7 @@ import numpy as np
 
 from cmkd.cost import read_cost
 from cmkd.errors import CmkdError
-from cmkd.evaluation import bootstrap, by_subset, covered, fraction_interval, summarize
+from cmkd.evaluation import bootstrap, by_subset, covered, fraction_interval, group_numbers, summarize
 from cmkd.evaluation.intervals import FEW_GROUPS, unless_certain
 from cmkd.evaluation.results import read_history, read_results, students_answers
 from cmkd.file_names import HISTORY, RESULTS
@@ -210,11 +210,11 @@ def _answer(results: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
     answer = {key: chosen[key] for key in ("method", "seed", "test_accuracy", "validation_accuracy")}
     if table is not None:
         right = (table["target"] == table["predicted"]).to_numpy(dtype=float)
-        groups = table["group"].nunique() if "group" in table else len(right)  # a run of an older version has none
+        numbers = group_numbers(table)
+        groups = int(numbers.max()) + 1
         ends = fraction_interval(int(right.sum()), len(right))
         if 1 < groups < len(right):
-            names = table["group"].to_numpy(dtype=str)
-            found_ends = bootstrap(lambda w: {"accuracy": w @ right / w.sum(1)}, names)["accuracy"]
+            found_ends = bootstrap(lambda w: {"accuracy": w @ right / w.sum(1)}, numbers)["accuracy"]
             ends = tuple(unless_certain(found_ends, groups)[1:].tolist())
         answer |= {"pairs": len(right), "groups": groups, "interval": ends}
     return answer
