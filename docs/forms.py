@@ -43,8 +43,6 @@ OTHER_CONFIRMED = (
     "first seven were known. Six data sets are of the last table; *new* leaves them out."
 )
 SUITES = Path(__file__).parents[1] / "benchmarks" / "suites"
-CHOSE = {f"$OTHER/{name}": 2 for name in ("wikipedia", "multiple_features", "digits")}
-"""Data set -> teachers, the first ones, by which the suite ``other_weights`` chose."""
 PAIRS = (
     "In a method's terms, pairs that lack a modality count as zero. With a tenth of the pairs complete and every pair "
     "labeled, `10*kd` is the other way, a mean over complete pairs alone. The teacher has seen a tenth of the labels "
@@ -80,13 +78,14 @@ def other_weights(rows: pd.DataFrame) -> str:
 
 def other_classes(rows: pd.DataFrame) -> str:
     """Return the section on `ds` and its rivals with a teacher of other classes."""
-    shown = _against_rivals(of_new_teachers(rows), known=CHOSE)
+    shown = _against_rivals(of_new_teachers(rows), known=Suite.load(SUITES / "other_weights.yaml").data)
     return f"## Structure with a teacher of other classes\n\n{OTHER_CLASSES}\n\n{shown}"
 
 
 def of_new_teachers(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the suite ``other_classes`` whose teachers chose no weight."""
-    return rows[rows["teacher"] >= rows["data"].map(CHOSE).fillna(0)]
+    """Return the rows of the suite ``other_classes`` whose teachers chose no weight in ``other_weights``."""
+    chose = Suite.load(SUITES / "other_weights.yaml")
+    return rows[~rows["data"].isin(chose.data) | (rows["teacher"] >= chose.teachers)]
 
 
 def other_confirmed(rows: pd.DataFrame) -> str:

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import metrics
 
+from cmkd.data import CardInfo, Modality, PackWriter
+from cmkd.data.pack import Pack
 from cmkd.deploy.calibration import calibration_error, calibration_errors
-from cmkd.evaluation import auroc, bootstrap, class_scores, intervals, mcnemar, scores, summarize, weighted_scores
+from cmkd.evaluation import (
+    auroc,
+    bootstrap,
+    class_scores,
+    group_numbers,
+    intervals,
+    mcnemar,
+    prediction_table,
+    scores,
+    summarize,
+    weighted_scores,
+)
+from cmkd.evaluation.results import right_answers
 
 GENERATOR = np.random.default_rng(0)
 TARGET = GENERATOR.integers(3, size=80)
@@ -53,6 +69,34 @@ def test_class_scores_and_scores_are_those_of_sklearn() -> None:
     whole = scores(LOGITS, TARGET)
     assert whole["balanced_accuracy"] == pytest.approx(expected[1].mean())
     assert whole["macro_f1"] == pytest.approx(metrics.f1_score(TARGET, predicted, labels=[0, 1, 2], average="macro"))
+
+
+def test_the_id_of_a_pair_without_a_group_may_be_the_name_of_one(tmp_path: Path) -> None:
+    ids, groups = ["1", "2", "3", "10", "4"], ["2", "", "2", "", "10"]
+    with PackWriter(
+        tmp_path / "pack", CardInfo("p"), classes=["a", "b"], modalities=[Modality("x", "vector", (1,), "float32")]
+    ) as writer:
+        writer.add(ids, [0, 1, 0, 1, 0], ["train"] * 5, groups, {"x": np.zeros((5, 1), np.float32)})
+    table = prediction_table(Pack.open(tmp_path / "pack"), np.arange(5), np.eye(2)[[0, 1, 1, 0, 0]])
+    table.to_parquet(tmp_path / "test.parquet")
+    right, pairs = right_answers(tmp_path / "test.parquet", 2)
+    assert (right.tolist(), pairs.tolist()) == ([1, 0, 1, 1], [1, 1, 2, 1])  # group 10, pair 10, group 2, pair 2
+
+
+@pytest.mark.parametrize("groups", [["b", "", "b", "", "a"], [""] * 5, ["b"] * 5])
+def test_predictions_of_an_older_version_have_the_same_groups_in_the_same_order(
+    groups: list[str], tmp_path: Path
+) -> None:
+    table = pd.DataFrame(
+        {"id": ["1", "ab", "3", "10", "4"], "group": groups, "target": 0, "predicted": [0, 1, 1, 0, 0]}
+    )
+    older = table.assign(group=table["group"].where(table["group"] != "", table["id"]))
+    assert group_numbers(older).tolist() == group_numbers(table).tolist()
+    tables = [table, older] if any(groups) else [table, older, table.drop(columns="group")]
+    for number, each in enumerate(tables):
+        each.to_parquet(tmp_path / f"{number}.parquet")
+    counted = [right_answers(tmp_path / f"{number}.parquet", 2) for number in range(len(tables))]
+    assert all(np.array_equal(counts, counted[0]) for counts in counted)
 
 
 @pytest.mark.parametrize(("first_only", "second_only"), [(0, 0), (7, 1), (3, 9), (5, 5)])

@@ -16,6 +16,7 @@ FLOORS: list[set[str]] = [
         "documents",
         "errors",
         "expression",
+        "file_names",
         "io",
         "markdown",
         "nested",

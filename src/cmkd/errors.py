@@ -10,8 +10,8 @@ from difflib import get_close_matches
 
 # control characters, line breaks, marks that reverse a line, and bytes of file names that are no UTF-8
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
+LONGEST_REASON = 300
+"""Characters of what a library says of a failure; some print a page."""
 _OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _OF_THE_SYSTEM |= {getattr(errno, name) for name in ("ESTALE", "ETIMEDOUT") if hasattr(errno, name)}
 
@@ -105,7 +105,7 @@ def not_let(path: object, error: BaseException) -> CmkdError | None:
 
 @contextmanager
 def in_one_line(doing: str) -> Iterator[None]:
-    """Turn whatever code of the user's own, or a library, raises inside the block into one line.
+    r"""Turn whatever code of the user's own, or a library, raises inside the block into one line.
 
     Args:
         doing: what failed, such as ``"Radar cannot be built"``.
@@ -115,17 +115,17 @@ def in_one_line(doing: str) -> Iterator[None]:
 
     Example:
         >>> with in_one_line("Radar cannot be built"):
-        ...     {}["width"]
+        ...     raise OSError("no license:\n  ask for one")
         Traceback (most recent call last):
             ...
-        cmkd.errors.CmkdError: Radar cannot be built (KeyError: 'width')
+        cmkd.errors.CmkdError: Radar cannot be built (OSError: no license: ask for one)
     """
     try:
         yield
     except CmkdError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
+        reason = one_line(" ".join(str(error).split())[:LONGEST_REASON])
         raise CmkdError(f"{doing} ({type(error).__name__}: {reason})") from error
 
 

@@ -19,7 +19,7 @@ from scipy.io import wavfile
 from cmkd.cli.data import info
 from cmkd.data import Pack, append, build
 from cmkd.data.manifest.reading import Reading
-from cmkd.data.manifest.shared_files import shared_files
+from cmkd.data.manifest.shared_files import shared_files, united
 from cmkd.errors import CmkdError, CmkdWarning
 
 Folder = Callable[..., Path]
@@ -249,7 +249,7 @@ def test_rows_that_share_a_file_stay_in_one_split(make_folder: Folder, tmp_path:
     ):
         packs = [build(folder, tmp_path / str(seed), seed=seed) for seed in range(4)]
     for pack in packs:
-        assert pack.index["group"].tolist() == [f"p{k - k % 4 + k % 2:02d}" for k in range(24)]
+        assert pack.index["group"].tolist() == [f"pair p{k - k % 4 + k % 2:02d}" for k in range(24)]
         assert pack.index.groupby("group")["split"].nunique().max() == 1
 
     def stated(rows: Rows) -> None:
@@ -275,6 +275,11 @@ def test_groups_that_share_a_file_stay_in_one_split(make_folder: Folder, tmp_pat
     for pack in packs:
         assert pack.index["group"].tolist() == [f"day {k // 4 * 2}" for k in range(24)]
         assert pack.index.groupby("group")["split"].nunique().max() == 1
+
+
+def test_an_id_may_be_the_name_of_a_group() -> None:
+    alike = [(Path("1.png"), 0, 1)]
+    assert united(alike, ["7", "8", "9"], ["", "", "7"]) == ["pair 7", "pair 7", "7"]
 
 
 def test_classes_of_single_letters_may_differ_in_case(make_folder: Folder, tmp_path: Path) -> None:

@@ -353,6 +353,20 @@ def test_a_push_that_was_stopped_sends_the_rest(pack: Pack, tmp_path: Path, monk
     assert third == []
 
 
+def test_shards_that_are_equal_are_stored_once_and_read_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    present = np.arange(ROWS) >= 200  # ten shards without radar
+    values = {sensor.name: np.ones((ROWS, *sensor.shape), sensor.dtype) for sensor in SENSORS}
+    ids, splits = [str(row) for row in range(ROWS)], ["train", "test", "validation"] * (ROWS // 3)
+    with PackWriter(tmp_path / "pack", CardInfo("gap"), classes=["a", "b"], modalities=SENSORS) as writer:
+        writer.add(ids, np.arange(ROWS) % 2, splits, None, values, {"radar": present})
+    address = f"file://{tmp_path}/pushed"
+    sent = written(monkeypatch)
+    push(tmp_path / "pack", address)
+    assert sum(name.startswith("objects/") for name in sent) == 3 + 2  # one of optical, two of radar, and the digests
+    Pack.open(address).verify()
+    expect(Pack.open(address), Pack.open(tmp_path / "pack"))
+
+
 def test_a_new_version_sends_what_is_new_and_another_pack_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ import httpx
 import numpy as np
 import pytest
 import tifffile
+import uvicorn
 from fastapi import FastAPI
 from numpy.typing import NDArray
 from PIL import Image
@@ -480,6 +481,27 @@ def test_a_token_that_no_client_could_send_is_refused(
     with pytest.raises(CmkdError, match="CMKD_TOKEN must be visible ASCII") as caught:
         serve(radar_student, host="127.0.0.1", port=0, device="cpu", threads=1, grace=1.0, limits=LIMITS)
     assert "\n" not in str(caught.value) and token not in str(caught.value)
+
+
+def test_the_grace_may_be_a_fraction_of_a_second(radar_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stopped(server: uvicorn.Server, sockets: list[socket.socket]) -> float:
+        serving = asyncio.create_task(server.serve(sockets))
+        _, writer = await asyncio.open_connection(*sockets[0].getsockname())
+        writer.write(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n")
+        while not server.server_state.tasks:
+            await asyncio.sleep(0.01)
+        server.should_exit, start = True, time.monotonic()
+        await serving
+        writer.close()
+        return time.monotonic() - start
+
+    waited = list[float]()
+    monkeypatch.setattr(
+        "uvicorn.Server.run", lambda server, sockets: waited.append(asyncio.run(stopped(server, sockets)))
+    )
+    monkeypatch.delenv("CMKD_TOKEN", raising=False)
+    serve(radar_student, host="127.0.0.1", port=0, device="cpu", threads=1, grace=0.5, limits=LIMITS)
+    assert waited[0] >= 0.5
 
 
 Start = Callable[[], tuple[subprocess.Popen[str], str]]

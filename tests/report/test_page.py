@@ -17,10 +17,12 @@ import torch
 
 from cmkd import models
 from cmkd.errors import CmkdError
+from cmkd.evaluation.results import read_results
 from cmkd.models.checkpoint import save_model
 from cmkd.report import write_report
 from cmkd.report.figures import curves_figure, draw
 from cmkd.report.page import labels_seen, verdict
+from cmkd.report.predictions import by_group, read_tables
 from cmkd.report.structure import neighborhoods_figure
 from cmkd.types import Modality
 
@@ -114,6 +116,14 @@ def test_the_interval_of_a_gain_covers_the_test_pairs(run: Path) -> None:
     for path in (run / "students" / "none").glob("*/test.parquet"):  # two groups, of which one alone differs
         pd.read_parquet(path).assign(predicted=[0, 1, 0, 1]).to_parquet(path)
     assert "over 2 seeds and the test pairs), not significant" in write_report(run).read_text()
+
+
+def test_pairs_without_a_group_are_not_listed_as_groups(run: Path) -> None:
+    for path in run.glob("**/test.parquet"):
+        pd.read_parquet(path).assign(group=["west", "west", "", ""]).to_parquet(path)
+    tables = read_tables(run, read_results(run / "results.json"))
+    assert [(row["name"], row["n"]) for row in by_group(tables)] == [("west", 2)]
+    assert by_group({name: [each.assign(group="") for each in found] for name, found in tables.items()}) == []
 
 
 def test_the_interval_of_the_answer_is_over_whole_groups(run: Path) -> None:

@@ -260,13 +260,14 @@ def test_what_is_larger_than_the_limit_is_refused_and_costs_nothing_else(tmp_pat
     again = Teacher()
     assert same(exact.answers(CONTENTS, again)) and not again.calls
     assert TeacherCache(tmp_path / "none", 0).answers(CONTENTS, Teacher()) is None
+    assert not any(path.is_dir() for path in (tmp_path / "none").iterdir())
 
 
 def test_an_entry_in_use_stays_until_it_is_closed(tmp_path: Path) -> None:
     cache = TeacherCache(tmp_path, CONTENTS.bytes)
     used = cache.answers(named("a"), Teacher())
     assert used is not None and cache.answers(named("b"), Teacher()) is None
-    assert same(used)
+    assert same(used) and not (tmp_path / named("b").name).exists()
     used.close()
     assert same(cache.answers(named("b"), Teacher())) and not (tmp_path / named("a").name).exists()
 

@@ -20,6 +20,7 @@ from cmkd import structure
 from cmkd.analysis.subjects import Subject, teacher_of
 from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError, unknown_name
+from cmkd.evaluation import group_numbers
 from cmkd.inference import outputs
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model
@@ -57,7 +58,7 @@ class Analysis:
         target: ``(pairs,)``, -1 where unlabeled.
         classes: names of the classes.
         ids: of the pairs.
-        groups: ``(pairs,)`` names; pairs of one group are not independent.
+        groups: ``(pairs,)`` their numbers; pairs of one group are not independent.
     """
 
     summary: dict[str, Any]
@@ -65,7 +66,7 @@ class Analysis:
     target: NDArray[np.int64]
     classes: tuple[str, ...]
     ids: tuple[str, ...]
-    groups: NDArray[Any]
+    groups: NDArray[np.int64]
 
     def predicted(self, label: str) -> NDArray[np.int64] | None:
         """Return the classes ``(pairs,)`` that a model predicts; None for a model of other classes."""
@@ -172,13 +173,12 @@ def analyze(
     target = pack.index["label"].to_numpy(dtype=np.int64)[rows]
     features = {label: stage_features(model, pack, rows, device=device) for label, model in models.items()}
     index = pack.index.iloc[rows]
-    groups = index["group"].where(index["group"] != "", index["id"]).to_numpy()
-    numbers = torch.from_numpy(np.unique(groups.astype(str), return_inverse=True)[1])
+    groups = group_numbers(index)
     described = list[dict[str, Any]]()
     for subject in subjects:
         progress(len(described), len(subjects))
         described.append(
-            _describe(subject, subjects, models, features, torch.from_numpy(target), numbers, pack.classes)
+            _describe(subject, subjects, models, features, torch.from_numpy(target), torch.tensor(groups), pack.classes)
         )
     progress(len(described), len(subjects))
     summary = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cmkd.errors import CmkdError
 from cmkd.evaluation.results import read_results
+from cmkd.file_names import RESULTS
 from cmkd.models.checkpoint import read_about
 
 
@@ -66,9 +67,9 @@ def find(places: Sequence[Path]) -> list[Subject]:
 
 
 def _of_run(folder: Path) -> list[Subject]:
-    if not (folder / "results.json").is_file():
+    if not (folder / RESULTS).is_file():
         raise CmkdError(f"'{folder}' holds no results.json; give the --out folder of a run, or a .safetensors file")
-    results = read_results(folder / "results.json")
+    results = read_results(folder / RESULTS)
     listed = [(results["teacher"], "teacher"), *((student, "student") for student in results["students"])]
     found = [
         Subject("", folder / one["checkpoint"], role, one.get("method") or "", one.get("seed"), folder)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.errors import CmkdError
+from cmkd.evaluation.intervals import RESAMPLES, TAILS
 
-RESAMPLES = 2000
 MOST_GROUPS = 2**23
 MOST_DIGITS = 32
 MOST_DRAWN = 2**14
@@ -126,14 +126,14 @@ class Resamples:
         return found
 
 
-def percentiles(values: NDArray[np.float64], *, level: float = 0.95) -> list[float]:
+def percentiles(values: NDArray[np.float64]) -> list[float]:
     """Return the ends of the percentile interval of resampled values.
 
     Example:
-        >>> [round(end, 6) for end in percentiles(np.arange(101.0), level=0.9)]
-        [5.0, 95.0]
+        >>> [round(end, 6) for end in percentiles(np.arange(201.0))]
+        [5.0, 195.0]
     """
-    low, high = np.quantile(values, ((1 - level) / 2, (1 + level) / 2))
+    low, high = np.quantile(values, TAILS)
     return [float(low), float(high)]
 
 

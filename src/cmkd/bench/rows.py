@@ -14,6 +14,7 @@ from cmkd.bench.sources import changed_since, depends
 from cmkd.bench.suite import PlannedRun
 from cmkd.evaluation.intervals import ROUNDED
 from cmkd.evaluation.results import read_results, right_answers
+from cmkd.file_names import RESULTS, TEST
 from cmkd.structure import ESSENTIAL
 
 SPLITS = ("validation", "test")
@@ -115,13 +116,13 @@ def _names(rows: Sequence[Row]) -> set[tuple[str, int]]:
 
 
 def _students(planned: PlannedRun) -> Iterator[Row]:
-    path = planned.config.out / "results.json"
+    path = planned.config.out / RESULTS
     if not path.exists():
         return
     found, asked, newer = read_results(path), set(planned.students), changed_since(planned)
     for student in found["students"]:
         if (student["method"], student["seed"]) in asked and not depends(planned, student["method"], newer):
-            place = (planned.config.out / student["checkpoint"]).with_name("test.parquet")
+            place = (planned.config.out / student["checkpoint"]).with_name(TEST)
             right, groups = map(encoded, right_answers(place, len(found["data"]["classes"])))
             yield {
                 **{"data": planned.data, "setting": planned.setting, "teacher": planned.teacher},

@@ -11,6 +11,7 @@ from cmkd.config import RunConfig
 from cmkd.errors import CmkdError
 from cmkd.experiment.folder import read_settings
 from cmkd.experiment.own_code import code_checksum, own_methods, own_models_and_data
+from cmkd.file_names import SETTINGS
 from cmkd.io import checksum
 from cmkd.registry import is_reference
 
@@ -32,7 +33,7 @@ def changed(was: Mapping[str, str], now: Mapping[str, str], *, whole: bool = Fal
 
 def changed_since(planned: PlannedRun) -> set[str]:
     """Return the names whose files are not those with which a run was started in its folder."""
-    path = planned.config.out / "settings.json"
+    path = planned.config.out / SETTINGS
     settings = read_settings(path) if path.exists() else {}
     was = dict(settings.get("sources", {}))
     for (role, option), file in _files(planned.config).items():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cmkd.cli.parsing import call
+from cmkd.deploy.server.limits import Limits
 from cmkd.errors import needs_extra
 from cmkd.options import Bounds, Threads
 
@@ -18,12 +19,12 @@ def serve(
     port: Annotated[int, Bounds(least=0, most=65535)] = 8000,
     device: str = "auto",
     threads: Threads = 1,
-    workers: Threads = 2,
-    queue: int = 32,
-    seconds: float = 10.0,
-    body_mb: float = 16.0,
-    pixels: int = 2**22,
-    batch: int = 256,
+    workers: Threads = Limits.workers,
+    queue: int = Limits.queue,
+    seconds: float = Limits.seconds,
+    body_mb: float = Limits.body_mb,
+    pixels: int = Limits.pixels,
+    batch: int = Limits.batch,
     grace: Annotated[float, Bounds(least=0)] = 10.0,
     module: str = "",
 ) -> None:
@@ -49,7 +50,6 @@ def serve(
     """
     with needs_extra("serve", "the server"):
         from cmkd.deploy.server.launch import serve as run
-    from cmkd.deploy.server.limits import Limits
 
     limits = Limits(body_mb=body_mb, pixels=pixels, batch=batch, seconds=seconds, workers=workers, queue=queue)
     own = module or None

@@ -17,7 +17,7 @@ from cmkd.data.manifest.header import FileHeader, as_kind, channel_signs
 from cmkd.data.manifest.pictures import picture_array
 from cmkd.data.pack.card import CardInfo
 from cmkd.data.pack.pack import Pack
-from cmkd.data.pack.writer import PackExistsError, PackWriter
+from cmkd.data.pack.writer import PackWriter, refuse_existing
 from cmkd.data.split import assign_splits
 from cmkd.data.text_table import plain_text
 from cmkd.errors import CmkdError, in_one_line, unknown_name
@@ -86,8 +86,7 @@ def from_dataset(
         Pack(Mine v1: 40 pairs, 2 classes; optical image (3, 8, 8) uint8, radar image (1, 8, 8) float32)
     """
     destination = Path(out)
-    if destination.exists():
-        raise PackExistsError(f"{destination} already exists: remove it or choose another path")
+    refuse_existing(destination)
     for kind in (kinds or {}).values():
         if kind not in get_args(Kind):
             raise unknown_name("kind", str(kind), get_args(Kind))

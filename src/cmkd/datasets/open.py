@@ -16,7 +16,7 @@ from cmkd.data.manifest.reading import Reading, stated
 from cmkd.data.manifest.table import Table, holds_pairs, read_table
 from cmkd.data.pack.card import FORMAT
 from cmkd.data.pack.pack import Pack
-from cmkd.data.pack.writer import PackExistsError
+from cmkd.data.pack.writer import PackExistsError, refuse_existing
 from cmkd.data.remote.store import is_address
 from cmkd.datasets.base import DATASETS, DataSet
 from cmkd.datasets.formats.fetch import fetch
@@ -130,8 +130,7 @@ def prepare(
         where = f": get it from {kind.sources[0].url}" if kind.sources else ""
         raise CmkdError(f"{place}, where the files of {call.name} should be, does not exist{where}")
     if out is not None:
-        if out.exists():
-            raise PackExistsError(f"{out} already exists: remove it or choose another path")
+        refuse_existing(out)
         return data_set.prepare(place, out)
     key = {
         "name": call.name,

@@ -20,12 +20,11 @@ from cmkd.deploy.robustness import corruptions, stored
 from cmkd.deploy.student import Student
 from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.evaluation import auroc, bootstrap, class_scores, fraction_interval, log_losses, mcnemar, weighted_scores
-from cmkd.evaluation.intervals import FEW_GROUPS, RESAMPLES, unless_certain
+from cmkd.evaluation.intervals import FEW_GROUPS, LEVEL, RESAMPLES, unless_certain
 from cmkd.progress import Progress, adding, silent
 
 BATCH, BATCH_BYTES = 256, 2**26
 """Largest number of pairs classified at a time, and of the bytes of their samples in float64."""
-LEVEL = 0.95
 Values = NDArray[np.float64]
 
 
@@ -67,7 +66,7 @@ def evaluate(
     models, right = [], []
     seen = adding(progress, len(rows) * len(students))
     for name, student in students.items():
-        target = np.array([student.classes.index(known) if known in student.classes else -1 for known in pack.classes])
+        target = np.array([student.classes.index(known) for known in pack.classes])
         of_pairs = target[labels]
         passes = 2 + sum(len(c.severities) for c in corruptions(student.modality, nonnegative=True))
         share = 1.0 / passes if robustness else 1.0  # of the time, for the scores
@@ -224,8 +223,8 @@ def _measured(
             found["calibration_error_uncalibrated"] = calibration_errors(raw, target, weights)
         return found
 
-    found = bootstrap(statistics, clusters, level=LEVEL, seed=seed)
-    of_errors = bootstrap(errors, clusters, level=LEVEL, seed=seed, centered=True)  # repeated pairs raise an ECE
+    found = bootstrap(statistics, clusters, seed=seed)
+    of_errors = bootstrap(errors, clusters, seed=seed, centered=True)  # repeated pairs raise an ECE
     found |= {name: values.clip(0) for name, values in of_errors.items()}
     by_class = {name: found.pop(name) for name in ("precision", "recall", "f1")}
     drawn, of_accepted = len(np.unique(clusters)), len(np.unique(clusters[accepted]))
@@ -257,7 +256,7 @@ def _by_group(right: NDArray[np.bool_], groups: NDArray[np.str_]) -> list[dict[s
     found = []
     for name in sorted(set(groups) - {""}):
         own = right[groups == name]
-        low, high = fraction_interval(int(own.sum()), len(own), level=LEVEL)
+        low, high = fraction_interval(int(own.sum()), len(own))
         accuracy = {"value": float(own.mean()), "low": low, "high": high}
         found.append({"group": name, "n": len(own), "accuracy": accuracy})
     return sorted(found, key=lambda row: row["accuracy"]["value"])
@@ -314,7 +313,7 @@ def _means(
         of = weights.sum(1, keepdims=True)
         return {"accuracy": weights @ right / of, "log_loss": weights @ losses / of}
 
-    found = bootstrap(statistics, clusters, level=LEVEL, seed=seed)
+    found = bootstrap(statistics, clusters, seed=seed)
     drawn = len(np.unique(clusters))
     for values in found["accuracy"].T:
         values[:] = unless_certain(values, drawn)
@@ -326,7 +325,7 @@ def _compared(
 ) -> dict[str, Any]:
     """Return the difference in accuracy, first minus second, and McNemar's test."""
     difference = first.astype(np.float64) - second
-    found = bootstrap(lambda w: {"accuracy": w @ difference / w.sum(1)}, clusters, level=LEVEL, seed=seed)
+    found = bootstrap(lambda w: {"accuracy": w @ difference / w.sum(1)}, clusters, seed=seed)
     return {"accuracy_difference": _estimate(found["accuracy"]), "mcnemar": mcnemar(first, second)}
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from cmkd.deploy.recommend import CARD
 from cmkd.deploy.student import STUDENT, Student, load_student, model_file
-from cmkd.errors import CmkdError, needs_extra
+from cmkd.errors import CmkdError, in_one_line, needs_extra
 from cmkd.io import atomic, write_json, write_text
 from cmkd.markdown import escape
 from cmkd.models.checkpoint import read_about
@@ -66,7 +64,7 @@ class HubStudent(ModelHubMixin):
         Raises:
             CmkdError: there is no such folder or repository, it holds no student, or the hub cannot be reached.
         """
-        with _in_one_line(f"cannot load '{pretrained_model_name_or_path}', which is not a folder, from the hub"):
+        with in_one_line(f"cannot load '{pretrained_model_name_or_path}', which is not a folder, from the hub"):
             return super().from_pretrained(pretrained_model_name_or_path, **options)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:  # noqa: ANN401
@@ -79,7 +77,7 @@ class HubStudent(ModelHubMixin):
         Raises:
             CmkdError: the hub cannot be reached, or refuses.
         """
-        with _in_one_line(f"cannot push to '{repo_id}'"):
+        with in_one_line(f"cannot push to '{repo_id}'"):
             return super().push_to_hub(repo_id, **options)
 
     def generate_model_card(self, *_: object, **__: object) -> ModelCard:
@@ -127,14 +125,3 @@ class HubStudent(ModelHubMixin):
         if not (folder / STUDENT).is_file():
             raise CmkdError(f"the repository '{model_id}' holds no {STUDENT}: push one with HubStudent")
         return cls(folder, license=license)
-
-
-@contextmanager
-def _in_one_line(failure: str) -> Iterator[None]:
-    try:
-        yield
-    except (CmkdError, TypeError):
-        raise
-    except Exception as error:  # the hub's library raises classes of its own, and those of its HTTP client
-        reason = " ".join(str(error).split())[:160]
-        raise CmkdError(f"{failure} ({type(error).__name__}: {reason})") from error

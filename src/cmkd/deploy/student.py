@@ -16,6 +16,7 @@ from cmkd.deploy.calibration import Calibration
 from cmkd.deploy.new_sample import sample_of_array, sample_of_file
 from cmkd.documents import read_json
 from cmkd.errors import CmkdError
+from cmkd.file_names import RESULTS, SETTINGS
 from cmkd.options import build
 from cmkd.types import Modality
 
@@ -208,7 +209,7 @@ def model_file(path: Path | str) -> Path:
     if not place.is_dir():
         return place
     if not (place / STUDENT).is_file():
-        run = (place / "settings.json").is_file()
+        run = (place / SETTINGS).is_file()
         hint = "run the same `cmkd run` again to finish it" if run else "give a run's folder, or a model's file"
         raise CmkdError(f"'{place}' holds no {STUDENT}: {hint}")
     _check_recommended(place)
@@ -219,7 +220,7 @@ def _check_recommended(run: Path) -> None:
     """Raise if a run was continued and recommends another student than its file holds."""
     from cmkd.evaluation.results import superseded
 
-    about, results = (run / STUDENT).with_suffix(".json"), run / "results.json"
+    about, results = (run / STUDENT).with_suffix(".json"), run / RESULTS
     if not (about.is_file() and results.is_file()):
         return  # copied without the run
     this = f"give {run / STUDENT} to use this one"

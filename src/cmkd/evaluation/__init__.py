@@ -10,6 +10,7 @@ from cmkd.evaluation.intervals import paired_p_value as paired_p_value
 from cmkd.evaluation.intervals import spearman as spearman
 from cmkd.evaluation.scores import auroc as auroc
 from cmkd.evaluation.scores import class_scores as class_scores
+from cmkd.evaluation.scores import group_numbers as group_numbers
 from cmkd.evaluation.scores import log_losses as log_losses
 from cmkd.evaluation.scores import prediction_table as prediction_table
 from cmkd.evaluation.scores import scores as scores

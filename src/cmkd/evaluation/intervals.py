@@ -11,8 +11,12 @@ from scipy import stats
 
 from cmkd.errors import CmkdError
 
+LEVEL = 0.95
+"""Probability that an interval covers the true value."""
+TAILS = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+"""Quantiles at the ends of a two-sided interval."""
 RESAMPLES = 2000
-"""Resamples of `bootstrap`."""
+"""Resamples of a bootstrap."""
 FEW_GROUPS = 10
 """Fewer groups give intervals by `bootstrap` that are too narrow."""
 ROUNDED = 1e-6
@@ -28,7 +32,6 @@ def bootstrap(
     groups: NDArray[Any],
     *,
     resamples: int = RESAMPLES,
-    level: float = 0.95,
     seed: int = 0,
     centered: bool = False,
 ) -> dict[str, NDArray[np.float64]]:
@@ -43,7 +46,6 @@ def bootstrap(
         statistics: of the weights, which say how often a resample holds each pair.
         groups: ``(n,)`` names; pairs of one name are drawn together.
         resamples: number of resamples.
-        level: of the intervals.
         seed: of the draws.
         centered: shift the resampled values until their mean is the value on the pairs themselves, for statistics
             that repeated pairs bias, such as a rank.
@@ -73,7 +75,7 @@ def bootstrap(
         drawn_values = np.concatenate([part[name] for part in parts])
         if centered:
             drawn_values = drawn_values + value[0] - np.ma.filled(np.ma.masked_invalid(drawn_values).mean(0), np.nan)
-        found[name] = np.stack([value[0], *_quantiles(drawn_values, ((1 - level) / 2, (1 + level) / 2))])
+        found[name] = np.stack([value[0], *_quantiles(drawn_values, TAILS)])
     return found
 
 
@@ -85,7 +87,7 @@ def _quantiles(values: NDArray[np.float64], at: Sequence[float]) -> NDArray[np.f
     return found
 
 
-def fraction_interval(hits: int, of: int, *, level: float = 0.95) -> tuple[float, float]:
+def fraction_interval(hits: int, of: int) -> tuple[float, float]:
     """Return Wilson's interval for a fraction of independent trials (Wilson 1927).
 
     Example:
@@ -93,7 +95,7 @@ def fraction_interval(hits: int, of: int, *, level: float = 0.95) -> tuple[float
         >>> round(low, 3), round(high, 3)
         (0.49, 0.943)
     """
-    found = stats.binomtest(hits, of).proportion_ci(level, method="wilson")
+    found = stats.binomtest(hits, of).proportion_ci(LEVEL, method="wilson")
     return float(found.low), float(found.high)
 
 
@@ -142,12 +144,11 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, fl
     return {"first_only": first_only, "second_only": second_only, "p_value": p_value}
 
 
-def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float] | None:
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
     """Return Student's t interval for the mean of independent values, such as one difference per seed.
 
     Args:
         values: the independent values.
-        confidence: probability of covering the mean.
 
     Returns:
         Its ends; None for fewer than two values, or differences of accuracies that are equal up to rounding: two of few
@@ -161,13 +162,11 @@ def interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[floa
     array = np.asarray(values, dtype=float)
     if len(array) < 2 or np.ptp(array) < 3 * ROUNDED:  # two differences have four rounded accuracies
         return None
-    half = float(stats.t.ppf(0.5 + confidence / 2, len(array) - 1)) * float(array.std(ddof=1)) / len(array) ** 0.5
+    half = float(stats.t.ppf(TAILS[1], len(array) - 1)) * float(array.std(ddof=1)) / len(array) ** 0.5
     return (float(array.mean()) - half, float(array.mean()) + half)
 
 
-def paired_interval(
-    differences: NDArray[Any], sizes: NDArray[np.integer], *, confidence: float = 0.95
-) -> tuple[float, float] | None:
+def paired_interval(differences: NDArray[Any], sizes: NDArray[np.integer]) -> tuple[float, float] | None:
     """Return an interval for a mean difference of accuracies, over seeds and test groups at once.
 
     The mean varies with the seeds and with the choice of the test groups, so the variances of both are added, with
@@ -178,7 +177,6 @@ def paired_interval(
     Args:
         differences: ``(seeds, groups)``, how many more pairs of each group the first model has right.
         sizes: ``(groups,)`` pairs.
-        confidence: probability of covering the difference.
 
     Returns:
         Its ends; None for a single seed or group, or where the models have the same pairs right.
@@ -191,7 +189,7 @@ def paired_interval(
     if (found := _paired(differences, sizes)) is None:
         return None
     mean, error, freedom = found
-    half = float(stats.t.ppf(0.5 + confidence / 2, freedom)) * error
+    half = float(stats.t.ppf(TAILS[1], freedom)) * error
     return mean - half, mean + half
 
 
@@ -253,7 +251,6 @@ def spearman(
     groups: Sequence[Any] | None = None,
     *,
     resamples: int = 4000,
-    level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float, float]:
     """Return Spearman's rank correlation and its interval by `bootstrap`; each resample is ranked anew.
@@ -264,7 +261,6 @@ def spearman(
         groups: ``(n,)`` names; points of one name, such as students of one teacher, are drawn together. By default each
             point is drawn by itself.
         resamples: of the bootstrap; those in which x or y is constant are left out.
-        level: of the interval.
         seed: of the resamples.
 
     Returns:
@@ -288,5 +284,5 @@ def spearman(
         return {"rho": np.divide(both, spread, out=np.full(len(weights), np.nan), where=spread > 1e-12)}
 
     names = np.arange(len(x)) if groups is None else np.asarray(groups)
-    rho, low, high = bootstrap(correlation, names, resamples=resamples, level=level, seed=seed)["rho"]
+    rho, low, high = bootstrap(correlation, names, resamples=resamples, seed=seed)["rho"]
     return float(rho), float(low), float(high)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError, not_let
+from cmkd.evaluation.scores import group_numbers
+from cmkd.file_names import TEST
 from cmkd.io import parquet_file
 
 AGAIN = "restore the file, or remove the folder of its run and repeat the command"
@@ -229,7 +231,7 @@ def read_predictions(path: Path, classes: int, *, logits: bool = False) -> pd.Da
     for name in ("target", "predicted"):
         if not table[name].isin(range(classes)).all():
             raise CmkdError(f"'{path}' is damaged ({name} is not an index of the {classes} classes): {AGAIN}")
-    return table
+    return table if "group" in table else table.assign(group="")  # a run of an older version has none
 
 
 Answers = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -255,19 +257,18 @@ def right_answers(path: Path, classes: int) -> Answers:
 def _right_answers(path: Path, changed: int, classes: int) -> Answers:
     """Count once for each file, since a run or suite is summarized after each of its trainings."""
     table = read_predictions(path, classes)
-    groups = table["group" if "group" in table else "id"].to_numpy(dtype=str)  # a run of an older version has none
-    names, place = np.unique(groups, return_inverse=True)
-    if len(names) == 1:
-        names, place = np.unique(table["id"].to_numpy(dtype=str), return_inverse=True)
+    groups = group_numbers(table)
+    if not groups.any():  # a single one
+        groups = group_numbers(table.assign(group=""))
     hits = (table["target"] == table["predicted"]).to_numpy()
-    return np.bincount(place, weights=hits, minlength=len(names)).astype(np.int64), np.bincount(place)
+    return np.bincount(groups, weights=hits).astype(np.int64), np.bincount(groups)
 
 
 def students_answers(
     folder: Path, students: Sequence[Mapping[str, Any]], classes: int
 ) -> dict[tuple[str, int], Answers]:
     """Return the right answers of the students of a run whose predictions are there, by method and seed."""
-    places = {(one["method"], one["seed"]): (folder / one["checkpoint"]).with_name("test.parquet") for one in students}
+    places = {(one["method"], one["seed"]): (folder / one["checkpoint"]).with_name(TEST) for one in students}
     return {student: right_answers(path, classes) for student, path in places.items() if path.is_file()}
 
 

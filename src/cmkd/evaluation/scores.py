@@ -137,11 +137,26 @@ def _mean(by_class: Values) -> Values:
 def prediction_table(pack: Pack, rows: np.ndarray, logits: np.ndarray) -> pd.DataFrame:
     """Return one row per pair: ``id``, ``group``, ``target``, ``predicted``, and the logits from ``logit_0`` on.
 
-    Where the data set has no groups, a pair's group is its id.
+    The group of a pair without one is empty.
     """
     chosen = pack.index.iloc[rows]
-    groups = chosen["group"].where(chosen["group"] != "", chosen["id"])
-    columns = {"id": chosen["id"], "group": groups, "target": chosen["label"]}
+    columns = {"id": chosen["id"], "group": chosen["group"], "target": chosen["label"]}
     table = pd.DataFrame({name: values.to_numpy() for name, values in columns.items()})
     table["predicted"] = logits.argmax(1)
     return pd.concat([table, pd.DataFrame(logits, columns=[f"logit_{i}" for i in range(logits.shape[1])])], axis=1)
+
+
+def group_numbers(table: pd.DataFrame) -> NDArray[np.int64]:
+    """Return the number of each pair's group, in the order of their names; a pair without one is a group by itself.
+
+    Args:
+        table: with the columns ``id`` and ``group``, which is empty for none.
+
+    Example:
+        >>> group_numbers(pd.DataFrame({"id": ["1", "2", "3", "4"], "group": ["2", "", "2", ""]})).tolist()
+        [0, 1, 0, 2]
+    """
+    ids, groups = (table[name].to_numpy(dtype=str) for name in ("id", "group"))
+    alone = groups == ""  # its id may be the name of a group
+    named = pd.DataFrame({"name": np.where(alone, ids, groups), "alone": alone})
+    return named.groupby(["name", "alone"]).ngroup().to_numpy()

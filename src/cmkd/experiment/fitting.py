@@ -13,6 +13,7 @@ from cmkd.distributed import rank, world_size
 from cmkd.evaluation.results import read_history
 from cmkd.experiment.resolve import ResolvedRun
 from cmkd.experiment.scoring import score_model
+from cmkd.file_names import HISTORY
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model, rewrite
 from cmkd.training.fit import fit
@@ -54,7 +55,7 @@ class Fitting:
         finally:
             if job.answers is not None:
                 job.answers.close()  # a training leaves cycles of references, and the next student may need the room
-        last = read_history(job.folder / "history.csv", ("step", "leveled")).iloc[-1]
+        last = read_history(job.folder / HISTORY, ("step", "leveled")).iloc[-1]
         about |= {"steps": int(last["step"]), "converged": bool(last["leveled"])}
         if rank() == 0:  # the file may teach in other runs, which have nothing else to say it by
             rewrite(path, path, {"converged": about["converged"]})

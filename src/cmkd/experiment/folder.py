@@ -24,6 +24,7 @@ from cmkd.experiment.own_code import own_models_and_data
 from cmkd.experiment.resolve import ResolvedRun, by_content
 from cmkd.experiment.tuning import summary
 from cmkd.expression import parse_sum
+from cmkd.file_names import RESULT, RESULTS, SETTINGS
 from cmkd.io import atomic, checksum, locked, remove_all_stale, write_json, write_text
 from cmkd.methods import METHODS
 from cmkd.methods.pages import bibliography
@@ -31,7 +32,6 @@ from cmkd.nested import first_difference
 from cmkd.options import check
 from cmkd.provenance import commit, hardware, versions
 
-RESULTS, RESULT = "results.json", "result.json"
 OWN = ("config.yaml", RESULTS, "report.html", "student.json")
 """Files of a run that may not be there before it."""
 LONGEST_NAME = 120
@@ -118,7 +118,7 @@ class RunFolder:
                 self._remove_stale()  # of this run's own processes
 
     def _remove_stale(self) -> None:
-        if (self.path / "settings.json").exists():  # another folder is the user's own
+        if (self.path / SETTINGS).exists():  # another folder is the user's own
             remove_all_stale(self.path)
 
     def record(self, run: ResolvedRun) -> None:
@@ -127,7 +127,7 @@ class RunFolder:
         Raises:
             CmkdError: the folder holds a run with other settings.
         """
-        settings, path = run.settings(), self.path / "settings.json"
+        settings, path = run.settings(), self.path / SETTINGS
         if not path.exists() and (other := next((name for name in OWN if (self.path / name).exists()), None)):
             raise CmkdError(
                 f"'{self.path / other}' is not of a run and would be lost: move it, or choose another --out"

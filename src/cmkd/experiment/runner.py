@@ -19,7 +19,7 @@ from cmkd.errors import CmkdError, DiedError
 from cmkd.evaluation.results import read_result
 from cmkd.experiment import capacity, standing
 from cmkd.experiment.fitting import Fitting
-from cmkd.experiment.folder import RESULT, RunFolder
+from cmkd.experiment.folder import RunFolder
 from cmkd.experiment.plan import PlannedStudent, students
 from cmkd.experiment.resolve import ResolvedRun, resolve
 from cmkd.experiment.standing import outcome
@@ -27,6 +27,7 @@ from cmkd.experiment.teachers import Teachers
 from cmkd.experiment.teaching import Teaching
 from cmkd.experiment.tuning import Options, Trials, with_options
 from cmkd.experiment.workers import one_after_another, packed, processes
+from cmkd.file_names import BEST, RESULT
 from cmkd.methods.combine import from_expression
 from cmkd.models.checkpoint import load_model
 from cmkd.progress import Screen, busy, screen
@@ -229,7 +230,7 @@ class Experiment:
         folder = self._home(run, which.teacher)
         if not (folder / RESULT).exists():
             raise CmkdError(f"its teacher, the student '{which.after}' of the same seed, was not trained")
-        model, _ = load_model(folder / "best.safetensors", module=run.config.student.model)
+        model, _ = load_model(folder / BEST, module=run.config.student.model)
         return Teaching(run, model)
 
     def _fill(self, run: ResolvedRun) -> None:

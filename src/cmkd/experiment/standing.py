@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from cmkd.evaluation.results import read_result
-from cmkd.experiment.folder import RESULT
 from cmkd.experiment.plan import PlannedStudent
+from cmkd.file_names import RESULT
 from cmkd.progress import Screen
 from cmkd.training.display import TrainingDisplay
 

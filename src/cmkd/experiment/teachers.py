@@ -16,11 +16,12 @@ from cmkd.distributed import world_size
 from cmkd.documents import read_json
 from cmkd.errors import CmkdError
 from cmkd.experiment.fitting import Fitting
-from cmkd.experiment.folder import RESULT, RunFolder
+from cmkd.experiment.folder import RunFolder
 from cmkd.experiment.resolve import ResolvedRun
 from cmkd.experiment.scoring import score_outputs
 from cmkd.experiment.standing import outcome
 from cmkd.experiment.teaching import Teaching, self_taught
+from cmkd.file_names import BEST, RESULT
 from cmkd.io import atomic, checksum, write_json
 from cmkd.models.checkpoint import read_about
 from cmkd.provenance import commit
@@ -82,8 +83,8 @@ class Teachers:
 
     def teaching(self) -> Teaching:
         """Return what the students learn from."""
-        folds = [folder / "best.safetensors" for folder in self.folder.folds(self.run.config.teacher.folds)]
-        return Teaching.of(self.run, self.folder.teacher / "best.safetensors", folds)
+        folds = [folder / BEST for folder in self.folder.folds(self.run.config.teacher.folds)]
+        return Teaching.of(self.run, self.folder.teacher / BEST, folds)
 
     def _train(self, title: str, folder: Path, display: TrainingDisplay) -> None:
         run, config = self.run, self.run.config
@@ -106,7 +107,7 @@ class Teachers:
             logs=config.out,
         )
         if config.teacher.self_training and folder == self.folder.teacher:
-            job = self_taught(job, run, self.folder.first_teacher / "best.safetensors")
+            job = self_taught(job, run, self.folder.first_teacher / BEST)
         made_from = None if self.others is None else self._made_from(job)
         found = None if made_from is None else self._found(folder, made_from)
         if found is not None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cmkd.documents import parse_json
 from cmkd.errors import CmkdError
+from cmkd.file_names import RESULT
 from cmkd.io import atomic, checksum
 
 SHA256 = "sha256"
@@ -76,7 +77,7 @@ def _opened(path: Path, fix: str) -> Iterator[Any]:
         raise CmkdError(f"'{path}' is a folder: give a checkpoint in it, such as teacher/best.safetensors of a run")
     if not path.is_file():
         missing = f"no checkpoint at '{path}'"
-        if (path.parent / "result.json").exists():  # a finished training's
+        if (path.parent / RESULT).exists():  # a finished training's
             raise CmkdError(f"{missing}, where one was trained: restore it, or remove its folder and train it again")
         raise CmkdError(f"{missing}: give the folder of a run, or a file that one has written")
     try:

@@ -10,9 +10,10 @@ import numpy as np
 
 from cmkd.cost import read_cost
 from cmkd.errors import CmkdError
-from cmkd.evaluation import bootstrap, by_subset, covered, fraction_interval, summarize
+from cmkd.evaluation import bootstrap, by_subset, covered, fraction_interval, group_numbers, summarize
 from cmkd.evaluation.intervals import FEW_GROUPS, unless_certain
 from cmkd.evaluation.results import read_history, read_results, students_answers
+from cmkd.file_names import HISTORY, RESULTS
 from cmkd.io import write_text
 from cmkd.report import figures
 from cmkd.report.guide import MEASURES
@@ -37,9 +38,9 @@ def write_report(folder: Path) -> Path:
     Raises:
         CmkdError: the folder is not a run.
     """
-    if not (folder / "results.json").is_file():
+    if not (folder / RESULTS).is_file():
         raise CmkdError(f"'{folder}' holds no results.json; give the --out folder of a run")
-    results = read_results(folder / "results.json")
+    results = read_results(folder / RESULTS)
     same = results["data"].get("same_test_pairs", True)  # else teacher and students cannot be compared exactly
     answers = students_answers(folder, results["students"], len(results["data"]["classes"]))
     summary = summarize(results["students"], results["teacher"].get("test_accuracy") if same else None, answers)
@@ -209,11 +210,11 @@ def _answer(results: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
     answer = {key: chosen[key] for key in ("method", "seed", "test_accuracy", "validation_accuracy")}
     if table is not None:
         right = (table["target"] == table["predicted"]).to_numpy(dtype=float)
-        groups = table["group"].nunique() if "group" in table else len(right)  # a run of an older version has none
+        numbers = group_numbers(table)
+        groups = int(numbers.max()) + 1
         ends = fraction_interval(int(right.sum()), len(right))
         if 1 < groups < len(right):
-            names = table["group"].to_numpy(dtype=str)
-            found_ends = bootstrap(lambda w: {"accuracy": w @ right / w.sum(1)}, names)["accuracy"]
+            found_ends = bootstrap(lambda w: {"accuracy": w @ right / w.sum(1)}, numbers)["accuracy"]
             ends = tuple(unless_certain(found_ends, groups)[1:].tolist())
         answer |= {"pairs": len(right), "groups": groups, "interval": ends}
     return answer
@@ -262,9 +263,9 @@ def _figures(folder: Path, results: dict[str, Any], students: Mapping[str, list[
         accuracy = {method: [s["test_accuracy"] for s in each] for method, each in students.items()}
         drawn = figures.accuracy_figure(results["teacher"]["test_accuracy"], accuracy)
         made["accuracy"] = figures.inline(drawn, "Test accuracy of every student by method")
-    histories = {"teacher": [folder / "teacher" / "history.csv"]}
+    histories = {"teacher": [folder / "teacher" / HISTORY]}
     for method, each in students.items():
-        histories[method] = [(folder / s["checkpoint"]).parent / "history.csv" for s in each]
+        histories[method] = [(folder / s["checkpoint"]).parent / HISTORY for s in each]
     columns = [column for column, *_ in CURVES]
     found = {name: [read_history(p, columns) for p in paths if p.is_file()] for name, paths in histories.items()}
     for column, factor, ylabel in CURVES:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cmkd.evaluation.results import read_predictions
+from cmkd.file_names import TEST
 
 LARGEST = 40
 """Most classes whose confusion matrix is drawn; of more, the most frequent confusions are listed."""
@@ -24,9 +25,9 @@ Tables = Mapping[str, Sequence[pd.DataFrame]]
 
 def read_tables(folder: Path, results: Mapping[str, Any]) -> dict[str, list[pd.DataFrame]]:
     """Read the predictions of every model of a run on the test pairs; models without any are left out."""
-    paths = {"teacher": [folder / "teacher" / "test.parquet"]}
+    paths = {"teacher": [folder / "teacher" / TEST]}
     for student in results["students"]:
-        paths.setdefault(student["method"], []).append((folder / student["checkpoint"]).parent / "test.parquet")
+        paths.setdefault(student["method"], []).append((folder / student["checkpoint"]).parent / TEST)
     classes = len(results["data"]["classes"])
     found = {name: [read_predictions(path, classes) for path in each if path.is_file()] for name, each in paths.items()}
     return {name: tables for name, tables in found.items() if tables}
@@ -82,10 +83,9 @@ def by_class(tables: Tables, classes: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def by_group(tables: Tables) -> list[dict[str, Any]]:
-    """Return the same for each group, the lowest accuracies first; nothing where each pair is a group of its own."""
-    if not all("group" in table for each in tables.values() for table in each):
-        return []
-    found = _accuracies(tables, "group")
+    """Return the same for each named group, the lowest accuracies first; nothing where each has a single pair."""
+    grouped = {name: [table[table["group"] != ""] for table in each] for name, each in tables.items()}
+    found = _accuracies(grouped, "group")
     if all(row["n"] == 1 for row in found):
         return []
     return sorted(found, key=lambda row: np.nanmean([a for a in row["accuracy"].values() if a is not None]))
@@ -114,11 +114,7 @@ def answers(tables: Tables, ids: Sequence[str], classes: Sequence[str]) -> list[
     """
     found: list[list[dict[str, Any]]] = [[] for _ in ids]
     for name, each in tables.items():
-        indexed = [
-            dict(zip(table["id"], table[["target", "predicted"]].to_numpy(), strict=True))
-            for table in each
-            if "id" in table
-        ]
+        indexed = [dict(zip(table["id"], table[["target", "predicted"]].to_numpy(), strict=True)) for table in each]
         for place, key in enumerate(ids):
             rows = [table[key] for table in indexed if key in table]
             if rows:

@@ -138,5 +138,8 @@ class Answers:
 
 
 def lock_of(folder: Path) -> Path:
-    """Return the file whose lock keeps an entry; beside it, since a removed folder cannot be locked."""
+    """Return the file whose lock keeps an entry; beside it, since a removed folder cannot be locked.
+
+    The file stays, since a process that waits for its lock would get that of a removed file.
+    """
     return folder.with_name(f".{folder.name}.lock")

@@ -18,6 +18,7 @@ from torch import Tensor
 from cmkd.cost import add_cost, read_cost
 from cmkd.distributed import world_size
 from cmkd.errors import CmkdError
+from cmkd.file_names import BEST, HISTORY
 from cmkd.io import write_text
 from cmkd.models.checkpoint import save_model
 from cmkd.models.tensor_file import read_document, read_tensors, write_tensors
@@ -56,10 +57,10 @@ class CheckpointCallback(Checkpoint):
         job, history = self.job, pd.DataFrame(pl_module.history)
         done, row = len(history), history.iloc[-1]
         if trainer.is_global_zero:
-            write_text(job.folder / "history.csv", history.to_csv(index=False))
+            write_text(job.folder / HISTORY, history.to_csv(index=False))
             if best_epoch(history) == done - 1:
                 extra = {**(job.about or {}), "seed": job.seed, "epoch": int(row["epoch"])}
-                path = job.folder / "best.safetensors"
+                path = job.folder / BEST
                 save_model(path, pl_module.model, name=job.name, classes=job.pack.classes, extra=extra)
         # what is lost is trained again, to the same weights, so short epochs need not each wait for the disk
         if trainer.should_stop or self._due(trainer):

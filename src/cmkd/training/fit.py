@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.distributed import synchronize_batch_norm
+from cmkd.file_names import BEST
 from cmkd.progress import screen
 from cmkd.training.checkpointing import CheckpointCallback, SafeCheckpointIO
 from cmkd.training.compiling import check_compiler
@@ -80,7 +81,7 @@ def fit(
     job.folder.mkdir(parents=True, exist_ok=True)
     with nullcontext(tell) if tell else _display(job.title, trainer) as told:
         launch(_train, module, trainer, told, logger, *callbacks, devices=trainer.devices)
-    return job.folder / "best.safetensors"
+    return job.folder / BEST
 
 
 @contextmanager

@@ -136,18 +136,27 @@ class TeacherCache:
         with locked(lock_of(folder), shared=True, wait=True):
             folder.mkdir(exist_ok=True)
             with locked(folder / ".filling", wait=True):
-                state = _state(folder, contents)
-                if state["samples"] < contents.samples:
-                    try:
-                        if not self._begin(folder, contents, state):
-                            return None
-                        _fill(folder, contents, state, compute, progress)
-                    except OSError as error:
-                        raise CmkdError(
-                            f"cannot cache the teacher's outputs in '{self.folder}' ({error}); free some space, or set "
-                            "CMKD_CACHE to another folder"
-                        ) from error
-            return Answers(folder, stages)
+                there = self._filled(folder, contents, compute, progress)
+            if there:
+                return Answers(folder, stages)
+        with locked(self.folder / ".room", wait=True):
+            _remove(folder)
+        return None
+
+    def _filled(self, folder: Path, contents: Contents, compute: Compute, progress: Progress | None) -> bool:
+        """Fill what is missing of an entry; return False where there is no room for it."""
+        state = _state(folder, contents)
+        try:
+            if state["samples"] < contents.samples:
+                if not self._begin(folder, contents, state):
+                    return False
+                _fill(folder, contents, state, compute, progress)
+        except OSError as error:
+            raise CmkdError(
+                f"cannot cache the teacher's outputs in '{self.folder}' ({error}); free some space, or set CMKD_CACHE "
+                "to another folder"
+            ) from error
+        return True
 
     def _begin(self, folder: Path, contents: Contents, state: dict[str, Any]) -> bool:
         """Make room for an entry and describe it; return False where there is no room."""
@@ -169,12 +178,17 @@ class TeacherCache:
         excess = sum(sizes.values()) + contents.bytes - self.limit
         if contents.bytes <= self.limit:
             for folder, size in sizes.items():
-                if excess > 0:
-                    with locked(lock_of(folder)) as free:
-                        if free:
-                            shutil.rmtree(folder, ignore_errors=True)
-                            excess -= size
+                if excess > 0 and _remove(folder):
+                    excess -= size
         return excess <= 0
+
+
+def _remove(folder: Path) -> bool:
+    """Remove an entry, unless a process has it open; return whether it is gone."""
+    with locked(lock_of(folder)) as free:
+        if free:
+            shutil.rmtree(folder, ignore_errors=True)
+    return free
 
 
 def _used(folder: Path) -> float:

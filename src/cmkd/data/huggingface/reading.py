@@ -19,7 +19,7 @@ from cmkd.data.huggingface.columns import from_arrow, picture
 from cmkd.data.huggingface.writing import DESCRIPTION
 from cmkd.data.pack.card import SPLITS, CardInfo, upgraded
 from cmkd.data.pack.pack import Pack
-from cmkd.data.pack.writer import PackExistsError, PackWriter
+from cmkd.data.pack.writer import PackWriter, refuse_existing
 from cmkd.data.split import ALIASES, assign_splits
 from cmkd.data.text_table import plain_text
 from cmkd.documents import read_json, record
@@ -69,8 +69,7 @@ def import_folder(folder: Path | str, out: Path | str, *, progress: Progress = s
         CmkdError: something is missing or does not fit, such as a group in two splits.
     """
     home, destination = Path(folder), Path(out)
-    if destination.exists():
-        raise PackExistsError(f"{destination} already exists: remove it or choose another path")
+    refuse_existing(destination)
     files = _files(home)
     about = _about(home, files)
     described = (home / DESCRIPTION).is_file()

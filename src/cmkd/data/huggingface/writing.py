@@ -18,6 +18,7 @@ from cmkd.data.huggingface.columns import arrow_type, feature, to_arrow
 from cmkd.data.pack.card import FORMAT, SPLITS, CardFile, modality_entry
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.validator import metadata_columns
+from cmkd.data.pack.writer import refuse_existing
 from cmkd.errors import CmkdError
 from cmkd.io import CHUNK_BYTES, staged, sync_folder, write_json
 from cmkd.progress import Progress, adding, silent
@@ -58,8 +59,7 @@ def export_pack(pack: Pack, out: Path | str, *, progress: Progress = silent) -> 
         True
     """
     destination = Path(out)
-    if destination.exists():
-        raise CmkdError(f"{destination} already exists: remove it or choose another path")
+    refuse_existing(destination)
     try:
         with staged(destination) as stage:
             (stage / "data").mkdir(parents=True)

@@ -23,7 +23,7 @@ from cmkd.data.manifest.table import Table, check_case, read_flagged, read_table
 from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.validator import check_classes
-from cmkd.data.pack.writer import PackExistsError, PackWriter
+from cmkd.data.pack.writer import PackExistsError, PackWriter, refuse_existing
 from cmkd.data.split import ALIASES, assign_splits, hashed_splits
 from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.progress import Progress
@@ -82,7 +82,7 @@ def build(
         inside = home.is_relative_to(place) or place.is_relative_to(home)
         if inside and not (place / "card.json").is_file():
             raise PackExistsError(f"{destination} holds data of {folder}: choose another path for the pack")
-        raise PackExistsError(f"{destination} already exists: remove it or choose another path")
+    refuse_existing(destination)
     _check_numbers(workers, seed)
     flagged, left_out = read_flagged(exclude)
     table = read_table(Path(folder), exclude=flagged)

@@ -10,10 +10,11 @@ from cmkd.data.pack.card import SPLITS
 from cmkd.data.split import ALIASES
 from cmkd.data.text_table import OWN_COLUMNS, TextTable
 from cmkd.errors import CmkdError
+from cmkd.file_names import SETTINGS
 
 BESIDE = (".aux.xml", ".msk", ".ovr", ".prj", ".tfw", ".jgw", ".pgw", ".wld", "desktop.ini", "thumbs.db")
 """Endings of the files that GIS programs and Windows keep beside images."""
-OUTPUTS = ("settings.json", ".lock", "card.json", "faults.json", "evaluation.json", "structure.json")
+OUTPUTS = (SETTINGS, ".lock", "card.json", "faults.json", "evaluation.json", "structure.json")
 """Files by which folders are known that a command has written: runs, packs, checks, evaluations and analyses."""
 
 

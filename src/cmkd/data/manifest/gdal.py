@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 METADATA, NODATA = 42112, 42113
 """Numbers of the tags GDAL_METADATA and GDAL_NODATA."""
+NOT_APPLIED = (
+    "which is not applied: save it with a nodata value instead, as in gdalwarp -dstnodata VALUE IN.tif OUT.tif"
+)
+"""What a message says of a mask, which GDAL would apply."""
 ULPS = 4
 """A float is the nodata value within so many units in the last place, as GDAL compares: tags hold rounded text."""
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.manifest.arrays import decode_npy
 from cmkd.data.manifest.content import File, check_content
-from cmkd.data.manifest.gdal import measured
+from cmkd.data.manifest.gdal import NOT_APPLIED, measured
 from cmkd.data.manifest.header import Channels, Decoded, FileHeader, as_kind, channels_last
 from cmkd.data.manifest.pictures import decode_jpeg, decode_png
 from cmkd.data.manifest.series import decode_csv, decode_parquet
@@ -124,10 +124,7 @@ def _decoded(path: File, *, values: bool) -> Decoded:
     if suffix not in _DECODERS:
         raise CmkdError(f"{path} has an unsupported file type; supported: {', '.join(SUFFIXES)}: convert it")
     if isinstance(path, Path) and path.with_name(f"{path.name}{MASK}").exists():
-        raise CmkdError(
-            f"{path} has a mask in {path.name}{MASK}, which is not applied: save it with a nodata value instead, as in "
-            "gdalwarp -dstnodata VALUE IN.tif OUT.tif"
-        )
+        raise CmkdError(f"{path} has a mask in {path.name}{MASK}, {NOT_APPLIED}")
     try:
         check_content(path)
         return _DECODERS[suffix](path, values=values)

@@ -52,7 +52,7 @@ def check_splits(shared: Shared, splits: Sequence[str], lines: Sequence[str]) ->
 def united(shared: Shared, ids: Sequence[str], groups: Sequence[str]) -> list[str]:
     """Return a group per row: one for rows that share a file or a group, directly or through others.
 
-    It is named as the first group among them or, without any, as the first row.
+    It is named as the first group among them or, without any, as "pair" and the id of the first row.
 
     Args:
         shared: the files in several rows.
@@ -61,7 +61,7 @@ def united(shared: Shared, ids: Sequence[str], groups: Sequence[str]) -> list[st
 
     Example:
         >>> united([(Path("1.png"), 0, 2), (Path("2.tif"), 2, 3)], ["a", "b", "c", "d"], ["", "", "", ""])
-        ['a', '', 'a', 'a']
+        ['pair a', '', 'pair a', 'pair a']
         >>> united([(Path("1.png"), 0, 2)], ["a", "b", "c", "d"], ["", "north", "north", "south"])
         ['north', 'north', 'north', 'south']
     """
@@ -82,5 +82,5 @@ def united(shared: Shared, ids: Sequence[str], groups: Sequence[str]) -> list[st
         if group:
             names.setdefault(top(row), group)
     for _, row, _ in shared:
-        names.setdefault(top(row), ids[top(row)])
+        names.setdefault(top(row), f"pair {ids[top(row)]}")  # an id may be the name of another group
     return [names.get(top(row), "") for row in range(len(ids))]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.content import File
-from cmkd.data.manifest.gdal import NO_TAGS, value_tags
+from cmkd.data.manifest.gdal import NO_TAGS, NOT_APPLIED, value_tags
 from cmkd.data.manifest.header import Decoded, FileHeader, as_orientation
 from cmkd.data.manifest.size_limit import check_size
 from cmkd.data.manifest.tiff_blocks import check_blocks, check_chain
@@ -72,10 +72,7 @@ def _parts(path: File, file: Any) -> list[Any]:  # noqa: ANN401  # tifffile is i
     """
     parts = [s for s in file.series if not (s.keyframe.is_reduced or s.keyframe.is_mask)] or file.series[:1]
     if any(s.keyframe.is_mask for s in file.series if s not in parts):
-        raise CmkdError(
-            f"{path} has an internal mask, which is not applied: save it with a nodata value instead, as in gdalwarp "
-            "-dstnodata VALUE IN.tif OUT.tif"
-        )
+        raise CmkdError(f"{path} has an internal mask, {NOT_APPLIED}")
     if len({(s.shape, s.axes, np.dtype(s.dtype)) for s in parts}) > 1 or (len(parts) > 1 and parts[0].ndim != 2):
         raise CmkdError(f"{path} holds {len(parts)} pictures that are not bands of one image: save one per file")
     for page in (part.keyframe for part in file.series):

@@ -12,7 +12,7 @@ import numpy as np
 from cmkd.data.pack.card import AGAIN, SPLITS, CardFile, CardInfo, modality_entry
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.validator import metadata_columns
-from cmkd.data.pack.writer import PackExistsError, PackWriter
+from cmkd.data.pack.writer import PackWriter, refuse_existing
 from cmkd.documents import record
 from cmkd.errors import CmkdError
 from cmkd.progress import Progress
@@ -49,8 +49,7 @@ def merge(packs: Sequence[Pack], out: Path | str, *, progress: Progress | None =
         Pack(north v1: 4 pairs, 2 classes; x vector (2,) float32)
     """
     destination = Path(out)
-    if destination.exists():
-        raise PackExistsError(f"{destination} already exists: remove it or choose another path")
+    refuse_existing(destination)
     if len(packs) < 2:
         raise CmkdError(f"expected at least two packs to merge, got {len(packs)}")
     ordered = _ordered(packs)

@@ -23,7 +23,13 @@ from cmkd.types import Modality
 
 
 class PackExistsError(CmkdError):
-    """The destination of a pack exists; nothing was overwritten."""
+    """What was to be written, such as a pack, exists; nothing was overwritten."""
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise `PackExistsError` if there is something at a path that is to be written."""
+    if path.exists():
+        raise PackExistsError(f"{path} already exists: remove it or choose another path")
 
 
 class PackWriter:
@@ -67,8 +73,7 @@ class PackWriter:
     ) -> None:
         self._destination = Path(destination)
         check_names(classes, modalities, info)
-        if self._destination.exists():
-            raise PackExistsError(f"{self._destination} already exists: remove it or choose another path")
+        refuse_existing(self._destination)
         header = info.to_dict() | {"modalities": {modality.name: modality_entry(modality) for modality in modalities}}
         try:
             self._destination.parent.mkdir(parents=True, exist_ok=True)

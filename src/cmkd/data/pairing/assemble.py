@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.pack.writer import refuse_existing
 from cmkd.data.pairing.captures import Captures
 from cmkd.data.pairing.matching import Gate, Matching, match, nearest
 from cmkd.data.text_table import PrintedCells
@@ -62,8 +63,7 @@ def assemble(
         raise CmkdError(f"{manifest} is a folder: give a file, such as {manifest / 'manifest.csv'}")
     if manifest.suffix.lower() != ".csv":
         raise CmkdError(f"{manifest}: the manifest is written as CSV: give {manifest.with_suffix('.csv')}")
-    if manifest.exists():
-        raise CmkdError(f"{manifest} already exists: remove it or choose another path")
+    refuse_existing(manifest)
     cells = {captures.name: _relative(captures, manifest) for captures in lists}
     matchings, known = dict[str, Matching](), first
     for other in others:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cmkd.data.pairing.captures import Captures
 from cmkd.data.pairing.known_pairs import MOST_DRIFT, Clock
 from cmkd.data.pairing.matching import MOST_CANDIDATES, Gate, check_comparable
+from cmkd.data.quality.limits import NORMAL, robust
 from cmkd.errors import CmkdError
 
 CHANCE = 0.001
@@ -218,11 +219,11 @@ def _fitted(clock: Clock, times: NDArray[np.float64], late: NDArray[np.float64],
     for _ in range(3):
         slope, shift = np.polyfit(times[kept], late[kept], 1)
         misses = np.abs(late - slope * times - shift)
-        kept = misses <= max(3 * 1.4826 * float(np.median(misses)), 1e-6)
+        kept = misses <= max(3 * NORMAL * float(np.median(misses)), 1e-6)
         if kept.sum() < 8 or not np.ptp(times[kept]):
             break
     scale = sqrt(kept.sum()) * float(times[kept].std())
-    error = 1.4826 * float(np.median(misses[kept])) / (scale or inf)
+    error = NORMAL * float(np.median(misses[kept])) / (scale or inf)
     if abs(clock.drift + slope) > MOST_DRIFT or error > most_error:
         return replace(clock, ahead=clock.ahead + float(np.median(late)))
     return replace(clock, ahead=clock.ahead + float(shift), drift=clock.drift + float(slope))
@@ -236,7 +237,7 @@ def _final(lists: _Lists, clock: Clock, width: float, gate: Gate) -> Clock:
     origin = float(times.mean())
     moved = replace(clock, ahead=clock.ahead + clock.drift * (origin - clock.origin), origin=origin)
     spread, span = float(times.std()), float(np.ptp(times))
-    noise = float(np.median(np.abs(late - np.median(late)))) * 1.4826
+    _, noise = robust(late)
     sure = spread > 0 and abs(clock.drift) > 4 * noise / (sqrt(len(times)) * spread)
     scale = sqrt(len(times))
     # standard errors; that of a median is 1.25 times that of a mean

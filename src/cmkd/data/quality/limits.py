@@ -8,10 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+NORMAL = 1.4826
+"""Standard deviation of normal values over their median absolute deviation (MAD)."""
 FEWEST = 20
 """Samples of a modality needed for robust statistics; with fewer, only absolute limits hold."""
 DEVIATIONS = 6.0
-"""Robust standard deviations (1.4826 MAD) from the median beyond which a value is unusual."""
+"""Robust standard deviations from the median beyond which a value is unusual."""
 LEAST_FACTOR = 3.0
 """A low spread is also below the median by this factor, however similar the others are."""
 BLANK_FACTOR = 100.0
@@ -25,14 +27,14 @@ LEAST_LIKENESS = 0.9
 
 
 def robust(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return median and robust standard deviation (1.4826 times the median absolute deviation).
+    """Return median and robust standard deviation (`NORMAL` times the median absolute deviation).
 
     Example:
         >>> robust(np.array([1.0, 2.0, 3.0, 4.0, 1000.0]))
         (3.0, 1.4826)
     """
     median = float(np.median(values))
-    return median, 1.4826 * float(np.median(np.abs(values - median)))
+    return median, NORMAL * float(np.median(np.abs(values - median)))
 
 
 def least_spread(spreads: NDArray[np.float64]) -> tuple[float, float]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from cmkd.data.huggingface.card import readme
 from cmkd.data.pack.pack import Pack
 from cmkd.data.remote.store import Store, hub_place
-from cmkd.errors import CmkdError, needs_extra, one_line
+from cmkd.errors import in_one_line, needs_extra
 
 
 class HubStore(Store):
@@ -28,7 +27,7 @@ class HubStore(Store):
         self._repository, self._below, revision = hub_place(self.address)
         self._revision = revision or None
         self._api = HfApi(library_name="cmkd")
-        with _in_one_line(f"cannot make {self.address}"):
+        with in_one_line(f"cannot make {self.address}"):
             self._api.create_repo(self._repository, repo_type="dataset", private=True, exist_ok=True)
 
     def write(self, contents: Mapping[str, bytes]) -> None:
@@ -37,7 +36,7 @@ class HubStore(Store):
 
         names = ", ".join(contents) if len(contents) == 1 else f"{len(contents)} objects"
         adds = [CommitOperationAdd("/".join(filter(None, (self._below, name))), c) for name, c in contents.items()]
-        with _in_one_line(f"cannot write {names} to {self.address}"):
+        with in_one_line(f"cannot write {names} to {self.address}"):
             self._api.create_commit(
                 self._repository, adds, commit_message=f"Add {names}", repo_type="dataset", revision=self._revision
             )
@@ -45,12 +44,3 @@ class HubStore(Store):
     def describe(self, pack: Pack) -> None:
         """Write the data card that the hub shows."""
         self.write({"README.md": readme(pack).encode()})
-
-
-@contextmanager
-def _in_one_line(failure: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # the hub's library raises classes of its own, and those of its HTTP client
-        reason = one_line(" ".join(str(error).split())[:160])
-        raise CmkdError(f"{failure} ({type(error).__name__}: {reason})") from error

@@ -120,11 +120,11 @@ class _Sender:
         shards: list[str] = []
         digests: list[bytes] = []
         parts = _shards(pack.path / modality.file, len(pack) * modality.row_bytes, shard_blocks * block_bytes)
-        while group := dict(islice(parts, TOGETHER)):
-            shards += group
-            digests += [digest for content in group.values() for digest in block_digests(content, block_bytes)]
-            self.send({name: c for sha256, c in group.items() if (name := object_name(sha256)) not in known})
-            self._done += sum(map(len, group.values()))
+        while group := list(islice(parts, TOGETHER)):  # shards may be equal, such as those of missing rows
+            shards += [sha256 for sha256, _ in group]
+            digests += [digest for _, content in group for digest in block_digests(content, block_bytes)]
+            self.send({name: content for sha256, content in group if (name := object_name(sha256)) not in known})
+            self._done += sum(len(content) for _, content in group)
             if self._progress is not None:
                 self._progress(self._done, self._total)
         listed = b"".join(digests)

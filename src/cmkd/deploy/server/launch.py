@@ -58,7 +58,11 @@ def serve(
     model = described(student.about, model_file(path))
     app = create_app(student, model, limits, token=token)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=int(grace)
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=grace,  # type: ignore[arg-type]  # it goes to asyncio, which takes fractions
     )
     with listening(host, port) as opened:
         where = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}"

@@ -14,7 +14,7 @@ from cmkd.data.manifest.build import warn_of_empty_classes
 from cmkd.data.pack.card import SPLITS, CardInfo
 from cmkd.data.pack.pack import Pack
 from cmkd.data.pack.validator import check_classes
-from cmkd.data.pack.writer import PackExistsError, PackWriter
+from cmkd.data.pack.writer import PackWriter, refuse_existing
 from cmkd.data.summary import markdown
 from cmkd.errors import CmkdError
 from cmkd.io import locked, write_text
@@ -54,21 +54,16 @@ def write_pack(
         CmkdError: the destination exists, the recipe is wrong, or a worker died.
     """
     parts = _parts(destination)
-    _refuse_existing(destination)
+    refuse_existing(destination)
     try:
         parts.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CmkdError(f"cannot write to {destination.parent}: {error.strerror or error}") from error
     with locked(parts / "lock", wait=True):
-        _refuse_existing(destination)
+        refuse_existing(destination)
         _make(recipe, destination, info, shard, workers, progress)
         discard(parts)
     return Pack.open(destination)
-
-
-def _refuse_existing(destination: Path) -> None:
-    if destination.exists():
-        raise PackExistsError(f"{destination} already exists: remove it or choose another path")
 
 
 def _make(
