@@ -159,4 +159,4 @@ def group_numbers(table: pd.DataFrame) -> NDArray[np.int64]:
     ids, groups = (table[name].to_numpy(dtype=str) for name in ("id", "group"))
     alone = groups == ""  # its id may be the name of a group
     named = pd.DataFrame({"name": np.where(alone, ids, groups), "alone": alone})
-    return named.groupby(["name", "alone"]).ngroup().to_numpy()
+    return np.asarray(named.groupby(["name", "alone"]).ngroup(), dtype=np.int64)
