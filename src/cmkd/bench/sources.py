@@ -9,10 +9,9 @@ from typing import Any
 
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.config import RunConfig
-from cmkd.documents import read_json
+from cmkd.documents import SETTINGS, read_json
 from cmkd.errors import CmkdError
 from cmkd.experiment.own_code import code_checksum, own_methods, own_models_and_data
-from cmkd.file_names import SETTINGS
 from cmkd.io import checksum
 from cmkd.registry import is_reference
 
