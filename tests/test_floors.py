@@ -16,7 +16,6 @@ FLOORS: list[set[str]] = [
         "documents",
         "errors",
         "expression",
-        "file_names",
         "io",
         "markdown",
         "nested",

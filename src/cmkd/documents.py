@@ -1,4 +1,7 @@
-"""JSON and YAML from files that anyone may have edited or damaged: bounded, strict, and refused in one line."""
+"""JSON and YAML from files that anyone may have edited or damaged: bounded, strict, and refused in one line.
+
+The names of the files in a run's folder are here too, since several packages write or read them.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,18 @@ from cmkd.options import build
 
 T = TypeVar("T")
 
+SETTINGS = "settings.json"
+"""What was asked for; a folder that holds it is of a run."""
+RESULTS = "results.json"
+"""All models that are finished."""
+RESULT = "result.json"
+"""One model, in its folder; written last, as it says that the model is finished."""
+BEST = "best.safetensors"
+"""The model that a training chose, in its folder."""
+HISTORY = "history.csv"
+"""The measurements of a training, in its folder."""
+TEST = "test.parquet"
+"""The predictions on the test pairs, in the model's folder; those on another split are named by it."""
 JSON_BYTES = 32 * 2**20
 """Largest JSON file that is read. In memory it may become twenty times as large."""
 YAML_BYTES = 32 * 2**10

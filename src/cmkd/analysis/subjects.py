@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cmkd.documents import RESULTS
 from cmkd.errors import CmkdError
 from cmkd.evaluation.results import read_results
-from cmkd.file_names import RESULTS
 from cmkd.models.checkpoint import read_about
 
 

@@ -12,9 +12,9 @@ import pandas as pd
 from cmkd.bench.resampling import encoded
 from cmkd.bench.sources import changed_since, depends
 from cmkd.bench.suite import PlannedRun
+from cmkd.documents import RESULTS, TEST
 from cmkd.evaluation.intervals import ROUNDED
 from cmkd.evaluation.results import read_results, right_answers
-from cmkd.file_names import RESULTS, TEST
 from cmkd.structure import ESSENTIAL
 
 SPLITS = ("validation", "test")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.config import RunConfig
+from cmkd.documents import SETTINGS
 from cmkd.errors import CmkdError
 from cmkd.experiment.folder import read_settings
 from cmkd.experiment.own_code import code_checksum, own_methods, own_models_and_data
-from cmkd.file_names import SETTINGS
 from cmkd.io import checksum
 from cmkd.registry import is_reference
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cmkd.bench.suite import PlannedRun
+from cmkd.documents import RESULT
 from cmkd.errors import CmkdError, DiedError, needs_extra
 from cmkd.experiment import Experiment
 from cmkd.experiment.folder import RunFolder
-from cmkd.file_names import RESULT
 from cmkd.processes import end, end_with_parent, ignore_interrupts, leave_tasks, starting, usable_cores
 from cmkd.progress import Screen
 from cmkd.training.display import TrainingDisplay

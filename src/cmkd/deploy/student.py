@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from cmkd.data.manifest.reading import Reading
 from cmkd.deploy.calibration import Calibration
 from cmkd.deploy.new_sample import sample_of_array, sample_of_file
-from cmkd.documents import read_json
+from cmkd.documents import RESULTS, SETTINGS, read_json
 from cmkd.errors import CmkdError
-from cmkd.file_names import RESULTS, SETTINGS
 from cmkd.options import build
 from cmkd.types import Modality
 

@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cmkd.documents import read_json, record
+from cmkd.documents import TEST, read_json, record
 from cmkd.errors import CmkdError, not_let
 from cmkd.evaluation.scores import group_numbers
-from cmkd.file_names import TEST
 from cmkd.io import parquet_file
 
 AGAIN = "restore the file, or remove the folder of its run and repeat the command"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 
 from cmkd.distributed import rank, world_size
+from cmkd.documents import HISTORY
 from cmkd.evaluation.results import read_history
 from cmkd.experiment.resolve import ResolvedRun
 from cmkd.experiment.scoring import score_model
-from cmkd.file_names import HISTORY
 from cmkd.models import Model
 from cmkd.models.checkpoint import load_model, rewrite
 from cmkd.training.fit import fit

@@ -16,7 +16,7 @@ import yaml
 import cmkd
 from cmkd.data import SPLITS
 from cmkd.deploy.recommend import recommended
-from cmkd.documents import read_json, record
+from cmkd.documents import RESULT, RESULTS, SETTINGS, read_json, record
 from cmkd.errors import CmkdError
 from cmkd.evaluation import summarize
 from cmkd.evaluation.results import read_result, students_answers
@@ -24,7 +24,6 @@ from cmkd.experiment.own_code import own_models_and_data
 from cmkd.experiment.resolve import ResolvedRun, by_content
 from cmkd.experiment.tuning import summary
 from cmkd.expression import parse_sum
-from cmkd.file_names import RESULT, RESULTS, SETTINGS
 from cmkd.io import atomic, checksum, locked, remove_all_stale, write_json, write_text
 from cmkd.methods import METHODS
 from cmkd.methods.pages import bibliography

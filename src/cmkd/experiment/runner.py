@@ -15,6 +15,7 @@ import torch.distributed as dist
 from cmkd.config import RunConfig
 from cmkd.deploy.recommend import publish
 from cmkd.distributed import leads, world_size
+from cmkd.documents import BEST, RESULT
 from cmkd.errors import CmkdError, DiedError
 from cmkd.evaluation.results import read_result
 from cmkd.experiment import capacity, standing
@@ -27,7 +28,6 @@ from cmkd.experiment.teachers import Teachers
 from cmkd.experiment.teaching import Teaching
 from cmkd.experiment.tuning import Options, Trials, with_options
 from cmkd.experiment.workers import one_after_another, packed, processes
-from cmkd.file_names import BEST, RESULT
 from cmkd.methods.combine import from_expression
 from cmkd.models.checkpoint import load_model
 from cmkd.progress import Screen, busy, screen

@@ -12,11 +12,11 @@ import torch
 from cmkd.analysis.measure import EMBEDDING, measured, stage_features
 from cmkd.cost import add_cost
 from cmkd.data import Pack
+from cmkd.documents import RESULT
 from cmkd.errors import CmkdError
 from cmkd.evaluation import prediction_table, scores
 from cmkd.experiment.resolve import ResolvedRun
 from cmkd.experiment.teaching import run_device
-from cmkd.file_names import RESULT
 from cmkd.inference import latency, operations, predict
 from cmkd.io import atomic, write_json
 from cmkd.models import Model

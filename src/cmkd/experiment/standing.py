@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from cmkd.documents import RESULT
 from cmkd.evaluation.results import read_result
 from cmkd.experiment.plan import PlannedStudent
-from cmkd.file_names import RESULT
 from cmkd.progress import Screen
 from cmkd.training.display import TrainingDisplay
 

@@ -13,7 +13,7 @@ import torch
 
 import cmkd
 from cmkd.distributed import world_size
-from cmkd.documents import read_json
+from cmkd.documents import BEST, RESULT, read_json
 from cmkd.errors import CmkdError
 from cmkd.experiment.fitting import Fitting
 from cmkd.experiment.folder import RunFolder
@@ -21,7 +21,6 @@ from cmkd.experiment.resolve import ResolvedRun
 from cmkd.experiment.scoring import score_outputs
 from cmkd.experiment.standing import outcome
 from cmkd.experiment.teaching import Teaching, self_taught
-from cmkd.file_names import BEST, RESULT
 from cmkd.io import atomic, checksum, write_json
 from cmkd.models.checkpoint import read_about
 from cmkd.provenance import commit

@@ -13,9 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cmkd.documents import parse_json
+from cmkd.documents import RESULT, parse_json
 from cmkd.errors import CmkdError
-from cmkd.file_names import RESULT
 from cmkd.io import atomic, checksum
 
 SHA256 = "sha256"

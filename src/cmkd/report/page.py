@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from cmkd.cost import read_cost
+from cmkd.documents import HISTORY, RESULTS
 from cmkd.errors import CmkdError
 from cmkd.evaluation import bootstrap, by_subset, covered, fraction_interval, group_numbers, summarize
 from cmkd.evaluation.intervals import FEW_GROUPS, unless_certain
 from cmkd.evaluation.results import read_history, read_results, students_answers
-from cmkd.file_names import HISTORY, RESULTS
 from cmkd.io import write_text
 from cmkd.report import figures
 from cmkd.report.guide import MEASURES

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cmkd.documents import TEST
 from cmkd.evaluation.results import read_predictions
-from cmkd.file_names import TEST
 
 LARGEST = 40
 """Most classes whose confusion matrix is drawn; of more, the most frequent confusions are listed."""

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from cmkd.cost import add_cost, read_cost
 from cmkd.distributed import world_size
+from cmkd.documents import BEST, HISTORY
 from cmkd.errors import CmkdError
-from cmkd.file_names import BEST, HISTORY
 from cmkd.io import write_text
 from cmkd.models.checkpoint import save_model
 from cmkd.models.tensor_file import read_document, read_tensors, write_tensors

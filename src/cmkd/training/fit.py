@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.distributed import synchronize_batch_norm
-from cmkd.file_names import BEST
+from cmkd.documents import BEST
 from cmkd.progress import screen
 from cmkd.training.checkpointing import CheckpointCallback, SafeCheckpointIO
 from cmkd.training.compiling import check_compiler

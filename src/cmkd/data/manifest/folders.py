@@ -9,8 +9,8 @@ from cmkd.data.manifest.readers import SUFFIXES
 from cmkd.data.pack.card import SPLITS
 from cmkd.data.split import ALIASES
 from cmkd.data.text_table import OWN_COLUMNS, TextTable
+from cmkd.documents import SETTINGS
 from cmkd.errors import CmkdError
-from cmkd.file_names import SETTINGS
 
 BESIDE = (".aux.xml", ".msk", ".ovr", ".prj", ".tfw", ".jgw", ".pgw", ".wld", "desktop.ini", "thumbs.db")
 """Endings of the files that GIS programs and Windows keep beside images."""
