@@ -159,7 +159,7 @@ def test_a_timm_model_may_name_its_weights() -> None:
 def test_pretrained_weights_are_never_silently_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CmkdError, match="no pretrained weights"):
         models.build("auto", modality("image", (1, 8, 8)), classes=2, pretrained=True)
-    with pytest.raises(CmkdError, match="brings its own weights"):
+    with pytest.raises(CmkdError, match="let your own module load its weights itself"):
         models.build(torch.nn.Linear(4, 2), modality("vector", (4,)), classes=2, pretrained=True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import huggingface_hub.constants
