@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import sysconfig
@@ -75,7 +76,13 @@ def test_a_model_that_is_given_as_an_object_depends_on_its_code_too(folder: Path
     code = "import torch\n\n\nclass Net(torch.nn.Linear): ...\n"
     write_text(folder / "net_of_sources.py", code)
     kind = importlib.import_module("net_of_sources").Net
-    for model in (kind, torch.nn.Sequential(torch.nn.Flatten(), kind(4, 2)), wrap(torch.nn.Sequential(kind(4, 2)))):
+    made = functools.partial(kind, 4, out_features=2)
+    for model in (
+        kind,
+        made,
+        torch.nn.Sequential(torch.nn.Flatten(), kind(4, 2)),
+        wrap(torch.nn.Sequential(kind(4, 2))),
+    ):
         write_text(folder / "net_of_sources.py", code)
         config = RunConfig("digits", tmp_path / "out", student=StudentConfig(model=model))
         before = own_code(config)

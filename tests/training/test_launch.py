@@ -102,7 +102,7 @@ def test_a_signal_ends_the_processes_too(tmp_path: Path, monkeypatch: pytest.Mon
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr("cmkd.training.launch.spawn", kept)
-    threading.Thread(target=interrupt).start()
+    threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         launch(wait_for_ever, objective(), tmp_path, devices=2)
     assert [process.exitcode for process in started[0].processes] == [-signal.SIGTERM] * 2

@@ -120,6 +120,7 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
     if not path.exists():
         return
     found, asked, newer = read_results(path), set(planned.students), changed_since(planned)
+    same = found["data"].get("same_test_pairs", True)  # else the teacher's accuracy is not what a student could reach
     for student in found["students"]:
         if (student["method"], student["seed"]) in asked and not depends(planned, student["method"], newer):
             place = (planned.config.out / student["checkpoint"]).with_name(TEST)
@@ -129,10 +130,7 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
                 **{"method": student["method"], "seed": student["seed"]},
                 **{split: student[f"{split}_accuracy"] for split in SPLITS},
                 "teacher_validation": found["teacher"]["validation_accuracy"],
-                # where the teacher was measured on other pairs, its accuracy is not what a student could reach
-                "teacher_test": found["teacher"]["test_accuracy"]
-                if found["data"].get("same_test_pairs", True)
-                else None,
+                "teacher_test": found["teacher"]["test_accuracy"] if same else None,
                 **{"steps": student["steps"], "converged": student["converged"]},
                 "teacher_converged": found["teacher"].get("converged"),
                 **{"sees_all_labels": bool(student.get("sees_all_labels")), "commit": student.get("commit")},

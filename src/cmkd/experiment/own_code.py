@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import inspect
 import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -57,10 +59,8 @@ def code_checksum(reference: str) -> str:
     Raises:
         CmkdError: as `load_reference`.
     """
-    found = load_reference(reference)
-    named = inspect.unwrap(found) if callable(found) and hasattr(found, "__qualname__") else type(found)
     # what is named may be made elsewhere, as by functools.partial, or imported from there
-    return _modules_checksum(reference.partition(":")[0], named.__module__)
+    return _modules_checksum(reference.partition(":")[0], _definition(load_reference(reference)).__module__)
 
 
 def _given_models(config: RunConfig) -> dict[str, str]:
@@ -72,15 +72,21 @@ def _given_models(config: RunConfig) -> dict[str, str]:
     for model in (config.teacher.model, config.student.model):
         if isinstance(model, str):
             continue
-        parts = {type(part) for part in model.modules()} if isinstance(model, nn.Module) else {inspect.unwrap(model)}
-        for part in parts:
-            module = getattr(part, "__module__", None) or ""
-            if module.partition(".")[0] in ("", "cmkd", "torch"):
+        for part in map(_definition, model.modules() if isinstance(model, nn.Module) else [model]):
+            module, name = part.__module__, f"{part.__module__}:{part.__qualname__}"
+            if name in found or module.partition(".")[0] in ("cmkd", "torch"):
                 continue
             with contextlib.suppress(TypeError, OSError):  # there is no source, as of what was typed in
                 lines = [inspect.getsource(part).encode()] if module == "__main__" else None
-                found[f"{module}:{part.__qualname__}"] = checksum(lines) if lines else _modules_checksum(module)
+                found[name] = checksum(lines) if lines else _modules_checksum(module)
     return dict(sorted(found.items()))
+
+
+def _definition(found: object) -> Any:  # noqa: ANN401  # a class or a function
+    """Return the class or function that an object is, wraps, or is made by."""
+    while isinstance(found, functools.partial):
+        found = found.func
+    return inspect.unwrap(found) if callable(found) and hasattr(found, "__qualname__") else type(found)
 
 
 def _modules_checksum(*modules: str) -> str:

@@ -136,18 +136,14 @@ class Card(CardInfo):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells this version from other data, ready for JSON: its bytes, and how they are read.
+        """What tells this version from other data, ready for JSON: its bytes, how they are read, and what for.
 
         Means and standard deviations follow from these.
         """
+        names = ("version", "sha256", "classes", "rich", "poor", "co_registered", "mirror", "cropped")
         how = ("kind", "shape", "dtype", "nodata")
-        return {
-            "version": self.version,
-            "sha256": plain(self.sha256),
-            "modalities": {name: {key: plain(getattr(m, key)) for key in how} for name, m in self.modalities.items()},
-            "co_registered": plain(self.co_registered),
-            "classes": list(self.classes),
-        }
+        modalities = {name: {key: plain(getattr(m, key)) for key in how} for name, m in self.modalities.items()}
+        return {name: plain(getattr(self, name)) for name in names} | {"modalities": modalities}
 
 
 @dataclass(frozen=True, kw_only=True)
