@@ -22,7 +22,9 @@ from cmkd.types import Scaling
 Fraction = Annotated[float, Bounds(above=0, most=1)]
 NotNegative = Annotated[float, Bounds(least=0)]
 TRIAL_SEEDS = 1_000_000
-"""Distance of the seed of trials from the first one of a run; more students than this no method has."""
+"""Distance of the seed of trials from the first one of a run; no method has more students than this."""
+EXAMPLE = "data: digits"
+"""A line of the file of a run."""
 OWN_METHOD = "ds"
 """The method of this package, dimensional structure."""
 
@@ -326,7 +328,7 @@ class RunConfig:
         Raises:
             CmkdError: the file is missing or no YAML, or a field or value is wrong.
         """
-        return options.build(cls, read_yaml(Path(path)))
+        return options.build(cls, read_yaml(Path(path), example=EXAMPLE))
 
     def save(self, path: Path | str) -> None:
         """Write it as YAML, which `load` reads; own modules and data in it are written by name only."""

@@ -100,15 +100,19 @@ def record(cls: type[T], values: Mapping[str, Any], what: str, *, fix: str) -> T
         raise CmkdError(f"{what} is damaged ({error}): {fix}") from error
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, *, example: str) -> dict[str, Any]:
     """Read a YAML file that holds a mapping, without aliases: a few lines of them can stand for gigabytes.
+
+    Args:
+        path: the file.
+        example: a line of such a file, for messages.
 
     Raises:
         CmkdError: it is missing, too large, or something else; a repeated name is refused.
     """
     import yaml
 
-    what, fix = f"cannot read the configuration '{path}'", "write lines such as 'data: digits'"
+    what, fix = f"cannot read '{path}'", f"write lines such as '{example}'"
     try:
         content = yaml.load(_content(path, YAML_BYTES, fix), _loader())  # a SafeLoader
         _check_characters(content)
@@ -118,7 +122,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         # no UTF-8, a date such as 2026-99-99, or a value that does not fit its tag, such as !!bool x
         raise CmkdError(f"{what}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise CmkdError(f"the configuration '{path}' holds no options; {fix}")
+        raise CmkdError(f"'{path}' holds no options; {fix}")
     return content
 
 

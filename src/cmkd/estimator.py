@@ -45,7 +45,7 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         preset: as in `RunConfig`.
         epochs: as in `RunConfig`.
         teacher: as in `RunConfig`: a model, or a dict of the fields of `TeacherConfig`.
-        student: as in `RunConfig`: a model, or a dict of the fields of `ModelConfig`.
+        student: as in `RunConfig`: a model, or a dict of the fields of `StudentConfig`.
         kinds: modality -> kind. By default an array of one axis is a vector, and one of two or three is an image.
         fractions: of the pairs of `fit`, to train with, to validate and calibrate with, and to test with. The test
             pairs serve the report in `out` alone.

@@ -33,7 +33,7 @@ class Row(NamedTuple):
         title: of the work.
         fraction: part of it that is done; None if that is unknown.
         text: the rest.
-        at_work: whether it goes on now; the others give way where the terminal is low.
+        at_work: whether it is running; finished rows are hidden where the terminal is too short.
     """
 
     title: str
@@ -185,7 +185,7 @@ def shown(what: str, unit: str = "pairs", *, idle: str = "") -> Iterator[Progres
     Args:
         what: what is done, such as ``"reading"``.
         unit: what is counted; ``bytes`` are shown as kB and MB.
-        idle: is said if there was nothing to do.
+        idle: printed if there was nothing to do.
     """
     tenths, started, begun = set[int](), time.monotonic(), False
 

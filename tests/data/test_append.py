@@ -72,6 +72,19 @@ def test_old_splits_stay_and_groups_stay_whole(make_folder: Folder, tmp_path: Pa
     pd.testing.assert_frame_equal(Pack.open(pack.path, 1).index, before)
 
 
+def test_a_changed_index_of_an_earlier_version_is_found(make_folder: Folder, tmp_path: Path) -> None:
+    folder = make_folder()
+    pack = build(folder, tmp_path / "pack")
+    with PackWriter.append(pack.path) as writer:
+        values = {name: pack.array(name)[:1] for name in pack.modalities}
+        writer.add(["new"], [0], ["train"], None, values)
+    Pack.open(pack.path).verify()
+    index = tmp_path / "pack" / pack.card.index_file
+    index.write_bytes(index.read_bytes()[:-1] + b"?")
+    with pytest.raises(CmkdError, match=r"index.* is missing or has changed"):
+        Pack.open(pack.path).verify()
+
+
 def test_a_vessel_cannot_be_moved_to_another_split(make_folder: Folder, tmp_path: Path) -> None:
     pack = build(make_folder(), tmp_path / "pack")
     trained = pack.index[pack.index["split"] == "train"]["group"].iloc[0]

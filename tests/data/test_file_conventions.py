@@ -91,7 +91,7 @@ def test_orientation_is_told_and_not_applied(tmp_path: Path) -> None:
         np.save(tmp_path / f"{k}.npy", RNG.normal(size=(8, 8)))
         lines.append(f"{k},{'xy'[k % 2]},{name},{k}.npy")
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
-    said = "12 of 12 files of 'a' have an orientation tag, such as "
+    said = "12 files of 'a' have an orientation tag, such as "
     with pytest.warns(CmkdWarning, match=said + r".*0\.png: it is not applied"):
         build(tmp_path, tmp_path / "pack")
     assert any(note.startswith(f"{said}that of '0'") for note in check(FolderSource(tmp_path)).notes)

@@ -255,6 +255,16 @@ def test_a_file_unlike_the_first_is_named(tmp_path: Path, change: Callable[[pa.T
         import_folder(tmp_path / "hub", tmp_path / "pack")
 
 
+def test_an_exported_pair_without_a_position_is_refused(pack: Pack, tmp_path: Path) -> None:
+    folder = export_pack(pack, tmp_path / "hub")
+    path = next(folder.glob("data/train-*.parquet"))
+    edit(path, lambda table: table.set_column(
+        table.column_names.index("position"), "position", pa.array([None] + [1] * (len(table) - 1), pa.int64())
+    ))  # fmt: skip
+    with pytest.raises(CmkdError, match="column 'position' holds None, no place in the pack"):
+        import_folder(folder, tmp_path / "again")
+
+
 def encoded(values: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     if values.dtype.kind == "f":

@@ -15,7 +15,8 @@ from cmkd import RunConfig, StudentConfig, TeacherConfig
 from cmkd.bench.suite import Suite
 from cmkd.data import Pack, build
 from cmkd.data.manifest.reading import Reading
-from cmkd.datasets import open_data
+from cmkd.datasets import DATASETS, open_data
+from cmkd.datasets.open import without_files
 from cmkd.errors import CmkdError
 from cmkd.experiment.resolve import resolve
 from cmkd.nested import first_difference
@@ -84,6 +85,15 @@ def test_source_behind_a_colon_and_in_the_environment(tmp_path: Path, monkeypatc
     assert named.modalities["kinect"].shape == (5, 75)
     monkeypatch.setenv("CMKD_DATA", str(tmp_path / "data"))
     assert open_data("mars(window=5)").path == named.path
+
+
+def test_files_that_were_fetched_are_not_missing(cache: Path) -> None:
+    assert without_files("mnist") is DATASETS["mnist"]
+    fetched = cache / "sources" / "mnist"
+    fetched.mkdir(parents=True)
+    for file in DATASETS["mnist"].sources:
+        (fetched / file.name).touch()
+    assert without_files("mnist") is None
 
 
 @pytest.mark.parametrize(

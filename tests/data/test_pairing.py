@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from cmkd.cli import data as command
 from cmkd.cli import main
 from cmkd.data import build
+from cmkd.data.pairing.assemble import assemble
 from cmkd.data.pairing.captures import Captures, read_captures
 from cmkd.data.pairing.clocks import estimate_clock
 from cmkd.data.pairing.matching import Gate, match
@@ -212,7 +214,40 @@ def test_labels_that_disagree_are_left_empty_and_told(tmp_path: Path, capsys: py
     manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
     assert list(manifest.columns) == ["id", "label", "group", "light", "sar"]
     assert manifest["label"].tolist() == ["ferry", "", "ferry", "tug", "tug"]
-    assert "which are left empty: 001" in capsys.readouterr().out
+    assert "which are left empty: 001" in capsys.readouterr().err
+
+
+def test_the_record_says_why_a_capture_has_no_partner(tmp_path: Path) -> None:
+    """Two of one instant with different MMSI, one of unknown place, one too late, and one pair."""
+    for name, vessel in (("a", "219000001"), ("b", "219000002")):
+        lines = [
+            f"{name}/0.png,2026-03-01T12:00:00Z,55.0,10.0,{vessel}",
+            f"{name}/1.png,2026-03-01T12:10:00Z,55.0,10.0,",
+        ]
+        lines += [f"{name}/2.png,2026-03-01T12:20:00Z,56.0,10.0,219000003"] if name == "a" else []
+        lines += [f"{name}/3.png,2026-03-01T13:00:00Z,55.0,10.0,"] if name == "b" else []
+        (tmp_path / f"{name}.csv").write_text("\n".join(["path,time,latitude,longitude,mmsi", *lines]) + "\n")
+    lists = [read_captures(tmp_path / f"{name}.csv") for name in ("a", "b")]
+    assert lists[0].place is not None
+    lists[0].place[2] = np.nan  # as of a vessel that no track has at that time
+    made = assemble(lists, tmp_path / "manifest.csv", Gate(5.0, 100.0))
+    record = pd.read_csv(made.record, dtype=str, keep_default_na=False)
+    assert record.loc[record["note"] != "", "note"].tolist() == [
+        "the nearest of a shows another vessel",
+        "the nearest of a is too far",
+        "the nearest of b shows another vessel",
+        "its place, or those of b, are unknown",
+    ]
+
+
+def test_a_manifest_outside_the_folder_is_told_where_to_go(tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    for name in ("a", "b"):
+        text = f"path,time\n../images/{name}.png,2026-03-01T12:00:00Z\n"
+        (tmp_path / "lists" / f"{name}.csv").write_text(text)
+    lists = [read_captures(tmp_path / "lists" / f"{name}.csv") for name in ("a", "b")]
+    with pytest.raises(CmkdError, match=f"write to {re.escape(str(tmp_path))}/manifest.csv instead"):
+        assemble(lists, tmp_path / "lists" / "manifest.csv", Gate(5.0))
 
 
 def test_ambiguous_pairs_are_dropped_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,7 +256,7 @@ def test_ambiguous_pairs_are_dropped_on_request(tmp_path: Path, capsys: pytest.C
     with (tmp_path / "radar.csv").open("a") as file:
         file.write("radar/6.png,2026-03-01T12:00:01.1Z,54.0,10.0\n")
     run(tmp_path, "--meters", "50")
-    assert "1 pairs of radar are ambiguous" in capsys.readouterr().out
+    assert "1 pairs of radar are ambiguous" in capsys.readouterr().err
     run(tmp_path, "--meters", "50", "--drop_ambiguous", "--out", str(tmp_path / "sure.csv"))
     assert pd.read_csv(tmp_path / "sure.csv", dtype=str)["id"].tolist() == ["001", "002", "003", "005"]
     record = pd.read_csv(tmp_path / "sure.pairing.csv", dtype=str).set_index("id")

@@ -20,6 +20,8 @@ import pytest
 
 from cmkd.cli import main
 from cmkd.data.pack import CardInfo, Pack, PackWriter
+from cmkd.data.pack.pack import TOGETHER
+from cmkd.data.pack.sample import train_values
 from cmkd.data.remote import push as pushing
 from cmkd.data.remote.cache import BlockCache
 from cmkd.data.remote.push import push
@@ -418,6 +420,35 @@ def test_a_card_that_does_not_fit_its_layout_is_refused(address: str, tmp_path: 
     shutil.copy(other.path / "card.json", tmp_path / "pushed" / "card.json")
     with pytest.raises(CmkdError, match=r"does not match its stream.json: .*wait for a push to end"):
         Pack.open(address)
+
+
+def test_a_push_sends_the_versions_that_there_were_at_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, place = write_pack(tmp_path / "own"), f"file://{tmp_path}/pushed"
+    shards = pushing._shards
+
+    def append_meanwhile(path: Path, length: int, shard_bytes: int) -> Iterator[tuple[str, bytes]]:
+        if path.stem == "radar":
+            with PackWriter.append(own.path) as writer:
+                add(writer, 1, ROWS, 8)
+        return shards(path, length, shard_bytes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pushing, "_shards", append_meanwhile)
+        assert push(own.path, place).version == 1
+    assert len(Pack.open(own.path)) == ROWS + 8
+    expect(Pack.open(place), own)
+    assert push(own.path, place).version == 2
+    expect(Pack.open(place), Pack.open(own.path))
+
+
+def test_samples_of_a_pushed_pack_are_read_together(pack: Pack, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    streamed, requests, ranges = Pack.open(address), list[int](), Store.ranges
+    monkeypatch.setattr(Store, "ranges", lambda *given: requests.append(1) or ranges(*given))
+    found = train_values(streamed, "radar")
+    assert (found == train_values(pack, "radar")).all()
+    assert len(requests) <= ROWS / 2 / TOGETHER + 1
 
 
 def test_without_obstore_one_line_names_the_extra(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -141,3 +143,6 @@ def test_errors_are_one_line(labels: list[int], groups: list[str] | None, marked
 def test_fractions_are_checked() -> None:
     with pytest.raises(CmkdError, match="three positive numbers"):
         assign_splits([0, 1] * 5, fractions=(0.8, 0.2, 0.0))
+    for wrong in (math.nan, math.inf):
+        with pytest.raises(CmkdError, match="three positive numbers"):
+            assign_splits([0, 1] * 5, fractions=(wrong, 0.2, 0.1))

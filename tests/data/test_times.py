@@ -121,7 +121,7 @@ def test_units_of_one_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_few_pairs_are_doubted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own, scaled = [str(60 * k) for k in range(50)], [str(60_000 * k) for k in range(50)]
     assert main([*lists(tmp_path, own, scaled), "--seconds", "2"]) == 0
-    assert "note: found only 1 pairs (optical 0 s to 2,940 s; radar 0 s to 2,940,000 s)" in capsys.readouterr().out
+    assert "note: found only 1 pairs (optical 0 s to 2,940 s; radar 0 s to 2,940,000 s)" in capsys.readouterr().err
 
 
 def test_lists_with_and_without_a_time_zone_are_refused(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_captures_are_identified_one_to_one_at_an_instant(tmp_path: Path) -> Non
     assert found.captures.vessels == ["219000001", "219000002", "219000001", "", "", "219000003"]
     assert found.captures.labels == ["cargo", "tug", "cargo", "", "", ""]
     assert found.captures.groups == found.captures.vessels
-    assert (found.found, found.outside, found.unsure, found.unlabeled) == (4, 1, 1, 1)
+    assert (found.found, found.missed, found.unsure, found.unlabeled) == (4, 1, 1, 1)
     assert found.captures.place is not None and found.captures.place[1] == pytest.approx([55.01, 10.0])
     lines = ["a.png,2026-03-01T12:00:00Z,55.0,10.0,219000001", "b.png,2026-03-01T12:00:00Z,55.001,10.0,219000077",
              "c.png,2026-03-01T12:00:00Z,55.002,10.0,"]  # fmt: skip

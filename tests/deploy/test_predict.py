@@ -27,6 +27,7 @@ from cmkd import models
 from cmkd.cli import main
 from cmkd.data import CardInfo, from_dataset
 from cmkd.data.manifest.reading import Reading
+from cmkd.data.manifest.sample import load
 from cmkd.deploy.inputs import find
 from cmkd.deploy.student import load_student
 from cmkd.deploy.writers import table
@@ -266,8 +267,18 @@ def test_a_pack(run: Run, radar_student: Path, tmp_path: Path) -> None:
     stated = replace(student, modality=replace(student.modality, file_nodata=70.0))
     item = list(find([str(tmp_path / "pack")], stated.modality))[6]
     assert not next(find([str(tmp_path / "pack")], replace(student.modality, unit="dB"))).reason  # none is stated
-    assert isinstance(item.source, np.ndarray)
-    assert (stated.sample(item.source, reading=item.reading) == 70).all()  # building the pack replaced what was nodata
+    assert callable(item.source)
+    values = stated.sample(item.source(), reading=item.reading)
+    assert (values == 70).all()  # building the pack replaced what was nodata
+
+
+def test_the_axis_of_channels_that_is_stated_is_read(tmp_path: Path) -> None:
+    array = np.arange(72, dtype=np.uint8).reshape(3, 8, 3)  # three rows, three channels
+    np.save(tmp_path / "1.npy", array)
+    modality = Modality("radar", "image", (3, 3, 8), "uint8")
+    assert (load(modality, tmp_path / "1.npy", channels="last") == np.moveaxis(array, -1, 0)).all()
+    with pytest.raises(CmkdError, match="its first axis or its last"):
+        load(modality, tmp_path / "1.npy")
 
 
 def test_parquet_takes_batches_without_rows(tmp_path: Path) -> None:

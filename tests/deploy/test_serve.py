@@ -33,7 +33,7 @@ from tests.deploy.conftest import make_student
 from cmkd.cli import main
 from cmkd.deploy.calibration import Calibration
 from cmkd.deploy.server.app import create_app
-from cmkd.deploy.server.launch import described, serve
+from cmkd.deploy.server.launch import described, listening, serve
 from cmkd.deploy.server.limits import Limits
 from cmkd.deploy.student import Student, load_student
 from cmkd.errors import CmkdError
@@ -225,6 +225,7 @@ REFUSED: dict[str, tuple[bytes, str, int, str]] = {
     "page bomb": (many_pages(5000), "image/tiff", 422, "more than 4096 pages"),
     "inflated png": (png(8, 8, zlib.compress(bytes(2**20))), "image/png", 422, "more pixel data than its header"),
     "image in tiff": (tiff(GRAY, compression="png"), "image/tiff", 422, "has the compression PNG"),
+    "channels last": (npy(np.zeros((2, 100, 100, 1), np.uint8)), "application/x-npy", 413, "100x100 pixels"),
     "long npy": (npy(np.zeros((5000, 3, 1), np.uint8)), "application/x-npy", 413, "5000x3 pixels"),
     "long batch": (npy(np.zeros((2, 1, 5000, 3), np.uint8)), "application/x-npy", 413, "5000x3 pixels"),
 }  # fmt: skip
@@ -467,6 +468,11 @@ def test_bad_options_are_one_line(
     monkeypatch.setenv("CMKD_TOKEN", "")
     with pytest.raises(CmkdError, match="CMKD_TOKEN is empty"):
         serve(radar_student, host="127.0.0.1", port=0, device="cpu", threads=1, grace=1.0, limits=LIMITS)
+
+
+def test_a_host_that_is_no_name_is_one_line() -> None:
+    with pytest.raises(CmkdError, match=r"cannot listen on a\.\.b"):
+        listening("a..b", 0)
 
 
 @pytest.mark.parametrize("token", ["schlüssel", "two words", "secret\n", "\x7f"])

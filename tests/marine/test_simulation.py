@@ -163,6 +163,23 @@ def test_killed_run_continues_where_it_stopped(tmp_path: Path) -> None:
         assert all(np.array_equal(ours.arrays[name], theirs.arrays[name]) for name in ("optical", "radar"))
 
 
+def test_ctrl_c_ends_workers_in_silence_and_keeps_their_chunks(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cmkd", "simulate", "marine", "--pairs", "4000", "--size", "16"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    process = subprocess.Popen(
+        [*command, "--workers", "2", "--out", str(tmp_path / "pack")],
+        env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    limit = time.time() + 120
+    while not (chunks := list(tmp_path.glob("*/chunk-*.npz"))) and time.time() < limit:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in told
+    assert set(chunks) <= set(tmp_path.glob("*/chunk-*.npz"))
+    assert len(list(tmp_path.glob("*/chunk-*.npz"))) <= len(chunks) + 4  # those in work, and no further ones
+
+
 def test_unfinished_chunks_of_another_recipe_are_refused(tmp_path: Path) -> None:
     list(generate(Recipe(1, size=16), tmp_path, workers=1))
     with pytest.raises(CmkdError, match="other settings"):

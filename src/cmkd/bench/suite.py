@@ -90,7 +90,7 @@ class Suite:
         Raises:
             CmkdError: as the class; or the file is missing, or no YAML.
         """
-        return build(cls, read_yaml(path))
+        return build(cls, read_yaml(path, example="data: [digits]"))
 
     @property
     def expressions(self) -> tuple[str, ...]:

@@ -116,10 +116,10 @@ def _identified(lists: Sequence[Captures], gate: Gate, ais: Path, classes: Path 
     tracks = read_tracks(ais, (min(low for low, _ in ends), max(high for _, high in ends)))
     print(f"{ais.name}: {len(tracks.seconds)} reports of {len(tracks.vessels)} vessels near the times of the captures")
     kinds = read_ship_classes(classes) if classes is not None else classes_by_type()
-    rows = table("modality", "captures", "identified", "outside all tracks", "ambiguous", "without class")
+    rows = table("modality", "captures", "identified", "without a vessel", "ambiguous", "without class")
     found = [identify(captures, tracks, gate.meters, kinds) for captures in lists]
     for one in found:
-        counts = (len(one.captures), one.found, one.outside, one.unsure, one.unlabeled)
+        counts = (len(one.captures), one.found, one.missed, one.unsure, one.unlabeled)
         rows.add_row(one.captures.name, *map(str, counts))
     show(rows)
     return [one.captures for one in found]
@@ -168,16 +168,20 @@ def _tell(made: Assembly, lists: Sequence[Captures], gate: Gate) -> None:
         far = f"{spread(matching.meters)[0]:.1f}" if gate.meters is not None and len(matching.late) else ""
         rows.add_row(other.name, *map(str, numbers), f"{late:+z.3f}", f"{within:.3f}", far)
         if abs(late) > 0.25 * gate.seconds:
-            print(f"note: the median delay of {other.name} is {late:+z.3g} s; if its clock is off, try --offset auto")
+            print(
+                f"note: the median delay of {other.name} is {late:+z.3g} s; if its clock is off, try --offset auto",
+                file=sys.stderr,
+            )
         if matching.ambiguous.any():
             note = f"{matching.ambiguous.sum()} pairs of {other.name} are ambiguous, marked in the record"
-            print(f"note: {note}: use smaller tolerances, or --drop_ambiguous")
+            print(f"note: {note}: use smaller tolerances, or --drop_ambiguous", file=sys.stderr)
         if len(matching.rows) < FEW_PAIRED * min(len(first), len(other)):
-            spans = f"{first.span}; {other.span}"
-            print(
-                f"note: found only {len(matching.rows)} pairs ({spans}): check --time_unit and the offset of the clocks"
-            )
+            note = f"found only {len(matching.rows)} pairs ({first.span}; {other.span})"
+            print(f"note: {note}: check --time_unit and the offset of the clocks", file=sys.stderr)
     show(rows)
     if made.disagreeing:
-        print(f"note: the lists disagree on these labels, which are left empty: {joined(made.disagreeing)}")
+        print(
+            f"note: the lists disagree on these labels, which are left empty: {joined(made.disagreeing)}",
+            file=sys.stderr,
+        )
     print(f"{made.pairs} pairs in {made.manifest}; a record of every capture in {made.record}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,7 +58,7 @@ def assign_splits(
     """
     targets = np.asarray(labels, dtype=np.int64)
     numbers = all(isinstance(fraction, int | float | np.number) for fraction in fractions)
-    if not numbers or len(fractions) != 3 or min(fractions) <= 0:
+    if not numbers or len(fractions) != 3 or not all(0 < fraction < math.inf for fraction in fractions):
         raise CmkdError(f"fractions of train, validation and test must be three positive numbers, got {fractions}")
     codes = _codes(groups, len(targets))
     splits = _spread(_named(given, len(targets)), codes, groups)

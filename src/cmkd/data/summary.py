@@ -83,9 +83,12 @@ def leaked(pack: Pack, modality: str) -> int:
 
     Near duplicates are not found; a constant sample (an empty image) counts as any other.
     """
-    array, splits = pack.array(modality), pack.index["split"].to_numpy()
+    splits = pack.index["split"].to_numpy()
     rows = np.flatnonzero(pack.index[f"has_{modality}"])
-    first = {again.later: again.earlier for again in exact_duplicates([digest(array[row]) for row in rows])}
+    first = {
+        again.later: again.earlier
+        for again in exact_duplicates([digest(sample) for sample in pack.samples(modality, rows)])
+    }
     found: dict[int, list[str]] = {}
     for place, split in enumerate(splits[rows]):
         found.setdefault(first.get(place, place), []).append(split)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.joined import first_joined
 from cmkd.data.pack.pack import Pack
 from cmkd.data.split import assign_splits
 from cmkd.datasets.base import DataSet, Listing
@@ -84,16 +85,11 @@ def _alike(moments: NDArray[np.float64]) -> list[str]:
         >>> _alike(np.array([[1.0], [2.0], [1.05], [1.1]]))
         ['alike0', '', 'alike0', 'alike0']
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
     from scipy.spatial import KDTree
 
-    pairs = KDTree(moments).query_pairs(ALIKE, p=np.inf, output_type="ndarray")
-    size = len(moments)
-    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
-    _, place = connected_components(graph, directed=False)
-    _, first, counts = np.unique(place, return_index=True, return_counts=True)
-    return [f"alike{first[k]}" if counts[k] > 1 else "" for k in place]
+    first = first_joined(KDTree(moments).query_pairs(ALIKE, p=np.inf), len(moments))
+    counts = np.bincount(first)
+    return [f"alike{row}" if counts[row] > 1 else "" for row in first]
 
 
 def _read(archive: Archive, view: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

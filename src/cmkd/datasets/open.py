@@ -27,6 +27,8 @@ from cmkd.options import check
 from cmkd.progress import Progress
 from cmkd.registry import is_reference
 
+FETCHED = "sources"
+"""Folder of the cache for the published files that were downloaded, by data set."""
 PREPARATION = 2
 """Increase when all packs must be prepared again; older cached packs are then ignored."""
 
@@ -125,7 +127,7 @@ def prepare(
     data_set.progress = progress
     place = source if source is not None else default_source(call.name)
     if place is None and kind.sources and all(file.fetchable for file in kind.sources):
-        place = fetch(kind.sources, writable_cache("sources", call.name))
+        place = fetch(kind.sources, writable_cache(FETCHED, call.name))
     if place is not None and not place.exists():
         where = f": get it from {kind.sources[0].url}" if kind.sources else ""
         raise CmkdError(f"{place}, where the files of {call.name} should be, does not exist{where}")
@@ -160,7 +162,8 @@ def without_files(reference: str) -> type[DataSet] | None:
     if named is None or named[1] is not None or default_source(named[0].name) is not None:
         return None
     kind = DATASETS[named[0].name]
-    return kind if kind.sources else None
+    fetched = cache_folder() / FETCHED / kind.name
+    return None if all(file.fetchable and (fetched / file.name).exists() for file in kind.sources) else kind
 
 
 def parse_reference(text: str) -> tuple[Call, Path | None]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cmkd.data.manifest.readers import SUFFIXES, TABLES
 from cmkd.data.manifest.reading import SIDECAR, Reading, read_sidecar
 from cmkd.data.manifest.table import find_manifest
+from cmkd.data.remote.streamed import StreamedArray
 from cmkd.data.text_table import csv_rows, plain_text, posix_path
 from cmkd.errors import CmkdError, no_column
 from cmkd.io import expanded, parquet_file
@@ -31,7 +32,7 @@ class Item:
 
     Args:
         input: its path, or that of the pack that holds it, as the user wrote it.
-        source: the file, or the values; None for what was named and cannot be found.
+        source: the file, or what returns the values; None for what was named and cannot be found.
         id: in its manifest or pack.
         reason: why there is no source.
         reading: how to read a file, where a ``manifest.yaml`` beside a manifest or in a folder states it; of a pack,
@@ -39,7 +40,7 @@ class Item:
     """
 
     input: str
-    source: Path | NDArray[Any] | None
+    source: Path | Callable[[], NDArray[Any]] | None
     id: str | None = None
     reason: str = ""
     reading: Reading | None = None
@@ -265,9 +266,14 @@ def _of_pack(folder: Path, search: _Search) -> Iterator[Item]:
         )
     modality.check_measured(there, folder, "for the student")
     array, ids, present = pack.array(modality.name), pack.index["id"], pack.index[f"has_{modality.name}"]
+    masked = Reading(nodata="none")
     for row in range(len(pack)):
         if present.iat[row]:
-            yield Item(str(folder), there.masked(array[row]), str(ids.iat[row]), reading=Reading(nodata="none"))
+            yield Item(str(folder), partial(_sample, there, array, row), str(ids.iat[row]), reading=masked)
+
+
+def _sample(modality: Modality, array: NDArray[Any] | StreamedArray, row: int) -> NDArray[Any]:
+    return modality.masked(array[row])
 
 
 def _said(where: object, error: Exception) -> str:

@@ -132,11 +132,11 @@ def _read(student: Student, item: Item) -> NDArray[Any] | str:
     try:
         if isinstance(source, Path) and source.exists() and not source.is_file():  # reading a pipe might never end
             return f"{source} is {'a folder' if source.is_dir() else 'no regular file'}"
-        return student.sample(source, reading=item.reading)
+        return student.sample(source if isinstance(source, Path) else source(), reading=item.reading)
     except OSError as error:
-        return f"{source} cannot be read ({error.strerror})"
+        return f"{item.input} cannot be read ({error.strerror})"
     except MemoryError:
-        return f"{source} is too large for the memory"
+        return f"{item.input} is too large for the memory"
     except CmkdError as error:
         return str(error)
 

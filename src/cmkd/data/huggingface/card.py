@@ -22,7 +22,7 @@ _LICENSES = (
     "cc-by-sa-3.0",
     "cc-by-nc-4.0",
 )
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 
 def readme(pack: Pack, files: Mapping[str, list[str]] | None = None) -> str:
@@ -39,7 +39,7 @@ def readme(pack: Pack, files: Mapping[str, list[str]] | None = None) -> str:
         **_license(card.license),
         "task_categories": ["image-classification" if _any_image(pack) else "tabular-classification"],
         "tags": ["cross-modal", "paired", "knowledge-distillation", "cmkd"],
-        "size_categories": [next((name for most, name in _SIZES if len(pack) < most), "n>1M")],
+        "size_categories": [next((name for most, name in _SIZES if len(pack) < most), "10M<n<100M")],
         **({"configs": [{"config_name": "default", "data_files": paths}]} if files is not None else {}),
     }
     how = "exported by `cmkd data export`; `cmkd data import FOLDER --out PACK` reads it back."

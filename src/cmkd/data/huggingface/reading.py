@@ -225,10 +225,17 @@ def _rows(
                 for row in range(batch.num_rows):
                     cells = {name: column[row] for name, column in columns.items()} | {"split": pa.scalar(split)}
                     own = described and "position" in cells
-                    rank = (cells["position"].as_py(), 0) if own else (SPLITS.index(split), count)
+                    rank = (_position(cells, path), 0) if own else (SPLITS.index(split), count)
                     count += 1
                     cells.setdefault("id", pa.scalar(f"{split}-{count:06d}"))
                     yield rank, cells
+
+
+def _position(row: _Row, path: Path) -> int:
+    found = row["position"].as_py()
+    if not isinstance(found, int):
+        raise CmkdError(f"{path}: column 'position' holds {found!r}, no place in the pack: export the data set again")
+    return found
 
 
 def _batches(file: pq.ParquetFile, path: Path, only: Sequence[str] | None) -> Iterator[pa.RecordBatch]:

@@ -46,7 +46,7 @@ def column_modality(
             raise CmkdError(f"{table.lines[row]}, {name}: {reason.format(path=path, other=paths[0], name=name)}")
     assert first is not None
     if turned:
-        warnings.warn(turned_note(name, len(turned), len(paths), turned[0]), CmkdWarning, stacklevel=3)
+        warnings.warn(turned_note(name, len(turned), turned[0]), CmkdWarning, stacklevel=3)
     shape = first.shape if reading.size is None else fitted_shape(first.kind, first.shape, reading.size)
     marker = _marker(name, first.dtype, nodata, reading.nodata)
     if first.kind == "series" and shortest < shape[0] and np.dtype(first.dtype).kind == "f":

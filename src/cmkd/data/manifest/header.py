@@ -141,9 +141,9 @@ def as_orientation(value: object) -> int:
     return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def turned_note(modality: str, turned: int, total: int, example: object) -> str:
+def turned_note(modality: str, turned: int, example: object) -> str:
     """Say in a line that pictures of a modality have an orientation tag, which is not applied."""
     return (
-        f"{turned} of {total} files of '{modality}' have an orientation tag, such as {example}: it is not applied, so "
+        f"{turned} files of '{modality}' have an orientation tag, such as {example}: it is not applied, so "
         "that co-registered images keep their grid; turn the pixels where they must be upright"
     )

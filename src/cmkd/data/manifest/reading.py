@@ -83,7 +83,9 @@ def read_sidecar(folder: Path, names: Iterable[str] | None = None) -> dict[str, 
     if not path.is_file():
         return found
     try:
-        for name, said in options.build(_Sidecar, read_yaml(path)).modalities.items():
+        for name, said in options.build(
+            _Sidecar, read_yaml(path, example="modalities: {radar: {channels: last}}")
+        ).modalities.items():
             if not isinstance(said, Mapping):
                 raise CmkdError(f"modalities.{name} must be a group of options, got {said!r}")
             if names is not None:

@@ -18,23 +18,23 @@ from cmkd.types import Modality
 def load(modality: Modality, path: File, *, channels: Channels | None = None) -> NDArray[Any]:
     """Read a file as a sample of a modality ``(*modality.shape)``; an image of another size is resized.
 
+    Args:
+        modality: its shape and dtype, and the values that mark invalid samples.
+        path: the file, on disk or in memory.
+        channels: which axis of an image of three axes is the channels; by default the one as long as the modality has
+            channels. A file where both outer axes are that long is refused.
+
     Returns:
         A masked array if some values are invalid; `Modality.filled` follows.
 
     Raises:
         CmkdError: the file is damaged, has other channels or another dtype, or no valid value; the line names the file.
     """
-    return _some_valid(fitted(modality, modality.masked(_read(modality, path, None)), path), path)
+    return _some_valid(fitted(modality, modality.masked(_read(modality, path, channels)), path), path)
 
 
 def load_stored(modality: Modality, path: File, channels: Channels | None = None) -> NDArray[Any]:
     """Read a file as `load` does, in the form of a pack: invalid values are `Modality.nodata`.
-
-    Args:
-        modality: its shape and dtype, and the values that mark invalid samples.
-        path: the file, on disk or in memory.
-        channels: which axis of an image of three axes is the channels; by default the one as long as the modality has
-            channels. A file where both outer axes are that long is refused.
 
     Raises:
         CmkdError: as `load`; also if a valid value is the nodata value, or invalid ones have no value to be stored as.
@@ -60,7 +60,7 @@ def _read(modality: Modality, path: File, channels: Channels | None) -> NDArray[
 
 
 def header_of(modality: Modality, path: File, *, channels: Channels | None = None) -> FileHeader:
-    """Return what a file holds, read as a sample of a known modality; `channels` as for `load_stored`."""
+    """Return what a file holds, read as a sample of a known modality; `channels` as for `load`."""
     return inspect(path, modality.kind, channels=channels or modality.channels)
 
 
@@ -93,8 +93,7 @@ def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
         >>> sample(radar, np.full((8, 8), 7)).shape
         (1, 4, 4)
     """
-    if modality.kind == "image" and values.ndim == 3 and values.shape[0] != modality.channels == values.shape[2]:
-        values = np.moveaxis(values, -1, 0)
+    values = channels_first(modality, values)
     header = as_kind("the array", FileHeader(modality.kind, values.shape, values.dtype.name), modality.kind)
     given = modality.masked(values.reshape(header.shape))
     values = np.ma.filled(given, 0)
@@ -109,6 +108,12 @@ def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
     if np.ma.isMaskedArray(given):
         kept = np.ma.MaskedArray(kept, np.ma.getmaskarray(given))
     return _some_valid(fitted(modality, kept, "the array"), "the array")
+
+
+def channels_first(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the array of a sample, its channels first where only the last axis is as long as the modality has them."""
+    last = modality.kind == "image" and values.ndim == 3 and values.shape[0] != modality.channels == values.shape[2]
+    return np.moveaxis(values, -1, 0) if last else values
 
 
 def fitted(modality: Modality, array: NDArray[Any], where: object) -> NDArray[Any]:

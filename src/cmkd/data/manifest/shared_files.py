@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from cmkd.data.joined import first_joined
 from cmkd.data.split import ALIASES
 from cmkd.errors import CmkdError
 
@@ -65,22 +66,13 @@ def united(shared: Shared, ids: Sequence[str], groups: Sequence[str]) -> list[st
         >>> united([(Path("1.png"), 0, 2)], ["a", "b", "c", "d"], ["", "north", "north", "south"])
         ['north', 'north', 'north', 'south']
     """
-    above = list(range(len(ids)))
     first: dict[str, int] = {}
     alike = [(first.setdefault(group, row), row) for row, group in enumerate(groups) if group]
-
-    def top(row: int) -> int:
-        while above[row] != row:
-            above[row] = row = above[above[row]]
-        return row
-
-    for rows in (*(rows for _, *rows in shared), *alike):
-        low, high = sorted(map(top, rows))
-        above[high] = low
+    top = first_joined([*((row, other) for _, row, other in shared), *alike], len(ids))
     names: dict[int, str] = {}
     for row, group in enumerate(groups):
         if group:
-            names.setdefault(top(row), group)
+            names.setdefault(top[row], group)
     for _, row, _ in shared:
-        names.setdefault(top(row), f"pair {ids[top(row)]}")  # an id may be the name of another group
-    return [names.get(top(row), "") for row in range(len(ids))]
+        names.setdefault(top[row], f"pair {ids[top[row]]}")  # an id may be the name of another group
+    return [names.get(row, "") for row in top]

@@ -232,7 +232,7 @@ def _labels(path: Path, cells: list[str]) -> tuple[list[str], list[int]]:
             CmkdWarning,
             stacklevel=3,
         )
-    if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
+    if all(re.fullmatch(r"[+-]?\d{1,18}", name) for name in names):
         if UNLABELED in map(int, names):
             raise CmkdError(
                 f"{path} has the label {UNLABELED}: leave the cell empty for a pair without a label, or give the class "

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cmkd.data.pack.card import AGAIN, SPLITS, Card, CardFile
+from cmkd.data.pack.card import AGAIN, SPLITS, Card, CardFile, index_name
 from cmkd.data.pack.index import read_index
 from cmkd.data.pack.labels import folds_of, hidden_labels, left_out, wrong_labels
 from cmkd.data.remote.open import Remote
@@ -34,6 +34,8 @@ from cmkd.types import UNLABELED, Batch, Modality
 if TYPE_CHECKING:
     from torch import Tensor
 
+TOGETHER = 64
+"""Samples that `Pack.samples` reads at a time."""
 LabelCall = tuple[str, tuple[Any, ...]]
 """A method of `Pack` that hides or replaces labels or leaves out pairs, and its arguments."""
 
@@ -342,6 +344,12 @@ class Pack:
         missing = np.broadcast_to(~present.reshape(-1, *[1] * len(modality.shape)), values.shape)
         return modality.filled(np.ma.MaskedArray(values, missing))
 
+    def samples(self, name: str, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+        """Yield samples of a modality as `array` holds them, some rows a read: of a pushed pack, each is a request."""
+        array = self.array(name)
+        for start in range(0, len(rows), TOGETHER):
+            yield from array[rows[start : start + TOGETHER]]
+
     def verify(self, *, deep: bool = True, progress: Progress = silent) -> None:
         """Check the pack's files against the card, and the card against its own checksum.
 
@@ -361,7 +369,9 @@ class Pack:
             again.verify_content(progress)
 
     def verify_content(self, progress: Progress = silent) -> None:
-        """Compare the sha256 of every file with the card; a card whose texts were edited will do.
+        """Compare the sha256 of every file, indexes of earlier versions included, with the card.
+
+        A card whose texts were edited will do.
 
         Raises:
             CmkdError: a file has changed.
@@ -369,12 +379,21 @@ class Pack:
         modalities = {modality.file: modality for modality in self.card.modalities.values()}
         sizes = {name: self.card.rows * modality.row_bytes for name, modality in modalities.items()}
         read = adding(progress, sum(sizes.get(name, 0) for name in self.card.sha256))
+        for version in self.card.history[:-1]:
+            self._check_index(index_name(version.version), version.index_sha256)
         for name, expected in self.card.sha256.items():
             content: Iterable[bytes | memoryview] = pieces(self.path / name, sizes.get(name))
             if name in modalities and self._remote is not None:
                 content = self._remote.array(modalities[name], self.card.rows).pieces()
             if checksum(_told(content, read) if name in sizes else content) != expected:
                 raise CmkdError(f"{self.place}/{name} has changed since the pack was made (sha256); {AGAIN}")
+
+    def _check_index(self, name: str, expected: str) -> None:
+        """Compare the index of an earlier version, which opening this one does not read."""
+        if self._remote is not None:
+            self._remote.copied(name, expected)
+        elif not (self.path / name).is_file() or checksum(self.path / name) != expected:
+            raise CmkdError(f"{self.path / name} is missing or has changed (sha256); {AGAIN}")
 
 
 def _told(content: Iterable[bytes | memoryview], read: Callable[[float], None]) -> Iterator[bytes | memoryview]:

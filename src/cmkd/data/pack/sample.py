@@ -34,12 +34,12 @@ def train_values(pack: Pack, name: str) -> NDArray[np.float32]:
         >>> train_values(pack, "optical").shape  # 1077 pairs of 64 pixels
         (68928, 1)
     """
-    array, modality, rows = pack.array(name), pack.modality(name), pack.rows("train", modalities=(name,))
+    modality, rows = pack.modality(name), pack.rows("train", modalities=(name,))
     chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), PAIRS)).astype(np.int64)]
-    each, found = max(1, VALUES // max(1, len(chosen))), [np.zeros((0, modality.channels), array.dtype)]
-    for position, row in enumerate(chosen):
+    each, found = max(1, VALUES // max(1, len(chosen))), [np.zeros((0, modality.channels), modality.dtype)]
+    for position, sample in enumerate(pack.samples(name, chosen)):
         image = modality.kind == "image"
-        table = array[row].reshape(modality.channels, -1).T if image else array[row].reshape(-1, modality.channels)
+        table = sample.reshape(modality.channels, -1).T if image else sample.reshape(-1, modality.channels)
         if modality.kind in ("points", "point_series"):
             table = table[table.any(axis=1)]
         if modality.nodata is not None:

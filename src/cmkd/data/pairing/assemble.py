@@ -7,14 +7,16 @@ import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.joined import first_joined
 from cmkd.data.pack.writer import refuse_existing
 from cmkd.data.pairing.captures import Captures
-from cmkd.data.pairing.matching import Gate, Matching, match, nearest
+from cmkd.data.pairing.matching import Gate, Matching, different_vessels, match, nearest
 from cmkd.data.text_table import PrintedCells
 from cmkd.errors import CmkdError
 from cmkd.io import write_bytes
@@ -112,10 +114,11 @@ def _with_vessels_of(first: Captures, other: Captures, found: Matching) -> Captu
 def _relative(captures: Captures, manifest: Path) -> list[str]:
     """Return the paths of the files relative to the manifest's folder."""
     home, start = captures.source.parent.resolve(), manifest.parent.resolve()
-    cells = [os.path.relpath(home / file, start) for file in captures.files]
+    files = [os.path.normpath(home / file) for file in captures.files]
+    cells = [os.path.relpath(file, start) for file in files]
     outside = next((cell for cell in cells if cell.split(os.sep)[0] == ".."), None)
     if outside is not None:
-        common = os.path.commonpath([home / file for file in captures.files] + [start])
+        common = os.path.commonpath([*files, start])
         raise CmkdError(f"'{outside}' leaves the folder of {manifest}: write to {Path(common) / manifest.name} instead")
     return [Path(cell).as_posix() for cell in cells]
 
@@ -145,17 +148,10 @@ def _united(groups: Sequence[Sequence[tuple[Captures, int]]]) -> dict[str, str]:
 
     Lists may have groups of different kinds, such as flights and passes; no group of either may cross splits.
     """
-    above: dict[str, str] = {}
-
-    def top(name: str) -> str:
-        while above.setdefault(name, name) != name:
-            name = above[name]
-        return name
-
-    for members in groups:
-        tops = {top(captures.groups[row]) for captures, row in members if captures.groups[row]}
-        above |= dict.fromkeys(tops, min(tops, key=list(above).index)) if len(tops) > 1 else {}
-    return {name: top(name) for name in above}
+    pairs = [[captures.groups[row] for captures, row in members if captures.groups[row]] for members in groups]
+    number = {name: k for k, name in enumerate(dict.fromkeys(chain.from_iterable(pairs)))}
+    joined = [(number[names[0]], number[name]) for names in pairs for name in names]
+    return dict(zip(number, map(list(number).__getitem__, first_joined(joined, len(number))), strict=True))
 
 
 def _record(
@@ -176,8 +172,14 @@ def _alone(one: Captures, other: Captures, rows: list[int], gate: Gate) -> list[
     """Return a row of the record per capture without a partner, with its nearest capture."""
     lines = []
     for row, (place, late, meters) in zip(rows, nearest(one, other, rows, gate), strict=True):
-        within = abs(late) <= gate.seconds and (gate.meters is None or meters <= gate.meters)
-        note = f"the nearest of {other.name} " + ("was taken by another or is ambiguous" if within else "is too far")
+        if gate.meters is not None and not np.isfinite(meters):
+            note = "its place, or those of " + other.name + ", are unknown"
+        elif abs(late) > gate.seconds or (gate.meters is not None and meters > gate.meters):
+            note = f"the nearest of {other.name} is too far"
+        elif different_vessels(one, other, np.array([[row, place]]))[0]:
+            note = f"the nearest of {other.name} shows another vessel"
+        else:
+            note = f"the nearest of {other.name} was taken by another or is ambiguous"
         far = f"{meters:.1f}" if np.isfinite(meters) else ""
         lines.append([one.name, one.ids[row], "unmatched", other.ids[place], f"{late:.3f}", far, "", "", note])
     return lines

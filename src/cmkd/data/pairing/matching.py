@@ -176,11 +176,12 @@ def _candidates(
     within = np.abs(late) <= gate.seconds  # the tree's box is a little larger: a chord is shorter than its arc
     if gate.meters is not None:
         within &= meters <= gate.meters
-    within &= ~_different_vessels(first, second, rows)
+    within &= ~different_vessels(first, second, rows)
     return rows[within], late[within], meters[within]
 
 
-def _different_vessels(first: Captures, second: Captures, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+def different_vessels(first: Captures, second: Captures, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return for which rows, one of each list, the vessels are known and differ."""
     if first.vessels is None or second.vessels is None:
         return np.zeros(len(rows), np.bool_)
     one, other = (np.asarray(names, dtype=object) for names in (first.vessels, second.vessels))

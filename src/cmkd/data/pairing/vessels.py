@@ -16,7 +16,7 @@ from cmkd.data.pairing.tracks import REACH, Tracks
 from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError
 
-SHIP_CLASSES: Mapping[str, tuple[str, ...]] = {
+AIS_CLASSES: Mapping[str, tuple[str, ...]] = {
     "fishing": ("30", "fishing"),
     "tug": ("31", "32", "52", "towing", "towing long/wide", "tug"),
     "dredger": ("33", "dredging"),
@@ -48,7 +48,7 @@ class Identified:
 
     captures: Captures
     found: int  # captures with a vessel
-    outside: int  # captures that no track passes at their time
+    missed: int  # captures that no track passes at their time, or whose vessel another of the instant has
     unsure: int  # captures near which several vessels are, left without
     unlabeled: int  # captures whose vessel has a type without a class
 
@@ -68,7 +68,7 @@ def read_ship_classes(path: Path) -> dict[str, str]:
         >>> read_ship_classes(path)
         {'70': 'merchant', '71': 'merchant', 'tanker': 'merchant'}
     """
-    content = read_yaml(path)
+    content = read_yaml(path, example="cargo: [70-79]")
     listed = {str(name): types if isinstance(types, list) else [types] for name, types in content.items()}
     for name, types in listed.items():
         for entry in types:
@@ -79,9 +79,7 @@ def read_ship_classes(path: Path) -> dict[str, str]:
     return classes_by_type({name: tuple(map(str, types)) for name, types in listed.items()}, str(path))
 
 
-def classes_by_type(
-    classes: Mapping[str, tuple[str, ...]] = SHIP_CLASSES, where: str = "SHIP_CLASSES"
-) -> dict[str, str]:
+def classes_by_type(classes: Mapping[str, tuple[str, ...]] = AIS_CLASSES, where: str = "AIS_CLASSES") -> dict[str, str]:
     """Return the class of every type, with ranges written out; `where` names their source in messages."""
     found: dict[str, str] = {}
     for name, types in classes.items():

@@ -100,7 +100,7 @@ def _turned(source: Source) -> list[str]:
     for name in source.modalities:
         rows = [row for row in range(len(source.ids)) if source.orientation(row, name) != 1]
         if rows:
-            notes.append(turned_note(name, len(rows), len(source.ids), f"that of '{source.ids[rows[0]]}'"))
+            notes.append(turned_note(name, len(rows), f"that of '{source.ids[rows[0]]}'"))
     return notes
 
 

@@ -21,6 +21,9 @@ LIMIT_MIB = 10 * 1024
 SPARE = 1 / 16
 """Part of the limit that an eviction frees beyond what is needed, since it looks at every file; our choice."""
 
+KNOWN = 2**17
+"""Most blocks that a process remembers to be sound: some 20 MB."""
+
 
 class BlockCache:
     """Blocks in a folder, never more than a limit.
@@ -59,7 +62,7 @@ class BlockCache:
             with suppress(OSError):
                 path.unlink()  # so that it is written again
             return None
-        self._sound.add(name)
+        self._checked(name)
         return content
 
     def keep(self, blocks: Mapping[str, bytes]) -> None:
@@ -91,7 +94,7 @@ class BlockCache:
             path = self._path(name)
             path.parent.mkdir(exist_ok=True)
             _replace(path, block)
-            self._sound.add(name)
+            self._checked(name)
 
     def _evict(self, target: int) -> int:
         """Remove the least recently used blocks until at most `target` bytes are left, and return how many are."""
@@ -111,6 +114,12 @@ class BlockCache:
             self._sound.discard(path.name)
             used -= size
         return used
+
+    def _checked(self, name: str) -> None:
+        """Remember that a block needs no further check; where too many are known, all are checked once more."""
+        if len(self._sound) >= KNOWN:
+            self._sound.clear()
+        self._sound.add(name)
 
     def _path(self, name: str) -> Path:
         return self.folder / name[:2] / name

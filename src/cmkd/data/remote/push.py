@@ -18,7 +18,6 @@ from cmkd.data.remote.layout import (
     ShardedArray,
     block_digests,
     card_history,
-    identities,
     object_name,
 )
 from cmkd.data.remote.store import HUB, TRIES, Store, is_address
@@ -32,7 +31,7 @@ TOGETHER = 4
 
 
 def push(pack: Path | str, address: str, *, force: bool = False, progress: Progress | None = None) -> Card:
-    """Write all versions of a pack to an address, from which `Pack.open` reads it.
+    """Write the present versions of a pack to an address, from which `Pack.open` reads it.
 
     Everything is sent in objects that are named by their content, and read back; the card comes last, so that a reader
     sees the old pack or the new one. A push that was stopped goes on when it is repeated. Of a pack with a new version,
@@ -63,24 +62,25 @@ def push(pack: Path | str, address: str, *, force: bool = False, progress: Progr
     """
     if not is_address(address) or address.startswith(("http://", "https://")):
         raise CmkdError(f"cannot push to '{address}': give an address such as s3://bucket/ships or file:///mnt/ships")
-    opened = Pack.open(pack)
+    CardFile.read(Path(pack))  # refuses what is no pack
+    card = (Path(pack) / CARD).read_bytes()  # as it is now: versions appended while this runs are not sent
+    history = card_history(card, f"'{Path(pack) / CARD}'")
+    opened = Pack.open(pack, len(history))
     opened.verify()
     store = HubStore(address) if address.startswith(HUB) else Store(address, write=True)
-    versions = CardFile.read(opened.path).versions
-    history = identities(versions)
     before = _there(store, opened, history, force=force)
     sender = _Sender(store, progress, sum(len(opened) * m.row_bytes for m in opened.modalities.values()))
     arrays = {
         name: sender.send_array(opened, modality, before.arrays.get(name) if before else None)
         for name, modality in opened.modalities.items()
     }
-    for version in versions:
-        name = index_name(version["version"])
+    for number in range(1, len(history) + 1):
+        name = index_name(number)
         sender.send({name: (opened.path / name).read_bytes()})
     if isinstance(store, HubStore):
         store.describe(opened)
     sender.send({LAYOUT: Layout(history, arrays).to_bytes()})
-    sender.send({CARD: (opened.path / CARD).read_bytes()})
+    sender.send({CARD: card})
     return opened.card
 
 

@@ -15,7 +15,7 @@ from cmkd.data.manifest.arrays import read_npy
 from cmkd.data.manifest.content import Content
 from cmkd.data.manifest.pictures import opened_quietly
 from cmkd.data.manifest.readers import inspect
-from cmkd.data.manifest.sample import header_of
+from cmkd.data.manifest.sample import channels_first, header_of
 from cmkd.data.manifest.tiff_blocks import BOUNDED, check_chain
 from cmkd.deploy.new_sample import sample_of_array, sample_of_file
 from cmkd.deploy.server.limits import Limits, Refused
@@ -37,7 +37,7 @@ def media_types(kind: Kind) -> dict[str, str]:
     return ARRAYS | (IMAGES if kind == "image" else SOUNDS if kind == "series" else {})
 
 
-def suffix_of(content_type: str, kind: Kind) -> str:
+def requested_suffix(content_type: str, kind: Kind) -> str:
     """Return the suffix of a request's format.
 
     Raises:
@@ -93,7 +93,7 @@ def _batch(array: NDArray[Any], modality: Modality, limits: Limits) -> NDArray[A
         raise Refused(413, f"{len(array)} samples in one request, the limit is {limits.batch}: send several requests")
     if not array.size:
         raise CmkdError(f"the array is empty: its shape is {array.shape}")
-    _check_size(array.shape[-2:], modality, limits)
+    _check_size(channels_first(modality, array[0]).shape[-2:], modality, limits)
     return np.stack([sample_of_array(modality, one) for one in array])
 
 

@@ -79,12 +79,12 @@ def listening(host: str, port: int) -> socket.socket:
     """Return a socket that listens.
 
     Raises:
-        CmkdError: the address is taken, or not of this machine.
+        CmkdError: the address is taken, malformed, or not of this machine.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         number = error.errno if isinstance(error, OSError) else None
         reason = os.strerror(number) if number and number in errno.errorcode else error
         raise CmkdError(f"cannot listen on {host}, port {port} ({reason}): choose another --host or --port") from error

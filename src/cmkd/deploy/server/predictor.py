@@ -13,7 +13,7 @@ from fastapi import Request
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.content import Content
-from cmkd.deploy.server.body import samples, suffix_of
+from cmkd.deploy.server.body import requested_suffix, samples
 from cmkd.deploy.server.limits import Limits, Refused
 from cmkd.deploy.server.metrics import Metrics
 from cmkd.deploy.student import Student
@@ -56,7 +56,7 @@ class Predictor:
         Raises:
             Refused: a limit, or what the body is not.
         """
-        suffix = suffix_of(request.headers.get("content-type", ""), self.student.modality.kind)
+        suffix = requested_suffix(request.headers.get("content-type", ""), self.student.modality.kind)
         if not self._places.acquire(blocking=False):
             raise Refused(503, "all workers are busy and the queue is full: try again", {"Retry-After": "1"})
         work: Future[bytes] | None = None

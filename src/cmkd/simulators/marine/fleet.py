@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 
@@ -17,6 +17,11 @@ from cmkd.options import Bounds, build
 from cmkd.simulators.marine.imported import SUFFIXES, read_mesh
 from cmkd.simulators.marine.mesh import Material, Mesh
 from cmkd.simulators.marine.vessels import CLASSES, vessel
+
+KEPT_FACES = 5_000_000
+"""Most faces of the meshes that a process keeps, some 250 MB."""
+_KEPT = OrderedDict[tuple[Any, ...], Mesh]()
+"""Meshes from files, the least recently used first."""
 
 
 class Fleet(Protocol):
@@ -145,17 +150,21 @@ class FolderFleet:
 
 def _read(file: Path) -> Mesh:
     sidecar = file.with_suffix(".yaml")
-    return _read_once(file, sidecar, tuple((s.st_size, s.st_mtime_ns) for s in map(_status, (file, sidecar)) if s))
+    key = (file, *((s.st_size, s.st_mtime_ns) for s in map(_status, (file, sidecar)) if s))
+    mesh = _KEPT.pop(key, None)
+    _KEPT[key] = mesh = _parsed(file, sidecar) if mesh is None else mesh
+    while len(_KEPT) > 1 and sum(map(len, _KEPT.values())) > KEPT_FACES:
+        _KEPT.popitem(last=False)
+    return mesh
 
 
 def _status(file: Path) -> os.stat_result | None:
     return file.stat() if file.exists() else None
 
 
-@lru_cache(maxsize=256)
-def _read_once(file: Path, sidecar: Path, changed: tuple[tuple[int, int], ...]) -> Mesh:
+def _parsed(file: Path, sidecar: Path) -> Mesh:
     try:
-        about = build(Sidecar, read_yaml(sidecar)) if sidecar.exists() else Sidecar()
+        about = build(Sidecar, read_yaml(sidecar, example="length: 120")) if sidecar.exists() else Sidecar()
     except CmkdError as error:
         raise CmkdError(f"'{sidecar}': {error}") from error
     if about.material.upper() not in Material.__members__:

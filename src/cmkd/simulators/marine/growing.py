@@ -74,7 +74,7 @@ def continued(
         pairs: number of its new pairs.
         classes: classes of the new pairs; by default all classes of the pack.
         vessels: individuals of each class; by default as many as before, and never fewer.
-        given: what the caller believes the pack was made with, such as its seed; None where she does not say.
+        given: what the caller believes the pack was made with, such as its seed; None where they do not say.
 
     Raises:
         CmkdError: the pack was not simulated, by another version of the simulator, or with another recipe.

@@ -17,7 +17,7 @@ import numpy as np
 from cmkd.errors import CmkdError
 from cmkd.io import atomic, checksum, remove_stale, temporary_sibling, write_bytes
 from cmkd.options import plain
-from cmkd.processes import end_with_parent, usable_cores, without_script
+from cmkd.processes import end_with_parent, ignore_interrupts, starting, usable_cores
 from cmkd.progress import Progress
 from cmkd.simulators.marine import optical, radar
 from cmkd.simulators.marine.fleet import Fleet
@@ -52,7 +52,7 @@ def make_pair(
     """Make one pair.
 
     Args:
-        pair: its number; the class is ``pair mod 8``.
+        pair: its number; the class is the remainder of its number by that of the classes.
         sensors: what radar and camera are.
         seed: of the data set.
         gap: what the radar lacks beside its mode, 0 to 1.
@@ -156,14 +156,14 @@ def _made(recipe: Recipe, folder: Path, missing: Mapping[int, Sequence[Slot]], w
         return
     # spawn, not fork: Embree's threads and a parent's CUDA context do not survive a fork
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
         queue, running = iter(missing.items()), set[Future[int]]()
         while True:
             for number, slots in queue:
-                with without_script():  # a submit may start a process
+                with starting():  # a submit may start a process
                     running.add(pool.submit(_make_chunk, recipe, _file(folder, number), slots, number))
-                if len(running) >= 2 * workers:
+                if len(running) >= workers:  # no more: Ctrl-C waits for those that were submitted
                     break
             if not running:
                 break
@@ -176,6 +176,11 @@ def _made(recipe: Recipe, folder: Path, missing: Mapping[int, Sequence[Slot]], w
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    end_with_parent()
+    ignore_interrupts()
 
 
 def _make_chunk(recipe: Recipe, path: Path, slots: Sequence[Slot], number: int) -> int:

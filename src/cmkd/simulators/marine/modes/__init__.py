@@ -207,7 +207,7 @@ def mode(name: str) -> Mode:
     if path is not own and name not in modes():
         raise unknown_name("sensor mode", name, modes())
     try:
-        return build(Mode, read_yaml(path))
+        return build(Mode, read_yaml(path, example="title: my satellite"))
     except CmkdError as error:
         raise CmkdError(f"{path.name}: {error}") from error
 
