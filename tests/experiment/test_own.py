@@ -183,6 +183,14 @@ def test_what_does_not_fit_is_one_line(changes: dict[str, object], says: str, tm
     assert "\n" not in str(caught.value)
 
 
+def test_what_a_method_asks_of_the_student_is_asked_before_the_teacher_is_trained(tmp_path: Path) -> None:
+    bare = Own(width=3)
+    bare.head = nn.Linear(bare.head.in_features, bare.head.out_features, bias=False)
+    with pytest.raises(CmkdError, match="simkd: the student's classifier must be one linear layer with a bias"):
+        Experiment(config(tmp_path / "out", student=ModelConfig("poor", wrap(bare)), methods="simkd")).run()
+    assert not (tmp_path / "out" / "teacher").exists()
+
+
 def test_layers_are_named_or_refused() -> None:
     x = torch.zeros(2, 1, 8, 8)
     with pytest.raises(CmkdError, match="unknown layer of Own 'bodi'"):
@@ -193,6 +201,9 @@ def test_layers_are_named_or_refused() -> None:
     unused.spare = nn.Linear(2, 2)
     with pytest.raises(CmkdError, match="layer 'spare' of Own did not run"):
         wrap(unused)(x)
+    recurrent = nn.Sequential(nn.Flatten(2), nn.LSTM(64, 4), nn.Flatten())
+    with pytest.raises(CmkdError, match=r"layer '1' must return a feature map .*, got tuple: name another layer"):
+        wrap(recurrent, classifier="2", feature_maps=["1"])(x)
     output = wrap(unused, classifier="head", feature_maps=["body.0", "body"])(x)
     assert [m.shape for m in output.feature_maps] == [(2, 4, 8, 8)] * 2
     assert not unused.head._forward_pre_hooks  # hooks live for one call

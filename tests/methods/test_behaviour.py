@@ -21,7 +21,9 @@ from cmkd.methods.ofd import OFD
 from cmkd.methods.simkd import SimKD
 from cmkd.methods.teacher_init import TeacherInit, copy_deeper
 from cmkd.methods.vkd import VKD
-from cmkd.types import Spec
+from cmkd.models import Model, build
+from cmkd.models.wrapping import wrap
+from cmkd.types import Modality, Spec
 
 from .rows import NARROW, WIDE, TinyModel, a_batch, output
 
@@ -128,6 +130,26 @@ def test_teacher_init_leaves_the_classifier_where_the_teacher_has_other_classes_
     torch.testing.assert_close(student.body.weight, teacher.body.weight, rtol=0.0, atol=0.0)
 
 
+@pytest.mark.parametrize("teacher", ["thin_resnet(width=8)", "resnet18"])
+def test_teacher_init_refuses_another_architecture(teacher: str) -> None:
+    """Biases of the classifier agree, whatever the network."""
+    image = Modality("radar", "image", (1, 32, 32), "uint8", mean=(0.0,), std=(1.0,))
+    models = [build(name, image, classes=5) for name in ("thin_resnet(width=4)", teacher)]
+    with pytest.raises(CmkdError, match="same architecture"):
+        copy_deeper(*models)
+
+
+def test_teacher_init_leaves_all_layers_that_read_the_input_and_the_classifier_of_an_own_network() -> None:
+    series = Modality("motion", "series", (8, 3), "float32", mean=(0.0,) * 3, std=(1.0,) * 3)
+    copied = copy_deeper(*(build("series_net", series, classes=5) for _ in range(2)))
+    assert "encoder.stages.0.second.weight" in copied and "encoder.stages.0.first.weight" not in copied
+    nets = [
+        nn.Sequential(nn.Flatten(), nn.Linear(24, 6), nn.ReLU(), nn.Linear(6, 6), nn.Linear(6, 5)) for _ in range(2)
+    ]
+    own = [Model(series, wrap(net), classes=5) for net in nets]
+    assert copy_deeper(*own, same_classes=False) == ["encoder.module.3.weight", "encoder.module.3.bias"]
+
+
 def test_the_copy_of_the_teachers_classifier_stays_in_eval_mode() -> None:
     method, *_ = simkd_pair()
     method.eval().train()
@@ -177,6 +199,15 @@ def test_crd_refuses_another_training_set() -> None:
     method.on_train_start(32)
     with pytest.raises(CmkdError, match="32 pairs, but the training set has 40"):
         method.on_train_start(40)
+
+
+def test_crd_refuses_the_state_of_another_training_set() -> None:
+    """A loop may load the state before it starts, or afterwards."""
+    states = {size: CRD(NARROW, WIDE, dim=8) for size in (30, 50)}
+    for size, method in states.items():
+        method.on_train_start(size)
+    with pytest.raises(CmkdError, match="memory holds 30 pairs, but the training set has 50"):
+        states[50].load_state_dict(states[30].state_dict())
 
 
 def test_crd_is_finite_in_half_precision_at_low_temperature() -> None:

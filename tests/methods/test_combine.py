@@ -6,17 +6,20 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from torch import Tensor
 
 from cmkd.cli.methods import main
 from cmkd.errors import CmkdError
 from cmkd.methods import METHODS, create
-from cmkd.methods.combine import Sum, from_expression
+from cmkd.methods.base import Method
+from cmkd.methods.combine import Sum, from_expression, taught_by
 from cmkd.methods.pages import bibliography, pages, write_markdown
 from cmkd.options import parameters
-from cmkd.types import Spec
+from cmkd.types import Batch, Output, Spec
 
 from .rows import NARROW, WIDE, TinyModel, a_batch, output
 
@@ -105,6 +108,7 @@ def test_defaults_give_way_to_the_expression() -> None:
         ("ft(ratio=1e300)", "ratio must be above 0 and at most 16"),
         ("ds(points=positions,pool=4)", "4 x 4 and the teacher has 3 x 3"),
         ("generalized(imitation=1)", "imitation must be"),
+        ("vid(initial_variance=1e-5)", "initial_variance must be above eps, got 1e-05 and 1e-05"),
         ("fitnet(stage=5)", "at least 6 feature maps"),
     ],
 )
@@ -201,6 +205,31 @@ def test_a_method_with_a_teacher_of_its_own_is_not_added_to_those_that_use_the_r
         CmkdError, match="trains a teacher of its own and cannot be added to methods that use the run's"
     ):
         from_expression(text, NARROW, NARROW)
+
+
+def test_what_reads_no_teacher_may_be_added_to_anything() -> None:
+    assert taught_by("self_training+uniformity") == "none" == taught_by("0.1*none+self_training")
+    assert taught_by("kd+uniformity") == "" == taught_by("uniformity")
+    with pytest.raises(CmkdError, match="self_training has its own teacher"):
+        taught_by("self_training+teacher_init")
+    from_expression("kd+0.1*uniformity", NARROW, WIDE).check_logits_suffice()
+    with pytest.raises(CmkdError, match="rkd reads embeddings"):
+        from_expression("kd+rkd", NARROW, WIDE).check_logits_suffice()
+
+
+def test_an_own_method_without_a_kind_is_a_control_and_an_unknown_hook_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Own(Method):
+        required_hooks: ClassVar[dict[str, str]] = {"on_epoch_start": "it counts"}
+
+        def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+            return {}
+
+    assert Own.kind == "control"
+    monkeypatch.setattr(type(METHODS), "find", lambda *_: Own)
+    with pytest.raises(CmkdError, match="required_hooks names 'on_epoch_start'; the hooks are setup, on_train_start"):
+        create("own", NARROW, WIDE)
 
 
 def test_a_method_of_two_views_cannot_be_added_to_others() -> None:

@@ -124,21 +124,21 @@ def test_output_features_are_probabilities_or_embedding() -> None:
 def test_pairs_are_led_where_the_hinge_is_idle() -> None:
     x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
     other = x[torch.randperm(64, generator=torch.Generator().manual_seed(1))]  # as uniform, spread another way
-    assert feature_uniformity(other, x) < 1e-5
-    assert feature_uniformity(other, x, reference="pairs") > 0.5
-    assert feature_uniformity(3.0 * x + 1.0, x, reference="pairs") < 1e-8  # centered, and on the sphere
+    assert feature_uniformity(other, x, reference="teacher") < 1e-5
+    assert feature_uniformity(other, x) > 0.5
+    assert feature_uniformity(3.0 * x + 1.0, x) < 1e-8  # centered, and on the sphere
 
 
 def test_hinge_acts_only_where_the_student_is_less_uniform() -> None:
     spread = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
     bunched = (spread * torch.tensor([5.0] + [0.1] * 7)).requires_grad_()
     teacher = spread.clone().requires_grad_()
-    active = feature_uniformity(bunched, teacher)
+    active = feature_uniformity(bunched, teacher, reference="teacher")
     active.backward()
     assert active > 0 and bunched.grad is not None and bunched.grad.any() and teacher.grad is None
     alone = feature_uniformity(bunched, reference="self") - feature_uniformity(spread, reference="self")
     torch.testing.assert_close(active, alone)
-    assert feature_uniformity(spread, bunched) == 0.0
+    assert feature_uniformity(spread, bunched, reference="teacher") == 0.0
 
 
 def test_descending_uniformity_spreads_and_descending_independence_decorrelates() -> None:

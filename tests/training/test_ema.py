@@ -45,6 +45,18 @@ def test_the_weights_it_began_with_are_soon_forgotten() -> None:
     assert average.model.weight.item() == pytest.approx(1.0 + left)  # 0.999 from the start would leave 905
 
 
+def test_tied_weights_are_averaged_once_and_infinite_buffers_are_kept() -> None:
+    body = nn.Linear(2, 2)
+    source = nn.Sequential(body, nn.Sequential(body))
+    source.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    average, start = ModelEma(source, 0.99), body.weight.detach().clone()
+    with torch.no_grad():
+        body.weight.add_(1.0)
+    average.update(source, 10_000)
+    torch.testing.assert_close(average.model.get_parameter("0.weight"), start + 0.01)
+    assert average.model.get_buffer("mask").tolist() == [0.0, -torch.inf]
+
+
 def test_it_never_trains_and_the_source_is_left_alone() -> None:
     source = nn.Linear(2, 2)
     average = ModelEma(source, 0.9)
@@ -74,6 +86,7 @@ def test_methods_that_touch_the_student_leave_a_model_that_predicts_as_it_did(
     settings = TrainerConfig(batch_size=128, accelerator="cpu", logger="none", progress="none")
     best = fit(job, OptimizerConfig(ema=0.9), AugmentationConfig(), settings)
     assert not student.classifier._forward_pre_hooks  # `on_train_end` was called
+    assert student.classifier.weight.requires_grad
     rows = job.rows("validation")
     kept, _ = load_model(best)
     found = scores(predict(kept, digits, rows), digits.index["label"].to_numpy()[rows])

@@ -165,6 +165,16 @@ def test_what_is_hidden_from_the_student_is_still_taught() -> None:
     assert bool(from_radar[7])
 
 
+def test_what_is_hidden_is_the_same_for_a_method_with_a_memory_of_pairs() -> None:
+    torch.manual_seed(0)
+    first = models.build("thin_resnet(width=4)", RADAR, classes=3)
+    student = models.FusedModel(first, [models.build("thin_resnet(width=4)", OPTICAL, classes=first.spec.dim)])
+    given = batch({"optical": [True] * 8, "radar": [True] * 8}, [0, 1, 2, 0, 1, 2, 0, 1])
+    places = torch.arange(8).flip(0)
+    seen = [Objective(student, modality_dropout=0.5, places=own)(given)[0].logits for own in (None, places)]
+    torch.testing.assert_close(*seen, rtol=0.0, atol=0.0)
+
+
 @pytest.mark.parametrize("together", [False, True])
 def test_a_teacher_that_reads_several_modalities_answers_with_its_first_alone_or_with_all(together: bool) -> None:
     torch.manual_seed(0)

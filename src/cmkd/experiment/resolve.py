@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -347,6 +348,8 @@ def _check(run: ResolvedRun) -> int:
             method.check_outputs_suffice()
         if run.config.teacher.folds > 1 and method.uses_teacher and not own:
             method.check_logits_suffice()
+        if outputs is None or own:  # what it does to the student, it does to a copy
+            method.setup(copy.deepcopy(built[0]), built[0 if own else -1])
     return max(operations(model, run.pack) for model in built)
 
 

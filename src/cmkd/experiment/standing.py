@@ -38,7 +38,7 @@ def display(
 
 
 def outcome(folder: Path) -> str:
-    """Return what a training came to, from its folder."""
+    """Return the result of a training, from its folder."""
     if not (folder / RESULT).exists():
         return "not trained"
     accuracy = read_result(folder / RESULT).get("validation_accuracy")

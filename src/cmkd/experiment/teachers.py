@@ -115,7 +115,10 @@ class Teachers:
             self.fitting.fit(job, about, display)
             if made_from is not None:
                 write_json(folder / MADE_FROM, made_from)
-        display.end(title, outcome(folder) + (f" (copied from {found.parents[0].name})" if found else ""))
+        ended = outcome(folder)
+        if found is not None and self.others is not None:
+            ended += f" (copied from {found.relative_to(self.others).parts[0]})"
+        display.end(title, ended)
 
     def _made_from(self, job: TrainingJob) -> dict[str, Any] | None:
         """Return all that the training depends on; None where that cannot be said, as for code that no commit has."""

@@ -175,7 +175,7 @@ class _Worker:
             self.connection.send(self.student)
 
     def take(self) -> PlannedStudent:
-        """Return the student, which is over, and be free."""
+        """Return the finished student, and be free."""
         assert self.student is not None
         student, self.student = self.student, None
         return student

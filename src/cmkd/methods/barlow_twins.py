@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from cmkd.correlation import cross_correlation
 from cmkd.distributed import gather
-from cmkd.methods.base import Method
+from cmkd.methods.base import Method, projection
 from cmkd.ops import check_pair, off_diagonal
 from cmkd.types import Batch, Output, Spec
 
@@ -63,8 +63,7 @@ class BarlowTwins(Method):
     ) -> None:
         super().__init__(student, teacher)
         self.off_diagonal_weight, self.weight = off_diagonal_weight, weight
-        same = student.dim == teacher.dim
-        self.projection = nn.Identity() if same else nn.Linear(student.dim, teacher.dim, bias=False)
+        self.projection = projection(student, teacher)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``barlow_twins``."""

@@ -77,7 +77,7 @@ class Method(Requirements, nn.Module):
 
     name: str = "method"
     """The name on the command line."""
-    kind: ClassVar[str]
+    kind: ClassVar[str] = "control"
     """One of control, logits, features, relations, structure, cross-modal."""
     paper: ClassVar[str] = ""
     """Authors, year and where, in one line."""
@@ -210,6 +210,11 @@ class ClassifierMethod(Method):
         return self
 
 
+def projection(student: Spec, teacher: Spec) -> nn.Module:
+    """Return a linear layer from the student's embeddings to the width of the teacher's; none if they are equal."""
+    return nn.Identity() if student.dim == teacher.dim else nn.Linear(student.dim, teacher.dim, bias=False)
+
+
 def deepest_pairs(student: Sequence[Stage], teacher: Sequence[Stage]) -> list[tuple[Stage, Stage]]:
     """Pair two lists of maps (or of their shapes), shallow to deep, from the deepest on.
 
@@ -273,10 +278,12 @@ def create(name: str, student: Spec, teacher: Spec, /, **options: Any) -> Method
     check(name, method, options)
     if inspect.unwrap(method.forward) is Method.forward:
         raise CmkdError(f"{name}: it has no method 'forward', which returns its terms")
-    with in_one_line(f"{name} cannot be built"):  # what its code raises is no matter of the call, and keeps its place
+    with in_one_line(f"{name} cannot be built"):  # the call alone: what its code raises keeps its traceback
         inspect.signature(method).bind(student, teacher, **options)
     made = method(student, teacher, **options)
     if isinstance(made.needs, str) or (unknown := [need for need in made.needs if need not in READ]):
         wrong = repr(made.needs) if isinstance(made.needs, str) else f"'{unknown[0]}'"
         raise CmkdError(f"{name}: needs names {wrong}; it is a tuple of some of {', '.join(READ)}")
+    if unknown := [hook for hook in made.required_hooks if hook not in HOOKS]:
+        raise CmkdError(f"{name}: required_hooks names '{unknown[0]}'; the hooks are {', '.join(HOOKS)}")
     return made

@@ -69,6 +69,12 @@ class Sum(Method):
         for method in self.parts():
             method.check_outputs_suffice()
 
+    def check_logits_suffice(self) -> None:
+        """Let each method that has a teacher refuse under its own name."""
+        for method in self.parts():
+            if method.uses_teacher:
+                method.check_logits_suffice()
+
     def setup(self, student: nn.Module, teacher: nn.Module) -> None:
         """Pass both models to every method."""
         for method in self.parts():
@@ -106,12 +112,14 @@ class Sum(Method):
 
 
 def taught_by(text: str) -> str:
-    """Return the method whose student is the teacher of a method or sum; empty for the run's teacher.
+    """Return the method whose student is the teacher of a method or sum; empty for the run's teacher, or for none.
 
     Raises:
         CmkdError: the methods of the sum have different teachers.
     """
-    teachers = {call.name: METHODS.find(call.name).taught_by for call in parse_sum(text)}
+    kinds = {call.name: METHODS.find(call.name) for call in parse_sum(text)}
+    taught = {name: kind for name, kind in kinds.items() if kind.uses_teacher or "setup" in kind.required_hooks}
+    teachers = {name: kind.taught_by for name, kind in (taught or kinds).items()}
     if len(set(teachers.values())) > 1:
         own = next(name for name, teacher in teachers.items() if teacher)
         raise CmkdError(f"'{text}': {own} has its own teacher and cannot be added to methods with another teacher")

@@ -124,21 +124,25 @@ class CRD(SteppedMethod):
 
     def on_train_start(self, dataset_size: int) -> None:
         """Allocate the memories, unless a checkpoint has restored them."""
-        found = self.student_memory.shape[0]
-        if found not in (0, dataset_size):
-            raise CmkdError(
-                f"crd: the checkpoint's memory holds {found} pairs, but the training set has {dataset_size}; "
-                "resume on the same training set"
-            )
-        if not found:
+        if not self._holds(dataset_size, len(self.student_memory)):
             generator = torch.Generator().manual_seed(int(self.seed))
             for name in ("student_memory", "teacher_memory"):
                 noise = torch.randn(dataset_size, self.student_memory.shape[1], generator=generator)
                 setattr(self, name, F.normalize(noise).to(self.student_memory))
 
+    def _holds(self, dataset_size: int, found: int) -> bool:
+        """Return whether a memory of `found` pairs is that of the training set; False if either is not known yet."""
+        if found and dataset_size and found != dataset_size:
+            raise CmkdError(
+                f"crd: the checkpoint's memory holds {found} pairs, but the training set has {dataset_size}; "
+                "resume on the same training set"
+            )
+        return bool(found and dataset_size)
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
         for name in ("student_memory", "teacher_memory"):
             if prefix + name in state_dict:
+                self._holds(len(getattr(self, name)), len(state_dict[prefix + name]))
                 setattr(self, name, getattr(self, name).new_zeros(state_dict[prefix + name].shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
 

@@ -75,8 +75,8 @@ class DIST(Method):
         gamma: weight of the relation between samples within a class.
         temperature: softens both distributions (the paper has 1 for ImageNet and 4 for CIFAR-100).
         times_squared_temperature: multiply by T² as the authors' code does; the paper's appendix does not.
-        weight: factor of the term. The paper's 1 is 64 at this temperature; it was lowered with that of `kd`
-            (docs/performance.md).
+        weight: factor of the term. With the paper's 1, T²(beta + gamma) is a factor of 64 at this temperature; it was
+            lowered with that of `kd` (docs/performance.md).
     """
 
     name = "dist"

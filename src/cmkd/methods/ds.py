@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cmkd.correlation import cross_correlation, of_unit_scale
 from cmkd.distributed import gather
 from cmkd.errors import CmkdError, unknown_name
-from cmkd.methods.base import Method
+from cmkd.methods.base import Method, projection
 from cmkd.methods.kd import kd
 from cmkd.ops import at_least_float32, check_pair, off_diagonal, resize_like
 from cmkd.pairwise import gaussian_discrepancy, log_mean_gaussian, unit_rows
@@ -112,7 +112,7 @@ def feature_uniformity(
     *,
     t: float = 2.0,
     center: bool = True,
-    reference: Literal["pairs", "teacher", "self"] = "teacher",
+    reference: Literal["pairs", "teacher", "self"] = "pairs",
     eps: float = 1e-6,
 ) -> Tensor:
     """Uniform distribution of intermediate features on the hypersphere.
@@ -260,8 +260,7 @@ class DimensionalStructure(Method):
         self.uniformity_weight, self.uniformity_reference = uniformity_weight, uniformity_reference
         self.t, self.stages, self.points, self.pool, self.center = t, tuple(stages), points, pool, center
         self.needs = ("logits", *["embedding"] * embeds, *["feature_maps"] * bool(uniformity_weight))
-        projected = led and embeds and student.dim != teacher.dim
-        self.projection = nn.Linear(student.dim, teacher.dim, bias=False) if projected else nn.Identity()
+        self.projection = projection(student, teacher) if led and embeds else nn.Identity()
 
     def _pooled(self, stage: int, pool: int | None, *, paired: bool) -> tuple[int, int] | None:
         """Return the size to which the teacher's map is pooled; None for no pooling."""

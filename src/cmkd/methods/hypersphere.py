@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from cmkd.distributed import gather
-from cmkd.methods.base import Method
+from cmkd.methods.base import Method, projection
 from cmkd.methods.uniformity import uniformity
 from cmkd.ops import check_pair
 from cmkd.pairwise import unit_rows
@@ -84,8 +84,7 @@ class Hypersphere(Method):
         self.require_positive(t=t, alignment_power=alignment_power)
         self.t, self.alignment_power = t, alignment_power
         self.uniformity_weight, self.weight = uniformity_weight, weight
-        same = student.dim == teacher.dim
-        self.projection = nn.Identity() if same else nn.Linear(student.dim, teacher.dim, bias=False)
+        self.projection = projection(student, teacher)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``hypersphere``."""

@@ -10,7 +10,7 @@ from cmkd.ops import check_pair
 from cmkd.types import Batch, Output, Spec
 
 
-def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0) -> Tensor:
+def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 2.0) -> Tensor:
     """KL divergence from the student's softened classes to the teacher's: ``T² KL(softmax(t/T) || softmax(s/T))``.
 
     Args:

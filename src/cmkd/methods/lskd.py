@@ -52,7 +52,7 @@ def _standardized(logits: Tensor, eps: float) -> Tensor:
 class LSKD(Method):
     """Match the teacher's logits up to their scale and shift.
 
-    The published gain is confounded with a KD weight of 9. The temperature here is that of `kd`, and the weight was,
+    The published gain is confounded with a KD weight of 9. The temperature is that of `kd`, and so was the weight
     until validation lowered that of `kd` to 1. For a difference that comes from the standardization alone, compare
     ``lskd(weight=1)`` with `kd`.
 

@@ -41,7 +41,7 @@ def ofa(
     """
     student, teacher = check_pair(student_logits, teacher_logits, same_shape=True)
     one_hot = F.one_hot(target, student.shape[1]).to(student.dtype)
-    # t^gamma at t = 0 has an infinite slope for gamma < 1; the smallest normal number changes no other value
+    # t^gamma at t = 0 has an infinite slope for gamma < 1; 1e-30 changes no other value
     probability = (teacher / temperature).softmax(1).clamp(min=1e-30)
     enhanced = (probability + one_hot) ** gamma - one_hot
     return -(enhanced * F.log_softmax(student / temperature, 1)).sum(1).mean()

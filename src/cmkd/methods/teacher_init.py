@@ -14,10 +14,10 @@ from cmkd.types import Batch, Output
 
 @torch.no_grad()
 def copy_deeper(student: nn.Module, teacher: nn.Module, *, same_classes: bool = True) -> list[str]:
-    """Copy the teacher's parameters into the student where names and shapes agree, except in the input layer.
+    """Copy the teacher's layers into the student where names and shapes agree, except those that read the input.
 
-    The input layer is the module that holds the student's first parameter. Running statistics of normalization layers
-    are not copied: they describe the other modality.
+    Those are the ``input_layers`` of the student's encoder, by default the module that holds its first parameter.
+    Running statistics of normalization layers are not copied: they describe the other modality.
 
     Args:
         student: changed in place.
@@ -28,23 +28,26 @@ def copy_deeper(student: nn.Module, teacher: nn.Module, *, same_classes: bool = 
         The names of the copied parameters.
 
     Raises:
-        CmkdError: if no parameter agrees.
+        CmkdError: if no layer agrees, or the classifier alone.
 
     Example:
         >>> student, teacher = (nn.Sequential(nn.Linear(n, 4), nn.Linear(4, 2)) for n in (3, 5))
         >>> copy_deeper(student, teacher)
         ['1.weight', '1.bias']
     """
-    theirs = dict(teacher.named_parameters())
-    ours = dict(student.named_parameters())
-    first = next(iter(ours), "").rpartition(".")[0]
-    copied = []
-    for name, parameter in ours.items():
-        kept = name.rpartition(".")[0] == first or (name.startswith("classifier.") and not same_classes)
-        if not kept and name in theirs and theirs[name].shape == parameter.shape:
-            parameter.copy_(theirs[name].to(parameter))
-            copied.append(name)
-    if not copied:
+    first = next((name for name, _ in student.named_parameters()), "").rpartition(".")[0]
+    inputs = {f"encoder.{name}" for name in getattr(getattr(student, "encoder", None), "input_layers", ())} or {first}
+    classifier, theirs = getattr(student, "classifier", None), dict(teacher.named_modules())
+    copied, deeper = list[str](), False
+    for name, layer in student.named_modules():
+        own, other = (dict(each.named_parameters(recurse=False)) for each in (layer, theirs.get(name, nn.Identity())))
+        agree = {key: p.shape for key, p in own.items()} == {key: p.shape for key, p in other.items()}
+        if own and agree and name not in inputs and (same_classes or layer is not classifier):
+            for key, parameter in own.items():
+                parameter.copy_(other[key].to(parameter))
+            copied += [f"{name}.{key}".lstrip(".") for key in own]
+            deeper = deeper or layer is not classifier
+    if not deeper:
         raise CmkdError(
             "teacher_init: no deeper layer of the teacher has the name and shape of one of the student's; "
             "give both the same architecture"

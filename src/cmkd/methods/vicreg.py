@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cmkd.distributed import gather
-from cmkd.methods.base import Method
+from cmkd.methods.base import Method, projection
 from cmkd.ops import at_least_float32, check_pair, in_float32, off_diagonal
 from cmkd.types import Batch, Output, Spec
 
@@ -118,8 +118,7 @@ class VICReg(Method):
         super().__init__(student, teacher)
         self.invariance_weight, self.variance_weight = invariance_weight, variance_weight
         self.covariance_weight, self.weight = covariance_weight, weight
-        same = student.dim == teacher.dim
-        self.projection = nn.Identity() if same else nn.Linear(student.dim, teacher.dim, bias=False)
+        self.projection = projection(student, teacher)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``vicreg``."""

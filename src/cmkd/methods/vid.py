@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmkd.errors import CmkdError
 from cmkd.methods.base import Method, deepest_pairs
 from cmkd.ops import at_least_float32, check_pair, match_resolution
 from cmkd.types import Batch, Output, Spec
@@ -66,7 +67,9 @@ class VID(Method):
     ) -> None:
         super().__init__(student, teacher)
         self.require_maps()
-        self.require_positive(initial_variance=initial_variance - eps, eps=eps)
+        self.require_positive(eps=eps)
+        if not initial_variance > eps:
+            raise CmkdError(f"vid: initial_variance must be above eps, got {initial_variance} and {eps}")
         self.eps, self.weight = eps, weight
         pairs = deepest_pairs(student.map_shapes, teacher.map_shapes)
         self.means = nn.ModuleList(nn.Conv2d(ours[0], theirs[0], 1) for ours, theirs in pairs)

@@ -74,6 +74,12 @@ class TimmEncoder(nn.Module):
             _fit_stem(self.backbone, channels)
         self._offers_maps = _offers_maps(self.backbone, channels, size)
 
+    @property
+    def input_layers(self) -> tuple[str, ...]:
+        """Names of the layers that read the input, as timm states them."""
+        first = self.backbone.default_cfg["first_conv"] or ()
+        return tuple(f"backbone.{name}" for name in ([first] if isinstance(first, str) else first))
+
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return embedding and maps of images ``(batch, channels, height, width)``."""
         if self._offers_maps:

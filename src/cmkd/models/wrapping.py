@@ -38,7 +38,13 @@ class Wrapped(nn.Module):
         def keep_input(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             seen[""] = inputs[0].clone()
 
-        def keep_output(name: str, output: Tensor) -> None:
+        def keep_output(name: str, output: object) -> None:
+            if not isinstance(output, Tensor) or not 2 <= output.dim() <= 4:
+                found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                raise CmkdError(
+                    f"layer '{name}' must return a feature map (batch, channels), (batch, channels, time) or (batch, "
+                    f"channels, height, width), got {found}: name another layer"
+                )
             seen[name] = output.clone()
 
         # hooks live for one call: a hook that stayed would be shared by copies of the module
@@ -99,4 +105,4 @@ def wrap(module: nn.Module, *, classifier: str | None = None, feature_maps: Sequ
 
 
 def _as_map(output: Tensor) -> Tensor:
-    return output if output.dim() >= 4 else output[(..., *[None] * (4 - output.dim()))]
+    return output[(..., *[None] * (4 - output.dim()))]

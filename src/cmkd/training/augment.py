@@ -80,7 +80,9 @@ def augment(
     cutout: bool = False,
     scalings: Mapping[str, Preprocess] = MappingProxyType({}),
 ) -> Batch:
-    """Return the batch with randomly changed inputs; images keep their dtype, other inputs become float32.
+    """Return the batch with randomly changed inputs; images keep their dtype, but for uint16.
+
+    Images of uint16, and other inputs that are changed, become float32.
 
     Args:
         batch: stored values of any dtype; `Batch.view` selects the view of each pair.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -101,7 +102,7 @@ class SafeCheckpointIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ANN401  # Lightning's signature
         """Write the state whole or not at all."""
         tensors: dict[str, Tensor] = {}
-        tree: Any = _encode(checkpoint, tensors)
+        tree: Any = _encode(checkpoint, tensors, "the state of the training")
         write_tensors(Path(path), tensors, TREE, tree)
 
     def load_checkpoint(
@@ -110,7 +111,7 @@ class SafeCheckpointIO(CheckpointIO):
         map_location: Any | None = None,  # noqa: ANN401
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Read the state, which has to be what was written: Lightning would trip over any other in its own ways."""
+        """Read the state, which has to be what was written: Lightning raises unclear errors for anything else."""
         fix = "delete it to train this model again"
         tree, _ = read_document(Path(path), TREE, fix=fix)
         tensors = read_tensors(Path(path), TREE, fix=fix)
@@ -127,24 +128,34 @@ class SafeCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def _encode(value: object, tensors: dict[str, Tensor]) -> object:
-    """Turn nested containers into JSON. Each container is tagged, so that keys and tuples keep their types."""
+def _encode(value: object, tensors: dict[str, Tensor], where: str) -> object:
+    """Turn nested containers into JSON. Each container is tagged, so that keys and tuples keep their types.
+
+    Raises:
+        CmkdError: it holds something else; `where` names it in the line.
+    """
     match value:
         case Tensor():
             key = str(len(tensors))
             tensors[key] = value
             return {"tensor": key}
         case dict():
-            return {"dict": [[_encode(k, tensors), _encode(v, tensors)] for k, v in value.items()]}
+            return {
+                "dict": [[_encode(k, tensors, where), _encode(v, tensors, f"{where}, {k}")] for k, v in value.items()]
+            }
         case list():
-            return {"list": [_encode(v, tensors) for v in value]}
+            return {"list": [_encode(v, tensors, where) for v in value]}
         case tuple():
-            return {"tuple": [_encode(v, tensors) for v in value]}
+            return {"tuple": [_encode(v, tensors, where) for v in value]}
         case float() if not math.isfinite(value):  # no number of JSON
             return {"float": str(value)}
         case None | bool() | int() | float() | str():
             return value
-    raise TypeError(f"a checkpoint cannot hold {type(value)}")
+        case np.generic():
+            return _encode(value.item(), tensors, where)
+    raise CmkdError(
+        f"{where}, holds {type(value).__name__}: a checkpoint keeps numbers, text, lists, dicts and tensors"
+    )
 
 
 def _decode(value: object, tensors: Mapping[str, Tensor]) -> object:

@@ -48,7 +48,7 @@ class TrainingDisplay:
     Args:
         screen: shows it.
         titles: title of each training, in order -> its row, such as its method.
-        ended: title of each training that ended before -> what it came to.
+        ended: title of each training that ended before -> its result.
         alone: titles of trainings that run one after another before the others.
         jobs: number of the others that run at the same time.
         students: title -> students of each training that is a whole run; by default each is a single one.
@@ -86,7 +86,7 @@ class TrainingDisplay:
             self.screen.show(PART, ())
 
     def __call__(self, report: Report) -> None:
-        """Take in where a training is, and show it."""
+        """Record the progress of a training, and show it."""
         now = time.monotonic()
         clock = self._clocks.setdefault(report.title, _Clock(now, report.fraction, now, report))
         clock.latest, clock.report = now, report
@@ -98,7 +98,7 @@ class TrainingDisplay:
         self._show()
 
     def end(self, title: str, result: str) -> None:
-        """Note that a training is over, and what it came to, in a line of its own if it is a whole run."""
+        """Note the result of a training that is over, in a line of its own if it is a whole run."""
         self.ended[title] = result
         if self.students and self.screen.style == "lines":
             self.screen.say(self._line(title, result))
@@ -122,7 +122,7 @@ class TrainingDisplay:
             self.screen.show(PART, rows)
 
     def _row(self, name: str, titles: Collection[str]) -> Row:
-        """Return the row of trainings of one name: each of them that began, with what it came to."""
+        """Return the row of trainings of one name: each of them that began, with its result."""
         said, at_work = [], False
         for title in titles:
             label = title.removeprefix(name).lstrip(", ")

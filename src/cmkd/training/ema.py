@@ -62,8 +62,13 @@ class ModelEma(nn.Module):
 
 
 def _aligned(average: nn.Module, source: nn.Module) -> tuple[list[Tensor], ...]:
-    """Return the floating-point tensors of both models, then the integer ones."""
-    mine, theirs = average.state_dict(), source.state_dict()
-    floating = [name for name, value in mine.items() if value.is_floating_point()]
-    others = [name for name in mine if name not in set(floating)]
-    return tuple([state[name] for name in names] for names in (floating, others) for state in (mine, theirs))
+    """Return the tensors of both models that are averaged, then those that are copied; tied ones count once.
+
+    Copied are whole numbers, and buffers with infinite values, such as the mask of a transformer, whose average is NaN.
+    """
+    weights = {name for name, _ in average.named_parameters()}
+    mine, theirs = (dict((*model.named_parameters(), *model.named_buffers())) for model in (average, source))
+    floating = {name for name, value in mine.items() if value.is_floating_point()}
+    averaged = [name for name in mine if name in floating and (name in weights or bool(mine[name].isfinite().all()))]
+    others = [name for name in mine if name not in set(averaged)]
+    return tuple([state[name] for name in names] for names in (averaged, others) for state in (mine, theirs))

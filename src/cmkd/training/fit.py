@@ -135,7 +135,7 @@ def _train(
         except SIGTERMException as stop:  # Lightning exits without a code, as if the training had been finished
             raise SystemExit(128 + signal.SIGTERM) from stop
         if job.method is not None:
-            job.method.on_train_end(module.model)
+            job.method.on_train_end(job.model)
 
 
 class NoProfiler(PassThroughProfiler):

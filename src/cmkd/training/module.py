@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from cmkd.config import AugmentationConfig, OptimizerConfig
 from cmkd.distributed import anywhere, rank, world_size
 from cmkd.errors import DivergedError
 from cmkd.models import Model
+from cmkd.models.base import Preprocess
 from cmkd.training.augment import augment, stronger
 from cmkd.training.ema import ModelEma
 from cmkd.training.job import TrainingJob
@@ -77,6 +79,9 @@ class DistillationModule(LightningModule):
         self._sums: dict[str, float] = {}
         self._pending: list[dict[str, Tensor]] = []
         self._scores = torch.zeros(3, dtype=torch.float64)
+        self._scalings: Mapping[str, Preprocess] = {}
+        # such as the mask of a transformer
+        self._infinite = {name for name, value in job.model.named_buffers() if not value.isfinite().all()}
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
         """Set an attribute; a word or None directly.
@@ -139,6 +144,8 @@ class DistillationModule(LightningModule):
     def on_train_start(self) -> None:
         """Tell the method the epoch: where a run resumes within an epoch, Lightning skips `on_train_epoch_start`."""
         self.trainer.should_stop = self.global_step >= self.schedule.stop
+        teacher = self.objective.teacher
+        self._scalings = {**(teacher.scalings if teacher else {}), **self.objective.model.scalings}
         for optimizer in self.trainer.optimizers:
             align(optimizer)
         if self.objective.method is not None:
@@ -168,8 +175,7 @@ class DistillationModule(LightningModule):
             modalities=job.pack.modalities,
             seed=job.view_seed if job.views else job.seed,
             co_registered=job.pack.card.co_registered,
-            scalings=(self.objective.teacher.scalings if self.objective.teacher else {})
-            | self.objective.model.scalings,
+            scalings=self._scalings,
         )
         strong = None
         if job.method is not None and job.method.strong_view:
@@ -231,8 +237,12 @@ class DistillationModule(LightningModule):
 
     def _check_finite(self, loss: float) -> None:
         """Stop all processes if the last steps spoiled a model: the loss of a step is that of the weights before it."""
-        models = (self.objective.model, self.model)
-        tensors = [value for model in models for value in model.state_dict().values() if value.is_floating_point()]
+        tensors = [
+            value
+            for model in (self.objective.model, self.model)
+            for name, value in (*model.named_parameters(), *model.named_buffers())
+            if value.is_floating_point() and name not in self._infinite
+        ]
         finite = math.isfinite(loss) and bool(torch.stack([value.isfinite().all() for value in tensors]).all())
         if anywhere(not finite, self.device):
             raise _diverged(self.global_step, f"weights or the validation loss ({loss:.3g}) are not finite")

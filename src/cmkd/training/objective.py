@@ -95,12 +95,12 @@ class Objective(nn.Module):
             batch: the pairs.
             strong: a strongly augmented view of them, for a method that asks for one.
         """
-        if (places := self._places[0]) is not None:
-            batch = replace(batch, index=places[batch.index])
         present = batch.present
         if self.modality_dropout:
             names = [modality.name for modality in self.model.modalities]
             present = drop_modalities(batch, names, self.modality_dropout, seed=self.seed)
+        if (places := self._places[0]) is not None:  # after the draw, which is the same for every method
+            batch = replace(batch, index=places[batch.index])
         output = self._classify(self.model, batch.inputs, present)
         terms = {"cross_entropy": self._cross_entropy(output.logits, batch.target)}
         if self.method is None or not self.method.uses_teacher:

@@ -29,7 +29,7 @@ class _TemporalBlock(nn.Module):
 class SeriesEncoder(nn.Module):
     """A temporal residual network; long series (sound) are first brought below 256 steps by a strided stem.
 
-    A short series is read beside its differences from step to step, normalized of themselves: how something changes
+    A short series is read beside its differences from step to step, normalized separately: how something changes
     carries over to a new person or place better than where it is. One of 64 to 256 steps is halved in the first stage
     too.
 
@@ -38,7 +38,7 @@ class SeriesEncoder(nn.Module):
         width: channels of the first stage; the others have twice as many.
         stages: number of stages; each is one of the maps, ``(batch, channels, time, 1)``.
         dropout: probability inside each block; unless given 0.2, and 0.5 for a series of at most 4 steps, which is
-            soon learnt by heart.
+            quickly memorized.
         motion: read the differences too; a series of one step or of more than 256 has none.
         parts: equal parts of the time axis. The embedding is the mean over each, which keeps what happens first apart
             from what happens last, and the maximum over all. Unless given 4 for a series of 64 to 256 steps, else 1:
@@ -79,6 +79,11 @@ class SeriesEncoder(nn.Module):
             self.stages.append(_TemporalBlock(inputs, outputs, stride=stride, dropout=dropout))
             inputs, time = outputs, -(-time // stride)
         self.parts = min(time, parts or (4 if many else 1))
+
+    @property
+    def input_layers(self) -> tuple[str, ...]:
+        """Names of the layers that read the input."""
+        return ("motion_norm", *(("stem.0",) if len(self.stem) else ("stages.0.first", "stages.0.shortcut")))
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return embedding and maps of series ``(batch, time, features)``."""
