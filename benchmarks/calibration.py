@@ -20,7 +20,7 @@ import pandas as pd
 from cmkd import Experiment, RunConfig
 from cmkd.deploy.calibration import BINS, Calibration, calibration_error, fit
 from cmkd.io import write_text
-from records import RESULTS, Records, about, difference, percent, table, without_folder
+from records import RESULTS, Records, command, difference, percent, table, with_placeholder
 
 METHOD = "kd"
 
@@ -45,7 +45,7 @@ def measure(folder: Path) -> dict[str, Any]:
     return row
 
 
-def markdown(records: Records, command: str) -> str:
+def markdown(records: Records) -> str:
     """Return the table: one row a data set, means over seeds."""
     by_data: dict[str, list[dict[str, Any]]] = {}
     for row in records.rows.values():
@@ -66,6 +66,8 @@ def markdown(records: Records, command: str) -> str:
         name: sum(row[f"{name}_after"] < row[f"{name}_before"] for row in records.rows.values())
         for name in ("calibration_error", "log_loss")
     }
+    presets = dict.fromkeys(row["preset"] for row in records.rows.values())
+    options = () if [*presets] == ["quick"] else ("--preset", next(iter(presets)))
     header = [
         "data", "modality", "n", "validation / test pairs", "accuracy", "ECE before", "ECE after", "difference",
         "log loss before / after", "temperature",
@@ -74,12 +76,14 @@ def markdown(records: Records, command: str) -> str:
         "# Calibration\n\n"
         "Expected calibration error (ECE) in %, on the test pairs: the mean distance between confidence and accuracy, "
         f"in {BINS} bins of equal width. It is biased upward where pairs are few, so a perfectly calibrated model does "
-        f"not reach 0. Students of `{METHOD}` (quick preset), n seeds with one teacher; `difference` is after minus "
-        "before in points, paired by seed, with Student's 95 % interval over seeds, bold where it excludes 0. The "
+        f"not reach 0. Students of `{METHOD}` ({' and '.join(presets)} preset), n seeds with one teacher. `difference` "
+        "is after minus before in points, paired by seed, with Student's 95 % interval over seeds, bold where it "
+        "excludes 0. The "
         "temperature was fitted on the validation pairs, which also chose the checkpoint. "
         f"Of {len(records.rows)} students, ECE fell for {lower['calibration_error']} and log loss for "
         f"{lower['log_loss']}.\n\n"
-        f"Command: `{command}`, where DATA is the folder of that set's files; {about()}.\n\n"
+        f"Command: `{command('calibration.py', by_data, *options)}`, where DATA is the folder of that set's files; "
+        f"{records.about}.\n\n"
         f"{table(header, cells, left=2)}\n"
     )
 
@@ -96,17 +100,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = options.parse_args(arguments)
     records = Records(given.out, identity=("reference", "seed"))
     for reference in given.data:
-        name = without_folder(reference)
+        name = with_placeholder(reference)
         out = given.runs / name.partition(":")[0]
         config = RunConfig(
             data=reference, out=out, methods=METHOD, seeds=given.seeds, preset=given.preset, jobs=given.jobs
         )
         for student in Experiment(config).run()["students"]:
-            row = {"reference": name, "seed": student["seed"], "modality": student["modality"]}
+            row = {"reference": name, "seed": student["seed"], "modality": student["modality"], "preset": given.preset}
             row |= measure((out / student["checkpoint"]).parent)
             records.add(f"{name}, {METHOD}, seed {student['seed']}, {given.preset}", row)
-        command = f"python benchmarks/calibration.py {' '.join(without_folder(r) for r in given.data)}"
-        write_text(given.out.with_suffix(".md"), markdown(records, command))
+        write_text(given.out.with_suffix(".md"), markdown(records))
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def statistics(
     if not 0 <= channel < described.channels:
         raise CmkdError(f"{modality} of {pack.path} has {described.channels} channels, asked for number {channel}")
     labels = pack.index["label"]
-    rows = labels[labels >= 0].groupby(labels).head(most).index.to_numpy()
+    rows = labels[(labels >= 0) & pack.index[f"has_{modality}"]].groupby(labels).head(most).index.to_numpy()
     # rows of the simulator's chips are range
     names = (("spacing_y", "spacing_range"), ("spacing_x", "spacing_azimuth"))
     down, across = (_numbers(pack, rows, (*columns, "spacing"), "spacing", spacing) for columns in names)

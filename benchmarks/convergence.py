@@ -23,7 +23,7 @@ from cmkd.config import OptimizerConfig, RunConfig, TeacherConfig
 from cmkd.documents import read_json
 from cmkd.experiment.runner import Experiment
 from cmkd.io import write_text
-from records import RESULTS, Records, percent, table, without_folder
+from records import RESULTS, Records, command, percent, table, with_placeholder
 
 HEADER = [
     "data set", "model", "train pairs", "steps", "leveled off", "validation", "at 4 x", "difference", "test", "at 4 x",
@@ -63,7 +63,7 @@ def measured(reference: str, place: Path) -> list[dict[str, Any]]:
         four = next(row for row in fours[model] if row.get("steps", 0) >= 4 * one["steps"])
         rows.append(
             {
-                **{"data": without_folder(reference), "model": model, "pairs": short["data"]["pairs"]["train"]},
+                **{"data": with_placeholder(reference), "model": model, "pairs": short["data"]["pairs"]["train"]},
                 **{name: one[name] for name in ("steps", "converged", "commit", *SCORES)},
                 **{f"{name}_longer": four[name] for name in SCORES},
             }
@@ -90,7 +90,7 @@ def write(records: Records, out: Path) -> None:
     data, commits = (dict.fromkeys(row[name] for row in rows) for name in ("data", "commit"))
     text = (
         "# Convergence\n\n"
-        f"`python benchmarks/convergence.py {' '.join(map(repr, data))}`, commit {', '.join(commits)}.\n\n"
+        f"`{command('convergence.py', data)}`, commit {', '.join(commits)}.\n\n"
         "Accuracy in %, one seed. `none` is the student alone. *Leveled off*: whether validation stopped rising before "
         "the largest number of steps (`cmkd.training.schedule`). Bold: more than 1 point below four times the steps. "
         "Both columns of validation are the best epoch's, and the longer training has more epochs to choose from.\n\n"
@@ -100,7 +100,7 @@ def write(records: Records, out: Path) -> None:
 
 def folder(runs: Path, reference: str) -> Path:
     """Return where the runs of a data set are."""
-    return runs / "".join(c if c.isalnum() else "-" for c in without_folder(reference).removesuffix(":DATA"))
+    return runs / "".join(c if c.isalnum() else "-" for c in with_placeholder(reference).removesuffix(":DATA"))
 
 
 def main() -> None:

@@ -47,7 +47,11 @@ def write(pack: Pack, out: Path, classes: Sequence[int], keeps_rich: NDArray[np.
     labels = pack.index["label"].to_numpy()
     rows = np.flatnonzero(np.isin(labels, classes))
     names = {"rich": str(pack.card.rich), "poor": str(pack.card.poor)}
-    values = {role: [pack.array(name)[row] for row in rows] for role, name in names.items()}
+    there = {role: pack.index[f"has_{name}"].to_numpy()[rows] for role, name in names.items()}
+    values: dict[str, list[NDArray[np.generic] | None]] = {
+        role: [pack.array(name)[row] if has else None for row, has in zip(rows, there[role], strict=True)]
+        for role, name in names.items()
+    }
     values["rich"] = [value if keeps_rich[row] else None for value, row in zip(values["rich"], rows, strict=True)]
     modalities = [replace(pack.modality(name), name=role) for role, name in names.items()]
     info = CardInfo(out.name, rich="rich", poor="poor")

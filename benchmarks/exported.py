@@ -27,7 +27,7 @@ from cmkd.deploy.student import load_student
 from cmkd.experiment.runner import Experiment
 from cmkd.io import write_text
 from convergence import folder
-from records import RESULTS, Records, about, percent, table, without_folder
+from records import RESULTS, Records, command, percent, table, with_placeholder
 
 PAIRS = 500
 ALLOWED = 1e-4
@@ -44,7 +44,7 @@ def measure(reference: str, run: Path, epochs: int) -> dict[str, Any]:
     assert found.int8 is not None
     modality = found.reference.modality
     return {
-        "data": without_folder(reference),
+        "data": with_placeholder(reference),
         "modality": f"{modality.name}, {modality.kind} {' x '.join(map(str, modality.shape))}",
         "model": found.reference.about["model"],
         "pairs": len(samples),
@@ -67,8 +67,10 @@ def measure(reference: str, run: Path, epochs: int) -> dict[str, Any]:
 
 def write(given: argparse.Namespace) -> None:
     """Write the table of what is measured, one line a data set."""
-    lines = []
-    for row in stored(given).rows.values():
+    records, lines = stored(given), []
+    data = [key.rpartition(", ")[0] for key in records.rows]
+    epochs = " or ".join(dict.fromkeys(key.rpartition(", ")[2].removesuffix(" epochs") for key in records.rows))
+    for row in records.rows.values():
         times = {t["name"]: t for t in row["timings"]}
         small = row["int8"]
         cells = [row["data"], row["modality"], str(row["pairs"]), f"{row['difference']:.1e}", str(row["other_classes"])]
@@ -82,10 +84,9 @@ def write(given: argparse.Namespace) -> None:
     header += ["validation accuracy, float / int8, %", "int8, validation pairs"]
     text = (
         "# Exported students against PyTorch\n\n"
-        f"`OMP_NUM_THREADS=1 python benchmarks/exported.py {' '.join(without_folder(r) for r in given.data)} "
-        f"--epochs {given.epochs}`, "
-        f"{about()}, onnxruntime {version('onnxruntime')}.\n\n"
-        f"One student of each data set, trained for {given.epochs} epochs: the networks have not converged, and the "
+        f"`OMP_NUM_THREADS=1 {command('exported.py', data, '--epochs', epochs)}`, "
+        f"{records.about}, onnxruntime {version('onnxruntime')}.\n\n"
+        f"One student of each data set, trained for {epochs} epochs: the networks have not converged, and the "
         "accuracies say nothing about the data sets. The figure is the largest difference between a probability of "
         f"PyTorch and of the exported file on real test pairs (allowed: {ALLOWED:g}), and how many of these pairs get "
         "another class. Times are medians of at most 50 runs in turns, with one thread. They are processor time, the "
@@ -110,13 +111,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     for reference in given.data:
-        key = f"{without_folder(reference)}, {given.epochs} epochs"
+        key = f"{with_placeholder(reference)}, {given.epochs} epochs"
         records = stored(given)
         if key not in records.rows:
             row = measure(reference, Path(folder(given.runs, reference)), given.epochs)
-            records.add(key, row)
             if not row["difference"] <= ALLOWED:
                 raise SystemExit(f"{key}: a probability differs by {row['difference']}")
+            records.add(key, row)
         write(given)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,16 @@ class Records:
         self.path, self.identity = path, identity
         self.rows: dict[str, dict[str, Any]] = read_json(path)["rows"] if path.exists() else {}
 
+    @property
+    def about(self) -> str:
+        """Where the rows were measured: each commit, version and machine among them once."""
+        return "; ".join(dict.fromkeys(row["about"] for row in self.rows.values()))
+
     def add(self, key: str, row: Mapping[str, Any]) -> None:
         """Store a row under the key that names everything it depends on."""
         others = {k: r for k, r in self.rows.items() if any(r[field] != row[field] for field in self.identity)}
-        self.rows = others | {key: dict(row)}
-        write_json(self.path, {"about": about(), "rows": self.rows})
+        self.rows = others | {key: {**row, "about": about()}}
+        write_json(self.path, {"rows": self.rows})
 
 
 def about() -> str:
@@ -71,11 +77,16 @@ def difference(values: Sequence[float]) -> str:
     return f"**{text}**" if clear else text
 
 
-def without_folder(reference: str) -> str:
+def command(script: str, references: Iterable[str], *options: str) -> str:
+    """Return a command as a shell takes it, with the data sets as `with_placeholder` has them, once each."""
+    return shlex.join(["python", f"benchmarks/{script}", *dict.fromkeys(references), *options])
+
+
+def with_placeholder(reference: str) -> str:
     """Return a data reference with ``DATA`` in place of the folder of its files.
 
     Example:
-        >>> without_folder("mnist(train_pairs=4000):downloads/mnist"), without_folder("digits")
+        >>> with_placeholder("mnist(train_pairs=4000):downloads/mnist"), with_placeholder("digits")
         ('mnist(train_pairs=4000):DATA', 'digits')
     """
     call, colon, _ = reference.partition(":")

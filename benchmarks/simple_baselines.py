@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from cmkd.data import Modality, Pack
 from cmkd.datasets import open_data
 from cmkd.io import write_text
-from records import RESULTS, Records, about, percent, table, without_folder
+from records import RESULTS, Records, command, percent, table, with_placeholder
 
 FEW = 3072
 """Largest number of values a sample may have to be used as features directly: a 32 x 32 image with 3 channels."""
@@ -197,8 +197,8 @@ def markdown(records: Records) -> str:
         "modality alone. The settings in the last column were chosen on validation. The standard error is the binomial "
         "one of the test accuracy; `majority` is the fraction of the most common train class in test; `train` is the "
         "number of pairs used of those available. n = 1 seed.\n\n"
-        f"Command: `python benchmarks/simple_baselines.py {' '.join(references)}`, where DATA is the folder of that "
-        f"set's files; {about()}.\n\n{table(columns, cells, left=4)}\n"
+        f"Command: `{command('simple_baselines.py', references)}`, where DATA is the folder of that set's files; "
+        f"{records.about}.\n\n{table(columns, cells, left=4)}\n"
     )
 
 
@@ -222,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     continue
                 role = {pack.card.rich: "rich", pack.card.poor: "poor"}.get(name, "")
                 row: dict[str, Any] = {"data": pack.card.name, "modality": name, "role": role, "model": kind}
-                row |= {"reference": without_folder(reference)} | measure(pack, name, kind, **settings)
+                row |= {"reference": with_placeholder(reference)} | measure(pack, name, kind, **settings)
                 records.add(identity, row)
                 print(
                     f"{pack.card.name}, {name}, {kind}: validation {percent(row['validation_accuracy'])} %, "

@@ -25,7 +25,7 @@ def best(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """Return data set and role -> the row of the classifier that is better on validation; none without the file."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in read_json(path)["rows"].values() if path.exists() else ():
-        key = (row["data"], row["role"])
+        key = (row["reference"].removesuffix(":DATA"), row["role"])
         if key not in found or row["validation_accuracy"] > found[key]["validation_accuracy"]:
             found[key] = row
     return found

@@ -14,10 +14,10 @@ from cmkd.documents import read_json
 from cmkd.markdown import code, table
 
 NOTE = (
-    "The gain over `none` with a tenth of the labels for both, the mean over data sets, and the difference to `kd` on "
-    "the same data sets, by which the table is ordered, beside the time of a step and the memory for gradients in "
-    "multiples of the student alone: with the teacher's outputs from the cache, which is the default and computes them "
-    "once, and with the teacher run in each step (64 x 64 pixels, batches of 64, a ResNet-18 as teacher; "
+    "Gain: over `none`, with a tenth of the labels for both, the mean over data sets. The table is ordered by the "
+    "difference to `kd` on the same data sets. Time of a step and memory for gradients are multiples of those of the "
+    "student alone. *Cached* is the default: the teacher's outputs are computed once. In the next column, the teacher "
+    "runs in each step (64 x 64 pixels, batches of 64, a ResNet-18 as teacher; "
     "[all methods](../benchmarks/results/step.md))."
 )
 

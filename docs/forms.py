@@ -1,4 +1,4 @@
-"""Forms of a method against what they are forms of: dimensional structure against `kd`, less weight against more."""
+"""Variants of a method against the original: dimensional structure against `kd`, less weight against more."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ import pandas as pd
 from cmkd.datasets.open import without_folder
 from cmkd.evaluation import spearman
 from cmkd.markdown import escape, table
-from cmkd.report.analysis import FEWEST_MODELS
 from cmkd.report.guide import MEASURES
+from cmkd.report.stages import FEWEST_MODELS
 from cmkd.structure import ESSENTIAL
 
 RUN = ["data", "setting", "teacher"]
@@ -52,7 +52,7 @@ def observation(rows: pd.DataFrame) -> str:
         "Spearman's correlation of a measure of a student's embeddings of validation pairs with its accuracy on test. "
         "The paper holds that it is negative for the mean |r| between channels and for the uniformity (lower is more "
         "uniform). *Within*: ranked within each label fraction, so that only method, teacher and seed differ. "
-        "*Across*: over all students, whom the number of labels tells apart most. 95 % intervals, from "
+        "*Across*: over all students, which differ most in the number of labels. 95 % intervals, from "
         f"{FEWEST_MODELS} runs on, are from resamples of runs, whose students share a teacher (the methods are "
         "taken as given); bold where they exclude 0."
     )

@@ -206,7 +206,7 @@ def leading(ranking: Mapping[str, Any] | None) -> str:
     if ranking is None or ranking["friedman"] is None:
         return ""
     if ranking["friedman"] >= 0.05:
-        return "none can be told from another"
+        return "no significant difference"
     least = ranking["methods"][0]["rank"] + ranking["critical_difference"]
     return ", ".join(f"`{row['method']}` {row['rank']:.1f}" for row in ranking["methods"] if row["rank"] < least)
 

@@ -30,7 +30,7 @@ def commit() -> str | None:
     here = Path(__file__).parent
     if not (here.parent.parent / ".git").exists():
         return None
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]  # no tag
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):

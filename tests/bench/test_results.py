@@ -407,7 +407,7 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "docs" / "results.py"), "--stored", str(tmp_path / "stored")]
     command += ["--out", str(tmp_path / "results.md")]
     forest = {"modality": "radar", "model": "random forest", "validation_accuracy": 0.9, "test_pairs": 100}
-    poor = {"poor": forest | {"data": "a", "role": "poor", "test_accuracy": 0.7}}
+    poor = {"poor": forest | {"reference": "a", "role": "poor", "test_accuracy": 0.7}}
     write_json(tmp_path / "stored" / "simple_baselines.json", {"rows": poor})
     # a suite that varies one thing has a table of its own, and no part in the claims
     lacking = (students[["data", "setting", "teacher", "method"]] == ["a", "few", 3, "kd"]).all(axis=1)

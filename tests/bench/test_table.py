@@ -38,16 +38,20 @@ def test_methods_are_resampled_in_pairs() -> None:
 
 def test_few_groups_have_an_interval_that_knows_that_they_are_few() -> None:
     rows = students({"none": 0.0, "kd": 0.1})
-    right = np.array([[10, 10, 10, 10], [11, 12, 13, 14], [11, 13, 12, 14], [12, 12, 13, 13], [10, 13, 13, 14]])
+    right = np.array([[10, 10, 10, 10], [11, 12, 13, 14], [11, 13, 12, 14], [12, 12, 13, 13], [12, 13, 13, 14]])
     rows["groups"] = encoded(np.full(4, 20))
     rows["right"] = [
         encoded(right[0 if method == "none" else 1 + seed]) for method, seed in rows[["method", "seed"]].values
     ]
+    rows["test"] = [decoded(text).sum() / 80 for text in rows["right"]]
     (row,) = compare(rows, replace(SUITE, methods="kd", rivals=("none",)))
     by_teacher = np.array([right[1:3].mean(0), right[3:].mean(0)]) - 10  # two students of each
     sizes = np.full(4, 20)
-    assert row["over_groups"]["interval"] == pytest.approx(paired_interval(by_teacher, sizes))
+    ends = paired_interval(by_teacher, sizes)
+    assert ends is not None and row["over_groups"]["interval"] == pytest.approx(ends)
     assert row["over_groups"]["p_value"] == paired_p_value(by_teacher, sizes)
+    # half of the interval would be seen about half the time
+    assert row["test"]["detectable"] > 1.2 * (ends[1] - ends[0]) / 2
 
 
 def test_few_groups_have_such_an_interval_with_one_teacher_too() -> None:
@@ -224,7 +228,7 @@ def test_methods_are_ranked_by_students_of_the_same_teachers() -> None:
     assert {row["method"]: row["rank"] for row in found["methods"]} == {"ds": 1.0, "kd": 2.0, "none": 3.0}
     results = {"suite": {"rivals": ["none"]}, "command": "", "commit": None, "failures": {}, "rows": []}
     text = markdown("a", results | statistics(rows, SUITE) | {"runs": {"complete": 2, "all": 2}})
-    assert "Not all students count on b (s0)." in text
+    assert "Some students are left out: b (s0)." in text
 
 
 def test_the_mean_of_teachers_counts_each_once() -> None:
@@ -244,7 +248,7 @@ def test_page_of_ranks_names_what_lacks_a_method() -> None:
     text = markdown("a", results | found | {"runs": {"complete": 2, "all": 2}})
     assert (
         "7 data sets, each the mean of its settings that have every method, of the teachers and seeds "
-        "that every method has there. A method is lacking on h (s0), h (s1)." in text
+        "that every method has there. Left out, since a method is missing: h (s0), h (s1)." in text
     )
 
 

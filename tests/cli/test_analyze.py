@@ -187,7 +187,7 @@ def test_bad_input_is_one_line(run: Path, tmp_path: Path, capsys: pytest.Capture
         json.dumps(
             {
                 "data": {"name": "x", "classes": ["a"], "rich": "r", "poor": "p", "pairs": dict.fromkeys(SPLITS, 1)},
-                "teacher": {},
+                "teacher": {"test_accuracy": None},
                 "students": [],
             }
         )

@@ -6,9 +6,10 @@ import html
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from cmkd.report import write_report
 from cmkd.report.figures import curves_figure, draw
 from cmkd.report.page import labels_seen, verdict
 from cmkd.report.predictions import by_group, read_tables
-from cmkd.report.structure import neighborhoods_figure
+from cmkd.report.structure_figures import neighborhoods_figure
 from cmkd.types import Modality
 
 if TYPE_CHECKING:
@@ -136,6 +137,30 @@ def test_a_seed_that_has_ended_keeps_its_last_value_in_the_mean() -> None:
     short, long = (pd.DataFrame({"epoch": range(n), "accuracy": [v] * n}) for n, v in ((2, 0.9), (4, 0.6)))
     (axes,) = curves_figure({"kd": [short, long]}, "accuracy", 100, "accuracy (%)").axes
     assert axes.lines[0].get_ydata() == pytest.approx([75.0] * 4)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        ("results.json", lambda found: found["teacher"].pop("test_accuracy"), "teacher.test_accuracy is missing"),
+        ("test_samples.json", lambda found: found["ids"].pop(), "it has 1 ids and 2 labels"),
+    ],
+)
+def test_an_edited_file_is_refused_by_name(
+    run: Path, file: str, change: Callable[[dict[str, Any]], object], says: str
+) -> None:
+    content = json.loads((run / file).read_text())
+    change(content)
+    (run / file).write_text(json.dumps(content))
+    with pytest.raises(CmkdError, match=f"{file}' is damaged .*{says}"):
+        write_report(run)
+
+
+def test_a_training_without_a_history_is_drawn_in_silence(run: Path, recwarn: pytest.WarningsRecorder) -> None:
+    for path in run.rglob("history.csv"):
+        path.unlink()
+    write_report(run)
+    assert not [str(one.message) for one in recwarn if "artists" in str(one.message)]
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

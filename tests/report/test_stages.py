@@ -11,7 +11,15 @@ from cmkd.report.points import embedding
 from cmkd.report.stages import comparison_table
 from cmkd.structure import COMPARED, DESCRIBED
 
-ROW = {"who": "kd", "stage": "embedding", "metric": "effective_rank", "seeds": 1, "first": 9.0, "second": 10.0}
+ROW = {
+    "who": "kd",
+    "stage": "embedding",
+    "metric": "effective_rank",
+    "seeds": 1,
+    "first": 9.0,
+    "second": 10.0,
+    "groups": 50,
+}
 
 
 def test_each_point_says_its_pair_and_is_a_cross_where_the_model_is_wrong() -> None:
@@ -25,6 +33,7 @@ def test_each_point_says_its_pair_and_is_a_cross_where_the_model_is_wrong() -> N
 def test_a_difference_is_flagged_where_its_interval_excludes_zero() -> None:
     rows = [{**ROW, "difference": 1.0, "interval": [low, 2.0]} for low in (0.5, -0.5)]
     assert [row["excludes_zero"] for row in comparison_table(rows)] == [True, False]
+    assert not comparison_table([{**rows[0], "groups": 3}])[0]["excludes_zero"]  # too few for a bootstrap
 
 
 def test_the_guide_has_two_pictures_of_every_measure_and_they_differ() -> None:

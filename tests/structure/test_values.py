@@ -114,6 +114,13 @@ def test_nearest_neighbor_entropy() -> None:
     assert math.isfinite(structure.nearest_neighbor_entropy(torch.ones(3, 2)))
 
 
+def test_class_means_that_coincide_are_no_collapse() -> None:
+    x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]])
+    y = torch.tensor([0, 1, 0, 1])
+    assert structure.fisher_ratio(x, y) == 0.0 and math.isnan(structure.neural_collapse(x, y))
+    assert math.isnan(structure.neural_collapse(torch.ones(6, 3), torch.arange(6) % 2))
+
+
 def test_fisher_and_neural_collapse() -> None:
     # class means (-2, 0) and (2, 0): S_B = diag(4, 0); within ±1 on each axis: S_W = I
     x = torch.cat([SQUARE + torch.tensor([-2.0, 0.0]), SQUARE + torch.tensor([2.0, 0.0])])

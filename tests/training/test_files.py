@@ -91,9 +91,7 @@ def test_full_state_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_an_object_without_a_json_form_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        CmkdError, match="training, callbacks, Mine, best, holds object: a checkpoint keeps"
-    ):
+    with pytest.raises(CmkdError, match="training, callbacks, Mine, best, holds object: a checkpoint keeps"):
         SafeCheckpointIO().save_checkpoint({"callbacks": {"Mine": {"best": object()}}}, tmp_path / "last")
     SafeCheckpointIO().save_checkpoint({"best": np.float32(0.5), "step": np.int64(3)}, tmp_path / "last")
     assert SafeCheckpointIO().load_checkpoint(tmp_path / "last") == {"best": 0.5, "step": 3}

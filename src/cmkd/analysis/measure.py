@@ -34,7 +34,7 @@ _NEEDS_CLASSES = "needs two labeled classes or more"
 _NEEDS_FOLDS = f"{_NEEDS_CLASSES}, each with pairs of 5 groups; a pair without a group counts as one"
 _REASONS = {
     "spectral_decay": "fewer than two eigenvalues are left to fit a line through",
-    "nearest_neighbor_entropy": "needs two channels, and no two samples that are alike",
+    "nearest_neighbor_entropy": "needs two channels",
     "fisher_ratio": "the classes do not vary within, or there are fewer than two",
     "nc1": "the class means coincide, or there are fewer than two classes",
     "tolerance": _NEEDS_CLASSES,

@@ -16,12 +16,13 @@ from cmkd.report.html import render
 
 INTRODUCTION = (
     "Accuracy in points. Students of the same teacher and seed are compared: they start from the same weights and "
-    "see the pairs in the same order. The interval is Student's 95 % interval over the teachers, whose students "
-    "count by their mean; with one teacher, it is over its students and holds for that teacher alone. Over groups: the "
-    "95 % percentile bootstrap interval, which resamples teachers, students and test groups (people, scenes, vessels; "
-    "single pairs if there are no groups, or if there is one, for which alone it then holds); with fewer than ten "
-    "groups, a t interval over teachers and groups. Bold: both intervals exclude 0. Detectable: the smallest "
-    "difference on test that as many teachers or groups would show with a probability of 0.8. Closed: how much of the "
+    "see the pairs in the same order. The interval is Student's 95 % interval over the teachers, each with the "
+    "mean of its students; with one teacher, it is over its students and holds for that teacher alone. Over groups: "
+    "the 95 % percentile bootstrap interval, which resamples teachers, students and test groups (people, scenes, "
+    "vessels), or single pairs where there are no groups. If there is a single group, its pairs are resampled, and the "
+    "interval holds for that group alone. With fewer than ten groups and several students, it is a t interval over "
+    "teachers and groups. Bold: the interval excludes 0; on test, both do. Detectable: the smallest difference on test "
+    "that as many teachers or groups would show with a probability of 0.8. Closed: how much of the "
     "gap between the student alone and the teacher the method closes, in %, where that gap can be told from 0; the "
     "teacher's accuracy is taken as exact there. All choices are made on validation."
 )
@@ -161,11 +162,12 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
         f"Test accuracy, {count} data set{'s' * (count != 1)}, each the mean of its settings that have every method, "
         "of the teachers and seeds that every method has there."
     )
-    for start, places in (("A method is lacking", found["lacking"]), ("Not all students count", found["fewer"])):
+    out = {"Left out, since a method is missing": found["lacking"], "Some students are left out": found["fewer"]}
+    for start, places in out.items():
         if places:
-            text += f" {start} on {', '.join(f'{without_folder(d)} ({s})' for d, s in places)}."
+            text += f" {start}: {', '.join(f'{without_folder(d)} ({s})' for d, s in places)}."
     if rivals and others:
-        few = f" Too few for Wilcoxon's test: corrected by Holm, p is {min(smallest, 1.0):.2g} at least."
+        few = f" Too few for Wilcoxon's test: corrected by Holm, p cannot be below {min(smallest, 1.0):.2g}."
         text += " p: Wilcoxon's signed-rank test over data sets, corrected by Holm over methods." if named else few
     critical = found["critical_difference"]
     if critical is None:

@@ -155,8 +155,8 @@ def levels(values: NDArray[np.float64], teachers: NDArray[np.int64]) -> tuple[fl
     """Return the standard deviations between teachers and between the students of one teacher.
 
     They are estimated from the mean squares of a one-way analysis of variance (Searle, Casella and McCulloch 1992,
-    chapter 3); a negative estimate of the variance between teachers counts as 0. None where no teacher, or one teacher
-    alone, has several students, since the two levels cannot be told apart then.
+    chapter 3); a negative estimate of the variance between teachers counts as 0. None where there is one
+    teacher, or none has several students, since the two levels cannot be told apart then.
 
     Args:
         values: ``(students,)``, such as differences of accuracy.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ import pandas as pd
 from cmkd.bench.resampling import encoded
 from cmkd.bench.sources import changed_since, depends
 from cmkd.bench.suite import PlannedRun
-from cmkd.documents import RESULTS, TEST
+from cmkd.documents import RESULTS, TEST, record
 from cmkd.evaluation.intervals import ROUNDED
-from cmkd.evaluation.results import read_results, right_answers
+from cmkd.evaluation.results import AGAIN, read_results, right_answers
 from cmkd.structure import ESSENTIAL
 
 SPLITS = ("validation", "test")
@@ -33,6 +33,15 @@ NAMED = ["data", "setting", "method", "commit"]
 TEACHER = ["teacher_validation", "teacher_test"]
 """Columns that tell two trainings of a teacher apart."""
 Row = dict[Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """Schema of what a suite reads of a student in ``results.json``, and runs of older versions may lack."""
+
+    validation_accuracy: float
+    steps: float
+    converged: bool
 
 
 def collect(runs: Sequence[PlannedRun], earlier: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -123,13 +132,14 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
     same = found["data"].get("same_test_pairs", True)  # else the teacher's accuracy is not what a student could reach
     for student in found["students"]:
         if (student["method"], student["seed"]) in asked and not depends(planned, student["method"], newer):
+            record(_Measured, student, f"'{path}'", fix=AGAIN)
             place = (planned.config.out / student["checkpoint"]).with_name(TEST)
             right, groups = map(encoded, right_answers(place, len(found["data"]["classes"])))
             yield {
                 **{"data": planned.data, "setting": planned.setting, "teacher": planned.teacher},
                 **{"method": student["method"], "seed": student["seed"]},
                 **{split: student[f"{split}_accuracy"] for split in SPLITS},
-                "teacher_validation": found["teacher"]["validation_accuracy"],
+                "teacher_validation": found["teacher"].get("validation_accuracy"),
                 "teacher_test": found["teacher"]["test_accuracy"] if same else None,
                 **{"steps": student["steps"], "converged": student["converged"]},
                 "teacher_converged": found["teacher"].get("converged"),

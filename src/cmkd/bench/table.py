@@ -16,7 +16,7 @@ from cmkd.bench.rows import SPLITS, rising
 from cmkd.bench.suite import Suite
 from cmkd.datasets.open import without_options
 from cmkd.evaluation import interval, paired_interval, paired_p_value
-from cmkd.evaluation.intervals import FEW_GROUPS
+from cmkd.evaluation.intervals import FEW_GROUPS, paired_error
 
 POWER = 0.8
 Differences = TypeVar("Differences", "pd.Series[float]", pd.DataFrame)
@@ -77,10 +77,10 @@ def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
         a probability of 0.8; on test, that of as many test groups, if it is larger. ``over_groups`` holds the 95 %
         ``interval`` of the difference on test over teachers, their students and test groups at once, and its
         ``p_value``: by resampling (`cmkd.bench.resampling`), and by `cmkd.evaluation.paired_interval` where there are
-        fewer than ten groups, of which resamples would differ too little. ``levels`` are the standard deviations of
-        the difference between teachers and within one, and ``closed``, where the rival is ``none``, is the fraction of
-        the gap between student alone and teacher that the method closes, with its interval; None where the gap cannot
-        be told from 0.
+        several students and fewer than ten groups, of which resamples would differ too little. ``levels`` are the
+        standard deviations of the difference between teachers and within one, and ``closed``, where the rival is
+        ``none``, is the fraction of the gap between student alone and teacher that the method closes, with its
+        interval; None where the gap cannot be told from 0.
     """
     found = []
     for (data, setting), part in rows.groupby(KEYS, sort=False):
@@ -118,10 +118,14 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, groups: str) -> dict[str
     sizes = decoded(groups)
     drawn = _drawn(teachers, len(sizes))
     here, there = (_accuracy(tuple(own["right"]), teachers, groups) for own in (ours, theirs))
+    few = _of_few_groups(ours["right"], theirs["right"], sizes)
     if found["test"]["detectable"] is not None:  # a difference is clear where both intervals exclude 0
-        found["test"]["detectable"] = max(found["test"]["detectable"], BY_NORMAL * float((here - there)[1:].std()))
+        error = None if few is None else paired_error(few, sizes)
+        shift = BY_NORMAL if error is None else _visible_shift(error[2], POWER)
+        by_groups = shift * (float((here - there)[1:].std()) if error is None else error[1])
+        found["test"]["detectable"] = max(found["test"]["detectable"], by_groups)
     found |= {
-        "over_groups": _over_groups(ours["right"], theirs["right"], sizes, (here - there)[1:]),
+        "over_groups": _over_groups(few, sizes, (here - there)[1:]),
         "levels": levels((ours["test"] - theirs["test"]).to_numpy(dtype=float), np.array(teachers)),
         "closed": None,
     }
@@ -134,15 +138,22 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, groups: str) -> dict[str
     return found
 
 
+def _of_few_groups(
+    ours: pd.Series[str], theirs: pd.Series[str], sizes: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """Return how many more pairs of each group were right, a row for each `_units`; None where groups are many."""
+    if len(sizes) >= FEW_GROUPS:
+        return None
+    more = pd.DataFrame([decoded(a) - decoded(b) for a, b in zip(ours, theirs, strict=True)], index=ours.index)
+    return _units(more).to_numpy(dtype=np.float64)
+
+
 def _over_groups(
-    ours: pd.Series[str], theirs: pd.Series[str], sizes: NDArray[np.int64], resampled: NDArray[np.float64]
+    few: NDArray[np.float64] | None, sizes: NDArray[np.int64], resampled: NDArray[np.float64]
 ) -> dict[str, Any]:
     """Return the interval of a difference over teachers and test groups, and its p-value."""
-    if len(sizes) < FEW_GROUPS:
-        more = pd.DataFrame([decoded(a) - decoded(b) for a, b in zip(ours, theirs, strict=True)], index=ours.index)
-        own = _units(more).to_numpy()
-        if ends := paired_interval(own, sizes):
-            return {"interval": list(ends), "p_value": paired_p_value(own, sizes)}
+    if few is not None and (ends := paired_interval(few, sizes)):
+        return {"interval": list(ends), "p_value": paired_p_value(few, sizes)}
     return {"interval": percentiles(resampled), "p_value": sign_p_value(resampled)}
 
 
@@ -176,14 +187,14 @@ def visible_difference(spread: float, n: int, *, power: float = POWER) -> float:
         >>> round(visible_difference(1.0, 16), 2)
         0.75
     """
-    return float(_visible_shift(n, power) * spread / n**0.5)
+    return float(_visible_shift(n - 1, power) * spread / n**0.5)
 
 
 @lru_cache
-def _visible_shift(n: int, power: float) -> float:
-    """Return the same difference in standard errors of the mean."""
-    limit = stats.t.ppf(0.975, n - 1)
-    return float(optimize.brentq(lambda d: stats.nct.sf(limit, n - 1, d) - power, 0.0, 100.0))
+def _visible_shift(freedom: float, power: float) -> float:
+    """Return the same difference in standard errors of the mean, of which `freedom` are the degrees of freedom."""
+    limit = stats.t.ppf(0.975, freedom)
+    return float(optimize.brentq(lambda d: stats.nct.sf(limit, freedom, d) - power, 0.0, 100.0))
 
 
 def overall(rows: pd.DataFrame, suite: Suite) -> dict[str, Any] | None:

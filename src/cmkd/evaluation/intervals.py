@@ -186,7 +186,7 @@ def paired_interval(differences: NDArray[Any], sizes: NDArray[np.integer]) -> tu
         >>> round(low, 3), round(high, 3)
         (-0.063, 0.688)
     """
-    if (found := _paired(differences, sizes)) is None:
+    if (found := paired_error(differences, sizes)) is None:
         return None
     mean, error, freedom = found
     half = float(stats.t.ppf(TAILS[1], freedom)) * error
@@ -200,14 +200,20 @@ def paired_p_value(differences: NDArray[Any], sizes: NDArray[np.integer]) -> flo
         >>> round(paired_p_value(np.array([[1, 0, 0, 1], [1, 0, 1, 1]]), np.array([2, 2, 2, 2])), 3)
         0.082
     """
-    if (found := _paired(differences, sizes)) is None:
+    if (found := paired_error(differences, sizes)) is None:
         return None
     mean, error, freedom = found
     return float(2 * stats.t.sf(abs(mean) / error, freedom))
 
 
-def _paired(differences: NDArray[Any], sizes: NDArray[np.integer]) -> tuple[float, float, float] | None:
-    """Return a mean difference, its standard error and the degrees of freedom of the latter."""
+def paired_error(differences: NDArray[Any], sizes: NDArray[np.integer]) -> tuple[float, float, float] | None:
+    """Return a mean difference, its standard error and the degrees of freedom of the latter, as `paired_interval`.
+
+    Example:
+        >>> found = paired_error(np.array([[1, 0, 0, 1], [1, 0, 1, 1]]), np.array([2, 2, 2, 2]))
+        >>> [round(value, 3) for value in found]
+        [0.312, 0.135, 4.009]
+    """
     seeds, groups = differences.shape
     if min(seeds, groups) < 2:
         return None

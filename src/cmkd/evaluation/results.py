@@ -49,12 +49,12 @@ class _ModelScore:
 
 @dataclass(frozen=True, kw_only=True)
 class _StudentScore(_ModelScore):
-    """Schema of a student in ``results.json``."""
+    """Schema of a student in ``results.json``; without `field()`, the default of the base class would hold."""
 
-    seed: int
-    method: str
-    checkpoint: str
-    test_accuracy: float
+    seed: int = field()
+    method: str = field()
+    checkpoint: str = field()
+    test_accuracy: float = field()
 
     def __post_init__(self) -> None:
         place = PurePosixPath(self.checkpoint.replace("\\", "/"))
@@ -65,17 +65,24 @@ class _StudentScore(_ModelScore):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _TeacherScore(_ModelScore):
+    """Schema of the teacher in ``results.json``; of a file of outputs, the accuracy may be unknown."""
+
+    test_accuracy: float | None = field()
+
+
+@dataclass(frozen=True, kw_only=True)
 class _RecommendedScore(_StudentScore):
     """Schema of the student that a run recommends."""
 
-    validation_accuracy: float
+    validation_accuracy: float = field()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _RankedScore(_RecommendedScore):
     """Schema of a student's ``result.json``, by which one is recommended."""
 
-    validation_log_loss: float
+    validation_log_loss: float = field()
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,7 @@ class _Results:
     """Schema of ``results.json``."""
 
     data: _Data
-    teacher: _ModelScore
+    teacher: _TeacherScore
     students: tuple[_StudentScore, ...]
     tuned: tuple[_Tuned, ...] = ()
     recommended: _RecommendedScore | None = None

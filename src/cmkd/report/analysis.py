@@ -12,16 +12,17 @@ import numpy as np
 from cmkd import structure
 from cmkd.analysis import Analysis
 from cmkd.evaluation import spearman
+from cmkd.evaluation.intervals import FEW_GROUPS
 from cmkd.io import write_json, write_text
 from cmkd.progress import Progress, silent
-from cmkd.report import structure as figures
+from cmkd.report import structure_figures
 from cmkd.report.drawings import Drawings, draw_stage
 from cmkd.report.guide import MEASURES
 from cmkd.report.html import render
 from cmkd.report.points import legend
-from cmkd.report.stages import columns, comparison_table, findings, stage_table
+from cmkd.report.stages import FEWEST_MODELS, columns, comparison_table, findings, stage_table
 
-MOST = 4
+MOST_DRAWN = 4
 """Largest number of models side by side in a figure; the tables show all."""
 _UNIFORMITY = structure.uniformity.__name__
 RELATIONS = (
@@ -33,9 +34,6 @@ RELATIONS = (
     ("deepest map", "uniformity_centered", "uniformity of the centered deepest map (lower is more uniform)"),
 )
 ACCURACY = "linear_probe_accuracy"
-FEWEST_MODELS = 10
-"""Smallest number of independent models whose correlation is shown (our choice): with n models its 95 % interval around
-0 reaches ``tanh(1.96 / √(n - 3))`` (Bonett and Wright 2000), which is 0.63 with ten and 0.96 with four."""
 
 
 def write_analysis(
@@ -79,12 +77,12 @@ def write_analysis(
         findings=findings(summary),
         columns={stage: list(columns([m for m in models if stage in m["stages"]])) for stage in stages},
         tables={stage: stage_table(models, stage) for stage in stages},
+        few_groups=FEW_GROUPS,
         compared=comparison_table(comparison["rows"]) if comparison else [],
         shown=shown,
         drawn=drawn,
         legend=legend(analysis.classes),
         measures=MEASURES,
-        fewest_models=FEWEST_MODELS,
     )
     write_text(folder / "analysis.html", page)
     return folder / "analysis.html"
@@ -102,7 +100,7 @@ def side_by_side(models: list[dict[str, Any]]) -> list[str]:
     for model in sorted(models, key=lambda m: m["role"] != "teacher"):
         alone = model["label"] if not model["role"] else None  # a checkpoint that does not say what it is
         first.setdefault((alone, model["role"], model["method"], model["modality"]), model["label"])
-    return list(first.values())[:MOST]
+    return list(first.values())[:MOST_DRAWN]
 
 
 def _stages(analysis: Analysis, shown: list[str]) -> list[str]:
@@ -139,7 +137,7 @@ def _relations(models: list[dict[str, Any]], drawn: Drawings, seed: int) -> list
                 entry |= {"spearman": rho, "interval": [low, high]}
                 labels = {"x_label": said, "y_label": "linear probe accuracy (%)"}
                 groups = [p[2] for p in points]
-                figure = figures.relation_figure(x, 100 * y, groups, correlation=(rho, low, high), **labels)
+                figure = structure_figures.relation_figure(x, 100 * y, groups, correlation=(rho, low, high), **labels)
                 drawn.add("relations", f"{where} {metric}", f"{said}; one dot per model.", figure)
             else:
                 entry["reason"] = "one of the two numbers is the same for all models"

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from cmkd import structure
 from cmkd.analysis import Analysis
-from cmkd.report import structure as figures
+from cmkd.report import structure_figures
 from cmkd.report.figures import source
 from cmkd.report.points import embedding
-from cmkd.report.structure import Array
+from cmkd.report.structure_figures import Array
 
 FEWEST_PAIRS = 4
 """Smallest number of pairs that t-SNE draws."""
@@ -39,7 +39,7 @@ class Drawings:
     def save(self, stage: str, kind: str, figure: Figure) -> Path:
         """Write a figure, and return the path of its SVG."""
         name = re.sub(r"\W+", "-", f"{stage} {kind}".lower()).strip("-")
-        return figures.save(figure, self.folder / name, formats=("svg", "png"))[0]
+        return structure_figures.save(figure, self.folder / name)
 
     def add(self, stage: str, kind: str, caption: str, figure: Figure) -> None:
         """Write a figure, and show it on the page."""
@@ -76,13 +76,13 @@ def draw_stage(analysis: Analysis, shown: list[str], stage: str, drawn: Drawings
     if not varied:
         return
     correlations = {label: moments[label].correlation().numpy() for label in varied}
-    drawn.add(stage, "correlation", _CORRELATION, figures.correlation_figure(correlations))
+    drawn.add(stage, "correlation", _CORRELATION, structure_figures.correlation_figure(correlations))
     spectra = {label: structure.spectrum(moments[label]).numpy() for label in varied}
-    drawn.add(stage, "spectrum", _SPECTRUM, figures.spectrum_figure(spectra))
+    drawn.add(stage, "spectrum", _SPECTRUM, structure_figures.spectrum_figure(spectra))
     wide = {label: x for label, x in varied.items() if x.shape[1] > 1}
     if not wide:
         return
-    drawn.add(stage, "sphere", _SPHERE, figures.hypersphere_figure(wide, seed=seed))
+    drawn.add(stage, "sphere", _SPHERE, structure_figures.hypersphere_figure(wide, seed=seed))
     if len(analysis.target) >= FEWEST_PAIRS:
         for name, place in _placers(seed).items():
             _draw_embeddings(analysis, wide, stage, drawn, sample, seed, name, place)
@@ -108,9 +108,9 @@ def _draw_embeddings(
 ) -> None:
     """Save one layout as a figure, and keep it as points with their text for the page."""
     kept = np.random.default_rng(seed).permutation(len(analysis.target))[:sample]
-    placed = figures.neighborhoods({label: x[kept] for label, x in wide.items()}, seed=seed, place=place)
+    placed = structure_figures.neighborhoods({label: x[kept] for label, x in wide.items()}, seed=seed, place=place)
     target, ids = analysis.target[kept], [analysis.ids[position] for position in kept]
-    drawn.save(stage, name, figures.neighborhoods_figure(placed, target, analysis.classes))
+    drawn.save(stage, name, structure_figures.neighborhoods_figure(placed, target, analysis.classes))
     pictures = []
     for label, at in placed.items():
         predicted = analysis.predicted(label)

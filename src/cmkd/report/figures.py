@@ -35,7 +35,7 @@ _THEME = {"#000000": "currentColor", "#dddddd": "var(--line)", "#666666": "var(-
     color.lower(): f"var(--c{place})" for place, color in enumerate(COLORS) if place
 }
 """Colors of the figures -> those of ``base.html``, which has darker or lighter ones of the same hue by mode."""
-_UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}
+_UNDATED = {"svg": {"Date": None}}
 
 
 def draw(figure: Figure, kind: str) -> bytes:
@@ -68,7 +68,7 @@ def inline(figure: Figure, label: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
 
 
-def embed(figure: Figure, kind: str = "svg") -> str:
+def embed(figure: Figure, kind: str) -> str:
     """Return a figure, svg or png, as an ``<img>`` source."""
     return source(draw(figure, kind), kind)
 
@@ -152,22 +152,22 @@ def curves_figure(histories: Mapping[str, Sequence[pd.DataFrame]], column: str, 
         if len(tables) > 1:
             axes.fill_between(epochs, values.min(axis=1), values.max(axis=1), color=color, alpha=0.15, linewidth=0)
     plain(axes, xlabel="epoch", ylabel=ylabel)
-    axes.legend(frameon=False, fontsize=9, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=3)
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=9, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=3)
     return figure
 
 
-def reliability_figure(models: Sequence[Mapping[str, Any]], *, first: int = 1) -> Figure:
+def reliability_figure(models: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw accuracy against confidence in bins, and below it the fraction of predictions in each bin.
 
     Args:
         models: entries ``models`` of ``evaluation.json``, of which it reads ``name``, ``bins`` and ``reliability``.
-        first: place of the first model's color.
     """
     figure = Figure(figsize=(4.6, 5.0), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 100], [0, 100], color="#666666", linestyle="--", linewidth=1)
     for place, model in enumerate(models):
-        color, bins = COLORS[(place + first) % len(COLORS)], model["reliability"]
+        color, bins = COLORS[(place + 1) % len(COLORS)], model["reliability"]
         x, y, fraction = (100 * np.array([b[key] for b in bins]) for key in ("confidence", "accuracy", "fraction"))
         above.plot(x, y, color=color, linewidth=1.2, alpha=0.7)
         above.scatter(x, y, s=10 + 2 * fraction, color=color, label=shown(model["name"]), linewidths=0)

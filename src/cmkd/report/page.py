@@ -158,7 +158,7 @@ def not_converged(results: Mapping[str, Any]) -> str:
     """
     found: dict[str, list[bool]] = {}
     for row in ({**results["teacher"], "method": "teacher"}, *results["students"]):
-        if "converged" in row:  # not in a run of an older version, or for outputs and files that do not say it
+        if row.get("converged") is not None:  # a run of an older version, outputs and files may not say it
             found.setdefault(row["method"], []).append(row["converged"])
     rising = [f"{name} ({c.count(False)} of {len(c)})" for name, c in found.items() if not all(c)]
     if not rising:

@@ -90,11 +90,15 @@ def published(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Schema of ``samples.json``."""
+    """Schema of ``test_samples.json``."""
 
     labels: tuple[str, ...]
     modalities: Mapping[str, Modality]
     ids: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.labels):
+            raise CmkdError(f"it has {len(self.ids)} ids and {len(self.labels)} labels")
 
 
 def sample_pairs(folder: Path, tables: Tables, classes: Sequence[str]) -> list[dict[str, Any]]:

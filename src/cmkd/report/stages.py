@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from cmkd.evaluation.intervals import FEW_GROUPS
 from cmkd.report.guide import MEASURES
 
 Model = Mapping[str, Any]
+FEWEST_MODELS = 10
+"""Smallest number of independent models whose correlation is shown (our choice): with n models its 95 % interval around
+0 reaches ``tanh(1.96 / √(n - 3))`` (Bonett and Wright 2000), which is 0.63 with ten and 0.96 with four."""
 
 
 def aligned(values: Sequence[float | None]) -> list[str]:
@@ -164,22 +168,27 @@ def _limits(summary: Mapping[str, Any]) -> str:
     first = (
         f"{pairs} pairs are few for {names}: see the notes in the tables" if moved else f"{pairs} pairs suffice for all"
     )
-    refused = all(relation["spearman"] is None for relation in summary["relations"])
-    second = (
-        "too few independent models to relate structure to accuracy" if refused else "a relation to accuracy is shown"
-    )
+    relations = summary["relations"]
+    if any(relation["spearman"] is not None for relation in relations):
+        second = "a relation to accuracy is shown"
+    elif all(relation["independent"] < FEWEST_MODELS for relation in relations):
+        second = "too few independent models to relate structure to accuracy"
+    else:
+        second = f"no relation of structure to accuracy can be shown: {relations[0]['reason']}"
     return f"{first}; {second}."
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of `cmkd.analysis.compare` as text, with a flag where the interval excludes 0.
 
+    With few test groups, it is too narrow, and no row has the flag.
+
     Args:
         rows: of one or more comparisons.
     """
     found = []
     for row in rows:
-        known = row["metric"] in MEASURES
+        known, enough = row["metric"] in MEASURES, row["groups"] >= FEW_GROUPS
         factor = MEASURES[row["metric"]].factor if known else 100.0
         low, high = row["interval"] or (None, None)
         numbers = [v if v is None else factor * v for v in (row["first"], row["second"], row["difference"], low, high)]
@@ -188,6 +197,6 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             **row, "title": MEASURES[row["metric"]].title if known else "accuracy (%)",
             "first": first, "second": second, "difference": difference,
             "interval": f"{low_text} to {high_text}" if low is not None else "—",
-            "excludes_zero": low is not None and high is not None and (low > 0 or high < 0),
+            "excludes_zero": enough and low is not None and high is not None and (low > 0 or high < 0),
         })  # fmt: skip
     return found

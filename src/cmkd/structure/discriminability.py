@@ -147,7 +147,7 @@ def scatter_ratios(products: Tensor, sums: Tensor, counts: Tensor) -> tuple[floa
         counts: ``(classes,)``; a class without samples is left out.
 
     Returns:
-        The ratio (inf if no class varies within itself) and NC1.
+        The ratio (inf if no class varies within itself) and NC1 (NaN if the class means coincide).
 
     Raises:
         CmkdError: with fewer than two classes.
@@ -165,10 +165,11 @@ def scatter_ratios(products: Tensor, sums: Tensor, counts: Tensor) -> tuple[floa
     inside = within.diagonal().sum().clamp(min=0.0)
     # S_B has rank classes - 1 at most: eigenvalues below its precision must not be inverted
     collapse = (within @ torch.linalg.pinv(between, hermitian=True, rtol=1e-10)).diagonal().sum()
-    # the difference of two sums leaves rounding errors if all samples of a class coincide
-    negligible = inside <= 1e-14 * products.diagonal().sum() / n
-    ratio = torch.inf if negligible else float(between.diagonal().sum() / inside)
-    return ratio, max(float(collapse) / len(counts), 0.0)
+    # differences of sums leave rounding errors if all samples of a class, or all class means, coincide
+    negligible = 1e-14 * products.diagonal().sum() / n
+    outside = between.diagonal().sum()
+    ratio = torch.inf if inside <= negligible else float(outside / inside)
+    return ratio, torch.nan if outside <= negligible else max(float(collapse) / len(counts), 0.0)
 
 
 def fisher_ratio(features: Tensor, target: Tensor) -> float:

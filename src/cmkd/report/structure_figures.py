@@ -24,18 +24,17 @@ _MARKERS = "osD^vP*X<>ph"
 _EDGE = 1.35  # of the square around the circle
 
 
-def save(figure: Figure, stem: Path, *, formats: Sequence[str] = ("svg", "pdf", "png")) -> list[Path]:
-    """Write a figure as ``stem.svg``, ``stem.pdf`` and ``stem.png``, each whole or not at all.
+def save(figure: Figure, stem: Path) -> Path:
+    """Write a figure as ``stem.svg`` and ``stem.png``, each whole or not at all, and return the first.
 
     Args:
         figure: what to write.
         stem: path without a suffix; its folder is created.
-        formats: of svg, pdf, png.
     """
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in formats]
-    for kind, path in zip(formats, paths, strict=True):
-        write_bytes(path, draw(figure, kind))
-    return paths
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
+    for path in paths:
+        write_bytes(path, draw(figure, path.suffix[1:]))
+    return paths[0]
 
 
 def cluster_order(correlation: Array) -> NDArray[np.int64]:
