@@ -38,7 +38,7 @@ def costs(rows: pd.DataFrame, path: Path) -> str:
         own, beside = ([r for r in found if (r["method"], r["rival"]) == (method, rival)] for rival in ("none", "kd"))
         row, less = measured.get(method, {}), by_set(beside)
         cells = [_times(row, name) for name in ("time / none, cached", "time / none", "memory / none")]
-        sets = str(len({row["data"] for row in own}))
+        sets = str(len(by_set(own)))
         difference = over_sets(less) if beside else ""
         place = float(np.mean(less)) if beside else 0.0
         lines.append((place, [code(method), sets, over_sets(by_set(own)), difference, *cells]))

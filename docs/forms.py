@@ -137,7 +137,7 @@ def differences(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], known: Col
         own = [row for row in comparisons if (row["method"], row["rival"]) == (method, rival)]
         if own:
             scores = [by_set(own, score) for score in ("validation", "test")]
-            counts = [str(len({row["data"] for row in own})), str(sum(row["n"] for row in own))]
+            counts = [str(len(scores[0])), str(sum(row["n"] for row in own))]
             cells = [code(method), code(rival), *counts, *map(over_sets, scores)]
             if known:
                 cells.append(over_sets(by_set([row for row in own if row["data"] not in known])))

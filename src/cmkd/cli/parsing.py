@@ -26,7 +26,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting."""
-        raise CmkdError(" ".join(message.split()))
+        hint = "; write one that begins with '-' as --flag=VALUE" if message.endswith("expected one argument") else ""
+        raise CmkdError(" ".join(message.split()) + hint)
 
     def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
         """Return what was given, by name.
