@@ -20,6 +20,9 @@ NOTE = (
     "[All baselines](../benchmarks/results/simple_baselines.md)."
 )
 
+SOLVED = 0.9995
+"""Accuracy on validation from which on it rounds to 100 %."""
+
 
 def best(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """Return data set and role -> the row of the classifier that is better on validation; none without the file."""
@@ -38,17 +41,22 @@ def beside(rows: pd.DataFrame, baselines: Mapping[tuple[str, str], Mapping[str, 
         rows: students as `cmkd.bench.rows.collect` gives them, the setting being the fraction of labels.
         baselines: from `best`.
     """
-    lines = []
+    lines, solved = [], []
     own = rows[(rows["setting"] == "100 %") & (rows["method"] == "none")]
     for data, part in own.groupby("data", sort=False):
         name = without_folder(str(data))
-        for role, model, column in (("rich", "teacher", "teacher_test"), ("poor", "none", "test")):
+        for role, model, column, chosen_by in (
+            ("rich", "teacher", "teacher_test", "teacher_validation"),
+            ("poor", "none", "test", "validation"),
+        ):
             known = baselines.get((name, role))
             if known is None:
                 continue
             mean, other = float(part[column].mean()), float(known["test_accuracy"])
             low, high = fraction_interval(round(other * known["test_pairs"]), known["test_pairs"])
             said = f"{100 * mean:.1f}"
+            if mean < low and float(part[chosen_by].mean()) > SOLVED:
+                solved.append(f"{escape(name)}, {known['modality']}")
             lines.append(
                 [
                     *(escape(without_folder(str(data))), known["modality"], code(model), str(len(part))),
@@ -58,6 +66,7 @@ def beside(rows: pd.DataFrame, baselines: Mapping[tuple[str, str], Mapping[str, 
                 ]
             )
     header = ["data", "modality", "network", "n", "accuracy", "baseline (95 % CI)", "which"]
-    return (
-        "\n\n".join(["## Networks beside classical classifiers", NOTE, table(header, lines, left=3)]) if lines else ""
-    )
+    parts = ["## Networks beside classical classifiers", NOTE, table(header, lines, left=3)]
+    if solved:
+        parts.append(f"{'; '.join(solved)}: validation is at 100 % already, so it cannot choose a better network.")
+    return "\n\n".join(parts) if lines else ""
