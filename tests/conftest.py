@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)  # the suite runs in several processes; more threads would only fight
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background starts with it ignored
 
 
 @pytest.fixture(autouse=True, scope="session")

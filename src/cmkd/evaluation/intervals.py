@@ -212,7 +212,7 @@ def paired_error(differences: NDArray[Any], sizes: NDArray[np.integer]) -> tuple
     Example:
         >>> found = paired_error(np.array([[1, 0, 0, 1], [1, 0, 1, 1]]), np.array([2, 2, 2, 2]))
         >>> [round(value, 3) for value in found]
-        [0.312, 0.135, 4.009]
+        [0.312, 0.135, 3.973]
     """
     seeds, groups = differences.shape
     if min(seeds, groups) < 2:
