@@ -66,8 +66,7 @@ def markdown(records: Records) -> str:
         name: sum(row[f"{name}_after"] < row[f"{name}_before"] for row in records.rows.values())
         for name in ("calibration_error", "log_loss")
     }
-    presets = dict.fromkeys(row["preset"] for row in records.rows.values())
-    options = () if [*presets] == ["quick"] else ("--preset", next(iter(presets)))
+    preset = next(iter(records.rows.values()))["preset"]
     header = [
         "data", "modality", "n", "validation / test pairs", "accuracy", "ECE before", "ECE after", "difference",
         "log loss before / after", "temperature",
@@ -76,13 +75,13 @@ def markdown(records: Records) -> str:
         "# Calibration\n\n"
         "Expected calibration error (ECE) in %, on the test pairs: the mean distance between confidence and accuracy, "
         f"in {BINS} bins of equal width. It is biased upward where pairs are few, so a perfectly calibrated model does "
-        f"not reach 0. Students of `{METHOD}` ({' and '.join(presets)} preset), n seeds with one teacher. `difference` "
+        f"not reach 0. Students of `{METHOD}` ({preset} preset), n seeds with one teacher. `difference` "
         "is after minus before in points, paired by seed, with Student's 95 % interval over seeds, bold where it "
         "excludes 0. The "
         "temperature was fitted on the validation pairs, which also chose the checkpoint. "
         f"Of {len(records.rows)} students, ECE fell for {lower['calibration_error']} and log loss for "
         f"{lower['log_loss']}.\n\n"
-        f"Command: `{command('calibration.py', by_data, *options)}`, where DATA is the folder of that set's files; "
+        f"Command: `{command('calibration.py', by_data, '--preset', preset)}`, where DATA is the folder of that set's files; "
         f"{records.about}.\n\n"
         f"{table(header, cells, left=2)}\n"
     )
@@ -99,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--out", type=Path, default=RESULTS / "calibration.json", help="the table lies beside it")
     given = options.parse_args(arguments)
     records = Records(given.out, identity=("reference", "seed"))
+    if any(row["preset"] != given.preset for row in records.rows.values()):
+        options.error(f"{given.out} has rows of another preset: give a new file by --out")
     for reference in given.data:
         name = with_placeholder(reference)
         out = given.runs / name.partition(":")[0]

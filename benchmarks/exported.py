@@ -69,7 +69,7 @@ def write(given: argparse.Namespace) -> None:
     """Write the table of what is measured, one line a data set."""
     records, lines = stored(given), []
     data = [key.rpartition(", ")[0] for key in records.rows]
-    epochs = " or ".join(dict.fromkeys(key.rpartition(", ")[2].removesuffix(" epochs") for key in records.rows))
+    epochs = str(given.epochs)
     for row in records.rows.values():
         times = {t["name"]: t for t in row["timings"]}
         small = row["int8"]
@@ -110,6 +110,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/exported"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
+    if any(not key.endswith(f", {given.epochs} epochs") for key in stored(given).rows):
+        parser.error(f"{given.out / 'exported.json'} has rows of other epochs: give a new folder by --out")
     for reference in given.data:
         key = f"{with_placeholder(reference)}, {given.epochs} epochs"
         records = stored(given)

@@ -228,7 +228,7 @@ def test_methods_are_ranked_by_students_of_the_same_teachers() -> None:
     assert {row["method"]: row["rank"] for row in found["methods"]} == {"ds": 1.0, "kd": 2.0, "none": 3.0}
     results = {"suite": {"rivals": ["none"]}, "command": "", "commit": None, "failures": {}, "rows": []}
     text = markdown("a", results | statistics(rows, SUITE) | {"runs": {"complete": 2, "all": 2}})
-    assert "Some students are left out: b (s0)." in text
+    assert "Some students are left out on: b (s0)." in text
 
 
 def test_the_mean_of_teachers_counts_each_once() -> None:

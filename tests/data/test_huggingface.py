@@ -261,7 +261,7 @@ def test_an_exported_pair_without_a_position_is_refused(pack: Pack, tmp_path: Pa
     edit(path, lambda table: table.set_column(
         table.column_names.index("position"), "position", pa.array([None] + [1] * (len(table) - 1), pa.int64())
     ))  # fmt: skip
-    with pytest.raises(CmkdError, match="column 'position' holds None, no place in the pack"):
+    with pytest.raises(CmkdError, match="column 'position' holds None, which is no row number"):
         import_folder(folder, tmp_path / "again")
 
 

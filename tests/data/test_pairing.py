@@ -236,8 +236,19 @@ def test_the_record_says_why_a_capture_has_no_partner(tmp_path: Path) -> None:
         "the nearest of a shows another vessel",
         "the nearest of a is too far",
         "the nearest of b shows another vessel",
-        "its place, or those of b, are unknown",
+        "its place is unknown, or no capture of b has one",
     ]
+
+
+def test_a_partners_vessel_is_a_reason_too(tmp_path: Path) -> None:
+    """The first list has no MMSI; it has that of its partner where the third list is paired."""
+    for name, vessel in (("a", ""), ("b", "219000001"), ("c", "219000002")):
+        text = f"path,time,latitude,longitude,mmsi\n{name}.png,2026-03-01T12:00:00Z,55.0,10.0,{vessel}\n"
+        (tmp_path / f"{name}.csv").write_text(text)
+    lists = [read_captures(tmp_path / f"{name}.csv") for name in "abc"]
+    made = assemble(lists, tmp_path / "manifest.csv", Gate(5.0, 100.0))
+    record = pd.read_csv(made.record, dtype=str, keep_default_na=False)
+    assert record.loc[record["note"] != "", "note"].tolist() == ["the nearest of a shows another vessel"]
 
 
 def test_a_manifest_outside_the_folder_is_told_where_to_go(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from cmkd.methods.ofd import OFD
 from cmkd.methods.simkd import SimKD
 from cmkd.methods.teacher_init import TeacherInit, copy_deeper
 from cmkd.methods.vkd import VKD
-from cmkd.models import Model, build
+from cmkd.models import FusedModel, Model, build
 from cmkd.models.wrapping import wrap
 from cmkd.types import Modality, Spec
 
@@ -148,6 +148,21 @@ def test_teacher_init_leaves_all_layers_that_read_the_input_and_the_classifier_o
     ]
     own = [Model(series, wrap(net), classes=5) for net in nets]
     assert copy_deeper(*own, same_classes=False) == ["encoder.module.3.weight", "encoder.module.3.bias"]
+
+
+def test_teacher_init_leaves_a_classifier_of_several_layers_and_the_encoders_of_a_fused_student() -> None:
+    image = Modality("radar", "image", (1, 32, 32), "uint8", mean=(0.0,), std=(1.0,))
+    models = [build("thin_resnet(width=4)", image, classes=5) for _ in range(2)]
+    for model in models:
+        model.classifier = nn.Sequential(nn.Dropout(), model.classifier)  # type: ignore[assignment]
+    assert not [name for name in copy_deeper(*models, same_classes=False) if "classifier" in name]
+    optical = replace(image, name="optical")
+    fused = []
+    for _ in range(2):
+        first = build("thin_resnet(width=4)", image, classes=5)
+        fused.append(FusedModel(first, [build("thin_resnet(width=4)", optical, classes=first.spec.dim)]))
+    copied = copy_deeper(*fused)
+    assert "others.0.encoder.stages.0.0.first.weight" in copied and "others.0.encoder.stem.0.weight" not in copied
 
 
 def test_the_copy_of_the_teachers_classifier_stays_in_eval_mode() -> None:

@@ -57,6 +57,15 @@ def test_tied_weights_are_averaged_once_and_infinite_buffers_are_kept() -> None:
     assert average.model.get_buffer("mask").tolist() == [0.0, -torch.inf]
 
 
+def test_buffers_that_are_not_saved_take_no_part() -> None:
+    source = nn.Linear(2, 2)
+    source.register_buffer("seen", torch.zeros(1), persistent=False)
+    average = ModelEma(source, 0.99)
+    source.seen = torch.full((3,), -torch.inf)  # as a cache that grows with the batch
+    average.update(source, 0)
+    assert average.model.get_buffer("seen").shape == (1,)
+
+
 def test_it_never_trains_and_the_source_is_left_alone() -> None:
     source = nn.Linear(2, 2)
     average = ModelEma(source, 0.9)
@@ -87,6 +96,9 @@ def test_methods_that_touch_the_student_leave_a_model_that_predicts_as_it_did(
     best = fit(job, OptimizerConfig(ema=0.9), AugmentationConfig(), settings)
     assert not student.classifier._forward_pre_hooks  # `on_train_end` was called
     assert student.classifier.weight.requires_grad
+    if isinstance(made, methods.METHODS["simkd"]):  # finished with the last step's projector, not the one before
+        expected = made.teacher_classifier.weight @ made.projector.weight
+        torch.testing.assert_close(student.classifier.weight, expected)
     rows = job.rows("validation")
     kept, _ = load_model(best)
     found = scores(predict(kept, digits, rows), digits.index["label"].to_numpy()[rows])

@@ -162,7 +162,7 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
         f"Test accuracy, {count} data set{'s' * (count != 1)}, each the mean of its settings that have every method, "
         "of the teachers and seeds that every method has there."
     )
-    out = {"Left out, since a method is missing": found["lacking"], "Some students are left out": found["fewer"]}
+    out = {"Left out, since a method is missing": found["lacking"], "Some students are left out on": found["fewer"]}
     for start, places in out.items():
         if places:
             text += f" {start}: {', '.join(f'{without_folder(d)} ({s})' for d, s in places)}."

@@ -12,7 +12,7 @@ def first_joined(pairs: Iterable[tuple[int, int]], count: int) -> list[int]:
 
     Args:
         pairs: the numbers of two that are joined.
-        count: of the things.
+        count: how many things there are.
 
     Source:
         Connected components are scipy's.

@@ -66,7 +66,7 @@ class _StudentScore(_ModelScore):
 
 @dataclass(frozen=True, kw_only=True)
 class _TeacherScore(_ModelScore):
-    """Schema of the teacher in ``results.json``; of a file of outputs, the accuracy may be unknown."""
+    """Schema of the teacher in ``results.json``; if a file of outputs is the teacher, its accuracy may be unknown."""
 
     test_accuracy: float | None = field()
 

@@ -348,8 +348,8 @@ def _check(run: ResolvedRun) -> int:
             method.check_outputs_suffice()
         if run.config.teacher.folds > 1 and method.uses_teacher and not own:
             method.check_logits_suffice()
-        if outputs is None or own:  # what it does to the student, it does to a copy
-            method.setup(copy.deepcopy(built[0]), built[0 if own else -1])
+        if "setup" in method.required_hooks and (outputs is None or own):  # which changes the student, here a copy
+            method.setup(*(copy.deepcopy(model).eval() for model in (built[0], built[0 if own else -1])))
     return max(operations(model, run.pack) for model in built)
 
 

@@ -81,6 +81,7 @@ class SimKD(ClassifierMethod):
         self.weight = weight
         self.projector = nn.Linear(student.dim, teacher.dim)
         self._hook: torch.utils.hooks.RemovableHandle | None = None
+        self._classifier: tuple[nn.Module, ...] = ()  # the student's; in a tuple it is no part of this module
         self._folded: Tensor | None = None
 
     def setup(self, student: nn.Module, teacher: nn.Module) -> None:
@@ -92,6 +93,7 @@ class SimKD(ClassifierMethod):
                 raise CmkdError(f"simkd: the {side}'s classifier must be one linear layer with a bias, got {module}")
         assert isinstance(classifier, nn.Linear)
         classifier.requires_grad_(False)
+        self._classifier = (classifier,)
         self._hook = classifier.register_forward_pre_hook(_Follow(self))
 
     @torch.no_grad()
@@ -104,7 +106,8 @@ class SimKD(ClassifierMethod):
         # through .data: the backward pass of an earlier forward pass of this step may still need these tensors
         classifier.weight.data.copy_(weight)
         classifier.bias.data.copy_(bias)
-        self._folded = classifier.weight.detach().clone()
+        if classifier in self._classifier:  # not that of a moving average
+            self._folded = classifier.weight.detach().clone()
 
     def on_train_end(self, student: nn.Module) -> None:
         """Leave the student with an ordinary linear classifier.

@@ -35,24 +35,39 @@ def copy_deeper(student: nn.Module, teacher: nn.Module, *, same_classes: bool = 
         >>> copy_deeper(student, teacher)
         ['1.weight', '1.bias']
     """
-    first = next((name for name, _ in student.named_parameters()), "").rpartition(".")[0]
-    inputs = {f"encoder.{name}" for name in getattr(getattr(student, "encoder", None), "input_layers", ())} or {first}
-    classifier, theirs = getattr(student, "classifier", None), dict(teacher.named_modules())
+    inputs, theirs = _input_layers(student), dict(teacher.named_modules())
+    classifier = getattr(student, "classifier", None)
+    last = set() if classifier is None else set(classifier.modules())
     copied, deeper = list[str](), False
     for name, layer in student.named_modules():
         own, other = (dict(each.named_parameters(recurse=False)) for each in (layer, theirs.get(name, nn.Identity())))
         agree = {key: p.shape for key, p in own.items()} == {key: p.shape for key, p in other.items()}
-        if own and agree and name not in inputs and (same_classes or layer is not classifier):
+        if own and agree and name not in inputs and (same_classes or layer not in last):
             for key, parameter in own.items():
                 parameter.copy_(other[key].to(parameter))
             copied += [f"{name}.{key}".lstrip(".") for key in own]
-            deeper = deeper or layer is not classifier
+            deeper = deeper or layer not in last
     if not deeper:
         raise CmkdError(
             "teacher_init: no deeper layer of the teacher has the name and shape of one of the student's; "
             "give both the same architecture"
         )
     return copied
+
+
+def _input_layers(model: nn.Module) -> set[str]:
+    """Return the names of the layers that read an input; a fused model has an encoder for each modality."""
+    found = set[str]()
+    for name, part in model.named_modules():
+        if isinstance(encoder := getattr(part, "encoder", None), nn.Module):
+            layers = getattr(encoder, "input_layers", None) or _first(encoder)
+            found |= {".".join(filter(None, (name, "encoder", layer))) for layer in layers}
+    return found or set(_first(model))
+
+
+def _first(module: nn.Module) -> list[str]:
+    """Return the name of the layer that holds the first parameter."""
+    return [name.rpartition(".")[0] for name, _ in module.named_parameters()][:1]
 
 
 class TeacherInit(Method):

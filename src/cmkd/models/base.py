@@ -25,8 +25,8 @@ class Encoder(Protocol):
 
     It is an ``nn.Module`` built from the shape of its input, ``__init__(shape, *, typed keyword options)``, with the
     class attributes ``name`` and ``kinds`` (the kinds of modality it reads). One that needs a smaller learning rate
-    than small networks do says so in an attribute ``learning_rate``; one of which more than the first layer reads the
-    input, or another one, names those that do in ``input_layers``.
+    than small networks do says so in an attribute ``learning_rate``. If layers other than the first read the input, it
+    names all that do in an attribute ``input_layers``.
     """
 
     name: ClassVar[str]

@@ -78,6 +78,7 @@ def write_analysis(
         columns={stage: list(columns([m for m in models if stage in m["stages"]])) for stage in stages},
         tables={stage: stage_table(models, stage) for stage in stages},
         few_groups=FEW_GROUPS,
+        fewest_models=FEWEST_MODELS,
         compared=comparison_table(comparison["rows"]) if comparison else [],
         shown=shown,
         drawn=drawn,

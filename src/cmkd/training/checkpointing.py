@@ -151,7 +151,7 @@ def _encode(value: object, tensors: dict[str, Tensor], where: str) -> object:
             return {"float": str(value)}
         case None | bool() | int() | float() | str():
             return value
-        case np.generic():
+        case np.generic() if not isinstance(value.item(), np.generic):
             return _encode(value.item(), tensors, where)
     raise CmkdError(
         f"{where}, holds {type(value).__name__}: a checkpoint keeps numbers, text, lists, dicts and tensors"

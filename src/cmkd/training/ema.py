@@ -39,6 +39,7 @@ class ModelEma(nn.Module):
     def __init__(self, source: nn.Module, decay: float, *, warmup: int = WARMUP) -> None:
         super().__init__()
         self.decay, self.warmup = decay, warmup
+        self._infinite = infinite(source)
         self.model = copy.deepcopy(source).requires_grad_(False)
         self._tensors: tuple[list[Tensor], ...] | None = None
 
@@ -50,7 +51,7 @@ class ModelEma(nn.Module):
             step: its number, from 0.
         """
         if self._tensors is None:  # collected once, at the first step: models are on their device by then
-            self._tensors = _aligned(self.model, source)
+            self._tensors = self._aligned(source)
         mine, theirs, counters, sources = self._tensors
         decay = min(self.decay, (1 + step) / (self.warmup + step))
         get_ema_multi_avg_fn(decay)(mine, theirs, step)
@@ -60,15 +61,18 @@ class ModelEma(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tensors": None}  # those of another process are others
 
+    def _aligned(self, source: nn.Module) -> tuple[list[Tensor], ...]:
+        """Return the tensors of both models that are averaged, then those that are copied; tied ones count once.
 
-def _aligned(average: nn.Module, source: nn.Module) -> tuple[list[Tensor], ...]:
-    """Return the tensors of both models that are averaged, then those that are copied; tied ones count once.
+        Copied are whole numbers, and what began with infinite values, whose average is NaN.
+        """
+        mine, theirs = (model.state_dict(keep_vars=True) for model in (self.model, source))
+        once = {id(value): name for name, value in reversed(mine.items())}.values()
+        averaged = [n for n in mine if n in set(once) and mine[n].is_floating_point() and n not in self._infinite]
+        others = [n for n in mine if n in set(once) and n not in set(averaged)]
+        return tuple([state[n].detach() for n in names] for names in (averaged, others) for state in (mine, theirs))
 
-    Copied are whole numbers, and buffers with infinite values, such as the mask of a transformer, whose average is NaN.
-    """
-    weights = {name for name, _ in average.named_parameters()}
-    mine, theirs = (dict((*model.named_parameters(), *model.named_buffers())) for model in (average, source))
-    floating = {name for name, value in mine.items() if value.is_floating_point()}
-    averaged = [name for name in mine if name in floating and (name in weights or bool(mine[name].isfinite().all()))]
-    others = [name for name in mine if name not in set(averaged)]
-    return tuple([state[name] for name in names] for names in (averaged, others) for state in (mine, theirs))
+
+def infinite(model: nn.Module) -> set[str]:
+    """Return the names of tensors in a model's state with values that are not finite, such as a transformer's mask."""
+    return {name for name, value in model.state_dict().items() if not value.isfinite().all()}

@@ -20,7 +20,7 @@ from cmkd.errors import DivergedError
 from cmkd.models import Model
 from cmkd.models.base import Preprocess
 from cmkd.training.augment import augment, stronger
-from cmkd.training.ema import ModelEma
+from cmkd.training.ema import ModelEma, infinite
 from cmkd.training.job import TrainingJob
 from cmkd.training.loader import PairLoader
 from cmkd.training.objective import Objective
@@ -79,9 +79,8 @@ class DistillationModule(LightningModule):
         self._sums: dict[str, float] = {}
         self._pending: list[dict[str, Tensor]] = []
         self._scores = torch.zeros(3, dtype=torch.float64)
-        self._scalings: Mapping[str, Preprocess] = {}
-        # such as the mask of a transformer
-        self._infinite = {name for name, value in job.model.named_buffers() if not value.isfinite().all()}
+        self._scalings: Mapping[str, Preprocess] | None = None  # found in the first step: models are on their device
+        self._infinite = infinite(job.model)
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
         """Set an attribute; a word or None directly.
@@ -144,8 +143,6 @@ class DistillationModule(LightningModule):
     def on_train_start(self) -> None:
         """Tell the method the epoch: where a run resumes within an epoch, Lightning skips `on_train_epoch_start`."""
         self.trainer.should_stop = self.global_step >= self.schedule.stop
-        teacher = self.objective.teacher
-        self._scalings = {**(teacher.scalings if teacher else {}), **self.objective.model.scalings}
         for optimizer in self.trainer.optimizers:
             align(optimizer)
         if self.objective.method is not None:
@@ -170,6 +167,9 @@ class DistillationModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         job = self.job
+        if self._scalings is None:
+            teacher = self.objective.teacher
+            self._scalings = {**(teacher.scalings if teacher else {}), **self.objective.model.scalings}
         change = partial(
             augment,
             modalities=job.pack.modalities,
@@ -240,7 +240,7 @@ class DistillationModule(LightningModule):
         tensors = [
             value
             for model in (self.objective.model, self.model)
-            for name, value in (*model.named_parameters(), *model.named_buffers())
+            for name, value in model.state_dict().items()
             if value.is_floating_point() and name not in self._infinite
         ]
         finite = math.isfinite(loss) and bool(torch.stack([value.isfinite().all() for value in tensors]).all())

@@ -234,7 +234,7 @@ def _rows(
 def _position(row: _Row, path: Path) -> int:
     found = row["position"].as_py()
     if not isinstance(found, int):
-        raise CmkdError(f"{path}: column 'position' holds {found!r}, no place in the pack: export the data set again")
+        raise CmkdError(f"{path}: column 'position' holds {found!r}, which is no row number: export the data set again")
     return found
 
 

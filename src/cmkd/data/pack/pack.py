@@ -27,7 +27,7 @@ from cmkd.data.remote.open import Remote
 from cmkd.data.remote.store import is_address
 from cmkd.data.remote.streamed import StreamedArray
 from cmkd.errors import CmkdError, unknown_name
-from cmkd.io import checksum, pieces
+from cmkd.io import CHUNK_BYTES, checksum, pieces
 from cmkd.progress import Progress, adding, silent
 from cmkd.types import UNLABELED, Batch, Modality
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TOGETHER = 64
-"""Samples that `Pack.samples` reads at a time."""
+"""Most samples that `Pack.samples` reads at a time."""
 LabelCall = tuple[str, tuple[Any, ...]]
 """A method of `Pack` that hides or replaces labels or leaves out pairs, and its arguments."""
 
@@ -345,10 +345,11 @@ class Pack:
         return modality.filled(np.ma.MaskedArray(values, missing))
 
     def samples(self, name: str, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
-        """Yield samples of a modality as `array` holds them, some rows a read: of a pushed pack, each is a request."""
+        """Yield samples of a modality as `array` holds them, several at a read, which is a request of a pushed pack."""
         array = self.array(name)
-        for start in range(0, len(rows), TOGETHER):
-            yield from array[rows[start : start + TOGETHER]]
+        step = max(1, min(TOGETHER, CHUNK_BYTES // self.modality(name).row_bytes))
+        for start in range(0, len(rows), step):
+            yield from array[rows[start : start + step]]
 
     def verify(self, *, deep: bool = True, progress: Progress = silent) -> None:
         """Check the pack's files against the card, and the card against its own checksum.

@@ -67,8 +67,9 @@ def assemble(
         raise CmkdError(f"{manifest}: the manifest is written as CSV: give {manifest.with_suffix('.csv')}")
     refuse_existing(manifest)
     cells = {captures.name: _relative(captures, manifest) for captures in lists}
-    matchings, known = dict[str, Matching](), first
+    matchings, known, seen = dict[str, Matching](), first, dict[str, Captures]()
     for other in others:
+        seen[other.name] = known
         found = match(known, other, gate)
         matchings[other.name] = found = found.sure() if drop_ambiguous else found
         known = _with_vessels_of(known, other, found)
@@ -91,7 +92,7 @@ def assemble(
     record = manifest.with_name(f"{manifest.stem}.pairing.csv")
     printed = PrintedCells()  # people read the record; `cmkd data build` reads the manifest
     try:
-        lines = [[printed.safe(cell) for cell in line] for line in _record(first, others, matchings, alone, gate)]
+        lines = [[printed.safe(cell) for cell in line] for line in _record(seen, others, matchings, alone, gate)]
         write_bytes(record, _csv(_RECORD, lines))
         write_bytes(manifest, _csv(tuple(rows[0]), [list(row.values()) for row in rows]))
     except OSError as error:
@@ -155,16 +156,22 @@ def _united(groups: Sequence[Sequence[tuple[Captures, int]]]) -> dict[str, str]:
 
 
 def _record(
-    first: Captures, others: Sequence[Captures], matchings: dict[str, Matching], alone: dict[str, list[int]], gate: Gate
+    seen: dict[str, Captures],
+    others: Sequence[Captures],
+    matchings: dict[str, Matching],
+    alone: dict[str, list[int]],
+    gate: Gate,
 ) -> list[list[str]]:
+    """Return the rows of the record; `seen` is the first list as each of the others met it, with the vessels known."""
     lines = []
     for other in others:
-        found = matchings[other.name]
+        found, first = matchings[other.name], seen[other.name]
         figures = zip(found.rows, found.late, found.meters, found.cost, found.ambiguous, strict=True)
         for (row, partner), late, meters, cost, unsure in figures:
             misses = f"{late:.3f}", f"{meters:.1f}", f"{cost:.4f}", "yes" if unsure else "no"
             lines.append([other.name, other.ids[partner], "paired", first.ids[row], *misses, ""])
         lines += _alone(other, first, alone[other.name], gate)
+    first = seen[others[0].name]
     return lines + _alone(first, others[0], alone[first.name], gate)
 
 
@@ -173,7 +180,7 @@ def _alone(one: Captures, other: Captures, rows: list[int], gate: Gate) -> list[
     lines = []
     for row, (place, late, meters) in zip(rows, nearest(one, other, rows, gate), strict=True):
         if gate.meters is not None and not np.isfinite(meters):
-            note = "its place, or those of " + other.name + ", are unknown"
+            note = f"its place is unknown, or no capture of {other.name} has one"
         elif abs(late) > gate.seconds or (gate.meters is not None and meters > gate.meters):
             note = f"the nearest of {other.name} is too far"
         elif different_vessels(one, other, np.array([[row, place]]))[0]:

@@ -48,7 +48,7 @@ class Identified:
 
     captures: Captures
     found: int  # captures with a vessel
-    missed: int  # captures that no track passes at their time, or whose vessel another of the instant has
+    missed: int  # captures near no track at their time, or whose vessel was given to another capture
     unsure: int  # captures near which several vessels are, left without
     unlabeled: int  # captures whose vessel has a type without a class
 

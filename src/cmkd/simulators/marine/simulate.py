@@ -17,7 +17,7 @@ import numpy as np
 from cmkd.errors import CmkdError
 from cmkd.io import atomic, checksum, remove_stale, temporary_sibling, write_bytes
 from cmkd.options import plain
-from cmkd.processes import end_with_parent, ignore_interrupts, starting, usable_cores
+from cmkd.processes import end, end_with_parent, ignore_interrupts, starting, usable_cores
 from cmkd.progress import Progress
 from cmkd.simulators.marine import optical, radar
 from cmkd.simulators.marine.fleet import Fleet
@@ -52,7 +52,7 @@ def make_pair(
     """Make one pair.
 
     Args:
-        pair: its number; the class is the remainder of its number by that of the classes.
+        pair: its number; the class is this modulo the number of classes.
         sensors: what radar and camera are.
         seed: of the data set.
         gap: what the radar lacks beside its mode, 0 to 1.
@@ -156,6 +156,7 @@ def _made(recipe: Recipe, folder: Path, missing: Mapping[int, Sequence[Slot]], w
         return
     # spawn, not fork: Embree's threads and a parent's CUDA context do not survive a fork
     context = multiprocessing.get_context("spawn")
+    before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
         queue, running = iter(missing.items()), set[Future[int]]()
@@ -163,7 +164,7 @@ def _made(recipe: Recipe, folder: Path, missing: Mapping[int, Sequence[Slot]], w
             for number, slots in queue:
                 with starting():  # a submit may start a process
                     running.add(pool.submit(_make_chunk, recipe, _file(folder, number), slots, number))
-                if len(running) >= workers:  # no more: Ctrl-C waits for those that were submitted
+                if len(running) >= 2 * workers:
                     break
             if not running:
                 break
@@ -174,6 +175,9 @@ def _made(recipe: Recipe, folder: Path, missing: Mapping[int, Sequence[Slot]], w
         raise CmkdError(
             "a worker process died, most likely for lack of memory; repeat the call to continue; fewer workers use less"
         ) from error
+    except BaseException:  # Ctrl-C, say: a chunk may take minutes
+        end(set(multiprocessing.active_children()) - before)
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
