@@ -81,8 +81,8 @@ def markdown(records: Records) -> str:
         "temperature was fitted on the validation pairs, which also chose the checkpoint. "
         f"Of {len(records.rows)} students, ECE fell for {lower['calibration_error']} and log loss for "
         f"{lower['log_loss']}.\n\n"
-        f"Command: `{command('calibration.py', by_data, '--preset', preset)}`, where DATA is the folder of that set's files; "
-        f"{records.about}.\n\n"
+        f"Command: `{command('calibration.py', by_data, '--preset', preset)}`, where DATA is the folder of that set's "
+        f"files; {records.about}.\n\n"
         f"{table(header, cells, left=2)}\n"
     )
 
