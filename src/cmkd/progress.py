@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
@@ -75,7 +75,8 @@ class Screen:
     def say(self, line: str) -> None:
         """Show a line that stays."""
         if self.style != "none":
-            print(line, file=sys.stderr, flush=True)  # above the rows: rich catches what is printed
+            with suppress(OSError):  # whoever read the progress is gone; the work goes on
+                print(line, file=sys.stderr, flush=True)  # above the rows: rich catches what is printed
 
     def show(self, part: str, rows: Sequence[Row]) -> None:
         """Show the rows of a part of the screen in place of those before; without rows it goes."""

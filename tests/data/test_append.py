@@ -72,6 +72,15 @@ def test_old_splits_stay_and_groups_stay_whole(make_folder: Folder, tmp_path: Pa
     pd.testing.assert_frame_equal(Pack.open(pack.path, 1).index, before)
 
 
+def test_damage_is_not_sealed_by_new_checksums(make_folder: Folder, tmp_path: Path) -> None:
+    pack = build(make_folder(), tmp_path / "pack")
+    array = tmp_path / "pack" / next(iter(pack.modalities.values())).file
+    array.write_bytes(bytes([array.read_bytes()[0] ^ 1]) + array.read_bytes()[1:])
+    for reseal in (lambda: PackWriter.append(pack.path), lambda: export_pack(Pack.open(pack.path), tmp_path / "hub")):
+        with pytest.raises(CmkdError, match="has changed since the pack was made"):
+            reseal()
+
+
 def test_a_changed_index_of_an_earlier_version_is_found(make_folder: Folder, tmp_path: Path) -> None:
     folder = make_folder()
     pack = build(folder, tmp_path / "pack")

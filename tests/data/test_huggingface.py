@@ -255,6 +255,14 @@ def test_a_file_unlike_the_first_is_named(tmp_path: Path, change: Callable[[pa.T
         import_folder(tmp_path / "hub", tmp_path / "pack")
 
 
+def test_a_download_that_lacks_a_part_is_refused(pack: Pack, tmp_path: Path) -> None:
+    folder = export_pack(pack, tmp_path / "hub")
+    path = next(folder.glob("data/train-*.parquet"))
+    path.rename(path.with_name("train-00001-of-00002.parquet"))
+    with pytest.raises(CmkdError, match="lacks part 0 of 2 of train: download"):
+        import_folder(folder, tmp_path / "again")
+
+
 def test_an_exported_pair_without_a_position_is_refused(pack: Pack, tmp_path: Path) -> None:
     folder = export_pack(pack, tmp_path / "hub")
     path = next(folder.glob("data/train-*.parquet"))

@@ -251,6 +251,15 @@ def test_a_partners_vessel_is_a_reason_too(tmp_path: Path) -> None:
     assert record.loc[record["note"] != "", "note"].tolist() == ["the nearest of a shows another vessel"]
 
 
+def test_a_file_in_the_records_place_is_kept(tmp_path: Path) -> None:
+    write_lists(tmp_path)
+    (tmp_path / "manifest.pairing.csv").write_text("precious")
+    lists = [read_captures(tmp_path / f"{name}.csv") for name in ("optical", "radar")]
+    with pytest.raises(CmkdError, match=r"manifest\.pairing\.csv already exists"):
+        assemble(lists, tmp_path / "manifest.csv", Gate(5.0))
+    assert (tmp_path / "manifest.pairing.csv").read_text() == "precious"
+
+
 def test_a_manifest_outside_the_folder_is_told_where_to_go(tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     for name in ("a", "b"):

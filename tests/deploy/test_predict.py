@@ -272,6 +272,11 @@ def test_a_pack(run: Run, radar_student: Path, tmp_path: Path) -> None:
     assert (values == 70).all()  # building the pack replaced what was nodata
 
 
+def test_an_empty_word_is_no_folder(run: Run) -> None:
+    code, _, err = run("")
+    assert code == 2 and "an input is empty: give a path, or . for the current folder" in err
+
+
 def test_the_axis_of_channels_that_is_stated_is_read(tmp_path: Path) -> None:
     array = np.arange(72, dtype=np.uint8).reshape(3, 8, 3)  # three rows, three channels
     np.save(tmp_path / "1.npy", array)

@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if ASKED in os.environ:
         return complete(COMMANDS)
+    _open_closed_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
         print(usage())
@@ -124,7 +125,7 @@ def _failed(error: Exception, given: Sequence[str]) -> int:
         case BrokenPipeError():
             return 0
         case IncompleteError():
-            print("cmkd: " + "\n".join(map(one_line, str(error).split("\n"))), file=sys.stderr)
+            _tell("cmkd: " + "\n".join(map(one_line, str(error).split("\n"))))
             return 3
         case CmkdError():
             line = str(error)
@@ -141,10 +142,23 @@ def _failed(error: Exception, given: Sequence[str]) -> int:
             summary = one_line(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
             place = _own_place(text)
             folder = getattr(error, RUN_FOLDER, None) or _out(given)
-            print(_kept(text, folder, f"error in {place}: {summary}" if place else f"bug: {summary}"), file=sys.stderr)
+            _tell(_kept(text, folder, f"error in {place}: {summary}" if place else f"bug: {summary}"))
             return 2 if place else 1
-    print(f"cmkd: error: {one_line(line)}", file=sys.stderr)
+    _tell(f"cmkd: error: {one_line(line)}")
     return 2
+
+
+def _tell(text: str) -> None:
+    """Print to standard error, which may be a pipe that nobody reads any more: the exit code says the rest."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _open_closed_streams() -> None:
+    """Replace standard streams that the caller closed, as by ``2>&-``, by ones that lead nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # as long as the process
 
 
 def _word(error: UnicodeEncodeError) -> str:

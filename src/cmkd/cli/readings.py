@@ -45,7 +45,10 @@ def read_readings(**options: str) -> dict[str, Reading]:
 
 def read_pairs(flag: str, text: str, example: str) -> dict[str, str]:
     """Read ``modality=value,...``."""
-    found = dict(part.partition("=")[::2] for part in split_list(text))
+    parts = [part.partition("=")[::2] for part in split_list(text)]
+    found = dict(parts)
+    if len(found) < len(parts):
+        raise CmkdError(f"--{flag} '{text}' names a modality twice: keep one of them")
     for name, value in found.items():
         if not name or not value:
             raise CmkdError(f"cannot read --{flag} '{name}': write modality=value, as in {example}")

@@ -78,6 +78,9 @@ def find(
                 if name := os.fsdecode(line.rstrip(b"\r\n")):
                     yield _file(Path(name), search)
             continue
+        if not text:
+            yield Item(text, None, reason="an input is empty: give a path, or . for the current folder")
+            continue
         try:
             yield from _of_one(text, search)
         except (CmkdError, OSError) as error:

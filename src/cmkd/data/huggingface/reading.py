@@ -116,12 +116,18 @@ def _group(row: _Row) -> str:
 def _files(home: Path) -> dict[str, list[Path]]:
     """Return split -> sorted files."""
     found: dict[str, list[Path]] = {}
+    parts = dict[tuple[str, int], set[int]]()
     for path in sorted([*home.glob("*.parquet"), *home.glob("data/*.parquet")]):
         start = re.match(r"[a-z]+", path.name.lower())
         split = ALIASES.get(start[0], start[0]) if start else ""
         if split not in SPLITS:
             raise CmkdError(f"{path} has no split: its name must begin with {', '.join(SPLITS)}")
         found.setdefault(split, []).append(path)
+        if part := re.search(r"-(\d+)-of-(\d+)", path.stem):
+            parts.setdefault((path.name[: part.start()], int(part[2])), set()).add(int(part[1]))
+    for (name, count), there in parts.items():
+        if missing := sorted(set(range(count)) - there):
+            raise CmkdError(f"{home} lacks part {missing[0]} of {count} of {name}: download the data set again")
     if not found:
         raise CmkdError(f"{home} has no Parquet files: give the folder of a data set in the hub's layout")
     if "train" not in found:

@@ -60,6 +60,7 @@ def export_pack(pack: Pack, out: Path | str, *, progress: Progress = silent) -> 
     """
     destination = Path(out)
     refuse_existing(destination)
+    pack.verify_content()
     try:
         with staged(destination) as stage:
             (stage / "data").mkdir(parents=True)

@@ -58,7 +58,7 @@ def list_folders(folder: Path) -> TextTable:
                     if path.suffix.lower() not in SUFFIXES or not path.is_file():
                         raise _wrong(folder, f"{cell} is not a file of a supported type ({', '.join(SUFFIXES)})")
                     split, name = home.name if splits else "", normalize("NFC", path.stem)
-                    cells = pairs.setdefault((split, normalize("NFC", kind.name), name), {})
+                    cells = pairs.setdefault((split, normalize("NFC", kind.name.strip()), name), {})
                     if cells.setdefault(modality.name, cell) != cell:
                         raise _wrong(folder, f"{cells[modality.name]} and {cell} belong to one pair: keep one of them")
     modalities = sorted({modality for cells in pairs.values() for modality in cells})

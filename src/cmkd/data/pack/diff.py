@@ -83,6 +83,7 @@ class Difference:
         return {"same": self.same} | asdict(self) | entries
 
 
+ROW = "\0row"
 _CHANGES = ("relabeled", "moved", "regrouped", "statistics")
 
 
@@ -126,10 +127,10 @@ def diff(before: Pack, after: Pack) -> Difference:
 
 
 def _pairs(pack: Pack) -> pd.DataFrame:
-    """Return the index by id, with class names for labels and the row in the pack."""
+    """Return the index by id, with class names for labels and the row in the pack, under a name that no file has."""
     names = np.array([*pack.classes, ""], dtype=object)  # UNLABELED is -1, the last one
     labels = names[pack.index["label"].to_numpy()]
-    return pack.index.assign(label=labels, row=np.arange(len(pack))).set_index("id")
+    return pack.index.assign(label=labels, **{ROW: np.arange(len(pack))}).set_index("id")
 
 
 def _name(pack: Pack) -> str:
@@ -166,7 +167,7 @@ def _changes(old: pd.DataFrame, new: pd.DataFrame, column: str) -> list[Change]:
 
 
 def _changed(before: Pack, after: Pack, name: str, old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
-    arrays, rows = (before.array(name), after.array(name)), (old["row"].to_numpy(), new["row"].to_numpy())
+    arrays, rows = (before.array(name), after.array(name)), (old[ROW].to_numpy(), new[ROW].to_numpy())
     differs = np.array(old[f"has_{name}"] != new[f"has_{name}"])
     step = max(1, CHUNK_BYTES // before.modalities[name].row_bytes)
     for start in range(0, len(old), step):

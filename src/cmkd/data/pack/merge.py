@@ -57,6 +57,8 @@ def merge(packs: Sequence[Pack], out: Path | str, *, progress: Progress | None =
     for other in others:
         _check_kind(first, other)
     _check_pairs(ordered)
+    for pack in ordered:
+        pack.verify_content()  # the new checksums would hold for damaged pairs as well
     cards, total = [pack.card for pack in ordered], sum(map(len, ordered))
     with PackWriter(
         destination,

@@ -28,7 +28,7 @@ class PackExistsError(CmkdError):
 
 def refuse_existing(path: Path) -> None:
     """Raise `PackExistsError` if there is something at a path that is to be written."""
-    if path.exists():
+    if os.path.lexists(path):
         raise PackExistsError(f"{path} already exists: remove it or choose another path")
 
 
@@ -140,6 +140,8 @@ class PackWriter:
             self._old = Pack.open(folder) if card is None else None
             if self._old and self._old.card.version != latest:
                 raise CmkdError(f"{folder} got version {self._old.card.version} meanwhile: repeat the command")
+            if self._old:
+                self._old.verify_content()  # the new version's checksums cover the old pairs too
             self._base = len(self._old) if self._old else 0
             remove_all_stale(folder)
             for modality in modalities.values():

@@ -65,7 +65,9 @@ def assemble(
         raise CmkdError(f"{manifest} is a folder: give a file, such as {manifest / 'manifest.csv'}")
     if manifest.suffix.lower() != ".csv":
         raise CmkdError(f"{manifest}: the manifest is written as CSV: give {manifest.with_suffix('.csv')}")
+    record = manifest.with_name(f"{manifest.stem}.pairing.csv")
     refuse_existing(manifest)
+    refuse_existing(record)
     cells = {captures.name: _relative(captures, manifest) for captures in lists}
     matchings, known, seen = dict[str, Matching](), first, dict[str, Captures]()
     for other in others:
@@ -89,7 +91,6 @@ def assemble(
     alone |= {o.name: sorted(set(range(len(o))) - set(partners[o.name].values())) for o in others}
     left = [(captures, row) for captures in lists for row in alone[captures.name]]
     rows, disagreeing = _rows(groups + ([[one] for one in left] if keep_unmatched else []), cells)
-    record = manifest.with_name(f"{manifest.stem}.pairing.csv")
     printed = PrintedCells()  # people read the record; `cmkd data build` reads the manifest
     try:
         lines = [[printed.safe(cell) for cell in line] for line in _record(seen, others, matchings, alone, gate)]
