@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, not_let
 from cmkd.options import build
 
 T = TypeVar("T")
@@ -160,7 +160,8 @@ def _content(path: Path, most: int, fix: str) -> bytes:
     except FileNotFoundError:
         raise CmkdError(f"'{path}' does not exist: {fix}") from None
     except OSError as error:
-        raise CmkdError(f"'{path}' cannot be read ({error.strerror}): {fix}") from error
+        damaged = CmkdError(f"'{path}' cannot be read ({error.strerror}): {fix}")
+        raise (not_let(f"'{path}'", error) or damaged) from error
     if len(content) > most:
         raise CmkdError(f"'{path}' is larger than {most // 1024} KiB, too large for such a file: {fix}")
     return content

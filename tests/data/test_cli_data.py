@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 from cmkd.cli import data as command
 from cmkd.cli import main
 from cmkd.data import Pack
+from cmkd.data.manifest.table import read_flagged
 from cmkd.datasets import DATASETS
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 
 
 @pytest.fixture(autouse=True)
@@ -187,8 +189,13 @@ def test_flagged_pairs_are_left_out(
     assert main(["data", "card", str(packs[0])]) == 0
     assert f"- **Notes**: {says}; version 2 adds manifest.csv of the folder 'more'." in capsys.readouterr().out
     assert told(["check", packs[0], "--out", out, "--strict"], capsys)[0] == 3  # `more` repeats all images
-    code, lines = told(["build", make_folder(name="third"), "--out", packs[1], *exclude], capsys)
+    third = make_folder(name="third")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, lines = told(["build", third, "--out", packs[1], *exclude], capsys)
     assert code == 2 and "pairs to leave out" in lines[0]
+    with pytest.warns(CmkdWarning, match=r"faults.json was made of .*, not of .*third: its ids may be those of other"):
+        read_flagged(out / "faults.json", third)
 
 
 def test_a_card_of_hostile_names(

@@ -21,11 +21,12 @@ import pytest
 import tifffile
 import yaml
 from numpy.typing import NDArray
+from PIL import Image
 
 from cmkd.cli import data as command
 from cmkd.data import CardInfo, Modality, Pack, PackWriter
 from cmkd.data.huggingface import export_pack, import_folder, writing
-from cmkd.data.huggingface.columns import PICTURE, to_arrow
+from cmkd.data.huggingface.columns import PICTURE, picture, to_arrow
 from cmkd.data.pack.card import CardFile
 from cmkd.data.pack.diff import diff
 from cmkd.errors import CmkdError
@@ -253,6 +254,19 @@ def test_a_file_unlike_the_first_is_named(tmp_path: Path, change: Callable[[pa.T
     edit(path, change)
     with pytest.raises(CmkdError, match=f"{path.name}.* {says}"):
         import_folder(tmp_path / "hub", tmp_path / "pack")
+
+
+def test_an_animation_and_a_picture_above_the_limit_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [Image.new("L", (8, 8), shade) for shade in (0, 255)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(CmkdError, match="x is an animation: save one frame"):
+        picture(buffer.getvalue(), "x")
+    monkeypatch.setenv("CMKD_MAX_PIXELS", "50")
+    with pytest.raises(CmkdError, match="x has 64 pixels; the limit is 50"):
+        picture(buffer.getvalue(), "x")
 
 
 def test_a_download_that_lacks_a_part_is_refused(pack: Pack, tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_padding_and_cutting() -> None:
     np.testing.assert_array_equal(fit(series, "points", (4,)), [*series, [0, 0]])
     clouds = np.ones((2, 3, 5))
     assert fit(clouds, "point_series", (3, 2)).sum() == 2 * 2 * 5
-    with pytest.raises(CmkdError, match="a size for image needs 2 positive numbers, got 64"):
+    with pytest.raises(CmkdError, match="a size for image needs 2 positive numbers of at most 16777216, got 64"):
         fitted_shape("image", (1, 8, 8), (64,))
 
 

@@ -250,7 +250,7 @@ def _split(record: Mapping[str, Any]) -> str:
     text += f", seed {record['seed']}" if isinstance(record.get("seed"), int) else ""
     if "images" in record:
         text += f"; {record['images']} published images were there"
-    if copied := record.get("left_out_as_copies"):
+    if isinstance(copied := record.get("left_out_as_copies"), Mapping) and copied:
         left = ", ".join(f"{copied.get(split, 0)} of {split}" for split in ("train", "validation"))
         text += f"; left out as duplicates of an image in test or validation: {left}"
     return text

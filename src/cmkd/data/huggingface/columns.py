@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from cmkd.data.manifest.content import Content, suffix_of
 from cmkd.data.manifest.pictures import picture_array
 from cmkd.data.manifest.readers import PICTURES, read
+from cmkd.data.manifest.size_limit import check_size
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
@@ -100,8 +102,15 @@ def picture(content: bytes | None, where: str) -> NDArray[Any]:
             raise CmkdError(f"{where} has nodata values in {array.dtype.name}: save floats with NaN, or remove the tag")
         return np.ma.filled(array, np.nan)
     try:
-        with Image.open(io.BytesIO(content), formats=_PICTURES) as image:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=_PICTURES) as image:
+            warnings.simplefilter("ignore")  # pillow's own limit; ours follows
+            bands, height, width = len(image.getbands()), image.height, image.width
+            check_size(Content(where, "", content), (bands, height, width), 1, pixels=height * width)
+            if getattr(image, "n_frames", 1) > 1:
+                raise CmkdError(f"{where} is an animation: save one frame")
             return picture_array(image)
+    except CmkdError:
+        raise
     except Exception as error:  # decoders raise any exception on damaged bytes
         raise CmkdError(f"{where} is not a picture, or is damaged: replace it") from error
 

@@ -84,7 +84,7 @@ def build(
             raise PackExistsError(f"{destination} holds data of {folder}: choose another path for the pack")
     refuse_existing(destination)
     _check_numbers(workers, seed)
-    flagged, left_out = read_flagged(exclude)
+    flagged, left_out = read_flagged(exclude, folder)
     table = read_table(Path(folder), exclude=flagged)
     if len(table.classes) < 2:
         raise CmkdError(f"{table.path} has only the labels {table.classes}: a classifier needs at least two classes")
@@ -155,7 +155,7 @@ def append(
     """
     _check_numbers(workers)
     old = Pack.open(pack)
-    flagged, left_out = read_flagged(exclude)
+    flagged, left_out = read_flagged(exclude, folder)
     table = _without_empty(read_table(Path(folder), exclude=flagged), old)
     stated_new = stated(Path(folder), table.files)
     said = {name: _agreed(table.path, old.modality(name), one) for name, one in stated_new.items()}

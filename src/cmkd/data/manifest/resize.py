@@ -13,6 +13,8 @@ from cmkd.types import Kind
 
 _FREE = {"image": 2, "vector": 0, "series": 1, "points": 1, "point_series": 2}
 """Number of axes that `fit` may change, by kind."""
+LONGEST = 2**24
+"""Most pixels of a side, steps or points of a sample that is resized; the memory is the limit long before."""
 HALF = 0.5 - 1e-9
 """Least weight of valid values in a resized pixel; rounding must not decide at exactly one half."""
 
@@ -33,8 +35,9 @@ def fitted_shape(kind: Kind, shape: tuple[int, ...], size: tuple[int, ...]) -> t
         (3, 64, 64)
     """
     free = _FREE[kind]
-    if len(size) != free or min(size, default=1) < 1:
-        raise CmkdError(f"a size for {kind} needs {free} positive numbers, got {'x'.join(map(str, size))}")
+    if len(size) != free or min(size, default=1) < 1 or max(size, default=1) > LONGEST:
+        needs = f"{free} positive numbers of at most {LONGEST}"
+        raise CmkdError(f"a size for {kind} needs {needs}, got {'x'.join(map(str, size))}")
     return (shape[0], *size) if kind == "image" else (*size, *shape[free:])
 
 

@@ -99,8 +99,10 @@ def read_table(folder: Path, *, allow_missing: bool = False, exclude: Collection
     return Table(text.path, text.lines, text.column("id"), labels, classes, splits, groups, grouped, files, kept)
 
 
-def read_flagged(report: Path | str | None) -> tuple[list[str], str]:
+def read_flagged(report: Path | str | None, folder: Path | str) -> tuple[list[str], str]:
     """Return the ids that a ``faults.json`` flags, and what a card says of them; nothing without a report.
+
+    A report that was made of another folder is warned of: equal ids may be of other pairs there.
 
     Raises:
         CmkdError: the file is no such report.
@@ -110,6 +112,9 @@ def read_flagged(report: Path | str | None) -> tuple[list[str], str]:
     from cmkd.data.quality.faults import FaultReport  # here, since the checks load slow libraries
 
     found = FaultReport.read(Path(report))
+    if Path(found.source).resolve() != Path(folder).resolve():
+        said = f"{report} was made of {found.source}, not of {folder}: its ids may be those of other pairs"
+        warnings.warn(said, CmkdWarning, stacklevel=3)
     kinds = ", ".join(f"{count} {kind}" for kind, count in found.counts.items() if count)
     return found.flagged, f", without {len(found.flagged)} pairs that cmkd data check flagged ({kinds or 'none'})"
 

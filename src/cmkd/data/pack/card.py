@@ -261,8 +261,11 @@ def check_card(card: Card) -> None:
     """Raise `CmkdError` unless the parts of a card fit each other."""
     check_names(card.classes, list(card.modalities.values()), card)
     for modality in card.modalities.values():
-        if not modality.mean or not modality.std:
-            raise CmkdError(f"statistics.{modality.name} lacks mean or std")
+        if not modality.mean or not modality.std or min(modality.std) < 0:
+            raise CmkdError(f"statistics.{modality.name} lacks mean or std, or has a negative one")
+    for name, (values, pairs) in card.invalid.items():
+        if name not in card.modalities or values < 0 or (values and not 1 <= pairs <= card.rows):
+            raise CmkdError(f"invalid.{name} is not a number of values and of pairs with them")
     files = {card.index_file, *(modality.file for modality in card.modalities.values())}
     if set(card.sha256) != files:
         raise CmkdError(f"sha256 names {', '.join(sorted(card.sha256)) or 'no file'}, not {', '.join(sorted(files))}")

@@ -114,6 +114,8 @@ class FolderSource(Source):
         path = self._files[modality][row]
         if path is None:
             return None
+        if not path.is_file():  # reading a pipe might never end
+            return Cell(fault="unreadable", message="is no regular file")
         said = self._readings[modality]
         try:
             array = read(path, said.kind, channels=said.channels, nodata=said.nodata, finite=False)
