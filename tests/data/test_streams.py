@@ -33,3 +33,13 @@ def test_a_fault_is_the_exit_code_whoever_listens(make_folder: Callable[..., Pat
     array = tmp_path / "pack" / next(iter(pack.modalities.values())).file
     array.write_bytes(b"\xff" * array.stat().st_size)
     assert command(f"data verify {pack.path}", "2>&1 | true").returncode == 2
+
+
+def test_names_that_the_terminal_cannot_encode_are_shown_escaped(
+    make_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(lambda rows: [row.update(label=f"船{row['label']}") for row in rows])
+    pack = build(folder, tmp_path / "pack")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = command(f"data info {pack.path}", "")
+    assert done.returncode == 0 and "\\u8239" in done.stdout

@@ -75,6 +75,8 @@ def pair(
     files, given = [first, second, *map(Path, split_list(more))], split_list(names)
     if given and len(given) != len(files):
         raise CmkdError(f"--names gives {len(given)} names for {len(files)} lists")
+    if ship_classes is not None and ais is None:
+        raise CmkdError("--ship_classes needs --ais: the classes are of the types that its reports state")
     names_of = given or [file.stem.lower() for file in files]
     units = _units(time_unit, names_of)
     lists = [read_captures(file, name, unit=units.get(name)) for file, name in zip(files, names_of, strict=True)]

@@ -174,6 +174,8 @@ def _check_columns(path: Path, said: _Described, described: bool) -> int:
     """
     with _open(path) as file:
         schema, count = file.schema_arrow, file.metadata.num_rows
+    if twice := next((name for name in schema.names if schema.names.count(name) > 1), None):
+        raise CmkdError(f"{path} has two columns '{twice}': keep one of them")
     for name in ("label", *said.metadata, *said.modalities):
         if name not in schema.names:
             if described:
