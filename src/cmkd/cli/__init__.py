@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if ASKED in os.environ:
         return complete(COMMANDS)
-    _open_closed_streams()
+    _prepare_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
         print(usage())
@@ -155,8 +155,8 @@ def _tell(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _open_closed_streams() -> None:
-    """Replace standard streams that the caller closed, as by ``2>&-``, by ones that lead nowhere."""
+def _prepare_streams() -> None:
+    """Replace standard streams that the caller closed, as by ``2>&-``, by ones that lead nowhere, and escape letters."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # as long as the process

@@ -84,6 +84,7 @@ class Difference:
 
 
 ROW = "\0row"
+"""Column of a pair's row in the pack; no metadata of a file can have this name."""
 _CHANGES = ("relabeled", "moved", "regrouped", "statistics")
 
 
