@@ -156,7 +156,7 @@ def _tell(text: str) -> None:
 
 
 def _prepare_streams() -> None:
-    """Replace standard streams that the caller closed, as by ``2>&-``, by ones that lead nowhere, and escape letters."""
+    """Replace standard streams that the caller closed, as by ``2>&-``, by ones that lead nowhere; escape letters."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # as long as the process
