@@ -29,7 +29,7 @@ from cmkd.data.huggingface import export_pack, import_folder, writing
 from cmkd.data.huggingface.columns import PICTURE, picture, to_arrow
 from cmkd.data.pack.card import CardFile
 from cmkd.data.pack.diff import diff
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 
 SENSORS = [
     Modality("optical", "image", (3, 6, 5), "uint8"),
@@ -209,6 +209,14 @@ def test_a_drawn_split_takes_whole_groups(tmp_path: Path) -> None:
     index = import_folder(tmp_path / "hub", tmp_path / "pack").index
     assert index["split"].value_counts().to_dict() == {"train": 4, "validation": 4, "test": 4}
     assert index.groupby("group")["split"].nunique().eq(1).all()
+
+
+def test_columns_that_may_be_a_sensor_are_not_left_out_silently(tmp_path: Path) -> None:
+    other_hub(tmp_path / "hub")
+    for path in (tmp_path / "hub").glob("*.parquet"):
+        edit(path, lambda table: table.append_column("sar", pa.array([[[0.5] * 4] * 4] * len(table))))
+    with pytest.warns(CmkdWarning, match=r"left out that are no embedded pictures: sar \(list<.*cmkd data build"):
+        assert list(import_folder(tmp_path / "hub", tmp_path / "pack").modalities) == ["optical"]
 
 
 def edit(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:

@@ -203,11 +203,17 @@ def crossing(rows: Rows) -> None:
             lambda rows: [row.update(label=str(k % 3 - 1)) for k, row in enumerate(rows)],
             "manifest.csv has the label -1: leave the cell empty for a pair without a label",
         ),
+        (
+            lambda rows: [row.update(label=f"{k % 3 - 1}.0") for k, row in enumerate(rows)],
+            "manifest.csv has the label -1: leave the cell empty for a pair without a label",
+        ),
         (set_cell(4, "label", "Tanker"), "classes 'Tanker' and 'tanker' differ only in case: name them alike"),
         (crossing, "group 'vessel0' is in both train and test"),
         (set_all("split", "test"), "no pair is in the train split"),
         (set_all("split", "training"), "unknown split 'training': did you mean 'train'"),
         (rename("group", "grup"), "unknown column 'grup': did you mean 'group'"),
+        (rename("group", "GROUP"), "unknown column 'GROUP': did you mean 'group'"),
+        (set_all("SPLIT", "train"), "unknown column 'SPLIT': did you mean 'split'"),
         (rename("label", "class"), "has no column 'label'"),
         (rename("radar", "my radar"), "modality 'my radar' must be a word"),
         (set_cell(3, "optical", "../../etc/passwd.png"), "line 5, optical: '../../etc/passwd.png' leaves the folder"),
@@ -233,6 +239,12 @@ def test_the_folder_of_the_data_is_not_said_to_be_removed(make_folder: Folder, p
     folder = make_folder()
     with pytest.raises(CmkdError, match=r"holds data of .*ships: choose another path"):
         build(folder, folder / place)
+
+
+def test_a_group_of_no_value_is_told(make_folder: Folder, tmp_path: Path) -> None:
+    folder = make_folder(lambda rows: [row.update(group="NA") for row in rows[:3]])
+    with pytest.warns(CmkdWarning, match="'NA' is read as a group of 3 pairs; leave the cell empty where there is no"):
+        build(folder, tmp_path / "pack")
 
 
 def share(rows: Rows) -> None:

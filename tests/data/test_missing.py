@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from numpy.typing import NDArray
@@ -153,6 +154,32 @@ def test_integer_files_of_different_values_become_one_or_are_refused(tmp_path: P
     values[5, 0, 7, 7] = 0
     with pytest.raises(CmkdError, match=r"r5\.tif has valid values 0, .*--nodata radar=0"):
         build(folder_of(tmp_path / "f", values, nodata=tags), tmp_path / "b")
+
+
+def test_floats_that_the_tags_of_other_files_call_nodata_are_refused(tmp_path: Path) -> None:
+    values = with_gaps(measurements(), -9999.0)
+    tags = ["-9999"] * 9 + [""] * 3
+    with pytest.raises(
+        CmkdError, match=r"r9\.tif has values -9999 that count as valid, though .*--nodata MODALITY=-9999"
+    ):
+        build(folder_of(tmp_path / "f", values, nodata=tags), tmp_path / "a")
+    pack = build(tmp_path / "f", tmp_path / "a", readings={"radar": Reading(nodata=-9999)})
+    assert pack.card.invalid["radar"] == (96, 4)
+    clean = folder_of(tmp_path / "g", measurements(), nodata=tags)  # what holds no such value needs no tag
+    assert build(clean, tmp_path / "b").card.invalid["radar"] == (0, 0)
+
+
+@pytest.mark.parametrize(("dtype", "told", "tag"), [("float32", -9999, "-32768"), ("int16", -9999, "-32768")])
+def test_tags_of_a_delivery_are_not_passed_over(tmp_path: Path, dtype: str, told: float, tag: str) -> None:
+    first = folder_of(tmp_path / "f", with_gaps(measurements(dtype), told))
+    pack = build(first, tmp_path / "pack", readings={"radar": Reading(nodata=told)})
+    second = folder_of(tmp_path / "g", with_gaps(measurements(dtype), float(tag)), nodata=tag)
+    manifest = pd.read_csv(second / "manifest.csv").assign(id=[f"new{k}" for k in range(12)])
+    manifest.to_csv(second / "manifest.csv", index=False)
+    with pytest.raises(CmkdError, match=r"r0\.tif has values -32768 that count as valid, though .*in manifest\.yaml"):
+        append(pack.path, second)
+    (second / "manifest.yaml").write_text(f"modalities: {{radar: {{nodata: {tag}}}}}")
+    assert append(pack.path, second).card.invalid["radar"] == (192, 8)
 
 
 def test_nan_without_a_declaration_is_counted_and_said(tmp_path: Path) -> None:

@@ -505,6 +505,13 @@ def test_useless_packs_are_refused(tmp_path: Path, changes: dict[str, Any] | Non
         ({"modalities": [SENSORS[0], SENSORS[0]]}, "at least one modality, with unique names"),
         ({"info": CardInfo("toy", rich="sonar")}, "'sonar' is not a modality"),
         ({"info": CardInfo("toy", co_registered=[("optical", "radar")])}, "co-registered modalities must be images"),
+        (
+            {
+                "modalities": [Modality(name, "image", (1, 2, 2), "uint8") for name in "abc"],
+                "info": CardInfo("toy", co_registered=[("a", "b"), ("b", "c")]),
+            },
+            r"'b' is in two groups of co-registered modalities: join them, as in a\+b\+c",
+        ),
     ],
 )
 def test_names_are_checked(tmp_path: Path, changes: dict[str, Any], says: str) -> None:

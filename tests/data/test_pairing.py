@@ -293,6 +293,19 @@ def test_groups_of_two_lists_are_united(tmp_path: Path) -> None:
     assert manifest["group"].tolist() == ["f1", "f1", "f1", "f1", "f3"]
 
 
+def test_a_vessel_whose_captures_have_a_group_in_part_stays_in_one(tmp_path: Path) -> None:
+    write_lists(tmp_path)
+    vessels = [219000000 + k // 2 for k in range(6)]
+    for name in ("optical", "radar"):
+        table = pd.read_csv(tmp_path / f"{name}.csv").assign(mmsi=vessels)
+        groups = ["flight", "", "", "", "", ""] if name == "optical" else [""] * 6
+        table.assign(group=groups).to_csv(tmp_path / f"{name}.csv", index=False)
+    run(tmp_path, "--meters", "50")
+    manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
+    of = dict(zip(manifest["optical"].str.extract(r"(\d+)")[0].astype(int), manifest["group"], strict=True))
+    assert {of[k] for k in (0, 1)} == {"flight"} and {of[k] for k in (2, 3) if k in of} == {"219000001"}
+
+
 def test_groups_that_pandas_wrote_as_floats_are_whole_numbers(tmp_path: Path) -> None:
     write_lists(tmp_path)
     for name, end in (("optical", ""), ("radar", ".0")):
@@ -349,6 +362,8 @@ def add(*cells: str) -> Any:  # noqa: ANN401
         (edit("path", 1, "radar/0.png"), [], "id 'radar/0.png' occurs twice"),
         (edit("path", 1, "../radar/0.png"), [], "leaves the folder of .*: write to .* instead"),
         (drop("time"), [], "has no column 'time'"),
+        (add("mmsi", "NA"), [], "line 2: mmsi 'NA' is not nine digits: leave it empty if it is unknown"),
+        (add("mmsi", "0"), [], "line 2: mmsi '0' is not nine digits"),
         (add("speed", "5"), [], "has only the column 'speed': give course"),
         (add("course", "0", "speed", "-1"), [], "line 2: course '0', speed '-1' is not in degrees and m/s"),
         (drop("latitude"), [], "has only the column 'longitude'"),

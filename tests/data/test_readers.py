@@ -104,6 +104,14 @@ def test_palette_and_jpeg_are_color(tmp_path: Path) -> None:
     assert np.abs(values - smooth.transpose(2, 0, 1)).max() < 8  # JPEG is lossy
 
 
+@pytest.mark.parametrize(("suffix", "place"), [(".csv", 1), (".parquet", 2)])
+def test_the_numbers_of_rows_are_no_feature(tmp_path: Path, suffix: str, place: int) -> None:
+    path, one = tmp_path / f"a{suffix}", pd.DataFrame({"speed": np.arange(8.0)}).iloc[[1, 2, 5]]
+    one.to_csv(path) if suffix == ".csv" else one.to_parquet(path)
+    with pytest.raises(CmkdError, match=rf"column {place} has no name, where pandas writes .*index=False, or name"):
+        inspect(path)
+
+
 @pytest.mark.parametrize("kind", ["series", "points"])
 def test_kind_of_an_array_can_be_named(tmp_path: Path, kind: Any) -> None:  # noqa: ANN401
     np.save(tmp_path / "a.npy", BANDS[0])

@@ -114,6 +114,15 @@ def test_where_a_vessel_is(tmp_path: Path) -> None:
     assert ground_distance(tracks.at(2, np.array([START + 9]))[0], np.array([[55.0, 10.0]]), geographic=True)[0] < 100
 
 
+def test_a_report_without_a_course_leaves_that_of_the_list(tmp_path: Path) -> None:
+    rows = [american(219000001, s, 55 + NORTH * s, 10.0).replace("19.4,0.0,511", "19.4,360.0,511") for s in (0, 60)]
+    tracks = read_tracks(write(tmp_path / "ais.csv", MARINE_CADASTRE, *rows), (START, START + 60))
+    line = "1.png,2026-03-01T12:00:30Z,219000001,0,10"
+    captures = read_captures(write(tmp_path / "radar.csv", "path,time,mmsi,course,speed", line))
+    found = identify(captures, tracks, 100, classes_by_type()).captures
+    assert np.isnan(tracks.motion[:, 0]).all() and found.motion is not None and found.motion.tolist() == [[0.0, 10.0]]
+
+
 def test_captures_are_identified_one_to_one_at_an_instant(tmp_path: Path) -> None:
     """Two chips of an image near two ships; one ship in many images; one chip near nothing; one between two ships."""
     rows = [american(219000001 + k, s, 55 + 0.01 * k, 10.0, kind) for k, kind in enumerate(("70", "52", "99")) for s in

@@ -16,11 +16,12 @@ from cmkd.io import parquet_file
 
 OWN_COLUMNS = ("id", "label", "split", "group")
 """Columns of a manifest that cannot name a modality."""
-WHOLE = r"^(\d+)\.0*$"
-"""Whole numbers as pandas saves a column of them in which some cells are empty: 70.0."""
+WHOLE = r"^(-?\d+)\.0*$"
+"""Whole numbers as pandas saves a column of them in which some cells are empty: 70.0, -1.0."""
 _FORMULA = re.compile(r"[=+\-@\t\r\n\0\uff1d\uff0b\uff0d\uff20]")  # what OWASP lists: CSV Injection
 _SEPARATOR_LINE = re.compile(r"sep=.?", re.IGNORECASE)  # a spreadsheet's first line
-_UNNAMED = re.compile(r"__index_level_\d+__")  # pandas' name in Parquet of an index that has none
+UNNAMED = re.compile(r"__index_level_\d+__")
+"""pandas' name in Parquet of an index that has none."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
         columns = {
             str(name): [plain_text(value) for value in column.to_pylist()]
             for name, column in zip(table.column_names, table.columns, strict=True)
-            if not _UNNAMED.fullmatch(str(name))
+            if not UNNAMED.fullmatch(str(name))
         }
     except FileNotFoundError:
         raise CmkdError(f"{path} does not exist") from None

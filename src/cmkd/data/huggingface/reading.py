@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from cmkd.data.pack.writer import PackWriter, refuse_existing
 from cmkd.data.split import ALIASES, assign_splits
 from cmkd.data.text_table import plain_text
 from cmkd.documents import read_json, record
-from cmkd.errors import CmkdError, not_let
+from cmkd.errors import CmkdError, CmkdWarning, not_let
 from cmkd.io import parquet_file
 from cmkd.progress import Progress, adding, silent
 from cmkd.types import UNLABELED, Modality
@@ -150,6 +151,14 @@ def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
     pictures = [field.name for field in schema if _is_picture(field.type)]
     if not pictures:
         raise CmkdError(f"{first} has no column of embedded pictures; its columns are {', '.join(schema.names)}")
+    left = [f"{field.name} ({field.type})" for field in schema if field.name not in pictures and _is_nested(field.type)]
+    if left:
+        warnings.warn(
+            f"{first}: columns are left out that are no embedded pictures: {', '.join(left)}; build a pack from files "
+            "(cmkd data build) to have them",
+            CmkdWarning,
+            stacklevel=3,
+        )
     found: dict[str, Any] = {}
     for _, row in _rows(files["train"], "train", described=False):
         for name in pictures:
@@ -165,6 +174,11 @@ def _about(home: Path, files: Mapping[str, list[Path]]) -> dict[str, Any]:
 
 def _is_picture(kind: pa.DataType) -> bool:
     return bool(pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    """Whether a column may hold samples of a sensor, as `Array2D` and sequences do."""
+    return bool(pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
 
 
 def _check_columns(path: Path, said: _Described, described: bool) -> int:

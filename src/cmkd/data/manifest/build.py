@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from numpy.typing import NDArray
 
-from cmkd.data.manifest.column import column_modality, may_lack, warn_of_undeclared
+from cmkd.data.manifest.column import may_lack, read_column, warn_of_undeclared
 from cmkd.data.manifest.header import FileHeader
 from cmkd.data.manifest.readers import inspect
 from cmkd.data.manifest.reading import Reading, stated
@@ -98,10 +98,12 @@ def build(
         raise CmkdError(f"no row of {table.path} has files of two modalities: put both files of a pair in one row")
     with ThreadPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
         run = pool.map if pool is not None else map
-        found = [
-            column_modality(table, name, said[name], _read(table, partial(_header, said[name])), run)
+        columns = {
+            name: read_column(table, name, said[name], _read(table, partial(_header, said[name])), run)
             for name in table.files
-        ]
+        }
+        found = [column.modality for column in columns.values()]
+        marks = {name: column.marks(said[name].nodata) for name, column in columns.items()}
         writer = PackWriter(
             destination,
             CardInfo(
@@ -118,7 +120,7 @@ def build(
             notes=f"made by cmkd data build from {_origin(table, Path(folder))}{left_out}",
         )
         with writer:
-            _fill(writer, table, splits, said, run, progress)
+            _fill(writer, table, splits, said, marks, run, progress)
     pack = Pack.open(destination)
     warn_of_undeclared(pack, found)
     return pack
@@ -166,11 +168,12 @@ def append(
     warn_of_empty_classes([*old.index["label"], *labels], classes, [*old.index["split"], *splits])
     renamed = replace(table, labels=labels, classes=classes)
     with ThreadPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
-        run = pool.map if pool is not None else map
+        run, marks = pool.map if pool is not None else map, dict[str, frozenset[float]]()
         for name in table.files:
             modality = old.modalities[name]
             header = _read(table, partial(header_of, modality, channels=said[name].channels))
-            found = column_modality(table, name, said[name], header, run)
+            column = read_column(table, name, said[name], header, run)
+            found, marks[name] = column.modality, column.marks(stated_new[name].nodata, said[name].nodata)
             if (found.shape, found.dtype) != (modality.shape, modality.dtype):
                 raise CmkdError(
                     f"{name} in {table.path} is {found.shape} {found.dtype}, but the pack has {modality.shape} "
@@ -183,7 +186,7 @@ def append(
         notes = "; ".join(filter(None, (old.card.notes.rstrip("."), added_from)))
         latest = old.card.version
         with PackWriter.append(old.path, classes=classes, split=record, notes=notes, latest=latest) as writer:
-            _fill(writer, renamed, splits, said, run, progress)
+            _fill(writer, renamed, splits, said, marks, run, progress)
     return Pack.open(old.path)
 
 
@@ -269,6 +272,7 @@ def _fill(
     table: Table,
     splits: Sequence[str],
     said: Mapping[str, Reading],
+    marks: Mapping[str, Collection[float]],
     run: Any,  # noqa: ANN401  # map or its like
     progress: Progress | None,
 ) -> None:
@@ -276,8 +280,8 @@ def _fill(
     for start in range(0, total, writer.pairs_per_chunk):
         chunk = slice(start, min(start + writer.pairs_per_chunk, total))
         files = {m.name: table.files.get(m.name, [None] * total)[chunk] for m in modalities}
-        loads = {m.name: _read(table, partial(_load, m, said.get(m.name, Reading()))) for m in modalities}
-        samples = {name: list(run(load, files[name])) for name, load in loads.items()}
+        loads = {m.name: partial(_load, m, said.get(m.name, Reading()), marks.get(m.name, ())) for m in modalities}
+        samples = {name: list(run(_read(table, load), files[name])) for name, load in loads.items()}
         groups = table.groups[chunk] if table.groups is not None else None
         metadata = {name: cells[chunk] for name, cells in table.metadata.items()}
         writer.add_samples(table.ids[chunk], table.labels[chunk], splits[chunk], groups, samples, metadata)
@@ -285,8 +289,8 @@ def _fill(
             progress(chunk.stop, total)
 
 
-def _load(modality: Modality, said: Reading, path: Path | None) -> NDArray[Any] | None:
-    return None if path is None else load_stored(replace(modality, file_nodata=said.nodata), path, said.channels)
+def _load(modality: Modality, said: Reading, marks: Collection[float], path: Path | None) -> NDArray[Any] | None:
+    return None if path is None else load_stored(replace(modality, file_nodata=said.nodata), path, said.channels, marks)
 
 
 def warn_of_empty_classes(labels: Sequence[int], classes: Sequence[str], splits: Sequence[str]) -> None:

@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cmkd.data.manifest.header import FileHeader, turned_note
-from cmkd.data.manifest.reading import Reading
+from cmkd.data.manifest.reading import Nodata, Reading
 from cmkd.data.manifest.resize import fitted_shape
 from cmkd.data.manifest.table import Table
 from cmkd.data.pack.pack import Pack
@@ -20,24 +20,45 @@ from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.types import Modality, renamed
 
 
-def column_modality(
+class Column(NamedTuple):
+    """What the headers of a column's files say."""
+
+    modality: Modality
+    tags: frozenset[float]  # nodata values of the files that state one
+
+    def marks(self, stated: Nodata | None, kept: Nodata | None = None) -> frozenset[float]:
+        """Return the values that no file may hold as valid ones: of tags that are not to be followed where they stand.
+
+        Args:
+            stated: what is stated of these files, in place of their tags.
+            kept: what was stated of earlier files of the pack, and is followed where nothing is stated of these.
+        """
+        if stated is not None or kept == "none":
+            return frozenset()
+        # of integers, one value marks the invalid samples of all files in the pack, which `load_stored` checks
+        floats = np.dtype(self.modality.dtype).kind == "f"
+        return self.tags if floats or kept is not None else frozenset()
+
+
+def read_column(
     table: Table,
     name: str,
     reading: Reading,
     look: Callable[[Path], FileHeader],
     run: Any,  # noqa: ANN401  # map or its like
-) -> Modality:
+) -> Column:
     """Read all headers of a column and return the modality they agree on."""
     rows = [row for row, path in enumerate(table.files[name]) if path is not None]
     if not rows:
         raise CmkdError(f"{table.path}: column '{name}' is empty: remove it")
     paths = [path for path in table.files[name] if path is not None]
-    first, nodata = None, None
+    first, tags = None, dict[float, None]()  # in the order of the files
     turned: list[Path] = []
     shortest = math.inf
     for row, path, header in zip(rows, paths, run(look, paths), strict=True):
         first = header if first is None else first
-        nodata = header.tags.nodata if nodata is None else nodata
+        if header.tags.nodata is not None:
+            tags[header.tags.nodata] = None
         shortest = min(shortest, header.shape[0])
         if header.orientation != 1:
             turned.append(path)
@@ -48,10 +69,10 @@ def column_modality(
     if turned:
         warnings.warn(turned_note(name, len(turned), turned[0]), CmkdWarning, stacklevel=3)
     shape = first.shape if reading.size is None else fitted_shape(first.kind, first.shape, reading.size)
-    marker = _marker(name, first.dtype, nodata, reading.nodata)
+    marker = _marker(name, first.dtype, next(iter(tags), None), reading.nodata)
     if first.kind == "series" and shortest < shape[0] and np.dtype(first.dtype).kind == "f":
         marker = "nan"  # of the padding
-    return Modality(
+    modality = Modality(
         name,
         first.kind,
         shape,
@@ -62,6 +83,7 @@ def column_modality(
         rate=first.rate,
         columns=first.names if first.kind == "series" else (),
     )
+    return Column(modality, frozenset(tags))
 
 
 def _marker(name: str, dtype: str, found: float | None, stated: float | str | None) -> int | str | None:

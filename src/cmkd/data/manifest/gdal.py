@@ -103,7 +103,7 @@ def measured(
     nodata = tags.nodata if stated is None else None if stated == "none" else stated
     invalid = np.isnan(array) if array.dtype.kind == "f" else np.zeros((), bool)
     if nodata is not None:
-        invalid = invalid | _equal(array, nodata)
+        invalid = invalid | equal(array, nodata)
     if tags.scaled:
         array = array.astype(np.float64)
         for band, factor in tags.scale:
@@ -114,7 +114,7 @@ def measured(
     return np.ma.MaskedArray(array, np.broadcast_to(invalid, array.shape)) if invalid.any() else array
 
 
-def _equal(array: NDArray[Any], value: float) -> NDArray[np.bool_]:
+def equal(array: NDArray[Any], value: float) -> NDArray[np.bool_]:
     """Return where an array holds a value, nowhere if its type cannot hold it."""
     found: NDArray[np.bool_]
     if array.dtype.kind in "iu":

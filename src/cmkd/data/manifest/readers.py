@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from cmkd.data.manifest.arrays import decode_npy
 from cmkd.data.manifest.content import File, check_content
-from cmkd.data.manifest.gdal import NOT_APPLIED, measured
+from cmkd.data.manifest.gdal import NOT_APPLIED, equal, measured
 from cmkd.data.manifest.header import Channels, Decoded, FileHeader, as_kind, channels_last
 from cmkd.data.manifest.pictures import decode_jpeg, decode_png
+from cmkd.data.manifest.reading import SIDECAR
 from cmkd.data.manifest.series import decode_csv, decode_parquet
 from cmkd.data.manifest.sound import decode_wav
 from cmkd.data.manifest.tiff import decode_tiff
@@ -79,6 +80,7 @@ def read(
     finite: bool = True,
     channels: Channels | None = None,
     nodata: float | Literal["none"] | None = None,
+    marks: Collection[float] = (),
 ) -> NDArray[Any]:
     """Return the array of a file, shaped and typed as `inspect` said: a masked array if some values are invalid.
 
@@ -90,16 +92,23 @@ def read(
         finite: refuse infinite values.
         channels: as in `inspect`.
         nodata: the nodata value, in place of the one that the file states; ``"none"`` for none.
+        marks: nodata values of tags, of this file or others like it, that the array must not hold as valid ones.
 
     Raises:
-        CmkdError: the file is damaged or truncated, or has infinite values or ones that 32 bits cannot hold, or GDAL
-            states its nodata value in a file beside it; the line names the file.
+        CmkdError: the file is damaged or truncated, or has infinite values, ones that 32 bits cannot hold or one of
+            `marks`, or GDAL states its nodata value in a file beside it; the line names the file.
     """
     found, array = _decoded(path, values=True)
     assert array is not None
     if nodata is None and found.tags.nodata is None and isinstance(path, Path):
         _check_auxiliary(path)
-    array = measured(array, found.tags, nodata)
+    raw, array = array, measured(array, found.tags, nodata)
+    for value in marks:
+        if (equal(raw, value) & ~np.ma.getmaskarray(array)).any():
+            raise CmkdError(
+                f"{path} has values {value:g} that count as valid, though tags of its modality's files call {value:g} "
+                f"nodata: state what is, as `nodata` in {SIDECAR} or in cmkd data build --nodata MODALITY={value:g}"
+            )
     header, last = _settled(path, found, kind, channels)
     if last:
         array = np.moveaxis(array, -1, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,16 @@ def load(modality: Modality, path: File, *, channels: Channels | None = None) ->
     return _some_valid(fitted(modality, modality.masked(_read(modality, path, channels)), path), path)
 
 
-def load_stored(modality: Modality, path: File, channels: Channels | None = None) -> NDArray[Any]:
+def load_stored(
+    modality: Modality, path: File, channels: Channels | None = None, marks: Collection[float] = ()
+) -> NDArray[Any]:
     """Read a file as `load` does, in the form of a pack: invalid values are `Modality.nodata`.
 
     Raises:
-        CmkdError: as `load`; also if a valid value is the nodata value, or invalid ones have no value to be stored as.
+        CmkdError: as `load`; also if a valid value is the nodata value or one of `marks` (as in
+            `cmkd.data.manifest.readers.read`), or invalid ones have no value to be stored as.
     """
-    array = _read(modality, path, channels)
+    array = _read(modality, path, channels, marks)
     real = np.ma.getdata(array).dtype.kind == "f"
     if not real and isinstance(modality.nodata, int) and (array == modality.nodata).any():  # masked ones are no match
         raise CmkdError(
@@ -54,9 +58,9 @@ def load_stored(modality: Modality, path: File, channels: Channels | None = None
     return np.ma.filled(found, np.nan if real else modality.nodata)
 
 
-def _read(modality: Modality, path: File, channels: Channels | None) -> NDArray[Any]:
+def _read(modality: Modality, path: File, channels: Channels | None, marks: Collection[float] = ()) -> NDArray[Any]:
     nodata: Any = modality.file_nodata
-    return read(path, modality.kind, channels=channels or modality.channels, nodata=nodata)
+    return read(path, modality.kind, channels=channels or modality.channels, nodata=nodata, marks=marks)
 
 
 def header_of(modality: Modality, path: File, *, channels: Channels | None = None) -> FileHeader:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cmkd.data.manifest.content import File
 from cmkd.data.manifest.header import Decoded, FileHeader
 from cmkd.data.manifest.size_limit import check_size
-from cmkd.data.text_table import check_separator, is_number
+from cmkd.data.text_table import UNNAMED, check_separator, is_number
 from cmkd.errors import CmkdError
 
 _HEADER_BYTES = 2**16
@@ -74,6 +74,11 @@ def _check_columns(path: File, schema: Any) -> None:  # noqa: ANN401  # pyarrow 
 
     if not schema.names:
         raise CmkdError(f"{path} has no columns: a series needs one column per feature")
-    for name, kind in zip(schema.names, schema.types, strict=True):
+    for place, (name, kind) in enumerate(zip(schema.names, schema.types, strict=True), 1):
+        if not name.strip() or UNNAMED.fullmatch(name):
+            raise CmkdError(
+                f"{path}: column {place} has no name, where pandas writes the numbers of the rows: save the table with "
+                "index=False, or name the column"
+            )
         if not (types.is_integer(kind) or types.is_floating(kind)):
             raise CmkdError(f"{path}: column '{name}' holds {kind}, not numbers: leave it out")

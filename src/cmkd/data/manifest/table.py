@@ -173,7 +173,7 @@ def _columns(table: TextTable, folder: Path) -> tuple[list[str], list[str]]:
 def _check_metadata(table: TextTable, folder: Path, name: str) -> None:
     """Refuse a column that was meant as another: a misspelled name, or files of an unsupported type."""
     absent = [known for known in OWN_COLUMNS if known not in table.header]
-    if get_close_matches(name, absent, 1, 0.75):
+    if get_close_matches(name.lower(), absent, 1, 0.75):
         raise CmkdError(f"{table.path}: {unknown_name('column', name, absent)}")
     if name in ("", *RESERVED) or name.startswith("has_"):
         raise CmkdError(f"{table.path}: '{name}' is a reserved name for a metadata column: rename it")
@@ -201,6 +201,13 @@ def _groups_of_files(
     shared = shared_files(files)
     check_splits(shared, splits or [""] * len(table.rows), table.lines)
     given = groups or [""] * len(table.rows)
+    if nothing := next((group for group in given if group in _NOTHING), None):
+        warnings.warn(
+            f"{table.path}: '{nothing}' is read as a group of {given.count(nothing)} pairs; leave the cell empty where "
+            "there is no group",
+            CmkdWarning,
+            stacklevel=3,
+        )
     apart = [(path, one, other) for path, one, other in shared if not given[one] or given[one] != given[other]]
     if not apart or (splits and all(splits)):
         return groups

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -293,6 +294,10 @@ def check_names(classes: Sequence[str], modalities: Sequence[Modality], info: Ca
         sizes = {name: by_name[name].shape[1:] for name in group}
         if any(by_name[name].kind != "image" for name in group) or len(set(sizes.values())) > 1:
             raise CmkdError(f"co-registered modalities must be images of the same height and width, got {sizes}")
+    grouped = list(chain.from_iterable(info.co_registered))
+    if twice := next((name for name in names if grouped.count(name) > 1), None):
+        joined = "+".join(dict.fromkeys(chain.from_iterable(group for group in info.co_registered if twice in group)))
+        raise CmkdError(f"'{twice}' is in two groups of co-registered modalities: join them, as in {joined}")
 
 
 def _seal(content: Mapping[str, Any]) -> str:

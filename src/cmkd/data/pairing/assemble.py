@@ -148,12 +148,19 @@ def _rows(
 def _united(groups: Sequence[Sequence[tuple[Captures, int]]]) -> dict[str, str]:
     """Return group -> the first of the groups that share pairs with it, directly or through others.
 
-    Lists may have groups of different kinds, such as flights and passes; no group of either may cross splits.
+    Lists may have groups of different kinds, such as flights and passes; no group of either may cross splits. Nor may a
+    vessel that is the group of some captures, if others of it have a flight.
     """
-    pairs = [[captures.groups[row] for captures, row in members if captures.groups[row]] for members in groups]
+    own = {captures.groups[row] for members in groups for captures, row in members}
+    pairs = [[name for one in members for name in _names(*one) if name and name in own] for members in groups]
     number = {name: k for k, name in enumerate(dict.fromkeys(chain.from_iterable(pairs)))}
     joined = [(number[names[0]], number[name]) for names in pairs for name in names]
     return dict(zip(number, map(list(number).__getitem__, first_joined(joined, len(number))), strict=True))
+
+
+def _names(captures: Captures, row: int) -> tuple[str, str]:
+    """Return a capture's group and its vessel, empty for none."""
+    return captures.groups[row], "" if captures.vessels is None else captures.vessels[row]
 
 
 def _record(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
     Columns: ``path``; ``time`` as `cmkd.data.pairing.times.read_times` reads it; ``latitude`` and ``longitude`` (or
     ``lat`` and ``lon``) in degrees, or ``x`` (east) and ``y`` (north) in meters, or neither; optional ``course`` in
     degrees clockwise from north and ``speed`` in m/s, with empty cells where unknown; optional ``id`` (by default the
-    path), ``label``, ``group`` and ``mmsi`` (of the vessel, which is also the group by default).
+    path), ``label``, ``group`` and ``mmsi`` (nine digits of the vessel, which is also the group by default).
 
     Args:
         path: a CSV or Parquet file.
@@ -107,6 +108,11 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
         raise CmkdError(f"{path}: id '{ids[twice[0]]}' occurs twice: ids must be unique in a list")
     place, geographic = _place(table)
     labels, groups, mmsi = ([whole(cell) for cell in table.column(name)] for name in ("label", "group", "mmsi"))
+    wrong = next((row for row, cell in enumerate(mmsi) if cell and not re.fullmatch(r"\d{9}", cell)), None)
+    if wrong is not None:
+        raise CmkdError(
+            f"{table.lines[wrong]}: mmsi '{mmsi[wrong]}' is not nine digits: leave it empty if it is unknown"
+        )
     groups = [group or vessel for group, vessel in zip(groups, mmsi, strict=True)]
     times, vessels = read_times(table, unit), mmsi if "mmsi" in table.header else None
     return Captures(modality, path, ids, files, times, place, geographic, labels, groups, _motion(table), vessels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ TimeUnit = Literal["s", "ms", "us", "ns", "date"]
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _EPOCH = (631_152_000.0, 4_102_444_800.0)
 """1990 and 2100 in seconds since 1970: counts since then in s, ms, us and ns lie in four separate ranges."""
+_AHEAD = 366 * 86_400.0
+"""How far after now a count of no stated unit may lie, s: later ones are dates, such as 2023031120000 (day 31)."""
 _DATE = re.compile(
     r"(?P<year>\d{4})(?P<dash>-?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d)"
     r"(?:[Tt _]?(?P<hour>\d\d):?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?"
@@ -37,8 +40,8 @@ def read_times(table: TextTable, unit: TimeUnit | None = None) -> Times:
     """Read the column ``time``, whose cells are all of one form.
 
     Dates are ISO 8601, with or without a zone, or compact, as in 20230131, 20230131T120000Z or 20230131120000. Numbers
-    are counts since 1970 where their magnitude tells the unit, for years 1990 to 2100; smaller ones are seconds of the
-    sensor's own clock. Any others are refused.
+    are counts since 1970 where their magnitude tells the unit, from 1990 to a year from now; smaller ones are
+    seconds of the sensor's own clock. Any others are refused.
 
     Args:
         table: with the column ``time``.
@@ -120,12 +123,13 @@ def _iso(part: dict[str, str | None]) -> str:
 def _counts(table: TextTable, numbers: NDArray[np.float64], unit: TimeUnit | None) -> Times:
     low, high = float(numbers.min()), float(numbers.max())
     units = [u for u, per in _PER_SECOND.items() if _EPOCH[0] <= low / per and high / per <= _EPOCH[1]]
-    if unit is None and not units and max(abs(low), abs(high)) >= _EPOCH[0]:
+    told = [u for u in units if high / _PER_SECOND[u] <= time.time() + _AHEAD]
+    if unit is None and not told and max(abs(low), abs(high)) >= _EPOCH[0]:
         raise CmkdError(
             f"{table.path}: times {low:.15g} to {high:.15g} have an unclear unit: give it with --time_unit "
             "(s, ms, us, ns, or date for digits such as 202301311200)"
         )
-    chosen = unit or (units[0] if units else "s")
+    chosen = unit or (told[0] if told else "s")
     return Times(numbers / _PER_SECOND[chosen], "UTC" if chosen in units else "own", False)
 
 

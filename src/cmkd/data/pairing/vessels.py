@@ -174,8 +174,9 @@ def _with_vessels(
     for k in np.unique(vessel[vessel >= 0]):
         rows = np.flatnonzero(vessel == k)
         at, course = tracks.at(int(k), captures.seconds[rows])
-        seen = np.isfinite(at).all(axis=1)
-        place[rows[seen]], motion[rows[seen]], known[rows[seen]] = at[seen], course[seen], True
+        seen, moving = np.isfinite(at).all(axis=1), np.isfinite(course).all(axis=1)
+        place[rows[seen]], known[rows[seen]] = at[seen], True
+        motion[rows[seen & moving]] = course[seen & moving]  # of a report without one, the list's own stays
         for row in rows:
             vessels[row] = tracks.vessels[k]
             groups[row] = groups[row] or tracks.vessels[k]
