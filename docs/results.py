@@ -46,7 +46,7 @@ ROOT = Path(__file__).parents[1]
 STORED = ROOT / "benchmarks" / "results"
 LARGEST = 10**6
 """Bytes of all stored results together."""
-KEPT = ("suite", "command", "commit", "runs", "failures", "packs", "sources", "columns", "names", "groups")
+KEPT = ("suite", "command", "commit", "runs", "failures", "packs", "sources", "options", "columns", "names", "groups")
 FEWEST = 3
 """Students of each method on a data set and setting from which on it counts toward claims and choices."""
 DRAWN = ("self_training", "kd", "dist", "ds")

@@ -15,7 +15,7 @@ import pytest
 from cmkd.bench.resampling import decoded
 from cmkd.bench.results import read_suite
 from cmkd.bench.suite import Suite
-from cmkd.bench.work import Ended, run
+from cmkd.bench.work import Ended, run, run_in
 from cmkd.cli import main
 from cmkd.documents import read_json
 from cmkd.io import checksum, write_bytes, write_text
@@ -66,6 +66,22 @@ def test_a_process_that_dies_before_it_says_why_is_told_by_its_exit_code(
         if before:
             write_text(planned.config.out / "run.log", before)
         assert run(planned, None) == Ended("its process ended with exit code 5")
+
+
+def test_a_machine_of_a_cluster_works_in_the_folder_of_the_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    planned = Suite.load(suite(tmp_path)).runs(Path("runs"))[0]
+    monkeypatch.setattr("cmkd.bench.work._run", die)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert run_in(tmp_path, planned) == Ended("its process ended with exit code 5")
+    assert (tmp_path / planned.config.out / "run.log").exists()
+    assert (
+        "nowhere (No such file or directory): share the folder among the machines"
+        in run_in(tmp_path / "nowhere", planned).reason
+    )
 
 
 @pytest.mark.filterwarnings("always::cmkd.errors.CmkdWarning")
@@ -259,10 +275,10 @@ def test_a_cluster_whose_head_is_killed_and_started_again_continues_to_the_same_
     start = [*ray, "start", "--head", "--port", "6398", "--num-cpus", "2", "--include-dashboard=false"]
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     command = [sys.executable, "-m", "cmkd", "bench", str(suite(tmp_path, epochs=140))]  # more than a minute
-    away = [*command, "--out", str(tmp_path / "away"), "--ray", "127.0.0.1:6398"]
+    away = [*command, "--out", "away", "--ray", "127.0.0.1:6398"]  # relative to another folder than Ray's
     try:
         subprocess.run(start, env=environment, check=True, stdout=subprocess.DEVNULL)
-        process = subprocess.Popen(away, env=environment, start_new_session=True)
+        process = subprocess.Popen(away, env=environment, cwd=tmp_path, start_new_session=True)
         limit = time.time() + 240
         while not list(tmp_path.glob("away/runs/*/teacher/history.csv")) and time.time() < limit:
             time.sleep(0.05)
@@ -270,7 +286,7 @@ def test_a_cluster_whose_head_is_killed_and_started_again_continues_to_the_same_
         assert process.wait(300) != 0  # Ray ends a process that finds no head for a minute
         subprocess.run([*ray, "stop", "--force"], check=True, stdout=subprocess.DEVNULL)
         subprocess.run(start, env=environment, check=True, stdout=subprocess.DEVNULL)
-        subprocess.run(away, env=environment, check=True)
+        subprocess.run(away, env=environment, cwd=tmp_path, check=True)
     finally:
         subprocess.run([*ray, "stop", "--force"], check=False, stdout=subprocess.DEVNULL)
     subprocess.run([*command, "--out", str(tmp_path / "here")], env=environment, check=True)

@@ -20,7 +20,7 @@ from cmkd.bench import bench, check
 from cmkd.bench.resampling import encoded
 from cmkd.bench.results import _changed, earlier, read_suite
 from cmkd.bench.rows import as_rows, collect, complete, left, stored
-from cmkd.bench.sources import changed_since, depends, sources
+from cmkd.bench.sources import changed_since, depends, options, sources
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.data import from_dataset
 from cmkd.errors import CmkdError, CmkdWarning
@@ -276,6 +276,15 @@ def test_students_depend_on_the_file_of_their_own_teacher_alone(tmp_path: Path) 
     handed_in(tmp_path, suite, students, {})
     with pytest.warns(CmkdWarning, match=r"do not count \(4\): "):
         assert not len(earlier(tmp_path / "small.json", suite)), "a file that does not say which teachers they had"
+
+
+def test_students_of_other_defaults_do_not_count(tmp_path: Path) -> None:
+    students, defaults = rows(SUITE), options(SUITE.expressions)
+    handed_in(tmp_path, SUITE, students, {"options": defaults | {"kd": {}}})
+    assert len(earlier(tmp_path / "small.json", SUITE)) == 4, "an option that is new"
+    handed_in(tmp_path, SUITE, students, {"options": defaults | {"kd": defaults["kd"] | {"weight": 4.0}}})
+    with pytest.warns(CmkdWarning, match=r"do not count \(2\): kd has changed since"):
+        assert set(earlier(tmp_path / "small.json", SUITE)["method"]) == {"none"}
 
 
 def test_results_of_other_data_are_refused_and_data_named_twice_too(tmp_path: Path) -> None:

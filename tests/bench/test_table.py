@@ -14,7 +14,7 @@ from cmkd.bench.report import html, markdown
 from cmkd.bench.resampling import Resamples, decoded, encoded, levels, percentiles, sign_p_value
 from cmkd.bench.rows import restored, rising, stored
 from cmkd.bench.suite import Suite
-from cmkd.bench.table import compare, overall, statistics, visible_difference
+from cmkd.bench.table import _wilcoxon, compare, overall, statistics, visible_difference
 from cmkd.errors import CmkdError
 from cmkd.evaluation import paired_interval, paired_p_value
 
@@ -196,6 +196,11 @@ def test_methods_with_as_many_right_answers_tie() -> None:
     against = {row["method"]: row["against"] for row in found["methods"]}
     assert against["ds"]["kd"] == {"difference": 0.0, "p_value": 1.0}
     assert against["ds"]["none"]["p_value"] == against["kd"]["none"]["p_value"]
+
+
+def test_a_data_set_without_a_difference_leaves_the_exact_p_value_of_the_others() -> None:
+    assert _wilcoxon(np.array([0.01, 0.02, 0.03, 0.04, 0.05, 0.0])) == 2 / 2**5
+    assert _wilcoxon(np.zeros(3)) == 1.0
 
 
 def test_few_data_sets_have_no_p_value_and_controls_have_no_rank() -> None:

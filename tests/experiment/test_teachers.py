@@ -11,7 +11,7 @@ import pytest
 from cmkd import Experiment, RunConfig
 from cmkd.config import ModelConfig, TeacherConfig
 from cmkd.experiment import fitting, scoring, teachers
-from cmkd.io import checksum
+from cmkd.io import checksum, locked
 from cmkd.training.job import TrainingJob
 
 
@@ -52,6 +52,22 @@ def test_a_frozen_teacher_is_not_that_of_another_run_which_was_not(tmp_path: Pat
     for frozen in (False, True):
         run(tmp_path / str(frozen), teacher=TeacherConfig(model="thin_resnet(width=4, stages=2)", frozen=frozen))
     assert trained.count("teacher") == 2
+
+
+def test_a_run_waits_for_one_that_trains_its_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free, fit = list[tuple[str, bool]](), fitting.fit
+
+    def watched(job: TrainingJob, *settings: Any, **options: Any) -> Path:  # noqa: ANN401
+        for path in tmp_path.glob(".teacher-*.lock"):
+            with locked(path) as found:
+                free.append((job.title, found))
+        return fit(job, *settings, **options)
+
+    monkeypatch.setattr(fitting, "fit", watched)
+    monkeypatch.setattr(teachers, "commit", lambda: "abc")
+    run(tmp_path / "a")
+    assert [found for title, found in free if title == "teacher"] == [False]
+    assert {found for title, found in free if title != "teacher"} == {True}
 
 
 def test_a_teacher_of_equal_inputs_is_copied(tmp_path: Path, trained: list[str]) -> None:

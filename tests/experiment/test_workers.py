@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 
 from cmkd import CmkdError, Experiment, RunConfig, TrainerConfig
 from cmkd.data.pack.pack import Pack
+from cmkd.experiment import workers
 from cmkd.experiment.plan import PlannedStudent, ready, students
 from cmkd.experiment.workers import one_after_another, packed, processes
 from cmkd.training.reporting import Report, Tell
@@ -42,6 +43,23 @@ def files(folder: Path) -> dict[str, bytes]:
     """Return what must not depend on how students were trained."""
     kept = ("best.safetensors", "last.safetensors", "history.csv", "result.json", "results.json", "settings.json")
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.name in kept}
+
+
+def test_a_process_has_the_commit_of_its_code_whatever_is_committed_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+
+    class Pipe:
+        def recv(self) -> None:
+            asked.append("student")
+            raise SystemExit
+
+    monkeypatch.setattr(workers, "commit", lambda: asked.append("commit"))
+    monkeypatch.setattr(workers, "end_with_parent", lambda: None)
+    monkeypatch.setattr(workers, "ignore_interrupts", lambda: None)
+    monkeypatch.setattr(workers.progress, "leave_to_parent", lambda: None)
+    with pytest.raises(SystemExit):
+        workers._work(Pipe(), b"", None)  # type: ignore[arg-type]
+    assert asked == ["commit", "student"]
 
 
 @pytest.mark.usefixtures("without_page")

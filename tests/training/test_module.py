@@ -127,6 +127,22 @@ def test_the_learning_rate_is_the_encoders_unless_given(tmp_path: Path, digits: 
     assert peak("resnet10t", 10 * every, name="sgd", learning_rate=0.5) == 0.5 * every / 128, "the batch that there is"
 
 
+def test_a_teacher_that_trains_along_has_the_rate_that_suits_it(tmp_path: Path, digits: Pack) -> None:
+    teacher = models.build("resnet10t", digits.modalities["optical"], classes=10)
+    student = models.build("thin_resnet(width=4)", digits.modalities["degraded"], classes=10)
+    method = methods.create("discom_kd", student.spec, teacher.spec)
+    made = TrainingJob(tmp_path, digits, student, "discom_kd", 1, 0, teacher=teacher, method=method)
+    for rate, (theirs, ours) in ((None, (1e-3, 1e-2)), (0.5, (0.5, 0.5))):
+        config = OptimizerConfig(learning_rate=rate)
+        trained = DistillationModule(made, config, AugmentationConfig(), batch_size=128)
+        groups = trained.configure_optimizers()["optimizer"].param_groups
+        rates = {p: group["lr"] for group in groups for p in group["params"]}
+        assert len(rates) == len(list(trained.objective.parameters()))
+        assert trained.objective.teacher is not None
+        assert {rates.pop(p) for p in trained.objective.teacher.parameters()} == {theirs}
+        assert set(rates.values()) == {ours}
+
+
 def test_the_log_has_every_term(tmp_path: Path, digits: Pack) -> None:
     fit(job(tmp_path, digits, "ds"), OptimizerConfig(), AugmentationConfig(), settings())
     columns = set(pd.read_csv(tmp_path / "history.csv").columns)

@@ -8,7 +8,7 @@ from typing import Any
 from cmkd.bench.report import html, markdown
 from cmkd.bench.results import earlier, faults, planned_by, read_suite
 from cmkd.bench.rows import collect, complete, left, rising, stored
-from cmkd.bench.sources import sources
+from cmkd.bench.sources import options, sources
 from cmkd.bench.suite import Suite as Suite
 from cmkd.bench.suite import expanded
 from cmkd.bench.table import statistics
@@ -48,7 +48,8 @@ def bench(
     Returns:
         What the JSON file holds: ``suite``, ``command``, ``commit``, ``runs`` (how many are ``complete``, of ``all``),
         ``failures`` (title -> reason of a run that failed), ``packs`` (a checksum of each data set that is a pack or a
-        folder of pairs), ``sources`` (of the file of each class of the user's own, and of each teacher in a file), what
+        folder of pairs), ``sources`` (of the file of each class of the user's own, and of each teacher in a file),
+        ``options`` (the defaults of each method), what
         `cmkd.bench.table.statistics` returns, and the students as `cmkd.bench.rows.stored` writes them, from which the
         statistics can be made again.
 
@@ -68,7 +69,8 @@ def bench(
             raise CmkdError(f"another suite is active in '{out}'; wait for it to end, or choose another --out")
         found: dict[str, Any] = {}
         packs = asked.packs()
-        before, code = earlier(out / f"{suite.stem}.json", asked, packs), sources(asked)
+        before = earlier(out / f"{suite.stem}.json", asked, packs)
+        code, defaults = sources(asked), options(asked.expressions)
         if not ray:  # whose machines may have data that this one lacks
             for data in set(asked.folders) - set(packs):
                 if any(left(planned, before) for planned in runs if planned.data == data):
@@ -78,7 +80,8 @@ def bench(
             rows = collect(runs, before)
             counts = {"complete": len(complete(runs, rows)), "all": len(runs)}
             found.update({"suite": plain(asked), "commit": commit(), "runs": counts}, **statistics(rows, asked))
-            found.update(stored(rows), packs=packs, sources=code, failures=dict(failures), command=command)
+            found.update(stored(rows), packs=packs, sources=code, options=defaults)
+            found.update(failures=dict(failures), command=command)
             write_json(out / f"{suite.stem}.json", found)
             write_text(out / f"{suite.stem}.md", markdown(suite.stem, found))
             write_text(out / f"{suite.stem}.html", html(suite.stem, found))

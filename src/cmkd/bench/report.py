@@ -15,16 +15,16 @@ from cmkd.report import figures
 from cmkd.report.html import render
 
 INTRODUCTION = (
-    "Accuracy in points. Students of the same teacher and seed are compared: they start from the same weights and "
-    "see the pairs in the same order. The interval is Student's 95 % interval over the teachers, each with the "
-    "mean of its students; with one teacher, it is over its students and holds for that teacher alone. Over groups: "
-    "the 95 % percentile bootstrap interval, which resamples teachers, students and test groups (people, scenes, "
-    "vessels), or single pairs where there are no groups. If there is a single group, its pairs are resampled, and the "
-    "interval holds for that group alone. With fewer than ten groups and several students, it is a t interval over "
-    "teachers and groups. Bold: the interval excludes 0; on test, both do. Detectable: the smallest difference on test "
-    "that as many teachers or groups would show with a probability of 0.8. Closed: how much of the "
-    "gap between the student alone and the teacher the method closes, in %, where that gap can be told from 0; the "
-    "teacher's accuracy is taken as exact there. All choices are made on validation."
+    "Accuracy in points. Students of the same teacher and seed are compared: they start from the same weights, and "
+    "see the pairs in the same order where they use the same ones. The interval is Student's 95 % interval over the "
+    "teachers, each with the mean of its students; with one teacher, it is over its students and holds for that "
+    "teacher alone. Over groups: the 95 % percentile bootstrap interval, which resamples teachers, students and test "
+    "groups (people, scenes, vessels), or single pairs where there are no groups. If there is a single group, its "
+    "pairs are resampled, and the interval holds for that group alone. With fewer than ten groups and several "
+    "students, it is a t interval over teachers and groups. Bold: the interval excludes 0; on test, both do. "
+    "Detectable: the smallest difference on test that as many teachers or groups would show with a probability of "
+    "0.8. Closed: how much of the gap between the student alone and the teacher the method closes, in %, where that "
+    "gap can be told from 0; the teacher's accuracy is taken as exact there. All choices are made on validation."
 )
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from cmkd.bench.resampling import decoded
 from cmkd.bench.rows import STUDENT, as_rows, of_first_teacher, one_teacher, restored
-from cmkd.bench.sources import changed, depends, sources
+from cmkd.bench.sources import changed, depends, options, sources, with_other_options
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError, CmkdWarning
@@ -57,6 +57,7 @@ class _WrittenSuite:
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     packs: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +127,8 @@ def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) ->
     If the suite's own file has students that it no longer asks for, it is kept beside the one that will replace it, and
     found again by later calls. What another suite's file holds is taken where a run has the same configuration; a file
     that cannot be read is passed over, with a warning, and so are students of a pack that has changed since. Those that
-    depend on a class or a file of the user's own that has changed are left out, with a warning, to be trained again.
+    depend on a class or a file of the user's own that has changed, or on another default of a method, are left out,
+    with a warning, to be trained again.
 
     Args:
         path: the suite's own file.
@@ -136,7 +138,12 @@ def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) ->
     Raises:
         CmkdError: as `read_suite`, of the suite's own files; or a pack has changed since its students were trained.
     """
-    now, code = asked.packs() if packs is None else packs, sources(asked)
+    now, code, defaults = asked.packs() if packs is None else packs, sources(asked), options(asked.expressions)
+
+    def newer(content: Mapping[str, Any]) -> set[str]:
+        other = with_other_options(content.get("options", {}), defaults)
+        return other | changed(content.get("sources", {}), code, whole=True)
+
     kept = path.parent.glob(f"{glob.escape(path.stem)}.before-*.json")
     before = sorted(kept, key=lambda place: (len(place.name), place.name), reverse=True)  # the latest first
     own = [path] * path.exists() + before
@@ -145,7 +152,7 @@ def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) ->
         content, suite, rows = read_suite(place)
         if replaced := _replaced(content, now):
             raise CmkdError(f"'{replaced[0]}' has changed since '{place}' was written: choose another --out")
-        parts.append(_asked_for(asked_for, place, suite, rows, changed(content.get("sources", {}), code, whole=True)))
+        parts.append(_asked_for(asked_for, place, suite, rows, newer(content)))
         if place == path and len(parts[-1]) < len(rows) and path.read_bytes() not in (p.read_bytes() for p in before):
             free = (path.with_suffix(f".before-{number}.json") for number in count(1))
             write_bytes(next(kept for kept in free if not kept.exists()), path.read_bytes())
@@ -159,8 +166,7 @@ def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) ->
             continue
         rows = rows[~rows["data"].isin(_replaced(content, now))]
         with contextlib.suppress(CmkdError):  # data that is not at hand here
-            newer = changed(content.get("sources", {}), code, whole=True)
-            parts.append(_asked_for(asked_for, place, suite, rows, newer))
+            parts.append(_asked_for(asked_for, place, suite, rows, newer(content)))
     found = pd.concat([part for part in parts if len(part)] or parts).drop_duplicates(STUDENT, ignore_index=True)
     return of_first_teacher(found)  # of a run that was trained twice, the later one
 

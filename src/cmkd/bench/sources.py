@@ -1,10 +1,11 @@
-"""Code and files of the user's own that students depend on, which may change under their names."""
+"""What students depend on that may change under its name: code and files of the user's own, and defaults of methods."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.config import RunConfig
@@ -12,7 +13,10 @@ from cmkd.documents import SETTINGS
 from cmkd.errors import CmkdError
 from cmkd.experiment.folder import read_settings
 from cmkd.experiment.own_code import code_checksum, own_methods, own_models_and_data
+from cmkd.expression import parse_sum
 from cmkd.io import checksum
+from cmkd.methods import METHODS
+from cmkd.options import check, plain
 from cmkd.registry import is_reference
 
 
@@ -31,25 +35,53 @@ def changed(was: Mapping[str, str], now: Mapping[str, str], *, whole: bool = Fal
     return new | {name for name, content in was.items() if now.get(name, content) != content}
 
 
+def options(methods: Iterable[str], given: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
+    """Return the options of each method of some expressions, by name: those given for it, and the defaults of others.
+
+    Methods that are not at hand here are left out.
+    """
+    found = dict[str, dict[str, Any]]()
+    for name in sorted(_names(methods)):
+        with contextlib.suppress(CmkdError):
+            found[name] = plain(check(name, METHODS.find(name), (given or {}).get(name, {})))
+    return found
+
+
+def with_other_options(was: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the methods with another value of an option; one that only a newer version has does not count.
+
+    Example:
+        >>> with_other_options({"kd": {"weight": 1.0}, "ds": {}}, {"kd": {"weight": 2.0}, "ds": {"new": 0}})
+        {'kd'}
+    """
+    return {name for name, said in was.items() if any(now.get(name, said).get(key, v) != v for key, v in said.items())}
+
+
 def changed_since(planned: PlannedRun) -> set[str]:
-    """Return the names whose files are not those with which a run was started in its folder."""
+    """Return the names that are not what they were when a run was started in its folder."""
     path = planned.config.out / SETTINGS
     settings = read_settings(path) if path.exists() else {}
     was = dict(settings.get("sources", {}))
     for (role, option), file in _files(planned.config).items():
         if content := settings.get(role, {}).get(f"{option}_sha256"):
             was[str(file)] = content
-    return changed(was, {name: now for name in was if (now := _checksum(name))})
+    found = changed(was, {name: now for name in was if (now := _checksum(name))})
+    given = options(planned.config.expressions, planned.config.method_options)
+    return found | with_other_options(settings.get("method_options", {}), given)
 
 
 def depends(planned: PlannedRun, method: str, names: Collection[str]) -> bool:
-    """Return whether a student of a run depends on one of the names."""
-    return not _own(planned.config, [method]).isdisjoint(names)
+    """Return whether a student of a run depends on one of the names, which are of methods, too."""
+    return not (_own(planned.config, [method]) | _names([method])).isdisjoint(names)
 
 
 def _own(config: RunConfig, methods: Iterable[str]) -> set[str]:
     """Return the code and the files of the user's own that students of some methods depend on."""
     return own_models_and_data(config).union(*map(own_methods, methods), map(str, _files(config).values()))
+
+
+def _names(methods: Iterable[str]) -> set[str]:
+    return {call.name for expression in methods for call in parse_sum(expression)}
 
 
 def _files(config: RunConfig) -> dict[tuple[str, str], Path]:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import platform
 import sys
 import threading
 import traceback
@@ -171,9 +172,9 @@ def _cluster(address: str) -> Iterator[tuple[Submit, int]]:
     resources = engine.cluster_resources()
     gpus = int(resources.get("GPU", 0))
     # a machine that dies takes its run along, which another one continues from the shared folder
-    remote = engine.remote(max_retries=2)(run).options(num_cpus=1, num_gpus=1 if gpus else 0)
+    remote = engine.remote(max_retries=2)(run_in).options(num_cpus=1, num_gpus=1 if gpus else 0)
     try:
-        yield lambda planned: remote.remote(planned, 1).future(), gpus or max(1, int(resources.get("CPU", 1)))
+        yield lambda planned: remote.remote(Path.cwd(), planned).future(), gpus or max(1, int(resources.get("CPU", 1)))
     finally:
         engine.shutdown()
 
@@ -224,6 +225,15 @@ def run(planned: PlannedRun, jobs: int | None, running: Running | None = None) -
     lines = log.read_bytes()[before:].decode(errors="replace").strip().splitlines()
     reason = lines[-1] if lines else f"its process ended with exit code {process.exitcode}"
     return Ended(reason, refused=process.exitcode == REFUSED)
+
+
+def run_in(folder: Path, planned: PlannedRun) -> Ended:
+    """Train one run on a machine of a cluster, from the folder in which the suite was started: paths begin there."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        return Ended(f"{platform.node()} lacks {folder} ({error.strerror}): share the folder among the machines")
+    return run(planned, 1)
 
 
 def _run(planned: PlannedRun, jobs: int | None) -> None:

@@ -27,9 +27,10 @@ def summarize(
     Returns:
         For each method ``method``, ``n``, ``mean`` and ``sd`` of the accuracies. Where students of ``none`` share seeds
         with it, also the mean ``gain`` over them, the number of shared seeds ``gain_n`` and its 95 % interval
-        ``gain_interval``, or None; two such students start from the same weights and see the pairs in the same order.
-        The interval is `paired_interval` over what ``gain_covers`` names, ``seeds`` and ``test pairs``; without the
-        answers it is Student's over ``seeds`` alone.
+        ``gain_interval``, or None; two such students start from the same weights, and see the pairs in the same order
+        where they use the same ones (pairs without a label serve methods with a teacher alone). The interval is
+        `paired_interval` over what ``gain_covers`` names, ``seeds`` and ``test pairs``; without the answers it is
+        Student's over ``seeds`` alone.
         Where the teacher is better than these students of ``none`` by half a point, also ``gap_closed``, the gain as a
         fraction of that distance. A control that sees all labels has ``sees_all_labels`` and no gain.
     """

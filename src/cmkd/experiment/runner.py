@@ -31,6 +31,7 @@ from cmkd.experiment.workers import one_after_another, packed, processes
 from cmkd.methods.combine import from_expression
 from cmkd.models.checkpoint import load_model
 from cmkd.progress import Screen, busy, screen
+from cmkd.provenance import commit
 from cmkd.report import write_report
 from cmkd.report.page import labels_seen
 from cmkd.training.display import style
@@ -85,6 +86,7 @@ class Experiment:
                 students that could not be trained, after the others.
         """
         leader = leads()
+        commit()  # of the code that trains, whatever is committed meanwhile
         with screen(style(self.config.trainer)) as on, self.folder.held(leader=leader):
             with busy(on, "opening the data"):
                 run = resolve(self.config)

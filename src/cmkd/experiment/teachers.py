@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from cmkd.experiment.resolve import ResolvedRun
 from cmkd.experiment.scoring import score_outputs
 from cmkd.experiment.standing import outcome
 from cmkd.experiment.teaching import Teaching, self_taught
-from cmkd.io import atomic, checksum, write_json
+from cmkd.io import atomic, checksum, locked, write_json
 from cmkd.models.checkpoint import read_about
 from cmkd.provenance import commit
 from cmkd.training.display import TrainingDisplay
@@ -108,17 +108,25 @@ class Teachers:
         if config.teacher.self_training and folder == self.folder.teacher:
             job = self_taught(job, run, self.folder.first_teacher / BEST)
         made_from = None if self.others is None else self._made_from(job)
-        found = None if made_from is None else self._found(folder, made_from)
-        if found is not None:
-            _copy(found, folder)
-        else:
-            self.fitting.fit(job, about, display)
-            if made_from is not None:
-                write_json(folder / MADE_FROM, made_from)
+        with self._alone(made_from):
+            found = None if made_from is None else self._found(folder, made_from)
+            if found is not None:
+                _copy(found, folder)
+            else:
+                self.fitting.fit(job, about, display)
+                if made_from is not None:
+                    write_json(folder / MADE_FROM, made_from)
         ended = outcome(folder)
         if found is not None and self.others is not None:
             ended += f" (copied from {found.relative_to(self.others).parts[0]})"
         display.end(title, ended)
+
+    def _alone(self, made_from: dict[str, Any] | None) -> AbstractContextManager[Any]:
+        """Wait for a run beside this one that trains an equal teacher, so that it can be copied."""
+        if made_from is None or self.others is None:
+            return nullcontext()
+        key = checksum([json.dumps(made_from, sort_keys=True).encode()])[:8]
+        return locked(self.others / f".teacher-{key}.lock", wait=True)
 
     def _made_from(self, job: TrainingJob) -> dict[str, Any] | None:
         """Return all that the training depends on; None where that cannot be said, as for code that no commit has."""

@@ -23,6 +23,7 @@ from cmkd.distributed import world_size
 from cmkd.errors import CmkdError, DiedError
 from cmkd.experiment.plan import PlannedStudent, ready
 from cmkd.processes import end_with_parent, ignore_interrupts, starting
+from cmkd.provenance import commit
 from cmkd.training.fit import threads as using_threads
 from cmkd.training.reporting import Report, Tell
 
@@ -200,6 +201,7 @@ def _work(connection: Connection, content: bytes, threads: int | None) -> None:
     progress.leave_to_parent()
     ignore_interrupts()
     train: Train | None = None
+    commit()  # of the code that this process has
     with using_threads(threads):
         while True:
             student = connection.recv()

@@ -48,7 +48,7 @@ class CroDiNoKD(Method):
     """Train both classifiers together, with embeddings split into what the modalities share and what is their own.
 
     A rival that needs no trained teacher: the one of the run gives its architecture alone, and an untrained copy trains
-    along with each student (unless ``teacher.checkpoint`` is given, from which it then starts). Shared parts of one
+    along with each student. Shared parts of one
     pair are drawn together and those of different pairs apart (InfoNCE); shared and own part of an embedding are made
     orthogonal; one classifier of both modalities reads the classes from the shared parts.
 

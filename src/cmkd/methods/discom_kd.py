@@ -37,7 +37,7 @@ class DisCoMKD(Method):
     """Train both classifiers together, their embeddings split into invariant, informative and irrelevant parts.
 
     A rival that needs no trained teacher: the one of the run gives its architecture alone, and an untrained copy trains
-    along with each student (unless ``teacher.checkpoint`` is given, from which it then starts). A discriminator of the
+    along with each student. A discriminator of the
     modality acts against the invariant part; two others read the modality from the informative and the irrelevant part;
     one classifier of both modalities reads the classes from the invariant and from the informative part; and the
     informative part is orthogonal to the two others.

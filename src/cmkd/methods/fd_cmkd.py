@@ -33,8 +33,10 @@ def fd_cmkd(
         CmkdError: if the shapes differ.
 
     Source:
-        Liu et al. 2025, arXiv 2511.19887. Our choices, where the paper leaves room: the transform is orthonormal, so
-        the spectrum has the scale of the features, and the loss compares spectra.
+        Liu et al. 2025, arXiv 2511.19887. Our choices: the transform is orthonormal, so the spectrum has the scale of
+        the features, and the loss compares spectra. A copy of the authors' code (``re-FD-CMKD-main``) leaves the mean
+        out, transforms each band back, and gives each band of a sample length one before it compares: there the sizes
+        of the two bands relative to each other do not count, and here they do.
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
@@ -57,7 +59,8 @@ class FDCMKD(ClassifierMethod):
     """Match the teacher's low frequencies, and only the order of magnitude of its high ones.
 
     A second term is the cross-entropy of labeled pairs when the student's projected embedding goes through the
-    teacher's frozen classifier. (The paper shares one classifier between both; with a trained teacher it is this one.)
+    teacher's frozen classifier. (The paper shares one classifier between both; with a trained teacher it is this one.
+    A copy of the authors' code trains classifiers of each band besides, which both models share.)
 
     Args:
         low_share: fraction of the frequencies that count as low.

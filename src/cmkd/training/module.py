@@ -100,23 +100,30 @@ class DistillationModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build optimizer and per-step schedule."""
-        config = self.optimizer_config
-        trained = [p for p in self.objective.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
-        rate, ratio = config.learning_rate, self.train_dataloader().batch_size / 128  # of few pairs, all are a batch
-        if rate is None:
-            rate = self.objective.model.learning_rate * (1.0 if config.name == "adamw" else 10.0)
+        config, groups = self.optimizer_config, self._groups()
         if config.name == "adamw":
-            built: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=rate * math.sqrt(ratio), fused=self._fused)
+            built: torch.optim.Optimizer = torch.optim.AdamW(groups, fused=self._fused)
         else:
-            rate *= ratio
-            built = torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=config.momentum > 0)
+            built = torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.momentum > 0)
         schedule = torch.optim.lr_scheduler.LambdaLR(built, self.schedule.factor)
         return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Return the trained parameters by rate and weight decay; a teacher that trains along has the rate it suits."""
+        config, objective, adamw = self.optimizer_config, self.objective, self.optimizer_config.name == "adamw"
+        ratio = self.train_dataloader().batch_size / 128  # of few pairs, all are a batch
+        scale, fit = (math.sqrt(ratio), 1.0) if adamw else (ratio, 10.0)
+        along = objective.teacher if objective.trains_teacher else None
+        theirs = set() if along is None else set(along.parameters())
+        rates, groups = dict[tuple[float, float], list[nn.Parameter]](), list[dict[str, Any]]()
+        for parameter in (one for one in objective.parameters() if one.requires_grad):
+            model = along if along is not None and parameter in theirs else objective.model
+            decay = config.weight_decay if parameter.dim() > 1 else 0.0
+            rates.setdefault((model.learning_rate, decay), []).append(parameter)
+        for (suits, decay), members in rates.items():
+            rate = suits * fit if config.learning_rate is None else config.learning_rate
+            groups.append({"params": members, "lr": rate * scale, "weight_decay": decay})
+        return groups
 
     @property
     def _fused(self) -> bool:
