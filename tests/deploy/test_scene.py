@@ -102,6 +102,24 @@ def test_tiles_with_few_valid_values_have_no_prediction_and_others_are_filled(
     assert predict_scene(student, tmp_path / "empty.tif", tmp_path / "map.tif", tile=8, stride=8).predicted == 0
 
 
+def test_what_manifest_yaml_states_holds_as_for_single_files(tmp_path: Path) -> None:
+    modality = Modality("radar", "image", (1, 8, 8), "float32", (-12.0,), (3.0,), unit="dB")
+    student = load_student(make_student(tmp_path, modality, ("a", "b"), "thin_resnet(width=4,stages=1)"), device="cpu")
+    values = np.full((1, 8, 16), -12, np.float32)
+    values[:, :, 8:] = 0
+    plain, tagged = write(tmp_path / "plain.tif", values), write(tmp_path / "tagged.tif", values, nodata=0)
+
+    def predicted(source: Path, said: str) -> int:
+        (tmp_path / "manifest.yaml").write_text(f"modalities: {{radar: {{{said}}}}}")
+        return predict_scene(student, source, tmp_path / "map.tif", tile=8, stride=8).predicted
+
+    assert predicted(plain, "unit: dB") == 2 and predicted(plain, "nodata: 0") == 1
+    assert predicted(tagged, "unit: dB") == 1 and predicted(tagged, "nodata: none") == 2
+    for said in ("unit: linear power", "kind: series"):
+        with pytest.raises(CmkdError, match=r"manifest\.yaml: .* of 'radar' is stated as"):
+            predicted(plain, said)
+
+
 def test_a_fourth_band_is_no_transparency(tmp_path: Path) -> None:
     modality = Modality("optical", "image", (4, 8, 8), "uint8", (120.0,) * 4, (60.0,) * 4)
     student = load_student(make_student(tmp_path, modality, ("land", "water")), device="cpu")

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.manifest.gdal import ValueTags, measured
 from cmkd.data.manifest.sample import fitted
+from cmkd.deploy.inputs import stated_of
 from cmkd.deploy.student import Student
 from cmkd.errors import CmkdError, needs_extra
 from cmkd.io import atomic
@@ -76,8 +77,9 @@ def predict_scene(
     The tile of a pixel of the map is centered on it; at the edges it is moved inside the scene. A tile of whose values
     less than half are valid (the others are nodata, masked, NaN or infinite) gets no prediction; in other tiles these
     values are filled with the modality's mean, as in training. Half is this program's choice, as it is in resizing.
-    Scale and offset that the scene states are applied. The map begins where the scene does; where the
-    stride does not divide its size, the last row and column reach beyond it. Memory grows with width and classes.
+    Scale and offset that the scene states are applied, and ``manifest.yaml`` holds as for single files. The map begins
+    where the scene does; where the stride does not divide its size, the last row and column reach beyond it. Memory
+    grows with width and classes.
 
     Args:
         student: of images, with the bands and the dtype of the scene.
@@ -90,7 +92,8 @@ def predict_scene(
         batch_size: tiles computed at a time.
 
     Raises:
-        CmkdError: the scene cannot be read, does not fit the student, or is smaller than a tile; rasterio is missing.
+        CmkdError: the scene cannot be read, does not fit the student, or is smaller than a tile; ``manifest.yaml``
+            states another unit or kind; rasterio is missing.
     """
     with needs_extra("geo", "mapping a scene"):
         import rasterio
@@ -100,6 +103,9 @@ def predict_scene(
     second = out.with_name(f"{out.stem}_probabilities{out.suffix}")
     if source.resolve() in (out.resolve(), second.resolve()):
         raise CmkdError(f"the map would overwrite the scene {source}: give another --out")
+    said = stated_of(source.parent, student.modality)
+    if said is not None and said.nodata is not None:
+        student = replace(student, modality=replace(student.modality, file_nodata=said.nodata))
     try:
         with warnings.catch_warnings(), rasterio.open(source) as scene:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a scene without one gives a map without one
