@@ -119,6 +119,20 @@ def test_the_interval_of_a_gain_covers_the_test_pairs(run: Path) -> None:
     assert "over 2 seeds and the test pairs), not significant" in write_report(run).read_text()
 
 
+def test_the_pairs_of_one_group_say_nothing_of_other_groups(run: Path) -> None:
+    for place, path in enumerate((run / "students").glob("*/*/test.parquet")):
+        better = [0, 0, 1, 1] if "kd" in str(path) else [1, 1, 0, 0] if place % 2 else [0, 1, 0, 0]
+        pd.DataFrame({"id": list("abcd"), "group": "vessel 7", "target": [0, 0, 1, 1], "predicted": better}).to_parquet(
+            path
+        )
+    page = write_report(run).read_text()
+    assert "points over the student alone, on test pairs of one group: too few to say which is better." in page
+    assert "no interval, since the test pairs are of one group." in page and "significant" not in page
+    for path in (run / "students").glob("*/*/test.parquet"):
+        pd.read_parquet(path).assign(group="").to_parquet(path)
+    assert "over 2 seeds and the test pairs), significantly better" in write_report(run).read_text()
+
+
 def test_pairs_without_a_group_are_not_listed_as_groups(run: Path) -> None:
     for path in run.glob("**/test.parquet"):
         pd.read_parquet(path).assign(group=["west", "west", "", ""]).to_parquet(path)
