@@ -579,6 +579,52 @@ def test_a_request_in_flight_ends_before_the_server_stops(start: Start, number: 
     assert errors.startswith("cmkd: stopped") and errors.count("\n") == 1
 
 
+SLOW = """
+import dataclasses, sys, time
+from cmkd.cli import main
+from cmkd.deploy.server import launch
+
+load = launch.load_student
+
+def slow(*given, **options):
+    student = load(*given, **options)
+    # not the first prediction, which is of zeros
+    return dataclasses.replace(student, logits=lambda x: (time.sleep(30 * bool(x.any())), student.logits(x))[1])
+
+launch.load_student = slow
+sys.exit(main(["serve", sys.argv[1], "--port", "0", "--device", "cpu", "--grace", "0.3", "--seconds", "20"]))
+"""
+
+
+def test_a_request_that_outlasts_the_grace_is_refused_and_holds_nothing_up(onnx_student: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(onnx_student)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().split(" at ")[1].split(",")[0]
+        found = list[httpx.Response]()
+        headers = {"content-type": "application/x-npy"}
+        body = npy(np.ones((1, 8, 8), np.uint8))
+        asking = threading.Thread(
+            target=lambda: found.append(httpx.post(f"{url}/predict", content=body, headers=headers, timeout=20))
+        )
+        asking.start()
+        while "cmkd_in_flight 1.0" not in httpx.get(f"{url}/metrics").text:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        start = time.monotonic()
+        _, errors = process.communicate(timeout=15)
+        assert time.monotonic() - start < 5  # of 30, and about 1 on an idle machine
+        asking.join()
+    finally:
+        process.kill()
+        process.communicate()
+    assert (found[0].status_code, process.returncode) == (503, 143)
+    assert found[0].json() == {"error": "the server is stopping: send the request again later"}
+    assert errors == "cmkd: stopped; not answered in time: 1 of the requests in flight; for more time, set --grace\n"
+
+
 @pytest.mark.slow
 def test_a_refusal_reaches_a_client_that_is_still_sending(start: Start) -> None:
     _, url = start()
