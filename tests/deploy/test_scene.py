@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from cmkd.cli import main
 from cmkd.deploy import scene as module
+from cmkd.deploy.calibration import Calibration
 from cmkd.deploy.scene import predict_scene
-from cmkd.deploy.student import load_student
+from cmkd.deploy.student import Student, load_student
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 from deploy.conftest import make_student
@@ -141,6 +143,23 @@ def test_not_finite_values_are_missing_and_doubles_are_read(tmp_path: Path) -> N
     predict_scene(student, write(tmp_path / "s.tif", values), tmp_path / "map.tif", tile=8, stride=8)
     with rasterio.open(tmp_path / "map.tif") as classes:
         assert (classes.read(1) == 255).tolist() == [[True, False, False], [False, False, False]]
+
+
+def test_memory_does_not_grow_with_the_height(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STRIP_BYTES", 2**20)
+    modality = Modality("radar", "image", (1, 8, 8), "uint8", (120.0,), (60.0,))
+    student = Student(
+        modality, ("a", "b"), Calibration(), {}, lambda x: x.mean((1, 2, 3))[:, None] * np.array([1, -1], np.float32)
+    )
+    peaks = []
+    for height in (4096, 32_768):
+        source = write(tmp_path / "scene.tif", np.ones((1, height, 512), np.uint8))
+        tracemalloc.start()
+        found = predict_scene(student, source, tmp_path / "map.tif", tile=512, stride=512)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert found.predicted == height // 512
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_ground_control_points_are_kept(radar_student: Path, tmp_path: Path) -> None:

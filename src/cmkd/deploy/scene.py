@@ -34,6 +34,8 @@ LEAST_VALID = 0.5
 """Least fraction of valid values in a tile that is classified."""
 BLOCK = 128
 """Side of the blocks of a map, and rows of it that are kept in memory; a block is written once."""
+STRIP_BYTES = 2**26
+"""Bytes of the scene that are read at a time, unless one row of tiles has more."""
 
 
 @dataclass(frozen=True)
@@ -211,11 +213,12 @@ def _fill(student: Student, scene: DatasetReader, grid: _Grid, maps: Maps, batch
 
     classes, probabilities = maps
     (height, width), predicted = grid.shape, 0
+    high = STRIP_BYTES // (grid.width * scene.count * _dtype(scene).itemsize)
+    each = max(1, min(batch_size // width, 1 + (high - grid.tile) // grid.stride))  # map rows read at a time
     with shown("mapping", "rows") as progress:
         for top in range(0, height, BLOCK):
             rows = range(top, min(top + BLOCK, height))
             found = np.full((len(student.classes), len(rows), width), np.nan, np.float32)
-            each = max(1, batch_size // width)  # map rows read at a time
             for first in range(0, len(rows), each):
                 part = rows[first : first + each]
                 _strip(student, scene, grid, part, found[:, first : first + each], batch_size)
