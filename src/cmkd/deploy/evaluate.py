@@ -25,6 +25,8 @@ from cmkd.progress import Progress, adding, silent
 
 BATCH, BATCH_BYTES = 256, 2**26
 """Largest number of pairs classified at a time, and of the bytes of their samples in float64."""
+ROUNDING = 1e-12
+"""Smallest width of an interval that is no rounding."""
 Values = NDArray[np.float64]
 
 
@@ -50,7 +52,8 @@ def evaluate(
 
     Returns:
         What ``evaluation.json`` holds: ``data`` (what was measured, and what the intervals are), ``models`` and, for
-        two students, ``comparison``. An estimate is a dictionary of ``value``, ``low`` and ``high``.
+        two students, ``comparison``. An estimate is a dictionary of ``value``, ``low`` and ``high``; the ends are None
+        where all resamples are equal.
 
     Raises:
         CmkdError: the data have other classes, lack the modality or its channels, or have no labels there; or the
@@ -91,7 +94,8 @@ def evaluate(
     data |= {"left_out": left_out, "group": kind, "groups": len(set(groups) - {""})}
     data["intervals"] = (
         f"{100 * LEVEL:g} % percentile bootstrap intervals ({RESAMPLES:,} resamples of {resampled}); that of the ECE "
-        "is centered on it, and it is itself biased upward with few pairs; a fraction of 0 or 1 has Wilson's interval"
+        "is centered on it, and it is itself biased upward with few pairs; a fraction of 0 or 1 has Wilson's interval, "
+        "and anything else that is the same in all resamples has none"
     )
     found: dict[str, Any] = {"cmkd": cmkd.__version__, "data": data, "models": models}
     if len(right) == 2:
@@ -228,7 +232,7 @@ def _measured(
     found |= {name: values.clip(0) for name, values in of_errors.items()}
     by_class = {name: found.pop(name) for name in ("precision", "recall", "f1")}
     drawn, of_accepted = len(np.unique(clusters)), len(np.unique(clusters[accepted]))
-    of_all = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), drawn)
+    of_all = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "accepted"), drawn)
     for name, trials in {**of_all, "accuracy_of_accepted": of_accepted}.items():
         if name in found:
             found[name] = unless_certain(found[name], trials)
@@ -330,6 +334,11 @@ def _compared(
 
 
 def _estimate(values: Sequence[float] | Values) -> dict[str, float | None]:
-    """Return value, low and high by name; None for what is not defined."""
-    said = zip(("value", "low", "high"), np.asarray(values).tolist(), strict=True)
-    return {name: None if np.isnan(value) else value for name, value in said}
+    """Return value, low and high by name; None for what is not defined.
+
+    Ends that are equal are none: resamples of pairs that are all alike do not make new pairs certain.
+    """
+    value, low, high = (None if np.isnan(one) else float(one) for one in values)
+    if low is not None and high is not None and high - low < ROUNDING:
+        low = high = None
+    return {"value": value, "low": low, "high": high}
