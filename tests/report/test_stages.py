@@ -39,6 +39,24 @@ def test_a_difference_is_flagged_where_its_interval_excludes_zero() -> None:
     assert not comparison_table([{**rows[0], "groups": 3}])[0]["excludes_zero"]  # too few for a bootstrap
 
 
+@pytest.mark.parametrize(
+    ("metric", "difference", "interval", "written"),
+    [
+        ("effective_rank", 0.9, [0.3, 1.4], ("0.90", "0.30 to 1.40")),
+        ("accuracy", 0.0032, [0.0004, 0.0062], ("0.320", "0.040 to 0.620")),
+        ("effective_rank", -0.9, [-1.8, -0.0004], ("-0.9000", "-1.8000 to -0.0004")),
+        ("effective_rank", 0.9, [-0.0004, 1.8], ("0.90", "-0.00 to 1.80")),
+    ],
+)
+def test_the_ends_of_a_flagged_difference_do_not_read_as_zero(
+    metric: str, difference: float, interval: list[float], written: tuple[str, str]
+) -> None:
+    sides = {"first": 120.2, "second": 121.1} if metric == "effective_rank" else {"first": 0.912, "second": 0.9152}
+    (row,) = comparison_table([{**ROW, **sides, "metric": metric, "difference": difference, "interval": interval}])
+    assert (row["difference"], row["interval"]) == written
+    assert (row["first"], row["second"]) == (("120", "121") if metric == "effective_rank" else ("91.2", "91.5"))
+
+
 @pytest.mark.parametrize(("groups", "clear"), [(np.arange(300), True), (np.zeros(300, int), False)])
 def test_no_difference_is_flagged_on_pairs_of_one_group(groups: NDArray[np.int64], clear: bool) -> None:
     target, features = np.arange(300) % 2, {}
