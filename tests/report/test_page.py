@@ -226,6 +226,14 @@ def test_the_page_in_a_browser(run: Path, browser: Browser) -> None:
     page.goto(path.as_uri())
     cells = ["1,200,000", "2,500", "\u22123", ""]
     assert page.evaluate("cells => cells.sort((a, b) => compare(a, b, -1))", cells[1:] + cells[:1]) == cells
+    for cells in (
+        ["2021-06-01", "2021-05-12", "2021-05-03"],
+        ["T72", "BMP2", "2S1"],
+        ["2 masts, wide", "2 masts", "1 mast"],
+        ["\u22121 %", "-1.5 (-2.0 to -1.0)", "-2e1", "—"],
+    ):
+        for given in (cells[1:] + cells[:1], cells[::-1]):
+            assert page.evaluate("cells => cells.sort((a, b) => compare(a, b, -1))", given) == cells
     head = page.locator("table.sortable").first.locator("th", has_text="mean (%)")
     head.get_by_role("button").focus()
     page.keyboard.press("Enter")
