@@ -23,7 +23,7 @@ from cmkd.data.pack.writer import PackWriter
 from cmkd.deploy.calibration import Calibration, calibration_error
 from cmkd.deploy.evaluate import _compared, evaluate
 from cmkd.deploy.inputs import find
-from cmkd.deploy.samples import labeled
+from cmkd.deploy.samples import labeled_rows
 from cmkd.deploy.student import Student, load_student
 from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.evaluation import bootstrap, fraction_interval
@@ -150,7 +150,7 @@ def test_robustness_starts_at_the_score_and_ends_lower(harbor: Pack) -> None:
 def test_a_long_split_in_small_batches_gives_the_same(harbor: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     student = nearest(harbor, 0)
     whole = evaluate({"a": student}, harbor)
-    monkeypatch.setattr("cmkd.deploy.evaluate.BATCH", 7)
+    monkeypatch.setattr("cmkd.deploy.samples.BATCH", 7)
     assert evaluate({"a": student}, harbor) == whole
 
 
@@ -417,7 +417,7 @@ def test_data_in_another_unit_are_refused(harbor: Pack, tmp_path: Path) -> None:
     assert "unit of 'radar' is stated as amplitude" in next(find([str(pack.path)], seen)).reason
     uses: list[Callable[[], object]] = [
         lambda: evaluate({"a": other}, pack, robustness=False),
-        lambda: labeled(other, pack, "test"),
+        lambda: labeled_rows(other, pack, "test"),
         lambda: analyze([Subject("a", tmp_path / "a.safetensors")], pack),
     ]
     for use in uses:
