@@ -22,7 +22,7 @@ from cmkd.datasets import open_data
 from cmkd.deploy.export import export
 from cmkd.deploy.latency import BATCHES, timings
 from cmkd.deploy.quantize import accuracy
-from cmkd.deploy.samples import labeled
+from cmkd.deploy.samples import labeled, labeled_rows
 from cmkd.deploy.student import load_student
 from cmkd.experiment.runner import Experiment
 from cmkd.io import write_text
@@ -38,7 +38,8 @@ def measure(reference: str, run: Path, epochs: int) -> dict[str, Any]:
     Experiment(RunConfig(reference, run, "none", seeds=1, epochs=epochs)).run()
     data = open_data(reference)
     found = export(run, int8=True, data=data)
-    samples, target = labeled(found.reference, data, "test", PAIRS)
+    rows = labeled_rows(found.reference, data, "test", PAIRS)
+    samples, _ = labeled(found.reference, data, "test", PAIRS)
     exported = load_student(found.path, device="cpu")  # as a user of the file loads it
     difference = np.abs(exported.probabilities(samples) - found.reference.probabilities(samples)).max()
     assert found.int8 is not None
@@ -51,9 +52,9 @@ def measure(reference: str, run: Path, epochs: int) -> dict[str, Any]:
         "difference": float(difference),
         "other_classes": int((exported.logits(samples).argmax(1) != found.reference.logits(samples).argmax(1)).sum()),
         "test_accuracy": {
-            "PyTorch": accuracy(found.reference, samples, target),
-            "ONNX Runtime": accuracy(exported, samples, target),
-            "int8": accuracy(found.int8.student, samples, target),
+            "PyTorch": accuracy(found.reference, data, rows),
+            "ONNX Runtime": accuracy(exported, data, rows),
+            "int8": accuracy(found.int8.student, data, rows),
         },
         "int8": {
             "method": found.int8.method,

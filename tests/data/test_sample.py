@@ -49,6 +49,15 @@ def test_integers_are_rounded_within_their_range() -> None:
         assert (fit(constant, "image", (7, 2)) == constant[0, 0, 0]).all()
 
 
+@pytest.mark.parametrize(("nodata", "beside"), [(0, 1), (128, 129), (255, 254)])
+def test_valid_values_that_resizing_averages_to_nodata_stay_valid(nodata: int, beside: int) -> None:
+    image = np.array([[[nodata - 1, nodata + 1]]]).clip(0, 255).repeat(2, axis=1)
+    image[image == nodata] = beside
+    modality = Modality("radar", "image", (1, 4, 7), "uint8", nodata=nodata)
+    found = sample(modality, image.astype(np.uint8))
+    assert not np.ma.isMaskedArray(modality.masked(found)) and beside in found
+
+
 def test_other_kinds_are_cut_or_padded_with_zeros() -> None:
     series = np.arange(1, 7).reshape(3, 2)
     np.testing.assert_array_equal(fit(series, "series", (2,)), series[:2])

@@ -21,9 +21,9 @@ from cmkd.cli import main
 from cmkd.data import CardInfo, Pack, from_dataset
 from cmkd.data.pack.writer import PackWriter
 from cmkd.deploy.calibration import Calibration, calibration_error
-from cmkd.deploy.evaluate import evaluate
+from cmkd.deploy.evaluate import _compared, evaluate
 from cmkd.deploy.inputs import find
-from cmkd.deploy.samples import labeled
+from cmkd.deploy.samples import labeled_rows
 from cmkd.deploy.student import Student, load_student
 from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.evaluation import bootstrap, fraction_interval
@@ -150,7 +150,7 @@ def test_robustness_starts_at_the_score_and_ends_lower(harbor: Pack) -> None:
 def test_a_long_split_in_small_batches_gives_the_same(harbor: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     student = nearest(harbor, 0)
     whole = evaluate({"a": student}, harbor)
-    monkeypatch.setattr("cmkd.deploy.evaluate.BATCH", 7)
+    monkeypatch.setattr("cmkd.deploy.samples.BATCH", 7)
     assert evaluate({"a": student}, harbor) == whole
 
 
@@ -194,11 +194,13 @@ def test_intervals_are_those_of_whole_groups(harbor: Pack) -> None:
 
 def test_where_every_pair_is_right_the_interval_is_that_of_as_many_groups(harbor: Pack) -> None:
     known = iter(np.split(np.eye(3, dtype=np.float32)[truth(harbor)], 1))
-    found = evaluate({"a": replace(nearest(harbor, 0.0), logits=lambda _: 9 * next(known))}, harbor, robustness=False)
+    student = replace(nearest(harbor, 0.0), logits=lambda _: 9 * next(known), calibration=Calibration(1.0, (0.6,) * 3))
+    found = evaluate({"a": student}, harbor, robustness=False)
     low, high = fraction_interval(12, 12)
     scores, classes = found["models"][0]["scores"], found["models"][0]["classes"]
-    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "accepted"):
         assert scores[name] == {"value": 1.0, "low": low, "high": high}
+    assert scores["auroc"] == {"value": pytest.approx(1.0), "low": None, "high": None}
     assert all(c["recall"]["value"] == 1.0 and 0.2 < c["recall"]["low"] < low for c in classes)
 
 
@@ -217,6 +219,22 @@ def test_a_verdict_needs_groups_enough_and_both_tests(groups: int, p_value: floa
     difference = {"value": 0.2, "low": 0.05, "high": 0.4}
     comparison = {"names": ["ds", "kd"], "accuracy_difference": difference, "mcnemar": {"p_value": p_value}}
     assert verdict({"comparison": comparison, "data": {"pairs": 20, "groups": groups}}).endswith(says)
+
+
+@pytest.mark.parametrize(
+    ("groups", "says"),
+    [
+        (0, "(n = 20 pairs), the same in all resamples; McNemar p = 1"),
+        (12, "(n = 20 pairs of 12 groups), the same in all resamples"),
+        (3, "too few groups to say which is better"),
+    ],
+)
+def test_two_models_that_are_right_on_the_same_pairs_have_no_interval(groups: int, says: str) -> None:
+    right, clusters = np.arange(20) % 3 > 0, np.arange(20).astype(str)
+    found = {"comparison": _compared(right, right, clusters, 0), "data": {"pairs": 20, "groups": groups}}
+    assert found["comparison"]["accuracy_difference"] == {"value": 0.0, "low": None, "high": None}
+    found["comparison"]["names"] = ["ds", "kd"]
+    assert verdict(found).startswith("ds: +0.0 points over kd (n = 20 pairs") and verdict(found).endswith(says)
 
 
 def test_pairs_of_all_splits_are_not_said_to_have_chosen_the_model(harbor: Pack, tmp_path: Path) -> None:
@@ -399,7 +417,7 @@ def test_data_in_another_unit_are_refused(harbor: Pack, tmp_path: Path) -> None:
     assert "unit of 'radar' is stated as amplitude" in next(find([str(pack.path)], seen)).reason
     uses: list[Callable[[], object]] = [
         lambda: evaluate({"a": other}, pack, robustness=False),
-        lambda: labeled(other, pack, "test"),
+        lambda: labeled_rows(other, pack, "test"),
         lambda: analyze([Subject("a", tmp_path / "a.safetensors")], pack),
     ]
     for use in uses:

@@ -6,21 +6,26 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
 from cmkd import load_student
 from cmkd.cli import main
+from cmkd.data import Pack
 from cmkd.deploy.export import OPSET, Exported, Format, _loaded, export
+from cmkd.deploy.quantize import quantize
 from cmkd.errors import CmkdError
 from cmkd.types import Kind, Modality
 from deploy.exporting import CALIBRATION, CLASSES, Branching, Deceptive, pack, saved, values
@@ -106,6 +111,28 @@ def test_the_quantized_file_is_a_student_too(ships: Exported) -> None:
     samples = values(student.modality, 50)
     difference = np.abs(student.probabilities(samples) - ships.reference.probabilities(samples)).max()
     assert 1e-6 < difference < 0.05
+
+
+def test_quantizing_reads_the_validation_pairs_in_batches(
+    ships: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ships.int8 is not None
+    data, read, array = Pack.open(ships.path.parent / "pack"), list[int](), Pack.array
+
+    class Recorded:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+            read.append(len(rows))
+            return array(data, self.name)[rows]
+
+    monkeypatch.setattr(Pack, "array", lambda _, name: Recorded(name))
+    monkeypatch.setattr("cmkd.deploy.samples.BATCH", 16)
+    monkeypatch.setattr("cmkd.deploy.quantize.RANGE_PAIRS", 16)
+    found = quantize(Path(shutil.copy(ships.path, tmp_path)), ships.reference, data)
+    assert max(read) == 16 and found.pairs == 60
+    assert found.float_accuracy == ships.int8.float_accuracy
 
 
 def test_nothing_else_is_left_in_the_folder(ships: Exported) -> None:

@@ -82,6 +82,10 @@ def test_a_run_publishes_its_student_and_a_longer_run_another(squares: Pack, tmp
     hostile = {**results["data"], "classes": ["a|b", "<img src=x>", "[c](http://d)"]}
     card = model_card(results | {"data": hostile}, chosen, squares.card, student.calibration, about["test"])
     assert card.count(r"a\|b") == card.count(r"\<img src=x\>") == card.count(r"\[c\](http://d)") == 2
+    trained = next(one for one in results["students"] if one["method"] == "kd")
+    one_group = [row | {"one_group": True, "gain_interval": None} for row in results["summary"]]
+    card = model_card(results | {"summary": one_group}, trained, squares.card, student.calibration, about["test"])
+    assert "points, on test pairs of one group: too few to say which is better." in card
     tables = {s: pd.read_parquet((out / chosen["checkpoint"]).parent / f"{s}.parquet") for s in ("validation", "test")}
     logits = {s: table.filter(regex=r"^logit_\d+$").to_numpy() for s, table in tables.items()}
     assert student.calibration == fit(logits["validation"], tables["validation"]["target"].to_numpy(), precision=0.7)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -154,3 +156,8 @@ def test_padding_stays_padding_and_points_go_missing() -> None:
 def test_integers_are_rounded_and_clipped() -> None:
     found = stored(np.array([-3.0, 1.6, 300.0]), OPTICAL)
     assert found.dtype == np.uint8 and found.tolist() == [0, 2, 255]
+
+
+@pytest.mark.parametrize(("nodata", "expected"), [(0, [1, 2, 255]), (2, [0, 3, 255]), (255, [0, 2, 254])])
+def test_a_corrupted_value_is_never_the_nodata_value(nodata: int, expected: list[int]) -> None:
+    assert stored(np.array([-3.0, 1.6, 300.0]), replace(OPTICAL, nodata=nodata)).tolist() == expected

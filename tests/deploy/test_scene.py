@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from cmkd.cli import main
 from cmkd.deploy import scene as module
+from cmkd.deploy.calibration import Calibration
 from cmkd.deploy.scene import predict_scene
-from cmkd.deploy.student import load_student
+from cmkd.deploy.student import Student, load_student
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
 from deploy.conftest import make_student
@@ -102,6 +104,24 @@ def test_tiles_with_few_valid_values_have_no_prediction_and_others_are_filled(
     assert predict_scene(student, tmp_path / "empty.tif", tmp_path / "map.tif", tile=8, stride=8).predicted == 0
 
 
+def test_what_manifest_yaml_states_holds_as_for_single_files(tmp_path: Path) -> None:
+    modality = Modality("radar", "image", (1, 8, 8), "float32", (-12.0,), (3.0,), unit="dB")
+    student = load_student(make_student(tmp_path, modality, ("a", "b"), "thin_resnet(width=4,stages=1)"), device="cpu")
+    values = np.full((1, 8, 16), -12, np.float32)
+    values[:, :, 8:] = 0
+    plain, tagged = write(tmp_path / "plain.tif", values), write(tmp_path / "tagged.tif", values, nodata=0)
+
+    def predicted(source: Path, said: str) -> int:
+        (tmp_path / "manifest.yaml").write_text(f"modalities: {{radar: {{{said}}}}}")
+        return predict_scene(student, source, tmp_path / "map.tif", tile=8, stride=8).predicted
+
+    assert predicted(plain, "unit: dB") == 2 and predicted(plain, "nodata: 0") == 1
+    assert predicted(tagged, "unit: dB") == 1 and predicted(tagged, "nodata: none") == 2
+    for said in ("unit: linear power", "kind: series"):
+        with pytest.raises(CmkdError, match=r"manifest\.yaml: .* of 'radar' is stated as"):
+            predicted(plain, said)
+
+
 def test_a_fourth_band_is_no_transparency(tmp_path: Path) -> None:
     modality = Modality("optical", "image", (4, 8, 8), "uint8", (120.0,) * 4, (60.0,) * 4)
     student = load_student(make_student(tmp_path, modality, ("land", "water")), device="cpu")
@@ -123,6 +143,23 @@ def test_not_finite_values_are_missing_and_doubles_are_read(tmp_path: Path) -> N
     predict_scene(student, write(tmp_path / "s.tif", values), tmp_path / "map.tif", tile=8, stride=8)
     with rasterio.open(tmp_path / "map.tif") as classes:
         assert (classes.read(1) == 255).tolist() == [[True, False, False], [False, False, False]]
+
+
+def test_memory_does_not_grow_with_the_height(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STRIP_BYTES", 2**20)
+    modality = Modality("radar", "image", (1, 8, 8), "uint8", (120.0,), (60.0,))
+    student = Student(
+        modality, ("a", "b"), Calibration(), {}, lambda x: x.mean((1, 2, 3))[:, None] * np.array([1, -1], np.float32)
+    )
+    peaks = []
+    for height in (4096, 32_768):
+        source = write(tmp_path / "scene.tif", np.ones((1, height, 512), np.uint8))
+        tracemalloc.start()
+        found = predict_scene(student, source, tmp_path / "map.tif", tile=512, stride=512)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert found.predicted == height // 512
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_ground_control_points_are_kept(radar_student: Path, tmp_path: Path) -> None:

@@ -153,6 +153,36 @@ def test_a_batch_is_answered_in_order(app: FastAPI, student: Student) -> None:
     np.testing.assert_allclose([one["probability"] for one in said], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("shape", "array"),
+    [
+        ((1, 8, 8), GRAY[None].astype(np.int64)),
+        ((1, 8, 8), GRAY),
+        ((1, 8, 8), GRAY[..., None]),
+        ((1, 8, 8), GRAY[None] / 2),
+        ((1, 8, 8), np.zeros((5, 8, 8), np.uint8)),
+        ((3, 8, 8), np.stack([GRAY, GRAY // 2, GRAY // 3])),
+        ((3, 8, 8), np.stack([GRAY, GRAY // 2, GRAY // 3])[:, :, :3]),
+        ((3, 8, 8), np.stack([GRAY, GRAY // 2, GRAY // 3], axis=-1)),
+        ((3, 8, 8), np.stack([GRAY, GRAY // 2, GRAY // 3])[:, :3]),
+    ],
+)
+def test_an_array_alone_is_treated_as_in_a_batch(shape: tuple[int, ...], array: NDArray[Any], tmp_path: Path) -> None:
+    channels = shape[0]
+    modality = Modality("photo", "image", shape, "uint8", (120.0,) * channels, (60.0,) * channels)
+    student = load_student(make_student(tmp_path, modality, ("a", "b"), "thin_resnet(width=4,stages=1)"), device="cpu")
+    app = create_app(student, MODEL, LIMITS)
+    alone, batch = (post(app, npy(given)) for given in (array, array[None]))
+    assert (alone.status_code, alone.json()) == (batch.status_code, batch.json())
+    try:
+        expected = student.predict(array)["p_a"][0]
+    except CmkdError as error:
+        assert (alone.status_code, alone.json()) == (422, {"error": str(error)})
+    else:
+        assert alone.json()["predictions"][0]["probabilities"]["a"] == pytest.approx(expected, rel=1e-5)
+    app.state.predictor.close()
+
+
 def test_a_stated_nodata_value_is_invalid_in_every_form(tmp_path: Path) -> None:
     radar = Modality("radar", "image", (1, 8, 8), "float32", (0.5,), (1.0,), nodata="nan", file_nodata=-9999.0)
     student = load_student(make_student(tmp_path, radar, ("a", "b"), "thin_resnet(width=4,stages=1)"), device="cpu")
@@ -204,7 +234,7 @@ REFUSED: dict[str, tuple[bytes, str, int, str]] = {
     "truncated tiff": (GOOD["image/tiff"][:90], "image/tiff", 422, "truncated"),
     "no tiff": (b"II*\0", "image/tiff", 422, "truncated"),
     "color": (picture(np.zeros((8, 8, 3), np.uint8), "PNG"), "image/png", 422, "has 3 channels, but 'radar' has 1"),
-    "other dtype": (npy(GRAY / 2), "application/x-npy", 422, "holds float32, but 'radar' is uint8"),
+    "other dtype": (npy(GRAY / 2), "application/x-npy", 422, "holds float64, but 'radar' is uint8"),
     "pickle": (npy(np.array([Trap()], object), allow_pickle=True), "application/x-npy", 422, "Python objects"),
     "bare pickle": (b"\x80\x04\x95\x10\0\0\0\0\0\0\0", "application/x-npy", 422, "not an NPY array"),
     "zip of arrays": (b"PK\x03\x04" + bytes(30), "application/x-npy", 422, "not an NPY array"),
@@ -577,6 +607,52 @@ def test_a_request_in_flight_ends_before_the_server_stops(start: Start, number: 
     _, errors = process.communicate(timeout=20)
     assert process.returncode == code
     assert errors.startswith("cmkd: stopped") and errors.count("\n") == 1
+
+
+SLOW = """
+import dataclasses, sys, time
+from cmkd.cli import main
+from cmkd.deploy.server import launch
+
+load = launch.load_student
+
+def slow(*given, **options):
+    student = load(*given, **options)
+    # not the first prediction, which is of zeros
+    return dataclasses.replace(student, logits=lambda x: (time.sleep(30 * bool(x.any())), student.logits(x))[1])
+
+launch.load_student = slow
+sys.exit(main(["serve", sys.argv[1], "--port", "0", "--device", "cpu", "--grace", "0.3", "--seconds", "20"]))
+"""
+
+
+def test_a_request_that_outlasts_the_grace_is_refused_and_holds_nothing_up(onnx_student: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(onnx_student)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().split(" at ")[1].split(",")[0]
+        found = list[httpx.Response]()
+        headers = {"content-type": "application/x-npy"}
+        body = npy(np.ones((1, 8, 8), np.uint8))
+        asking = threading.Thread(
+            target=lambda: found.append(httpx.post(f"{url}/predict", content=body, headers=headers, timeout=20))
+        )
+        asking.start()
+        while "cmkd_in_flight 1.0" not in httpx.get(f"{url}/metrics").text:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        start = time.monotonic()
+        _, errors = process.communicate(timeout=15)
+        assert time.monotonic() - start < 5  # of 30, and about 1 on an idle machine
+        asking.join()
+    finally:
+        process.kill()
+        process.communicate()
+    assert (found[0].status_code, process.returncode) == (503, 143)
+    assert found[0].json() == {"error": "the server is stopping: send the request again later"}
+    assert errors == "cmkd: stopped; not answered in time: 1 of the requests in flight; for more time, set --grace\n"
 
 
 @pytest.mark.slow

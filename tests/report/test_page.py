@@ -119,6 +119,20 @@ def test_the_interval_of_a_gain_covers_the_test_pairs(run: Path) -> None:
     assert "over 2 seeds and the test pairs), not significant" in write_report(run).read_text()
 
 
+def test_the_pairs_of_one_group_say_nothing_of_other_groups(run: Path) -> None:
+    for place, path in enumerate((run / "students").glob("*/*/test.parquet")):
+        better = [0, 0, 1, 1] if "kd" in str(path) else [1, 1, 0, 0] if place % 2 else [0, 1, 0, 0]
+        pd.DataFrame({"id": list("abcd"), "group": "vessel 7", "target": [0, 0, 1, 1], "predicted": better}).to_parquet(
+            path
+        )
+    page = write_report(run).read_text()
+    assert "points over the student alone, on test pairs of one group: too few to say which is better." in page
+    assert "no interval, since the test pairs are of one group." in page and "significant" not in page
+    for path in (run / "students").glob("*/*/test.parquet"):
+        pd.read_parquet(path).assign(group="").to_parquet(path)
+    assert "over 2 seeds and the test pairs), significantly better" in write_report(run).read_text()
+
+
 def test_pairs_without_a_group_are_not_listed_as_groups(run: Path) -> None:
     for path in run.glob("**/test.parquet"):
         pd.read_parquet(path).assign(group=["west", "west", "", ""]).to_parquet(path)
@@ -212,6 +226,14 @@ def test_the_page_in_a_browser(run: Path, browser: Browser) -> None:
     page.goto(path.as_uri())
     cells = ["1,200,000", "2,500", "\u22123", ""]
     assert page.evaluate("cells => cells.sort((a, b) => compare(a, b, -1))", cells[1:] + cells[:1]) == cells
+    for cells in (
+        ["2021-06-01", "2021-05-12", "2021-05-03"],
+        ["T72", "BMP2", "2S1"],
+        ["2 masts, wide", "2 masts", "1 mast"],
+        ["\u22121 %", "-1.5 (-2.0 to -1.0)", "-2e1", "—"],
+    ):
+        for given in (cells[1:] + cells[:1], cells[::-1]):
+            assert page.evaluate("cells => cells.sort((a, b) => compare(a, b, -1))", given) == cells
     head = page.locator("table.sortable").first.locator("th", has_text="mean (%)")
     head.get_by_role("button").focus()
     page.keyboard.press("Enter")

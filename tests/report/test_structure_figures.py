@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from cmkd.errors import CmkdError
 from cmkd.evaluation import spearman
 from cmkd.report import structure_figures
+from cmkd.structure import Moments, correlation_mean_abs
 
 Array = NDArray[np.float64]
 
@@ -75,12 +77,21 @@ def test_relation_figure_tells_the_correlation() -> None:
 
 
 def test_correlation_figure_draws_each_matrix_on_one_scale() -> None:
-    matrices = {"rich": np.corrcoef(features().T), "poor": np.ones((4, 4))}
-    figure = structure_figures.correlation_figure(matrices)
+    alike = np.repeat(features()[:, :1], 4, axis=1)
+    moments = {name: Moments.of(torch.from_numpy(x)) for name, x in (("rich", features()), ("poor", alike))}
+    figure = structure_figures.correlation_figure(moments)
     images = [axes.images[0] for axes in figure.axes[:2]]
     assert [image.get_array().shape for image in images] == [(6, 6), (4, 4)]
     assert {image.get_clim() for image in images} == {(-1.0, 1.0)}
     assert "1.00" in figure.axes[1].get_title()
+
+
+def test_constant_channels_are_not_in_the_mean_correlation_of_figure_and_table() -> None:
+    x = np.concatenate([np.repeat(features()[:, :1], 4, axis=1), np.zeros((len(features()), 4))], axis=1)
+    (axes, _) = structure_figures.correlation_figure({"kd": Moments.of(torch.from_numpy(x))}).axes
+    assert correlation_mean_abs(Moments.of(torch.from_numpy(x))) == pytest.approx(1.0)
+    assert axes.get_title().endswith("off the diagonal 1.00")
+    assert axes.get_xlabel() == "8 channels, clustered\n(the mean is without the 4 constant ones)"
 
 
 def test_spectrum_figure_draws_parts_of_the_variance() -> None:

@@ -81,12 +81,12 @@ def compare(
 
     Returns:
         A row for each name, stage and metric: ``who``, ``seeds``, ``stage``, ``metric``, ``first``, ``second``,
-        ``difference``, ``interval``, and ``groups``, the number of what was resampled. The stage ``predictions`` has
-        the ``accuracy``, over labeled pairs.
+        ``difference``, ``interval``, and ``groups``, their number; a pair without a group counts as one. The pairs of
+        a single group are resampled one by one, and say nothing about other groups. The stage ``predictions`` has the
+        ``accuracy``, over labeled pairs.
     """
     rows: list[dict[str, Any]] = []
     groups = len(np.unique(analysis.groups))
-    count = groups if groups > 1 else len(analysis.groups)
     for who, labels in pairs.items():
         stages = [s for s in analysis.features[labels[0][0]] if all(s in analysis.features[b] for _, b in labels)]
         sides = [[_Side(analysis, label) for label in side] for side in zip(*labels, strict=True)]
@@ -105,7 +105,7 @@ def compare(
                 rows.append({
                     "who": who, "seeds": len(labels), "stage": stage, "metric": metric,
                     "first": float(values[0, 0]), "second": float(values[0, 1]), "difference": float(values[0, 2]),
-                    "interval": values[1:, 2].tolist() if known else None, "groups": count,
+                    "interval": values[1:, 2].tolist() if known else None, "groups": groups,
                 })  # fmt: skip
     return [row for row in rows if np.isfinite(float(row["difference"]))]
 

@@ -86,7 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_own_warnings()
             module.main(given[1:])
     except Stopped as stop:
-        return _say_stopped(given, stop.signal)
+        code = _say_stopped(given, stop.signal, stop.unanswered)
+        if stop.working:  # Python would wait for the threads, which nothing can interrupt
+            sys.stdout.flush()
+            os._exit(code)
+        return code
     except Exception as error:
         # decoders and compiled code may make any other error of the exception of a signal
         return _say_stopped(given, _received[-1]) if _received else _failed(error, given)
@@ -106,6 +110,7 @@ class Stopped(BaseException):
     def __init__(self, signal: int) -> None:
         super().__init__(signal)
         self.signal = signal
+        self.unanswered, self.working = 0, False  # of a server, which sets them
 
 
 def _system_error(error: Exception) -> int:
@@ -175,9 +180,11 @@ _received: list[int] = []
 """Signals that stopped the command."""
 
 
-def _say_stopped(given: Sequence[str], number: int) -> int:
+def _say_stopped(given: Sequence[str], number: int, unanswered: int = 0) -> int:
     meaning = STOPPED.get(given[0]) or STOPPED.get(" ".join(given[:2]), "no partial file is left")
-    print(f"cmkd: stopped; {meaning}", file=sys.stderr)
+    if unanswered:
+        meaning = f"not answered in time: {unanswered} of the requests in flight; for more time, set --grace"
+    print(f"cmkd: stopped; {meaning}", file=sys.stderr, flush=True)
     return 128 + number
 
 

@@ -45,7 +45,7 @@ def serve(
         body_mb: largest body in MB; a larger one gets 413.
         pixels: largest height times width of an image, checked before decoding; a larger one gets 413.
         batch: largest number of samples in one array; more get 413.
-        grace: seconds that requests in flight get to finish when the server stops.
+        grace: seconds that requests in flight get to finish when the server stops; then they get 503.
         module: package.module:Name of your own network, if the model is one.
     """
     with needs_extra("serve", "the server"):

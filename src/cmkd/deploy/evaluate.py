@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 import cmkd
 from cmkd.data import SPLITS
-from cmkd.data.manifest.sample import fitted
 from cmkd.data.pack.pack import Pack
 from cmkd.datasets.degradations import PerImage
 from cmkd.deploy.calibration import BINS, Calibration, calibration_errors, reliability
 from cmkd.deploy.new_sample import warn_of_length
 from cmkd.deploy.robustness import corruptions, stored
+from cmkd.deploy.samples import batches
 from cmkd.deploy.student import Student
 from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.evaluation import auroc, bootstrap, class_scores, fraction_interval, log_losses, mcnemar, weighted_scores
 from cmkd.evaluation.intervals import FEW_GROUPS, LEVEL, RESAMPLES, unless_certain
 from cmkd.progress import Progress, adding, silent
 
-BATCH, BATCH_BYTES = 256, 2**26
-"""Largest number of pairs classified at a time, and of the bytes of their samples in float64."""
+ROUNDING = 1e-12
+"""Smallest width of an interval that is no rounding."""
 Values = NDArray[np.float64]
 
 
@@ -50,7 +50,8 @@ def evaluate(
 
     Returns:
         What ``evaluation.json`` holds: ``data`` (what was measured, and what the intervals are), ``models`` and, for
-        two students, ``comparison``. An estimate is a dictionary of ``value``, ``low`` and ``high``.
+        two students, ``comparison``. An estimate is a dictionary of ``value``, ``low`` and ``high``; the ends are None
+        where all resamples are equal.
 
     Raises:
         CmkdError: the data have other classes, lack the modality or its channels, or have no labels there; or the
@@ -91,7 +92,8 @@ def evaluate(
     data |= {"left_out": left_out, "group": kind, "groups": len(set(groups) - {""})}
     data["intervals"] = (
         f"{100 * LEVEL:g} % percentile bootstrap intervals ({RESAMPLES:,} resamples of {resampled}); that of the ECE "
-        "is centered on it, and it is itself biased upward with few pairs; a fraction of 0 or 1 has Wilson's interval"
+        "is centered on it, and it is itself biased upward with few pairs; a fraction of 0 or 1 has Wilson's interval, "
+        "and anything else that is the same in all resamples has none"
     )
     found: dict[str, Any] = {"cmkd": cmkd.__version__, "data": data, "models": models}
     if len(right) == 2:
@@ -173,26 +175,12 @@ def _clusters(groups: NDArray[np.str_], kind: str) -> tuple[NDArray[np.str_], st
     return clusters, f"{named:,} groups, each {kind}{f', and {alone:,} pairs without one' if alone else ''}{few}"
 
 
-def _batches(student: Student, pack: Pack, rows: NDArray[np.int64]) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield places in `rows` and their samples at the student's size, invalid values filled, in bounded memory."""
-    modality, array = student.modality, pack.array(student.modality.name)
-    there = pack.modality(modality.name)
-    size = max(1, min(BATCH, BATCH_BYTES // (8 * int(np.prod(modality.shape)))))
-    for start in range(0, len(rows), size):
-        samples = array[rows[start : start + size]]
-        if samples.shape[1:] != modality.shape:
-            fit = (modality.filled(fitted(modality, there.masked(one), modality.name)) for one in samples)
-            yield slice(start, start + len(samples)), np.stack(list(fit))
-        else:
-            yield slice(start, start + len(samples)), modality.filled(there.masked(samples))
-
-
 def _logits(
     student: Student, pack: Pack, rows: NDArray[np.int64], seen: Callable[[float], None], share: float
 ) -> tuple[NDArray[np.float32], bool]:
     """Return the logits ``(n, classes)``, and whether no sample holds a negative value."""
     parts, nonnegative = [], True
-    for _, samples in _batches(student, pack, rows):
+    for _, samples in batches(student, pack, rows):
         parts.append(student.logits(samples))
         nonnegative = nonnegative and bool(samples.min() >= 0)
         seen(share * len(samples))
@@ -228,7 +216,7 @@ def _measured(
     found |= {name: values.clip(0) for name, values in of_errors.items()}
     by_class = {name: found.pop(name) for name in ("precision", "recall", "f1")}
     drawn, of_accepted = len(np.unique(clusters)), len(np.unique(clusters[accepted]))
-    of_all = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), drawn)
+    of_all = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "accepted"), drawn)
     for name, trials in {**of_all, "accuracy_of_accepted": of_accepted}.items():
         if name in found:
             found[name] = unless_certain(found[name], trials)
@@ -277,7 +265,7 @@ def _robustness(
     known = corruptions(student.modality, nonnegative=nonnegative)
     cells = [(c, severity) for c in known for severity in c.severities]
     right, losses = np.zeros((2, len(rows), 1 + len(cells)), dtype=np.float32)
-    for place, samples in _batches(student, pack, rows):
+    for place, samples in batches(student, pack, rows):
         exact = samples.astype(np.float64)
         for k, cell in enumerate([None, *cells]):
             if cell is not None:
@@ -330,6 +318,11 @@ def _compared(
 
 
 def _estimate(values: Sequence[float] | Values) -> dict[str, float | None]:
-    """Return value, low and high by name; None for what is not defined."""
-    said = zip(("value", "low", "high"), np.asarray(values).tolist(), strict=True)
-    return {name: None if np.isnan(value) else value for name, value in said}
+    """Return value, low and high by name; None for what is not defined.
+
+    Ends that are equal are none: resamples of pairs that are all alike do not make new pairs certain.
+    """
+    value, low, high = (None if np.isnan(one) else float(one) for one in values)
+    if low is not None and high is not None and high - low < ROUNDING:
+        low = high = None
+    return {"value": value, "low": low, "high": high}

@@ -49,7 +49,7 @@ class Item:
 @dataclass(frozen=True)
 class _Search:
     modality: Modality
-    stated: Callable[[Path], Reading | None]  # `_stated` of a folder
+    stated: Callable[[Path], Reading | None]  # `stated_of` a folder
     opened: Callable[[Path], object]
 
 
@@ -70,7 +70,7 @@ def find(
     Yields:
         Also an item without a source for each input that cannot be found or opened.
     """
-    search = _Search(modality, cache(partial(_stated, modality=modality)), opened)
+    search = _Search(modality, cache(partial(stated_of, modality=modality)), opened)
     for text in inputs:
         if text == STDIN:
             opened(Path("/dev/stdin"))  # perhaps a file
@@ -133,10 +133,14 @@ def _of_folder(folder: Path, search: _Search) -> Iterator[Item]:
             yield replace(item, reading=reading)
 
 
-def _stated(folder: Path, modality: Modality) -> Reading | None:
-    """Return what is stated of the modality for the files of a folder; one line if that is another kind or unit.
+def stated_of(folder: Path, modality: Modality) -> Reading | None:
+    """Return what is stated of the modality for the files of a folder; None where nothing is.
 
-    Of the folder's own sidecar, else of the nearest one beside a folder above that is named as the modality.
+    It is stated in the folder's own sidecar, else in the nearest one beside a folder above that is named as the
+    modality.
+
+    Raises:
+        CmkdError: a sidecar cannot be read, or states another kind or unit.
     """
     whole = folder.resolve()
     named = (above.parent for above in (whole, *whole.parents) if above.name == modality.name)

@@ -9,6 +9,7 @@ from cmkd.data.pack import Card
 from cmkd.data.summary import invalid_values, type_and_unit
 from cmkd.deploy.calibration import Calibration
 from cmkd.evaluation import covered
+from cmkd.evaluation.summary import ONE_GROUP
 from cmkd.markdown import address, code, escape, fenced, table
 from cmkd.methods.pages import bibliography
 from cmkd.types import Modality
@@ -72,7 +73,12 @@ def _accuracy(
         measured.append((f"the teacher, which needs {escape(data['rich'])}{other}", teacher["test_accuracy"]))
     rows = [(said, f"{100 * accuracy:.1f}") for said, accuracy in measured]
     lines = [table((f"on the test pairs ({data['pairs']['test']})", "%"), rows, left=1)]
-    if row.get("gain_interval"):
+    if row.get("one_group"):
+        lines += [
+            "",
+            f"Gain over training without a teacher: {100 * row['gain']:+z.1f} points, on {ONE_GROUP}.",
+        ]
+    elif row.get("gain_interval"):
         low, high = row["gain_interval"]
         lines += [
             "",

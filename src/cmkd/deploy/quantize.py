@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.pack import Pack
 from cmkd.deploy.onnx_model import ABOUT, load_onnx
-from cmkd.deploy.samples import labeled
+from cmkd.deploy.samples import batches, labeled, labeled_rows
 from cmkd.deploy.student import Student, load_student
 from cmkd.errors import CmkdError, needs_extra
 from cmkd.io import write_bytes
@@ -26,6 +26,7 @@ QUANTIZED = ["Conv", *PRODUCTS, "Relu", "MaxPool"]
 SLACK = 1.1
 """Size of a dynamic file in units of the static one from which on it leaves too much in float."""
 BATCH = 64
+"""Pairs at a time of which the ranges are found."""
 Method = Literal["static", "dynamic"]
 
 
@@ -62,26 +63,26 @@ def quantize(path: Path, reference: Student, data: Pack) -> Int8:
         reference: the student in PyTorch.
         data: labeled pairs of its modality.
     """
-    samples, target = labeled(reference, data, "validation")
+    rows = labeled_rows(reference, data, "validation")
     ranges, _ = labeled(reference, data, "train", RANGE_PAIRS)
     out = path.with_suffix(".int8.onnx")
-    before = accuracy(reference, samples, target)
+    before = accuracy(reference, data, rows)
     found: dict[Method, tuple[float, bytes]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for method, content in _variants(path, ranges, Path(folder)).items():
             trial = Path(folder) / "trial.onnx"
             trial.write_bytes(content)
-            found[method] = accuracy(load_student(trial, device="cpu"), samples, target), content
+            found[method] = accuracy(load_student(trial, device="cpu"), data, rows), content
     method = max(found, key=lambda name: (found[name][0], name == "static"))
     write_bytes(out, found[method][1])
-    return Int8(out, load_student(out, device="cpu"), method, found[method][0], before, len(target))
+    return Int8(out, load_student(out, device="cpu"), method, found[method][0], before, len(rows))
 
 
-def accuracy(student: Student, samples: NDArray[Any], target: NDArray[Any]) -> float:
-    """Return the accuracy of a student on samples ``(n, *modality.shape)`` of classes ``(n,)``."""
-    starts = range(0, len(samples), BATCH)
-    predicted = np.concatenate([student.logits(samples[k : k + BATCH]).argmax(1) for k in starts])
-    return float((predicted == target).mean())
+def accuracy(student: Student, data: Pack, rows: NDArray[np.int64]) -> float:
+    """Return the accuracy of a student on labeled pairs, of its classes, which are read in batches."""
+    target = data.index["label"].to_numpy()[rows]
+    right = [student.logits(samples).argmax(1) == target[place] for place, samples in batches(student, data, rows)]
+    return float(np.concatenate(right).mean())
 
 
 class _Reader:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmkd.data.manifest.resize import fit
+from cmkd.data.manifest.sample import off_nodata
 from cmkd.datasets.degradations import PerImage, multiplied
 from cmkd.types import Modality
 
@@ -72,11 +73,14 @@ def corruptions(modality: Modality, *, nonnegative: bool) -> list[Corruption]:
 
 
 def stored(samples: Samples, modality: Modality) -> NDArray[Any]:
-    """Return samples as the sensor stores them: rounded and clipped to the range of an integer dtype."""
+    """Return samples as the sensor stores them: rounded and clipped to the range of an integer dtype, and all valid."""
     dtype = np.dtype(modality.dtype)
     if dtype.kind in "iu":
         samples = np.rint(samples).clip(np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return samples.astype(dtype)
+    found = samples.astype(dtype)
+    if isinstance(modality.nodata, int):
+        off_nodata(found, modality.nodata)
+    return found
 
 
 def _along(modality: Modality, per_channel: Sequence[float]) -> Samples:

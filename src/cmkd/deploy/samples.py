@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmkd.data.manifest.sample import fitted
 from cmkd.data.pack import Pack
 from cmkd.deploy.student import Student
 from cmkd.errors import CmkdError
@@ -17,6 +19,8 @@ from cmkd.types import Modality
 MOST = 500
 """Pairs of a data set that an exported model is compared on."""
 RANDOM = 64
+BATCH, BATCH_BYTES = 256, 2**26
+"""Largest number of pairs classified at a time, and of the bytes of their samples in float64."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,15 @@ def samples_for(student: Student, model: Path, data: Pack | None) -> Samples:
     return Samples(_random(modality), f"{RANDOM} random samples with the modality's mean and deviation")
 
 
-def labeled(student: Student, data: Pack, split: str, most: int | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return samples and targets of a split for a student, evenly spaced if there are more than `most`.
+def labeled(student: Student, data: Pack, split: str, most: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return samples and targets of the pairs that `labeled_rows` gives for the same arguments."""
+    rows, ours = labeled_rows(student, data, split, most), student.modality
+    values = ours.filled(data.modality(ours.name).masked(data.array(ours.name)[rows]))
+    return values, data.index["label"].to_numpy()[rows]
+
+
+def labeled_rows(student: Student, data: Pack, split: str, most: int | None = None) -> NDArray[np.int64]:
+    """Return places in the data of a split's labeled pairs with a student's modality: all, or `most`, spaced evenly.
 
     Raises:
         CmkdError: the data have other classes or another modality, or no such pairs.
@@ -75,7 +86,21 @@ def labeled(student: Student, data: Pack, split: str, most: int | None = None) -
         raise CmkdError(f"{data.card.name} has no labeled {split} pairs with '{ours.name}'")
     if most is not None and len(rows) > most:
         rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
-    return ours.filled(theirs.masked(data.array(ours.name)[rows])), data.index["label"].to_numpy()[rows]
+    return rows
+
+
+def batches(student: Student, pack: Pack, rows: NDArray[np.int64]) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield places in `rows` and their samples at the student's size, invalid values filled, in bounded memory."""
+    modality, array = student.modality, pack.array(student.modality.name)
+    there = pack.modality(modality.name)
+    size = max(1, min(BATCH, BATCH_BYTES // (8 * int(np.prod(modality.shape)))))
+    for start in range(0, len(rows), size):
+        samples = array[rows[start : start + size]]
+        if samples.shape[1:] != modality.shape:
+            fit = (modality.filled(fitted(modality, there.masked(one), modality.name)) for one in samples)
+            yield slice(start, start + len(samples)), np.stack(list(fit))
+        else:
+            yield slice(start, start + len(samples)), modality.filled(there.masked(samples))
 
 
 def _random(modality: Modality) -> NDArray[Any]:

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.manifest.gdal import ValueTags, measured
 from cmkd.data.manifest.sample import fitted
+from cmkd.deploy.inputs import stated_of
 from cmkd.deploy.student import Student
 from cmkd.errors import CmkdError, needs_extra
 from cmkd.io import atomic
@@ -33,6 +34,8 @@ LEAST_VALID = 0.5
 """Least fraction of valid values in a tile that is classified."""
 BLOCK = 128
 """Side of the blocks of a map, and rows of it that are kept in memory; a block is written once."""
+STRIP_BYTES = 2**26
+"""Bytes of the scene that are read at a time, unless one row of tiles has more."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,9 @@ def predict_scene(
     The tile of a pixel of the map is centered on it; at the edges it is moved inside the scene. A tile of whose values
     less than half are valid (the others are nodata, masked, NaN or infinite) gets no prediction; in other tiles these
     values are filled with the modality's mean, as in training. Half is this program's choice, as it is in resizing.
-    Scale and offset that the scene states are applied. The map begins where the scene does; where the
-    stride does not divide its size, the last row and column reach beyond it. Memory grows with width and classes.
+    Scale and offset that the scene states are applied, and ``manifest.yaml`` holds as for single files. The map begins
+    where the scene does; where the stride does not divide its size, the last row and column reach beyond it. Memory
+    grows with width and classes.
 
     Args:
         student: of images, with the bands and the dtype of the scene.
@@ -90,7 +94,8 @@ def predict_scene(
         batch_size: tiles computed at a time.
 
     Raises:
-        CmkdError: the scene cannot be read, does not fit the student, or is smaller than a tile; rasterio is missing.
+        CmkdError: the scene cannot be read, does not fit the student, or is smaller than a tile; ``manifest.yaml``
+            states another unit or kind; rasterio is missing.
     """
     with needs_extra("geo", "mapping a scene"):
         import rasterio
@@ -100,6 +105,9 @@ def predict_scene(
     second = out.with_name(f"{out.stem}_probabilities{out.suffix}")
     if source.resolve() in (out.resolve(), second.resolve()):
         raise CmkdError(f"the map would overwrite the scene {source}: give another --out")
+    said = stated_of(source.parent, student.modality)
+    if said is not None and said.nodata is not None:
+        student = replace(student, modality=replace(student.modality, file_nodata=said.nodata))
     try:
         with warnings.catch_warnings(), rasterio.open(source) as scene:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a scene without one gives a map without one
@@ -205,11 +213,12 @@ def _fill(student: Student, scene: DatasetReader, grid: _Grid, maps: Maps, batch
 
     classes, probabilities = maps
     (height, width), predicted = grid.shape, 0
+    high = STRIP_BYTES // (grid.width * scene.count * _dtype(scene).itemsize)
+    each = max(1, min(batch_size // width, 1 + (high - grid.tile) // grid.stride))  # map rows read at a time
     with shown("mapping", "rows") as progress:
         for top in range(0, height, BLOCK):
             rows = range(top, min(top + BLOCK, height))
             found = np.full((len(student.classes), len(rows), width), np.nan, np.float32)
-            each = max(1, batch_size // width)  # map rows read at a time
             for first in range(0, len(rows), each):
                 part = rows[first : first + each]
                 _strip(student, scene, grid, part, found[:, first : first + each], batch_size)

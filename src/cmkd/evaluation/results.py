@@ -244,27 +244,26 @@ Answers = tuple[NDArray[np.int64], NDArray[np.int64]]
 """The right answers of each test group, and its pairs."""
 
 
-def right_answers(path: Path, classes: int) -> Answers:
+def right_answers(path: Path, classes: int, *, split_one: bool = True) -> Answers:
     """Count the right answers of a model in each test group, in the order of their names.
-
-    Pairs of a single group are taken by themselves, as `cmkd.evaluation.bootstrap` does.
 
     Args:
         path: of its predictions.
         classes: their number.
+        split_one: take pairs of a single group by themselves, as `cmkd.evaluation.bootstrap` does.
 
     Raises:
         CmkdError: as `read_predictions`.
     """
-    return _right_answers(path, path.stat().st_mtime_ns if path.exists() else 0, classes)
+    return _right_answers(path, path.stat().st_mtime_ns if path.exists() else 0, classes, split_one)
 
 
 @cache
-def _right_answers(path: Path, changed: int, classes: int) -> Answers:
+def _right_answers(path: Path, changed: int, classes: int, split_one: bool) -> Answers:
     """Count once for each file, since a run or suite is summarized after each of its trainings."""
     table = read_predictions(path, classes)
     groups = group_numbers(table)
-    if not groups.any():  # a single one
+    if split_one and not groups.any():
         groups = group_numbers(table.assign(group=""))
     hits = (table["target"] == table["predicted"]).to_numpy()
     return np.bincount(groups, weights=hits).astype(np.int64), np.bincount(groups)
@@ -273,9 +272,14 @@ def _right_answers(path: Path, changed: int, classes: int) -> Answers:
 def students_answers(
     folder: Path, students: Sequence[Mapping[str, Any]], classes: int
 ) -> dict[tuple[str, int], Answers]:
-    """Return the right answers of the students of a run whose predictions are there, by method and seed."""
+    """Return the right answers of the students of a run whose predictions are there, by method and seed.
+
+    A single test group stays one, since its pairs say nothing about other groups.
+    """
     places = {(one["method"], one["seed"]): (folder / one["checkpoint"]).with_name(TEST) for one in students}
-    return {student: right_answers(path, classes) for student, path in places.items() if path.is_file()}
+    return {
+        student: right_answers(path, classes, split_one=False) for student, path in places.items() if path.is_file()
+    }
 
 
 def _unreadable(path: Path, error: Exception) -> CmkdError:

@@ -10,6 +10,9 @@ import numpy as np
 from cmkd.evaluation.intervals import interval, paired_interval
 from cmkd.evaluation.results import Answers
 
+ONE_GROUP = "test pairs of one group: too few to say which is better"
+"""What is said of a gain whose test pairs are all of one group."""
+
 
 def summarize(
     students: list[dict[str, Any]],
@@ -30,7 +33,8 @@ def summarize(
         ``gain_interval``, or None; two such students start from the same weights, and see the pairs in the same order
         where they use the same ones (pairs without a label serve methods with a teacher alone). The interval is
         `paired_interval` over what ``gain_covers`` names, ``seeds`` and ``test pairs``; without the answers it is
-        Student's over ``seeds`` alone.
+        Student's over ``seeds`` alone. Where all test pairs are of one group, there is none, and the row has
+        ``one_group``.
         Where the teacher is better than these students of ``none`` by half a point, also ``gap_closed``, the gain as a
         fraction of that distance. A control that sees all labels has ``sees_all_labels`` and no gain.
     """
@@ -53,7 +57,9 @@ def summarize(
             known = [one for one in pairs if one is not None]
             # other sizes are those of an edited file
             paired = len(known) == len(pairs) and all(np.array_equal(one[1], known[0][1]) for one in known)
-            if paired:
+            if known and len(known[0][1]) == 1:
+                row["one_group"], ends = True, None
+            elif paired:
                 right, sizes = np.stack([one[0] for one in known]), known[0][1]
                 ends = paired_interval(right[: len(shared)] - right[len(shared) :], sizes)
             else:

@@ -75,8 +75,8 @@ def draw_stage(analysis: Analysis, shown: list[str], stage: str, drawn: Drawings
         drawn.note(stage, f"{label}, {stage}: every sample is the same, not drawn")
     if not varied:
         return
-    correlations = {label: moments[label].correlation().numpy() for label in varied}
-    drawn.add(stage, "correlation", _CORRELATION, structure_figures.correlation_figure(correlations))
+    of_varied = {label: moments[label] for label in varied}
+    drawn.add(stage, "correlation", _CORRELATION, structure_figures.correlation_figure(of_varied))
     spectra = {label: structure.spectrum(moments[label]).numpy() for label in varied}
     drawn.add(stage, "spectrum", _SPECTRUM, structure_figures.spectrum_figure(spectra))
     wide = {label: x for label, x in varied.items() if x.shape[1] > 1}

@@ -71,7 +71,8 @@ def verdict(found: Mapping[str, Any]) -> str:
     """Say in a sentence which of two models is more accurate, as far as the pairs can tell.
 
     McNemar's test takes pairs to be independent, which those of one group are not: it is left out where there are
-    groups, and elsewhere it has to agree with the interval. Few groups give too narrow an interval to say anything.
+    groups, and elsewhere it has to agree with the interval. Few groups give too narrow an interval to say anything, and
+    where the difference is the same in all resamples there is none.
 
     Args:
         found: what ``evaluation.json`` holds of two models.
@@ -85,13 +86,15 @@ def verdict(found: Mapping[str, Any]) -> str:
     """
     comparison, pairs, groups = found["comparison"], found["data"]["pairs"], found["data"]["groups"]
     first, second = comparison["names"]
-    value, low, high = (100 * comparison["accuracy_difference"][key] for key in ("value", "low", "high"))
-    said = f"{first}: {value:+z.1f} points over {second} (95 % CI {low:+.1f} to {high:+.1f}, n = {pairs:,} pairs"
+    value, low, high = (comparison["accuracy_difference"][key] for key in ("value", "low", "high"))
+    ends = "" if low is None else f"95 % CI {100 * low:+.1f} to {100 * high:+.1f}, "
+    said = f"{first}: {100 * value:+z.1f} points over {second} ({ends}n = {pairs:,} pairs"
+    found_ends = "the same in all resamples" if low is None else finding(low, high)
     if groups:
-        shown = finding(low, high) if groups >= FEW_GROUPS else "too few groups to say which is better"
+        shown = found_ends if groups >= FEW_GROUPS else "too few groups to say which is better"
         return f"{said} of {groups:,} group{'s' if groups > 1 else ''}), {shown}"
     p_value = comparison["mcnemar"]["p_value"]
-    shown = finding(low, high) if p_value < 0.05 else finding(low=-1.0, high=1.0)
+    shown = found_ends if low is None or p_value < 0.05 else finding(low=-1.0, high=1.0)
     return f"{said}), {shown}; McNemar p {f'= {p_value:.2g}' if p_value else '< 1e-300'}"
 
 

@@ -14,6 +14,7 @@ from cmkd.errors import CmkdError
 from cmkd.evaluation import bootstrap, by_subset, covered, fraction_interval, group_numbers, summarize
 from cmkd.evaluation.intervals import FEW_GROUPS, unless_certain
 from cmkd.evaluation.results import read_history, read_results, students_answers
+from cmkd.evaluation.summary import ONE_GROUP
 from cmkd.io import write_text
 from cmkd.report import figures
 from cmkd.report.guide import MEASURES
@@ -95,6 +96,8 @@ def verdict(row: Mapping[str, Any]) -> str:
         'kd: +2.0 points over the student alone (95 % CI +1.1 to +2.9 over 3 seeds), significantly better'
     """
     said = f"{row['method']}: {100 * row['gain']:+z.1f} points over the student alone"
+    if row.get("one_group"):
+        return f"{said}, on {ONE_GROUP}"
     if row["gain_interval"] is None:
         seeds = "one seed" if row["gain_n"] == 1 else f"each of {row['gain_n']} seeds"
         return f"{said} on {seeds}; run more seeds to get a confidence interval"

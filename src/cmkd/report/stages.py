@@ -17,17 +17,23 @@ FEWEST_MODELS = 10
 0 reaches ``tanh(1.96 / √(n - 3))`` (Bonett and Wright 2000), which is 0.63 with ten and 0.96 with four."""
 
 
-def aligned(values: Sequence[float | None]) -> list[str]:
+def aligned(values: Sequence[float | None], *, smallest: float = 0.0) -> list[str]:
     """Return numbers of one unit with the same decimals: three significant digits of the largest; a dash for None.
+
+    Args:
+        values: the numbers.
+        smallest: what must not be rounded to 0, if that takes more decimals.
 
     Example:
         >>> aligned([12.345, 0.5, None]), aligned([0.01234, -0.5]), aligned([2048.0])
         (['12.3', '0.5', '—'], ['0.012', '-0.500'], ['2,048'])
-        >>> aligned([0.000123])
-        ['0.000123']
+        >>> aligned([0.000123]), aligned([2.5, 0.004], smallest=0.004)
+        (['0.000123'], ['2.500', '0.004'])
     """
     largest = max((abs(v) for v in values if v), default=1.0)
     decimals = max(0, 2 - math.floor(math.log10(largest)))
+    if smallest:
+        decimals = max(decimals, -math.floor(math.log10(smallest)))
     return ["—" if v is None else f"{v:,.{decimals}f}" for v in values]
 
 
@@ -190,13 +196,14 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         known, enough = row["metric"] in MEASURES, row["groups"] >= FEW_GROUPS
         factor = MEASURES[row["metric"]].factor if known else 100.0
-        low, high = row["interval"] or (None, None)
-        numbers = [v if v is None else factor * v for v in (row["first"], row["second"], row["difference"], low, high)]
-        first, second, difference, low_text, high_text = aligned(numbers)
+        first, second = aligned([factor * row["first"], factor * row["second"]])
+        ends = [factor * end for end in row["interval"] or ()]
+        clear = enough and bool(ends) and (ends[0] > 0 or ends[1] < 0)
+        nearest = min(map(abs, ends)) if clear else 0.0  # a flagged end may not read as 0
+        difference, *texts = aligned([factor * row["difference"], *ends], smallest=nearest)
         found.append({
             **row, "title": MEASURES[row["metric"]].title if known else "accuracy (%)",
             "first": first, "second": second, "difference": difference,
-            "interval": f"{low_text} to {high_text}" if low is not None else "—",
-            "excludes_zero": enough and low is not None and high is not None and (low > 0 or high < 0),
+            "interval": " to ".join(texts) or "—", "excludes_zero": clear,
         })  # fmt: skip
     return found

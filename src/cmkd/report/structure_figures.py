@@ -1,4 +1,4 @@
-"""Figures of dimensional structure, from plain arrays. They use no global state of matplotlib."""
+"""Figures of dimensional structure, from arrays and moments. They use no global state of matplotlib."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sklearn.manifold import TSNE
 from cmkd.errors import CmkdError
 from cmkd.io import write_bytes
 from cmkd.report.figures import COLORS, draw, plain, shown
+from cmkd.structure import Moments, correlation_mean_abs
 
 Array = NDArray[np.float64]
 _MARKERS = "osD^vP*X<>ph"
@@ -62,22 +63,23 @@ def cluster_order(correlation: Array) -> NDArray[np.int64]:
     )
 
 
-def correlation_figure(correlations: Mapping[str, Array]) -> Figure:
+def correlation_figure(moments: Mapping[str, Moments]) -> Figure:
     """Draw correlation matrices of channels side by side, each in its own clustered order, on one color scale.
 
     Args:
-        correlations: name -> ``(dim, dim)``.
+        moments: name -> those of the features.
     """
-    figure = Figure(figsize=(3.3 * len(correlations) + 0.9, 3.5), layout="constrained")
-    grid = figure.subplots(1, len(correlations), squeeze=False)[0]
-    for axes, (name, correlation) in zip(grid, correlations.items(), strict=True):
+    figure = Figure(figsize=(3.3 * len(moments) + 0.9, 3.5), layout="constrained")
+    grid = figure.subplots(1, len(moments), squeeze=False)[0]
+    for axes, (name, own) in zip(grid, moments.items(), strict=True):
+        correlation = own.correlation().numpy()
         order = cluster_order(correlation)
         image = axes.imshow(correlation[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-        others = np.abs(correlation[~np.eye(len(correlation), dtype=bool)])
-        mean = others.mean() if others.size else 0
-        axes.set_title(f"{shown(name)}\nmean |r| off the diagonal {mean:.2f}", fontsize=10)
+        axes.set_title(f"{shown(name)}\nmean |r| off the diagonal {correlation_mean_abs(own):.2f}", fontsize=10)
         axes.set(xticks=[], yticks=[])
-        axes.set_xlabel(f"{len(correlation)} channels, clustered", fontsize=9)
+        constant = int((~own.live()).sum())
+        without = f"\n(the mean is without the {constant} constant ones)" if constant else ""
+        axes.set_xlabel(f"{len(correlation)} channels, clustered{without}", fontsize=9)
     figure.colorbar(image, ax=list(grid), label="correlation", shrink=0.85)
     return figure
 

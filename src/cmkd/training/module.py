@@ -115,14 +115,13 @@ class DistillationModule(LightningModule):
         scale, fit = (math.sqrt(ratio), 1.0) if adamw else (ratio, 10.0)
         along = objective.teacher if objective.trains_teacher else None
         theirs = set() if along is None else set(along.parameters())
-        rates, groups = dict[tuple[float, float], list[nn.Parameter]](), list[dict[str, Any]]()
+        rates, groups = dict[tuple[bool, float], list[nn.Parameter]](), list[dict[str, Any]]()
         for parameter in (one for one in objective.parameters() if one.requires_grad):
             model = along if along is not None and parameter in theirs else objective.model
-            decay = config.weight_decay if parameter.dim() > 1 else 0.0
-            rates.setdefault((model.learning_rate, decay), []).append(parameter)
-        for (suits, decay), members in rates.items():
+            rates.setdefault((parameter.dim() <= 1, model.learning_rate), []).append(parameter)
+        for (bias, suits), members in sorted(rates.items(), key=lambda group: group[0]):
             rate = suits * fit if config.learning_rate is None else config.learning_rate
-            groups.append({"params": members, "lr": rate * scale, "weight_decay": decay})
+            groups.append({"params": members, "lr": rate * scale, "weight_decay": 0.0 if bias else config.weight_decay})
         return groups
 
     @property

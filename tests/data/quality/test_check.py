@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,7 +17,11 @@ from cmkd.cli import data as command
 from cmkd.data import CardInfo, Modality, Pack, PackWriter, build
 from cmkd.data.quality import KINDS, FaultReport, FolderSource, PackSource, check, find_shortcuts, open_source
 from cmkd.errors import CmkdError
+from cmkd.report.faults import write_faults_page
 from data.quality.planting import Captures, make, plant
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(os.environ.get("CMKD_DATA", ""))
 EUROSAT = ROOT / "eurosat" / "EuroSAT-subset.zip"
@@ -40,6 +45,14 @@ def test_one_fault_of_each_kind(small: Planted) -> None:
     assert named(report) == {(name, kind, modality) for name, (kind, modality) in planted.items()}
     assert all(count == (kind not in ("unreadable", "missing")) for kind, count in report.counts.items())
     assert "10 of 48 pairs flagged" in report.summary()
+
+
+def test_the_page_in_a_browser(small: Planted, tmp_path: Path, browser: Browser) -> None:
+    from browsing import faults
+
+    captures, _, report = small
+    write_faults_page(report, FolderSource(captures.folder), tmp_path / "faults.html")
+    assert faults(browser, tmp_path / "faults.html") == []
 
 
 @pytest.mark.slow

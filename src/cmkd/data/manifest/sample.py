@@ -146,12 +146,12 @@ def fitted(modality: Modality, array: NDArray[Any], where: object) -> NDArray[An
     mask_padding = modality.kind == "series" and (modality.nodata is not None or array.dtype.kind == "f")
     found = fit(array, modality.kind, modality.size, mask_padding=mask_padding)
     if found is not array and isinstance(modality.nodata, int):
-        _off_nodata(found, modality.nodata)
+        off_nodata(found, modality.nodata)
     return found
 
 
-def _off_nodata(array: NDArray[Any], nodata: int) -> None:
-    """Move valid averages that were rounded to the nodata value by one, which they would not survive."""
+def off_nodata(array: NDArray[Any], nodata: int) -> None:
+    """Move valid values that rounding or clipping made equal to the nodata value by one, so that they stay valid."""
     plain = np.ma.getdata(array)
-    step = 1 if nodata < np.iinfo(plain.dtype).max else -1
-    plain[(plain == nodata) & ~np.ma.getmaskarray(array)] += step
+    beside = nodata + 1 if nodata < np.iinfo(plain.dtype).max else nodata - 1
+    plain[(plain == nodata) & ~np.ma.getmaskarray(array)] = beside

@@ -26,7 +26,7 @@ REFUSALS = {
     413: "too large a body, too many pixels or samples",
     415: "a type that this model does not take",
     422: "damaged, or no sample of the modality",
-    503: "all workers are busy and the queue is full",
+    503: "all workers are busy and the queue is full, or the server is stopping",
     504: "no answer in time",
 }
 """Status -> what it means; each comes with ``{"error": "one line"}``."""

@@ -15,7 +15,7 @@ from cmkd.data.manifest.arrays import read_npy
 from cmkd.data.manifest.content import Content
 from cmkd.data.manifest.pictures import opened_quietly
 from cmkd.data.manifest.readers import inspect
-from cmkd.data.manifest.sample import channels_first, header_of
+from cmkd.data.manifest.sample import channels_first
 from cmkd.data.manifest.tiff_blocks import BOUNDED, check_chain
 from cmkd.deploy.new_sample import sample_of_array, sample_of_file
 from cmkd.deploy.server.limits import Limits, Refused
@@ -55,7 +55,7 @@ def samples(content: Content, modality: Modality, limits: Limits) -> NDArray[Any
 
     Args:
         content: the body.
-        modality: what the model sees. An array may hold one sample or several, in the modality's order of axes.
+        modality: what the model sees. An array may hold one sample or several, as `Student.predict` takes them.
             Invalid values (NaN, nodata) are filled with its mean.
         limits: on pixels and batch.
 
@@ -65,10 +65,8 @@ def samples(content: Content, modality: Modality, limits: Limits) -> NDArray[Any
     """
     if content.suffix == ".npy":
         array = _array(content)
-        if array.ndim == len(modality.shape) + 1:
-            return _batch(array, modality, limits)
-        _check_size(header_of(modality, content).shape[-2:], modality, limits)
-    elif content.suffix == ".tif":
+        return _batch(array if array.ndim > len(modality.shape) else array[None], modality, limits)
+    if content.suffix == ".tif":
         _check_tiff(content, modality, limits)
     elif content.suffix != ".wav":
         size = _declared(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
@@ -14,12 +15,34 @@ import uvicorn
 
 from cmkd.deploy.server.app import create_app
 from cmkd.deploy.server.limits import Limits
+from cmkd.deploy.server.predictor import Predictor
 from cmkd.deploy.student import load_student, model_file
 from cmkd.errors import CmkdError
 from cmkd.io import checksum
 
 TOKEN = "CMKD_TOKEN"
 """Environment variable of the token that clients must send; unset, no token is asked for."""
+UNANSWERED, WORKING = "unanswered", "working"
+"""Attributes of what a signal raised: how many requests were not answered, and whether threads still work for them."""
+
+
+class _Server(uvicorn.Server):
+    """A server that answers what still waits when the grace ends.
+
+    Args:
+        config: of uvicorn.
+        predictor: what answers.
+        grace: seconds from the signal on.
+    """
+
+    def __init__(self, config: uvicorn.Config, predictor: Predictor, grace: float) -> None:
+        super().__init__(config)
+        self.predictor, self.grace = predictor, grace
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop when all requests are answered, those that are late with a refusal."""
+        asyncio.get_running_loop().call_later(self.grace, self.predictor.refuse_waiting)
+        await super().shutdown(sockets)
 
 
 def serve(
@@ -35,13 +58,15 @@ def serve(
 ) -> None:
     """Answer requests until a signal; then those in flight end, and the signal goes on to whoever handled it before.
 
+    What its handler raises gets the attributes `UNANSWERED` and `WORKING`.
+
     Args:
         path: of the student, as for `load_student`.
         host: address to listen at.
         port: to listen at; 0 takes a free one.
         device: as for `load_student`.
         threads: CPU threads of one prediction.
-        grace: seconds that requests in flight have to end.
+        grace: seconds that requests in flight have to end; later ones are answered with 503.
         limits: on requests.
         module: for weights of an own module, as for `load_student`.
 
@@ -62,17 +87,21 @@ def serve(
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=grace,  # type: ignore[arg-type]  # it goes to asyncio, which takes fractions
+        timeout_graceful_shutdown=grace + 1,  # type: ignore[arg-type]  # it goes to asyncio, which takes fractions
     )
     with listening(host, port) as opened:
         where = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}"
         print(f"serving {model['name']} ({model['version']}) at {where}, described at {where}/docs", flush=True)
         if token is None:
             print(f"anyone who can reach {host} can send requests: set {TOKEN} to require a token", flush=True)
+        predictor: Predictor = app.state.predictor
         try:
-            uvicorn.Server(config).run(sockets=[opened])
+            _Server(config, predictor, grace).run(sockets=[opened])
+        except BaseException as stopped:
+            vars(stopped).update({UNANSWERED: predictor.unanswered, WORKING: predictor.close()})
+            raise
         finally:
-            app.state.predictor.close()
+            predictor.close()
 
 
 def listening(host: str, port: int) -> socket.socket:

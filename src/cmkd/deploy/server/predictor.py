@@ -38,6 +38,10 @@ class Predictor:
         self.student, self.model, self.limits, self.metrics = student, model, limits, metrics
         self._workers = ThreadPoolExecutor(limits.workers, thread_name_prefix="predict")
         self._places = threading.BoundedSemaphore(limits.workers + limits.queue)
+        self._work_left = set[Future[bytes]]()
+        self._waiting = set[asyncio.Task[Any]]()
+        self.unanswered = 0
+        """Requests that got no prediction, because the server stopped."""
 
     @property
     def busy(self) -> bool:
@@ -54,26 +58,37 @@ class Predictor:
         has begun cannot be interrupted: after its time it still holds its worker and place.
 
         Raises:
-            Refused: a limit, or what the body is not.
+            Refused: a limit, what the body is not, or the server stops before there is an answer.
         """
         suffix = requested_suffix(request.headers.get("content-type", ""), self.student.modality.kind)
         if not self._places.acquire(blocking=False):
             raise Refused(503, "all workers are busy and the queue is full: try again", {"Retry-After": "1"})
         work: Future[bytes] | None = None
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.add(task)
         try:
             async with asyncio.timeout(self.limits.seconds):
                 content = Content("the body", suffix, await _read(request, self.limits))
                 work = self._workers.submit(self._work, content)
+                self._work_left.add(work)
+                work.add_done_callback(self._ended)
                 return await asyncio.wrap_future(work)
         except TimeoutError:
             if work is None:
                 raise _closing(408, f"the body did not arrive within {self.limits.seconds:g} s") from None
             raise Refused(504, f"no answer within {self.limits.seconds:g} s: send fewer or smaller samples") from None
+        except asyncio.CancelledError:
+            self.unanswered += 1
+            raise _closing(503, "the server is stopping: send the request again later") from None
         finally:
+            self._waiting.discard(task)
             if work is None:
                 self._places.release()
-            else:
-                work.add_done_callback(lambda _: self._places.release())
+
+    def _ended(self, work: Future[bytes]) -> None:
+        self._work_left.discard(work)
+        self._places.release()
 
     def _work(self, content: Content) -> bytes:
         try:
@@ -89,9 +104,15 @@ class Predictor:
             self.metrics.rejected.inc(one["rejected"])
         return json.dumps(answer, allow_nan=False).encode()
 
-    def close(self) -> None:
-        """Begin no more work."""
+    def refuse_waiting(self) -> None:
+        """Answer the requests that still wait that the server is stopping; call it in the server's event loop."""
+        for task in self._waiting:
+            task.cancel()
+
+    def close(self) -> bool:
+        """Begin no more work, and return whether some is left that cannot be interrupted."""
         self._workers.shutdown(wait=False, cancel_futures=True)
+        return bool(self._work_left)
 
 
 def predictions(student: Student, probabilities: NDArray[Any]) -> list[dict[str, Any]]:
