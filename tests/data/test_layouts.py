@@ -83,6 +83,26 @@ def test_bigearthnet(made: Made) -> None:
         DATASETS.find("bigearthnet")().prepare(source, source.parent / "none")
 
 
+def test_bigearthnet_has_no_ground_in_two_splits(made: Made) -> None:
+    source, pack = made("bigearthnet")
+
+    def about(split: str) -> tuple[str, Path]:
+        patch = str(pack.index.loc[pack.index["split"] == split, "id"].iloc[0])
+        return patch, source / "BigEarthNet-S1-v1.0" / patch / f"{patch}_labels_metadata.json"
+
+    (train, first), (test, second) = about("train"), about("test")
+    one, other = json.loads(first.read_text()), json.loads(second.read_text())
+    corner = {"ulx": one["coordinates"]["ulx"] + 900, "uly": one["coordinates"]["uly"] - 900}
+    second.write_text(json.dumps(other | {"projection": one["projection"], "coordinates": corner}))
+    fewer = DATASETS.find("bigearthnet")().prepare(source, source.parent / "fewer")
+    assert set(pack.index["id"]) - set(fewer.index["id"]) == {train}
+    assert test in set(fewer.index["id"])
+    assert "later split: 1" in fewer.card.split["method"]
+    second.write_text(json.dumps(other | {"projection": "PROJCS[]"}))
+    with pytest.raises(CmkdError, match=r"labels_metadata.json in .* is truncated or damaged"):
+        DATASETS.find("bigearthnet")().prepare(source, source.parent / "none")
+
+
 def test_corine_has_five_first_levels() -> None:
     names = ["Airports", "Agro-forestry areas", "Moors and heathland", "Salt marshes", "Coastal lagoons"]
     assert [first_level([name]) for name in names] == list(range(len(CLASSES)))
