@@ -29,6 +29,7 @@ from cmkd.simulators.marine.packing import append_pack, write_pack
 from cmkd.simulators.marine.recipe import Recipe, Slot
 from cmkd.simulators.marine.vessels import CLASSES
 
+pytestmark = pytest.mark.filterwarnings("ignore:the .* split lacks")
 RECIPE = Recipe(8, seed=3, size=16, chunk=2)
 
 
@@ -246,7 +247,6 @@ def test_parts_of_two_processes_at_once(whole: Pack, tmp_path: Path) -> None:
     assert_same(Pack.open(tmp_path / "merged"), whole)
 
 
-@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_meshes_of_ones_own_become_classes_and_a_changed_one_stops_an_append(tmp_path: Path) -> None:
     for name, size in (("barge", (60, 12, 6)), ("launch", (14, 4, 3))):
         for number in range(3):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,7 @@ def test_individuals_are_distinct_and_stay_the_same_in_other_scenes() -> None:
     assert len({individual(0, 3, n).triangles.tobytes() for n in range(20)}) == 20
 
 
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
     recipe = Recipe(12, seed=2, size=16, chunk=3)
     packs = [write_pack(recipe, tmp_path / str(w), Marine.info(), workers=w) for w in (1, 2)]
@@ -187,6 +189,7 @@ def test_unfinished_chunks_of_another_recipe_are_refused(tmp_path: Path) -> None
         list(generate(Recipe(1, size=16, seed=1), tmp_path, workers=1))
 
 
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_pack_has_scenes_card_and_sheet(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -212,9 +215,18 @@ def test_pack_has_scenes_card_and_sheet(tmp_path: Path) -> None:
         write_pack(Recipe(1), tmp_path / "pack", Marine.info())
 
 
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_first_pairs_do_not_depend_on_how_many_follow(tmp_path: Path) -> None:
     few, more = (write_pack(Recipe(n, size=16), tmp_path / str(n), Marine.info(), workers=1) for n in (16, 20))
     assert np.array_equal(few.array("radar"), more.array("radar")[:16])
+
+
+@pytest.mark.parametrize(("pairs", "lacking"), [(64, 1), (160, 0)])
+def test_pack_that_lacks_a_class_in_a_split_warns(tmp_path: Path, pairs: int, lacking: int) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        write_pack(Recipe(pairs, size=16), tmp_path / "pack", Marine.info(), workers=1)
+    assert len([str(warning.message) for warning in caught if "split lacks" in str(warning.message)]) == lacking
 
 
 @pytest.mark.parametrize(
@@ -238,6 +250,7 @@ def test_missing_embree_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
         Rays(_box())
 
 
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_failed_run_leaves_no_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "embreex.rtcore_scene", None)
     with pytest.raises(CmkdError):
@@ -305,6 +318,7 @@ def test_ten_thousand_is_balanced_and_split_by_vessel() -> None:
         assert owner.setdefault(scene.group, scene.split) == scene.split
 
 
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_command_prints_plain_lines_off_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from cmkd.cli.simulate import simulate
 
@@ -314,6 +328,7 @@ def test_command_prints_plain_lines_off_a_terminal(tmp_path: Path, capsys: pytes
     assert (tmp_path / "pack" / "contact_sheet.png").is_file()
 
 
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_complex_look_is_kept_by_flag_and_is_the_image_where_there_is_one_look(tmp_path: Path) -> None:
     recipe = Recipe(8, mode="stripmap", size=16, slc=True)
     pack = write_pack(recipe, tmp_path / "pack", Marine.info(), workers=1)
