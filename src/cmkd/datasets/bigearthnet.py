@@ -146,11 +146,10 @@ def _patches(archive: Archive) -> list[_Patch]:
         with archive.decoding(name) as file:
             about = json.load(file)
             label, optical = first_level(about["labels"]), str(about["corresponding_s2_patch"])
-            zone, corner = re.search(r"UTM zone (\d+)N", about["projection"]), about["coordinates"]
-            if zone is None:
-                raise ValueError(about["projection"])
-            place = ground(int(zone[1]), corner["ulx"] + 600.0, corner["uly"] - 600.0)
+            zone = int(re.search(r"UTM zone (\d+)N", about["projection"])[1])  # type: ignore[index]  # damage if None
+            east, north = float(about["coordinates"]["ulx"]), float(about["coordinates"]["uly"])
         if label is not None:
+            place = ground(zone, east + 600, north - 600)
             found.append(_Patch(match[1], optical, match[3], label, place))
     return found
 
