@@ -126,6 +126,15 @@ def test_splits_are_by_vessel_in_the_stated_parts() -> None:
     assert split_of(7, 0, 3) == sample(7, 24, SMALL)[0].split
 
 
+def test_two_modes_see_the_same_scenes() -> None:
+    apart = RADAR_ONLY - {"look_weight", "clutter_db", "extra_defocus"} | {
+        "shift_x", "shift_y", "incidence", "range", "spacing_range", "spacing_azimuth", "optical_spacing"
+    }  # fmt: skip
+    for pair in range(10):
+        ours, theirs = (dataclasses.asdict(sample(10, pair, mode(name))[0]) for name in ("iw", "stripmap"))
+        assert {name for name in ours if ours[name] != theirs[name]} == apart
+
+
 def test_individuals_are_distinct_and_stay_the_same_in_other_scenes() -> None:
     first, same = (sample(0, p, SMALL)[0] for p in (3, 3 + 8 * VESSELS_PER_CLASS))
     assert first.group == same.group and first.heading != same.heading
