@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from cmkd.datasets.marine import Marine
 from cmkd.options import Bounds
-from cmkd.simulators.marine.scene import VERSION
 
 
 class MarineTenThousand(Marine):
@@ -21,7 +20,7 @@ class MarineTenThousand(Marine):
     """
 
     name = "marine_10k"
-    title = f"{Marine.title}: a release of 6,000 scenes in two modes, simulator version {VERSION}"
+    title = f"{Marine.title}: a release of 6,000 scenes in two modes"
 
     def __init__(
         self, *, mode: Literal["iw", "stripmap"] = "iw", pairs: Annotated[int, Bounds(least=1, most=6000)] = 6000

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cmkd.simulators.marine.recipe import Recipe
-from cmkd.simulators.marine.scene import VERSION, VESSELS_PER_CLASS, Gap
+from cmkd.simulators.marine.scene import VESSELS_PER_CLASS, Gap
 
 UNREAL = (
     "No measured data.",
@@ -46,9 +46,10 @@ def scene_section(index: pd.DataFrame, recipe: Recipe) -> str:
     radar, optical = sensors.radar, sensors.optical
     made = "Made" if recipe.pairs == len(index) else "Made in part"  # a delivery, or a machine's part of a run
     lines = [
-        f"{made} by `{command(recipe)}`, simulator version {VERSION}: {sensors.title}. Radar: {radar.frequency} GHz "
-        f"({radar.band} band), {', '.join(radar.polarizations)}, {radar.size} x {radar.size} pixels in {radar.plane} "
-        f"range, sigma nought in dB. Camera: {optical.size} x {optical.size} pixels of {optical.spacing:g} m. "
+        f"{made} by `{command(recipe)}`, simulator version {recipe.version}: {sensors.title}. Radar: "
+        f"{radar.frequency} GHz ({radar.band} band), {', '.join(radar.polarizations)}, {radar.size} x {radar.size} "
+        f"pixels in {radar.plane} range, sigma nought in dB. Camera: {optical.size} x {optical.size} pixels of "
+        f"{optical.spacing:g} m. "
         f"At gap {recipe.gap:g} the resolution is {dial.coarser:.2f} times the mode's, the noise "
         f"{dial.nesz_db:+z.1f} dB, the clutter {dial.clutter_db:+z.1f} dB, further looks weigh {dial.look_weight:.2f}, "
         f"and up to {dial.defocus:.1f} rad of defocus are added.",

@@ -23,7 +23,7 @@ from cmkd.simulators.marine.contact import contact_sheet
 from cmkd.simulators.marine.describe import scene_section
 from cmkd.simulators.marine.growing import Shard
 from cmkd.simulators.marine.recipe import Recipe, pair_id
-from cmkd.simulators.marine.scene import VERSION, metadata, split_of
+from cmkd.simulators.marine.scene import metadata, split_of
 from cmkd.simulators.marine.simulate import Chunk, discard, first_pair, generate
 from cmkd.types import Modality
 
@@ -94,7 +94,7 @@ def _make(
         classes=recipe.classes,
         modalities=modalities(recipe),
         split=split,
-        notes=f"simulator version {VERSION}, mode {recipe.mode}, pairs {recipe.pairs}, seed {recipe.seed}, gap "
+        notes=f"simulator version {recipe.version}, mode {recipe.mode}, pairs {recipe.pairs}, seed {recipe.seed}, gap "
         f"{recipe.gap}. Channels of the radar: {', '.join(recipe.sensors.radar.polarizations)}, sigma nought in dB.",
     )
     try:
