@@ -336,6 +336,27 @@ def test_ten_thousand_is_balanced_and_split_by_vessel() -> None:
         assert owner.setdefault(scene.group, scene.split) == scene.split
 
 
+@pytest.mark.slow
+def test_neighbors_tell_of_the_class_as_the_docs_say() -> None:
+    from sklearn.ensemble import RandomForestClassifier
+
+    scenes, sizes = [], []
+    for scene, mesh, faces in (sample(0, pair, mode("iw")) for pair in range(2400)):
+        if scene.clutter_objects and not scene.occluder:
+            corners = mesh.triangles[faces:].reshape(-1, 3)
+            scenes.append(scene)
+            sizes.append([*np.ptp(corners, axis=0), corners[:, 2].max(), scene.clutter_objects])
+    alone = [k for k, scene in enumerate(scenes) if scene.clutter_objects == 1 and scene.pair < 800]
+    extents = [np.hypot(*sizes[k][:2]) for k in alone]
+    related = np.corrcoef(np.log([scenes[k].length for k in alone]), np.log(extents))[0, 1]
+    assert related == pytest.approx(0.90, abs=0.005)
+    table, labels = np.array(sizes), np.array([scene.label for scene in scenes])
+    train = np.array([scene.split == "train" for scene in scenes])
+    forest = RandomForestClassifier(200, min_samples_leaf=5, random_state=0).fit(table[train], labels[train])
+    assert (~train).sum() == 349
+    assert forest.score(table[~train], labels[~train]) == pytest.approx(0.27, abs=0.02)
+
+
 @pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_command_prints_plain_lines_off_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from cmkd.cli.simulate import simulate

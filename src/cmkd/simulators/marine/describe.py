@@ -22,6 +22,9 @@ UNREAL = (
     "What the meshes leave out (rails, fittings, plate warp) is random scatter of assumed, unmeasured strength.",
     "Sea clutter is an empirical model; it is independent of the optical wave field but shares its wind.",
     "Wakes are optical only; looks share the target's position, and there is no micro-Doppler within one.",
+    "Size and distance of buoys, boats, rocks and breakwaters follow the target's length, so they tell of the class: "
+    "the logarithms of an object's extent and of the length correlate by 0.90, and the number and bounding box of the "
+    "objects alone tell the class in 27 % of held-out pairs (chance 12.5 %).",
     "Each pair is a scene of its own; no land, no azimuth ambiguities, no interference.",
 )
 """Known differences from reality, a sentence each."""

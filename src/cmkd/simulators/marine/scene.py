@@ -208,8 +208,9 @@ def sample(
 ) -> tuple[Scene, Mesh, int]:
     """Draw a pair's scene and build its mesh in place.
 
-    Vessel, sea, time, place and geometry do not depend on `gap`, so the same pair can be seen at several gaps. Nothing
-    but the vessel, that a platform does not sail, and the motion that follows from its length depends on the class.
+    Vessel, sea, time, place and geometry do not depend on `gap`, so the same pair can be seen at several gaps. On the
+    class depend the vessel, that a platform does not sail, the motion that follows from the length, and what stands
+    beside the vessel, whose size and distance scale with the length (`surroundings`).
 
     Args:
         seed: of the data set.
