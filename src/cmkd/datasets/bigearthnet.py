@@ -128,7 +128,7 @@ class BigEarthNet(DataSet):
             )
 
 
-class _Patch(NamedTuple):
+class _LabeledPatch(NamedTuple):
     radar: str  # its name
     optical: str  # the same
     tile: str  # of Sentinel-2
@@ -136,7 +136,7 @@ class _Patch(NamedTuple):
     place: tuple[float, float, float]  # see `ground`
 
 
-def _patches(archive: Archive) -> list[_Patch]:
+def _patches(archive: Archive) -> list[_LabeledPatch]:
     """Return the pairs that have one class."""
     found = []
     for name in archive.sizes:
@@ -150,7 +150,7 @@ def _patches(archive: Archive) -> list[_Patch]:
             east, north = float(about["coordinates"]["ulx"]), float(about["coordinates"]["uly"])
         if label is not None:
             place = ground(zone, east + 600, north - 600)
-            found.append(_Patch(match[1], optical, match[3], label, place))
+            found.append(_LabeledPatch(match[1], optical, match[3], label, place))
     return found
 
 
