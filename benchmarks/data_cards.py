@@ -32,7 +32,7 @@ HEAD = (
     "`crema_d`, `eurosat_sar`,\n`fusar_ship`, `nyu_depth`, `sen12ms`, `so2sat`, `stl10`, `sun_rgbd` and `svhn`; "
     "`bigearthnet` on six real pairs, and the radar\nof `opensarship` on eight real scenes. In `fusar_ship` and "
     "`opensarship`, a pair shows two ships of one class, not one ship.\n"
-    "`marine_10k` is a fixed release of 12,000 [simulated pairs](marine.md).\n"
+    "`marine_10k` is a fixed release of 6,000 [simulated scenes](marine.md), each in two modes.\n"
 )
 
 

@@ -24,7 +24,7 @@ from cmkd.simulators.marine.modes import mode, modes
 from cmkd.simulators.marine.radar import Former, Motion, image
 from cmkd.simulators.marine.rays import Rays
 from cmkd.simulators.marine.scattering import Axis, Scatterers, Surface, shoot
-from cmkd.simulators.marine.scene import VERSION, individual, sample
+from cmkd.simulators.marine.scene import VERSIONS, individual, sample
 from cmkd.simulators.marine.vessels import CLASSES
 from records import RESULTS, about, table
 
@@ -284,8 +284,8 @@ def main() -> None:
     given = parser.parse_args()
     parts = [
         "# Radar physics of the marine simulator\n\n"
-        f"Simulator version {VERSION}; {about()}. Made by `python benchmarks/marine_physics.py`. The levels of the "
-        "vessels' materials are estimates, see `scattering.Surface.marine`."
+        f"Simulator version {VERSIONS[-1]}; {about()}. Made by `python benchmarks/marine_physics.py`. The levels of "
+        "the vessels' materials are estimates, see `scattering.Surface.marine`."
     ]
     for check in CHECKS:
         lines = [

@@ -77,6 +77,7 @@ def test_scaling_trains_on_more_than_it_may_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_peers_train_the_same_student(tmp_path: Path) -> None:
     out = tmp_path / "peers.md"
     sizes = ["--rounds", "1", "--epochs", "2", "--teacher-epochs", "2", "--batch", "32"]

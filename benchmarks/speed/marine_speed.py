@@ -21,7 +21,6 @@ from cmkd.io import write_text
 from cmkd.processes import usable_cores
 from cmkd.simulators.marine.packing import write_pack
 from cmkd.simulators.marine.recipe import Recipe
-from cmkd.simulators.marine.scene import VERSION
 
 RESULT = Path(__file__).parents[1] / "results" / "marine_speed.md"
 
@@ -61,7 +60,7 @@ def main() -> None:
     lines = [
         "# Speed of the marine simulator", "",
         f"`python benchmarks/speed/marine_speed.py --pairs {given.pairs} --seed {given.seed} --mode {given.mode}`: "
-        f"simulator version {VERSION}; {usable_cores()} cores, {platform.machine()}, Python "
+        f"simulator version {recipe.version}; {usable_cores()} cores, {platform.machine()}, Python "
         f"{platform.python_version()}, n = 1 each. Load is the machine's average over the minute before: a load above "
         "0 means that other work shared the cores.", "",
         "| workers | wall s | pairs/s | CPU ms a pair | peak MiB, parent | peak MiB, a worker | load |",

@@ -10,10 +10,11 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+from scipy.io import savemat
 
 from cmkd.data import Pack
 from cmkd.data.manifest.resize import fit
-from cmkd.datasets import DATASETS
+from cmkd.datasets import DATASETS, nyu_depth
 from cmkd.datasets.bigearthnet import CLASSES, first_level
 from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.formats.pictures import square
@@ -83,6 +84,26 @@ def test_bigearthnet(made: Made) -> None:
         DATASETS.find("bigearthnet")().prepare(source, source.parent / "none")
 
 
+def test_bigearthnet_has_no_ground_in_two_splits(made: Made) -> None:
+    source, pack = made("bigearthnet")
+
+    def about(split: str) -> tuple[str, Path]:
+        patch = str(pack.index.loc[pack.index["split"] == split, "id"].iloc[0])
+        return patch, source / "BigEarthNet-S1-v1.0" / patch / f"{patch}_labels_metadata.json"
+
+    (train, first), (test, second) = about("train"), about("test")
+    one, other = json.loads(first.read_text()), json.loads(second.read_text())
+    corner = {"ulx": one["coordinates"]["ulx"] + 900, "uly": one["coordinates"]["uly"] - 900}
+    second.write_text(json.dumps(other | {"projection": one["projection"], "coordinates": corner}))
+    fewer = DATASETS.find("bigearthnet")().prepare(source, source.parent / "fewer")
+    assert set(pack.index["id"]) - set(fewer.index["id"]) == {train}
+    assert test in set(fewer.index["id"])
+    assert "later split: 1" in fewer.card.split["method"]
+    second.write_text(json.dumps(other | {"projection": "PROJCS[]"}))
+    with pytest.raises(CmkdError, match=r"labels_metadata.json in .* is truncated or damaged"):
+        DATASETS.find("bigearthnet")().prepare(source, source.parent / "none")
+
+
 def test_corine_has_five_first_levels() -> None:
     names = ["Airports", "Agro-forestry areas", "Moors and heathland", "Salt marshes", "Coastal lagoons"]
     assert [first_level([name]) for name in names] == list(range(len(CLASSES)))
@@ -91,6 +112,7 @@ def test_corine_has_five_first_levels() -> None:
 def test_crema_d_leaves_silence_out(made: Made) -> None:
     source, pack = made("crema_d")
     assert pack.index["group"].nunique() == 5
+    assert "1005_IEO_SAD_X" in set(pack.index["id"])  # the official name of one clip, 1040_ITH_SAD_X, has one letter
     (source / "AudioWAV" / "1003_IEO_SAD_XX.wav").write_bytes(wav_bytes(np.zeros(8000), 16000))
     fewer = DATASETS.find("crema_d")().prepare(source, source.parent / "fewer")
     assert set(pack.index["id"]) - set(fewer.index["id"]) == {"1003_IEO_SAD_XX"}
@@ -122,6 +144,32 @@ def test_sun_rgbd_turns_depth_into_meters(made: Made) -> None:
     np.testing.assert_allclose(meters, 1.25 + 0.5 * pack.index["label"].map({0: 0, 1: 1, 2: 2, 3: 3}), atol=0.05)
     test = pack.index.loc[pack.index["split"] == "test", "id"]
     assert set(test) == {f"kv1/NYUdata/NYU{number:04d}" for number in range(16, 24)}
+
+
+@pytest.mark.parametrize(("place", "error"), [("_divide", IndexError), ("read_pairs", MemoryError)])
+def test_a_bug_of_nyu_depth_is_not_called_damage(
+    place: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object) -> None:
+        raise error("ours")
+
+    monkeypatch.setattr(nyu_depth, place, fail)
+    source = tiny_source("nyu_depth", tmp_path / "source")
+    with pytest.raises(error, match="ours"):
+        DATASETS.find("nyu_depth")().prepare(source, tmp_path / "pack")
+
+
+def test_nyu_depth_names_files_that_do_not_belong_together(tmp_path: Path) -> None:
+    source = tiny_source("nyu_depth", tmp_path / "source")
+    savemat(source / "splits.mat", {"testNdxs": np.array([[1], [121]])})
+    with pytest.raises(CmkdError, match=r"splits.mat names view 121 of 120; get it .*from https"):
+        DATASETS.find("nyu_depth")().prepare(source, tmp_path / "pack")
+    with h5py.File(source / "nyu_depth_v2_labeled.mat", "a") as file:
+        depths = file["depths"][:60]
+        del file["depths"]
+        file["depths"] = depths
+    with pytest.raises(CmkdError, match=r"labeled.mat holds .* depths \(60, 32, 24\) of 120 views, expected"):
+        DATASETS.find("nyu_depth")().prepare(source, tmp_path / "pack")
 
 
 @pytest.mark.parametrize("name", ["sen12ms", "eurosat_sar", "bigearthnet", "crema_d", "ave", "sun_rgbd"])

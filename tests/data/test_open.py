@@ -138,6 +138,7 @@ def test_two_processes_race(reference: str, pairs: int, cache: Path) -> None:
     assert [path.name.split("-")[0] for path in (cache / "packs").iterdir()] == [reference.split("(")[0]]
 
 
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_a_changed_file_of_an_option_makes_another_pack(tmp_path: Path) -> None:
     text = (Path(modes.__file__).parent / "iw.yaml").read_text()
     (tmp_path / "mine.yaml").write_text(text)

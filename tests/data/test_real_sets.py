@@ -14,8 +14,10 @@ from scipy.io import loadmat
 
 from cmkd.data import Pack
 from cmkd.datasets import DATASETS
+from cmkd.datasets.formats.archive import Archive
 from cmkd.datasets.presto import filled
 from cmkd.datasets.terramind import PATCH, SIDE
+from cmkd.datasets.utd_mhad import UtdMhad
 from cmkd.errors import CmkdError
 from data.tiny import tiny_pack, tiny_source
 
@@ -246,3 +248,12 @@ def test_published_utd_mhad(published: Published, tmp_path: Path) -> None:
     assert pack.card.split["counts"] == {"train": 323, "validation": 108, "test": 430}
     assert pack.index.groupby("split")["label"].nunique().tolist() == [27, 27, 27]
     assert crossing(pack, "skeleton") == crossing(pack, "inertial") == 0
+    lengths: dict[str, list[int]] = {"Skeleton": [], "Inertial": []}
+    with Archive(published("utd_mhad") / "UTD-MHAD.zip", address="https://example.org") as archive:
+        for name in archive.sizes:
+            if name.endswith(".mat"):
+                home, key, axis = ("Skeleton", "d_skel", 2) if "skeleton" in name else ("Inertial", "d_iner", 0)
+                lengths[home].append(loadmat(io.BytesIO(archive.read(name)))[key].shape[axis])
+    said = " ".join((UtdMhad.__doc__ or "").split())
+    assert "({} to {} frames are recorded)".format(min(lengths["Skeleton"]), max(lengths["Skeleton"])) in said
+    assert "({} to {} samples are recorded)".format(min(lengths["Inertial"]), max(lengths["Inertial"])) in said

@@ -29,6 +29,7 @@ from cmkd.simulators.marine.packing import append_pack, write_pack
 from cmkd.simulators.marine.recipe import Recipe, Slot
 from cmkd.simulators.marine.vessels import CLASSES
 
+pytestmark = pytest.mark.filterwarnings("ignore:the .* split lacks")
 RECIPE = Recipe(8, seed=3, size=16, chunk=2)
 
 
@@ -228,6 +229,7 @@ def test_wrong_parts_and_other_packs_are_refused(half: Pack) -> None:
     for recipe, reason in (
         ({}, "does not record how it was simulated"),
         ({"version": 0}, "simulator version 0"),
+        ({"version": 5}, "simulator version 5, but this is version 4"),
         ({"sensors": {}}, "other values in the mode iw"),
     ):
         known = {**half.card.recipe, **recipe} if recipe else {}
@@ -246,7 +248,6 @@ def test_parts_of_two_processes_at_once(whole: Pack, tmp_path: Path) -> None:
     assert_same(Pack.open(tmp_path / "merged"), whole)
 
 
-@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_meshes_of_ones_own_become_classes_and_a_changed_one_stops_an_append(tmp_path: Path) -> None:
     for name, size in (("barge", (60, 12, 6)), ("launch", (14, 4, 3))):
         for number in range(3):

@@ -12,9 +12,9 @@ from scipy import special, stats
 
 from cmkd.simulators.marine import clutter, radar, scattering, sea
 from cmkd.simulators.marine.mesh import Array, Material, MeshBuilder
-from cmkd.simulators.marine.modes import Mode, mode
+from cmkd.simulators.marine.modes import Mode, mode, modes
 from cmkd.simulators.marine.rays import Rays
-from cmkd.simulators.marine.scene import Scene, sample
+from cmkd.simulators.marine.scene import Scene, sample, version
 
 SIDE = mode("stripmap")
 
@@ -295,3 +295,45 @@ def test_waves_are_longer_along_a_look_across_the_wind(monkeypatch: pytest.Monke
         blowing = dataclasses.replace(scene, wind=10.0, wind_direction=scene.look_azimuth + degrees)
         radar.sea_clutter(blowing, sensors.radar, former, np.zeros((64, 64)))
     assert crests[1] == pytest.approx(2 * crests[0], rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "pair"), [("stripmap", 4), ("spotlight", 4), ("airborne", 0), ("airborne", 1)])
+def test_no_part_of_a_large_ship_is_without_a_return(name: str, pair: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sensors = mode(name)
+    scene, mesh, vessel = sample(0, pair, sensors)
+    found = list[scattering.Scatterers]()
+
+    def both(*given: object, **options: object) -> scattering.Scatterers:
+        for more in (options, options | {"count": 400_000, "widest": math.inf}):
+            found.append(scattering.shoot(*given, **more))  # type: ignore[arg-type]
+        return found[0]
+
+    monkeypatch.setattr(radar, "shoot", both)
+    radar.image(scene, sensors.radar, mesh, vessel, Rays(mesh), np.random.default_rng(0))
+    to_image = math.sin(math.radians(scene.incidence)) if sensors.radar.plane == "ground" else 1.0
+    cells = list[Array]()
+    for some in found:
+        own = (some.bounces == 1) & (some.face >= 0) & (some.face < vessel)
+        row = np.floor(some.range[own] / to_image / scene.resolution_range)
+        cells.append(row * 10_000 + np.floor(some.position[own, 1] / scene.resolution_azimuth))
+    assert len(cells[0]) < len(cells[1])
+    assert np.isin(cells[1], cells[0]).mean() > 0.98  # of the area that the radar sees
+
+
+def test_tubes_of_coarse_radars_have_no_limit_and_those_of_fine_ones_do_not_depend_on_the_gap() -> None:
+    limits = {name: radar.widest_tube(sample(0, 0, mode(name), gap=0.5)[0], mode(name).radar) for name in modes()}
+    assert [name for name, limit in limits.items() if math.isinf(limit)] == ["coastal", "iw"]
+    assert {name: version(mode(name)) for name in modes()} == {
+        "airborne": 5, "coastal": 4, "iw": 4, "spotlight": 5, "stripmap": 5
+    }  # fmt: skip
+    for name, limit in limits.items():
+        assert radar.widest_tube(sample(0, 0, mode(name))[0], mode(name).radar) == limit
+        assert limit <= mode(name).radar.resolution[1] / 2 or math.isinf(limit)
+
+
+def test_a_limit_on_the_tubes_asks_for_no_more_than_the_most() -> None:
+    box = np.zeros(3), np.array([100.0, 100.0, 10.0])
+    look, draws = np.array([1.0, 0.0, 0.0]), np.random.default_rng(0)
+    for widest, count in ((math.inf, 4000), (0.25, 16_000), (1e-3, scattering.MOST_TUBES)):
+        origins, *_, side, _ = scattering.tubes(look, box, 4000, draws, mirror=False, widest=widest)
+        assert len(origins) == pytest.approx(count, rel=0.05) and side <= max(widest, (1000 / count) ** 0.5)

@@ -67,6 +67,33 @@ def test_the_bow_points_along_x(turn: int, tmp_path: Path) -> None:
         np.testing.assert_allclose(mesh.bounds[1] - mesh.bounds[0], (20, 4, 11), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("fiberglass_hull", Material.PLASTIC),
+        ("glass-fibre hull", Material.PLASTIC),
+        ("environment", None),
+        ("entire hull", None),
+        ("rocket launcher", None),
+        ("sailing yacht", None),
+        ("CargoContainer", Material.CONTAINER),
+        ("foredeck", Material.DECK),
+        ("Wheelhouse2", Material.CABIN),
+        ("windows", Material.GLASS),
+        ("mainsail", Material.CLOTH),
+        ("iron_rail", Material.STEEL),
+        ("tires", Material.RUBBER),
+        ("rocks.001", Material.ROCK),
+    ],
+)
+def test_materials_by_name(name: str, kind: Material | None, tmp_path: Path) -> None:
+    part = trimesh.creation.box((30, 2, 2))
+    part.visual = trimesh.visual.TextureVisuals(material=trimesh.visual.material.PBRMaterial(name=name))
+    path = written(part, tmp_path / "part.glb")
+    for other in (Material.STEEL, Material.DECK):
+        assert set(read_mesh(path, material=other).material.tolist()) == {other if kind is None else kind}
+
+
 def test_materials_by_name_and_colors(tmp_path: Path) -> None:
     (tmp_path / "boat.mtl").write_text(
         "newmtl Window_1\nKd 0.5 0.5 0.5\nmap_Kd /etc/passwd\nnewmtl paint\nKd 1 0 0\nmap_Kd ../secret.png\n"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from scipy import stats
 
 from cmkd.datasets.base import DATASETS
 from cmkd.datasets.marine import Marine
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.simulators.marine import optical
 from cmkd.simulators.marine.describe import command
 from cmkd.simulators.marine.mesh import MeshBuilder
@@ -125,12 +126,22 @@ def test_splits_are_by_vessel_in_the_stated_parts() -> None:
     assert split_of(7, 0, 3) == sample(7, 24, SMALL)[0].split
 
 
+def test_two_modes_see_the_same_scenes() -> None:
+    apart = RADAR_ONLY - {"look_weight", "clutter_db", "extra_defocus"} | {
+        "shift_x", "shift_y", "incidence", "range", "spacing_range", "spacing_azimuth", "optical_spacing"
+    }  # fmt: skip
+    for pair in range(10):
+        ours, theirs = (dataclasses.asdict(sample(10, pair, mode(name))[0]) for name in ("iw", "stripmap"))
+        assert {name for name in ours if ours[name] != theirs[name]} == apart
+
+
 def test_individuals_are_distinct_and_stay_the_same_in_other_scenes() -> None:
     first, same = (sample(0, p, SMALL)[0] for p in (3, 3 + 8 * VESSELS_PER_CLASS))
     assert first.group == same.group and first.heading != same.heading
     assert len({individual(0, 3, n).triangles.tobytes() for n in range(20)}) == 20
 
 
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
     recipe = Recipe(12, seed=2, size=16, chunk=3)
     packs = [write_pack(recipe, tmp_path / str(w), Marine.info(), workers=w) for w in (1, 2)]
@@ -187,6 +198,7 @@ def test_unfinished_chunks_of_another_recipe_are_refused(tmp_path: Path) -> None
         list(generate(Recipe(1, size=16, seed=1), tmp_path, workers=1))
 
 
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_pack_has_scenes_card_and_sheet(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -212,9 +224,27 @@ def test_pack_has_scenes_card_and_sheet(tmp_path: Path) -> None:
         write_pack(Recipe(1), tmp_path / "pack", Marine.info())
 
 
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_first_pairs_do_not_depend_on_how_many_follow(tmp_path: Path) -> None:
     few, more = (write_pack(Recipe(n, size=16), tmp_path / str(n), Marine.info(), workers=1) for n in (16, 20))
     assert np.array_equal(few.array("radar"), more.array("radar")[:16])
+
+
+def test_pairs_of_coarse_modes_are_still_of_version_4(tmp_path: Path) -> None:
+    assert {name: Marine(pairs=1, mode=name).revision for name in ("iw", "stripmap")} == {"iw": 4, "stripmap": 5}
+    with pytest.warns(CmkdWarning, match="split lacks"):
+        packs = [write_pack(Recipe(1, mode=m, size=16), tmp_path / m, Marine.info()) for m in ("iw", "stripmap")]
+    assert [pack.card.recipe["version"] for pack in packs] == [4, 5]
+    assert ["simulator version 4" in pack.card.notes for pack in packs] == [True, False]
+    assert "simulator version 5" in (packs[1].path / "CARD.md").read_text()
+
+
+@pytest.mark.parametrize(("pairs", "lacking"), [(64, 1), (160, 0)])
+def test_pack_that_lacks_a_class_in_a_split_warns(tmp_path: Path, pairs: int, lacking: int) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        write_pack(Recipe(pairs, size=16), tmp_path / "pack", Marine.info(), workers=1)
+    assert len([str(warning.message) for warning in caught if "split lacks" in str(warning.message)]) == lacking
 
 
 @pytest.mark.parametrize(
@@ -238,6 +268,7 @@ def test_missing_embree_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
         Rays(_box())
 
 
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_failed_run_leaves_no_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "embreex.rtcore_scene", None)
     with pytest.raises(CmkdError):
@@ -305,6 +336,28 @@ def test_ten_thousand_is_balanced_and_split_by_vessel() -> None:
         assert owner.setdefault(scene.group, scene.split) == scene.split
 
 
+@pytest.mark.slow
+def test_neighbors_tell_of_the_class_as_the_docs_say() -> None:
+    from sklearn.ensemble import RandomForestClassifier
+
+    scenes, sizes = [], []
+    for scene, mesh, faces in (sample(0, pair, mode("iw")) for pair in range(2400)):
+        if scene.clutter_objects and not scene.occluder:
+            corners = mesh.triangles[faces:].reshape(-1, 3)
+            scenes.append(scene)
+            sizes.append([*np.ptp(corners, axis=0), corners[:, 2].max(), scene.clutter_objects])
+    alone = [k for k, scene in enumerate(scenes) if scene.clutter_objects == 1 and scene.pair < 800]
+    extents = [np.hypot(*sizes[k][:2]) for k in alone]
+    related = np.corrcoef(np.log([scenes[k].length for k in alone]), np.log(extents))[0, 1]
+    assert related == pytest.approx(0.90, abs=0.005)
+    table, labels = np.array(sizes), np.array([scene.label for scene in scenes])
+    train = np.array([scene.split == "train" for scene in scenes])
+    forest = RandomForestClassifier(200, min_samples_leaf=5, random_state=0).fit(table[train], labels[train])
+    assert (~train).sum() == 349
+    assert forest.score(table[~train], labels[~train]) == pytest.approx(0.27, abs=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_command_prints_plain_lines_off_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from cmkd.cli.simulate import simulate
 
@@ -314,6 +367,7 @@ def test_command_prints_plain_lines_off_a_terminal(tmp_path: Path, capsys: pytes
     assert (tmp_path / "pack" / "contact_sheet.png").is_file()
 
 
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_complex_look_is_kept_by_flag_and_is_the_image_where_there_is_one_look(tmp_path: Path) -> None:
     recipe = Recipe(8, mode="stripmap", size=16, slc=True)
     pack = write_pack(recipe, tmp_path / "pack", Marine.info(), workers=1)

@@ -82,7 +82,7 @@ class DataSet(ABC):
     """The published files; empty for a data set that ships with a dependency or is simulated."""
     progress: Progress | None = None
     """Called with the pairs written and all pairs; set it before `prepare`."""
-    revision: ClassVar[int] = 1
+    revision: int = 1
     """Increase when the output of `prepare` changes; older cached packs are then ignored."""
     mirror: ClassVar[bool] = False
     """Whether a mirrored image is as good a sample of its class: of a ship it is, of a letter it is not."""

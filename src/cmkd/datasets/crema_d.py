@@ -20,7 +20,7 @@ from cmkd.types import Modality
 ADDRESS = "https://github.com/CheyneyComputerScience/CREMA-D"
 CLASSES = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 BANDS, FRAMES = 64, 128
-_NAME = re.compile(rf"(?:^|/)((\d{{4}})_[A-Z]{{3}}_({'|'.join(CLASSES)})_[A-Z]{{2}})\.wav$")
+_NAME = re.compile(rf"(?:^|/)((\d{{4}})_[A-Z]{{3}}_({'|'.join(CLASSES)})_[A-Z]{{1,2}})\.wav$")
 
 
 class CremaD(DataSet):
@@ -50,7 +50,7 @@ class CremaD(DataSet):
   Cao, Houwei and Cooper, David G. and Keutmann, Michael K. and Gur, Ruben C. and Nenkova, Ani and Verma, Ragini},
   journal={IEEE Transactions on Affective Computing}, volume={5}, number={4}, pages={377--390}, year={2014}}"""
     sources = (PublishedFile("CREMA-D", ADDRESS),)
-    revision = 2
+    revision = 3
     mirror = True
     group = "an actor"
     unsound = "The emotions are acted; raters often disagree with the intended emotion, which is the label."

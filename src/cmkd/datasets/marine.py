@@ -12,7 +12,6 @@ from cmkd.options import plain
 from cmkd.simulators.marine.describe import UNREAL
 from cmkd.simulators.marine.packing import write_pack
 from cmkd.simulators.marine.recipe import Recipe
-from cmkd.simulators.marine.scene import VERSION
 
 
 class Marine(DataSet):
@@ -47,13 +46,13 @@ class Marine(DataSet):
     )
     unsound = " ".join(UNREAL)
     mirror = True
-    revision = VERSION
 
     def __init__(
         self, *, pairs: int = 2000, size: int | None = None, seed: int = 0, gap: float = 0.0, mode: str = "iw",
         slc: bool = False,
     ) -> None:  # fmt: skip
         self.recipe = Recipe(pairs, seed, mode, size, gap, slc)
+        self.revision = self.recipe.version
 
     def identity(self) -> dict[str, Any]:
         """Return the sensors, which may be described in a file of one's own."""

@@ -1,4 +1,4 @@
-"""The release of simulated marine pairs: 12,000 in two modes."""
+"""The release of simulated marine pairs: 6,000 scenes, each in two modes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from cmkd.datasets.marine import Marine
 from cmkd.options import Bounds
-from cmkd.simulators.marine.scene import VERSION
 
 
 class MarineTenThousand(Marine):
-    """The release of 12,000 pairs: 6,000 in each of two modes, 750 of each class, from `marine` with seed 10.
+    """The release of 6,000 scenes, 750 of each class, each seen in two modes, from `marine` with seed 10.
 
-    The vessels of the two modes are the same ones, in other scenes.
+    Pair k shows the same vessel, motion, sea and light in both modes, from the same direction. The incidence, the range
+    and the noise are drawn alike within each mode's limits. So the two modes together hold 6,000 scenes, not 12,000.
 
     Args:
         mode: ``iw``, a C-band wide swath of 20 x 22 m, or ``stripmap``, an X-band stripmap of 3 m.
@@ -20,7 +20,7 @@ class MarineTenThousand(Marine):
     """
 
     name = "marine_10k"
-    title = f"{Marine.title}: a release of 12,000 pairs in two modes, simulator version {VERSION}"
+    title = f"{Marine.title}: a release of 6,000 scenes in two modes"
 
     def __init__(
         self, *, mode: Literal["iw", "stripmap"] = "iw", pairs: Annotated[int, Bounds(least=1, most=6000)] = 6000

@@ -16,6 +16,7 @@ from cmkd.datasets.formats.archive import damage
 from cmkd.datasets.formats.fetch import PublishedFile
 from cmkd.datasets.formats.matlab import open_hdf5, read_mat
 from cmkd.datasets.formats.pictures import square
+from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
 ADDRESS = "https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html"
@@ -65,15 +66,23 @@ class NyuDepth(DataSet):
         folder = self.source_folder(source)
         with damage(str(folder / SPLITS), ADDRESS, (Exception,)):
             held = read_mat(folder / SPLITS, "testNdxs")[0].ravel().astype(np.int64) - 1
-        with damage(str(folder / LABELED), ADDRESS, (Exception,)), open_hdf5(folder / LABELED) as file:
-            kinds, scenes = _texts(file, "sceneTypes"), _texts(file, "scenes")
-            labels = np.array([ROOMS.index(kind) if kind in ROOMS else len(ROOMS) - 1 for kind in kinds])
-            rows, splits, record = _divide(labels, scenes, held)
+        kinds, scenes = _rooms(folder / LABELED)
+        wrong = held[(held < 0) | (held >= len(kinds))]
+        if len(wrong):
+            raise CmkdError(f"{folder / SPLITS} names view {wrong[0] + 1} of {len(kinds)}; get it again from {ADDRESS}")
+        labels = np.array([ROOMS.index(kind) if kind in ROOMS else len(ROOMS) - 1 for kind in kinds])
+        rows, splits, record = _divide(labels, scenes, held)
+        with open_hdf5(folder / LABELED) as file:
+
+            def view(name: str, row: int) -> NDArray[Any]:
+                with damage(str(folder / LABELED), ADDRESS, (Exception,)):
+                    return np.asarray(file[name][row])
+
             values = read_pairs(
                 rows,
                 {
-                    self.rich: lambda row: square(np.swapaxes(file["images"][row], 1, 2), self.size),
-                    self.poor: lambda row: square(file["depths"][row].T[None].astype(np.float32), self.size),
+                    self.rich: lambda row: square(np.swapaxes(view("images", row), 1, 2), self.size),
+                    self.poor: lambda row: square(view("depths", row).T[None].astype(np.float32), self.size),
                 },
             )
             ids, groups = [f"view{row + 1:04d}" for row in rows], [scenes[row] for row in rows]
@@ -87,6 +96,19 @@ class NyuDepth(DataSet):
                 classes=ROOMS,
                 co_registered=True,
             )
+
+
+def _rooms(path: Path) -> tuple[list[str], list[str]]:
+    """Return the kind and the name of the room of each view, of a file whose arrays have the expected shapes."""
+    with damage(str(path), ADDRESS, (Exception,)), open_hdf5(path) as file:
+        kinds, scenes = _texts(file, "sceneTypes"), _texts(file, "scenes")
+        images, depths, count = file["images"].shape, file["depths"].shape, len(kinds)
+    if len(scenes) != count or images[:2] != (count, 3) or len(images) != 4 or depths != (count, *images[2:]):
+        raise CmkdError(
+            f"{path} holds {len(scenes)} scenes, images {images} and depths {depths} of {count} views, expected n, "
+            f"(n, 3, width, height) and (n, width, height): get it from {ADDRESS}"
+        )
+    return kinds, scenes
 
 
 def _texts(file: Any, name: str) -> list[str]:  # noqa: ANN401  # h5py has no types

@@ -136,7 +136,7 @@ def prepare(
         return data_set.prepare(place, out)
     key = {
         "name": call.name,
-        "revision": kind.revision,
+        "revision": data_set.revision,
         "options": options,
         "source": _stats(place) if place is not None else None,
         **data_set.identity(),

@@ -43,8 +43,8 @@ class UtdMhad(DataSet):
     choice). A group is a subject.
 
     Args:
-        frames: length of a skeleton series (41 to 107 frames are recorded).
-        samples: length of an inertial series (125 to 326 samples are recorded).
+        frames: length of a skeleton series (41 to 125 frames are recorded).
+        samples: length of an inertial series (107 to 326 samples are recorded).
         validation_subject: 1, 3, 5 or 7.
 
     Raises:

@@ -36,7 +36,11 @@ def bigearthnet(folder: Path, generator: np.random.Generator) -> None:
                 backscatter = generator.normal(-8 - 3 * label, 2, (side, side)).astype(np.float32)
                 path = folder / home / patch / f"{patch}_{band}.tif"
                 write_tiff(path, backscatter if band in ben.RADAR else reflectance)
-            about = {"labels": [names[label]]} | ({"corresponding_s2_patch": optical} if patch == radar else {})
+            about = {
+                "labels": [names[label]],
+                "coordinates": {"ulx": 399960 + 1200 * number, "uly": 5400000, "lrx": 401160 + 1200 * number},
+                "projection": f'PROJCS["WGS 84 / UTM zone {tile[:2]}N",GEOGCS["WGS 84"]]',
+            } | ({"corresponding_s2_patch": optical} if patch == radar else {})
             (folder / home / patch / f"{patch}_labels_metadata.json").write_text(json.dumps(about))
 
 

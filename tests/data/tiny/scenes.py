@@ -44,7 +44,7 @@ def crema_d(folder: Path, generator: np.random.Generator) -> None:
     (folder / "AudioWAV").mkdir()
     for actor in range(1001, 1006):
         for label, code in enumerate(CLASSES):
-            clip = f"{actor}_IEO_{code}_XX"
+            clip = f"{actor}_IEO_{code}_{'X' if (actor, code) == (1005, 'SAD') else 'XX'}"
             tone = 0.3 * np.sin(2 * np.pi * (200 + 200 * label) * np.arange(8000) / 16000)
             sound = wav_bytes(tone + generator.normal(0, 0.01, 8000), 16000)
             (folder / "AudioWAV" / f"{clip}.wav").write_bytes(sound)

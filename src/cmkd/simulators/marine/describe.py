@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cmkd.simulators.marine.recipe import Recipe
-from cmkd.simulators.marine.scene import VERSION, VESSELS_PER_CLASS, Gap
+from cmkd.simulators.marine.scene import VESSELS_PER_CLASS, Gap
 
 UNREAL = (
     "No measured data.",
@@ -22,6 +22,9 @@ UNREAL = (
     "What the meshes leave out (rails, fittings, plate warp) is random scatter of assumed, unmeasured strength.",
     "Sea clutter is an empirical model; it is independent of the optical wave field but shares its wind.",
     "Wakes are optical only; looks share the target's position, and there is no micro-Doppler within one.",
+    "Size and distance of buoys, boats, rocks and breakwaters follow the target's length, so they tell of the class: "
+    "the logarithms of an object's extent and of the length correlate by 0.90, and the number and bounding box of the "
+    "objects alone tell the class in 27 % of held-out pairs (chance 12.5 %).",
     "Each pair is a scene of its own; no land, no azimuth ambiguities, no interference.",
 )
 """Known differences from reality, a sentence each."""
@@ -46,9 +49,10 @@ def scene_section(index: pd.DataFrame, recipe: Recipe) -> str:
     radar, optical = sensors.radar, sensors.optical
     made = "Made" if recipe.pairs == len(index) else "Made in part"  # a delivery, or a machine's part of a run
     lines = [
-        f"{made} by `{command(recipe)}`, simulator version {VERSION}: {sensors.title}. Radar: {radar.frequency} GHz "
-        f"({radar.band} band), {', '.join(radar.polarizations)}, {radar.size} x {radar.size} pixels in {radar.plane} "
-        f"range, sigma nought in dB. Camera: {optical.size} x {optical.size} pixels of {optical.spacing:g} m. "
+        f"{made} by `{command(recipe)}`, simulator version {recipe.version}: {sensors.title}. Radar: "
+        f"{radar.frequency} GHz ({radar.band} band), {', '.join(radar.polarizations)}, {radar.size} x {radar.size} "
+        f"pixels in {radar.plane} range, sigma nought in dB. Camera: {optical.size} x {optical.size} pixels of "
+        f"{optical.spacing:g} m. "
         f"At gap {recipe.gap:g} the resolution is {dial.coarser:.2f} times the mode's, the noise "
         f"{dial.nesz_db:+z.1f} dB, the clutter {dial.clutter_db:+z.1f} dB, further looks weigh {dial.look_weight:.2f}, "
         f"and up to {dial.defocus:.1f} rad of defocus are added.",

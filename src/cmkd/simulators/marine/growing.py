@@ -23,7 +23,7 @@ from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
 from cmkd.options import build, plain
 from cmkd.simulators.marine.recipe import Recipe
-from cmkd.simulators.marine.scene import VERSION, VESSELS_PER_CLASS
+from cmkd.simulators.marine.scene import VERSIONS, VESSELS_PER_CLASS
 
 
 class Shard(NamedTuple):
@@ -82,8 +82,8 @@ def continued(
     made, remedy = dict(pack.card.recipe), "make another pack with --out"
     if made.pop("simulator", None) != "marine":
         raise CmkdError(f"{pack.path} does not record how it was simulated, so it cannot be continued: {remedy}")
-    if (version := made.pop("version", None)) != VERSION:
-        raise CmkdError(f"{pack.path} was made by simulator version {version}, but this is version {VERSION}: {remedy}")
+    if (said := made.pop("version", None)) not in VERSIONS:
+        raise _other_version(pack, said, VERSIONS[-1], remedy)
     sensors, meshes = made.pop("sensors", None), made.pop("meshes", "")
     for name, value in (given or {}).items():
         if name in ("mode", "fleet") and made.get(name) and Path(str(value)).exists():
@@ -104,4 +104,10 @@ def continued(
         raise CmkdError(
             f"{pack.path} was made with other values in the mode {recipe.mode}: restore its file, or {remedy}"
         )
+    if said != recipe.version:
+        raise _other_version(pack, said, recipe.version, remedy)
     return recipe
+
+
+def _other_version(pack: Pack, theirs: object, ours: int, remedy: str) -> CmkdError:
+    return CmkdError(f"{pack.path} was made by simulator version {theirs}, but this is version {ours}: {remedy}")

@@ -28,16 +28,16 @@ PLAIN = (0.30, 0.33, 0.35)
 """Linear reflectance of a face without a color: gray paint."""
 WORDS = {
     Material.STEEL: "steel|metal|iron|alumin",
-    Material.DECK: "deck",
-    Material.CABIN: "cabin|superstructure|bridge|house",
+    Material.DECK: "[a-z]*deck",
+    Material.CABIN: "cabin|superstructure|bridge|[a-z]*house",
     Material.CONTAINER: "container",
-    Material.GLASS: "glass|window",
     Material.PLASTIC: "plastic|fibre|fiber|grp",
-    Material.CLOTH: "cloth|sail|canvas|fabric",
-    Material.ROCK: "rock|stone|concrete",
+    Material.GLASS: "glass|window",
+    Material.CLOTH: "cloth|[a-z]*sail(?!ing|or|boat)|canvas|fabric",
+    Material.ROCK: "rock(?!et)|stone|concrete",
     Material.RUBBER: "rubber|tire|tyre|fender",
 }
-"""Material -> what the name of a part or of its material holds; the first that fits. Our choice."""
+"""Material -> how a word in the name of a part or of its material begins; the first that fits. Our choice."""
 _UNREAD = "save it again as GLB or OBJ, without compression"
 
 
@@ -103,8 +103,7 @@ def _parts(path: Path, suffix: str, material: Material) -> Iterator[Mesh]:
     _check_count(sum(len(shape.faces) for _, _, shape in shapes), path)
     for transform, name, shape in shapes:
         corners = np.asarray(shape.triangles, float) @ transform[:3, :3].T + transform[:3, 3]
-        said = f"{name} {getattr(getattr(shape.visual, 'material', None), 'name', '')}".lower()
-        kind = next((m for m, words in WORDS.items() if re.search(words, said)), material)
+        kind = _material(f"{name} {getattr(getattr(shape.visual, 'material', None), 'name', '')}", material)
         color = _color(shape.visual, len(corners), linear=suffix in (".gltf", ".glb"))
         yield Mesh(corners.astype(np.float32), color, np.full(len(corners), kind, np.uint8))
 
@@ -150,6 +149,17 @@ def _color(visual: Any, count: int, *, linear: bool) -> Array:  # noqa: ANN401  
         return np.full((count, 3), PLAIN, np.float32)
     bright = np.where(shade <= 0.04045, shade / 12.92, ((shade + 0.055) / 1.055) ** 2.4)  # IEC 61966-2-1
     return np.ascontiguousarray(shade if linear else bright, np.float32)
+
+
+def _material(names: str, other: Material) -> Material:
+    """Return the material that names of parts and materials tell, else `other`.
+
+    Example:
+        >>> [_material(names, Material.STEEL).name for names in ("hull FiberglassWhite", "rocket launcher")]
+        ['PLASTIC', 'STEEL']
+    """
+    said = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", names).lower()
+    return next((m for m, words in WORDS.items() if re.search(f"(?<![a-z])(?:{words})", said)), other)
 
 
 def _content(path: Path) -> bytes:

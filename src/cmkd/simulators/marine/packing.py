@@ -23,7 +23,7 @@ from cmkd.simulators.marine.contact import contact_sheet
 from cmkd.simulators.marine.describe import scene_section
 from cmkd.simulators.marine.growing import Shard
 from cmkd.simulators.marine.recipe import Recipe, pair_id
-from cmkd.simulators.marine.scene import VERSION, VESSELS_PER_CLASS, metadata, split_of
+from cmkd.simulators.marine.scene import metadata, split_of
 from cmkd.simulators.marine.simulate import Chunk, discard, first_pair, generate
 from cmkd.types import Modality
 
@@ -80,12 +80,12 @@ def _make(
     slots = recipe.slots() if shard is None else shard.of(recipe.slots())
     chunks = generate(recipe, parts, slots, workers=workers, progress=progress)
     split = _split(recipe)
-    if shard is None and (recipe.fleet is not None or recipe.vessels < VESSELS_PER_CLASS):
+    if shard is None:
         known = recipe.ships.classes
         shown = [(slot.pair % len(known), slot.vessel) for slot in slots]
         labels = [recipe.classes.index(known[label]) for label, _ in shown]
         warn_of_empty_classes(labels, recipe.classes, [split_of(recipe.seed, *vessel) for vessel in shown])
-    if shard is not None:
+    else:
         split["part"] = shard._asdict() | {"pairs": recipe.pairs}
     kinds = f"Simulated optical and radar chips of {len(recipe.classes)} kinds of marine target"
     writer = PackWriter(
@@ -94,7 +94,7 @@ def _make(
         classes=recipe.classes,
         modalities=modalities(recipe),
         split=split,
-        notes=f"simulator version {VERSION}, mode {recipe.mode}, pairs {recipe.pairs}, seed {recipe.seed}, gap "
+        notes=f"simulator version {recipe.version}, mode {recipe.mode}, pairs {recipe.pairs}, seed {recipe.seed}, gap "
         f"{recipe.gap}. Channels of the radar: {', '.join(recipe.sensors.radar.polarizations)}, sigma nought in dB.",
     )
     try:

@@ -219,7 +219,7 @@ def image(
     found = shoot(
         mesh, rays, scene.look, wavelength=sea.LIGHT / (radar.frequency * 1e9), surface=Surface.marine(),
         transmit=radar.transmit, receive=radar.receive, wind=scene.wind, rng=rng,
-        bounds=_bounds(mesh, vessel, extent, motion.shift),
+        bounds=_bounds(mesh, vessel, extent, motion.shift), widest=widest_tube(scene, radar),
     )  # fmt: skip
     area = former.area * to_ground
     spectra = [former.spectrum(a, _places(found, motion, vessel)) for a in found.amplitude / math.sqrt(area)]
@@ -237,6 +237,20 @@ def image(
         total += weight * np.abs(value) ** 2
         first = value.astype(np.complex64) if number == 0 else first
     return (10 * np.log10(np.maximum(total, FLOOR))).astype(np.float32), first
+
+
+def widest_tube(scene: Scene, radar: RadarMode) -> float:
+    """Return the greatest side of a ray tube, m: half a cell of the mode, in azimuth and, on a deck, in range.
+
+    So few cells of a large ship are left without a return. The side does not depend on the gap, so that a pair has the
+    same random numbers at every gap. There is no limit for radars that are not `RadarMode.fine`.
+    """
+    if not radar.fine:
+        return math.inf
+    theta = math.radians(scene.incidence)
+    slant = radar.resolution[0] * (math.sin(theta) if radar.plane == "ground" else 1.0)
+    azimuth = radar.resolution[1] * scene.spacing_azimuth / radar.spacing[1]
+    return min(slant / math.tan(theta), azimuth) / 2
 
 
 def _places(found: Scatterers, motion: Motion, vessel: int) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from cmkd.options import plain
 from cmkd.simulators.marine.clutter import reflectivity
 from cmkd.simulators.marine.fleet import BuiltIn, Fleet, FolderFleet
 from cmkd.simulators.marine.modes import Mode, mode
-from cmkd.simulators.marine.scene import VERSION, VESSELS_PER_CLASS, WIND, Gap, vessel_name
+from cmkd.simulators.marine.scene import VESSELS_PER_CLASS, WIND, Gap, version, vessel_name
 
 
 class Slot(NamedTuple):
@@ -92,6 +92,11 @@ class Recipe:
         found = mode(self.mode)
         return found if self.size is None else found.sized(self.size)
 
+    @property
+    def version(self) -> int:
+        """Version of the simulator's output in the mode."""
+        return version(self.sensors)
+
     def _check_clutter(self) -> None:
         """Raise `CmkdError` if no model of sea clutter covers a scene that may be drawn."""
         radar = self.sensors.radar
@@ -110,7 +115,7 @@ class Recipe:
         """Return what the card of a pack records, so that a later delivery continues it."""
         kept = {name: value for name, value in asdict(self).items() if name not in _OF_A_DELIVERY}
         given = {"sensors": plain(self.sensors), "meshes": self.ships.verify()}
-        return {"simulator": "marine", "version": VERSION, **kept, **given}
+        return {"simulator": "marine", "version": self.version, **kept, **given}
 
     def slots(self, index: pd.DataFrame | None = None) -> list[Slot]:
         """Return the next pairs.

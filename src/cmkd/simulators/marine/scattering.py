@@ -23,6 +23,8 @@ from cmkd.simulators.marine.rays import Rays, facing, mirrored
 
 BOUNCES = 3
 """Reflections to follow."""
+MOST_TUBES = 200_000
+"""About the most ray tubes that a limit on their side leads to, so that time stays bounded."""
 SEA_COHERENCE = 0.3
 """Side of the patches over which the sea is flat within a fraction of an X-band wavelength, m; an estimate."""
 CROSS_RATIO = 10**-0.8
@@ -85,8 +87,8 @@ class Scatterers:
     bounces: Array  # ``(n,)`` number of reflections
 
 
-def tubes(look: Array, bounds: tuple[Array, Array], count: int, rng: np.random.Generator, *,
-          mirror: bool) -> tuple[Array, Array, Array, float, float]:  # fmt: skip
+def tubes(look: Array, bounds: tuple[Array, Array], count: int, rng: np.random.Generator, *, mirror: bool,
+          widest: float = math.inf) -> tuple[Array, Array, Array, float, float]:  # fmt: skip
     """Lay out a jittered grid of square ray tubes that covers a box, seen along `look`.
 
     Args:
@@ -95,6 +97,8 @@ def tubes(look: Array, bounds: tuple[Array, Array], count: int, rng: np.random.G
         count: about how many tubes.
         rng: source of the jitter.
         mirror: whether to cover the box's image in the sea too, for paths that touch the sea first.
+        widest: greatest side of a tube, m; there are more than `count` tubes where it asks for them, but not more than
+            `MOST_TUBES`.
 
     Returns:
         Origins ``(n, 3)``, the two axes of the wave front, the side of a tube (m), and the origins' distance along
@@ -108,7 +112,8 @@ def tubes(look: Array, bounds: tuple[Array, Array], count: int, rng: np.random.G
     across = np.array([0.0, 1.0, 0.0]) if np.linalg.norm(across) < 1e-6 else across / np.linalg.norm(across)
     upward = np.cross(look, across)
     u, v, start = corners @ across, corners @ upward, float((corners @ look).min()) - 1.0
-    side = math.sqrt(max((u.max() - u.min()) * (v.max() - v.min()), 1e-9) / count)
+    area = max((u.max() - u.min()) * (v.max() - v.min()), 1e-9)
+    side = min(math.sqrt(area / count), max(widest, math.sqrt(area / MOST_TUBES)))
     grid_u = np.arange(u.min(), u.max(), side) + side / 2
     grid_v = np.arange(v.min(), v.max(), side) + side / 2
     place = np.stack(np.meshgrid(grid_u, grid_v, indexing="ij"), -1).reshape(-1, 2)
@@ -119,8 +124,8 @@ def tubes(look: Array, bounds: tuple[Array, Array], count: int, rng: np.random.G
 
 def shoot(
     mesh: Mesh, rays: Rays, look: Array, *, wavelength: float, transmit: Axis = "V", receive: Sequence[Axis] = ("V",),
-    count: int = 4000, surface: Surface, wind: float | None = None, bounds: tuple[Array, Array] | None = None,
-    bounces: int = BOUNCES, rng: np.random.Generator,
+    count: int = 4000, widest: float = math.inf, surface: Surface, wind: float | None = None,
+    bounds: tuple[Array, Array] | None = None, bounces: int = BOUNCES, rng: np.random.Generator,
 ) -> Scatterers:  # fmt: skip
     """Trace ray tubes and collect their returns.
 
@@ -137,6 +142,7 @@ def shoot(
         transmit: polarization of the wave.
         receive: polarization of each channel of the result.
         count: about how many tubes.
+        widest: see `tubes`.
         surface: radar properties of the materials.
         wind: m/s over the sea; None for free space.
         bounds: corners of the box to cover; by default all of the mesh above the sea.
@@ -146,7 +152,7 @@ def shoot(
     low, high = mesh.bounds if bounds is None else bounds
     if wind is not None:
         low = np.array([low[0], low[1], 0.0])
-    point, across, upward, side, start = tubes(look, (low, high), count, rng, mirror=wind is not None)
+    point, across, upward, side, start = tubes(look, (low, high), count, rng, mirror=wind is not None, widest=widest)
     axes: dict[Axis, Array] = {"H": across, "V": upward}
     tracer = _Tracer(mesh, rays, look, wavelength, surface, wind, rng)
     n = len(point)

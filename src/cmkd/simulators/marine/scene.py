@@ -16,8 +16,10 @@ from cmkd.simulators.marine.modes import Mode
 from cmkd.simulators.marine.sea import GRAVITY, significant_height
 from cmkd.simulators.marine.surroundings import surroundings
 
-VERSION = 4
-"""Version of the simulator's output: increase it with any change that alters a byte of a pair."""
+VERSIONS = (4, 5)
+"""Version of the pairs of coarse and of fine radars: increase it with any change that alters a byte of such a pair."""
+STREAMS = 4
+"""Part of the seed of all random streams: another number draws other vessels and other scenes."""
 
 WIND = (1.0, 17.0)
 """Least and greatest wind, m/s at 10 m."""
@@ -149,9 +151,17 @@ def metadata(scene: Scene, mode: Mode, seed: int) -> dict[str, str]:
     return found
 
 
+def version(mode: Mode) -> int:
+    """Return the version of a mode's pairs, the last one that changed their bytes.
+
+    Version 5 changed the radar images of fine radars alone (`cmkd.simulators.marine.modes.RadarMode.fine`).
+    """
+    return VERSIONS[mode.radar.fine]
+
+
 def _stream(seed: int, *key: int) -> np.random.Generator:
     """Return the random stream of `key`, independent of all others."""
-    return np.random.default_rng(np.random.SeedSequence((seed, VERSION, *key)))
+    return np.random.default_rng(np.random.SeedSequence((seed, STREAMS, *key)))
 
 
 def vessel_name(kind: str, number: int) -> str:
@@ -198,8 +208,9 @@ def sample(
 ) -> tuple[Scene, Mesh, int]:
     """Draw a pair's scene and build its mesh in place.
 
-    Vessel, sea, time, place and geometry do not depend on `gap`, so the same pair can be seen at several gaps. Nothing
-    but the vessel, that a platform does not sail, and the motion that follows from its length depends on the class.
+    Vessel, sea, time, place and geometry do not depend on `gap`, so the same pair can be seen at several gaps. On the
+    class depend the vessel, that a platform does not sail, the motion that follows from the length, and what stands
+    beside the vessel, whose size and distance scale with the length (`surroundings`).
 
     Args:
         seed: of the data set.

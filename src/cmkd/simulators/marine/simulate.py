@@ -25,7 +25,7 @@ from cmkd.simulators.marine.mesh import Array
 from cmkd.simulators.marine.modes import Mode
 from cmkd.simulators.marine.rays import Rays
 from cmkd.simulators.marine.recipe import Recipe, Slot
-from cmkd.simulators.marine.scene import BUILT_IN, VERSION, Scene, sample
+from cmkd.simulators.marine.scene import BUILT_IN, STREAMS, Scene, sample
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def make_pair(
     """
     scene, mesh, faces = sample(seed, pair, sensors, gap=gap, vessel=vessel, fleet=fleet)
     rays = Rays(mesh)
-    streams = [np.random.default_rng(np.random.SeedSequence((seed, VERSION, 4 + sensor, pair))) for sensor in (0, 1)]
+    streams = [np.random.default_rng(np.random.SeedSequence((seed, STREAMS, 4 + sensor, pair))) for sensor in (0, 1)]
     light = optical.render(scene, sensors.optical, mesh, rays, streams[0])
     decibel, first_look = radar.image(scene, sensors.radar, mesh, faces, rays, streams[1])
     return Pair(scene, light, decibel, first_look)
@@ -131,7 +131,8 @@ def first_pair(recipe: Recipe, folder: Path) -> int | None:
 
 
 def _described(recipe: Recipe) -> dict[str, Any]:
-    return {**plain(recipe), "sensors": plain(recipe.sensors), "meshes": recipe.ships.verify(), "version": VERSION}
+    sensors = plain(recipe.sensors)
+    return {**plain(recipe), "sensors": sensors, "meshes": recipe.ships.verify(), "version": recipe.version}
 
 
 def _claim(recipe: Recipe, folder: Path, slots: Sequence[Slot]) -> None:

@@ -12,7 +12,7 @@ from cmkd.simulators.marine.mesh import Material, Mesh, MeshBuilder
 def surroundings(
     place: tuple[float, float], length: float, height: float, objects: int, occluder: float, rng: np.random.Generator
 ) -> list[Mesh]:
-    """Draw buoys, boats and rocks beside the target, and a breakwater in front of it.
+    """Draw buoys, boats and rocks beside the target, and a breakwater in front of it, of sizes that scale with it.
 
     Args:
         place: x and y of the target, m.

@@ -20,6 +20,8 @@ from cmkd.simulators.marine.sea import Polarization
 
 SAMPLES = 2
 """Rays of an optical image per pixel, along each side."""
+FINE = 10.0
+"""Radars whose resolution is finer than this, m, have ray tubes of at most half a cell."""
 EARTH = 6371.0
 """Mean radius of the Earth, km."""
 
@@ -100,6 +102,11 @@ class RadarMode:
         """Letter of the frequency band (IEEE 521)."""
         limits = {"UHF": 1, "L": 2, "S": 4, "C": 8, "X": 12, "Ku": 18, "K": 27}
         return next((letter for letter, most in limits.items() if self.frequency < most), "Ka")
+
+    @property
+    def fine(self) -> bool:
+        """Whether its cells are so small that ray tubes must follow them (`FINE`)."""
+        return min(self.resolution) < FINE
 
     def slant_range(self, incidence: float) -> float:
         """Return the slant range of a satellite, m, over a spherical Earth.
