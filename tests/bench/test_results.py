@@ -422,7 +422,7 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
     lacking = (students[["data", "setting", "teacher", "method"]] == ["a", "few", 3, "kd"]).all(axis=1)
     gap = stored(students[~lacking])
     write_json(tmp_path / "stored" / "gap.json", about | {"runs": {"complete": 15, "all": 16}} | gap)
-    subprocess.run([*command, "--add", str(tmp_path / "own.json")], check=True, timeout=100)
+    subprocess.run([*command, "--add", str(tmp_path / "own.json")], check=True, timeout=600)
     lines = (tmp_path / "results.md").read_text().splitlines()
     found = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:] for line in lines if line.startswith("| ")}
     assert found["with few labels for both, a teacher helps"][3:] == [

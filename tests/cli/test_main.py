@@ -182,6 +182,7 @@ def test_a_stop_says_what_is_left(words: list[str], said: str, capsys: pytest.Ca
     assert capsys.readouterr().err == f"cmkd: stopped; {said}\n"
 
 
+@pytest.mark.filterwarnings("ignore:the .* split lacks")
 def test_a_name_that_is_not_utf8_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff folder")
     assert main(["simulate", "marine", "--pairs", "1", "--out", odd]) == 2
