@@ -59,6 +59,7 @@ AXES = {
     "label_noise_rivals": "label noise, with rivals of `ds`",
     "architectures": "unlike architectures",
     "longer": "the number of steps",
+    "eurosat_longer": "the number of steps on EuroSAT",
     "cross_fitted": "cross-fitted teachers",
     "fusion": "a teacher that sees both modalities",
     "other_classes": "a teacher of other classes",
