@@ -71,7 +71,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> CmkdError:
         "unknown method 'kb': did you mean 'kd'? Known: ds, kd"
     """
     names = sorted(known)
-    by_case = {known.lower(): known for known in names}
+    by_case = {one.lower(): one for one in names}
     close = get_close_matches(str(name).lower(), by_case, n=1, cutoff=0.45)  # a key of YAML may be anything
     hint = f" did you mean '{by_case[close[0]]}'?" if close else ""
     return CmkdError(f"unknown {kind} '{name}':{hint} Known: {', '.join(names) or 'none'}")

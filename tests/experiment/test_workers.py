@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +17,6 @@ from lightning.pytorch.callbacks import Callback
 
 from cmkd import CmkdError, Experiment, RunConfig, TrainerConfig
 from cmkd.data.pack.pack import Pack
-from cmkd.experiment import workers
 from cmkd.experiment.plan import PlannedStudent, ready, students
 from cmkd.experiment.workers import one_after_another, packed, processes
 from cmkd.training.reporting import Report, Tell
@@ -45,21 +48,24 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.name in kept}
 
 
-def test_a_process_has_the_commit_of_its_code_whatever_is_committed_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = list[str]()
-
-    class Pipe:
-        def recv(self) -> None:
-            asked.append("student")
-            raise SystemExit
-
-    monkeypatch.setattr(workers, "commit", lambda: asked.append("commit"))
-    monkeypatch.setattr(workers, "end_with_parent", lambda: None)
-    monkeypatch.setattr(workers, "ignore_interrupts", lambda: None)
-    monkeypatch.setattr(workers.progress, "leave_to_parent", lambda: None)
-    with pytest.raises(SystemExit):
-        workers._work(Pipe(), b"", None)  # type: ignore[arg-type]
-    assert asked == ["commit", "student"]
+@pytest.mark.slow
+def test_students_have_the_commit_of_their_code_whatever_is_committed_meanwhile(tmp_path: Path) -> None:
+    code, out, root = tmp_path / "code", tmp_path / "out", Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        pytest.skip("needs a checkout")
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", f"file://{root}", str(code)], check=True)
+    git = ["git", "-C", str(code), "-c", "user.name=a", "-c", "user.email=a@b.example"]
+    first = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    environment = {**os.environ, "PYTHONPATH": str(code / "src")}
+    command = ["run", "--data", "digits", "--methods", "none,uniformity", "--seeds=1", "--epochs=15", "--jobs=2"]
+    process = subprocess.Popen([sys.executable, "-m", "cmkd", *command, "--out", str(out)], env=environment, cwd=code)
+    while process.poll() is None and len(list(out.glob("students/*/*/history.csv"))) < 2:
+        time.sleep(0.05)
+    assert not list(out.glob("students/*/*/result.json")), "still in training"
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "later"], check=True)
+    assert process.wait() == 0
+    found = [json.loads(path.read_text())["commit"] for path in out.glob("students/*/*/result.json")]
+    assert found == [first, first]
 
 
 @pytest.mark.usefixtures("without_page")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -176,18 +177,16 @@ def test_a_validation_batch_may_hold_no_pair_of_a_process(tmp_path: Path, digits
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "dropout"), [("kd", 0.0), ("ds", 0.0), ("simkd", 0.0), ("kd", 0.5)])
 def test_two_processes_agree_with_one(tmp_path: Path, digits: Pack, method: str, dropout: float) -> None:
-    for devices in (1, 2):
-        made = job(tmp_path / str(devices), digits, method, epochs=3, dropout=dropout)
+    for devices, epochs in product((1, 2), (1, 3)):
+        made = job(tmp_path / f"{devices}" / f"{epochs}", digits, method, epochs=epochs, dropout=dropout)
         # at a constant rate rounding grows with it
         fit(made, OptimizerConfig(learning_rate=1e-3), AugmentationConfig(), settings(devices=devices))
-    one, two = (pd.read_csv(tmp_path / n / "history.csv") for n in ("1", "2"))
+    one, two = (pd.read_csv(tmp_path / n / "3" / "history.csv") for n in ("1", "2"))
     # terms that soon are small, so the order of their sums shows sooner; what is wrong shows in the first epoch
     of_history, of_weights = (5e-4, 5e-3) if method in ("ds", "simkd") else (1e-4, 1e-3)
     right = [name for name in one if name.endswith("accuracy")]  # one pair in the balance may fall to either side
     np.testing.assert_allclose(one[right], two[right], atol=1.5 / len(digits.rows("validation")))
     pd.testing.assert_frame_equal(one.drop(columns=right), two.drop(columns=right), rtol=of_history)
-    first, second = (load_file(tmp_path / n / "best.safetensors") for n in ("1", "2"))
-    if one["validation_accuracy"].idxmax() != two["validation_accuracy"].idxmax():
-        return  # by that pair, another epoch is the best
-    for key, value in first.items():  # float32 sums in another order, over 12 steps
+    first, second = (load_file(tmp_path / n / "1" / "best.safetensors") for n in ("1", "2"))  # of one epoch, the best
+    for key, value in first.items():  # float32 sums in another order
         torch.testing.assert_close(value, second[key], rtol=of_weights, atol=of_weights)
