@@ -19,7 +19,7 @@ from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.data.pack.pack import Pack
 from cmkd.training import schedule
 from cmkd.training.fit import TrainingJob, fit
-from cmkd.training.schedule import LEAST, TOLERANCE, PlateauSchedule, still_rising
+from cmkd.training.schedule import FIRST_ASKED, TOLERANCE, PlateauSchedule, still_rising
 
 LEVEL, RISING = [0.1, 0.5, 0.7, 0.7, 0.7, 0.7], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
 
@@ -58,34 +58,56 @@ def test_without_a_plateau_the_limit_decides() -> None:
 
 
 def test_a_plateau_starts_the_cooldown_and_stays_decided() -> None:
-    made = PlateauSchedule(1000, warmup=10)
+    made = PlateauSchedule(1600, warmup=10)
     made.observe(400, LEVEL)
     made.observe(450, RISING)
-    made.observe(500, LEVEL)
+    made.observe(800, LEVEL)
     assert (made.cooldown_start, made.leveled, made.stop) == (400, True, 500)
     assert [made.factor(step) for step in (399, 400, 425, 450, 499)] == pytest.approx([1.0, 1.0, 0.75, 0.5, 0.01])
 
 
-@pytest.mark.parametrize(("limit", "warmup", "least"), [(1000, 10, 250), (100_000, 10, LEAST), (1000, 400, 400)])
-def test_validation_is_not_asked_too_early_nor_before_the_warm_up_is_over(limit: int, warmup: int, least: int) -> None:
+@pytest.mark.parametrize(
+    ("limit", "warmup", "first"), [(1000, 10, 250), (100_000, 10, FIRST_ASKED), (1000, 400, 400), (1000, 225, 250)]
+)
+def test_validation_is_not_asked_too_early_nor_before_the_warm_up_is_over(limit: int, warmup: int, first: int) -> None:
     made = PlateauSchedule(limit, warmup=warmup)
-    made.observe(least - 1, LEVEL)
+    made.observe(first - 1, LEVEL)
     assert not made.leveled and made.cooldown_start is None
-    made.observe(least, LEVEL)
-    assert made.leveled and made.cooldown_start == least
+    made.observe(first, LEVEL)
+    assert made.leveled and made.cooldown_start == first
+
+
+@pytest.mark.parametrize(
+    ("epoch", "asked"),
+    [(1, [4000, 8000, 16000, 32000]), (64, [4032, 8000, 16000, 32000]), (333, [4329, 8325, 16317, 32301])],
+)
+def test_a_training_may_end_at_each_doubling_alone(epoch: int, asked: list[int]) -> None:
+    ends = []
+    for step in range(epoch, 40_001, epoch):
+        made = PlateauSchedule(50_000, epoch=epoch)
+        made.observe(step, LEVEL)
+        assert made.leveled == (step >= FIRST_ASKED)  # which history.csv notes after each epoch
+        ends += [step] * (made.cooldown_start is not None)
+    assert ends == asked
+
+
+def test_an_epoch_longer_than_the_first_steps_is_asked_at_its_end() -> None:
+    made = PlateauSchedule(12_000, epoch=6000)
+    made.observe(6000, LEVEL)
+    assert (made.cooldown_start, made.stop) == (6000, 12_000)
 
 
 def test_validation_is_asked_up_to_the_latest_step_for_a_cooldown() -> None:
-    late, last = PlateauSchedule(1000), PlateauSchedule(1000)
+    late, last = PlateauSchedule(1000), PlateauSchedule(1000, warmup=400)
     late.observe(801, LEVEL)
     last.observe(800, LEVEL)
     assert (late.leveled, late.cooldown_start, last.leveled, last.cooldown_start) == (False, None, True, 800)
-    assert [late.factor(step) for step in range(1000)] == [last.factor(step) for step in range(1000)]
+    assert [late.factor(step) for step in range(400, 1000)] == [last.factor(step) for step in range(400, 1000)]
 
 
 def test_a_training_may_be_told_not_to_end_early() -> None:
     made, plain = PlateauSchedule(1000, warmup=10), PlateauSchedule(1000, warmup=10)
-    made.observe(400, LEVEL, early_stop=False)
+    made.observe(250, LEVEL, early_stop=False)
     assert (made.leveled, made.cooldown_start, made.stop) == (True, None, 1000)
     for step, accuracies, leveled in ((450, RISING, False), (800, LEVEL, True), (850, RISING, True)):
         made.observe(step, accuracies, early_stop=False)
@@ -118,7 +140,7 @@ class Rates(Callback):
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
-STEPS, EPOCHS, PLATEAU = 4, 10, 6  # steps in an epoch; the epoch after which validation has leveled off
+STEPS, EPOCHS, PLATEAU = 4, 10, 5  # steps in an epoch; the epoch after which validation has leveled off
 
 
 def train(folder: Path, pack: Pack) -> list[float]:
@@ -146,7 +168,7 @@ def leveled(accuracies: list[float]) -> bool:
 def test_a_training_cools_down_after_a_plateau_and_stops(whole: tuple[Path, list[float]]) -> None:
     folder, rates = whole
     peak = 0.01 / 2  # a batch of 32
-    start, stop = PLATEAU * STEPS, 32  # a quarter of 24 more, up to the end of an epoch
+    start, stop = PLATEAU * STEPS, 28  # a quarter of 20 more, up to the end of an epoch
     assert len(rates) == stop
     assert rates[:start] == pytest.approx([peak * min(1.0, (step + 1) / 4) for step in range(start)])
     assert rates[start:] == pytest.approx([peak * (stop - step) / 8 for step in range(start, stop)])
@@ -155,7 +177,7 @@ def test_a_training_cools_down_after_a_plateau_and_stops(whole: tuple[Path, list
     assert history["leveled"].tolist() == [0.0] * (PLATEAU - 1) + [1.0] * 3
 
 
-@pytest.mark.parametrize("stop_after", [PLATEAU * STEPS, PLATEAU * STEPS + 2, 32])
+@pytest.mark.parametrize("stop_after", [PLATEAU * STEPS, PLATEAU * STEPS + 2, 28])
 def test_a_training_that_is_stopped_in_its_cooldown_ends_the_same(
     stop_after: int,
     whole: tuple[Path, list[float]],

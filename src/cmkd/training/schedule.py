@@ -13,24 +13,25 @@ BATCHES = (128, 64, 32)
 few pairs lacks; the smallest still leaves the correlations and similarities that methods estimate from a batch."""
 EPOCH_STEPS = 500
 """Largest number of steps in an epoch: validation is then measured often enough, however large the data set."""
-TOLERANCE = 0.005
+TOLERANCE = 0.0035
 """Rise of the validation accuracy, between a third of a training and the next, that counts as still rising."""
-LEAST = 2000
-"""Steps that are trained in any case before validation is asked, or a quarter of the limit where that is less. With
-1500, slow starters such as a model of text were taken for converged."""
+FIRST_ASKED = 4000
+"""Steps after which validation is asked whether it rises, or a quarter of the limit where that is less; then again at
+each doubling. Were it asked after every epoch, noise alone would end some trainings early, and the students of a
+comparison would differ in length by chance."""
 COOLDOWN = 0.25
 """Steps of the cooldown, as a fraction of the steps before it."""
 
 
-def still_rising(accuracies: Sequence[float]) -> bool:
+def still_rising(accuracies: Sequence[float], tolerance: float = TOLERANCE) -> bool:
     """Return whether validation is still rising: the mean of the last third exceeds that of the third before.
 
-    The means are over many epochs, so that the noise of a single one decides nothing. `TOLERANCE` is the difference
-    that counts; where accuracy approaches its limit as one over the square root of the steps, a training that passes
-    is within 1 point of what four times the steps give.
+    The means are over many epochs, so that the noise of a single one decides nothing. Where accuracy grows with the
+    logarithm of the steps and `TOLERANCE` is not exceeded, four times the steps give less than 1 point more.
 
     Args:
         accuracies: validation accuracy after each epoch, at a constant learning rate.
+        tolerance: the difference that counts.
 
     Example:
         >>> still_rising([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), still_rising([0.1, 0.5, 0.6, 0.6, 0.6, 0.6])
@@ -40,7 +41,7 @@ def still_rising(accuracies: Sequence[float]) -> bool:
     if third == 0:
         return True
     last, before = accuracies[-third:], accuracies[-2 * third : -third]
-    return sum(last) / third - sum(before) / third > TOLERANCE
+    return sum(last) / third - sum(before) / third > tolerance
 
 
 @dataclass
@@ -56,10 +57,13 @@ class PlateauSchedule:
             the cooldown.
 
     Example:
-        >>> schedule = PlateauSchedule(1000, warmup=10)
-        >>> schedule.observe(400, [0.2, 0.6, 0.7, 0.7, 0.7, 0.7])
-        >>> schedule.leveled, schedule.stop, schedule.factor(5), schedule.factor(300), schedule.factor(450)
-        (True, 500, 0.6, 1.0, 0.5)
+        >>> schedule = PlateauSchedule(2000, warmup=10, epoch=250)
+        >>> schedule.observe(750, [0.3, 0.7, 0.7])
+        >>> schedule.leveled, schedule.stop
+        (True, 2000)
+        >>> schedule.observe(1000, [0.3, 0.7, 0.7, 0.7])
+        >>> schedule.leveled, schedule.stop, schedule.factor(5), schedule.factor(900), schedule.factor(1125)
+        (True, 1250, 0.6, 1.0, 0.5)
     """
 
     limit: int
@@ -88,18 +92,20 @@ class PlateauSchedule:
         return rising * max(0.0, min(1.0, falling))
 
     def observe(self, step: int, accuracies: Sequence[float], *, early_stop: bool = True) -> None:
-        """Note, at the end of an epoch, whether validation has leveled off, and if so start the cooldown.
+        """Note, at the end of an epoch, whether validation has leveled off, and start the cooldown if it is asked then.
 
         Args:
             step: steps that are done.
             accuracies: validation accuracy after each epoch so far.
             early_stop: whether the cooldown may start before the latest step for it.
         """
-        if self.cooldown_start is not None or step > self.latest:
+        asked = max(min(FIRST_ASKED, self.limit // 4), self.warmup)
+        if self.cooldown_start is not None or not asked <= step <= self.latest:
             return
-        # asked again in each epoch: validation may rise after a plateau
-        self.leveled = step >= max(min(LEAST, self.limit // 4), self.warmup) and not still_rising(accuracies)
-        if self.leveled and early_stop:
+        self.leveled = not still_rising(accuracies)
+        while 2 * asked <= step:
+            asked *= 2
+        if self.leveled and early_stop and step - self.epoch < asked:
             self.cooldown_start = step
 
 
