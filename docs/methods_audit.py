@@ -47,8 +47,9 @@ INTRODUCTION = """# The methods against their papers
 Written by `python docs/methods_audit.py`. The published weight was read in the source that is named; "not checked"
 means that no source was read for this table, not that it agrees. Where a benchmark with one code for many methods is
 named, its setting is that of CIFAR-100. Our defaults, some of them chosen on validation, are for other data
-([performance](performance.md)), so many are smaller. The differences are what the docstrings say of layer, projection,
-warm-up and form; hooks are those that a training loop of your own must call, of a warm-up where there is one.
+([performance](performance.md)), so many are smaller. *Differences* quotes what the docstrings say about layers,
+projections, warm-up and formula. *Hooks* lists what your own training loop must call, in some methods for a warm-up
+alone.
 """
 
 

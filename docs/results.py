@@ -191,7 +191,7 @@ def choices(rows: pd.DataFrame) -> str:
             [
                 "labels",
                 "a teacher helps on (by validation)",
-                "best mean rank on test, and those it cannot be told from",
+                "best mean rank on test, and those statistically like it",
                 "use",
             ],
             summary,
@@ -223,7 +223,7 @@ def drawn(rows: pd.DataFrame, folder: Path) -> str:
     ranking = ranked(rows)
     if ranking and ranking["critical_difference"]:
         write_bytes(folder / "images" / "results-ranks.svg", draw(ranks_figure(ranking), "svg"))
-        shown.append("Mean ranks where every method was trained; a bar joins what cannot be told apart:")
+        shown.append("Mean ranks where every method was trained; a bar joins those that do not differ significantly:")
         shown.append("![Mean ranks of the methods](images/results-ranks.svg)")
     return "\n\n".join(shown) if len(shown) > 1 else ""
 
@@ -266,7 +266,7 @@ def gains(
         f"{labels} Gain over `none`, of n students unless the cell says otherwise; bold where both intervals exclude 0."
     )
     if ALL_LABELS in methods:
-        text += f" `{ALL_LABELS}` is the student alone with every label: the room that there is."
+        text += f" `{ALL_LABELS}` is the student alone with every label, which shows how much the missing labels cost."
     return "\n\n".join([f"## {title}", text, table(header, lines, left=2)])
 
 

@@ -100,7 +100,7 @@ def test_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
     made: dict[str, Any] = {}
     exec(blocks("README.md")[0], made)
-    assert made["about"]["method"] == made["results"]["recommended"]["method"]
+    assert made["student"].about["method"] == made["results"]["recommended"]["method"]
 
 
 def test_a_loop_of_ones_own() -> None:

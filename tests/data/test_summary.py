@@ -56,7 +56,7 @@ def test_markdown(pack: Pack) -> None:
         "in later versions a group keeps its split, and a new one without a split gets one by name and seed alone.",
         "- **Exact duplicates in another split**: x 1, y 1 (of 3 pairs of validation and test).",
         "- **Gap**: 9 points.",
-        "- **Unsound**: nothing noted.",
+        "- **Known problems**: nothing noted.",
         "- **Notes**: made up.",
     ):
         assert line in text.splitlines()

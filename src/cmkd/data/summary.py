@@ -182,7 +182,7 @@ def facts(pack: Pack) -> dict[str, str]:
         **({"No label": unlabeled} if any(summary.unlabeled.values()) else {}),
         **({"Invalid values": invalid} if (invalid := invalid_values(card)) else {}),
         "Co-registered": "; ".join(", ".join(group) for group in card.co_registered) or "none",
-        "Unsound": card.unsound or "nothing noted",
+        "Known problems": card.unsound or "nothing noted",
         "Notes": card.notes or "none",
         "License": card.license or "not stated; state it before you share the data",
         "Sources": ", ".join(card.sources) or "not stated",

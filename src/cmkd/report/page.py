@@ -156,8 +156,9 @@ def not_converged(results: Mapping[str, Any]) -> str:
 
     Example:
         >>> rows = [{"method": "kd", "converged": c} for c in (True, False)]
-        >>> not_converged({"teacher": {"converged": True}, "students": rows})
-        'not converged: validation was still rising for kd (1 of 2); train longer with --preset full or more --epochs'
+        >>> print(not_converged({"teacher": {"converged": True}, "students": rows}))
+        not converged: validation was still rising for kd (1 of 2); train longer with --preset full or more --epochs, in
+        a new --out
     """
     found: dict[str, list[bool]] = {}
     for row in ({**results["teacher"], "method": "teacher"}, *results["students"]):
@@ -166,7 +167,7 @@ def not_converged(results: Mapping[str, Any]) -> str:
     rising = [f"{name} ({c.count(False)} of {len(c)})" for name, c in found.items() if not all(c)]
     if not rising:
         return ""
-    many = f"{', '.join(rising)}; train longer with --preset full or more --epochs"
+    many = f"{', '.join(rising)}; train longer with --preset full or more --epochs, in a new --out"
     return f"not converged: validation was still rising for {many}"
 
 
