@@ -22,6 +22,7 @@ from cmkd.io import write_text
 from cmkd.training.schedule import PlateauSchedule, still_rising
 from records import RESULTS, table
 
+WINDOW = 500
 HEADER = ["data set", "model", "val. pairs", "accuracy", "steps, every epoch", "missed", "steps, doublings", "missed"]
 
 
@@ -53,9 +54,10 @@ def trainings(folder: Path) -> Iterator[tuple[list[str], np.ndarray]]:
             history = pd.read_csv(path)
             if len(history) < epochs:
                 continue
-            steps, accuracy = history["step"].astype(int), 100 * history["validation_accuracy"]
+            steps, window = history["step"].astype(int), max(1, round(WINDOW / history["step"].iloc[0]))
+            accuracy = 100 * history["validation_accuracy"].rolling(window).mean()
             latest, *chosen = (
-                np.array([start, accuracy[steps.between(0.8 * start, start)].mean()])
+                np.array([start, accuracy[steps <= start].max()])
                 for start in (
                     PlateauSchedule(int(steps.iloc[-1])).latest,
                     *(rule(steps.tolist(), history["validation_accuracy"].tolist()) for rule in RULES),
@@ -79,10 +81,10 @@ def write(folders: list[Path], out: Path) -> None:
         "# The rule that ends a training\n\n"
         f"`python benchmarks/stopping_rule.py {' '.join(folder.name for folder in folders)}`, "
         f"{len(numbers)} trainings to the largest number of steps.\n\n"
-        "Accuracy: on validation in %, the mean over the last fifth of the steps at a constant learning rate. Steps: "
+        f"Accuracy: on validation in %, the highest mean over {WINDOW} steps at the constant learning rate. Steps: "
         "where the cooldown would have started, had validation been asked after every epoch from 2,000 steps on "
-        "(tolerance 0.5 points), or as the rule does (`cmkd.training.schedule`). Missed: how much lower the accuracy "
-        "was there, in points.\n\n"
+        "(tolerance 0.5 points), or as the rule does (`cmkd.training.schedule`). Missed: how much lower the highest "
+        "mean was until then, in points.\n\n"
         f"{table(HEADER, cells, left=2)}\n",
     )
 
