@@ -79,3 +79,9 @@ def test_a_batch_holds_what_the_method_reads(digits: Pack) -> None:
     assert job(digits, "kd").modalities == ("degraded", "optical")
     assert job(digits, "none").modalities == ("degraded",)
     assert job(digits, "kd").always_paired
+
+
+def test_a_loader_knows_which_pairs_are_taught(gaps: Pack) -> None:
+    taught = job(gaps, "kd").loader("train", 2).taught
+    assert taught is not None and taught.tolist() == [0, 1, 2, 3, 8]  # pair 6 lacks the teacher's modality
+    assert job(gaps, "own").loader("train", 2).taught is None

@@ -130,9 +130,10 @@ class TrainingJob:
             window: shuffle within windows of so many pairs.
         """
         training = split == "train"
+        rows = self.rows(split)
         return PairLoader(
             self.pack,
-            self.rows(split),
+            rows,
             self.modalities if training else self._own,
             batch_size=batch_size if training else max(batch_size, 512 * world_size()),
             shuffle=training,
@@ -143,4 +144,5 @@ class TrainingJob:
             views=self.views,
             window=window,
             answers=self.answers if training and self.distills else None,
+            taught=rows[self._taught(rows)] if training and self.distills else None,
         )
