@@ -133,7 +133,10 @@ class Method(Requirements, nn.Module):
         """Read both models once before training, to copy weights or a classifier. Does nothing by default."""
 
     def on_train_start(self, dataset_size: int) -> None:
-        """Receive the number of training pairs, the upper bound of ``batch.index``. Does nothing by default."""
+        """Receive the number of training pairs that `forward` is given, which is above each ``batch.index``.
+
+        Does nothing by default.
+        """
 
     def on_train_epoch_start(self, epoch: int) -> None:
         """Receive the number of the epoch that begins, from 0, and keep it as `epoch`."""

@@ -54,10 +54,10 @@ class DistillationModule(LightningModule):
         super().__init__()
         self.window = window
         self.job, self.optimizer_config, self.augmentation, self.batch_size = job, optimizer, augmentation, batch_size
-        rows, places = torch.from_numpy(job.rows("train")), None
+        taught, places = torch.from_numpy(job.taught), None
         if job.method is not None and "index" in job.method.needs:
             places = torch.full((len(job.pack),), -1)
-            places[rows] = torch.arange(len(rows))
+            places[taught] = torch.arange(len(taught))
         self.objective = Objective(
             job.model,
             teacher=job.teacher,
@@ -70,7 +70,7 @@ class DistillationModule(LightningModule):
             places=places,
         )
         if job.method is not None:
-            job.method.on_train_start(len(rows))
+            job.method.on_train_start(len(taught))
         epoch = len(self.train_dataloader())
         steps = epoch * job.epochs
         self.schedule = PlateauSchedule(steps, max(1, min(WARMUP, round(optimizer.warmup * steps))), epoch)
