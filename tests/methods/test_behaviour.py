@@ -317,6 +317,14 @@ def test_unlike_numbers_of_maps_pair_the_deepest() -> None:
         torch.testing.assert_close(values[0], values[1])
 
 
+def test_a_stage_beyond_the_only_map_is_refused_with_the_stage_that_is_there() -> None:
+    single = Spec(10, 64, ((8, 4, 4),))
+    message = r"^fitnet: stage -2 needs 2 feature maps, student has 1 and teacher 1; choose stage=-1, the deepest map$"
+    with pytest.raises(CmkdError, match=message):
+        create("fitnet", single, single, stage=-2)
+    create("fitnet", single, single, stage=-1)
+
+
 @pytest.mark.parametrize("positions", [(2, 3), (4, 1)])
 def test_ickd_of_many_channels_is_the_same_without_their_gram_matrices(positions: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
