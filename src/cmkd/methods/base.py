@@ -176,7 +176,8 @@ class Method(Requirements, nn.Module):
         Raises:
             CmkdError: with what it reads.
         """
-        read = [*["embeddings"] * ("embedding" in self.needs), *["feature maps"] * bool(self.teacher_maps)]
+        embeds = self.uses_teacher and "embedding" in self.needs
+        read = [*["embeddings"] * embeds, *["feature maps"] * bool(self.teacher_maps)]
         if read or self.trains_teacher:
             reason = "trains the teacher too" if self.trains_teacher else f"reads {' and '.join(read)}"
             raise CmkdError(f"{self.name} {reason}, but cross-fitted teachers give only logits; use --teacher.folds 1")
