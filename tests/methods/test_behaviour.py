@@ -18,6 +18,7 @@ from cmkd.methods.ickd import ickd
 from cmkd.methods.mfh import MFH, permutation_saliency
 from cmkd.methods.mgd import MGD
 from cmkd.methods.ofd import OFD
+from cmkd.methods.pkt import pkt
 from cmkd.methods.simkd import SimKD
 from cmkd.methods.teacher_init import TeacherInit, copy_deeper
 from cmkd.methods.vkd import VKD
@@ -323,6 +324,16 @@ def test_a_stage_beyond_the_only_map_is_refused_with_the_stage_that_is_there() -
     with pytest.raises(CmkdError, match=message):
         create("fitnet", single, single, stage=-2)
     create("fitnet", single, single, stage=-1)
+
+
+def test_pkt_of_opposite_embeddings_is_finite() -> None:
+    """The cosine of opposite vectors rounds to less than -1."""
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(1, 32, generator=generator)
+        student = torch.cat([x, -1.7 * x]).requires_grad_()
+        pkt(student, torch.randn(2, 32, generator=generator)).backward()
+        assert student.grad is not None and bool(student.grad.isfinite().all())
 
 
 @pytest.mark.parametrize("positions", [(2, 3), (4, 1)])
