@@ -336,6 +336,16 @@ def test_pkt_of_opposite_embeddings_is_finite() -> None:
         assert student.grad is not None and bool(student.grad.isfinite().all())
 
 
+@pytest.mark.parametrize(("index", "seen"), [([0, 1, 2, 10], "0 to 10"), ([0, 1, 2, -1], "-1 to 2")])
+def test_crd_refuses_an_index_that_is_not_of_a_training_pair(index: list[int], seen: str) -> None:
+    method = CRD(NARROW, WIDE)
+    method.on_train_start(10)
+    given = replace(a_batch(4, 4), index=torch.tensor(index))
+    message = f"^crd: batch.index must be the position of each pair among the 10 .*, from 0 to 9, got {seen}$"
+    with pytest.raises(CmkdError, match=message):
+        method(output(NARROW, 4, 0), output(WIDE, 4, 1).detach(), given)
+
+
 @pytest.mark.parametrize("positions", [(2, 3), (4, 1)])
 def test_ickd_of_many_channels_is_the_same_without_their_gram_matrices(positions: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
