@@ -273,11 +273,11 @@ def test_mgd_draws_another_mask_each_step_and_the_same_after_a_resume() -> None:
     torch.manual_seed(0)
     first, second = MGD(NARROW, WIDE, masked=0.5), MGD(NARROW, WIDE, masked=0.5)
     like = torch.zeros(4, 1, 8, 8)
-    start = first.mask(like)
+    start = first.mask(like, a_batch(4, 4))
     first(output(NARROW, 4, 0), output(WIDE, 4, 1), a_batch(4, 4))
-    assert not torch.equal(first.mask(like), start)
+    assert not torch.equal(first.mask(like, a_batch(4, 4)), start)
     second.load_state_dict(first.state_dict())
-    torch.testing.assert_close(second.mask(like), first.mask(like), rtol=0.0, atol=0.0)
+    torch.testing.assert_close(second.mask(like, a_batch(4, 4)), first.mask(like, a_batch(4, 4)), rtol=0.0, atol=0.0)
     assert 0.3 < start.mean() < 0.7
 
 
@@ -344,6 +344,24 @@ def test_crd_refuses_an_index_that_is_not_of_a_training_pair(index: list[int], s
     message = f"^crd: batch.index must be the position of each pair among the 10 .*, from 0 to 9, got {seen}$"
     with pytest.raises(CmkdError, match=message):
         method(output(NARROW, 4, 0), output(WIDE, 4, 1).detach(), given)
+
+
+@pytest.mark.parametrize("name", ["mgd", "mfh"])
+def test_draws_belong_to_pairs_and_not_to_places_in_the_batch(name: str) -> None:
+    """So processes that share a batch in another order draw the same; views of one pair have draws of their own."""
+    torch.manual_seed(0)
+    batch = replace(a_batch(8, 4), index=torch.tensor([3, 9, 1, 1, 7, 0, 30, 5]), view=torch.tensor([0, 0, 1, 0] * 2))
+    student, teacher, other = output(NARROW, 8, 0), output(WIDE, 8, 1).detach(), torch.randperm(8)
+    values = []
+    for rows in (torch.arange(8), other):
+        torch.manual_seed(0)
+        method = create(name, NARROW, WIDE, **({"masked": 0.5} if name == "mgd" else {}))
+        torch.manual_seed(7)
+        method.setup(TinyModel(NARROW), TinyModel(WIDE))
+        method.on_train_epoch_start(0)
+        value = method(student.select(rows), teacher.select(rows), batch.select(rows))[name]
+        values.append((value, getattr(method, "saliency", value)))
+    torch.testing.assert_close(*values)
 
 
 @pytest.mark.parametrize("positions", [(2, 3), (4, 1)])

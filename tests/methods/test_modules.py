@@ -303,7 +303,7 @@ def test_mfh_sums_the_saliency_over_its_epochs_and_then_keeps_it() -> None:
 
 def test_mgd_masks_the_share_it_says() -> None:
     method = create("mgd", NARROW, NARROW, masked=0.2)
-    assert 0.75 < method.mask(torch.zeros(8, 1, 32, 32)).mean() < 0.85
+    assert 0.75 < method.mask(torch.zeros(8, 1, 32, 32), a_batch(8, 4)).mean() < 0.85
 
 
 def test_srrl_compares_what_the_teachers_classifier_makes_of_both() -> None:
