@@ -19,6 +19,7 @@ from cmkd.distributed import anywhere, rank, world_size
 from cmkd.errors import DivergedError
 from cmkd.models import Model
 from cmkd.models.base import Preprocess
+from cmkd.ops import in_float64
 from cmkd.training.augment import augment, stronger
 from cmkd.training.ema import ModelEma, infinite
 from cmkd.training.job import TrainingJob
@@ -220,7 +221,7 @@ class DistillationModule(LightningModule):
             logits = self.model.classify({name: batch.inputs[name] for name in names}).logits.float()
             entropy = nn.functional.cross_entropy(logits, target, ignore_index=UNLABELED, reduction="sum")
             found = [(logits.argmax(1) == target).sum(), entropy, (target != UNLABELED).sum()]
-            self._scores += torch.stack([value.double() for value in found]).to(self._scores)
+            self._scores += torch.stack([in_float64(value) for value in found]).to(self._scores)
 
     def on_train_epoch_end(self) -> None:
         """Add a row to the history, the same in every process."""
