@@ -35,6 +35,7 @@ PAPER = {
     "rkd": ("distance 25, angle 50", REP),
     "sp": ("weight 3000", REP),
     "srrl": ("weight 1", SIM),
+    "srd": ("weight 2, beside KL of the logits at temperature 1", "authors' code"),
     "vicreg": ("invariance 25, variance 25, covariance 1", COPIES),
     "vicreg_reg": ("variance 25, covariance 1, beside an invariance of 25", COPIES),
     "vid": ("weight 1, of a sum over stages where ours is a mean", REP),
