@@ -99,6 +99,9 @@ class Method(Requirements, nn.Module):
     sees_all_labels: bool = False
     """Whether its student sees the labels that a run hides: a control, which never counts as a gain."""
 
+    alike: tuple[str, ...] = ()
+    """Names of buffers that all processes change alike, so that they are sent once and not in every step."""
+
     taught_by: str = ""
     """Name of the method whose student, of the same seed, is the teacher; empty for the run's teacher."""
 

@@ -94,6 +94,7 @@ class CRD(SteppedMethod):
     bibtex = """@inproceedings{tian2020contrastive, title={Contrastive Representation Distillation}, author={Tian,
   Yonglong and Krishnan, Dilip and Isola, Phillip}, booktitle={ICLR}, year={2020}}"""
     needs = ("embedding", "index")
+    alike = ("student_memory", "teacher_memory")
     required_hooks: Mapping[str, str] = {"on_train_start": "it keeps a memory of every training pair"}
 
     student_memory: Tensor

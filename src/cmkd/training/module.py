@@ -13,10 +13,12 @@ import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from cmkd.config import AugmentationConfig, OptimizerConfig
 from cmkd.distributed import anywhere, rank, world_size
 from cmkd.errors import DivergedError
+from cmkd.methods import Method
 from cmkd.models import Model
 from cmkd.models.base import Preprocess
 from cmkd.ops import in_float64
@@ -72,6 +74,9 @@ class DistillationModule(LightningModule):
         )
         if job.method is not None:
             job.method.on_train_start(len(taught))
+        methods = [(name, part) for name, part in self.named_modules() if isinstance(part, Method)]
+        self._alike = [f"{name}.{buffer}" for name, method in methods for buffer in method.alike]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, self._alike)
         epoch = len(self.train_dataloader())
         steps = epoch * job.epochs
         self.schedule = PlateauSchedule(steps, max(1, min(WARMUP, round(optimizer.warmup * steps))), epoch)
@@ -144,8 +149,11 @@ class DistillationModule(LightningModule):
         return batch.to(device, non_blocking=True)
 
     def on_fit_start(self) -> None:
-        """Move the teacher, since Lightning moves registered modules only."""
+        """Move the teacher, since Lightning moves registered modules only, and send what DDP does not send."""
         self.objective.move(self.device)
+        if world_size() > 1:
+            for name in self._alike:
+                dist.broadcast(self.get_buffer(name), 0)
 
     def on_train_start(self) -> None:
         """Tell the method the epoch: where a run resumes within an epoch, Lightning skips `on_train_epoch_start`."""
