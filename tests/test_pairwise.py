@@ -8,6 +8,8 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,14 +17,48 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 import cmkd
 from cmkd.errors import CmkdError
+from cmkd.ops import in_float64
 from cmkd.pairwise import gaussian_discrepancy, log_mean_gaussian, unit_rows
 
 
 def all_pairs(x: Tensor, t: float) -> Tensor:
     return F.pdist(x).square().mul(-t).logsumexp(0) - math.log(x.shape[0] * (x.shape[0] - 1) / 2)
+
+
+class NoFloat64(TorchDispatchMode):
+    """Refuses what an Apple GPU does: any tensor of float64."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        result = function(*args, **(kwargs or {}))
+        for value in tree_flatten(result)[0]:
+            assert not isinstance(value, Tensor) or value.dtype != torch.float64, function
+        return result
+
+
+def test_a_device_without_float64_sums_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 40, 6, generator=generator)
+
+    def found() -> list[Tensor]:
+        points = x.clone().requires_grad_()
+        value = log_mean_gaussian(points, block_size=16) + gaussian_discrepancy(points, y, block_size=16)
+        return [value.detach(), *torch.autograd.grad(value, points)]
+
+    wanted = found()
+    monkeypatch.setattr("cmkd.pairwise.widest", lambda device: torch.float32)
+    with NoFloat64():
+        alike = found()
+    torch.testing.assert_close(alike, wanted)
+
+
+def test_what_a_device_without_float64_holds_is_widened_on_the_cpu() -> None:
+    apple = SimpleNamespace(device=torch.device("mps"), cpu=lambda: torch.ones(2), double=lambda: pytest.fail("there"))
+    assert in_float64(apple).dtype == in_float64(torch.ones(2)).dtype == torch.float64  # type: ignore[arg-type]
 
 
 def all_pairs_discrepancy(x: Tensor, y: Tensor, t: float) -> Tensor:

@@ -38,6 +38,21 @@ def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """Return the type of sums on a device: float64, or float32 on an Apple GPU, which has no wider one.
+
+    Example:
+        >>> widest(torch.device("cpu")), widest(torch.device("mps"))
+        (torch.float64, torch.float32)
+    """
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def in_float64(x: Tensor) -> Tensor:
+    """Return a tensor in float64; that of an Apple GPU, which has none, on the CPU."""
+    return (x if widest(x.device) == torch.float64 else x.cpu()).double()
+
+
 def upload(drawn: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor from the CPU to a device, without waiting until a GPU has done its work."""
     if device.type != "cuda":

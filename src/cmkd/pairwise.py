@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cmkd.errors import CmkdError
-from cmkd.ops import at_least_float32, in_float32, squared_distances
+from cmkd.ops import at_least_float32, in_float32, squared_distances, widest
 
 _RESCALE_ABOVE = 30.0
 """Sums are relative to a shift; at e^30 above it, float32 (up to e^88) still holds the sum over 10^12 pairs."""
@@ -195,14 +195,15 @@ def _value_and_gradient(points: Tensor, t: float, size: int, *, with_gradient: b
     left, right, weighted = _factors(points, t)
     x = weighted[:, :-1]
     sums = torch.zeros_like(weighted) if with_gradient else None
-    total = x.new_zeros((), dtype=torch.float64)  # 10^9 float32 terms of one size would lose digits
+    exact = widest(x.device)
+    total = x.new_zeros((), dtype=exact)  # 10^9 float32 terms of one size would lose digits
     shift: Tensor | None = None
     for rows, columns in _blocks(n, size):
         exponent = (left[rows] @ right[columns].T).clamp_(max=0.0)
         if rows == columns:
             below = torch.ones_like(exponent, dtype=torch.bool).tril_()
             exponent.masked_fill_(below, -torch.inf)
-        highest = exponent.amax().double()
+        highest = exponent.amax().to(exact)
         if shift is None:
             shift = highest
         elif bool(highest > shift + _RESCALE_ABOVE):  # waits for a GPU, but only beyond the first block
@@ -212,12 +213,12 @@ def _value_and_gradient(points: Tensor, t: float, size: int, *, with_gradient: b
                 sums *= factor
             shift = highest
         weight = exponent.sub_(shift).exp_()
-        total = total + weight.sum(dtype=torch.float64)
+        total = total + weight.sum(dtype=exact)
         if sums is not None:
             sums[rows] += weight @ weighted[columns]
             sums[columns] += weight.T @ weighted[rows]
     assert shift is not None  # two points or more are a block
-    value = (total.log() + shift - torch.tensor(n * (n - 1) / 2, dtype=torch.float64).log()).to(x.dtype)
+    value = (total.log() + shift - torch.tensor(n * (n - 1) / 2, dtype=exact).log()).to(x.dtype)
     if sums is None:
         return value, None
     gradient = (x * sums[:, -1:] - sums[:, :-1]) * (-2.0 * t / total).to(x.dtype)
@@ -231,15 +232,16 @@ def _discrepancy(
     left, right, weighted = _factors(points, t)
     left_reference, right_reference, _ = _factors(reference, t)
     sums = torch.zeros_like(weighted) if with_gradient else None
-    total, norm = (points.new_zeros((), dtype=torch.float64) for _ in range(2))
+    exact = widest(points.device)
+    total, norm = (points.new_zeros((), dtype=exact) for _ in range(2))
     for rows, columns in _blocks(n, size):
         ours = (left[rows] @ right[columns].T).clamp_(max=0.0).exp_()
         theirs = (left_reference[rows] @ right_reference[columns].T).clamp_(max=0.0).exp_()
         if rows == columns:
             ours, theirs = ours.triu_(1), theirs.triu_(1)
-        norm = norm + theirs.square().sum(dtype=torch.float64)
+        norm = norm + theirs.square().sum(dtype=exact)
         difference = theirs.neg_().add_(ours)
-        total = total + difference.square().sum(dtype=torch.float64)
+        total = total + difference.square().sum(dtype=exact)
         if sums is not None:
             weight = difference.mul_(ours)
             sums[rows] += weight @ weighted[columns]

@@ -16,31 +16,35 @@ from .rows import NARROW, WIDE, Row, a_batch, built, leaves, output, total
 from .table import ROWS
 
 BATCH = 8
-EQUAL, UNEQUAL = [(0, 4), (4, 8)], [(0, 3), (3, 8)]
+SHARES = {
+    "equal": [range(0, 4), range(4, 8)],
+    "unequal": [range(0, 3), range(3, 8)],
+    "dealt": [range(0, 8, 2), range(1, 8, 2)],  # as the loader does
+}
 Result = dict[str, Any]
 
 
-def rows_of(out: Output, start: int, stop: int) -> Output:
-    """Return leaves that hold the samples from `start` to `stop`."""
+def rows_of(out: Output, rows: range) -> Output:
+    """Return leaves that hold the samples at `rows`."""
     cut = out.detach()
-    logits, embedding, *maps = (t[start:stop].clone().requires_grad_() for t in leaves(cut))
+    logits, embedding, *maps = (t[list(rows)].clone().requires_grad_() for t in leaves(cut))
     return Output(logits, embedding, tuple(maps))
 
 
-def two_steps(row: Row, shares: list[tuple[int, int]], rank: int) -> Result:
+def two_steps(row: Row, shares: list[range], rank: int) -> Result:
     """Run two steps on this process's share; return the last loss, weighed as the trainer does, and its gradients."""
     method = built(row, NARROW, WIDE).double()
     target = torch.arange(BATCH) % NARROW.classes
     target[1] = -1
-    start, stop = shares[rank]
+    rows = shares[rank]
     for step in range(2):
         method.zero_grad()
         whole = a_batch(BATCH, NARROW.classes, target=target)
-        ours = rows_of(output(NARROW, BATCH, 2 * step, dtype=torch.float64), start, stop)
-        theirs = rows_of(output(WIDE, BATCH, 2 * step + 1, dtype=torch.float64), start, stop)
+        ours = rows_of(output(NARROW, BATCH, 2 * step, dtype=torch.float64), rows)
+        theirs = rows_of(output(WIDE, BATCH, 2 * step + 1, dtype=torch.float64), rows)
         theirs = theirs if method.trains_teacher else theirs.detach()
-        loss = total(method(ours, theirs, whole.select(torch.arange(start, stop))))
-        loss = loss * (stop - start) * len(shares) / BATCH
+        loss = total(method(ours, theirs, whole.select(torch.tensor(rows))))
+        loss = loss * len(rows) * len(shares) / BATCH
         if loss.requires_grad:
             loss.backward()
     parameters = {n: p.grad for n, p in method.named_parameters() if p.requires_grad}
@@ -51,13 +55,7 @@ def work(rank: int, folder: str) -> None:
     """Join the pair and write this process's results."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    results = {
-        row.name: {
-            "equal": two_steps(row, EQUAL, rank),
-            "unequal": two_steps(row, UNEQUAL, rank),
-        }
-        for row in ROWS
-    }
+    results = {row.name: {name: two_steps(row, shares, rank) for name, shares in SHARES.items()} for row in ROWS}
     torch.save(results, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 

@@ -83,7 +83,6 @@ ON_LOGITS = [
         "fixmatch",
         (Case(fixmatch, LOGITS, slow_logits.fixmatch, {"threshold": 0.6}),),
         options={"threshold": 0.3},
-        same_classes=True,
     ),
     Row("kd", (Case(kd, LOGITS, slow_logits.kd, {"temperature": 3.0}, "kd"),), same_classes=True),
     Row(

@@ -18,6 +18,7 @@ from cmkd.methods.ickd import ickd
 from cmkd.methods.mfh import MFH, permutation_saliency
 from cmkd.methods.mgd import MGD
 from cmkd.methods.ofd import OFD
+from cmkd.methods.pkt import pkt
 from cmkd.methods.simkd import SimKD
 from cmkd.methods.teacher_init import TeacherInit, copy_deeper
 from cmkd.methods.vkd import VKD
@@ -272,11 +273,11 @@ def test_mgd_draws_another_mask_each_step_and_the_same_after_a_resume() -> None:
     torch.manual_seed(0)
     first, second = MGD(NARROW, WIDE, masked=0.5), MGD(NARROW, WIDE, masked=0.5)
     like = torch.zeros(4, 1, 8, 8)
-    start = first.mask(like)
+    start = first.mask(like, a_batch(4, 4))
     first(output(NARROW, 4, 0), output(WIDE, 4, 1), a_batch(4, 4))
-    assert not torch.equal(first.mask(like), start)
+    assert not torch.equal(first.mask(like, a_batch(4, 4)), start)
     second.load_state_dict(first.state_dict())
-    torch.testing.assert_close(second.mask(like), first.mask(like), rtol=0.0, atol=0.0)
+    torch.testing.assert_close(second.mask(like, a_batch(4, 4)), first.mask(like, a_batch(4, 4)), rtol=0.0, atol=0.0)
     assert 0.3 < start.mean() < 0.7
 
 
@@ -315,6 +316,52 @@ def test_unlike_numbers_of_maps_pair_the_deepest() -> None:
             torch.manual_seed(0)
             values.append(create(name, NARROW, spec)(student, out, a_batch(4, 4))[name])
         torch.testing.assert_close(values[0], values[1])
+
+
+def test_a_stage_beyond_the_only_map_is_refused_with_the_stage_that_is_there() -> None:
+    single = Spec(10, 64, ((8, 4, 4),))
+    message = r"^fitnet: stage -2 needs 2 feature maps, student has 1 and teacher 1; choose stage=-1, the deepest map$"
+    with pytest.raises(CmkdError, match=message):
+        create("fitnet", single, single, stage=-2)
+    create("fitnet", single, single, stage=-1)
+
+
+def test_pkt_of_opposite_embeddings_is_finite() -> None:
+    """The cosine of opposite vectors rounds to less than -1."""
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(1, 32, generator=generator)
+        student = torch.cat([x, -1.7 * x]).requires_grad_()
+        pkt(student, torch.randn(2, 32, generator=generator)).backward()
+        assert student.grad is not None and bool(student.grad.isfinite().all())
+
+
+@pytest.mark.parametrize(("index", "seen"), [([0, 1, 2, 10], "0 to 10"), ([0, 1, 2, -1], "-1 to 2")])
+def test_crd_refuses_an_index_that_is_not_of_a_training_pair(index: list[int], seen: str) -> None:
+    method = CRD(NARROW, WIDE)
+    method.on_train_start(10)
+    given = replace(a_batch(4, 4), index=torch.tensor(index))
+    message = f"^crd: batch.index must be the position of each pair among the 10 .*, from 0 to 9, got {seen}$"
+    with pytest.raises(CmkdError, match=message):
+        method(output(NARROW, 4, 0), output(WIDE, 4, 1).detach(), given)
+
+
+@pytest.mark.parametrize("name", ["mgd", "mfh"])
+def test_draws_belong_to_pairs_and_not_to_places_in_the_batch(name: str) -> None:
+    """So processes that share a batch in another order draw the same; views of one pair have draws of their own."""
+    torch.manual_seed(0)
+    batch = replace(a_batch(8, 4), index=torch.tensor([3, 9, 1, 1, 7, 0, 30, 5]), view=torch.tensor([0, 0, 1, 0] * 2))
+    student, teacher, other = output(NARROW, 8, 0), output(WIDE, 8, 1).detach(), torch.randperm(8)
+    values = []
+    for rows in (torch.arange(8), other):
+        torch.manual_seed(0)
+        method = create(name, NARROW, WIDE, **({"masked": 0.5} if name == "mgd" else {}))
+        torch.manual_seed(7)
+        method.setup(TinyModel(NARROW), TinyModel(WIDE))
+        method.on_train_epoch_start(0)
+        value = method(student.select(rows), teacher.select(rows), batch.select(rows))[name]
+        values.append((value, getattr(method, "saliency", value)))
+    torch.testing.assert_close(*values)
 
 
 @pytest.mark.parametrize("positions", [(2, 3), (4, 1)])

@@ -109,7 +109,7 @@ def test_defaults_give_way_to_the_expression() -> None:
         ("ds(points=positions,pool=4)", "4 x 4 and the teacher has 3 x 3"),
         ("generalized(imitation=1)", "imitation must be"),
         ("vid(initial_variance=1e-5)", "initial_variance must be above eps, got 1e-05 and 1e-05"),
-        ("fitnet(stage=5)", "at least 6 feature maps"),
+        ("fitnet(stage=5)", "stage 5 needs 6 feature maps"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(text: str, message: str) -> None:

@@ -55,6 +55,15 @@ def test_what_a_term_does_not_need_is_not_asked_for() -> None:
         create("ds", flat, flat)
     for without in ({"independence_weight": 0.0}, {"independence_reference": "self"}):
         assert not list(create("ds", NARROW, WIDE, independence_features="embedding", **without).parameters())
+    logits = replace(WIDE, dim=0, map_shapes=())  # a file of outputs that holds no more
+    create("ds", NARROW, logits, uniformity_reference="self").check_logits_suffice()
+    embeds = {"independence_features": "embedding", "uniformity_weight": 0.0}
+    for without in ({"independence_reference": "self"}, {"independence_weight": 0.0}):
+        for_logits = create("ds", NARROW, logits, **embeds, **without)
+        for_logits.check_outputs_suffice()
+        for_logits.check_logits_suffice()
+    with pytest.raises(CmkdError, match="needs at least 1 feature maps, student has 0; choose"):
+        create("ds", flat, flat, uniformity_reference="self")
     assert not list(create("ds", NARROW, WIDE).parameters())
     assert list(create("ds", NARROW, WIDE, independence_features="embedding").parameters())
 
@@ -81,8 +90,17 @@ def test_bad_options_are_refused_when_built(options: dict[str, Any]) -> None:
 
 def test_references_without_a_teacher_do_not_read_it() -> None:
     student, options = output(NARROW, 8, 0), {"independence_reference": "self", "uniformity_reference": "self"}
-    first, second = (terms(student, output(WIDE, 8, seed), kd_weight=0.0, **options) for seed in (1, 2))
-    torch.testing.assert_close(first, second, rtol=0.0, atol=0.0)
+    for features in ("probabilities", "embedding"):
+        own = {"independence_features": features, **options}
+        first, second = (terms(student, output(WIDE, 8, seed), kd_weight=0.0, **own) for seed in (1, 2))
+        torch.testing.assert_close(first, second, rtol=0.0, atol=0.0)
+        method = create("ds", NARROW, WIDE, kd_weight=0.0, **own)
+        assert not method.uses_teacher and "feature_maps" in method.needs
+        method.check_logits_suffice()
+        nothing = Output(torch.zeros(8, 4), torch.zeros(8, 0))
+        torch.testing.assert_close(method(student, nothing, a_batch(8, 4)), first, rtol=0.0, atol=0.0)
+        assert create("ds", NARROW, WIDE, **own).needs == ("logits",)  # for kd, of the teacher
+    assert create("ds", NARROW, WIDE, **QUIET).uses_teacher is False
 
 
 def test_structure_reference_is_the_distance_of_the_two_correlation_matrices() -> None:

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor
 
 from cmkd import CmkdError, load_model, models
+from cmkd.distributed import synchronize_batch_norm
 from cmkd.models import FusedModel, Model
 from cmkd.models.checkpoint import save_model
 from cmkd.types import Modality
@@ -117,3 +121,69 @@ def test_a_modality_may_have_the_name_of_an_attribute_of_torch(tmp_path: Path) -
 def test_inputs_of_other_modalities_alone_are_refused() -> None:
     with pytest.raises(CmkdError, match="one or more of radar, optical, track, got sonar"):
         fused().classify({"sonar": torch.zeros(2, 3)})
+
+
+def trained(**options: dict[str, Tensor]) -> tuple[FusedModel, dict[str, Tensor]]:
+    """Return a model in train mode that was run once on eight pairs, and the buffers of its optical encoder."""
+    model = fused().train()
+    if dist.is_initialized():
+        synchronize_batch_norm(model)
+    model.classify(**options)
+    return model, {name: value.clone() for name, value in model.others[0].named_buffers()}
+
+
+def pairs(recorded: int, filler: float = 0.0) -> dict[str, dict[str, Tensor]]:
+    """Return eight pairs of which the first have an optical image."""
+    torch.manual_seed(2)
+    inputs = {m.name: torch.randn(8, *m.shape) for m in (RADAR, OPTICAL)}
+    optical = torch.arange(8) < recorded
+    inputs["optical"][~optical] = filler
+    return {"inputs": inputs, "present": {"radar": torch.ones(8, dtype=torch.bool), "optical": optical}}
+
+
+def test_what_stands_in_for_a_missing_modality_has_no_part_in_batch_statistics() -> None:
+    given, other = pairs(5), pairs(5, filler=9.0)
+    model, found = trained(**given)
+    torch.testing.assert_close(trained(**other)[1], found, rtol=0.0, atol=0.0)
+    outputs = [model.classify(**each).logits for each in (given, other)]
+    torch.testing.assert_close(*outputs, rtol=0.0, atol=0.0)
+    outputs[0].sum().backward()
+    assert all(p.grad is not None for p in model.others[0].parameters())
+    alone = fused().train()
+    alone.others[0](given["inputs"]["optical"][:5])
+    torch.testing.assert_close(dict(alone.others[0].named_buffers()), found, rtol=0.0, atol=0.0)
+    whole = pairs(8)
+    torch.testing.assert_close(trained(**whole)[1], trained(inputs=whole["inputs"])[1], rtol=0.0, atol=0.0)
+
+
+def test_what_a_training_hides_takes_part_in_batch_statistics() -> None:
+    whole = pairs(8)
+    hidden = {**whole["present"], "optical": torch.arange(8) < 3}
+    _, found = trained(inputs=whole["inputs"], present=hidden, recorded=whole["present"])
+    torch.testing.assert_close(found, trained(**whole)[1], rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("recorded", [0, 1])
+def test_too_few_recordings_leave_the_batch_statistics_as_they_are(recorded: int) -> None:
+    model, found = trained(**pairs(recorded))
+    torch.testing.assert_close(found, dict(fused().others[0].named_buffers()), rtol=0.0, atol=0.0)
+    assert all(module.training for module in model.others[0].modules())
+
+
+def share(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    found = []
+    for recorded in (6, 5):  # of the second process's four pairs, two and one
+        halves = {part: {n: v.split(4)[rank] for n, v in held.items()} for part, held in pairs(recorded).items()}
+        found.append(trained(**halves)[1])
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_processes_share_batch_statistics_of_recordings(tmp_path: Path) -> None:
+    mp.spawn(share, (str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        some, few = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(some, trained(**pairs(6))[1])
+        torch.testing.assert_close(few, dict(fused().others[0].named_buffers()))

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from cmkd import methods, models
+from cmkd.config import AugmentationConfig, OptimizerConfig
 from cmkd.data import CardInfo, Modality, Pack, PackWriter
 from cmkd.methods import Method
+from cmkd.methods.crd import CRD
 from cmkd.training.job import TrainingJob
+from cmkd.training.module import DistillationModule
 
 
 @pytest.fixture
@@ -79,3 +82,22 @@ def test_a_batch_holds_what_the_method_reads(digits: Pack) -> None:
     assert job(digits, "kd").modalities == ("degraded", "optical")
     assert job(digits, "none").modalities == ("degraded",)
     assert job(digits, "kd").always_paired
+
+
+@pytest.mark.parametrize(("method", "taught"), [("kd", [0, 1, 2, 3, 8]), ("own", [0, 1, 2, 3, 6, 7, 8])])
+def test_the_pairs_that_a_method_is_given_have_what_it_reads_of_the_teacher(
+    method: str, taught: list[int], gaps: Pack
+) -> None:
+    made = job(gaps, method)  # pair 6 lacks the teacher's modality
+    assert made.taught.tolist() == taught
+    in_batches = made.loader("train", 2).taught
+    assert in_batches is not None and in_batches.tolist() == taught
+
+
+def test_a_memory_holds_the_pairs_that_a_method_is_given_and_no_other(gaps: Pack) -> None:
+    made = job(gaps, "crd")
+    module = DistillationModule(made, OptimizerConfig(), AugmentationConfig(), batch_size=7)
+    assert isinstance(made.method, CRD) and len(made.method.teacher_memory) == 5
+    before = made.method.teacher_memory.clone()
+    module.objective(next(iter(made.loader("train", 7))))
+    assert bool((made.method.teacher_memory != before).any(1).all())

@@ -151,6 +151,30 @@ def test_what_diverges_in_one_process_stops_all_of_them(squares: Pack, tmp_path:
     assert {path.name for path in tmp_path.iterdir()} == {"0-0", "0-1", "1-0", "1-1"}
 
 
+def send(module: DistillationModule, folder: Path) -> None:
+    rank = int(os.environ["LOCAL_RANK"])
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    memories = [buffer for name, buffer in module.named_buffers() if name.endswith("_memory")]
+    for memory in memories:
+        memory.fill_(rank)
+    sent = {id(buffer) for buffer in nn.parallel.DistributedDataParallel(module).modules_buffers}
+    in_steps = [id(memory) in sent for memory in memories]
+    module.on_fit_start()
+    torch.save((in_steps, [float(memory.abs().max()) for memory in memories], len(sent)), folder / f"{rank}.pt")
+
+
+def test_a_memory_of_all_pairs_is_sent_once_and_not_in_every_step(squares: Pack, tmp_path: Path) -> None:
+    teacher, student = (
+        models.build("thin_resnet(width=4,stages=2)", squares.modality(name), classes=3) for name in ("rich", "poor")
+    )
+    method = from_expression("crd(negatives=8)+0.5*crd(negatives=8)", student.spec, teacher.spec)
+    job = TrainingJob(tmp_path, squares, student, "thin_resnet(width=4,stages=2)", 1, 0, teacher, method)
+    launch(send, DistillationModule(job, OptimizerConfig(), AugmentationConfig(), batch_size=32), tmp_path, devices=2)
+    for rank in range(2):
+        in_steps, largest, others = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert in_steps == [False] * 4 and largest == [0.0] * 4 and others > 0
+
+
 def test_one_device_and_a_process_of_a_launcher_train_here(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[object] = []
     launch(lambda *given: calls.append(given), nn.Identity(), 1, devices=1)

@@ -58,6 +58,25 @@ def test_processes_share_each_batch(digits: Pack) -> None:
         assert len(first) == len(second) == 32
 
 
+@pytest.mark.parametrize("world", [2, 4])
+def test_processes_share_the_pairs_that_a_teacher_teaches_equally(world: int, digits: Pack) -> None:
+    rows = digits.rows("train")
+    taught = np.random.default_rng(0).choice(rows, len(rows) // 10, replace=False)
+
+    def make(rank: int, world: int) -> PairLoader:
+        ours = {"rank": rank, "world": world, "taught": taught}
+        return PairLoader(digits, rows, ["degraded"], batch_size=32, shuffle=True, **ours)  # type: ignore[arg-type]
+
+    unsorted = PairLoader(digits, rows, ["degraded"], batch_size=32, shuffle=True)
+    for step in range(len(unsorted)):
+        whole, (alone, _) = unsorted.order(step)[0], make(0, 1)._share(step)
+        np.testing.assert_array_equal(alone, whole)  # one process keeps the order
+        shares = [make(rank, world)._share(step)[0] for rank in range(world)]
+        assert sorted(np.concatenate(shares)) == sorted(whole)
+        counts = [int(np.isin(share, taught).sum()) for share in shares]
+        assert max(counts) - min(counts) <= 1 and {len(share) for share in shares} == {32 // world}
+
+
 def test_evaluation_reads_every_row_once_in_order(digits: Pack) -> None:
     rows = digits.rows("test")
     assert indices(PairLoader(digits, rows, ["optical"], batch_size=50)) == rows.tolist()

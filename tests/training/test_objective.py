@@ -149,6 +149,34 @@ def test_a_teacher_that_trains_along_learns_no_label_from_a_modality_that_is_not
     torch.testing.assert_close(made(given)[1]["teacher_cross_entropy"], made(other)[1]["teacher_cross_entropy"])
 
 
+@pytest.mark.parametrize("name", ["c2kd", "discom_kd", "crodino_kd"])
+@pytest.mark.parametrize("together", [False, True])
+def test_a_teacher_that_trains_along_sees_no_stand_in_for_its_modality(name: str, together: bool) -> None:
+    found = []
+    for complete, filler in ((5, 0.0), (5, 9.0), (0, 0.0)):
+        torch.manual_seed(0)
+        teacher = models.build("thin_resnet(width=4)", OPTICAL, classes=3)
+        if together:
+            others = [models.build("thin_resnet(width=4)", RADAR, classes=teacher.spec.dim)]
+            teacher = models.FusedModel(teacher, others, together=True)
+        student = models.build("thin_resnet(width=4)", RADAR, classes=3)
+        method = methods.create(name, student.spec, teacher.spec)
+        method.on_train_start(8)
+        method.on_train_epoch_start(0)
+        made = Objective(student, teacher=teacher, method=method, always_paired=False)
+        has = torch.arange(8) < complete
+        given = batch({"optical": has.tolist(), "radar": [True] * 8}, [0, 1, 2, 0, 1, 2, 0, 1])
+        given.inputs["optical"][~has] = filler
+        _, terms = made(given)
+        torch.stack(list(terms.values())).sum().backward()
+        assert made.teacher is not None and all(p.grad is not None for p in made.teacher.encoder.parameters())
+        statistics = {name: value for name, value in made.teacher.encoder.named_buffers()}
+        found.append((statistics, {name: term.detach() for name, term in terms.items()}))
+        if not complete:
+            torch.testing.assert_close(statistics, dict(teacher.encoder.named_buffers()), rtol=0.0, atol=0.0)
+    torch.testing.assert_close(found[0], found[1], rtol=0.0, atol=0.0)
+
+
 def test_what_is_hidden_from_the_student_is_still_taught() -> None:
     torch.manual_seed(0)
     first = models.build("thin_resnet(width=4)", RADAR, classes=3)
@@ -159,7 +187,8 @@ def test_what_is_hidden_from_the_student_is_still_taught() -> None:
     given = batch({"optical": [True] * 7 + [False], "radar": [True] * 8}, [0, 1, 2, 0, 1, 2, 0, 1])
     output, _ = made(given)
     assert method.rows == [0, 1, 2, 3, 4, 5, 6]  # the pairs that have the teacher's modality
-    embeddings = [student.classify({name: given.inputs[name]}).embedding for name in ("radar", "optical")]
+    alone = [{name: given.inputs[name]} for name in ("radar", "optical")]
+    embeddings = [student.classify(inputs, recorded=given.present).embedding for inputs in alone]
     from_radar, from_optical = (torch.isclose(output.embedding, e, atol=1e-6).all(1) for e in embeddings)
     assert (from_radar ^ from_optical).tolist() == [True] * 8 and 0 < int(from_optical.sum()) < 8
     assert bool(from_radar[7])

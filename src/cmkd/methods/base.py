@@ -99,6 +99,9 @@ class Method(Requirements, nn.Module):
     sees_all_labels: bool = False
     """Whether its student sees the labels that a run hides: a control, which never counts as a gain."""
 
+    alike: tuple[str, ...] = ()
+    """Names of buffers that all processes change alike, so that they are sent once and not in every step."""
+
     taught_by: str = ""
     """Name of the method whose student, of the same seed, is the teacher; empty for the run's teacher."""
 
@@ -133,7 +136,10 @@ class Method(Requirements, nn.Module):
         """Read both models once before training, to copy weights or a classifier. Does nothing by default."""
 
     def on_train_start(self, dataset_size: int) -> None:
-        """Receive the number of training pairs, the upper bound of ``batch.index``. Does nothing by default."""
+        """Receive the number of training pairs that `forward` is given, which is above each ``batch.index``.
+
+        Does nothing by default.
+        """
 
     def on_train_epoch_start(self, epoch: int) -> None:
         """Receive the number of the epoch that begins, from 0, and keep it as `epoch`."""
@@ -173,7 +179,8 @@ class Method(Requirements, nn.Module):
         Raises:
             CmkdError: with what it reads.
         """
-        read = [*["embeddings"] * ("embedding" in self.needs), *["feature maps"] * bool(self.teacher_maps)]
+        embeds = self.uses_teacher and "embedding" in self.needs
+        read = [*["embeddings"] * embeds, *["feature maps"] * bool(self.teacher_maps)]
         if read or self.trains_teacher:
             reason = "trains the teacher too" if self.trains_teacher else f"reads {' and '.join(read)}"
             raise CmkdError(f"{self.name} {reason}, but cross-fitted teachers give only logits; use --teacher.folds 1")

@@ -94,6 +94,7 @@ class CRD(SteppedMethod):
     bibtex = """@inproceedings{tian2020contrastive, title={Contrastive Representation Distillation}, author={Tian,
   Yonglong and Krishnan, Dilip and Isola, Phillip}, booktitle={ICLR}, year={2020}}"""
     needs = ("embedding", "index")
+    alike = ("student_memory", "teacher_memory")
     required_hooks: Mapping[str, str] = {"on_train_start": "it keeps a memory of every training pair"}
 
     student_memory: Tensor
@@ -165,7 +166,17 @@ class CRD(SteppedMethod):
 
     @torch.no_grad()
     def remember(self, index: Tensor, ours: Tensor, theirs: Tensor) -> None:
-        """Blend the embeddings of the batch into the memories."""
+        """Blend the embeddings of the batch into the memories.
+
+        Raises:
+            CmkdError: an index is not that of a training pair. (On a GPU, which would be waited for, torch stops.)
+        """
+        pairs = len(self.student_memory)
+        if index.device.type == "cpu" and len(index) and not 0 <= int(index.min()) <= int(index.max()) < pairs:
+            raise CmkdError(
+                f"crd: batch.index must be the position of each pair among the {pairs} training pairs given to "
+                f"on_train_start, from 0 to {pairs - 1}, got {int(index.min())} to {int(index.max())}"
+            )
         for memory, new in ((self.student_memory, ours), (self.teacher_memory, theirs)):
             blended = self.momentum * memory[index] + (1.0 - self.momentum) * new.to(memory)
             memory[index] = F.normalize(blended)

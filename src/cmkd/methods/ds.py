@@ -243,7 +243,7 @@ class DimensionalStructure(Method):
                 f"{self.name}: needs weights of 0 or more and t and temperature above 0, got weights {weights}, t {t}, "
                 f"temperature {temperature}"
             )
-        embeds = independence_features == "embedding"
+        embeds = bool(independence_weight) and independence_features == "embedding"
         led = bool(independence_weight) and independence_reference != "self"
         if kd_weight or (led and not embeds):
             self.require_same_classes()
@@ -251,20 +251,25 @@ class DimensionalStructure(Method):
         if uniformity_weight:
             if not stages or (pool is not None and pool < 1):
                 raise CmkdError(f"{self.name}: needs at least one stage and a pool of 1 or more, got {stages}, {pool}")
-            paired = points == "positions" and uniformity_reference == "pairs"
-            self.teacher_maps = {stage: self._pooled(stage, pool, paired=paired) for stage in stages}
+            for stage in stages:
+                self.require_stage(stage, of_teacher=uniformity_reference != "self")
+            if uniformity_reference != "self":
+                paired = points == "positions" and uniformity_reference == "pairs"
+                self.teacher_maps = {stage: self._pooled(stage, pool, paired=paired) for stage in stages}
         self.kd_weight, self.temperature = kd_weight, temperature
         self.independence_weight, self.independence_reference = independence_weight, independence_reference
         self.independence_features = independence_features
         self.off_diagonal_weight = off_diagonal_weight
         self.uniformity_weight, self.uniformity_reference = uniformity_weight, uniformity_reference
         self.t, self.stages, self.points, self.pool, self.center = t, tuple(stages), points, pool, center
-        self.needs = ("logits", *["embedding"] * embeds, *["feature_maps"] * bool(uniformity_weight))
+        own = ("logits", *["embedding"] * embeds, *["feature_maps"] * bool(uniformity_weight))
+        outputs = [*["logits"] * bool(kd_weight or (led and not embeds)), *["embedding"] * (led and embeds)]
+        read = (*outputs, *["feature_maps"] * bool(self.teacher_maps))
+        self.uses_teacher, self.needs = bool(read), read or own  # of the teacher, or of the student where it is alone
         self.projection = projection(student, teacher) if led and embeds else nn.Identity()
 
     def _pooled(self, stage: int, pool: int | None, *, paired: bool) -> tuple[int, int] | None:
         """Return the size to which the teacher's map is pooled; None for no pooling."""
-        self.require_stage(stage)
         ours, theirs = (
             shape[1:] if pool is None else (min(pool, shape[1]), min(pool, shape[2]))
             for shape in (self.student_spec.map_shapes[stage], self.teacher_spec.map_shapes[stage])
@@ -295,18 +300,22 @@ class DimensionalStructure(Method):
                 reference=self.independence_reference,
             )
         if self.uniformity_weight:
-            values = [
-                self._uniformity(student.feature_maps[stage], teacher.feature_maps[stage]) for stage in self.stages
-            ]
+            values = [self._uniformity(student, teacher, stage) for stage in self.stages]
             terms["uniformity"] = self.uniformity_weight * torch.stack(values).mean()
         return terms
 
     def _outputs(self, student: Output, teacher: Output) -> tuple[Tensor, Tensor]:
+        alone = self.independence_reference == "self"
         if self.independence_features == "embedding":
-            return gather(self.projection(student.embedding)), gather(teacher.embedding)
-        ours, theirs = at_least_float32(gather(student.logits), gather(teacher.logits))
+            ours = gather(self.projection(student.embedding))
+            return ours, ours.detach() if alone else gather(teacher.embedding)
+        (ours,) = at_least_float32(gather(student.logits))
+        (theirs,) = (ours.detach(),) if alone else at_least_float32(gather(teacher.logits))
         return (ours / self.temperature).softmax(1), (theirs / self.temperature).softmax(1)
 
-    def _uniformity(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
-        ours, theirs = (gather(map_points(m, points=self.points, pool=self.pool)) for m in (student_map, teacher_map))
+    def _uniformity(self, student: Output, teacher: Output, stage: int) -> Tensor:
+        def points(output: Output) -> Tensor:
+            return gather(map_points(output.feature_maps[stage], points=self.points, pool=self.pool))
+
+        ours, theirs = points(student), None if self.uniformity_reference == "self" else points(teacher)
         return feature_uniformity(ours, theirs, t=self.t, center=self.center, reference=self.uniformity_reference)

@@ -71,7 +71,6 @@ class FixMatch(Method):
 
     def __init__(self, student: Spec, teacher: Spec, *, threshold: float = 0.95, weight: float = 0.1) -> None:
         super().__init__(student, teacher)
-        self.require_same_classes()
         if not 0.0 <= threshold <= 1.0:
             raise CmkdError(f"fixmatch: threshold must be at least 0 and at most 1, got {threshold}")
         self.threshold, self.weight = threshold, weight

@@ -115,9 +115,11 @@ class MFH(ClassifierMethod, SteppedMethod):
         """Return the term ``mfh``."""
         if self.training and self.epoch < self.saliency_epochs:
             (everywhere,) = at_least_float32(gather(teacher.embedding.detach()))
-            order = upload(torch.randperm(len(everywhere), generator=self.generator()), everywhere.device)
+            order = self.order(batch)
+            swapped = torch.empty_like(order)
+            swapped[order] = order[upload(torch.randperm(len(order), generator=self.generator()), order.device)]
             with torch.autocast(everywhere.device.type, enabled=False):
-                self.saliency += permutation_saliency(everywhere, self.teacher_classifier, order)
+                self.saliency += permutation_saliency(everywhere, self.teacher_classifier, swapped)
             self.count_step()
         general = torch.zeros_like(self.saliency, dtype=torch.bool)
         general[self.saliency.topk(self.kept).indices] = True

@@ -37,8 +37,9 @@ class MGD(SteppedMethod):
     """Generate the teacher's whole map from a randomly masked student map.
 
     Positions are masked; the authors' code for classification, whose fraction and weight are the defaults here, masks
-    channels instead. The draw depends on the step and on the sample's position in the global batch, so that a
-    resumed run and several processes draw the same. Maps of different resolution are pooled to the smaller one.
+    channels instead. The draw depends on the step and on the sample's place in the global batch, ordered by the number
+    of the pair, so that a resumed run and several processes draw the same. Maps of different resolution are pooled to
+    the smaller one.
 
     Args:
         stage: which map, shallow to deep; negative counts from the deepest.
@@ -67,18 +68,21 @@ class MGD(SteppedMethod):
             nn.Conv2d(theirs, theirs, 3, padding=1), nn.ReLU(), nn.Conv2d(theirs, theirs, 3, padding=1)
         )
 
-    def mask(self, like: Tensor) -> Tensor:
+    def mask(self, like: Tensor, batch: Batch) -> Tensor:
         """Return 1 where a position stays and 0 where it is masked, ``(batch, 1, height, width)``."""
-        device = like.device if world_size() > 1 else "cpu"
-        owner = gather(torch.full((like.shape[0],), rank(), device=device)).cpu()
-        drawn = torch.rand(len(owner), 1, *like.shape[2:], generator=self.generator())
-        return upload(drawn[owner == rank()] >= self.masked, like.device).to(like.dtype)
+        order = self.order(batch)
+        drawn = torch.rand(len(order), 1, *like.shape[2:], generator=self.generator())
+        everywhere = torch.empty(drawn.shape, dtype=torch.bool, device=like.device)
+        everywhere[order] = upload(drawn >= self.masked, like.device)
+        if world_size() > 1:
+            everywhere = everywhere[gather(torch.full_like(batch.index, rank())) == rank()]
+        return everywhere.to(like.dtype)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the term ``mgd``."""
         ours, theirs = match_resolution(student.feature_maps[self.stage], teacher.feature_maps[self.stage])
         projected = self.projection(ours)
-        generated = self.generation(projected * self.mask(projected))
+        generated = self.generation(projected * self.mask(projected, batch))
         if self.training:
             self.count_step()
         return {"mgd": self.weight * mgd(generated, theirs)}

@@ -53,6 +53,13 @@ class MSTDistill(ClassifierMethod):
     views. For the student, views and routing weights are constants. Start from a teacher that was trained in an
     ordinary run.
 
+    Further differences from the authors' code, all our choices. Their router reads the student's logits and is trained
+    by the balance alone, ours the teacher's embedding. They distill from the one view with the largest weight, here
+    from all views by their weights. Their balance is the KL divergence from the mean weights to uniform ones, here the
+    reverse, which is finite where a view is not used. Their masks depend on the sample and are trained in a stage of
+    their own, here a gate is one number per channel and trains along. Their weights of distillation and balance decay
+    over the epochs, here they are constant.
+
     Args:
         views: number of masked views.
         temperature: softens the distributions of the distillation.

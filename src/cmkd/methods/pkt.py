@@ -41,7 +41,7 @@ def pkt(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e
     for x in check_pair(student_embedding, teacher_embedding):
         length = x.norm(dim=1, keepdim=True)
         unit = x / (length + eps).where(length > 0, 1.0)  # 1 / eps would be too large for half precision
-        similarity = (unit @ unit.T + 1.0) / 2.0
+        similarity = ((unit @ unit.T + 1.0) / 2.0).clamp(min=0.0)  # opposite ones round to a negative number
         probabilities.append(similarity / similarity.sum(1, keepdim=True))
     student, teacher = probabilities
     divergence: Tensor = (teacher * torch.log((teacher + eps) / (student + eps))).mean()

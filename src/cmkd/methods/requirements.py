@@ -52,14 +52,25 @@ class Requirements:
                 "features or relations, such as pkt or ds(kd_weight=0,independence_features=embedding)"
             )
 
-    def require_stage(self, stage: int) -> tuple[int, int]:
+    def require_stage(self, stage: int, *, of_teacher: bool = True) -> tuple[int, ...]:
         """Return the channels of one map, the student's and the teacher's; refuse specs without it.
 
         Args:
             stage: position of the map, shallow to deep; a negative one counts from the deepest.
+            of_teacher: whether the teacher's map is read too.
         """
-        self.require_maps(max(stage + 1, -stage))
-        return self.student_spec.map_shapes[stage][0], self.teacher_spec.map_shapes[stage][0]
+        count, specs = max(stage + 1, -stage), (self.student_spec, self.teacher_spec)[: 1 + of_teacher]
+        if 0 < min(len(spec.map_shapes) for spec in specs) < count:
+            raise CmkdError(
+                f"{self.name}: stage {stage} needs {count} feature maps, {self._held(of_teacher)}; choose stage=-1, "
+                "the deepest map"
+            )
+        self.require_maps(count, of_teacher=of_teacher)
+        return tuple(spec.map_shapes[stage][0] for spec in specs)
+
+    def _held(self, of_teacher: bool) -> str:
+        held = f"student has {len(self.student_spec.map_shapes)}"
+        return held + f" and teacher {len(self.teacher_spec.map_shapes)}" * of_teacher
 
     def smaller_size(self, stage: int) -> tuple[int, int]:
         """Return the smaller height and the smaller width of a stage's two maps, as `match_resolution` resizes to."""
@@ -74,11 +85,11 @@ class Requirements:
                 "with larger maps, or a method that compares features or relations, such as fitnet or sp"
             )
 
-    def require_maps(self, count: int = 1) -> None:
-        """Refuse specs with fewer than `count` feature maps on either side."""
-        ours, theirs = len(self.student_spec.map_shapes), len(self.teacher_spec.map_shapes)
-        if min(ours, theirs) < count:
+    def require_maps(self, count: int = 1, *, of_teacher: bool = True) -> None:
+        """Refuse specs with fewer than `count` feature maps; `of_teacher`: on either side."""
+        specs = (self.student_spec, self.teacher_spec)[: 1 + of_teacher]
+        if min(len(spec.map_shapes) for spec in specs) < count:
             raise CmkdError(
-                f"{self.name}: needs at least {count} feature maps, student has {ours} and teacher {theirs}; "
-                "choose a model with feature maps"
+                f"{self.name}: needs at least {count} feature maps, {self._held(of_teacher)}; choose a model with "
+                f"{'feature maps' if count == 1 else 'more feature maps'}"
             )

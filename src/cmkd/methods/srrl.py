@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,7 +37,8 @@ class SRRL(ClassifierMethod):
     """Match the teacher's embedding, and the logits that the teacher's classifier computes from it.
 
     The connector is one linear layer on the embedding (our choice; the paper has a convolution with batch-norm on the
-    last map).
+    last map). The target logits are computed from the teacher's embedding, so that both terms agree: recorded logits
+    may be an average over several views of a pair, which differs from those of the average embedding.
 
     Args:
         feature_weight: factor of the difference of embeddings.
@@ -49,7 +51,7 @@ class SRRL(ClassifierMethod):
     bibtex = """@inproceedings{yang2021knowledge, title={Knowledge Distillation via Softmax Regression Representation
   Learning}, author={Yang, Jing and Martinez, Brais and Bulat, Adrian and Tzimiropoulos, Georgios}, booktitle={ICLR},
   year={2021}}"""
-    needs = ("embedding", "logits")
+    needs = ("embedding",)
 
     def __init__(
         self, student: Spec, teacher: Spec, *, feature_weight: float = 1.0, regression_weight: float = 1.0
@@ -62,7 +64,9 @@ class SRRL(ClassifierMethod):
         """Return the terms ``srrl_features`` and ``srrl_regression``."""
         projected = self.connector(student.embedding)
         ours, theirs = at_least_float32(projected, teacher.embedding)
+        with torch.no_grad():
+            logits = self.teacher_classifier(teacher.embedding)
         return {
             "srrl_features": self.feature_weight * F.mse_loss(ours, theirs),
-            "srrl_regression": self.regression_weight * srrl(self.teacher_classifier(projected), teacher.logits),
+            "srrl_regression": self.regression_weight * srrl(self.teacher_classifier(projected), logits),
         }

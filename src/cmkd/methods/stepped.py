@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cmkd.distributed import gather
 from cmkd.methods.base import Method
-from cmkd.types import Spec
+from cmkd.types import Batch, Spec
 
 
 class SteppedMethod(Method):
@@ -42,6 +43,21 @@ class SteppedMethod(Method):
     def generator(self) -> torch.Generator:
         """Return this step's random numbers, on the CPU: the same on every device and in every process."""
         return torch.Generator().manual_seed(self.step_seed)
+
+    def order(self, batch: Batch) -> Tensor:
+        """Return the positions of all processes' samples, as `gather` orders them, by pair and view.
+
+        Draws for samples in this order do not depend on how the processes share the batch. Samples of one pair and view
+        stay in order of position, and so do all where a training loop numbers no pairs.
+
+        Args:
+            batch: this process's part of the batch.
+
+        Returns:
+            ``(samples of all processes,)`` int64.
+        """
+        index, by_view = gather(batch.index), gather(batch.view).argsort(stable=True)
+        return by_view[index[by_view].argsort(stable=True)]
 
     def count_step(self) -> None:
         """Go on to the next step."""

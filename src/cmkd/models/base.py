@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain, combinations
 from typing import ClassVar, Protocol
 
@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from cmkd.distributed import anywhere
 from cmkd.errors import CmkdError, in_one_line
 from cmkd.models.scaling import curve
 from cmkd.models.wrapping import Wrapped
@@ -190,16 +192,53 @@ class Model(nn.Module):
         names = [modality.name for modality in self.modalities]
         return tuple(chain.from_iterable(combinations(names, size + 1) for size in range(len(names))))
 
-    def classify(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Output:
+    def classify(
+        self,
+        inputs: Mapping[str, Tensor],
+        present: Mapping[str, Tensor] | None = None,
+        recorded: Mapping[str, Tensor] | None = None,
+    ) -> Output:
         """Classify pairs by those of their modalities that the model reads.
 
         Args:
             inputs: modality name -> ``(batch, *modality.shape)``, as in `Batch.inputs`.
-            present: modality name -> ``(batch,)`` bool, which pairs have it; by default all. A model of one modality
-                does without.
+            present: modality name -> ``(batch,)`` bool, by which of its modalities each pair is classified; by default
+                all. A model of one modality does without.
+            recorded: the same of what `inputs` holds a recording of, and no stand-in, as in `Batch.present`; by default
+                `present`. A training may hide what is recorded.
         """
         output: Output = self(inputs[self.modality.name])
         return output
+
+
+def run_on(rows: Tensor, run: Callable[[Tensor | slice], Output], model: nn.Module) -> Output:
+    """Run a model that trains on some rows of a batch alone, so that others do not enter its batch statistics.
+
+    Where a process has fewer than two such rows, batch normalization uses its running statistics and leaves them as
+    they are, in all processes, since those that train together share batch statistics.
+
+    Args:
+        rows: ``(batch,)`` bool, the rows; on a GPU they are waited for.
+        run: runs the model on a selection of the batch's rows.
+        model: the model that `run` runs.
+
+    Returns:
+        Its output on the whole batch; that of the other rows means nothing.
+    """
+    if not model.training:
+        return run(slice(None))
+    count = int(rows.sum())
+    if anywhere(count < min(2, len(rows)), rows.device):
+        norms = [norm for norm in model.modules() if isinstance(norm, _BatchNorm) and norm.training]
+        for norm in norms:
+            norm.eval()
+        output = run(slice(None))
+        for norm in norms:
+            norm.train()
+        return output
+    if count == len(rows):
+        return run(slice(None))
+    return run(rows).map(lambda some: some.new_zeros(len(rows), *some.shape[1:]).index_put((rows,), some))
 
 
 def _shapes(encoder: nn.Module, preprocess: Preprocess, shape: tuple[int, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cmkd.errors import CmkdError
-from cmkd.models.base import Model, Preprocess
+from cmkd.models.base import Model, Preprocess, run_on
 from cmkd.types import Modality, Output
 
 
@@ -74,22 +74,38 @@ class FusedModel(Model):
         """The names of the modalities of each subset that it is run with, small subsets first."""
         return super().subsets[-1:] if self.together else super().subsets
 
-    def classify(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Output:
+    def classify(
+        self,
+        inputs: Mapping[str, Tensor],
+        present: Mapping[str, Tensor] | None = None,
+        recorded: Mapping[str, Tensor] | None = None,
+    ) -> Output:
         """Classify each pair by those of its modalities that `inputs` holds; arguments as in `Model.classify`.
 
         A pair that has none of them gets the logits of an embedding of zeros. There are no feature maps without the
-        first modality.
+        first modality. In train mode each encoder sees the recordings alone, as `run_on` does, since stand-ins would
+        spoil its batch statistics.
 
         Raises:
             CmkdError: `inputs` holds none of the model's modalities.
         """
-        first, maps, embeddings = self.modality.name, (), dict[str, Tensor]()
+        recorded = present if recorded is None else recorded
+
+        def run(name: str, model: nn.Module) -> Output:
+            x = inputs[name]
+            output: Output = (
+                model(x) if recorded is None else run_on(recorded[name], lambda rows: model(x[rows]), model)
+            )
+            return output
+
+        maps: tuple[Tensor, ...] = ()
+        first, embeddings = self.modality.name, dict[str, Tensor]()
         if first in inputs:
-            output = self(inputs[first])
+            output = run(first, self)
             embeddings[first], maps = output.embedding, output.feature_maps
         for modality, other in zip(self.modalities[1:], self.others, strict=True):
             if modality.name in inputs:
-                embeddings[modality.name] = other(inputs[modality.name]).logits
+                embeddings[modality.name] = run(modality.name, other).logits
         if not embeddings:
             known = ", ".join(modality.name for modality in self.modalities)
             raise CmkdError(f"expected inputs of one or more of {known}, got {', '.join(inputs) or 'none'}")

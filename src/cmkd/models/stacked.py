@@ -82,7 +82,12 @@ class StackedModel(Model):
         """All modalities: it is not run with fewer."""
         return super().subsets[-1:]
 
-    def classify(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Output:
+    def classify(
+        self,
+        inputs: Mapping[str, Tensor],
+        present: Mapping[str, Tensor] | None = None,
+        recorded: Mapping[str, Tensor] | None = None,
+    ) -> Output:
         """Classify pairs; arguments as in `Model.classify`."""
         values = []
         for part, mean in zip(self.parts, self.means.split([part.channels for part in self.parts]), strict=True):

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from cmkd.errors import CmkdError
+from cmkd.ops import in_float64
 
 Pooling = Literal["mean", "flatten"]
 
 
 def as_vectors(features: Tensor, *, pooling: Pooling = "mean", at_least: int = 2) -> Tensor:
-    """Return one float64 vector per sample, detached from the graph.
+    """Return one float64 vector per sample, detached from the graph; from an Apple GPU, on the CPU.
 
     Args:
         features: ``(n, dim)``, or maps ``(n, channels, height, width)``.
@@ -33,7 +34,7 @@ def as_vectors(features: Tensor, *, pooling: Pooling = "mean", at_least: int = 2
             f"expected features (n, dim) or maps (n, channels, height, width) and pooling mean or flatten, "
             f"got {tuple(features.shape)} and {pooling}"
         )
-    x = features.detach().double()
+    x = in_float64(features.detach())
     if x.dim() == 4:
         x = x.mean((2, 3)) if pooling == "mean" else x.flatten(1)
     if x.shape[0] < at_least or x.shape[1] == 0:
@@ -59,6 +60,6 @@ def check_target(features: Tensor, target: Tensor, what: str = "class") -> None:
 
 def class_sums(features: Tensor, target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Return the sum of the vectors of each class ``(classes, dim)`` and the class sizes ``(classes,)``."""
-    target = target.long()
+    target = target.to(features.device).long()
     sums = features.new_zeros(classes, features.shape[1]).index_add_(0, target, features)
     return sums, torch.bincount(target, minlength=classes).to(features.dtype)

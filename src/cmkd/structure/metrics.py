@@ -1,6 +1,7 @@
 """The structure metrics as torchmetrics: updated batch by batch, on any device, synchronized over processes.
 
 If the metric allows it, the states are float64 sums over samples, so that memory does not grow with their number.
+An Apple GPU has no float64: the metrics of what is there stay on the CPU.
 """
 
 from __future__ import annotations

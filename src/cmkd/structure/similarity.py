@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmkd.ops import check_pair, non_target
+from cmkd.ops import check_pair, in_float64, non_target
 from cmkd.structure.channels import Moments
 from cmkd.structure.features import Pooling, as_vectors, check_target
 
@@ -91,7 +91,7 @@ def prediction_agreement(student_logits: Tensor, teacher_logits: Tensor) -> floa
     """
     student, teacher = as_vectors(student_logits, at_least=1), as_vectors(teacher_logits, at_least=1)
     check_pair(student, teacher, same_shape=True)
-    return float((student.argmax(1) == teacher.argmax(1)).double().mean())
+    return float(in_float64(student.argmax(1) == teacher.argmax(1)).mean())
 
 
 def non_target_divergences(
@@ -120,7 +120,7 @@ def non_target_divergences(
     check_pair(student, teacher, same_shape=True)
     check_target(student, target)
     log_student, log_teacher = (
-        F.log_softmax(non_target(logits, target) / temperature, 1) for logits in (student, teacher)
+        F.log_softmax(non_target(logits, target.to(logits.device)) / temperature, 1) for logits in (student, teacher)
     )
     return (log_teacher.exp() * (log_teacher - log_student)).sum(1)
 

@@ -32,7 +32,8 @@ def check_compiler() -> None:
         )
 
 
-Classify = Callable[[Mapping[str, Tensor], Mapping[str, Tensor] | None], Output]
+Masks = Mapping[str, Tensor] | None
+Classify = Callable[[Mapping[str, Tensor], Masks, Masks], Output]
 """What `Model.classify` is."""
 
 
@@ -42,7 +43,7 @@ def compiled(model: Model) -> Classify:
     Random numbers, as of dropout, are those of the model that is not compiled, so results are equal up to rounding.
     """
 
-    def run(inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None) -> Output:
-        return model.classify(inputs, present)
+    def run(inputs: Mapping[str, Tensor], present: Masks, recorded: Masks) -> Output:
+        return model.classify(inputs, present, recorded)
 
     return torch.compile(run, options={"fallback_random": True})

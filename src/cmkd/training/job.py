@@ -113,7 +113,13 @@ class TrainingJob:
     @property
     def always_paired(self) -> bool:
         """Whether every training pair has what the method reads of the teacher."""
-        return not self.distills or bool(self._taught(self.rows("train")).all())
+        return len(self.taught) == len(self.rows("train"))
+
+    @property
+    def taught(self) -> np.ndarray:
+        """Positions of the training pairs that the method is given: those with what it reads of the teacher."""
+        rows = self.rows("train")
+        return rows[self._taught(rows)] if self.distills else rows
 
     def _taught(self, rows: np.ndarray) -> np.ndarray:
         """Return for which training pairs there is an output of the teacher."""
@@ -143,4 +149,5 @@ class TrainingJob:
             views=self.views,
             window=window,
             answers=self.answers if training and self.distills else None,
+            taught=self.taught if training else None,
         )

@@ -58,11 +58,13 @@ class PairLoader:
         shuffle: for training: the stream above. Otherwise every row once, in order.
         seed: of the order.
         rank: number of this process.
-        world: number of processes; each reads every `world`-th row of a batch.
+        world: number of processes; each reads every `world`-th row of a batch, of its `taught` rows before the others.
         pairs: number of pairs in a training epoch; by default that of the rows.
         views: number of different views of a pair, after which the first comes again; 0 for no end.
         window: shuffle by `windowed` instead of over all rows.
         answers: the teacher's outputs, delivered as `Batch.teacher`; `Batch.taught` says which pairs have one.
+        taught: rows with what the method reads of the teacher, of which each process then gets an equal share: a
+            method is skipped in a step in which one process has none. By default all rows.
 
     Raises:
         CmkdError: the batch size is not a multiple of the number of processes.
@@ -83,6 +85,7 @@ class PairLoader:
         views: int = 0,
         window: int | None = None,
         answers: Answers | None = None,
+        taught: np.ndarray | None = None,
     ) -> None:
         if batch_size % world:
             raise CmkdError(
@@ -94,7 +97,7 @@ class PairLoader:
         self.pairs = len(rows) if pairs is None else pairs
         self.batch_size = min(batch_size, self.pairs // world * world) if shuffle else batch_size
         self.shuffle, self.seed, self.rank, self.world = shuffle, seed, rank, world
-        self.views, self.window, self.answers = views, window, answers
+        self.views, self.window, self.answers, self.taught = views, window, answers, taught
         self.epoch, self._position = 0, 0
         self._permuted = lru_cache(2)(self._permutation)  # a batch may cover the end of one and the start of another
 
@@ -131,8 +134,16 @@ class PairLoader:
                 self._position = (step + 1) % len(self)
                 yield batch
 
+    def _share(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return this process's rows of a step, and their views."""
+        rows, views = self.order(step)
+        if self.world > 1 and self.taught is not None:
+            dealt = np.argsort(~np.isin(rows, self.taught), kind="stable")
+            rows, views = rows[dealt], views[dealt]
+        return rows[self.rank :: self.world], views[self.rank :: self.world]
+
     def _read(self, step: int) -> Batch:
-        rows, views = (values[self.rank :: self.world] for values in self.order(step))
+        rows, views = self._share(step)
         batch = self.pack.batch(rows, self.modalities)
         batch = replace(batch, view=torch.from_numpy(views), labeled_rows=batch.labeled.nonzero()[:, 0])
         if self.answers is not None:

@@ -13,12 +13,15 @@ import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from cmkd.config import AugmentationConfig, OptimizerConfig
 from cmkd.distributed import anywhere, rank, world_size
 from cmkd.errors import DivergedError
+from cmkd.methods import Method
 from cmkd.models import Model
 from cmkd.models.base import Preprocess
+from cmkd.ops import in_float64
 from cmkd.training.augment import augment, stronger
 from cmkd.training.ema import ModelEma, infinite
 from cmkd.training.job import TrainingJob
@@ -54,10 +57,10 @@ class DistillationModule(LightningModule):
         super().__init__()
         self.window = window
         self.job, self.optimizer_config, self.augmentation, self.batch_size = job, optimizer, augmentation, batch_size
-        rows, places = torch.from_numpy(job.rows("train")), None
+        taught, places = torch.from_numpy(job.taught), None
         if job.method is not None and "index" in job.method.needs:
             places = torch.full((len(job.pack),), -1)
-            places[rows] = torch.arange(len(rows))
+            places[taught] = torch.arange(len(taught))
         self.objective = Objective(
             job.model,
             teacher=job.teacher,
@@ -70,7 +73,10 @@ class DistillationModule(LightningModule):
             places=places,
         )
         if job.method is not None:
-            job.method.on_train_start(len(rows))
+            job.method.on_train_start(len(taught))
+        methods = [(name, part) for name, part in self.named_modules() if isinstance(part, Method)]
+        self._alike = [f"{name}.{buffer}" for name, method in methods for buffer in method.alike]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, self._alike)
         epoch = len(self.train_dataloader())
         steps = epoch * job.epochs
         self.schedule = PlateauSchedule(steps, max(1, min(WARMUP, round(optimizer.warmup * steps))), epoch)
@@ -143,8 +149,11 @@ class DistillationModule(LightningModule):
         return batch.to(device, non_blocking=True)
 
     def on_fit_start(self) -> None:
-        """Move the teacher, since Lightning moves registered modules only."""
+        """Move the teacher, since Lightning moves registered modules only, and send what DDP does not send."""
         self.objective.move(self.device)
+        if world_size() > 1:
+            for name in self._alike:
+                dist.broadcast(self.get_buffer(name), 0)
 
     def on_train_start(self) -> None:
         """Tell the method the epoch: where a run resumes within an epoch, Lightning skips `on_train_epoch_start`."""
@@ -220,7 +229,7 @@ class DistillationModule(LightningModule):
             logits = self.model.classify({name: batch.inputs[name] for name in names}).logits.float()
             entropy = nn.functional.cross_entropy(logits, target, ignore_index=UNLABELED, reduction="sum")
             found = [(logits.argmax(1) == target).sum(), entropy, (target != UNLABELED).sum()]
-            self._scores += torch.stack([value.double() for value in found]).to(self._scores)
+            self._scores += torch.stack([in_float64(value) for value in found]).to(self._scores)
 
     def on_train_epoch_end(self) -> None:
         """Add a row to the history, the same in every process."""

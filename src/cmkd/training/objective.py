@@ -15,6 +15,7 @@ from cmkd.distributed import world_size
 from cmkd.errors import CmkdError
 from cmkd.methods import Method
 from cmkd.models import Model
+from cmkd.models.base import run_on
 from cmkd.training.augment import drop_modalities
 from cmkd.training.compiling import Classify, compiled
 from cmkd.types import UNLABELED, Batch, Output
@@ -38,7 +39,7 @@ class Objective(nn.Module):
         modality_dropout: probability of hiding a modality of a pair from a model that reads several.
         seed: of the modality dropout.
         places: ``(pack,)`` int64, the number by which the method knows each row of the pack, so that it can keep
-            something of every training pair and of no other; by default the row itself.
+            something of every training pair that it is given and of no other; by default the row itself.
     """
 
     def __init__(
@@ -85,8 +86,14 @@ class Objective(nn.Module):
         torch.compiler.reset()  # of earlier trainings: torch gives up on code that it has compiled for eight models
         self._compiled = {model: compiled(model) for model in (self.model, self.teacher) if model is not None}
 
-    def _classify(self, model: Model, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Output:
-        return self._compiled.get(model, model.classify)(inputs, present)
+    def _classify(
+        self,
+        model: Model,
+        inputs: Mapping[str, Tensor],
+        present: Mapping[str, Tensor],
+        recorded: Mapping[str, Tensor] | None = None,
+    ) -> Output:
+        return self._compiled.get(model, model.classify)(inputs, present, recorded)
 
     def forward(self, batch: Batch, strong: Batch | None = None) -> tuple[Output, dict[str, Tensor]]:
         """Return the model's output and the terms by name; their sum is the loss.
@@ -101,7 +108,7 @@ class Objective(nn.Module):
             present = drop_modalities(batch, names, self.modality_dropout, seed=self.seed)
         if (places := self._places[0]) is not None:  # after the draw, which is the same for every method
             batch = replace(batch, index=places[batch.index])
-        output = self._classify(self.model, batch.inputs, present)
+        output = self._classify(self.model, batch.inputs, present, batch.present)
         terms = {"cross_entropy": self._cross_entropy(output.logits, batch.target)}
         if self.method is None or not self.method.uses_teacher:
             return output, terms | self._without_teacher(output, batch, strong, present)
@@ -113,7 +120,7 @@ class Objective(nn.Module):
         # as in its cached outputs: a student that teaches another is run with its first modality alone
         inputs = {name: batch.inputs[name] for name in self.teacher.subsets[0]}
         if self.trains_teacher:
-            teacher_output = self._classify(self.teacher, inputs, batch.present)
+            teacher_output = self._along(self.teacher, inputs, batch)
             known = batch.target.masked_fill(~batch.present[self.teacher_modality], UNLABELED)
             terms["teacher_cross_entropy"] = self._cross_entropy(teacher_output.logits, known)
         else:
@@ -121,12 +128,21 @@ class Objective(nn.Module):
                 teacher_output = self._classify(self.teacher, inputs, batch.present).detach()
         return output, terms | self._distill(output, teacher_output, batch)
 
+    def _along(self, teacher: Model, inputs: Mapping[str, Tensor], batch: Batch) -> Output:
+        """Return the output of a teacher that trains along; it is run on the pairs that have its modality alone."""
+
+        def run(rows: Tensor | slice) -> Output:
+            present = {name: batch.present[name][rows] for name in inputs}
+            return self._classify(teacher, {name: value[rows] for name, value in inputs.items()}, present)
+
+        return run(slice(None)) if self.always_paired else run_on(batch.present[teacher.modality.name], run, teacher)
+
     def _without_teacher(
         self, output: Output, batch: Batch, strong: Batch | None, present: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         if self.method is None:
             return {}
-        student = output if strong is None else self._classify(self.model, strong.inputs, present)
+        student = output if strong is None else self._classify(self.model, strong.inputs, present, batch.present)
         return self.method.forward(student, output.detach(), batch)
 
     def _distill(self, output: Output, teacher_output: Output, batch: Batch) -> dict[str, Tensor]:
