@@ -97,7 +97,9 @@ class PairLoader:
         self.pairs = len(rows) if pairs is None else pairs
         self.batch_size = min(batch_size, self.pairs // world * world) if shuffle else batch_size
         self.shuffle, self.seed, self.rank, self.world = shuffle, seed, rank, world
-        self.views, self.window, self.answers, self.taught = views, window, answers, taught
+        self.views, self.window, self.answers = views, window, answers
+        self.taught = np.full(len(pack), taught is None)
+        self.taught[[] if taught is None else taught] = True
         self.epoch, self._position = 0, 0
         self._permuted = lru_cache(2)(self._permutation)  # a batch may cover the end of one and the start of another
 
@@ -137,8 +139,8 @@ class PairLoader:
     def _share(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return this process's rows of a step, and their views."""
         rows, views = self.order(step)
-        if self.world > 1 and self.taught is not None:
-            dealt = np.argsort(~np.isin(rows, self.taught), kind="stable")
+        if self.world > 1:
+            dealt = np.argsort(~self.taught[rows], kind="stable")
             rows, views = rows[dealt], views[dealt]
         return rows[self.rank :: self.world], views[self.rank :: self.world]
 
