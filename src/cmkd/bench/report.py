@@ -24,7 +24,7 @@ INTRODUCTION = (
     "students, it is a t interval over teachers and groups. Bold: the interval excludes 0; on test, both do. "
     "Detectable: the smallest difference on test that as many teachers or groups would show with a probability of "
     "0.8. Closed: how much of the gap between the student alone and the teacher the method closes, in %, where that "
-    "gap can be told from 0; the teacher's accuracy is taken as exact there. All choices are made on validation."
+    "gap differs clearly from 0; the teacher's accuracy is taken as exact there. All choices are made on validation."
 )
 
 
@@ -176,9 +176,9 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
     sets = "; ".join(", ".join(names[first : last + 1]) for first, last in alike(ranks, critical)) or "none"
     text += (
         f" Friedman's test that all ranks are alike: p {_p(found['friedman'])}. Ranks that differ by less than "
-        f"{critical:.2f} cannot be told apart (Nemenyi, 5 %): {sets}."
+        f"{critical:.2f} do not differ significantly (Nemenyi, 5 %): {sets}."
     )
-    caption = "Mean ranks; a bar joins methods that cannot be told apart."
+    caption = "Mean ranks; a bar joins methods that do not differ significantly."
     return Part(title, text, header, lines, 1, figures.inline(ranks_figure(found), caption), caption)
 
 
