@@ -12,7 +12,7 @@ from PIL import Image
 from cmkd import Experiment, RunConfig
 from cmkd.cli import data as command
 from cmkd.cli import main
-from cmkd.data import Pack, build
+from cmkd.data import Pack, append, build
 from cmkd.data.quality import check, open_source
 from cmkd.datasets import open_data
 from cmkd.errors import CmkdError, CmkdWarning
@@ -118,6 +118,17 @@ def test_every_command_takes_them(
         assert len(open_source(folder).ids) == 25
         command.main(["build", str(folder), "--out", str(tmp_path / "pack")])
     assert len(Pack.open(tmp_path / "pack")) == 25
+
+
+def test_a_delivery_with_names_of_the_first_one_is_refused(tmp_path: Path) -> None:
+    build(ships(tmp_path / "ships"), tmp_path / "pack")
+    says = (
+        r"^the pack already has 'tanker/0000' \(24 of 26 ids\): if these are other pairs, rename the files or give a "
+        "manifest with new ids$"
+    )
+    with pytest.raises(CmkdError, match=says):
+        append(tmp_path / "pack", ships(tmp_path / "more", count=13))
+    assert len(Pack.open(tmp_path / "pack")) == 24
 
 
 def test_what_commands_have_written_is_no_modality(tmp_path: Path) -> None:
