@@ -348,6 +348,11 @@ def drop(*columns: str) -> Any:  # noqa: ANN401
     return lambda folder: pd.read_csv(folder / "radar.csv").drop(columns=list(columns)).to_csv(folder / "radar.csv")
 
 
+def swap_places(folder: Path) -> None:
+    table = pd.read_csv(folder / "radar.csv")
+    table.rename(columns={"latitude": "longitude", "longitude": "latitude"}).to_csv(folder / "radar.csv", index=False)
+
+
 def add(*cells: str) -> Any:  # noqa: ANN401
     columns = dict(zip(cells[::2], cells[1::2], strict=True))
     return lambda folder: pd.read_csv(folder / "radar.csv").assign(**columns).to_csv(folder / "radar.csv")
@@ -374,6 +379,22 @@ def add(*cells: str) -> Any:  # noqa: ANN401
         (lambda folder: None, ["--names", "a"], "gives 1 names for 2 lists"),
         (lambda folder: None, ["--names", "a,a"], "at least two lists with different names"),
         (lambda folder: None, ["--offset", "3000"], "no capture of optical has a partner within 5 s"),
+        (
+            add("latitude", "55"),
+            ["--meters", "200"],
+            "200 m, but 5 match by time alone, the nearest 111 km apart: use a l",
+        ),
+        (add("latitude", "54.003"), ["--meters", "200"], "the nearest 334 m apart: use a larger --meters, or correct"),
+        (
+            swap_places,
+            ["--meters", "200"],
+            "5 match by .* 6,244 km apart: latitude and longitude of optical or radar are",
+        ),
+        (
+            swap_places,
+            ["--meters", "200", "--offset", "auto"],
+            "or correct the places .are latitude and longitude swap",
+        ),
         (lambda folder: (folder / "manifest.csv").write_text(""), [], "manifest.csv already exists"),
         (lambda folder: (folder / "manifest.csv").mkdir(), [], r"is a folder: give a file, such as .*manifest\.csv$"),
         (lambda folder: None, ["--out", "nowhere/a.parquet"], r"is written as CSV: give nowhere/a\.csv$"),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cmkd.data.joined import first_joined
 from cmkd.data.pack.writer import refuse_existing
 from cmkd.data.pairing.captures import Captures
-from cmkd.data.pairing.matching import Gate, Matching, different_vessels, match, nearest
+from cmkd.data.pairing.matching import Gate, Matching, apart_in_place, different_vessels, match, nearest
 from cmkd.data.text_table import PrintedCells
 from cmkd.errors import CmkdError
 from cmkd.io import write_bytes
@@ -78,12 +78,7 @@ def assemble(
     partners = {name: dict(found.rows.tolist()) for name, found in matchings.items()}
     paired = [row for row in range(len(first)) if any(row in found for found in partners.values())]
     if not paired:
-        raise CmkdError(
-            f"no capture of {first.name} has a partner within {gate.seconds:g} s"
-            + (f" and {gate.meters:g} m" if gate.meters else "")
-            + f" ({'; '.join(captures.span for captures in lists)}): use larger tolerances, --time_unit if a list "
-            "counts in another unit, or --offset auto if a clock is off"
-        )
+        raise CmkdError(_no_pair(lists, gate))
     groups = [
         [(first, row), *((o, partners[o.name][row]) for o in others if row in partners[o.name])] for row in paired
     ]
@@ -101,6 +96,21 @@ def assemble(
     printed.warn(record, f"{manifest.name} has them")
     unmatched = {captures.name: [captures.ids[row] for row in alone[captures.name]] for captures in lists}
     return Assembly(manifest, record, len(groups), matchings, unmatched, disagreeing)
+
+
+def _no_pair(lists: Sequence[Captures], gate: Gate) -> str:
+    """Say why no pair was found: the places, where times fit, else the clocks or the tolerances."""
+    first, *others = lists
+    within = f"{gate.seconds:g} s" + (f" and {gate.meters:g} m" if gate.meters else "")
+    said = f"no capture of {first.name} has a partner within {within}"
+    for other in others:
+        if apart := apart_in_place(first, other, gate):
+            return f"{said}, but {apart}"
+    spans = "; ".join(captures.span for captures in lists)
+    return (
+        f"{said} ({spans}): use larger tolerances, --time_unit if a list counts in another unit, or --offset auto if a "
+        "clock is off"
+    )
 
 
 def _with_vessels_of(first: Captures, other: Captures, found: Matching) -> Captures:
