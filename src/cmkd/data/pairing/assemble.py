@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -18,7 +19,7 @@ from cmkd.data.pack.writer import refuse_existing
 from cmkd.data.pairing.captures import Captures
 from cmkd.data.pairing.matching import Gate, Matching, apart_in_place, different_vessels, match, nearest
 from cmkd.data.text_table import PrintedCells
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.io import write_bytes
 
 _RECORD = ("list", "id", "state", "partner", "seconds", "meters", "cost", "ambiguous", "note")
@@ -54,8 +55,8 @@ def assemble(
         drop_ambiguous: leave the captures of ambiguous pairs without a partner.
 
     Raises:
-        CmkdError: the manifest exists or does not end in .csv, files are outside its folder, no pair was found, or the
-            lists cannot be compared.
+        CmkdError: the manifest exists or does not end in .csv, files are outside its folder, no pair was found, no file
+            of a list exists, or the lists cannot be compared.
     """
     first, *others = lists
     names = [captures.name for captures in lists]
@@ -79,6 +80,8 @@ def assemble(
     paired = [row for row in range(len(first)) if any(row in found for found in partners.values())]
     if not paired:
         raise CmkdError(_no_pair(lists, gate))
+    for captures in lists:
+        _check_files(captures)
     groups = [
         [(first, row), *((o, partners[o.name][row]) for o in others if row in partners[o.name])] for row in paired
     ]
@@ -110,6 +113,20 @@ def _no_pair(lists: Sequence[Captures], gate: Gate) -> str:
     return (
         f"{said} ({spans}): use larger tolerances, --time_unit if a list counts in another unit, or --offset auto if a "
         "clock is off"
+    )
+
+
+def _check_files(captures: Captures) -> None:
+    """Raise `CmkdError` if all files of a list are missing, and warn if some are."""
+    home = captures.source.parent
+    missing = [file for file in captures.files if not os.path.isfile(home / file)]  # False for a name that is too long
+    if not missing:
+        return
+    first = f"such as {missing[0]}: its paths are relative to {home}"
+    if len(missing) == len(captures):
+        raise CmkdError(f"no file of {captures.source} exists, {first}")
+    warnings.warn(
+        f"{len(missing)} of {len(captures)} files of {captures.source} are missing, {first}", CmkdWarning, stacklevel=3
     )
 
 
