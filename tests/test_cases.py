@@ -178,9 +178,13 @@ def test_wav_that_states_more_than_it_holds(tmp_path: Path, capsys: Told) -> Non
 def lists(
     folder: Path, optical: list[str], radar: list[str], columns: str = "path,time,latitude,longitude"
 ) -> list[str]:
-    """Write two lists of captures, and return the arguments that pair them."""
+    """Write two lists of captures with empty files, and return the arguments that pair them."""
     for name, rows in (("optical", optical), ("radar", radar)):
         (folder / f"{name}.csv").write_text("\n".join([columns, *rows]))
+        for cell in (row.split(",")[columns.split(",").index("path")] for row in rows):
+            file = folder / cell.replace("\\", "/")
+            file.parent.mkdir(exist_ok=True)
+            file.touch()
     out = folder / "manifest.csv"
     return ["data", "pair", str(folder / "optical.csv"), str(folder / "radar.csv"), "--out", str(out)]
 

@@ -144,7 +144,7 @@ def test_wrong_usage_is_one_line(
         "build ships --out new --exclude other.json": "'other.json' is damaged",
         "append file ships": "file is not a pack",
         "append pack pack": "pack is already a pack",
-        "append pack ships": "id 'p00' occurs twice",
+        "append pack ships": "the pack already has 'p00' (24 of 24 ids): if",
         "verify ships": "ships is not a pack",
         "check pack --out new --kind optical=vector": "pack is a pack, whose card states the kinds",
         "check none --out new": "none is neither a pack nor a folder",

@@ -110,7 +110,7 @@ def test_no_captures_of_one_place() -> None:
 
 
 def write(folder: Path, offset: float, drift: float = 0.0, count: int = 40, strangers: int = 0) -> list[str]:
-    """Write two lists of captures at uneven intervals, and return the arguments that pair them."""
+    """Write two lists of captures at uneven intervals with empty files, and return the arguments that pair them."""
     generator = np.random.default_rng(5)
     times = np.cumsum(generator.uniform(60, 300, count))
     other = times + offset + drift * times
@@ -119,6 +119,9 @@ def write(folder: Path, offset: float, drift: float = 0.0, count: int = 40, stra
         stamps = np.datetime64("2023-03-26T00:30") + np.round(seconds * 1000).astype("timedelta64[ms]")
         rows = [f"{name}/{k}.png,{stamp}" for k, stamp in enumerate(stamps)]
         (folder / f"{name}.csv").write_text("\n".join(["path,time", *rows]))
+        (folder / name).mkdir()
+        for k in range(count):
+            (folder / name / f"{k}.png").touch()
     out = ["--out", str(folder / "manifest.csv"), "--seconds", "2", "--offset", "auto"]
     return ["data", "pair", str(folder / "optical.csv"), str(folder / "radar.csv"), *out]
 

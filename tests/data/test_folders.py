@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from PIL import Image
 
 from cmkd import Experiment, RunConfig
 from cmkd.cli import data as command
-from cmkd.data import Pack, build
+from cmkd.cli import main
+from cmkd.data import Pack, append, build
 from cmkd.data.quality import check, open_source
 from cmkd.datasets import open_data
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 
 
 def write(folder: Path, *names: str) -> Path:
@@ -50,7 +52,8 @@ def test_names_pair_files_within_a_class(tmp_path: Path) -> None:
     folder = ships(tmp_path / "ships")
     (folder / "radar" / "tug" / "0003.npy").unlink()
     write(folder, "radar/tug/.DS_Store", "radar/tug/1.tif.aux.xml", "radar/Thumbs.db", "README.txt", ".git/config")
-    pack = build(folder, tmp_path / "pack")
+    with pytest.warns(CmkdWarning, match="1 of 24 samples have no partner, such as optical/tug/0003.PNG: if they"):
+        pack = build(folder, tmp_path / "pack")
     assert pack.classes == ("tanker", "tug") and list(pack.modalities) == ["optical", "radar"]
     assert len(pack) == 24 and pack.card.title == "made from folders by class"
     row = pack.index.set_index("id").loc["tug/0003"]
@@ -59,8 +62,38 @@ def test_names_pair_files_within_a_class(tmp_path: Path) -> None:
     expected = np.load(folder / "radar" / "tanker" / "0007.npy")
     np.testing.assert_array_equal(pack.array("radar")[place], expected)
     assert set(pack.index["split"]) == {"train", "validation", "test"}
-    for source in (folder, pack.path):
-        assert "radar: 1 of 24 pairs lack it, such as 'tug/0003'" in check(open_source(source)).notes
+    with pytest.warns(CmkdWarning, match="1 of 24 samples have no partner"):
+        sources = open_source(folder), open_source(pack.path)
+    for source in sources:
+        assert "radar: 1 of 24 pairs lack it, such as 'tug/0003'" in check(source).notes
+
+
+@pytest.mark.parametrize("kinds", [("tanker",), ("tanker", "tug")])
+def test_samples_without_a_partner_are_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kinds: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("CMKD_CACHE", str(tmp_path / "cache"))
+    folder = ships(tmp_path / "ships")
+    for path in [path for kind in kinds for path in sorted((folder / "radar" / kind).iterdir())[:8]]:
+        path.rename(path.with_name(f"sar_{path.name}"))
+    said = (
+        f"{16 * len(kinds)} of {24 + 8 * len(kinds)} samples have no partner, such as optical/tanker/0000.PNG and "
+        "radar/tanker/sar_0000.npy: if they have one, give both files one class and name, or write a manifest"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(["data", "info", str(folder)]) == 0
+    assert capsys.readouterr().err.count("samples have no partner") == 1
+    with pytest.warns(CmkdWarning) as caught:
+        build(folder, tmp_path / "pack")
+    assert [str(one.message) for one in caught] == [f"{folder}: {said}"]
+
+
+def test_a_class_that_a_modality_lacks_is_told(tmp_path: Path) -> None:
+    folder = ships(tmp_path / "ships")
+    write(folder, *(f"optical/ferry/{k}.png" for k in range(12)))
+    with pytest.warns(CmkdWarning, match="12 of 36 samples have no partner, such as optical/ferry/0.png: if they"):
+        build(folder, tmp_path / "pack")
 
 
 def test_folders_of_splits(tmp_path: Path) -> None:
@@ -80,10 +113,22 @@ def test_every_command_takes_them(
     assert open_data(folder).path == open_data(folder).path
     before = open_data(folder).path
     write(folder, "optical/tug/9999.png")
-    assert open_data(folder).path != before
-    assert len(open_source(folder).ids) == 25
-    command.main(["build", str(folder), "--out", str(tmp_path / "pack")])
+    with pytest.warns(CmkdWarning, match="1 of 25 samples have no partner"):
+        assert open_data(folder).path != before
+        assert len(open_source(folder).ids) == 25
+        command.main(["build", str(folder), "--out", str(tmp_path / "pack")])
     assert len(Pack.open(tmp_path / "pack")) == 25
+
+
+def test_a_delivery_with_names_of_the_first_one_is_refused(tmp_path: Path) -> None:
+    build(ships(tmp_path / "ships"), tmp_path / "pack")
+    says = (
+        r"^the pack already has 'tanker/0000' \(24 of 26 ids\): if these are other pairs, rename the files or give a "
+        "manifest with new ids$"
+    )
+    with pytest.raises(CmkdError, match=says):
+        append(tmp_path / "pack", ships(tmp_path / "more", count=13))
+    assert len(Pack.open(tmp_path / "pack")) == 24
 
 
 def test_what_commands_have_written_is_no_modality(tmp_path: Path) -> None:
@@ -97,6 +142,7 @@ def test_what_commands_have_written_is_no_modality(tmp_path: Path) -> None:
             Experiment(RunConfig(data=str(again), out=folder)).run()
 
 
+@pytest.mark.filterwarnings("ignore:.*samples have no partner")
 @pytest.mark.parametrize(
     ("names", "says"),
     [

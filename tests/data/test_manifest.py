@@ -399,7 +399,7 @@ def test_append_a_second_delivery(make_folder: Folder, tmp_path: Path) -> None:
     assert longer.index["label"].iloc[24] == 2
     assert len(Pack.open(tmp_path / "pack", version=1)) == 24
     longer.verify()
-    with pytest.raises(CmkdError, match="id 'new0' occurs twice"):
+    with pytest.raises(CmkdError, match=r"has 'new0' \(24 of 24 ids\): if these are other pairs, give them new ids"):
         append(tmp_path / "pack", second)
     assert len(Pack.open(tmp_path / "pack")) == 48
 

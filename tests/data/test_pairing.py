@@ -227,6 +227,9 @@ def test_the_record_says_why_a_capture_has_no_partner(tmp_path: Path) -> None:
         lines += [f"{name}/2.png,2026-03-01T12:20:00Z,56.0,10.0,219000003"] if name == "a" else []
         lines += [f"{name}/3.png,2026-03-01T13:00:00Z,55.0,10.0,"] if name == "b" else []
         (tmp_path / f"{name}.csv").write_text("\n".join(["path,time,latitude,longitude,mmsi", *lines]) + "\n")
+        (tmp_path / name).mkdir()
+        for line in lines:
+            (tmp_path / line.split(",")[0]).touch()
     lists = [read_captures(tmp_path / f"{name}.csv") for name in ("a", "b")]
     assert lists[0].place is not None
     lists[0].place[2] = np.nan  # as of a vessel that no track has at that time
@@ -245,6 +248,7 @@ def test_a_partners_vessel_is_a_reason_too(tmp_path: Path) -> None:
     for name, vessel in (("a", ""), ("b", "219000001"), ("c", "219000002")):
         text = f"path,time,latitude,longitude,mmsi\n{name}.png,2026-03-01T12:00:00Z,55.0,10.0,{vessel}\n"
         (tmp_path / f"{name}.csv").write_text(text)
+        (tmp_path / f"{name}.png").touch()
     lists = [read_captures(tmp_path / f"{name}.csv") for name in "abc"]
     made = assemble(lists, tmp_path / "manifest.csv", Gate(5.0, 100.0))
     record = pd.read_csv(made.record, dtype=str, keep_default_na=False)
@@ -273,6 +277,7 @@ def test_a_manifest_outside_the_folder_is_told_where_to_go(tmp_path: Path) -> No
 def test_ambiguous_pairs_are_dropped_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A second radar image 0.1 s from the first, of the same place: neither is sure."""
     write_lists(tmp_path)
+    (tmp_path / "radar" / "6.png").touch()
     with (tmp_path / "radar.csv").open("a") as file:
         file.write("radar/6.png,2026-03-01T12:00:01.1Z,54.0,10.0\n")
     run(tmp_path, "--meters", "50")
@@ -348,6 +353,11 @@ def drop(*columns: str) -> Any:  # noqa: ANN401
     return lambda folder: pd.read_csv(folder / "radar.csv").drop(columns=list(columns)).to_csv(folder / "radar.csv")
 
 
+def swap_places(folder: Path) -> None:
+    table = pd.read_csv(folder / "radar.csv")
+    table.rename(columns={"latitude": "longitude", "longitude": "latitude"}).to_csv(folder / "radar.csv", index=False)
+
+
 def add(*cells: str) -> Any:  # noqa: ANN401
     columns = dict(zip(cells[::2], cells[1::2], strict=True))
     return lambda folder: pd.read_csv(folder / "radar.csv").assign(**columns).to_csv(folder / "radar.csv")
@@ -361,6 +371,11 @@ def add(*cells: str) -> Any:  # noqa: ANN401
         (edit("path", 1, ""), [], "line 3 has no path"),
         (edit("path", 1, "radar/0.png"), [], "id 'radar/0.png' occurs twice"),
         (edit("path", 1, "../radar/0.png"), [], "leaves the folder of .*: write to .* instead"),
+        (
+            lambda folder: (folder / "radar").rename(folder / "sar"),
+            [],
+            r"no file of .*radar\.csv exists, such as radar/0\.png: its paths are relative to .*one_line",
+        ),
         (drop("time"), [], "has no column 'time'"),
         (add("mmsi", "NA"), [], "line 2: mmsi 'NA' is not nine digits: leave it empty if it is unknown"),
         (add("mmsi", "0"), [], "line 2: mmsi '0' is not nine digits"),
@@ -374,6 +389,22 @@ def add(*cells: str) -> Any:  # noqa: ANN401
         (lambda folder: None, ["--names", "a"], "gives 1 names for 2 lists"),
         (lambda folder: None, ["--names", "a,a"], "at least two lists with different names"),
         (lambda folder: None, ["--offset", "3000"], "no capture of optical has a partner within 5 s"),
+        (
+            add("latitude", "55"),
+            ["--meters", "200"],
+            "200 m, but 5 match by time alone, the nearest 111 km apart: use a l",
+        ),
+        (add("latitude", "54.003"), ["--meters", "200"], "the nearest 334 m apart: use a larger --meters, or correct"),
+        (
+            swap_places,
+            ["--meters", "200"],
+            "5 match by .* 6,244 km apart: latitude and longitude of optical or radar are",
+        ),
+        (
+            swap_places,
+            ["--meters", "200", "--offset", "auto"],
+            "or correct the places .are latitude and longitude swap",
+        ),
         (lambda folder: (folder / "manifest.csv").write_text(""), [], "manifest.csv already exists"),
         (lambda folder: (folder / "manifest.csv").mkdir(), [], r"is a folder: give a file, such as .*manifest\.csv$"),
         (lambda folder: None, ["--out", "nowhere/a.parquet"], r"is written as CSV: give nowhere/a\.csv$"),
@@ -387,6 +418,17 @@ def test_bad_lists_are_one_line(tmp_path: Path, change: Any, flags: list[str], s
         run(tmp_path, *flags)
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_files_that_are_missing_are_counted(tmp_path: Path) -> None:
+    write_lists(tmp_path)
+    for k in (1, 4):
+        (tmp_path / "radar" / f"{k}.png").unlink()
+    with pytest.warns(
+        CmkdWarning, match=r"2 of 6 files of .*radar\.csv are missing, such as radar/1\.png: its paths are"
+    ):
+        run(tmp_path)
+    assert len(pd.read_csv(tmp_path / "manifest.csv")) == 5
 
 
 def test_an_offset_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,10 +102,13 @@ def test_refusals_name_the_line(cells: list[str], says: str) -> None:
 
 
 def lists(folder: Path, optical: list[str], radar: list[str]) -> list[str]:
-    """Write two lists without files, and return the arguments that pair them."""
+    """Write two lists with empty files, and return the arguments that pair them."""
     for name, cells in (("optical", optical), ("radar", radar)):
         rows = [f"{name}/{k}.png,{cell},0,0" for k, cell in enumerate(cells)]
         (folder / f"{name}.csv").write_text("\n".join(["path,time,latitude,longitude", *rows]))
+        (folder / name).mkdir(exist_ok=True)
+        for k in range(len(cells)):
+            (folder / name / f"{k}.png").touch()
     out = folder / "manifest.csv"
     return ["data", "pair", str(folder / "optical.csv"), str(folder / "radar.csv"), "--out", str(out)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -347,6 +348,21 @@ def test_splits_drawn_anew_since_the_training_are_told(tmp_path: Path) -> None:
     evaluate({"a": student}, first, robustness=False)
     with pytest.warns(CmkdWarning, match="'harbor' has changed since 'a' was trained, and its splits with it"):
         evaluate({"a": student}, more, robustness=False)
+
+
+@pytest.mark.parametrize("split", ["test", "validation", "train", "all"])
+def test_scores_on_the_pairs_of_the_training_are_told(harbor: Pack, tmp_path: Path, split: str) -> None:
+    data = {"name": "renamed", "sha256": dict(harbor.card.sha256)}
+    known, other = replace(nearest(harbor, 0.5), about={"data": data}), nearest(harbor, 0.5)
+    known, other = (replace(one, modality=harbor.modality("optical")) for one in (known, other))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = evaluate({"a": known, "b": other}, harbor, split=split, robustness=False)
+    said = "'a' was trained or chosen on these pairs, so the scores are better than on new ones: use --split test"
+    assert [str(one.message) for one in caught] == ([] if split == "test" else [said])
+    page = write_evaluation(found, tmp_path).read_text(encoding="utf-8")
+    assert ("these numbers are better than on new pairs" in page) == (split != "test")
+    assert ("a was trained and chosen on some of these pairs" in page) == (split == "all")
 
 
 def test_pairs_without_groups_and_of_one_group_are_drawn_one_by_one(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cmkd.errors import CmkdError
+from cmkd.simulators.marine.describe import UNREAL
 from cmkd.simulators.marine.modes import mode, modes
 
 FOLDER = Path(__file__).parents[2] / "src" / "cmkd" / "simulators" / "marine" / "modes"
@@ -53,3 +54,23 @@ def test_wrong_file_is_refused_in_one_line(tmp_path: Path, old: str, new: str, w
 def test_unknown_mode_names_the_nearest() -> None:
     with pytest.raises(CmkdError, match="did you mean 'stripmap'"):
         mode("stripmp")
+
+
+def test_what_the_docs_say_of_the_modes_holds() -> None:
+    docs, coastal = Path(__file__).parents[2] / "docs", mode("coastal").radar
+    assert coastal.range is not None
+    low, high = (
+        1e3 * r * math.cos(math.radians(i)) for r, i in zip(coastal.range, coastal.incidence[::-1], strict=True)
+    )
+    assert f"its antenna is {low:.0f} to {high:.0f} m high." in " ".join(UNREAL)
+    assert " ".join(UNREAL) in (docs / "data_cards.md").read_text(encoding="utf-8")
+    widths = {}
+    for name in modes():
+        for made in (mode(name), mode(name).sized(24)):
+            widths[name, made.radar.size] = (
+                made.optical.size * made.optical.spacing,
+                made.radar.size * made.radar.spacing[0],
+            )
+        assert mode(name).optical.cloud == mode(name).optical.night == (0, 0)
+    assert (widths.pop(("iw", 64)), widths.pop(("iw", 24))) == ((320, 640), (120, 240))
+    assert all(abs(optical / radar - 1) < 0.051 for optical, radar in widths.values())

@@ -60,6 +60,14 @@ def evaluate(
     for name, student in students.items():
         _check(name, student, pack)
         _warn_of_other_splits(name, student, pack)
+    seen_by = [name for name, student in students.items() if split != "test" and _knows(student, pack)]
+    if seen_by:
+        warnings.warn(
+            f"{' and '.join(map(repr, seen_by))} {'was' if len(seen_by) == 1 else 'were'} trained or chosen on these "
+            "pairs, so the scores are better than on new ones: use --split test",
+            CmkdWarning,
+            stacklevel=2,
+        )
     rows, left_out = _rows(students, pack, split)
     groups, kind = _groups(pack, rows)
     clusters, resampled = _clusters(groups, kind)
@@ -90,6 +98,7 @@ def evaluate(
         models.append(model)
     data = {"name": pack.card.name, "version": pack.card.version, "split": split, "pairs": len(rows)}
     data |= {"left_out": left_out, "group": kind, "groups": len(set(groups) - {""})}
+    data |= {"seen_by": seen_by}
     data["intervals"] = (
         f"{100 * LEVEL:g} % percentile bootstrap intervals ({RESAMPLES:,} resamples of {resampled}); that of the ECE "
         "is centered on it, and it is itself biased upward with few pairs; a fraction of 0 or 1 has Wilson's interval, "
@@ -130,13 +139,24 @@ def _rows(students: Mapping[str, Student], pack: Pack, split: str) -> tuple[NDAr
     return rows, sum(len(pack.rows(name)) for name in splits) - len(rows)
 
 
+def _indexes(student: Student) -> set[str]:
+    """Return the checksums of the index, which has the splits, of the data of the training; empty if unknown."""
+    said = student.about.get("data")
+    files = said.get("sha256", {}) if isinstance(said, Mapping) else {}
+    return {content for file, content in files.items() if file.startswith("index")}
+
+
+def _knows(student: Student, pack: Pack) -> bool:
+    """Whether a student was trained on this version of the data or on an earlier one."""
+    return not _indexes(student).isdisjoint(version.index_sha256 for version in pack.card.history)
+
+
 def _warn_of_other_splits(name: str, student: Student, pack: Pack) -> None:
     """Warn if the splits of the data that a student was trained on may have been drawn anew since."""
     said = student.about.get("data")
     if not isinstance(said, Mapping) or said.get("name") != pack.card.name:
         return
-    indexes = {content for file, content in said.get("sha256", {}).items() if file.startswith("index")}
-    if indexes and indexes.isdisjoint(version.index_sha256 for version in pack.card.history):
+    if _indexes(student) and not _knows(student, pack):
         warnings.warn(
             f"'{pack.card.name}' has changed since '{name}' was trained, and its splits with it: it may have been "
             "trained on pairs of every split. To keep splits, give a column 'split', or build a pack and append to it",

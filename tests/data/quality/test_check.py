@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from cmkd.cli import data as command
+from cmkd.cli import main
 from cmkd.data import CardInfo, Modality, Pack, PackWriter, build
 from cmkd.data.quality import KINDS, FaultReport, FolderSource, PackSource, check, find_shortcuts, open_source
 from cmkd.errors import CmkdError
@@ -110,6 +111,25 @@ def test_sizes_that_will_be_resized_and_files_that_pairs_share_are_no_fault(
     assert named(FaultReport.read(tmp_path / "out" / "faults.json")) == copied
     (folder / "manifest.yaml").write_text("modalities: {optical: {size: [8, 8]}}")
     assert named(check(open_source(folder))) == copied
+
+
+def test_sizes_that_build_refuses_are_told(
+    make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_folder()
+    sides = [8, 8, 9, 10, 11]
+    for k in range(24):
+        path = folder / "files" / f"o{k}.png"
+        Image.open(path).resize((8, sides[k % 5])).save(path)
+    said = "optical has 4 sizes, 8x8 to 11x8: state one with --size optical=8x8 of cmkd data build, or in manifest.yaml"
+    assert main(["data", "check", str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert f"note: {said}\n" in capsys.readouterr().out
+    assert f"{said}." in (tmp_path / "out" / "faults.html").read_text(encoding="utf-8")
+    with pytest.raises(CmkdError, match="as in cmkd data build --size optical=8x8"):
+        build(folder, tmp_path / "pack")
+    (folder / "manifest.yaml").write_text("modalities: {optical: {size: [8, 8]}}")
+    assert not any("sizes" in note for note in check(open_source(folder)).notes)
+    assert len(build(folder, tmp_path / "pack")) == 24
 
 
 def test_links_to_one_file_are_no_duplicates(make_folder: Callable[..., Path]) -> None:

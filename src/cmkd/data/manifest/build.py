@@ -153,12 +153,14 @@ def append(
 
     Raises:
         CmkdError: as `build`; also if a modality, dtype, number of channels or sampling rate differs, for an unknown
-            label, or if the pack has groups and the manifest neither groups nor splits. The pack is then unchanged.
+            label, an id that the pack has, or if the pack has groups and the manifest neither groups nor splits. The
+            pack is then unchanged.
     """
     _check_numbers(workers)
     old = Pack.open(pack)
     flagged, left_out = read_flagged(exclude, folder)
     table = _without_empty(read_table(Path(folder), exclude=flagged), old)
+    _check_new(table, old)
     stated_new = stated(Path(folder), table.files)
     said = {name: _agreed(table.path, old.modality(name), one) for name, one in stated_new.items()}
     classes = check_classes(old, table.classes, new_classes, table.path)
@@ -188,6 +190,15 @@ def append(
         with PackWriter.append(old.path, classes=classes, split=record, notes=notes, latest=latest) as writer:
             _fill(writer, renamed, splits, said, marks, run, progress)
     return Pack.open(old.path)
+
+
+def _check_new(table: Table, old: Pack) -> None:
+    known = set(old.index["id"])
+    again = [name for name in table.ids if name in known]
+    if again:
+        fix = "rename the files or give a manifest with new ids" if table.path.is_dir() else "give them new ids"
+        share = f"{len(again)} of {len(table.ids)} ids"
+        raise CmkdError(f"the pack already has '{again[0]}' ({share}): if these are other pairs, {fix}")
 
 
 def _without_empty(table: Table, old: Pack) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from unicodedata import normalize
 
@@ -10,7 +12,7 @@ from cmkd.data.pack.card import SPLITS
 from cmkd.data.split import ALIASES
 from cmkd.data.text_table import OWN_COLUMNS, TextTable
 from cmkd.documents import SETTINGS
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 
 BESIDE = (".aux.xml", ".msk", ".ovr", ".prj", ".tfw", ".jgw", ".pgw", ".wld", "desktop.ini", "thumbs.db")
 """Endings of the files that GIS programs and Windows keep beside images."""
@@ -22,9 +24,10 @@ def list_folders(folder: Path) -> TextTable:
     """Return the table that a manifest would be for files named ``MODALITY/CLASS/NAME.png``.
 
     Files of one class and name, whatever their suffixes and however accents are composed, are a pair; its id is
-    ``CLASS/NAME``. A name that a modality lacks is an empty cell. The folders may lie in folders called train,
-    validation (or val) and test, which give the splits; an id then begins with its split. Hidden files and folders are
-    ignored, and so are what other programs write beside images (`BESIDE`) and folders that a command has written.
+    ``CLASS/NAME``. A name that a modality lacks is an empty cell; names that one modality alone has are warned of. The
+    folders may lie in folders called train, validation (or val) and test, which give the splits; an id then begins with
+    its split. Hidden files and folders are ignored, and so are what other programs write beside images (`BESIDE`) and
+    folders that a command has written.
 
     Raises:
         CmkdError: there is one modality alone, no pair, a misplaced or unsupported file, or one name twice in a class.
@@ -32,13 +35,13 @@ def list_folders(folder: Path) -> TextTable:
     Example:
         >>> import tempfile
         >>> home = Path(tempfile.mkdtemp())
-        >>> for name in ("optical/tug/1.png", "optical/tug/2.png", "radar/tug/1.tif"):
+        >>> for name in ("optical/tug/1.png", "radar/tug/1.tif", "radar/tug/.hidden"):
         ...     (home / name).parent.mkdir(parents=True, exist_ok=True)
         ...     (home / name).touch()
         >>> table = list_folders(home)
-        >>> table.header, table.rows[0], table.rows[1]
+        >>> table.header, table.rows
         (['id', 'label', 'split', 'optical', 'radar'],
-         ['tug/1', 'tug', '', 'optical/tug/1.png', 'radar/tug/1.tif'], ['tug/2', 'tug', '', 'optical/tug/2.png', ''])
+         [['tug/1', 'tug', '', 'optical/tug/1.png', 'radar/tug/1.tif']])
     """
     top = [home for home in _folders(folder) if not any((home / name).exists() for name in OUTPUTS)]
     splits = [home for home in top if home.name in (*SPLITS, *ALIASES)]
@@ -69,12 +72,30 @@ def list_folders(folder: Path) -> TextTable:
     if all(len(cells) == 1 for cells in pairs.values()):
         first, second = (next(c[name] for c in pairs.values() if name in c) for name in modalities[:2])
         raise _wrong(folder, f"no pair found: {first} and {second} share no class and name with another modality")
+    _warn_of_alone(folder, pairs)
     rows = [
         ["/".join(filter(None, place)), place[1], place[0], *(pairs[place].get(name, "") for name in modalities)]
         for place in sorted(pairs)
     ]
     lines = [f"{folder.name} pair '{row[0]}'" for row in rows]
     return TextTable(folder, ["id", "label", "split", *modalities], rows, lines)
+
+
+def _warn_of_alone(folder: Path, pairs: Mapping[tuple[str, str, str], Mapping[str, str]]) -> None:
+    """Warn of names that only one modality has, in one line with examples that may belong together."""
+    alone = [(place[1], *cells.popitem()) for place, given in sorted(pairs.items()) if len(cells := dict(given)) == 1]
+    if not alone:
+        return
+    kind, modality, file = alone[0]
+    others = [entry for entry in alone if entry[1] != modality]
+    other = next((entry for entry in others if entry[0] == kind), others[0] if others else None)
+    warnings.warn(
+        f"{folder}: {len(alone)} of {len(pairs)} samples have no partner, such as {file}"
+        + (f" and {other[2]}" if other else "")
+        + ": if they have one, give both files one class and name, or write a manifest",
+        CmkdWarning,
+        stacklevel=3,
+    )
 
 
 def _wrong(folder: Path, reason: str) -> CmkdError:

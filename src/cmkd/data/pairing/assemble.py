@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 from cmkd.data.joined import first_joined
 from cmkd.data.pack.writer import refuse_existing
 from cmkd.data.pairing.captures import Captures
-from cmkd.data.pairing.matching import Gate, Matching, different_vessels, match, nearest
+from cmkd.data.pairing.matching import Gate, Matching, apart_in_place, different_vessels, match, nearest
 from cmkd.data.text_table import PrintedCells
-from cmkd.errors import CmkdError
+from cmkd.errors import CmkdError, CmkdWarning
 from cmkd.io import write_bytes
 
 _RECORD = ("list", "id", "state", "partner", "seconds", "meters", "cost", "ambiguous", "note")
@@ -54,8 +55,8 @@ def assemble(
         drop_ambiguous: leave the captures of ambiguous pairs without a partner.
 
     Raises:
-        CmkdError: the manifest exists or does not end in .csv, files are outside its folder, no pair was found, or the
-            lists cannot be compared.
+        CmkdError: the manifest exists or does not end in .csv, files are outside its folder, no pair was found, no file
+            of a list exists, or the lists cannot be compared.
     """
     first, *others = lists
     names = [captures.name for captures in lists]
@@ -78,12 +79,9 @@ def assemble(
     partners = {name: dict(found.rows.tolist()) for name, found in matchings.items()}
     paired = [row for row in range(len(first)) if any(row in found for found in partners.values())]
     if not paired:
-        raise CmkdError(
-            f"no capture of {first.name} has a partner within {gate.seconds:g} s"
-            + (f" and {gate.meters:g} m" if gate.meters else "")
-            + f" ({'; '.join(captures.span for captures in lists)}): use larger tolerances, --time_unit if a list "
-            "counts in another unit, or --offset auto if a clock is off"
-        )
+        raise CmkdError(_no_pair(lists, gate))
+    for captures in lists:
+        _check_files(captures)
     groups = [
         [(first, row), *((o, partners[o.name][row]) for o in others if row in partners[o.name])] for row in paired
     ]
@@ -101,6 +99,35 @@ def assemble(
     printed.warn(record, f"{manifest.name} has them")
     unmatched = {captures.name: [captures.ids[row] for row in alone[captures.name]] for captures in lists}
     return Assembly(manifest, record, len(groups), matchings, unmatched, disagreeing)
+
+
+def _no_pair(lists: Sequence[Captures], gate: Gate) -> str:
+    """Say why no pair was found: the places, where times fit, else the clocks or the tolerances."""
+    first, *others = lists
+    within = f"{gate.seconds:g} s" + (f" and {gate.meters:g} m" if gate.meters else "")
+    said = f"no capture of {first.name} has a partner within {within}"
+    for other in others:
+        if apart := apart_in_place(first, other, gate):
+            return f"{said}, but {apart}"
+    spans = "; ".join(captures.span for captures in lists)
+    return (
+        f"{said} ({spans}): use larger tolerances, --time_unit if a list counts in another unit, or --offset auto if a "
+        "clock is off"
+    )
+
+
+def _check_files(captures: Captures) -> None:
+    """Raise `CmkdError` if all files of a list are missing, and warn if some are."""
+    home = captures.source.parent
+    missing = [file for file in captures.files if not os.path.isfile(home / file)]  # False for a name that is too long
+    if not missing:
+        return
+    first = f"such as {missing[0]}: its paths are relative to {home}"
+    if len(missing) == len(captures):
+        raise CmkdError(f"no file of {captures.source} exists, {first}")
+    warnings.warn(
+        f"{len(missing)} of {len(captures)} files of {captures.source} are missing, {first}", CmkdWarning, stacklevel=3
+    )
 
 
 def _with_vessels_of(first: Captures, other: Captures, found: Matching) -> Captures:

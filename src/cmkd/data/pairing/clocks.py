@@ -289,7 +289,8 @@ def _beside(lists: _Lists, clock: Clock, width: float) -> float:
 def _doubt(first: Captures, second: Captures, doubts: Sequence[tuple[Clock, Clock | None]]) -> str:
     lists, spans = f"the clocks of {first.name} and {second.name}", f"{first.span}; {second.span}"
     if not doubts:
-        return f"no capture of {second.name} is within the distance of one of {first.name}: use a larger --meters"
+        places = "use a larger --meters, or correct the places (are latitude and longitude swapped in one list?)"
+        return f"no capture of {second.name} is within the distance of one of {first.name}: {places}"
     best, rival = doubts[0]
     fit = f"{best.ahead:+z.3f} s ({best.share:.0%} of the captures agree)"
     if rival is not None and rival.agreeing > AMBIGUOUS * best.agreeing:

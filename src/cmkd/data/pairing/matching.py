@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -117,6 +117,28 @@ def nearest(first: Captures, second: Captures, rows: Sequence[int], gate: Gate) 
             others[known] = placed[KDTree(there[placed]).query(here[known], p=np.inf)[1]]
     late, meters = _misses(first, second, np.column_stack([picked, others]))
     return [(int(other), float(seconds), float(far)) for other, seconds, far in zip(others, late, meters, strict=True)]
+
+
+def apart_in_place(first: Captures, second: Captures, gate: Gate) -> str:
+    """Say of lists without a pair how many captures match by time alone and how far apart; empty if none does.
+
+    Raises:
+        CmkdError: as `match`, for pairs by time alone.
+    """
+    if gate.meters is None or first.place is None or second.place is None:
+        return ""
+    by_time = Gate(gate.seconds)
+    rows, _, meters = _candidates(first, second, by_time)
+    nearest_m = float(meters.min(initial=np.inf, where=np.isfinite(meters)))
+    if not gate.meters < nearest_m < np.inf:
+        return ""
+    fix = "use a larger --meters, or correct the places"
+    if first.geographic:
+        swapped = _misses(first, replace(second, place=second.place[:, ::-1]), rows)[1]
+        if swapped.min(initial=np.inf, where=np.isfinite(swapped)) <= gate.meters:
+            fix = f"latitude and longitude of {first.name} or {second.name} are swapped: exchange them in that list"
+    far = f"{nearest_m / 1000:,.0f} km" if nearest_m >= 10_000 else f"{nearest_m:,.0f} m"
+    return f"{len(match(first, second, by_time).rows)} match by time alone, the nearest {far} apart: {fix}"
 
 
 def check_comparable(first: Captures, second: Captures, gate: Gate) -> None:

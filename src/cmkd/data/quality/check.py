@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -181,7 +182,10 @@ def _swaps(source: Source, columns: dict[str, _Column], notes: list[str]) -> lis
             pairs.append((row, f"{first}+{second}", message))
             columns[first].faults[row] = columns[second].faults[row] = ("swapped", message)
     for name, form in usual.items():
-        _judge_form(columns[name], form, sized=name in source.resized)
+        sized = name in source.resized
+        _judge_form(columns[name], form, sized=sized)
+        if not sized and (note := _sizes_note(name, columns[name], form)):
+            notes.append(note)
     return pairs
 
 
@@ -206,6 +210,19 @@ def _judge_form(column: _Column, usual: tuple[int, int, str], *, sized: bool) ->
         if _form(found) != usual or (fixed and found.shape != shape):
             message = f"{'x'.join(map(str, found.shape))} {found.dtype}, usual is {size} {usual[2]}"
             column.faults[row] = ("wrong_shape", message)
+
+
+def _sizes_note(name: str, column: _Column, usual: tuple[int, int, str]) -> str:
+    """Say how many sizes a modality has, where none is so usual that the others are flagged; else empty."""
+    axes = slice(1, None) if usual[0] == 3 else slice(0, -1)
+    measures = (column.measures[row] for row in column.sound())
+    sizes = Counter(found.shape[axes] for found in measures if _form(found) == usual)
+    if len(sizes) < 2:
+        return ""
+    text = {size: "x".join(map(str, size)) for size in sorted(sizes, key=lambda size: (math.prod(size), size))}
+    (least, *_, most), common = text.values(), text[sizes.most_common(1)[0][0]]
+    state = f"state one with --size {name}={common} of cmkd data build, or in manifest.yaml"
+    return f"{name} has {len(sizes)} sizes, {least} to {most}: {state}"
 
 
 def _judge_values(column: _Column) -> dict[str, float]:

@@ -15,6 +15,7 @@ from cmkd.simulators.marine.scene import VESSELS_PER_CLASS, Gap
 UNREAL = (
     "No measured data.",
     "Both sensors see one instant; positions are drawn from a box of latitudes, not from a map.",
+    "Range and incidence of the mode coastal are drawn independently, so its antenna is 7 to 140 m high.",
     "The sea of the optical image is a plane with the slopes of a drawn wave field; vessels do not displace it.",
     "Optical light bounces once; the horizon counts for four tenths of the sky's diffuse light, more than its share; "
     "there is no ambient occlusion, no lens distortion and no compression.",
