@@ -229,7 +229,8 @@ def test_wrong_parts_and_other_packs_are_refused(half: Pack) -> None:
     for recipe, reason in (
         ({}, "does not record how it was simulated"),
         ({"version": 0}, "simulator version 0"),
-        ({"version": 5}, "simulator version 5, but this is version 4"),
+        ({"version": 5}, "simulator version 5, but this is version 6"),
+        ({"version": 6}, "simulator version 6, but this is version 4"),
         ({"sensors": {}}, "other values in the mode iw"),
     ):
         known = {**half.card.recipe, **recipe} if recipe else {}

@@ -230,13 +230,13 @@ def test_first_pairs_do_not_depend_on_how_many_follow(tmp_path: Path) -> None:
     assert np.array_equal(few.array("radar"), more.array("radar")[:16])
 
 
-def test_pairs_of_coarse_modes_are_still_of_version_4(tmp_path: Path) -> None:
-    assert {name: Marine(pairs=1, mode=name).revision for name in ("iw", "stripmap")} == {"iw": 4, "stripmap": 5}
+def test_pairs_of_coarse_satellites_are_still_of_version_4(tmp_path: Path) -> None:
+    assert {name: Marine(pairs=1, mode=name).revision for name in ("iw", "stripmap")} == {"iw": 4, "stripmap": 6}
     with pytest.warns(CmkdWarning, match="split lacks"):
         packs = [write_pack(Recipe(1, mode=m, size=16), tmp_path / m, Marine.info()) for m in ("iw", "stripmap")]
-    assert [pack.card.recipe["version"] for pack in packs] == [4, 5]
+    assert [pack.card.recipe["version"] for pack in packs] == [4, 6]
     assert ["simulator version 4" in pack.card.notes for pack in packs] == [True, False]
-    assert "simulator version 5" in (packs[1].path / "CARD.md").read_text()
+    assert "simulator version 6" in (packs[1].path / "CARD.md").read_text()
 
 
 @pytest.mark.parametrize(("pairs", "lacking"), [(64, 1), (160, 0)])

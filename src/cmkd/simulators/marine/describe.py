@@ -26,6 +26,11 @@ UNREAL = (
     "Size and distance of buoys, boats, rocks and breakwaters follow the target's length, so they tell of the class: "
     "the logarithms of an object's extent and of the length correlate by 0.90, and the number and bounding box of the "
     "objects alone tell the class in 27 % of held-out pairs (chance 12.5 %).",
+    "Images of coarse satellite radars, such as mode iw, are periodic: the response of a bright point near an edge "
+    "continues at the opposite edge, at least 6 dB above sea and noise in 9 % of chips of 24 pixels and in 0.5 % of "
+    "full ones.",
+    "Rays of these radars miss faces that cross a chip and have no corner in it: at 24 pixels, this lowers the mean "
+    "sigma nought of 3 in 400 chips by 0.5 to 1.8 dB, and that of no full chip.",
     "Each pair is a scene of its own; no land, no azimuth ambiguities, no interference.",
 )
 """Known differences from reality, a sentence each."""

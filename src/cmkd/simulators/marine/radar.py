@@ -7,7 +7,7 @@ displaced in azimuth by its range rate and defocused by its acceleration. `scatt
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import fft
@@ -21,6 +21,10 @@ from cmkd.simulators.marine.scene import Scene
 
 FLOOR = 1e-9
 """Least sigma nought that is stored."""
+REACH = 8
+"""Resolution cells from a point to where its response, without defocus, is cut: sidelobes there are at -46 dB."""
+MOST_REACH = 256
+"""Most pixels to pad an image by on each side, so that memory stays bounded; those of the built-in modes need half."""
 
 
 def window(frequency: Array, resolution: float, *, taper: float) -> Array:
@@ -38,7 +42,10 @@ def window(frequency: Array, resolution: float, *, taper: float) -> Array:
 
 @dataclass(frozen=True)
 class Former:
-    """Forms an image of `size` x `size` pixels; pairs of values are in range and azimuth, in the plane of the image."""
+    """Forms an image of `size` x `size` pixels; pairs of values are in range and azimuth, in the plane of the image.
+
+    The image is periodic: what leaves it on one side enters on the other, unless it is formed `padded` and cut.
+    """
 
     size: int  # pixels along a side
     spacing: tuple[float, float]  # of the pixels, m
@@ -46,6 +53,20 @@ class Former:
     taper: float = 0.08  # see `window`
     defocus: float = 0.0  # quadratic phase at the ends of the aperture, rad
     fine: int = 4  # grid points a pixel that scatterers are binned on
+
+    @property
+    def reach(self) -> int:
+        """Pixels from a point to the end of its response (`REACH`), a multiple of 8, at which transforms are fast.
+
+        A quadratic phase of Q at the band's ends delays these by ``2 Q / (π B)``, with B the band of `window`.
+        """
+        cells = (REACH, REACH + 2 * abs(self.defocus) / (math.pi * WIDTH))
+        lengths = zip(cells, self.resolution, self.spacing, strict=True)
+        return min(8 * math.ceil(max(count * width / step for count, width, step in lengths) / 8), MOST_REACH)
+
+    def padded(self, margin: int) -> Former:
+        """Return the former of an image with `margin` more pixels on each side."""
+        return replace(self, size=self.size + 2 * margin)
 
     @property
     def weights(self) -> tuple[Array, Array]:
@@ -211,6 +232,8 @@ def image(
         size, (scene.spacing_range, scene.spacing_azimuth), (scene.resolution_range, scene.resolution_azimuth),
         defocus=motion.defocus, fine=4 if radar.looks > 1 else 2,
     )  # fmt: skip
+    margin = former.reach if radar.padded else 0
+    wide, chip = former.padded(margin), (slice(margin, margin + size),) * 2
     to_ground = 1.0 if radar.plane == "ground" else 1 / slope
     center = (np.arange(size) + 0.5) / size - 0.5
     extent = [size * former.spacing[0] * to_ground, size * former.spacing[1]]
@@ -219,11 +242,12 @@ def image(
     found = shoot(
         mesh, rays, scene.look, wavelength=sea.LIGHT / (radar.frequency * 1e9), surface=Surface.marine(),
         transmit=radar.transmit, receive=radar.receive, wind=scene.wind, rng=rng,
-        bounds=_bounds(mesh, vessel, extent, motion.shift), widest=widest_tube(scene, radar),
+        bounds=_bounds(mesh, vessel, extent, motion), widest=widest_tube(scene, radar),
     )  # fmt: skip
-    area = former.area * to_ground
-    spectra = [former.spectrum(a, _places(found, motion, vessel)) for a in found.amplitude / math.sqrt(area)]
-    sea_part = sea_clutter(scene, radar, former, rng.standard_normal((size, size))) * former.spread(lit)
+    area = wide.area * to_ground
+    spectra = [wide.spectrum(a, _places(found, motion, vessel)) for a in found.amplitude / math.sqrt(area)]
+    sea_part = sea_clutter(scene, radar, former, rng.standard_normal((size, size)))
+    sea_part = sea_part * wide.spread(np.pad(lit, margin, mode="edge"))[chip]
     local = np.sqrt(sea_part + 10 ** (scene.nesz / 10))
     weights = np.array([1.0, *[scene.look_weight] * (radar.looks - 1)])
     weights /= weights.sum()
@@ -233,7 +257,7 @@ def image(
         if weight == 0:
             continue
         value = former.speckle(draws[0] + 1j * draws[1]) * local
-        value += np.stack([former.look(spectrum, number) for spectrum in spectra])
+        value += np.stack([wide.look(spectrum, number)[chip] for spectrum in spectra])
         total += weight * np.abs(value) ** 2
         first = value.astype(np.complex64) if number == 0 else first
     return (10 * np.log10(np.maximum(total, FLOOR))).astype(np.float32), first
@@ -261,8 +285,29 @@ def _places(found: Scatterers, motion: Motion, vessel: int) -> tuple[Array, Arra
     return found.range / slope, found.position[:, 1] + moved - motion.shift
 
 
-def _bounds(mesh: Mesh, vessel: int, extent: list[float], shift: float) -> tuple[Array, Array]:
-    """Return the box to shoot at: the vessel and what else stands in the chip, cut at the chip."""
+def _bounds(mesh: Mesh, vessel: int, extent: list[float], motion: Motion) -> tuple[Array, Array]:
+    """Return the box to shoot at: the vessel and what else stands in the chip, cut at the chip.
+
+    What stands at height z lies over by ``z / tan θ``, and the main lobe of a point within two cells of the chip
+    reaches into it. The cells are those of the mode, so that the box does not depend on the gap, like `widest_tube`.
+    """
+    scene, radar = motion.scene, motion.radar
+    if not radar.padded:
+        return _corners_inside(mesh, vessel, extent, motion.shift)
+    theta, top = math.radians(scene.incidence), max(float(mesh.bounds[1][2]), 0.0)
+    cells = (radar.resolution[0] / radar.spacing[0], radar.resolution[1] / radar.spacing[1])
+    range_, azimuth = (half * (0.5 + 2 * cell / radar.size) for half, cell in zip(extent, cells, strict=True))
+    limit = np.array([range_ + top / math.tan(theta), azimuth, 1e3])
+    still = np.zeros((len(mesh), 3))
+    still[vessel:, 1] = motion.shift  # the chip is about the vessel's image
+    low = np.maximum(mesh.triangles.min(1) - still, -limit) + still
+    high = np.minimum(mesh.triangles.max(1) - still, limit) + still
+    inside = (low <= high).all(1)
+    return (low[inside].min(0), high[inside].max(0)) if inside.any() else mesh.bounds
+
+
+def _corners_inside(mesh: Mesh, vessel: int, extent: list[float], shift: float) -> tuple[Array, Array]:
+    """Return the box about the corners that lie in the chip, as version 4 does: it misses faces that cross the chip."""
     limit = np.array([0.75 * extent[0], 0.5 * extent[1], 1e3])
     corners = mesh.triangles.reshape(-1, 3)
     own, others = corners[: 3 * vessel], corners[3 * vessel :] - np.array([0, shift, 0], np.float32)

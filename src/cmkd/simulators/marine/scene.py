@@ -16,8 +16,8 @@ from cmkd.simulators.marine.modes import Mode
 from cmkd.simulators.marine.sea import GRAVITY, significant_height
 from cmkd.simulators.marine.surroundings import surroundings
 
-VERSIONS = (4, 5)
-"""Version of the pairs of coarse and of fine radars: increase it with any change that alters a byte of such a pair."""
+VERSIONS = (4, 6)
+"""Versions of pairs without and with a padded radar: increase one with any change that alters a byte of such a pair."""
 STREAMS = 4
 """Part of the seed of all random streams: another number draws other vessels and other scenes."""
 
@@ -154,9 +154,10 @@ def metadata(scene: Scene, mode: Mode, seed: int) -> dict[str, str]:
 def version(mode: Mode) -> int:
     """Return the version of a mode's pairs, the last one that changed their bytes.
 
-    Version 5 changed the radar images of fine radars alone (`cmkd.simulators.marine.modes.RadarMode.fine`).
+    Version 5 changed the radar images of fine radars alone (`cmkd.simulators.marine.modes.RadarMode.fine`), version 6
+    those of padded ones (`RadarMode.padded`).
     """
-    return VERSIONS[mode.radar.fine]
+    return VERSIONS[mode.radar.padded]
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:

@@ -108,6 +108,15 @@ class RadarMode:
         """Whether its cells are so small that ray tubes must follow them (`FINE`)."""
         return min(self.resolution) < FINE
 
+    @property
+    def padded(self) -> bool:
+        """Whether images are formed on a wider grid, so that they are not periodic.
+
+        Coarse radars keep the bytes of version 4, with which published networks were trained, except rotating antennas,
+        whose chips showed the most of it.
+        """
+        return self.fine or self.polar
+
     def slant_range(self, incidence: float) -> float:
         """Return the slant range of a satellite, m, over a spherical Earth.
 
