@@ -79,7 +79,7 @@ def write(folders: list[Path], out: Path) -> None:
     write_text(
         out,
         "# The rule that ends a training\n\n"
-        f"`python benchmarks/stopping_rule.py {' '.join(folder.name for folder in folders)}`, "
+        f"`python benchmarks/stopping_rule.py {' '.join(f'runs/{folder.name}' for folder in folders)}`, "
         f"{len(numbers)} trainings to the largest number of steps.\n\n"
         f"Accuracy: on validation in %, the highest mean over {WINDOW} steps at the constant learning rate. Steps: "
         "where the cooldown would have started, had validation been asked after every epoch from 2,000 steps on "
