@@ -13,6 +13,7 @@ import pytest
 
 from cmkd import RunConfig, StudentConfig, TeacherConfig
 from cmkd.bench.suite import Suite
+from cmkd.cli.capture import open_version
 from cmkd.data import Pack, build
 from cmkd.data.manifest.reading import Reading
 from cmkd.datasets import DATASETS, open_data
@@ -50,8 +51,12 @@ def test_no_name_is_not_the_current_folder() -> None:
         open_data("")
 
 
-def test_pack_is_opened_where_it_is(make_folder: Callable[..., Path], tmp_path: Path, cache: Path) -> None:
+def test_pack_is_opened_where_it_is(
+    make_folder: Callable[..., Path], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(make_folder(), tmp_path / "pack")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_data("~/pack").path == Pack.open("~/pack").path == open_version("~/pack@1").path == tmp_path / "pack"
     assert open_data(tmp_path / "pack").path == tmp_path / "pack"
     assert open_data(str(tmp_path / "pack"), version=1).card.version == 1
     assert not cache.exists()

@@ -12,9 +12,11 @@ import yaml
 from torch import nn
 
 from cmkd import ModelConfig, OptimizerConfig, RunConfig, StudentConfig, TeacherConfig, TrainerConfig
+from cmkd.cli.parsing import value
 from cmkd.cli.run import parse, usage
 from cmkd.errors import CmkdError
 from cmkd.experiment.resolve import resolve
+from cmkd.options import from_text
 
 
 def test_saved_is_what_is_loaded(tmp_path: Path) -> None:
@@ -30,6 +32,16 @@ def test_saved_is_what_is_loaded(tmp_path: Path) -> None:
     )
     config.save(tmp_path / "config.yaml")
     assert RunConfig.load(tmp_path / "config.yaml") == config
+
+
+def test_the_home_of_the_user_is_expanded_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "config.yaml").write_text("{data: digits, out: ~/y, teacher: {checkpoint: ~/a.safetensors}}")
+    loaded, there = RunConfig.load(tmp_path / "config.yaml"), tmp_path / "a.safetensors"
+    assert (loaded.out, loaded.teacher.checkpoint) == (tmp_path / "y", there)
+    assert RunConfig("digits", Path("~/x")).out == RunConfig("digits", "~/x").out == tmp_path / "x"  # type: ignore[arg-type]
+    assert parse(["--config", "~/config.yaml", "--out=~/x"]).out == tmp_path / "x"
+    assert from_text("~/x", Path | None) == value("--out", "~/x", Path) == tmp_path / "x"
 
 
 def test_configurations_are_checked_like_dictionaries() -> None:
@@ -176,8 +188,8 @@ def test_help_fits_two_screens_and_knows_every_option() -> None:
     text = usage()
     assert text.count("\n") < 80
     config = RunConfig(data="digits", out="out").to_dict()
-    for name, value in config.items():
-        flags = [f"--{name}.{inner}" for inner in value] if isinstance(value, dict) else [f"--{name}"]
+    for name, held in config.items():
+        flags = [f"--{name}.{inner}" for inner in held] if isinstance(held, dict) else [f"--{name}"]
         assert all(flag in text or flag.replace("student", "teacher") in text for flag in flags), flags
 
 

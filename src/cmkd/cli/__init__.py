@@ -22,6 +22,7 @@ from typing import TextIO
 import cmkd
 from cmkd.cli.completion import ASKED, complete
 from cmkd.errors import CmkdError, CmkdWarning, IncompleteError, one_line, unknown_name
+from cmkd.io import expanded
 
 COMMANDS = {
     "run": "train a teacher and students, and write results and a report",
@@ -245,7 +246,7 @@ def _own_place(text: str) -> str:
 def _out(given: Sequence[str]) -> Path | None:
     """Return what was given as ``--out``."""
     words = [part for word in given for part in (word.split("=", 1) if word.startswith("--out=") else [word])]
-    return next((Path(b) for a, b in pairwise(words) if a == "--out"), None)
+    return next((expanded(b) for a, b in pairwise(words) if a == "--out"), None)
 
 
 def _kept(text: str, folder: Path | None, summary: str) -> str:

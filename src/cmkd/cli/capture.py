@@ -14,6 +14,7 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.quality.faults import HEADER, Shortcuts
 from cmkd.errors import CmkdError, CmkdWarning, IncompleteError
 from cmkd.expression import split_list
+from cmkd.io import expanded
 from cmkd.progress import shown
 
 
@@ -166,7 +167,7 @@ def import_data(folder: Path, *, out: Path) -> None:
 def open_version(text: str) -> Pack:
     """Open ``PACK`` or ``PACK@N``."""
     place, mark, number = text.rpartition("@")
-    if mark and number.isdecimal() and not Path(text).exists():
+    if mark and number.isdecimal() and not expanded(text).exists():
         return Pack.open(place, int(number))
     return Pack.open(text)
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cmkd.cli.parsing import call
 from cmkd.errors import CmkdError, IncompleteError
+from cmkd.io import expanded
 from cmkd.options import Bounds, Count, Threads
 
 
@@ -51,7 +52,9 @@ def predict(
         if len(inputs) != 1 or out is None or top:
             raise CmkdError("--tile maps one GeoTIFF and needs --out MAP.tif, without --top")
         student = load_student(model, device=device, module=module or None)
-        found = predict_scene(student, Path(inputs[0]), out, tile=tile, stride=stride or tile, batch_size=batch_size)
+        found = predict_scene(
+            student, expanded(inputs[0]), out, tile=tile, stride=stride or tile, batch_size=batch_size
+        )
         print(f"{found.predicted} of {found.pixels} pixels have a prediction; the others are nodata")
         print(f"classes: {out}\nprobabilities: {found.probabilities}")
         return

@@ -19,6 +19,7 @@ from cmkd.cli.parsing import Parser, metavar
 from cmkd.config import EXAMPLE, ModelConfig, RunConfig, StudentConfig, TeacherConfig
 from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError
+from cmkd.io import expanded
 from cmkd.options import build, documented, fits, from_text, option_types, parameters
 from cmkd.progress import busy, screen
 from cmkd.training.display import style
@@ -101,7 +102,7 @@ def parse(arguments: Sequence[str]) -> RunConfig:
         parser.add_argument(f"--{flag}", metavar=metavar(hints[flag]))
     words = [_long(word) for word in arguments]
     given = parser.parse([word for k, word in enumerate(words) if not _of_method(words, k)])
-    values: dict[str, Any] = read_yaml(Path(given.pop("config")), example=EXAMPLE) if "config" in given else {}
+    values: dict[str, Any] = read_yaml(expanded(given.pop("config")), example=EXAMPLE) if "config" in given else {}
     given.pop(JSON.lstrip("-"), None)
     if given.pop(QUIET.lstrip("-"), False):
         _put(values, ["trainer", "progress"], "none")
