@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,25 @@ def test_signals_end_with_their_exit_codes(monkeypatch: pytest.MonkeyPatch, caps
         monkeypatch.setattr(cmkd.cli.report, "main", lambda _, number=number: os.kill(os.getpid(), number))
         assert main(["report", "x"]) == code
         assert capsys.readouterr().err == "cmkd: stopped; no partial file is left\n"
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_a_callback_where_python_discards_errors_stops_the_command(
+    number: signal.Signals, code: int, seconds: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import cmkd.cli.report
+
+    def work(_: object) -> None:
+        held = {1}
+        seen = weakref.ref(held, lambda _: signal.raise_signal(number))
+        del held
+        assert seen() is None
+        time.sleep(seconds)
+
+    monkeypatch.setattr(cmkd.cli.report, "main", work)
+    assert main(["report", "x"]) == code
+    assert capfd.readouterr().err == "cmkd: stopped; no partial file is left\n"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import sysconfig
 import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
@@ -48,6 +49,8 @@ STOPPED = {
 """What a stop means to a command; the others write their files whole or not at all."""
 SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)}
 """Signals that stop a command; SIGUSR1, with which SLURM may warn before a time limit, does so as SIGTERM does."""
+AGAIN_SECONDS = 0.01
+"""Time until a stop that Python discarded is tried again: the callback that discarded it has ended by then."""
 FIXABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EIO),
     *(errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE),
@@ -79,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _received.clear()
     main_thread = threading.current_thread() is threading.main_thread()
     before = {n: signal.signal(n, _stop) for n in SIGNALS if main_thread}
+    hook = sys.unraisablehook
+    sys.unraisablehook = partial(_stop_again, hook)
     try:
         if given[0] not in COMMANDS:
             raise unknown_name("command", given[0], COMMANDS)
@@ -98,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return 0
+        sys.unraisablehook = hook
+    return _say_stopped(given, _received[-1]) if _received else 0
 
 
 class Stopped(BaseException):
@@ -193,6 +199,23 @@ def _stop(number: int, _: object) -> None:
     number = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
     _received.append(number)
     raise Stopped(number)
+
+
+def _stop_again(usual: Callable[[sys.UnraisableHookArgs], object], discarded: sys.UnraisableHookArgs) -> None:
+    """Stop a moment later if the signal came in a callback of a weak reference, say, where Python discards errors."""
+    if isinstance(stop := discarded.exc_value, Stopped):
+        threading.Timer(AGAIN_SECONDS, _raise_again, [stop.signal]).start()
+    else:
+        usual(discarded)
+
+
+def _raise_again(number: int) -> None:
+    if signal.getsignal(number) is not _stop or number not in _received:  # the command has ended since
+        return
+    if sys.platform == "win32":
+        signal.raise_signal(number)
+    else:  # which also ends a wait of the main thread
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def _print_own_warnings() -> None:
