@@ -47,17 +47,19 @@ def check(
     """
     from dataclasses import replace
 
+    from cmkd.data.output import results_folder
     from cmkd.data.quality import check as look
     from cmkd.data.quality import find_shortcuts, open_source
     from cmkd.report.faults import write_faults_page
 
     readings = read_readings(size=size, kind=kind, channels=channels, nodata=nodata)
     source = open_source(place, readings=readings, co_registered=read_groups(co_registered))
+    results_folder(out, data=place)
     with shown("reading") as report:
         found = look(source, progress=report)
     found = replace(found, shortcuts=find_shortcuts(source))
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(exist_ok=True)
         found.write(out / "faults.json")
         write_faults_page(found, source, out / "faults.html")
     except OSError as error:
