@@ -26,7 +26,7 @@ from cmkd.experiment.own_code import own_code
 from cmkd.experiment.tuning import check_installed
 from cmkd.expression import parse_call, parse_sum
 from cmkd.inference import operations
-from cmkd.io import checksum, expanded, writable_cache
+from cmkd.io import checksum, writable_cache
 from cmkd.methods import METHODS
 from cmkd.methods.combine import from_expression, taught_by
 from cmkd.models import FusedModel, Model
@@ -304,8 +304,6 @@ def open_pairs(config: RunConfig) -> Pack:
     if isinstance(data, Pack):
         return data
     if isinstance(data, str | Path):
-        if (folder := expanded(str(data))).is_dir() and folder.resolve() == config.out.resolve():
-            raise CmkdError(f"--out is '{config.out}', the folder of the data; choose another")
         with shown("preparing data") as progress:
             return open_data(data, progress=progress)
     place = config.out / OWN_DATA
