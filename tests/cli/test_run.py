@@ -162,7 +162,9 @@ def test_a_removed_checkpoint_that_is_needed_again_is_named(
     ("arguments", "says"),
     [
         (["--data", "digits", "--optimizer.learning_rate", "0.1"], "with optimizer.learning_rate=None, now 0.1"),
-        (["--data", "digits(severity=0.1)"], "was started with pack"),
+        (["--data", "digits(severity=0.1)"], "its data have changed since: restore them, or choose another --out"),
+        (["--data", "digits", "--batch_size", "359"], "was started with trainer.batch_size=32, now 359; choose"),
+        (["--data", "digits", "--epochs", "7"], "was started with epochs=1, now 7; choose another --out"),
         (
             ["--data", "digits", "--method_options.kd.weight", "50", "--methods", "kd(temperature=2)"],
             "kd.weight=1.0, now 50",

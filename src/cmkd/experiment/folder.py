@@ -27,7 +27,7 @@ from cmkd.expression import parse_sum
 from cmkd.io import atomic, checksum, locked, remove_all_stale, write_json, write_text
 from cmkd.methods import METHODS
 from cmkd.methods.pages import bibliography
-from cmkd.nested import first_difference
+from cmkd.nested import differences
 from cmkd.options import check
 from cmkd.provenance import commit, hardware, versions
 
@@ -158,9 +158,12 @@ class RunFolder:
             defaults = type(run.config)(
                 data=run.config.data, out=self.path
             ).to_dict()  # of options newer than the folder
-            different = first_difference(before, settings | both, defaults)
-            if different:
-                raise CmkdError(f"'{self.path}' was started with {different}; choose another --out")
+            if different := differences(before, settings | both, defaults):
+                cause = min(different, key=_consequence)
+                others = "; its data have changed since: restore them, or" if _consequence(cause) == 0 else ";"
+                raise CmkdError(
+                    f"'{self.path}' was started with {cause}={different[cause]}{others} choose another --out"
+                )
         about = {"versions": versions(), "commit": commit(), "hardware": hardware(), "command": sys.argv}
         text = yaml.safe_dump(run.config.to_dict() | {"method_options": settings["method_options"]}, sort_keys=False)
         comments = "".join(f"# {line}\n" for line in yaml.safe_dump(about, sort_keys=False).splitlines())
@@ -243,6 +246,11 @@ class RunFolder:
         cited = [text.strip() for text in (run.pack.card.citation, bibliography(used)) if text]
         write_text(self.path / "citations.bib", "\n\n".join(cited) + "\n")
         return results
+
+
+def _consequence(name: str) -> int:
+    """Return the rank of a setting: those that follow from others, where they are left open, come after these."""
+    return 0 if name.startswith("pack.") else {"epochs": 2, "teacher.views": 3}.get(name, 1)
 
 
 def _plain(text: str) -> str:
