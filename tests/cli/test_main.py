@@ -195,6 +195,7 @@ def test_a_signal_in_a_callback_where_python_discards_errors_stops_the_command(
         (["data", "push", "a"], "the same command continues where it was"),
         (["data", "prepare", "marine"], "the same command continues where it was"),
         (["data", "build", "a"], "no partial file is left"),
+        (["analyze", "a"], "only whole files are left"),
         (["serve", "a"], "requests in flight were answered"),
     ],
 )

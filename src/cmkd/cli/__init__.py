@@ -44,6 +44,7 @@ RUN_FOLDER = "run_folder"
 CONTINUES = "the same command continues where it was"
 STOPPED = {
     **dict.fromkeys(("run", "bench", "simulate", "data push", "data prepare"), CONTINUES),
+    "analyze": "only whole files are left",  # figures, written as they are drawn
     "serve": "requests in flight were answered",
 }
 """What a stop means to a command; the others write their files whole or not at all."""
