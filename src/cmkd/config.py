@@ -306,6 +306,9 @@ class RunConfig:
             raise CmkdError("teacher.outputs and teacher.checkpoint each name a teacher; give one of them")
         if self.labels is not None and self.label_fraction != 1.0:
             raise CmkdError(f"labels is {self.labels} and label_fraction is {self.label_fraction}; give one of them")
+        momentum, usual = self.optimizer.momentum, OptimizerConfig.momentum
+        if self.optimizer.name != "sgd" and momentum != usual:
+            raise CmkdError(f"optimizer.momentum is {momentum}, but only sgd has it; leave it out, or name sgd")
         if not self.expressions:
             raise CmkdError("methods is empty; give one or more, such as none,kd,ds")
         if len(set(self.expressions)) < len(self.expressions):

@@ -137,6 +137,23 @@ def test_numbers_out_of_range_are_one_line(words: list[str], capsys: pytest.Capt
     assert error.count("\n") == 1 and "must be" in error and words[-2].lstrip("-") in error
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["methods", "ds", "--markdown", "pages"], "--markdown writes the pages of all methods; leave out 'ds'"),
+        (["simulate", "marine", "--pairs", "2", "--out", "new", "--classes", ""], "--classes is empty; name classes"),
+        (["predict", "run", "a.png", "--top", "0"], "--top is 0; it must be at least 1"),
+    ],
+)
+def test_an_option_without_effect_is_one_line(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("said", ["I/O error: No space left on device (os error 28)", "Detail: [errno 28] No space"])
 def test_a_full_disk_is_one_line_whichever_library_met_it(
     said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -131,11 +131,11 @@ def test_flags_come_before_the_file_and_methods_have_their_own_namespace(tmp_pat
     file.write_text("{data: digits, out: there, seeds: 2, teacher: resnet18, method_options: {kd: {weight: 3.0}}}")
     words = ["--config", str(file), "--seeds=5", "--teacher.size", "32", "--devices", "2"]
     words += ["--method_options.kd.temperature", "2", "--method_options.mlld.temperatures=[1, 2.5]"]
-    config = parse([*words, "--methods", "kd(temperature=2, weight=3),none"])
+    config = parse([*words, "--methods", "kd(weight=3),mlld,none"])
     assert config.seeds == 5 and config.trainer.devices == 2
     assert config.teacher == TeacherConfig(model="resnet18", size=32)
     assert config.method_options == {"kd": {"weight": 3.0, "temperature": 2.0}, "mlld": {"temperatures": [1.0, 2.5]}}
-    assert config.expressions == ("kd(temperature=2, weight=3)", "none")
+    assert config.expressions == ("kd(weight=3)", "mlld", "none")
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,12 @@ def test_options_of_an_own_method_in_a_package() -> None:
         (["--teacher.sise", "3"], "unknown option --teacher.sise: did you mean --teacher.size"),
         (["--method_options.kb.weight", "3"], "unknown method 'kb': did you mean 'kd'"),
         (["--method_options.kd.weight"], "needs a value"),
+        (["--methods=kd", "--method_options.ds.kd_weight", "2"], "ds is not in --methods kd; add it, or leave"),
+        (
+            ["--methods=kd(temperature=3)", "--method_options.kd.temperature=2"],
+            r"has no effect: --methods kd\(temperature=3\) sets temperature itself; give it in one place",
+        ),
+        (["--optimizer.momentum", "0.5"], "only sgd has it; leave it out, or name sgd"),
         (["--method_options.kd", "3"], "names no option of a method; write --method_options.NAME.OPTION VALUE"),
         (["--method_options.pk.mine:Own", "3"], "names no option of a method"),
         (["--seeds"], "expected one argument"),
