@@ -224,8 +224,9 @@ class RunConfig:
     """A run: one teacher, then a student for each method and seed.
 
     Args:
-        data: a data set, a pack, a folder of pairs, or your own data set as ``package.module:Name``. A data set takes
-            options and a folder, as in ``digits(severity=0.3)`` and ``mars:FOLDER``. In Python also a `Pack` or a
+        data: a data set, a pack (``PACK@N`` for version N), a folder of pairs, or your own data set as
+            ``package.module:Name``. A data set takes options and a folder, as in ``digits(severity=0.3)`` and
+            ``mars:FOLDER``. In Python also a `Pack` or a
             map-style ``Dataset`` of dicts.
         out: folder of the results; the same command continues there.
         methods: methods, separated by commas; options and sums as in ``kd(temperature=2)+0.5*ds``, your own class as

@@ -14,7 +14,7 @@ import pytest
 from cmkd import RunConfig, StudentConfig, TeacherConfig
 from cmkd.bench.suite import Suite
 from cmkd.cli.capture import open_version
-from cmkd.data import Pack, build
+from cmkd.data import Pack, append, build
 from cmkd.data.manifest.reading import Reading
 from cmkd.datasets import DATASETS, open_data
 from cmkd.datasets.open import without_files
@@ -51,6 +51,11 @@ def test_no_name_is_not_the_current_folder() -> None:
         open_data("")
 
 
+def _renamed(rows: list[dict[str, str]]) -> None:
+    for row in rows:
+        row |= {"id": f"new {row['id']}", "group": f"new {row['group']}"}
+
+
 def test_pack_is_opened_where_it_is(
     make_folder: Callable[..., Path], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +64,12 @@ def test_pack_is_opened_where_it_is(
     assert open_data("~/pack").path == Pack.open("~/pack").path == open_version("~/pack@1").path == tmp_path / "pack"
     assert open_data(tmp_path / "pack").path == tmp_path / "pack"
     assert open_data(str(tmp_path / "pack"), version=1).card.version == 1
+    append(tmp_path / "pack", make_folder(_renamed, name="more"))
+    assert [open_data(f"{tmp_path}/pack{of}").card.version for of in ("@1", "@2", "")] == [1, 2, 2]
+    with pytest.raises(CmkdError, match="version"):
+        open_data(f"{tmp_path}/pack@9")
+    with pytest.raises(CmkdError, match="digits@1 does not exist"):
+        open_data("digits@1")
     assert not cache.exists()
 
 

@@ -12,9 +12,9 @@ from cmkd.cli.readings import read_readings
 from cmkd.cli.tables import show, table
 from cmkd.data.pack.pack import Pack
 from cmkd.data.quality.faults import HEADER, Shortcuts
+from cmkd.datasets.open import split_version
 from cmkd.errors import CmkdError, CmkdWarning, IncompleteError
 from cmkd.expression import split_list
-from cmkd.io import expanded
 from cmkd.progress import shown
 
 
@@ -168,10 +168,7 @@ def import_data(folder: Path, *, out: Path) -> None:
 
 def open_version(text: str) -> Pack:
     """Open ``PACK`` or ``PACK@N``."""
-    place, mark, number = text.rpartition("@")
-    if mark and number.isdecimal() and not expanded(text).exists():
-        return Pack.open(place, int(number))
-    return Pack.open(text)
+    return Pack.open(*split_version(text))
 
 
 def read_groups(text: str) -> list[list[str]]:
