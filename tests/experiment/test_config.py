@@ -171,6 +171,7 @@ def test_options_of_an_own_method_in_a_package() -> None:
     ("words", "says"),
     [
         (["--teacher.sise", "3"], "unknown option --teacher.sise: did you mean --teacher.size"),
+        (["--lr", "0.1"], "unknown option --lr: --help lists all options"),
         (["--method_options.kb.weight", "3"], "unknown method 'kb': did you mean 'kd'"),
         (["--method_options.kd.weight"], "needs a value"),
         (["--methods=kd", "--method_options.ds.kd_weight", "2"], "ds is not in --methods kd; add it, or leave"),

@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
         answer(self)
         found, unknown = self.parse_known_args(list(arguments))
         if unknown:
-            known = [flag for action in self._actions for flag in action.option_strings]
+            known = [flag for action in self._actions for flag in action.option_strings if action.dest != "help"]
             raise _unknown(unknown[0], known)
         return vars(found)
 
@@ -133,5 +133,5 @@ def _unknown(word: str, flags: Sequence[str]) -> CmkdError:
     if not flag.startswith("-"):
         return CmkdError(f"unexpected argument '{word}'")
     last = flag.rpartition(".")[2].lstrip("-")
-    near = [f for f in flags if f.rpartition(".")[2].lstrip("-") == last] or get_close_matches(flag, flags, 1, 0.5)
+    near = [f for f in flags if f.rpartition(".")[2].lstrip("-") == last] or get_close_matches(flag, flags, 1)
     return CmkdError(f"unknown option {flag}: " + (f"did you mean {near[0]}?" if near else "--help lists all options"))
