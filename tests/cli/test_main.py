@@ -154,6 +154,17 @@ def test_an_option_without_effect_is_one_line(
     assert says in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
+def test_a_file_that_reads_as_an_option_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-dash.png").write_text("")
+    assert main(["predict", "x.onnx", "-dash.png"]) == 2
+    assert capsys.readouterr().err == (
+        "cmkd: error: '-dash.png' begins with '-' and reads as an option: write ./-dash.png\n"
+    )
+
+
 @pytest.mark.parametrize("said", ["I/O error: No space left on device (os error 28)", "Detail: [errno 28] No space"])
 def test_a_full_disk_is_one_line_whichever_library_met_it(
     said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
