@@ -224,8 +224,9 @@ class RunConfig:
     """A run: one teacher, then a student for each method and seed.
 
     Args:
-        data: a data set, a pack, a folder of pairs, or your own data set as ``package.module:Name``. A data set takes
-            options and a folder, as in ``digits(severity=0.3)`` and ``mars:FOLDER``. In Python also a `Pack` or a
+        data: a data set, a pack (``PACK@N`` for version N), a folder of pairs, or your own data set as
+            ``package.module:Name``. A data set takes options and a folder, as in ``digits(severity=0.3)`` and
+            ``mars:FOLDER``. In Python also a `Pack` or a
             map-style ``Dataset`` of dicts.
         out: folder of the results; the same command continues there.
         methods: methods, separated by commas; options and sums as in ``kd(temperature=2)+0.5*ds``, your own class as
@@ -306,6 +307,9 @@ class RunConfig:
             raise CmkdError("teacher.outputs and teacher.checkpoint each name a teacher; give one of them")
         if self.labels is not None and self.label_fraction != 1.0:
             raise CmkdError(f"labels is {self.labels} and label_fraction is {self.label_fraction}; give one of them")
+        momentum, usual = self.optimizer.momentum, OptimizerConfig.momentum
+        if self.optimizer.name != "sgd" and momentum != usual:
+            raise CmkdError(f"optimizer.momentum is {momentum}, but only sgd has it; leave it out, or name sgd")
         if not self.expressions:
             raise CmkdError("methods is empty; give one or more, such as none,kd,ds")
         if len(set(self.expressions)) < len(self.expressions):

@@ -144,10 +144,11 @@ def _loader() -> Any:  # noqa: ANN401  # a class of yaml, which is imported when
             return node
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            if len(set(names)) < len(names):
-                name = next(name for name in names if names.count(name) > 1)
-                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: '{name}' occurs twice; remove one")
+            seen = set[str]()
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                if key.value in seen:
+                    raise yaml.YAMLError(f"line {key.start_mark.line + 1}: '{key.value}' occurs twice; remove one")
+                seen.add(key.value)
             return dict(super().construct_mapping(node, deep))
 
     return Loader

@@ -55,8 +55,8 @@ def filled(values: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any
     return {name: put(value) for name, value in values.items()}
 
 
-def first_difference(old: object, new: object, defaults: object = None, path: str = "") -> str | None:
-    """Return the first value that differs, as ``name=old, now new``; None if all are equal.
+def differences(old: object, new: object, defaults: object = None, path: str = "") -> dict[str, str]:
+    """Return the values that differ, in the order of their names: name -> ``old, now new``.
 
     Args:
         old: a value, or a nested mapping.
@@ -66,17 +66,15 @@ def first_difference(old: object, new: object, defaults: object = None, path: st
         path: name of the whole.
 
     Example:
-        >>> first_difference({"teacher": {"size": 16}}, {"teacher": {"size": 24}})
-        'teacher.size=16, now 24'
-        >>> first_difference({"seed": 0}, {"seed": 0, "folds": 1}, {"folds": 1})
+        >>> differences({"teacher": {"size": 16}, "seed": 0}, {"teacher": {"size": 24}, "seed": 1})
+        {'seed': '0, now 1', 'teacher.size': '16, now 24'}
+        >>> differences({"seed": 0}, {"seed": 0, "folds": 1}, {"folds": 1})
+        {}
     """
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        known = defaults if isinstance(defaults, Mapping) else {}
-        found = (
-            first_difference(
-                old.get(key, known.get(key)), new.get(key), known.get(key), f"{path}.{key}" if path else key
-            )
-            for key in sorted(old.keys() | new.keys())
-        )
-        return next((difference for difference in found if difference), None)
-    return None if old == new else f"{path}={old}, now {new}"
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return {} if old == new else {path: f"{old}, now {new}"}
+    known, found = defaults if isinstance(defaults, Mapping) else {}, dict[str, str]()
+    for key in sorted(old.keys() | new.keys()):
+        inner = f"{path}.{key}" if path else key
+        found |= differences(old.get(key, known.get(key)), new.get(key), known.get(key), inner)
+    return found

@@ -17,6 +17,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cmkd.errors import CmkdError, unknown_name
+from cmkd.io import expanded
 
 T = TypeVar("T")
 
@@ -193,7 +194,7 @@ def checked(cls: type[object], values: Mapping[str, Any], *, path: str = "", oth
     """Check values against the fields of a dataclass, and return them in the fields' types; arguments as for `build`.
 
     Mappings become the dataclasses that fields want, also inside lists and mappings, and dataclasses are checked like
-    them; text becomes a path, and lists become tuples.
+    them; text becomes a path, ``~`` at the start of one the user's home, and lists become tuples.
 
     Raises:
         CmkdError: an unknown field (with the nearest valid one), or a value of another type or out of its `Bounds`.
@@ -252,7 +253,9 @@ def _converted(value: Any, hint: Any, where: str, others: bool) -> Any:  # noqa:
         value = tuple(value)
     if not fits(value, hint):
         raise CmkdError(f"{where} must be {described(hint)}, got {_shown(value)}")
-    return Path(value) if isinstance(value, str) and Path in kinds and str not in kinds else value
+    # Lightning expands the home too, so a folder named ~ would be made and then looked for elsewhere
+    is_path = Path in kinds and isinstance(value, Path if str in kinds else (str, Path))
+    return expanded(str(value)) if is_path else value
 
 
 def _shown(value: object) -> str:
@@ -316,7 +319,9 @@ def from_text(text: str, hint: object) -> Any:  # noqa: ANN401  # of the type th
         return {"true": True, "false": False}.get(text.lower(), text)
     if hint in (None, NoneType):
         return None if text.lower() in ("null", "none") else text
-    if hint in (int, float, Path) and text:
+    if hint is Path and text:
+        return expanded(text)
+    if hint in (int, float) and text:
         try:
             return hint(text)
         except ValueError:

@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,34 @@ def test_numbers_out_of_range_are_one_line(words: list[str], capsys: pytest.Capt
     assert error.count("\n") == 1 and "must be" in error and words[-2].lstrip("-") in error
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["methods", "ds", "--markdown", "pages"], "--markdown writes the pages of all methods; leave out 'ds'"),
+        (["simulate", "marine", "--pairs", "2", "--out", "new", "--classes", ""], "--classes is empty; name classes"),
+        (["predict", "run", "a.png", "--top", "0"], "--top is 0; it must be at least 1"),
+    ],
+)
+def test_an_option_without_effect_is_one_line(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_a_file_that_reads_as_an_option_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-dash.png").write_text("")
+    assert main(["predict", "x.onnx", "-dash.png"]) == 2
+    assert capsys.readouterr().err == (
+        "cmkd: error: '-dash.png' begins with '-' and reads as an option: write ./-dash.png\n"
+    )
+
+
 @pytest.mark.parametrize("said", ["I/O error: No space left on device (os error 28)", "Detail: [errno 28] No space"])
 def test_a_full_disk_is_one_line_whichever_library_met_it(
     said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -167,6 +197,25 @@ def test_signals_end_with_their_exit_codes(monkeypatch: pytest.MonkeyPatch, caps
         assert capsys.readouterr().err == "cmkd: stopped; no partial file is left\n"
 
 
+@pytest.mark.parametrize("seconds", [0, 60])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_a_callback_where_python_discards_errors_stops_the_command(
+    number: signal.Signals, code: int, seconds: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import cmkd.cli.report
+
+    def work(_: object) -> None:
+        held = {1}
+        seen = weakref.ref(held, lambda _: signal.raise_signal(number))
+        del held
+        assert seen() is None
+        time.sleep(seconds)
+
+    monkeypatch.setattr(cmkd.cli.report, "main", work)
+    assert main(["report", "x"]) == code
+    assert capfd.readouterr().err == "cmkd: stopped; no partial file is left\n"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -174,6 +223,7 @@ def test_signals_end_with_their_exit_codes(monkeypatch: pytest.MonkeyPatch, caps
         (["data", "push", "a"], "the same command continues where it was"),
         (["data", "prepare", "marine"], "the same command continues where it was"),
         (["data", "build", "a"], "no partial file is left"),
+        (["analyze", "a"], "only whole files are left"),
         (["serve", "a"], "requests in flight were answered"),
     ],
 )

@@ -21,6 +21,7 @@ from sklearn.datasets import load_digits
 from cmkd.cli import main
 from cmkd.config import RunConfig
 from cmkd.data import CardInfo, Pack, from_dataset
+from cmkd.experiment.folder import RunFolder
 from cmkd.experiment.resolve import resolve
 
 QUICK = ["--epochs", "1", "--seeds", "2", "--trainer.progress", "none", "--trainer.logger", "none"]
@@ -161,7 +162,9 @@ def test_a_removed_checkpoint_that_is_needed_again_is_named(
     ("arguments", "says"),
     [
         (["--data", "digits", "--optimizer.learning_rate", "0.1"], "with optimizer.learning_rate=None, now 0.1"),
-        (["--data", "digits(severity=0.1)"], "was started with pack"),
+        (["--data", "digits(severity=0.1)"], "its data have changed since: restore them, or choose another --out"),
+        (["--data", "digits", "--batch_size", "359"], "was started with trainer.batch_size=32, now 359; choose"),
+        (["--data", "digits", "--epochs", "7"], "was started with epochs=1, now 7; choose another --out"),
         (
             ["--data", "digits", "--method_options.kd.weight", "50", "--methods", "kd(temperature=2)"],
             "kd.weight=1.0, now 50",
@@ -258,6 +261,31 @@ def test_a_run_in_use_is_not_entered(tmp_path: Path, capsys: pytest.CaptureFixtu
         fcntl.flock(held, fcntl.LOCK_EX)
         assert run("--data", "digits", "--methods", "none", "--out", tmp_path / "out") == 2
     assert "another run is active" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["radar/ferry/1.png", "manifest.csv"])
+def test_a_folder_of_other_things_is_not_entered(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    assert run("--data", "digits", "--methods", "none", "--out", tmp_path) == 2
+    assert "is not of a run and could be lost: move it, or choose another --out" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert run("--data", "digits", "--methods", "none", "--out", tmp_path / name) == 2
+    assert f"--out '{tmp_path / name}' is a file; give a folder" in capsys.readouterr().err
+
+
+def test_logs_and_what_a_run_makes_before_its_settings_are_no_other_things(tmp_path: Path) -> None:
+    for name in (".lock", ".cache/a.bin", "run.log", "slurm-1.out", "my.yaml", "data/card.json", "data/radar.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "teacher").mkdir()  # by another process of the run
+    with RunFolder(tmp_path).held(leader=True):
+        pass
+    (tmp_path / "settings.json").write_text("{}")
+    (tmp_path / "teacher" / "best.safetensors").write_text("")
+    with RunFolder(tmp_path).held(leader=True):
+        pass
 
 
 def test_a_folder_that_is_no_run_is_not_swept(tmp_path: Path) -> None:

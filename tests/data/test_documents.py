@@ -115,7 +115,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{k + 1}: &a{k + 1} [{', '.join([f'*a{k}']
         (BOMB, "line 2: the alias \\*a0 is not supported"),
         ("[" * 20_000, "nested too deeply"),
         ("a: 1\n" * 10_000, "is larger than 32 KiB"),
-        ("epochs: 1\nepochs: 2\n", "'epochs' occurs twice"),
+        ("seed: 3\nepochs: 1\nepochs: 2\n", "line 3: 'epochs' occurs twice"),
         ("a: 2026-99-99\n", "month must be"),
         ("a: !!bool x\n", "cannot read '"),
         ("a: !!int ''\n", "cannot read '"),

@@ -138,7 +138,7 @@ def test_what_commands_have_written_is_no_modality(tmp_path: Path) -> None:
     write(folder, "run/.lock", "run/config.yaml", "older/settings.json", "older/students/kd/result.json")
     assert len(open_source(folder).ids) == len(Pack.open(folder / "pack")) == 24
     for again in (folder, f"{folder}/../ships"):
-        with pytest.raises(CmkdError, match=r"ships', the folder of the data; choose another$"):
+        with pytest.raises(CmkdError, match=r"is not of a run and could be lost: move it, or choose another --out$"):
             Experiment(RunConfig(data=str(again), out=folder)).run()
 
 

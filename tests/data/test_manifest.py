@@ -357,6 +357,8 @@ def test_wrong_options(make_folder: Folder, tmp_path: Path) -> None:
         build(folder, tmp_path / "pack", readings={"optical": Reading(size=(8,))})
     with pytest.raises(CmkdError, match="'sonar' is not a modality"):
         build(folder, tmp_path / "pack", rich="sonar")
+    with pytest.raises(CmkdError, match="'radar' is given as the rich and as the poor modality; name two"):
+        build(folder, tmp_path / "pack", rich="radar", poor="radar")
     build(folder, tmp_path / "pack")
     with pytest.raises(CmkdError, match="exists: remove it"):
         build(folder, tmp_path / "pack")

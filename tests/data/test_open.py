@@ -13,13 +13,14 @@ import pytest
 
 from cmkd import RunConfig, StudentConfig, TeacherConfig
 from cmkd.bench.suite import Suite
-from cmkd.data import Pack, build
+from cmkd.cli.capture import open_version
+from cmkd.data import Pack, append, build
 from cmkd.data.manifest.reading import Reading
 from cmkd.datasets import DATASETS, open_data
 from cmkd.datasets.open import without_files
 from cmkd.errors import CmkdError
 from cmkd.experiment.resolve import resolve
-from cmkd.nested import first_difference
+from cmkd.nested import differences
 from cmkd.simulators.marine import modes
 from cmkd.training.teacher_outputs import inputs_key
 from data.tiny import tiny_source
@@ -50,10 +51,25 @@ def test_no_name_is_not_the_current_folder() -> None:
         open_data("")
 
 
-def test_pack_is_opened_where_it_is(make_folder: Callable[..., Path], tmp_path: Path, cache: Path) -> None:
+def _renamed(rows: list[dict[str, str]]) -> None:
+    for row in rows:
+        row |= {"id": f"new {row['id']}", "group": f"new {row['group']}"}
+
+
+def test_pack_is_opened_where_it_is(
+    make_folder: Callable[..., Path], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(make_folder(), tmp_path / "pack")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_data("~/pack").path == Pack.open("~/pack").path == open_version("~/pack@1").path == tmp_path / "pack"
     assert open_data(tmp_path / "pack").path == tmp_path / "pack"
     assert open_data(str(tmp_path / "pack"), version=1).card.version == 1
+    append(tmp_path / "pack", make_folder(_renamed, name="more"))
+    assert [open_data(f"{tmp_path}/pack{of}").card.version for of in ("@1", "@2", "")] == [1, 2, 2]
+    with pytest.raises(CmkdError, match="version"):
+        open_data(f"{tmp_path}/pack@9")
+    with pytest.raises(CmkdError, match="digits@1 does not exist"):
+        open_data("digits@1")
     assert not cache.exists()
 
 
@@ -180,7 +196,7 @@ def test_settings_tell_how_the_bytes_of_a_pack_are_read(make_folder: Callable[..
     models = {"teacher": TeacherConfig(modality="optical"), "student": StudentConfig(modality="radar")}
     runs = [RunConfig(data=str(pack.path), out=tmp_path / "out", methods="none", **models) for pack in packs]
     settings = [resolve(run).settings() | {"data": ""} for run in runs]
-    assert first_difference(settings[0], settings[1], {}).startswith("pack.modalities.optical.nodata")
+    assert list(differences(settings[0], settings[1], {})) == ["pack.modalities.optical.nodata"]
     assert inputs_key(packs[0], ["optical"]) != inputs_key(packs[1], ["optical"])
     checksums = Suite(tuple(str(pack.path) for pack in packs), "none").packs()
     assert len(set(checksums.values())) == 2

@@ -20,6 +20,7 @@ from cmkd.analysis.measure import analyze
 from cmkd.analysis.subjects import Subject
 from cmkd.cli import main
 from cmkd.data import CardInfo, Pack, from_dataset
+from cmkd.data.output import results_folder
 from cmkd.data.pack.writer import PackWriter
 from cmkd.deploy.calibration import Calibration, calibration_error
 from cmkd.deploy.evaluate import _compared, evaluate
@@ -462,6 +463,28 @@ def test_pairs_without_a_finite_output_are_named(tmp_path: Path, capsys: pytest.
     error = capsys.readouterr().err.splitlines()[-1]  # after the progress
     assert "is not finite for 3 of 108 pairs (ids 120, 121, 125): check their values" in error  # 129 has no label
     assert error.startswith("cmkd: error: ") and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "analyze", "data check"])
+def test_a_folder_that_cannot_take_results_is_refused_before_they_are_computed(
+    harbor: Pack, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def late(*_: object, **__: object) -> None:
+        raise AssertionError("computed")
+
+    for place in ("deploy.evaluate.evaluate", "analysis.analyze", "data.quality.check"):
+        monkeypatch.setattr(f"cmkd.{place}", late)
+    model, pack = checkpoint(harbor, tmp_path), harbor.path
+    (tmp_path / "file").write_text("")
+    given = [str(pack)] if command == "data check" else [str(model), "--data", str(pack)]
+    for out, says in (("file", "is a file"), ("file/out", "cannot write to"), (str(pack), "is a folder of data")):
+        assert main([*command.split(), *given, "--out", str(tmp_path / out)]) == 2
+        error = capsys.readouterr().err
+        assert says in error and error.count("\n") == 1
+    pairs = tmp_path / "pairs" / "radar" / "ferry"
+    pairs.mkdir(parents=True)
+    with pytest.raises(CmkdError, match="is a folder of data"):
+        results_folder(tmp_path / "pairs", data=str(tmp_path / "pairs"))
 
 
 def test_other_data_and_the_same_model_twice_are_refused(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import tracemalloc
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 
 from cmkd.cli import main
@@ -120,6 +122,15 @@ def test_what_manifest_yaml_states_holds_as_for_single_files(tmp_path: Path) -> 
     for said in ("unit: linear power", "kind: series"):
         with pytest.raises(CmkdError, match=r"manifest\.yaml: .* of 'radar' is stated as"):
             predicted(plain, said)
+
+
+def test_a_scene_without_a_georeference_is_mapped_without_a_warning(radar_student: Path, tmp_path: Path) -> None:
+    student = load_student(radar_student, device="cpu")
+    tifffile.imwrite(tmp_path / "scene.tif", random_bytes(8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = predict_scene(student, tmp_path / "scene.tif", tmp_path / "map.tif", tile=8, stride=8)
+    assert found.pixels == 1
 
 
 def test_a_fourth_band_is_no_transparency(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ import yaml
 from torch import nn
 
 from cmkd import ModelConfig, OptimizerConfig, RunConfig, StudentConfig, TeacherConfig, TrainerConfig
+from cmkd.cli.parsing import value
 from cmkd.cli.run import parse, usage
 from cmkd.errors import CmkdError
 from cmkd.experiment.resolve import resolve
+from cmkd.options import from_text
 
 
 def test_saved_is_what_is_loaded(tmp_path: Path) -> None:
@@ -30,6 +32,16 @@ def test_saved_is_what_is_loaded(tmp_path: Path) -> None:
     )
     config.save(tmp_path / "config.yaml")
     assert RunConfig.load(tmp_path / "config.yaml") == config
+
+
+def test_the_home_of_the_user_is_expanded_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "config.yaml").write_text("{data: digits, out: ~/y, teacher: {checkpoint: ~/a.safetensors}}")
+    loaded, there = RunConfig.load(tmp_path / "config.yaml"), tmp_path / "a.safetensors"
+    assert (loaded.out, loaded.teacher.checkpoint) == (tmp_path / "y", there)
+    assert RunConfig("digits", Path("~/x")).out == RunConfig("digits", "~/x").out == tmp_path / "x"  # type: ignore[arg-type]
+    assert parse(["--config", "~/config.yaml", "--out=~/x"]).out == tmp_path / "x"
+    assert from_text("~/x", Path | None) == value("--out", "~/x", Path) == tmp_path / "x"
 
 
 def test_configurations_are_checked_like_dictionaries() -> None:
@@ -119,11 +131,11 @@ def test_flags_come_before_the_file_and_methods_have_their_own_namespace(tmp_pat
     file.write_text("{data: digits, out: there, seeds: 2, teacher: resnet18, method_options: {kd: {weight: 3.0}}}")
     words = ["--config", str(file), "--seeds=5", "--teacher.size", "32", "--devices", "2"]
     words += ["--method_options.kd.temperature", "2", "--method_options.mlld.temperatures=[1, 2.5]"]
-    config = parse([*words, "--methods", "kd(temperature=2, weight=3),none"])
+    config = parse([*words, "--methods", "kd(weight=3),mlld,none"])
     assert config.seeds == 5 and config.trainer.devices == 2
     assert config.teacher == TeacherConfig(model="resnet18", size=32)
     assert config.method_options == {"kd": {"weight": 3.0, "temperature": 2.0}, "mlld": {"temperatures": [1.0, 2.5]}}
-    assert config.expressions == ("kd(temperature=2, weight=3)", "none")
+    assert config.expressions == ("kd(weight=3)", "mlld", "none")
 
 
 @pytest.mark.parametrize(
@@ -159,8 +171,15 @@ def test_options_of_an_own_method_in_a_package() -> None:
     ("words", "says"),
     [
         (["--teacher.sise", "3"], "unknown option --teacher.sise: did you mean --teacher.size"),
+        (["--lr", "0.1"], "unknown option --lr: --help lists all options"),
         (["--method_options.kb.weight", "3"], "unknown method 'kb': did you mean 'kd'"),
         (["--method_options.kd.weight"], "needs a value"),
+        (["--methods=kd", "--method_options.ds.kd_weight", "2"], "ds is not in --methods kd; add it, or leave"),
+        (
+            ["--methods=kd(temperature=3)", "--method_options.kd.temperature=2"],
+            r"has no effect: --methods kd\(temperature=3\) sets temperature itself; give it in one place",
+        ),
+        (["--optimizer.momentum", "0.5"], "only sgd has it; leave it out, or name sgd"),
         (["--method_options.kd", "3"], "names no option of a method; write --method_options.NAME.OPTION VALUE"),
         (["--method_options.pk.mine:Own", "3"], "names no option of a method"),
         (["--seeds"], "expected one argument"),
@@ -176,8 +195,8 @@ def test_help_fits_two_screens_and_knows_every_option() -> None:
     text = usage()
     assert text.count("\n") < 80
     config = RunConfig(data="digits", out="out").to_dict()
-    for name, value in config.items():
-        flags = [f"--{name}.{inner}" for inner in value] if isinstance(value, dict) else [f"--{name}"]
+    for name, held in config.items():
+        flags = [f"--{name}.{inner}" for inner in held] if isinstance(held, dict) else [f"--{name}"]
         assert all(flag in text or flag.replace("student", "teacher") in text for flag in flags), flags
 
 

@@ -202,7 +202,7 @@ def test_a_file_of_ones_own_in_the_folder_is_not_lost(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "config.yaml").write_text("# of mine\n")
     assert run(squares, tmp_path / "out", "--methods", "none") == 2
-    assert "config.yaml' is not of a run and would be lost: move it, or" in capsys.readouterr().err
+    assert "config.yaml' is not of a run and could be lost: move it, or" in capsys.readouterr().err
     assert (tmp_path / "out" / "config.yaml").read_text() == "# of mine\n"
 
 

@@ -13,6 +13,7 @@ from cmkd.bench.suite import Suite as Suite
 from cmkd.bench.suite import expanded
 from cmkd.bench.table import statistics
 from cmkd.bench.work import train
+from cmkd.data.output import results_folder
 from cmkd.datasets import open_data
 from cmkd.errors import CmkdError
 from cmkd.io import locked, write_json, write_text
@@ -63,7 +64,8 @@ def bench(
     runs = asked.runs(out / "runs")
     if ray and (own := [name for planned in runs for name in planned.own_classes]):
         raise CmkdError(f"a cluster cannot import '{own[0]}'; make it a plug-in and install it on every machine")
-    out.mkdir(parents=True, exist_ok=True)
+    results_folder(out)
+    out.mkdir(exist_ok=True)
     with locked(out / ".lock") as free:
         if not free:
             raise CmkdError(f"another suite is active in '{out}'; wait for it to end, or choose another --out")

@@ -14,7 +14,8 @@ import sysconfig
 import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
@@ -22,6 +23,7 @@ from typing import TextIO
 import cmkd
 from cmkd.cli.completion import ASKED, complete
 from cmkd.errors import CmkdError, CmkdWarning, IncompleteError, one_line, unknown_name
+from cmkd.io import expanded
 
 COMMANDS = {
     "run": "train a teacher and students, and write results and a report",
@@ -42,11 +44,14 @@ RUN_FOLDER = "run_folder"
 CONTINUES = "the same command continues where it was"
 STOPPED = {
     **dict.fromkeys(("run", "bench", "simulate", "data push", "data prepare"), CONTINUES),
+    "analyze": "only whole files are left",  # figures, written as they are drawn
     "serve": "requests in flight were answered",
 }
 """What a stop means to a command; the others write their files whole or not at all."""
 SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)}
 """Signals that stop a command; SIGUSR1, with which SLURM may warn before a time limit, does so as SIGTERM does."""
+AGAIN_SECONDS = 0.01
+"""Time until a stop that Python discarded is tried again: the callback that discarded it has ended by then."""
 FIXABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EIO),
     *(errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE),
@@ -78,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _received.clear()
     main_thread = threading.current_thread() is threading.main_thread()
     before = {n: signal.signal(n, _stop) for n in SIGNALS if main_thread}
+    hook = sys.unraisablehook
+    sys.unraisablehook = partial(_stop_again, hook)
     try:
         if given[0] not in COMMANDS:
             raise unknown_name("command", given[0], COMMANDS)
@@ -97,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return 0
+        sys.unraisablehook = hook
+    return _say_stopped(given, _received[-1]) if _received else 0
 
 
 class Stopped(BaseException):
@@ -194,6 +202,23 @@ def _stop(number: int, _: object) -> None:
     raise Stopped(number)
 
 
+def _stop_again(usual: Callable[[sys.UnraisableHookArgs], object], discarded: sys.UnraisableHookArgs) -> None:
+    """Stop a moment later if the signal came in a callback of a weak reference, say, where Python discards errors."""
+    if isinstance(stop := discarded.exc_value, Stopped):
+        threading.Timer(AGAIN_SECONDS, _raise_again, [stop.signal]).start()
+    else:
+        usual(discarded)
+
+
+def _raise_again(number: int) -> None:
+    if signal.getsignal(number) is not _stop or number not in _received:  # the command has ended since
+        return
+    if sys.platform == "win32":
+        signal.raise_signal(number)
+    else:  # which also ends a wait of the main thread
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
 def _print_own_warnings() -> None:
     """Print our warnings in the form of the errors; leave the others to Python."""
     usual = warnings.showwarning
@@ -245,7 +270,7 @@ def _own_place(text: str) -> str:
 def _out(given: Sequence[str]) -> Path | None:
     """Return what was given as ``--out``."""
     words = [part for word in given for part in (word.split("=", 1) if word.startswith("--out=") else [word])]
-    return next((Path(b) for a, b in pairwise(words) if a == "--out"), None)
+    return next((expanded(b) for a, b in pairwise(words) if a == "--out"), None)
 
 
 def _kept(text: str, folder: Path | None, summary: str) -> str:

@@ -44,12 +44,14 @@ def analyze(
     from cmkd.analysis import analyze as measure
     from cmkd.analysis import compare as differences
     from cmkd.analysis import find, matched
+    from cmkd.data.output import results_folder
     from cmkd.report.analysis import write_analysis
 
     subjects = find(models)
     answering = matched(subjects, models) if compare else {}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     modules = split_list(module)
+    results_folder(out, data=data)
     options: dict[str, Any] = {"split": split, "pairs": pairs, "seed": seed, "device": device}
     with shown("measuring", "models") as told:
         found = measure(subjects, open_pairs(data), modules=modules, progress=told, **options)

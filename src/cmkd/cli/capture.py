@@ -12,6 +12,7 @@ from cmkd.cli.readings import read_readings
 from cmkd.cli.tables import show, table
 from cmkd.data.pack.pack import Pack
 from cmkd.data.quality.faults import HEADER, Shortcuts
+from cmkd.datasets.open import split_version
 from cmkd.errors import CmkdError, CmkdWarning, IncompleteError
 from cmkd.expression import split_list
 from cmkd.progress import shown
@@ -46,17 +47,19 @@ def check(
     """
     from dataclasses import replace
 
+    from cmkd.data.output import results_folder
     from cmkd.data.quality import check as look
     from cmkd.data.quality import find_shortcuts, open_source
     from cmkd.report.faults import write_faults_page
 
     readings = read_readings(size=size, kind=kind, channels=channels, nodata=nodata)
     source = open_source(place, readings=readings, co_registered=read_groups(co_registered))
+    results_folder(out, data=place)
     with shown("reading") as report:
         found = look(source, progress=report)
     found = replace(found, shortcuts=find_shortcuts(source))
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(exist_ok=True)
         found.write(out / "faults.json")
         write_faults_page(found, source, out / "faults.html")
     except OSError as error:
@@ -165,10 +168,7 @@ def import_data(folder: Path, *, out: Path) -> None:
 
 def open_version(text: str) -> Pack:
     """Open ``PACK`` or ``PACK@N``."""
-    place, mark, number = text.rpartition("@")
-    if mark and number.isdecimal() and not Path(text).exists():
-        return Pack.open(place, int(number))
-    return Pack.open(text)
+    return Pack.open(*split_version(text))
 
 
 def read_groups(text: str) -> list[list[str]]:

@@ -60,7 +60,8 @@ def info(reference: str) -> None:
     """Show a data set, preparing it if needed; if its files are missing, show where to get them.
 
     Args:
-        reference: a data set's name, as in digits(severity=0.3) or mars:FOLDER, a pack, or a folder of pairs.
+        reference: a data set's name, as in digits(severity=0.3) or mars:FOLDER, a pack (PACK@N for version N), or a
+            folder of pairs.
     """
     kind = without_files(reference)
     if kind is not None:
@@ -234,9 +235,9 @@ def verify(pack: str) -> None:
     """Compare every file of a pack with its checksums.
 
     Args:
-        pack: folder of the pack, or its address.
+        pack: folder of the pack, or its address; PACK@N for version N.
     """
-    opened = Pack.open(pack)
+    opened = open_version(pack)
     with shown("reading", "bytes") as told:
         opened.verify(progress=told)
     print(f"{pack}: version {opened.card.version}, {len(opened)} pairs, all files unchanged")

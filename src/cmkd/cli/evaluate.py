@@ -41,6 +41,7 @@ def evaluate(
         module: package.module:Name of your own network, if the model is one.
     """
     from cmkd.cli.tables import show, table
+    from cmkd.data.output import results_folder
     from cmkd.deploy.evaluate import evaluate as measure
     from cmkd.deploy.student import load_student
     from cmkd.progress import shown
@@ -49,6 +50,7 @@ def evaluate(
     paths = [model] if second is None else [model, second]
     loaded = [load_student(path, device=device, module=module or None) for path in paths]
     students = dict(zip(names(paths), loaded, strict=True))
+    results_folder(out, data=data)
     with shown("evaluating") as progress:
         found = measure(students, open_pairs(data), split=split, robustness=robustness, seed=seed, progress=progress)
     page = write_evaluation(found, out)

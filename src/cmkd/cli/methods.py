@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cmkd.cli.parsing import call
+from cmkd.errors import CmkdError
 from cmkd.methods.pages import Page, page, pages, write_markdown
 
 PIPED_WIDTH = 160
@@ -26,6 +27,8 @@ def methods(name: str | None = None, *, markdown: Path | None = None) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=PIPED_WIDTH)
+    if markdown is not None and name is not None:
+        raise CmkdError(f"--markdown writes the pages of all methods; leave out '{name}'")
     if markdown is not None:
         chosen = write_markdown(markdown)
         print(f"{len(chosen) - 1} pages and {chosen[0]}")

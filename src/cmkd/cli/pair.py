@@ -21,6 +21,7 @@ from cmkd.data.pairing.tracks import read_tracks
 from cmkd.data.pairing.vessels import check_identifiable, classes_by_type, identify, read_ship_classes
 from cmkd.errors import CmkdError, unknown_name
 from cmkd.expression import split_list
+from cmkd.io import expanded
 
 MANY_AGREE = 0.8
 """Share of the captures that agree with an estimated clock, below which pairs are worth a look."""
@@ -72,7 +73,7 @@ def pair(
         drop_ambiguous: leave out pairs that the record marks as ambiguous.
         keep_unmatched: also write captures without a partner, with empty cells for missing modalities.
     """
-    files, given = [first, second, *map(Path, split_list(more))], split_list(names)
+    files, given = [first, second, *map(expanded, split_list(more))], split_list(names)
     if given and len(given) != len(files):
         raise CmkdError(f"--names gives {len(given)} names for {len(files)} lists")
     if ship_classes is not None and ais is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -36,9 +37,15 @@ class Parser(argparse.ArgumentParser):
             CmkdError: an unknown flag, a missing argument, or a flag without its value.
         """
         answer(self)
-        found, unknown = self.parse_known_args(list(arguments))
+        try:
+            found, unknown = self.parse_known_args(list(arguments))
+        except CmkdError as error:
+            odd = next((word for word in arguments if word.startswith("-") and os.path.isfile(word)), None)
+            if odd is None or "are required" not in str(error):
+                raise
+            raise CmkdError(f"'{odd}' begins with '-' and reads as an option: write ./{odd}") from error
         if unknown:
-            known = [flag for action in self._actions for flag in action.option_strings]
+            known = [flag for action in self._actions for flag in action.option_strings if action.dest != "help"]
             raise _unknown(unknown[0], known)
         return vars(found)
 
@@ -133,5 +140,5 @@ def _unknown(word: str, flags: Sequence[str]) -> CmkdError:
     if not flag.startswith("-"):
         return CmkdError(f"unexpected argument '{word}'")
     last = flag.rpartition(".")[2].lstrip("-")
-    near = [f for f in flags if f.rpartition(".")[2].lstrip("-") == last] or get_close_matches(flag, flags, 1, 0.5)
+    near = [f for f in flags if f.rpartition(".")[2].lstrip("-") == last] or get_close_matches(flag, flags, 1)
     return CmkdError(f"unknown option {flag}: " + (f"did you mean {near[0]}?" if near else "--help lists all options"))

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cmkd.cli.parsing import call
 from cmkd.errors import CmkdError, IncompleteError
+from cmkd.io import expanded
 from cmkd.options import Bounds, Count, Threads
 
 
@@ -16,7 +17,7 @@ def predict(
     model: Path,
     *inputs: str,
     out: Path | None = None,
-    top: Annotated[int, Bounds(least=0)] = 0,
+    top: Count | None = None,
     workers: Threads = 4,
     batch_size: Count = 256,
     device: str = "auto",
@@ -33,7 +34,7 @@ def predict(
         out: .csv, .parquet or .jsonl; without it, CSV goes to standard output. In CSV, text that a spreadsheet would
             run as a formula gets an apostrophe before it. With --tile: a .tif of classes, beside it
             NAME_probabilities.tif.
-        top: number of most probable classes to write, instead of the probabilities of all.
+        top: number of most probable classes to write; by default the probabilities of all.
         workers: threads that read files.
         batch_size: samples computed at a time.
         device: where the student computes: auto, cpu, cuda, ...
@@ -51,14 +52,16 @@ def predict(
         if len(inputs) != 1 or out is None or top:
             raise CmkdError("--tile maps one GeoTIFF and needs --out MAP.tif, without --top")
         student = load_student(model, device=device, module=module or None)
-        found = predict_scene(student, Path(inputs[0]), out, tile=tile, stride=stride or tile, batch_size=batch_size)
+        found = predict_scene(
+            student, expanded(inputs[0]), out, tile=tile, stride=stride or tile, batch_size=batch_size
+        )
         print(f"{found.predicted} of {found.pixels} pixels have a prediction; the others are nodata")
         print(f"classes: {out}\nprobabilities: {found.probabilities}")
         return
     from cmkd.deploy.predict import predict as write_predictions
 
     student = load_student(model, device=device, module=module or None)
-    done, failures = write_predictions(student, inputs, out, top=top, batch_size=batch_size, workers=workers)
+    done, failures = write_predictions(student, inputs, out, top=top or 0, batch_size=batch_size, workers=workers)
     if out is not None:
         print(f"{done} predictions: {out}", file=sys.stderr)
     if failures:

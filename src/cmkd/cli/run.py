@@ -19,6 +19,8 @@ from cmkd.cli.parsing import Parser, metavar
 from cmkd.config import EXAMPLE, ModelConfig, RunConfig, StudentConfig, TeacherConfig
 from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError
+from cmkd.expression import parse_sum
+from cmkd.io import expanded
 from cmkd.options import build, documented, fits, from_text, option_types, parameters
 from cmkd.progress import busy, screen
 from cmkd.training.display import style
@@ -101,7 +103,7 @@ def parse(arguments: Sequence[str]) -> RunConfig:
         parser.add_argument(f"--{flag}", metavar=metavar(hints[flag]))
     words = [_long(word) for word in arguments]
     given = parser.parse([word for k, word in enumerate(words) if not _of_method(words, k)])
-    values: dict[str, Any] = read_yaml(Path(given.pop("config")), example=EXAMPLE) if "config" in given else {}
+    values: dict[str, Any] = read_yaml(expanded(given.pop("config")), example=EXAMPLE) if "config" in given else {}
     given.pop(JSON.lstrip("-"), None)
     if given.pop(QUIET.lstrip("-"), False):
         _put(values, ["trainer", "progress"], "none")
@@ -113,7 +115,22 @@ def parse(arguments: Sequence[str]) -> RunConfig:
             if not equals and k + 1 == len(words):
                 raise CmkdError(f"{flag} needs a value")
             _put_method_option(values, flag, text if equals else words[k + 1])
-    return build(RunConfig, values)
+    config = build(RunConfig, values)
+    for word in words:
+        if word.startswith(METHOD_FLAG):
+            _check_effect(word.partition("=")[0], config)
+    return config
+
+
+def _check_effect(flag: str, config: RunConfig) -> None:
+    """Refuse the option of a method that the run does not have, or whose option is written where it is named."""
+    method, _, option = flag.removeprefix(METHOD_FLAG).rpartition(".")
+    named = ",".join(config.expressions)
+    calls = [call for expression in config.expressions for call in parse_sum(expression) if call.name == method]
+    if not calls:
+        raise CmkdError(f"{flag} has no effect: {method} is not in --methods {named}; add it, or leave the option out")
+    if all(option in call.options for call in calls):
+        raise CmkdError(f"{flag} has no effect: --methods {named} sets {option} itself; give it in one place")
 
 
 def _of_method(words: Sequence[str], k: int) -> bool:

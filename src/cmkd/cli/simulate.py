@@ -18,7 +18,7 @@ def simulate(
     name: Literal["marine"], *, pairs: Count, out: Path | None = None, append: Path | None = None,
     mode: str | None = None, seed: Seed | None = None, size: Count | None = None,
     gap: Annotated[float, Bounds(least=0, most=1)] | None = None, slc: bool = False,
-    classes: str = "", vessels: Count | None = None, fleet: Path | None = None,
+    classes: str | None = None, vessels: Count | None = None, fleet: Path | None = None,
     new_classes: Literal["refuse", "allow"] = "refuse",
     shard: str = "", workers: Threads | None = None,
 ) -> None:  # fmt: skip
@@ -56,7 +56,9 @@ def simulate(
 
     given = {"mode": mode, "seed": seed, "size": size, "gap": gap, "slc": slc or None,
              "fleet": str(fleet) if fleet else None}  # fmt: skip
-    chosen, start = tuple(split_list(classes)), time.perf_counter()
+    chosen, start = tuple(split_list(classes or "")), time.perf_counter()
+    if classes is not None and not chosen:
+        raise CmkdError("--classes is empty; name classes, or leave it out for all")
     with shown("simulating") as progress:
         if append is not None:
             if out is not None or shard:

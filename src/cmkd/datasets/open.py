@@ -50,9 +50,9 @@ def open_data(
     by content where ``CMKD_CACHE_KEY`` is ``content``.
 
     Args:
-        reference: one of: the folder of a pack; the address of a pushed one, such as ``s3://bucket/ships``; a folder
-            with ``manifest.csv`` or ``manifest.parquet``; a data set's name, such as ``digits`` or
-            ``digits(severity=0.3)``, followed by a colon and the path of its files if it needs them:
+        reference: one of: the folder of a pack, with ``@N`` for its version N; the address of a pushed one, such as
+            ``s3://bucket/ships``; a folder with ``manifest.csv`` or ``manifest.parquet``; a data set's name, such as
+            ``digits`` or ``digits(severity=0.3)``, followed by a colon and the path of its files if it needs them:
             ``mars:downloads/mars``; by default the path is ``$CMKD_DATA/<name>``. A bare name is a data set; write
             ``./digits`` for a folder.
         version: of a pack; by default the latest.
@@ -75,6 +75,9 @@ def open_data(
     text = str(reference)
     if not text:
         raise CmkdError("the name of the data is empty; for the current folder, give .")
+    place, number = split_version(text)
+    if number is not None and version is None and (is_address(place) or (expanded(place) / "card.json").is_file()):
+        return Pack.open(place, number)
     if is_address(text):
         return Pack.open(text, version)
     named = _named(text)
@@ -180,6 +183,17 @@ def parse_reference(text: str) -> tuple[Call, Path | None]:
     if match is None:
         raise CmkdError(f"cannot read '{text}': write a data set as name, name(option=value) or name:FOLDER")
     return parse_call(match[1]), expanded(match[2]) if match[2] else None
+
+
+def split_version(text: str) -> tuple[str, int | None]:
+    """Split ``PACK@N`` into the place of a pack and the number of a version; a folder of that name comes first.
+
+    Example:
+        >>> split_version("ships@2"), split_version("ships")
+        (('ships', 2), ('ships', None))
+    """
+    place, _, number = text.rpartition("@")
+    return (place, int(number)) if place and number.isdecimal() and not expanded(text).exists() else (text, None)
 
 
 def portable(reference: str) -> str:

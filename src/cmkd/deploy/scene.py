@@ -109,12 +109,14 @@ def predict_scene(
     if said is not None and said.nodata is not None:
         student = replace(student, modality=replace(student.modality, file_nodata=said.nodata))
     try:
-        with warnings.catch_warnings(), rasterio.open(source) as scene:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a scene without one gives a map without one
-            _check(student, source, scene, tile, stride)
-            grid = _Grid(scene.height, scene.width, tile, stride)
-            with rasterio.Env(GDAL_CACHEMAX=_cache(scene)), _maps(student, scene, grid, out, second) as maps:
-                return SceneMap(grid.shape[0] * grid.shape[1], _fill(student, scene, grid, maps, batch_size), second)
+            with rasterio.open(source) as scene:
+                _check(student, source, scene, tile, stride)
+                grid = _Grid(scene.height, scene.width, tile, stride)
+                with rasterio.Env(GDAL_CACHEMAX=_cache(scene)), _maps(student, scene, grid, out, second) as maps:
+                    predicted = _fill(student, scene, grid, maps, batch_size)
+                return SceneMap(grid.shape[0] * grid.shape[1], predicted, second)
     except RasterioError as error:
         reason = " ".join(str(error).split())[:100]
         raise CmkdError(f"cannot read the scene {source} or write its map ({reason})") from error

@@ -21,18 +21,20 @@ from cmkd.errors import CmkdError
 from cmkd.evaluation import summarize
 from cmkd.evaluation.results import read_result, students_answers
 from cmkd.experiment.own_code import own_models_and_data
-from cmkd.experiment.resolve import ResolvedRun, by_content
+from cmkd.experiment.resolve import OWN_DATA, ResolvedRun, by_content
 from cmkd.experiment.tuning import summary
 from cmkd.expression import parse_sum
 from cmkd.io import atomic, checksum, locked, remove_all_stale, write_json, write_text
 from cmkd.methods import METHODS
 from cmkd.methods.pages import bibliography
-from cmkd.nested import first_difference
+from cmkd.nested import differences
 from cmkd.options import check
 from cmkd.provenance import commit, hardware, versions
 
-OWN = ("config.yaml", RESULTS, "report.html", "student.json")
-"""Files of a run that may not be there before it."""
+CONFIG = "config.yaml"
+"""The configuration with every default filled in."""
+BESIDE = (".log", ".out", ".err", ".txt", ".yaml", ".yml")
+"""Endings of logs and configurations that may be in the folder before a run."""
 LONGEST_NAME = 120
 """Characters of a method in the name of its folder."""
 SHOWN_CLASSES = 12
@@ -101,8 +103,10 @@ class RunFolder:
             leader: whether this process is the first of those that train together; the others hold nothing.
 
         Raises:
-            CmkdError: another run is at work in it.
+            CmkdError: it is a file or another folder with files in it, or another run is at work in it.
         """
+        if leader:
+            self._check_own()
         self.path.mkdir(parents=True, exist_ok=True)
         if not leader:
             yield
@@ -116,6 +120,20 @@ class RunFolder:
             finally:
                 self._remove_stale()  # of this run's own processes
 
+    def _check_own(self) -> None:
+        """Refuse a folder of other things, such as data, which the files of a run would become part of."""
+        if self.path.exists() and not self.path.is_dir():
+            raise CmkdError(f"--out '{self.path}' is a file; give a folder")
+        if (self.path / SETTINGS).exists() or not self.path.exists():
+            return
+        pack = self.path / OWN_DATA if (self.path / OWN_DATA / "card.json").exists() else None
+        for entry in sorted(self.path.iterdir()):
+            if entry.name.startswith(".") or entry == pack or (entry.suffix in BESIDE and entry.name != CONFIG):
+                continue
+            # another process of the run may have made its folders
+            if entry.is_file() or any(path.is_file() for path in entry.rglob("*")):
+                raise CmkdError(f"'{entry}' is not of a run and could be lost: move it, or choose another --out")
+
     def _remove_stale(self) -> None:
         if (self.path / SETTINGS).exists():  # another folder is the user's own
             remove_all_stale(self.path)
@@ -127,10 +145,6 @@ class RunFolder:
             CmkdError: the folder holds a run with other settings.
         """
         settings, path = run.settings(), self.path / SETTINGS
-        if not path.exists() and (other := next((name for name in OWN if (self.path / name).exists()), None)):
-            raise CmkdError(
-                f"'{self.path / other}' is not of a run and would be lost: move it, or choose another --out"
-            )
         if path.exists():
             before = read_settings(path)
             by_content(before)  # an older folder has the names of files too
@@ -144,14 +158,17 @@ class RunFolder:
             defaults = type(run.config)(
                 data=run.config.data, out=self.path
             ).to_dict()  # of options newer than the folder
-            different = first_difference(before, settings | both, defaults)
-            if different:
-                raise CmkdError(f"'{self.path}' was started with {different}; choose another --out")
+            if different := differences(before, settings | both, defaults):
+                cause = min(different, key=_consequence)
+                others = "; its data have changed since: restore them, or" if _consequence(cause) == 0 else ";"
+                raise CmkdError(
+                    f"'{self.path}' was started with {cause}={different[cause]}{others} choose another --out"
+                )
         about = {"versions": versions(), "commit": commit(), "hardware": hardware(), "command": sys.argv}
         text = yaml.safe_dump(run.config.to_dict() | {"method_options": settings["method_options"]}, sort_keys=False)
         comments = "".join(f"# {line}\n" for line in yaml.safe_dump(about, sort_keys=False).splitlines())
         write_json(path, settings)
-        write_text(self.path / "config.yaml", f"{text}\n{comments}")
+        write_text(self.path / CONFIG, f"{text}\n{comments}")
         for split, name in (("train", "samples"), ("test", "test_samples")):
             if not (self.path / f"{name}.npz").exists():
                 self._keep_samples(run, split, name)
@@ -229,6 +246,11 @@ class RunFolder:
         cited = [text.strip() for text in (run.pack.card.citation, bibliography(used)) if text]
         write_text(self.path / "citations.bib", "\n\n".join(cited) + "\n")
         return results
+
+
+def _consequence(name: str) -> int:
+    """Return the rank of a setting: those that follow from others, where they are left open, come after these."""
+    return 0 if name.startswith("pack.") else {"epochs": 2, "teacher.views": 3}.get(name, 1)
 
 
 def _plain(text: str) -> str:

@@ -304,8 +304,6 @@ def open_pairs(config: RunConfig) -> Pack:
     if isinstance(data, Pack):
         return data
     if isinstance(data, str | Path):
-        if Path(data).is_dir() and Path(data).resolve() == config.out.resolve():
-            raise CmkdError(f"--out is '{config.out}', the folder of the data; choose another")
         with shown("preparing data") as progress:
             return open_data(data, progress=progress)
     place = config.out / OWN_DATA

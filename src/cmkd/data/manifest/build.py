@@ -84,6 +84,8 @@ def build(
             raise PackExistsError(f"{destination} holds data of {folder}: choose another path for the pack")
     refuse_existing(destination)
     _check_numbers(workers, seed)
+    if rich is not None and rich == poor:
+        raise CmkdError(f"'{rich}' is given as the rich and as the poor modality; name two")
     flagged, left_out = read_flagged(exclude, folder)
     table = read_table(Path(folder), exclude=flagged)
     if len(table.classes) < 2:

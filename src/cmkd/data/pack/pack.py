@@ -27,7 +27,7 @@ from cmkd.data.remote.open import Remote
 from cmkd.data.remote.store import is_address
 from cmkd.data.remote.streamed import StreamedArray
 from cmkd.errors import CmkdError, unknown_name
-from cmkd.io import CHUNK_BYTES, checksum, pieces
+from cmkd.io import CHUNK_BYTES, checksum, expanded, pieces
 from cmkd.progress import Progress, adding, silent
 from cmkd.types import UNLABELED, Batch, Modality
 
@@ -95,7 +95,7 @@ class Pack:
             card = CardFile.read(remote.folder).card(remote.folder, version)
             remote.copied(card.index_file, card.sha256[card.index_file])
             return cls(remote.folder, card, read_index(remote.folder, card), remote=remote)
-        folder = Path(path)
+        folder = expanded(str(path))
         card = CardFile.read(folder).card(folder, version)
         for modality in card.modalities.values():
             file, expected = folder / modality.file, card.rows * modality.row_bytes

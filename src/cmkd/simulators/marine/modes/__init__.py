@@ -15,6 +15,7 @@ from typing import Annotated, Literal, cast
 
 from cmkd.documents import read_yaml
 from cmkd.errors import CmkdError, unknown_name
+from cmkd.io import expanded
 from cmkd.options import Bounds, build
 from cmkd.simulators.marine.sea import Polarization
 
@@ -218,7 +219,7 @@ def mode(name: str) -> Mode:
     Raises:
         CmkdError: it is unknown, or the file is wrong.
     """
-    own = Path(name)
+    own = expanded(name)
     path = own if own.suffix in (".yaml", ".yml") else Path(__file__).parent / f"{name}.yaml"
     if path is not own and name not in modes():
         raise unknown_name("sensor mode", name, modes())
