@@ -42,7 +42,7 @@ def test_prepare_build_append_verify(
     make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command.prepare("digits(severity=0.2)", out=tmp_path / "digits")
-    command.verify(tmp_path / "digits")
+    command.verify(str(tmp_path / "digits"))
     assert "version 1, 1797 pairs, all files unchanged" in capsys.readouterr().out
     command.build(
         make_folder(), out=tmp_path / "pack", size="optical=6x6,radar=6x6", kind="radar=image",
@@ -54,11 +54,11 @@ def test_prepare_build_append_verify(
     assert "reading: 24 of 24 pairs" in captured.err
     more = make_folder(lambda rows: [row.update(id=row["id"] + "b", group="") for row in rows], name="more")
     command.append(tmp_path / "pack", more)
-    command.verify(tmp_path / "pack")
+    command.verify(str(tmp_path / "pack"))
     assert "version 2, 48 pairs" in capsys.readouterr().out
     (tmp_path / "pack" / "radar.bin").write_bytes(b"")
     with pytest.raises(CmkdError, match=r"radar\.bin is truncated"):
-        command.verify(tmp_path / "pack")
+        command.verify(str(tmp_path / "pack"))
 
 
 def test_flags_of_the_command_line(make_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_wrong_usage_is_one_line(
         "verify ships": "ships is not a pack",
         "check pack --out new --kind optical=vector": "pack is a pack, whose card states the kinds",
         "check none --out new": "none is neither a pack nor a folder",
-        "check ships --out file": "cannot write to file",
+        "check ships --out file": "--out 'file' is a file; give a folder",
         "diff pack pack@2": "pack has no version 2",
         "diff pack ships": "ships is not a pack",
         "pair list.csv none --seconds 5 --out new.csv": "none is a folder",
