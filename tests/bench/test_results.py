@@ -88,6 +88,22 @@ def test_what_does_not_count_is_said(tmp_path: Path, suite: Suite, change: dict[
         check(path, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seeds": 2},
+        {"teachers": 1},
+        {"first_teacher": 2},
+        {"settings": {"few": {"labels": 40}}},
+        {"data": ("digits", "mnist")},
+    ],
+)
+def test_results_of_a_suite_of_another_size_are_refused(tmp_path: Path, other: dict[str, Any]) -> None:
+    path = handed_in(tmp_path, replace(SUITE, **other), rows(SUITE), {})
+    with pytest.raises(CmkdError, match=rf"{next(iter(other))} is .*, not "):
+        check(path, tmp_path)
+
+
 def test_stored_accuracies_come_back_exactly(tmp_path: Path) -> None:
     thirds = {"right": encoded(np.array([2])), "groups": encoded(np.array([3])), "test": round(2 / 3, 7)}
     handed_in(tmp_path, SUITE, rows(SUITE).assign(**thirds), {})

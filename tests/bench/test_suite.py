@@ -56,6 +56,10 @@ def test_folders_stay_where_methods_and_seeds_are_added_and_change_with_options(
     assert folders(small) != folders(Suite(("digits",), "kd", {"default": {"student": {"size": 16}}}))
 
 
+def test_the_folder_of_a_run_is_that_of_earlier_versions() -> None:
+    assert folders(Suite(("digits",), "kd", {"few": {"labels": 40}})) == ["digits-few-1-2de8ed83"]
+
+
 def test_a_setting_takes_precedence_over_the_options_of_all_runs_part_by_part() -> None:
     run = {"teacher": {"size": 16, "views": 4}, "preset": "full"}
     (planned,) = Suite(("digits",), "kd", {"two": {"teacher": {"views": 2}}}, run=run).runs(STORE)

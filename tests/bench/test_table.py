@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from cmkd.errors import CmkdError
 from cmkd.evaluation import paired_interval, paired_p_value
 
 SUITE = Suite(("a",), "kd,ds", teachers=2, seeds=2, rivals=("none", "kd"))
+ONE = replace(SUITE, methods="kd", rivals=("none",))
 
 
 def test_resamples_weigh_groups_by_their_pairs() -> None:
@@ -31,7 +33,7 @@ def test_methods_are_resampled_in_pairs() -> None:
     rows["groups"] = encoded(np.full(30, 10))
     none = np.random.default_rng(0).integers(0, 10, 30)
     rows["right"] = rows["method"].map({"none": encoded(none), "kd": encoded(none + 1)})
-    (row,) = compare(rows, replace(SUITE, methods="kd", rivals=("none",)))
+    (row,) = compare(rows, ONE)
     assert row["over_groups"]["interval"] == pytest.approx([0.1, 0.1])  # one more right in every group
     assert row["over_groups"]["p_value"] == pytest.approx(2 / 2001)
 
@@ -44,7 +46,7 @@ def test_few_groups_have_an_interval_that_knows_that_they_are_few() -> None:
         encoded(right[0 if method == "none" else 1 + seed]) for method, seed in rows[["method", "seed"]].values
     ]
     rows["test"] = [decoded(text).sum() / 80 for text in rows["right"]]
-    (row,) = compare(rows, replace(SUITE, methods="kd", rivals=("none",)))
+    (row,) = compare(rows, ONE)
     by_teacher = np.array([right[1:3].mean(0), right[3:].mean(0)]) - 10  # two students of each
     sizes = np.full(4, 20)
     ends = paired_interval(by_teacher, sizes)
@@ -91,7 +93,7 @@ def test_teachers_count_alike_in_every_interval_however_many_students_they_have(
     ]
     rows["test"] = [float(decoded(text).sum()) / 200 for text in rows["right"]]
     rows = rows[rows["seed"] != 3]  # the second teacher has one student
-    (row,) = compare(rows.assign(teacher_test=0.9), replace(SUITE, methods="kd", rivals=("none",)))
+    (row,) = compare(rows.assign(teacher_test=0.9), ONE)
     assert row["test"]["mean"] == pytest.approx(0.1)
     assert row["closed"]["mean"] == pytest.approx(0.1 / 0.4)
 
@@ -263,10 +265,17 @@ def test_a_difference_that_would_be_seen_needs_test_groups_too() -> None:
     rows["groups"] = encoded(np.full(30, 10))  # teachers agree, people do not
     right = {"none": np.full(30, 5), "kd": np.clip(generator.integers(2, 11, 30), 0, 10)}
     rows["right"] = [encoded(right[method]) for method in rows["method"]]
-    (row,) = compare(rows, replace(SUITE, methods="kd", rivals=("none",)))
+    (row,) = compare(rows, ONE)
     spread = float((right["kd"] / 10).std()) / 30**0.5
     assert row["test"]["detectable"] == pytest.approx(2.8 * spread, rel=0.1)
     assert row["validation"]["detectable"] < row["test"]["detectable"] / 3
+
+
+def test_what_is_detectable_follows_from_the_spread_between_teachers() -> None:
+    rows = students({"none": 0.0, "kd": 0.02})
+    rows.loc[rows["method"] == "kd", "validation"] += np.array([0.01, 0.03, 0.05, 0.07])
+    (row,) = compare(rows, ONE)
+    assert row["validation"]["detectable"] == pytest.approx(visible_difference(float(np.std([0.04, 0.08], ddof=1)), 2))
 
 
 def test_closed_gap_is_a_fraction_of_what_the_teacher_is_ahead() -> None:
@@ -275,6 +284,22 @@ def test_closed_gap_is_a_fraction_of_what_the_teacher_is_ahead() -> None:
     assert found["kd", "none"]["closed"]["mean"] == pytest.approx(0.05 / 0.25)
     rows = students({"none": 0.0, "kd": 0.05}).assign(teacher_test=0.6)
     assert compare(rows, SUITE)[0]["closed"] is None
+
+
+def test_the_closed_gap_varies_with_the_teachers_that_are_drawn() -> None:
+    rows = students({"none": 0.0, "kd": 0.0})
+    rows["groups"] = encoded(np.full(20, 10))
+    rows["right"] = [encoded(np.full(20, 5 + (method == "kd"))) for method in rows["method"]]
+    rows["test"] = [decoded(text).sum() / 200 for text in rows["right"]]
+    rows["teacher_test"] = 0.9 - 0.2 * rows["teacher"]  # gaps of 0.4 and 0.2
+    (row,) = compare(rows, ONE)
+    assert row["closed"]["mean"] == pytest.approx(0.1 / 0.3)
+    assert row["closed"]["interval"] == pytest.approx([0.1 / 0.4, 0.1 / 0.2])
+
+
+def test_nothing_is_closed_of_a_gap_that_may_be_none() -> None:
+    rows = students({"none": 0.0, "kd": 0.05}).assign(teacher_test=0.66)  # the student alone has 0.5 to 0.8
+    assert compare(rows, ONE)[0]["closed"] is None
 
 
 def test_statistics_are_finite_where_a_resample_has_no_gap_and_where_all_methods_tie() -> None:
@@ -317,6 +342,12 @@ def test_students_of_one_teacher_are_drawn_together() -> None:
     counts = drawn[:, :3].sum(1)
     assert np.unique(counts.round(6)).tolist() == [0.0, 1.0, 2.0]
     assert (counts == 0).mean() == pytest.approx(0.25, abs=0.03)
+
+
+def test_students_are_drawn_within_a_teacher_too() -> None:
+    drawn = Resamples.draw(np.zeros(4, np.int64), 1, resamples=4000).students[1:]
+    assert drawn.sum(1) == pytest.approx(1.0)
+    assert (drawn[:, 0] == 0).mean() == pytest.approx(0.75**4, abs=0.03)
 
 
 def test_levels_are_told_apart_only_where_a_teacher_has_several_students() -> None:
@@ -367,6 +398,25 @@ def test_page_names_what_was_not_converged_what_failed_and_what_is_missing() -> 
     assert rising(rows) == 6  # all students of the first teacher, one of whose seeds had not converged itself
     made = html("few labels", results)
     assert "<b>+30.0 (+30.0 to +30.0)</b>" in made and "no &lt;disk&gt;" in made and "Not finished: 1 of 2 runs" in made
+
+
+def test_a_row_of_the_page_is_what_was_compared() -> None:
+    rows = students({"none": 0.0, "kd": 0.1}, noise=2e-3)
+    rows["groups"] = encoded(np.full(30, 10))
+    right = {"none": np.full(30, 5), "kd": np.random.default_rng(0).integers(2, 10, 30)}
+    rows["right"] = [encoded(right[method]) for method in rows["method"]]
+    rows["test"] -= 0.06 * (rows["method"] == "kd")
+    (row,) = compare(rows, ONE)
+    assert row["test"]["interval"][0] > 0 >= row["over_groups"]["interval"][0]  # not a difference over groups too
+    about: dict[str, Any] = {"suite": {"rivals": ["none"]}, "command": "", "commit": None, "failures": {}, "rows": []}
+    text = markdown("a", about | statistics(rows, ONE) | {"runs": {"complete": 2, "all": 2}})
+    line = next(line for line in text.splitlines() if line.startswith("| a | s0 | kd |"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[4].startswith("**") and not cells[5].startswith("**")
+    assert cells[7] == ", ".join(f"{100 * value:.1f}" for value in row["levels"])
+    assert cells[8] == f"{100 * row['test']['detectable']:.1f}" != f"{100 * row['validation']['detectable']:.1f}"
+    low, high = row["closed"]["interval"]
+    assert cells[9] == f"{100 * row['closed']['mean']:.0f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def test_diagram_joins_what_cannot_be_told_apart() -> None:

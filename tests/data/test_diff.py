@@ -77,6 +77,14 @@ def test_every_kind_of_difference(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {"removed 1 p0", "changed optical 1 p9", "moved split 1 p7 train -> test"} <= lines
 
 
+def test_changed_values_are_named_in_every_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmkd.data.pack.diff.CHUNK_BYTES", 16 * 3)  # three images at a time
+    one = write(tmp_path / "one")
+    arrays = {name: np.array(one.array(name)) for name in one.modalities}
+    arrays["optical"][[4, 11, 19]] += 1
+    assert diff(one, write(tmp_path / "two", arrays=arrays)).changed == {"optical": ["p4", "p11", "p19"], "radar": []}
+
+
 def test_other_metadata_is_a_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     speeds = [str(k) for k in range(20)]
     one = write(tmp_path / "one", metadata={"speed": speeds, "port": ["Oslo"] * 20})

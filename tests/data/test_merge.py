@@ -40,7 +40,7 @@ def content(rows: slice, ports: str = "port") -> dict[str, Any]:
 
 def write(path: Path, rows: slice, info: CardInfo = INFO, **changes: Any) -> Pack:  # noqa: ANN401
     classes, sensors = changes.pop("classes", ["cargo", "tanker"]), changes.pop("modalities", SENSORS)
-    split = {"method": "given", "seed": 1}
+    split = {"method": "given", "seed": 1, **changes.pop("part", {})}
     with PackWriter(path, info, classes=classes, modalities=sensors, split=split, notes=f"from {path.name}") as writer:
         writer.add(**content(rows, changes.pop("ports", "port")) | changes)
     return Pack.open(path)
@@ -88,6 +88,27 @@ def test_what_does_not_fit_is_named(changes: dict[str, Any], reason: str, tmp_pa
     one = write(tmp_path / "one", slice(0, 32))
     two = write(tmp_path / "two", slice(30, 60), **{"ids": [f"q{k}" for k in range(30)]} | changes)
     with pytest.raises(CmkdError, match=reason):
+        merge([one, two], tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_parts_are_merged_by_number_and_all_of_them(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole", slice(0, 60))
+    first, second, third = (
+        write(tmp_path / str(k), rows, part={"part": {"number": k, "parts": 3, "pairs": 60}})
+        for k, rows in ((1, slice(0, 25)), (2, slice(25, 40)), (3, slice(40, 60)))
+    )
+    merged = merge([third, first, second], tmp_path / "merged")
+    assert merged.index["id"].tolist() == whole.index["id"].tolist() and merged.card.sha256 == whole.card.sha256
+    with pytest.raises(CmkdError, match="missing of 3 parts: 2/3"):
+        merge([first, third], tmp_path / "other")
+
+
+def test_damage_is_not_sealed_by_a_merge(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "one", slice(0, 30)), write(tmp_path / "two", slice(30, 60))
+    content = (two.path / "optical.bin").read_bytes()
+    (two.path / "optical.bin").write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    with pytest.raises(CmkdError, match="has changed since the pack was made"):
         merge([one, two], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -431,6 +432,13 @@ def test_format_1_is_read_and_upgraded(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "pack" / "card.json").read_text())
     assert content["format"] == 2 and "licence" not in content["header"]
     assert CardInfo.from_dict(Pack.open(tmp_path / "pack").card.to_dict()) == expected
+
+
+def test_another_value_that_stands_for_no_data_makes_other_data(tmp_path: Path) -> None:
+    write(tmp_path / "pack")
+    card = Pack.open(tmp_path / "pack").card
+    changed = {**card.modalities, "optical": replace(card.modalities["optical"], nodata=0)}
+    assert replace(card, modalities=changed).identity != card.identity
 
 
 def test_missing_pack_and_names(tmp_path: Path) -> None:

@@ -116,6 +116,14 @@ def test_few_pairs_are_wrong_where_the_tolerance_is_near_the_interval() -> None:
         assert right.mean() > 0.97 and right[~found.ambiguous].mean() > 0.998
 
 
+def test_a_far_pair_that_nothing_else_claims_is_kept_and_marked() -> None:
+    seconds = 100.0 * np.arange(40)
+    late = np.where(np.arange(40) == 7, 9.0, 0.1)
+    found = match(captures("a", seconds), captures("b", seconds + late), Gate(10.0))
+    assert found.rows.tolist() == [[k, k] for k in range(40)]
+    assert np.flatnonzero(found.ambiguous).tolist() == [7]
+
+
 def test_tolerances_are_kept_at_their_edges_and_over_the_date_line() -> None:
     one, two = captures("a", [0.0, 20.0]), captures("b", [5.0, 25.0001])
     assert match(one, two, Gate(5.0)).rows.tolist() == [[0, 0]]
@@ -206,6 +214,13 @@ def test_unmatched_captures_are_kept_on_request(tmp_path: Path) -> None:
     assert manifest["radar"].tolist()[-2:] == ["", "radar/4.png"]
     pack = build(tmp_path, tmp_path / "pack")
     assert (len(pack), pack.index["has_radar"].sum()) == (7, 6)
+
+
+def test_ids_that_two_lists_have_in_common_stay_unique(tmp_path: Path) -> None:
+    ids = [f"{k:03d}" for k in range(6)]
+    write_lists(tmp_path, id=ids)
+    run(tmp_path, "--keep_unmatched")
+    assert pd.read_csv(tmp_path / "manifest.csv", dtype=str)["id"].tolist() == [*ids[:4], ids[5], ids[4], "radar:004"]
 
 
 def test_labels_that_disagree_are_left_empty_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

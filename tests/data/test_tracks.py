@@ -123,6 +123,23 @@ def test_a_report_without_a_course_leaves_that_of_the_list(tmp_path: Path) -> No
     assert np.isnan(tracks.motion[:, 0]).all() and found.motion is not None and found.motion.tolist() == [[0.0, 10.0]]
 
 
+def test_course_and_speed_are_those_of_the_nearer_report(tmp_path: Path) -> None:
+    rows = [american(219000001, s, 55.0, 10.0).replace("19.4,0.0,511", f"19.4,{course},511")
+            for s, course in ((0, 10.0), (60, 50.0))]  # fmt: skip
+    tracks = read_tracks(write(tmp_path / "ais.csv", MARINE_CADASTRE, *rows), (START, START + 60))
+    motion = tracks.at(0, START + np.array([0.0, 20.0, 40.0, 60.0, 70.0]))[1]
+    assert motion[:, 0].tolist() == [10.0, 10.0, 50.0, 50.0, 50.0]
+
+
+def test_labels_and_groups_of_the_list_stay(tmp_path: Path) -> None:
+    rows = [american(219000001, s, 55.0, 10.0) for s in (0, 60)]
+    tracks = read_tracks(write(tmp_path / "ais.csv", MARINE_CADASTRE, *rows), (START, START + 60))
+    lines = ["1.png,2026-03-01T12:00:10Z,219000001,ferry,flight 7", "2.png,2026-03-01T12:00:20Z,219000001,,"]
+    captures = read_captures(write(tmp_path / "radar.csv", "path,time,mmsi,label,group", *lines))
+    found = identify(captures, tracks, 100, classes_by_type()).captures
+    assert (found.labels, found.groups) == (["ferry", "cargo"], ["flight 7", "219000001"])
+
+
 def test_captures_are_identified_one_to_one_at_an_instant(tmp_path: Path) -> None:
     """Two chips of an image near two ships; one ship in many images; one chip near nothing; one between two ships."""
     rows = [american(219000001 + k, s, 55 + 0.01 * k, 10.0, kind) for k, kind in enumerate(("70", "52", "99")) for s in

@@ -194,6 +194,17 @@ def test_intervals_are_those_of_whole_groups(harbor: Pack) -> None:
     assert [scores["accuracy"][key] for key in ("value", "low", "high")] == pytest.approx(wanted)
 
 
+def test_two_students_are_compared_over_whole_groups(harbor: Pack) -> None:
+    good, bad = nearest(harbor, 0.5), nearest(harbor, 2)
+    found = evaluate({"good": good, "bad": bad}, harbor, robustness=False)["comparison"]["accuracy_difference"]
+    rows = harbor.rows("test", labeled=True)
+    samples, groups = harbor.array("radar")[rows], harbor.index["group"].to_numpy()[rows].astype(str)
+    first, second = (student.probabilities(samples).argmax(1) == truth(harbor) for student in (good, bad))
+    difference = first.astype(float) - second
+    wanted = bootstrap(lambda w: {"difference": w @ difference / w.sum(1)}, groups)["difference"]
+    assert [found[key] for key in ("value", "low", "high")] == pytest.approx(wanted)
+
+
 def test_where_every_pair_is_right_the_interval_is_that_of_as_many_groups(harbor: Pack) -> None:
     known = iter(np.split(np.eye(3, dtype=np.float32)[truth(harbor)], 1))
     student = replace(nearest(harbor, 0.0), logits=lambda _: 9 * next(known), calibration=Calibration(1.0, (0.6,) * 3))

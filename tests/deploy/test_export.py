@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from cmkd import load_student
+from cmkd import load_model, load_student
 from cmkd.cli import main
 from cmkd.data import Pack
+from cmkd.deploy import quantize as quantizing
 from cmkd.deploy.export import OPSET, Exported, Format, _loaded, export
 from cmkd.deploy.quantize import quantize
 from cmkd.errors import CmkdError
@@ -111,6 +112,50 @@ def test_the_quantized_file_is_a_student_too(ships: Exported) -> None:
     samples = values(student.modality, 50)
     difference = np.abs(student.probabilities(samples) - ships.reference.probabilities(samples)).max()
     assert 1e-6 < difference < 0.05
+
+
+def test_the_quantized_file_is_calibrated_too(ships: Exported) -> None:
+    assert ships.int8 is not None
+    assert load_student(ships.int8.path, device="cpu").calibration == CALIBRATION
+
+
+def test_the_embedding_of_the_graph_is_that_of_the_model(ships: Exported) -> None:
+    model, samples = load_model(ships.source)[0].eval(), values(ships.reference.modality, 7)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(samples)).embedding.numpy()
+    np.testing.assert_allclose(_loaded(ships.path, "onnx")[1](samples)["embedding"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("static", "dynamic"), [(0.7, 0.6), (0.6, 0.7)])
+def test_ranges_come_from_training_pairs_and_the_more_accurate_file_is_kept(
+    static: float, dynamic: float, ships: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, ranges, variants = Pack.open(ships.path.parent / "pack"), list[NDArray[Any]](), quantizing._variants
+
+    def seen(path: Path, samples: NDArray[Any], folder: Path) -> Any:  # noqa: ANN401
+        ranges.append(samples)
+        return variants(path, samples, folder)
+
+    scores = iter([0.5, static, dynamic])  # the first is that of PyTorch
+    monkeypatch.setattr(quantizing, "_variants", seen)
+    monkeypatch.setattr(quantizing, "SLACK", 10.0)  # both files are tried
+    monkeypatch.setattr(quantizing, "accuracy", lambda *_: next(scores))
+    found = quantize(Path(shutil.copy(ships.path, tmp_path)), ships.reference, data)
+    np.testing.assert_array_equal(ranges[0], data.array("radar")[data.rows("train")])
+    assert (found.accuracy, found.float_accuracy) == (0.7, 0.5)
+    assert found.method == found.student.about["exported"]["int8"] == ("static" if static > dynamic else "dynamic")
+
+
+def test_onnxruntime_has_the_threads_asked_for(ships: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, session = list[int](), onnxruntime.InferenceSession
+
+    def seen(path: object, options: Any, **rest: object) -> Any:  # noqa: ANN401
+        asked.append(options.intra_op_num_threads)
+        return session(path, options, **rest)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", seen)
+    load_student(ships.path, device="cpu", threads=3)
+    assert asked == [3]
 
 
 def test_quantizing_reads_the_validation_pairs_in_batches(

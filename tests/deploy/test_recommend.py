@@ -10,7 +10,7 @@ import pytest
 
 from cmkd import CmkdError, Experiment, ModelConfig, RunConfig, TeacherConfig, TrainerConfig, load_model, load_student
 from cmkd.data import Pack
-from cmkd.deploy.calibration import fit
+from cmkd.deploy.calibration import Calibration, calibration_error, fit, reliability
 from cmkd.deploy.model_card import model_card
 from cmkd.deploy.recommend import recommended
 from cmkd.documents import read_json
@@ -97,6 +97,26 @@ def test_a_run_publishes_its_student_and_a_longer_run_another(squares: Pack, tmp
 
     Experiment(config(squares, out, methods="none,kd", seeds=2, min_precision=1.0), page=False).run()
     assert load_student(out).calibration.precision == 1.0  # another precision trains nothing and is fitted again
+
+
+def test_what_the_card_says_of_the_test_pairs_is_measured_on_them(squares: Pack, tmp_path: Path) -> None:
+    results = Experiment(config(squares, tmp_path / "out"), page=False).run()
+    about, student = load_model(tmp_path / "out" / "student.safetensors")[1], load_student(tmp_path / "out")
+    table = pd.read_parquet((tmp_path / "out" / results["recommended"]["checkpoint"]).with_name("test.parquet"))
+    logits, target = table.filter(regex=r"^logit_\d+$").to_numpy(), table["target"].to_numpy()
+    before, after = Calibration().probabilities(logits), student.calibration.probabilities(logits)
+    accepted, right = ~student.calibration.rejected(after), after.argmax(1) == target
+    assert about["test"] == pytest.approx(
+        {
+            "pairs": len(target),
+            "calibration_error_before": calibration_error(before, target),
+            "calibration_error": calibration_error(after, target),
+            "accepted": accepted.mean(),
+            "accuracy_of_accepted": right[accepted].mean(),
+        }
+    )
+    assert about["reliability"]["uncalibrated"] == reliability(before, target)
+    assert about["reliability"]["calibrated"] == reliability(after, target)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, 1.01])

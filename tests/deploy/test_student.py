@@ -72,6 +72,10 @@ def test_array_batch_path_and_list_agree(student: Student, images: np.ndarray, t
         np.testing.assert_allclose(student.predict(one)["probability"], expected["probability"][:1], atol=1e-6)
 
 
+def test_samples_are_numbered_through_all_batches(student: Student, images: np.ndarray) -> None:
+    assert student.predict(images, batch_size=2)["input"].tolist() == ["0", "1", "2", "3", "4"]
+
+
 def test_nothing_gives_an_empty_table(student: Student, images: np.ndarray) -> None:
     columns = student.predict(images).columns
     for nothing in ([], (), images[:0]):
@@ -151,6 +155,15 @@ def test_a_continued_run_says_that_its_file_is_not_what_it_recommends(radar_stud
         with pytest.raises(CmkdError, match=r"recommends none \(seed 3\) by now, .* still none \(seed 0\)") as caught:
             load_student(tmp_path)
         assert "run the same `cmkd run` again" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_torch_has_the_threads_asked_for(radar_student: Path, images: np.ndarray) -> None:
+    before = torch.get_num_threads()
+    try:
+        load_student(radar_student, device="cpu", threads=before + 1).probabilities(images)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:99", "meta", "xla"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -157,6 +159,21 @@ def test_a_file_that_changes_does_not_enter_the_folder(
     save(path, {**outputs, "logits": -outputs["logits"]})
     assert run(squares, out, "--methods", "none,kd", "--teacher.outputs", path) == 2
     assert "was started with teacher.outputs_sha256=" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("without_page")
+def test_data_that_change_do_not_enter_the_folder_whatever_size_and_time_say(
+    squares: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(squares.path, tmp_path / "pack")
+    pack, out, file = Pack.open(tmp_path / "pack"), tmp_path / "out", tmp_path / "pack" / "rich.bin"
+    assert run(pack, out, "--methods", "none") == 0
+    content, status = file.read_bytes(), file.stat()
+    file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert run(pack, out, "--methods", "none,kd") == 2
+    assert "rich.bin has changed since the pack was made" in capsys.readouterr().err
+    assert not (out / "students" / "kd").exists()
 
 
 @pytest.mark.usefixtures("without_page")

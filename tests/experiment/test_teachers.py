@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cmkd import Experiment, RunConfig
+from cmkd.analysis import measure
 from cmkd.config import ModelConfig, TeacherConfig
+from cmkd.data import Pack
 from cmkd.experiment import fitting, scoring, teachers
 from cmkd.io import checksum, locked
 from cmkd.training.job import TrainingJob
@@ -32,20 +35,38 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def run(out: Path, *, severity: float = 0.2, **options: Any) -> dict[str, Any]:  # noqa: ANN401
     small = ModelConfig(model="thin_resnet(width=4, stages=2)")
     given = {"methods": "none", "seeds": 1, "epochs": 1, "labels": 40, "jobs": 1, "student": small} | options
-    config = RunConfig(data=f"digits(severity={severity})", out=out, **given)  # type: ignore[arg-type]
+    config = RunConfig(**{"data": f"digits(severity={severity})", "out": out} | given)  # type: ignore[arg-type]
     return Experiment(config, page=False, others=out.parent).run()
 
 
-def test_structure_is_measured_on_validation_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outside, measure = list[int](), scoring.stage_features
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.int64]]:
+    """Return the rows on which the structure of each model is measured from now on."""
+    found, features = list[NDArray[np.int64]](), measure.stage_features
 
     def spy(model: Any, pack: Any, rows: Any, **options: Any) -> Any:  # noqa: ANN401
-        outside.append(len(np.setdiff1d(rows, pack.rows("validation"))))
-        return measure(model, pack, rows, **options)
+        found.append(rows)
+        return features(model, pack, rows, **options)
 
     monkeypatch.setattr(scoring, "stage_features", spy)
+    return found
+
+
+def test_structure_is_measured_on_validation_alone(
+    digits: Pack, tmp_path: Path, measured: list[NDArray[np.int64]]
+) -> None:
     run(tmp_path)
-    assert outside == [0, 0]  # teacher and student
+    teacher, student = measured
+    assert np.isin([*teacher, *student], digits.rows("validation")).all()
+
+
+def test_structure_is_measured_on_pairs_from_all_of_a_long_validation_split(
+    squares: Pack, tmp_path: Path, measured: list[NDArray[np.int64]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "MEASURED_PAIRS", 20)
+    run(tmp_path, data=squares, labels=None)
+    every, (_, student) = squares.rows("validation", modalities=("poor",), labeled=True), measured
+    assert len(student) == 20 and np.isin(student, every).all() and student.max() > every[len(every) // 2]
 
 
 def test_a_frozen_teacher_is_not_that_of_another_run_which_was_not(tmp_path: Path, trained: list[str]) -> None:
@@ -93,7 +114,15 @@ def test_pairs_without_a_label_that_are_left_out_change_the_students_alone(tmp_p
 
 @pytest.mark.parametrize(
     "options",
-    [{"seed": 1}, {"labels": 30}, {"epochs": 2}, {"optimizer": {"learning_rate": 0.01}}, {"label_noise": 0.5}],
+    [
+        {"seed": 1},
+        {"labels": 30},
+        {"epochs": 2},
+        {"optimizer": {"learning_rate": 0.01}},
+        {"label_noise": 0.5},
+        {"augmentation": {"rotate": 5.0}},
+        {"trainer": {"batch_size": 64}},
+    ],
 )
 def test_a_teacher_of_other_training_is_trained(tmp_path: Path, trained: list[str], options: dict[str, Any]) -> None:
     run(tmp_path / "first")

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from cmkd import CmkdError, Experiment, ModelConfig, RunConfig, TeacherConfig, TrainerConfig
+from cmkd import CmkdError, Experiment, ModelConfig, RunConfig, StudentConfig, TeacherConfig, TrainerConfig
 from cmkd.data import Pack
 from cmkd.documents import read_json
 from cmkd.experiment import teaching
@@ -71,6 +73,51 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int]]:
 
     monkeypatch.setattr(teaching, "of_model", counting)
     return made
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[TrainingJob, Tensor]]:
+    """Return what is trained from now on, by its title, with its first weights."""
+    found: dict[str, tuple[TrainingJob, Tensor]] = {}
+
+    def seen(job: TrainingJob, *rest: object, **options: object) -> Path:
+        found[job.title] = (job, torch.cat([p.detach().flatten() for p in job.model.parameters()]))
+        return fit(job, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("cmkd.experiment.fitting.fit", seen)
+    return found
+
+
+def test_students_of_every_seed_see_the_views_that_the_teacher_answered(
+    squares: Pack, tmp_path: Path, jobs: dict[str, tuple[TrainingJob, Tensor]]
+) -> None:
+    teacher = TeacherConfig(model=NAME, views=2)
+    asked = config(squares, tmp_path, "kd,fitnet", seed=5, seeds=2, epochs=1, teacher=teacher, jobs=1)
+    Experiment(asked).run()
+    assert {title: (job.seed, job.views, job.view_seed) for title, (job, _) in jobs.items() if title != "teacher"} == {
+        "kd, seed 5": (5, 0, 5),
+        "fitnet, seed 5": (5, 2, 5),
+        "kd, seed 6": (6, 0, 5),
+        "fitnet, seed 6": (6, 2, 5),
+    }
+
+
+def test_teachers_of_other_seeds_start_from_other_weights(
+    squares: Pack, tmp_path: Path, jobs: dict[str, tuple[TrainingJob, Tensor]]
+) -> None:
+    starts = []
+    for seed in (0, 1):
+        Experiment(config(squares, tmp_path / str(seed), "none", seed=seed, epochs=1, jobs=1)).run()
+        starts.append(jobs["teacher"][1])
+    assert not torch.equal(*starts)
+
+
+def test_the_modality_dropout_reaches_the_training_of_the_student_alone(
+    squares: Pack, tmp_path: Path, jobs: dict[str, tuple[TrainingJob, Tensor]]
+) -> None:
+    student = StudentConfig("rich+poor", NAME, modality_dropout=0.25)
+    Experiment(config(squares, tmp_path, "none", student=student, epochs=1, jobs=1)).run()
+    assert {title: job.modality_dropout for title, (job, _) in jobs.items()} == {"teacher": 0.0, "none, seed 0": 0.25}
 
 
 @pytest.mark.parametrize("modality", ["rich", "rich+poor"])

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from lightning.pytorch.callbacks import Callback
 
 from cmkd import CmkdError, Experiment, RunConfig, TrainerConfig
 from cmkd.data.pack.pack import Pack
+from cmkd.experiment.folder import RunFolder
 from cmkd.experiment.plan import PlannedStudent, ready, students
+from cmkd.experiment.resolve import resolve
 from cmkd.experiment.workers import one_after_another, packed, processes
 from cmkd.training.reporting import Report, Tell
 
@@ -91,6 +94,14 @@ def test_a_student_that_diverges_is_named_and_the_others_are_trained(tmp_path: P
     assert "\n" not in str(caught.value)
     results = Experiment(asked).run()  # continues with the one that is missing
     assert results["complete"] and [s["seed"] for s in results["students"]] == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("without_page")
+def test_results_are_complete_with_the_last_student_that_is_asked_for(squares: Pack, tmp_path: Path) -> None:
+    asked = config(tmp_path, squares, methods="none", jobs=1)
+    assert Experiment(asked).run()["complete"] is True
+    for more in (replace(asked, seeds=2), replace(asked, methods="none,kd")):
+        assert RunFolder(tmp_path).results(resolve(more))["complete"] is False
 
 
 def work(folder: Path, student: PlannedStudent, tell: Tell) -> None:

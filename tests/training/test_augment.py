@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from cmkd.config import AugmentationConfig
 from cmkd.models import Preprocess
@@ -116,6 +117,68 @@ def test_a_shift_moves_values_and_does_not_average_them() -> None:
     moved = (done != speckle).flatten(1).any(1)
     assert 10 < int(moved.sum()) < 40  # 0.05 of 8 pixels is less than one; one is the least
     assert bool(torch.isin(done, speckle).all())
+
+
+SIDE = 65
+PLACES = Modality("places", "image", (2, SIDE, SIDE), "float32", (0.0,) * 2, (1.0,) * 2)
+
+
+def origins(**strengths: float) -> tuple[Tensor, Tensor]:
+    """Return from which column and row, from the center, each pixel of 300 images comes, and its own ones."""
+    ticks = torch.arange(SIDE) - SIDE // 2.0
+    own = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"))
+    given = Batch({"places": own.expand(300, -1, -1, -1)}, torch.zeros(300, dtype=torch.int64), torch.arange(300))
+    return augment(given, {"places": PLACES}, replace(NOTHING, **strengths), seed=0).inputs["places"], own  # type: ignore[arg-type]
+
+
+def linear_maps(found: Tensor, own: Tensor) -> Tensor:
+    """Return the least-squares maps of pixels near the center, which no border cuts, to where they come from."""
+    inner = own.norm(dim=0) < 16
+    x, y = own[:, inner].double(), found[:, :, inner].double()
+    maps: Tensor = y @ x.T @ torch.linalg.inv(x @ x.T)
+    return maps
+
+
+def test_a_rotation_keeps_distances_and_reaches_the_largest_angle_both_ways() -> None:
+    maps = linear_maps(*origins(rotate=30.0))
+    torch.testing.assert_close(maps @ maps.mT, torch.eye(2, dtype=torch.double).expand_as(maps), atol=0.02, rtol=0)
+    assert bool((torch.linalg.det(maps) > 0).all())
+    angle = torch.rad2deg(torch.atan2(maps[:, 1, 0], maps[:, 0, 0]))
+    assert 27 < float(angle.max()) < 31 and -31 < float(angle.min()) < -27
+    assert abs(float(angle.mean())) < 3  # three standard errors of 30 / sqrt(3 * 300)
+
+
+def test_a_zoom_has_the_factors_asked_for() -> None:
+    maps = linear_maps(*origins(scale=0.2))
+    factor = maps[:, 0, 0]
+    torch.testing.assert_close(maps, factor[:, None, None] * torch.eye(2, dtype=torch.double), atol=0.02, rtol=0)
+    assert 1.17 < float(factor.max()) < 1.22 and 0.78 < float(factor.min()) < 0.83
+    assert abs(float(factor.mean()) - 1) < 0.03
+
+
+def test_half_of_the_images_are_mirrored_left_to_right() -> None:
+    found, own = origins(flip=True)
+    same, mirrored = ((found == other).flatten(1).all(1) for other in (own, torch.stack([-own[0], own[1]])))
+    assert bool((same ^ mirrored).all()) and 0.4 < float(mirrored.double().mean()) < 0.6
+
+
+def test_shifts_down_and_right_are_independent() -> None:
+    found, _ = origins(shift=0.1)
+    right, down = found[:, :, SIDE // 2, SIDE // 2].T
+    assert abs(float(torch.corrcoef(torch.stack([right, down]))[0, 1])) < 0.2
+    for shift in (right, down):
+        assert float(shift.max()) in (6.0, 7.0) and float(shift.min()) in (-6.0, -7.0)  # 0.1 of 65 pixels
+
+
+def test_vectors_are_scaled_about_their_mean() -> None:
+    vector = Modality("v", "vector", (3,), "float32", (10.0, -4.0, 0.5), (1.0,) * 3)
+    mean = torch.tensor(vector.mean)
+    values = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)) + mean
+    given = Batch({"v": values}, torch.zeros(500, dtype=torch.int64), torch.arange(500))
+    factor = (augment(given, {"v": vector}, replace(NOTHING, scale=0.2), seed=0).inputs["v"] - mean) / (values - mean)
+    one = factor.median(1, keepdim=True).values
+    torch.testing.assert_close(factor, one.expand_as(factor), atol=1e-2, rtol=1e-2)
+    assert 1.18 < float(one.max()) < 1.21 and 0.79 < float(one.min()) < 0.82
 
 
 def test_padding_points_stay_padding_and_some_points_go() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,19 @@ from cmkd.config import AugmentationConfig, OptimizerConfig, TrainerConfig
 from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
 from cmkd.methods.crd import CRD
+from cmkd.models import Model
+from cmkd.training import fit as fitting
 from cmkd.training import module as training_module
 from cmkd.training.ema import WARMUP
 from cmkd.training.fit import TrainingJob, fit
 from cmkd.training.loader import PairLoader
 from cmkd.training.module import DistillationModule
+from cmkd.training.schedule import EPOCH_STEPS
 from cmkd.types import Batch
 
 STEPS = 4  # in an epoch, of 256 pairs each
 NO_AUGMENTATION = AugmentationConfig(flip=False, shift=0.0, rotate=0.0, scale=0.0, noise=0.0, drop=0.0)
+QUIET = TrainerConfig(batch_size=256, accelerator="cpu", logger="none", progress="none")
 
 
 class Recorder(Callback):
@@ -69,8 +74,7 @@ def job(folder: Path, pack: Pack, *, method: str = "kd", epochs: int = 5) -> Tra
     return TrainingJob(folder, pack, student, "thin_resnet(width=4)", epochs, 0, teacher=teacher, method=made)
 
 
-def recorded(made: TrainingJob, optimizer: OptimizerConfig) -> Recorder:
-    settings = TrainerConfig(batch_size=256, accelerator="cpu", logger="none", progress="none")
+def recorded(made: TrainingJob, optimizer: OptimizerConfig, settings: TrainerConfig = QUIET) -> Recorder:
     recorder = Recorder()
     fit(made, optimizer, NO_AUGMENTATION, settings, callbacks=[recorder])
     return recorder
@@ -138,8 +142,39 @@ def test_epochs_are_consecutive_parts_of_passes_each_in_an_order_of_its_own(tmp_
     )
 
 
+def test_pairs_are_shuffled_within_the_window_asked_for(tmp_path: Path, digits: Pack) -> None:
+    made, rows = job(tmp_path, digits, epochs=1), digits.rows("train")
+    found = recorded(made, OptimizerConfig(), replace(QUIET, shuffle_window=320))
+    loader = PairLoader(digits, rows, made.modalities, batch_size=256, shuffle=True, seed=0, window=320)
+    assert found.pairs == [loader.order(step)[0].tolist() for step in range(STEPS)]
+
+
+def test_an_epoch_has_a_limited_number_of_steps(tmp_path: Path, digits: Pack) -> None:
+    made = job(tmp_path, digits)
+    made.pairs = 2 * EPOCH_STEPS * 2
+    assert len(made.loader("train", 2)) == EPOCH_STEPS
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_torch_is_deterministic_where_that_is_asked_for(
+    deterministic: bool, tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def trainer(**options: Any) -> Trainer:  # noqa: ANN401
+        asked.append(options["deterministic"])
+        return Trainer(**options)
+
+    monkeypatch.setattr(fitting, "Trainer", trainer)
+    try:
+        recorded(job(tmp_path, digits, epochs=1), OptimizerConfig(), replace(QUIET, deterministic=deterministic))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert asked == [deterministic]
+
+
 def test_random_numbers_of_a_step_depend_on_seed_and_step_alone(tmp_path: Path, digits: Pack) -> None:
-    found = []
+    found = list[list[float]]()
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         made = job(tmp_path / folder, digits, epochs=1)
         made.seed = seed
@@ -167,6 +202,50 @@ def test_each_pass_is_a_view_of_its_own_drawn_by_the_seed_and_finite_views_by_th
     assert [i for _, step in found for i in step] == (passes % views if views else passes).tolist()
     assert {used for used, _ in found} == {seed}
     assert made.method is not None and made.method.epoch == 2
+
+
+def test_a_step_changes_co_registered_inputs_alike_and_in_the_units_of_both_models(
+    tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    def seen(batch: Batch, **options: Any) -> Batch:  # noqa: ANN401
+        given.append(options)
+        return batch
+
+    monkeypatch.setattr(training_module, "augment", seen)
+    grid = [("optical", "degraded")]
+    module = built(job(tmp_path, Pack(digits.path, replace(digits.card, co_registered=grid), digits.index)))
+    module.training_step(next(iter(module.train_dataloader())), 0)
+    (options,) = given
+    assert [tuple(group) for group in options["co_registered"]] == grid
+    teacher, student = module.objective.teacher, module.objective.model
+    assert isinstance(teacher, Model)
+    assert options["scalings"] == {"optical": teacher.preprocess, "degraded": student.preprocess}
+
+
+def test_the_strong_view_differs_in_each_pass(tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[list[int]] = []
+
+    def seen(batch: Batch, *_: object, **__: object) -> Batch:
+        found.append(batch.view.tolist())
+        return batch
+
+    monkeypatch.setattr(training_module, "augment", seen)
+    recorded(job(tmp_path, digits, method="fixmatch", epochs=2), OptimizerConfig())
+    strong, weak = found[::2], found[1::2]
+    assert strong == [[-1 - view for view in step] for step in weak]
+    assert len({view for step in strong for view in step}) == 2
+
+
+def test_a_method_is_told_that_the_training_is_over(
+    tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[object] = []
+    made = job(tmp_path, digits, epochs=1)
+    monkeypatch.setattr(made.method, "on_train_end", ended.append)
+    recorded(made, OptimizerConfig())
+    assert ended == [made.model]
 
 
 def test_the_training_accuracy_is_that_of_labeled_pairs(tmp_path: Path, digits: Pack) -> None:
@@ -241,15 +320,14 @@ def test_callbacks_run_in_order_before_the_files_of_an_epoch_are_written(tmp_pat
         def on_train_epoch_end(self, trainer: Trainer, pl_module: object) -> None:
             seen.append((self.name, (tmp_path / "best.safetensors").exists()))
 
-    settings = TrainerConfig(batch_size=256, accelerator="cpu", logger="none", progress="none")
     fit(
         job(tmp_path, digits, epochs=1),
         OptimizerConfig(),
         NO_AUGMENTATION,
-        settings,
+        QUIET,
         callbacks=[Notes("a"), Notes("b")],
     )
     assert seen == [("a", False), ("b", False)]
     with pytest.raises(CmkdError, match="cannot send Notes to 2 processes"):
-        two = TrainerConfig(batch_size=256, accelerator="cpu", devices=2, logger="none", progress="none")
+        two = replace(QUIET, devices=2)
         fit(job(tmp_path / "2", digits), OptimizerConfig(), NO_AUGMENTATION, two, callbacks=[Notes("a")])

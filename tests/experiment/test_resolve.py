@@ -1,0 +1,50 @@
+"""What a configuration asks for, once its data are open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cmkd import CmkdError, ModelConfig, RunConfig, StudentConfig, TeacherConfig, TrainerConfig
+from cmkd.data import Pack
+from cmkd.experiment.resolve import ResolvedRun, resolve
+
+NAME = "thin_resnet(width=4,stages=2)"
+
+
+def resolved(data: Pack, out: Path, methods: str = "none", **changes: object) -> ResolvedRun:
+    given: dict[str, object] = {"seeds": 1, "epochs": 2, "trainer": TrainerConfig(accelerator="cpu"), "student": NAME}
+    return resolve(RunConfig(data, out, methods, **given | {"teacher": NAME} | changes))  # type: ignore[arg-type]
+
+
+def test_sizes_and_pretrained_weights_are_those_asked_for(squares: Pack, tmp_path: Path) -> None:
+    teacher, student = TeacherConfig(model=NAME, size=16), ModelConfig(model=NAME, size=12)
+    run = resolved(squares, tmp_path, teacher=teacher, student=student)
+    assert [run.build(role).preprocess.size for role in ("teacher", "student")] == [(16, 16), (12, 12)]
+    with pytest.raises(CmkdError, match="no pretrained weights"):
+        resolved(squares, tmp_path, teacher=TeacherConfig(model=NAME, pretrained=True))
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_images_are_mirrored_where_the_card_says_so(mirror: bool, squares: Pack, tmp_path: Path) -> None:
+    pack = Pack(squares.path, replace(squares.card, mirror=mirror), squares.index)
+    assert resolved(pack, tmp_path).config.augmentation.flip is mirror
+
+
+def test_the_teacher_answers_no_more_views_than_passes(squares: Pack, tmp_path: Path) -> None:
+    found = [resolved(squares, tmp_path, "kd", epochs=epochs).config.teacher.views for epochs in (1, 3, 40)]
+    assert found == [1, 3, 16]
+
+
+def test_pairs_of_an_epoch_are_those_of_the_models_own_modality(squares: Pack, tmp_path: Path) -> None:
+    run = resolved(squares, tmp_path, "kd")
+    rich, poor = (len(squares.rows("train", modalities=(name,), labeled=True)) for name in ("rich", "poor"))
+    assert (run.pairs("teacher"), run.pairs("student")) == (rich, poor) and rich < poor
+
+
+def test_a_frozen_student_trains_its_classifier_alone(squares: Pack, tmp_path: Path) -> None:
+    student = resolved(squares, tmp_path, student=StudentConfig(model=NAME, frozen=True)).build("student")
+    trained = [name for name, parameter in student.named_parameters() if parameter.requires_grad]
+    assert trained and all("classifier" in name for name in trained)
