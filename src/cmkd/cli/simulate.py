@@ -39,8 +39,8 @@ def simulate(
         slc: keep the complex first look as a third modality.
         classes: classes of the pairs, separated by commas; by default all, or the pack's.
         vessels: individuals of each class; by default 240, or the pack's. An append uses additional ones first.
-        fleet: folder of your own meshes, FOLDER/CLASS/NAME.obj (or .gltf, .glb, .stl, .ply), in place
-            of the eight families.
+        fleet: folder of your own meshes, FOLDER/CLASS/NAME.obj (or .gltf, .glb, .stl, .ply), in place of the
+            eight families.
         new_classes: with --append, refuse classes that the pack does not have, or allow them.
         shard: part of the run to make, as in 2/8; cmkd data merge joins the parts.
         workers: processes; by default as many as cores.

@@ -86,7 +86,7 @@ class Requirements:
             )
 
     def require_maps(self, count: int = 1, *, of_teacher: bool = True) -> None:
-        """Refuse specs with fewer than `count` feature maps; `of_teacher`: on either side."""
+        """Refuse a student with fewer than `count` feature maps; with `of_teacher`, a teacher too."""
         specs = (self.student_spec, self.teacher_spec)[: 1 + of_teacher]
         if min(len(spec.map_shapes) for spec in specs) < count:
             raise CmkdError(
