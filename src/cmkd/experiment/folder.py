@@ -33,8 +33,8 @@ from cmkd.provenance import commit, hardware, versions
 
 CONFIG = "config.yaml"
 """The configuration with every default filled in."""
-BESIDE = (".log", ".out", ".err", ".txt", ".yaml", ".yml")
-"""Endings of logs and configurations that may be in the folder before a run."""
+BESIDE = (".log", ".out", ".err", ".txt", ".yaml", ".yml", ".sh")
+"""Endings of logs, configurations and batch scripts that may be in the folder before a run."""
 LONGEST_NAME = 120
 """Characters of a method in the name of its folder."""
 SHOWN_CLASSES = 12
