@@ -220,20 +220,23 @@ def _few_bits(images: Values, severity: float, generator: Randomness) -> Values:
     The grid has ``1 - COARSE * severity`` of the rows and columns, at least two; a pixel has ``8 - 7 * severity`` bits,
     rounded. The dither is uniform over one step. The result has the original size.
     """
-    import torch
-    import torch.nn.functional as F
-
-    height, width = images.shape[-2:]
-    size = [max(2, round(side * (1.0 - COARSE * severity))) for side in (height, width)]
-    averaged = F.interpolate(torch.from_numpy(np.ascontiguousarray(gray(images))), size=size, mode="area").numpy()
+    values = gray(images)
+    height, width = values.shape[-2:]
+    rows, columns = (max(2, round(side * (1.0 - COARSE * severity))) for side in (height, width))
+    averaged = _coarser(height, rows) @ values @ _coarser(width, columns).T
     top = 2 ** round(8 - 7 * severity) - 1
     sent = np.floor(averaged * top + generator.random(averaged.shape)).clip(0, top) / top
-    # torch computes the nearest pixels and numpy copies them: block-sized tensors would fragment the memory beside
-    # what a pack's writer keeps, and the process would grow with every block
-    places = np.arange(size[0] * size[1], dtype=np.float64).reshape(1, 1, *size)
-    nearest = F.interpolate(torch.from_numpy(places), size=[height, width], mode="nearest").numpy().astype(np.int64)
-    shown: Values = sent.reshape(*sent.shape[:2], -1)[..., nearest[0, 0]]
+    shown: Values = sent[..., np.arange(height)[:, None] * rows // height, np.arange(width) * columns // width]
     return shown
+
+
+def _coarser(size: int, count: int) -> Values:
+    """Give the ``(count, size)`` matrix that averages `size` pixels of a line to `count`, each over all it touches."""
+    first = np.arange(count)[:, None] * size
+    pixel = np.arange(size) * count
+    touched = (pixel + count > first) & (pixel < first + size)
+    weights: Values = touched / touched.sum(axis=1, keepdims=True)
+    return weights
 
 
 @dataclass(frozen=True)
