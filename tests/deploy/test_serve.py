@@ -28,7 +28,7 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import wavfile
-from tests.deploy.conftest import make_student
+from deploy.conftest import make_student
 
 from cmkd.cli import main
 from cmkd.deploy.calibration import Calibration
