@@ -232,6 +232,22 @@ def test_labels_that_disagree_are_left_empty_and_told(tmp_path: Path, capsys: py
     assert "which are left empty: 001" in capsys.readouterr().err
 
 
+def test_the_splits_of_the_lists_reach_the_manifest(tmp_path: Path) -> None:
+    write_lists(tmp_path, split=["train", "val", "test", "", "test", "train"])
+    run(tmp_path)
+    manifest = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
+    assert manifest["split"].tolist() == ["train", "validation", "test", "", "train"]
+
+
+def test_a_pair_in_two_splits_is_refused(tmp_path: Path) -> None:
+    write_lists(tmp_path, split=["val", "test", *["train"] * 4])
+    optical = pd.read_csv(tmp_path / "optical.csv", dtype=str).assign(split=["validation", *["train"] * 5])
+    optical.to_csv(tmp_path / "optical.csv", index=False)
+    with pytest.raises(CmkdError, match=r"the split of the pair of '001': train in optical.csv, test in radar.csv"):
+        run(tmp_path)
+    assert not (tmp_path / "manifest.csv").exists()
+
+
 def test_the_record_says_why_a_capture_has_no_partner(tmp_path: Path) -> None:
     """Two of one instant with different MMSI, one of unknown place, one too late, and one pair."""
     for name, vessel in (("a", "219000001"), ("b", "219000002")):

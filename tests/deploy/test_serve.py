@@ -28,7 +28,6 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import wavfile
-from deploy.conftest import make_student
 
 from cmkd.cli import main
 from cmkd.deploy.calibration import Calibration
@@ -38,6 +37,7 @@ from cmkd.deploy.server.limits import Limits
 from cmkd.deploy.student import Student, load_student
 from cmkd.errors import CmkdError
 from cmkd.types import Modality
+from deploy.conftest import make_student
 
 GRAY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 MODEL = {"name": "radar", "version": "0123"}

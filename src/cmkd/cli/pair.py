@@ -51,7 +51,7 @@ def pair(
 
     A list is a CSV or Parquet file with the columns path, time (ISO 8601, 20230131120000, a count since 1970, or
     seconds of its own clock), latitude and longitude (lat, lon) or x and y in meters, and optional course (degrees
-    clockwise from north) and speed (m/s), id, label, group and mmsi.
+    clockwise from north) and speed (m/s), id, label, split, group and mmsi.
 
     Args:
         first: list of the sensor that the others are paired with.

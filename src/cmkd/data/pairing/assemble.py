@@ -56,7 +56,7 @@ def assemble(
 
     Raises:
         CmkdError: the manifest exists or does not end in .csv, files are outside its folder, no pair was found, no file
-            of a list exists, or the lists cannot be compared.
+            of a list exists, the lists give a pair two splits, or they cannot be compared.
     """
     first, *others = lists
     names = [captures.name for captures in lists]
@@ -158,7 +158,7 @@ def _rows(
     """Return the manifest's rows, and the ids of pairs with disagreeing labels."""
     rows, disagreeing = [], []
     seen: set[str] = set()
-    united = _united(groups)
+    united, marked = _united(groups), any(c.splits is not None for members in groups for c, _ in members)
     for members in groups:
         captures, row = members[0]
         name = captures.ids[row] if captures.ids[row] not in seen else f"{captures.name}:{captures.ids[row]}"
@@ -168,8 +168,20 @@ def _rows(
             disagreeing.append(name)
         group = next((united[c.groups[r]] for c, r in members if c.groups[r]), "")
         entry = {"id": name, "label": labels.pop() if len(labels) == 1 else "", "group": group}
+        if marked:
+            entry["split"] = _split(members)
         rows.append(entry | dict.fromkeys(cells, "") | {c.name: cells[c.name][r] for c, r in members})
     return rows, disagreeing
+
+
+def _split(members: Sequence[tuple[Captures, int]]) -> str:
+    """Return the split that the lists give a pair, empty for none."""
+    given = {c.splits[row]: c for c, row in members if c.splits is not None and c.splits[row]}
+    if len(given) > 1:
+        said = ", ".join(f"{split} in {captures.source.name}" for split, captures in given.items())
+        captures, row = members[0]
+        raise CmkdError(f"the lists disagree on the split of the pair of '{captures.ids[row]}': {said}; correct one")
+    return next(iter(given), "")
 
 
 def _united(groups: Sequence[Sequence[tuple[Captures, int]]]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.pairing.places import straight
 from cmkd.data.pairing.times import Times, TimeUnit, read_times, when
+from cmkd.data.split import ALIASES
 from cmkd.data.text_table import OWN_COLUMNS, TextTable, check_names, posix_path, read_text_table, whole
 from cmkd.errors import CmkdError, no_column
 
@@ -37,6 +38,7 @@ class Captures:
     # ``(captures, 2)`` course, degrees clockwise from north, and speed, m/s, NaN where unknown; None without columns
     motion: NDArray[np.float64] | None = None
     vessels: list[str] | None = None  # MMSI per capture, empty if unknown; None if not identified
+    splits: list[str] | None = None  # one per capture, empty for none; None without the column
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -74,7 +76,7 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
     Columns: ``path``; ``time`` as `cmkd.data.pairing.times.read_times` reads it; ``latitude`` and ``longitude`` (or
     ``lat`` and ``lon``) in degrees, or ``x`` (east) and ``y`` (north) in meters, or neither; optional ``course`` in
     degrees clockwise from north and ``speed`` in m/s, with empty cells where unknown; optional ``id`` (by default the
-    path), ``label``, ``group`` and ``mmsi`` (nine digits of the vessel, which is also the group by default).
+    path), ``label``, ``split``, ``group`` and ``mmsi`` (nine digits of the vessel, which is also the group by default).
 
     Args:
         path: a CSV or Parquet file.
@@ -90,7 +92,7 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
         raise CmkdError(f"'{modality}' cannot name a modality (letters, digits, underscores, {others}): give --names")
     table = read_text_table(path, "a row per capture with path and time")
     table = replace(table, header=[_ALIASES.get(c, c) for c in map(str.lower, table.header)])
-    check_names(table, ["path", "id", "label", "group", "mmsi"])
+    check_names(table, ["path", "id", "label", "split", "group", "mmsi"])
     twice_named = next((column for column in table.header if table.header.count(column) > 1), None)
     if twice_named is not None:
         raise CmkdError(f"{path} has two columns for '{twice_named}': rename one")
@@ -114,8 +116,10 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
             f"{table.lines[wrong]}: mmsi '{mmsi[wrong]}' is not nine digits: leave it empty if it is unknown"
         )
     groups = [group or vessel for group, vessel in zip(groups, mmsi, strict=True)]
-    times, vessels = read_times(table, unit), mmsi if "mmsi" in table.header else None
-    return Captures(modality, path, ids, files, times, place, geographic, labels, groups, _motion(table), vessels)
+    vessels = mmsi if "mmsi" in table.header else None
+    splits = [ALIASES.get(cell, cell) for cell in table.column("split")] if "split" in table.header else None
+    known = (labels, groups, _motion(table), vessels, splits)
+    return Captures(modality, path, ids, files, read_times(table, unit), place, geographic, *known)
 
 
 def _place(table: TextTable) -> tuple[NDArray[np.float64] | None, bool]:
