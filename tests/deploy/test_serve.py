@@ -540,6 +540,31 @@ def test_the_grace_may_be_a_fraction_of_a_second(radar_student: Path, monkeypatc
     assert waited[0] >= 0.5
 
 
+@pytest.mark.parametrize("late", ["connection", "first head", "second head"])
+def test_a_connection_without_a_whole_head_is_closed(
+    late: str, radar_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, part = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n", b"POST /predict HTTP/1.1\r\n"
+
+    async def closed(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        serving = asyncio.create_task(server.serve(sockets))
+        reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
+        if late == "second head":
+            writer.write(whole)
+            assert (await reader.readuntil(b"}}")).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(0.5)  # longer than the limit, which an idle connection may last
+        writer.write(b"" if late == "connection" else part)
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.close()
+        server.should_exit = True
+        await serving
+
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: asyncio.run(closed(server, sockets)))
+    monkeypatch.delenv("CMKD_TOKEN", raising=False)
+    limits = replace(LIMITS, seconds=0.3)
+    serve(radar_student, host="127.0.0.1", port=0, device="cpu", threads=1, grace=0.5, limits=limits)
+
+
 Start = Callable[[], tuple[subprocess.Popen[str], str]]
 
 
