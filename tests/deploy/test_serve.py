@@ -240,6 +240,8 @@ REFUSED: dict[str, tuple[bytes, str, int, str]] = {
     "zip of arrays": (b"PK\x03\x04" + bytes(30), "application/x-npy", 422, "not an NPY array"),
     "text": (npy(np.array([["x" * 9]])), "application/x-npy", 422, "cannot be stored"),
     "wrong shape": (npy(GRAY[None, None, None]), "application/x-npy", 422, "does not fit the kind image"),
+    "one number": (npy(np.float32(3)), "application/x-npy", 422, "has shape (), which does not fit the kind image"),
+    "one bad": (npy(GRAY[None, None] * [[[[1]]], [[[9]]]]), "application/x-npy", 422, "sample 1: the array holds"),
     "wrong batch": (npy(np.zeros((2, 5, 8, 8), np.uint8)), "application/x-npy", 422, "has 5 channels"),
     "empty batch": (npy(np.zeros((0, 1, 8, 8), np.uint8)), "application/x-npy", 422, "empty"),
     "nan": (npy(np.full((2, 1, 8, 8), np.nan)), "application/x-npy", 422, "no valid value"),
