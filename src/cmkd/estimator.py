@@ -234,6 +234,9 @@ def _labels(pairs: object, y: object, groups: object) -> tuple[NDArray[Any], NDA
         raise CmkdError(f"expected pairs as a DataFrame of two columns, the rich and then the poor modality; got {got}")
     if pairs.columns[0] == pairs.columns[1]:
         raise CmkdError(f"both columns of the pairs are named '{pairs.columns[0]}': rename one")
+    for name in pairs.columns:
+        if len(pairs) and not any(map(_given, pairs[name])):
+            raise CmkdError(f"the column '{name}' holds no sample: give arrays, or paths of files")
     check_consistent_length(pairs, y, groups)
     labels = column_or_1d(y)
     missing = np.flatnonzero(pd.isna(labels))

@@ -195,6 +195,7 @@ def test_wrong_pairs_and_labels_are_one_line(
         (pairs[["radar"]], labels, "got 1 columns"),
         (pairs.rename(columns={"radar": "my radar"}), labels, "modality name 'my radar' must be a word"),
         (pairs.set_axis([0, 1], axis=1), labels, "that begins with no digit"),
+        (pairs.assign(radar=0.5), labels, "the column 'radar' holds no sample"),
         (pairs, labels[:5], "inconsistent numbers of samples"),
         (pairs, np.linspace(0, 1, 90), "Unknown label type"),
         (pairs, [None, *labels[1:]], "pair 0 has no label"),
