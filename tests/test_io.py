@@ -107,6 +107,11 @@ def test_a_write_that_fails_names_the_file(tmp_path: Path) -> None:
         assert failed.value.filename == str(tmp_path / "a.txt")
 
 
+def test_an_error_of_a_library_keeps_its_text(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"^band 1 is damaged$"), atomic(tmp_path / "a.txt"):
+        raise OSError("band 1 is damaged")
+
+
 def test_a_folder_whose_name_looks_like_that_of_a_protocol(
     digits: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,9 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: pairs, labels and groups differ in number, from scikit-learn.
         """
         classes, target = _labels(X, y, groups)
+        for name in ("kinds", "options"):
+            if not isinstance(getattr(self, name), Mapping | None):
+                raise CmkdError(f"{name} must be a dict of names and values, got {getattr(self, name)!r}")
         rich, poor = map(str, X.columns)
         number = isinstance(self.random_state, int | np.integer)
         seed = int(self.random_state if number else check_random_state(self.random_state).randint(2**30))  # type: ignore[arg-type]
@@ -162,7 +165,12 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if self.poor_ not in X:
                 raise CmkdError(f"no column '{self.poor_}'; the columns are {', '.join(map(str, X.columns))}")
             X = X[self.poor_]
-        table = self.student_.predict(list(X) if isinstance(X, pd.Series) else X)
+        if isinstance(X, pd.Series):
+            X = list(X)
+            missing = next((place for place, cell in enumerate(X) if not _given(cell)), None)
+            if missing is not None:
+                raise CmkdError(f"pair {missing} has no '{self.poor_}': leave such pairs out")
+        table = self.student_.predict(X)
         found: NDArray[np.float64] = table[[f"p_{name}" for name in self.student_.classes]].to_numpy()
         return found
 
@@ -204,10 +212,15 @@ class _Rows:
         loaded = {
             name: read(Path(cell), self.kinds.get(name)) if isinstance(cell, str | Path) else cell
             for name, cell in cells.items()
-            if isinstance(cell, str | Path) or np.ndim(cell)  # a missing modality is None or NaN
+            if _given(cell)
         }
         about = {".label": int(self.labels[index]), ".split": self.splits[index]}
         return loaded | about | ({} if self.groups is None else {".group": self.groups[index]})
+
+
+def _given(cell: object) -> bool:
+    """Whether a cell holds a sample or its path; a missing modality is None or NaN."""
+    return isinstance(cell, str | Path) or np.ndim(cell) > 0  # type: ignore[arg-type]  # of any object
 
 
 def _labels(pairs: object, y: object, groups: object) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -221,6 +234,9 @@ def _labels(pairs: object, y: object, groups: object) -> tuple[NDArray[Any], NDA
         raise CmkdError(f"expected pairs as a DataFrame of two columns, the rich and then the poor modality; got {got}")
     if pairs.columns[0] == pairs.columns[1]:
         raise CmkdError(f"both columns of the pairs are named '{pairs.columns[0]}': rename one")
+    for name in pairs.columns:
+        if len(pairs) and not any(map(_given, pairs[name])):
+            raise CmkdError(f"the column '{name}' holds no sample: give arrays, or paths of files")
     check_consistent_length(pairs, y, groups)
     labels = column_or_1d(y)
     missing = np.flatnonzero(pd.isna(labels))

@@ -73,8 +73,8 @@ def staged(path: Path) -> Iterator[Path]:
     try:
         yield folder / path.name
     except OSError as error:
-        # a disk that is full, say: the system names no file, or the hidden one
-        if error.filename is None or str(error.filename).startswith(str(folder)):
+        # a disk that is full, say: the system names no file, or the hidden one; an error of a library keeps its text
+        if error.errno and (error.filename is None or str(error.filename).startswith(str(folder))):
             error.filename = str(path)
         raise
     finally:

@@ -159,13 +159,14 @@ Scaling = Literal["linear", "log", "rank"]
 """How stored values enter a network; see `cmkd.models.scaling`."""
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
-_AXES: dict[str, tuple[str, ...]] = {
+AXES: dict[str, tuple[str, ...]] = {
     "image": ("channels", "height", "width"),
     "vector": ("features",),
     "series": ("time", "features"),
     "points": ("points", "features"),
     "point_series": ("time", "points", "features"),
 }
+"""Kind -> the axes of a sample."""
 
 
 def renamed(before: Sequence[str], after: Sequence[str]) -> str:
@@ -226,16 +227,16 @@ class Modality:
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or len(self.name.encode()) > LONGEST_NAME:
             raise CmkdError(
-                f"modality name '{self.name}' must be a word of letters, digits and underscores, of at most "
-                f"{LONGEST_NAME} bytes: it names files"
+                f"modality name '{self.name}' must be a word of letters, digits and underscores that begins with no "
+                f"digit, of at most {LONGEST_NAME} bytes: it names files"
             )
         if self.name in ("file", "allow_pickle"):  # of numpy.savez
             raise CmkdError(f"a modality cannot be named '{self.name}': name it as its sensor, such as radar")
-        if self.kind not in _AXES:
-            raise CmkdError(f"unknown kind '{self.kind}' of modality '{self.name}': use one of {', '.join(_AXES)}")
-        if len(self.shape) != len(_AXES[self.kind]) or min(self.shape) < 1:
+        if self.kind not in AXES:
+            raise CmkdError(f"unknown kind '{self.kind}' of modality '{self.name}': use one of {', '.join(AXES)}")
+        if len(self.shape) != len(AXES[self.kind]) or min(self.shape) < 1:
             raise CmkdError(
-                f"modality '{self.name}' of kind {self.kind} needs the shape ({', '.join(_AXES[self.kind])}), "
+                f"modality '{self.name}' of kind {self.kind} needs the shape ({', '.join(AXES[self.kind])}), "
                 f"got {self.shape}"
             )
         if self.dtype not in DTYPES:

@@ -119,7 +119,9 @@ def test_kind_of_an_array_can_be_named(tmp_path: Path, kind: Any) -> None:  # no
     np.testing.assert_array_equal(read(tmp_path / "a.npy", kind), BANDS[0])
     np.save(tmp_path / "b.npy", BANDS.transpose(1, 2, 0))  # as point sets nothing is moved
     assert inspect(tmp_path / "b.npy", "point_series").shape == (12, 9, 5)
-    with pytest.raises(CmkdError, match="which does not fit the kind vector: choose another"):
+    with pytest.raises(
+        CmkdError, match=r"which does not fit the kind vector \(features\): reshape it, or choose another"
+    ):
         inspect(tmp_path / "a.npy", "vector")
 
 
@@ -156,7 +158,7 @@ def test_truncated_jpeg_is_named(tmp_path: Path) -> None:
         ("a.npy", lambda p: np.save(p, np.array([{}], dtype=object), allow_pickle=True), "cannot be read"),
         ("a.npy", lambda p: np.save(p, BANDS[None, None]), "which does not fit the kind image"),
         ("a.npy", lambda p: np.save(p, np.zeros((3, 0))), "is empty"),
-        ("a.npy", lambda p: np.save(p, np.float32(3)), "is empty"),
+        ("a.npy", lambda p: np.save(p, np.float32(3)), "which does not fit the kind image"),
         ("a.npy", lambda p: np.save(p, np.array(["x"])), "cannot be stored"),
         ("a.npy", lambda p: np.save(p, GRAY.astype(np.uint32)), "holds uint32, which cannot be stored"),
         ("a.tif", tiff(np.where(BANDS > 0, np.inf, BANDS)), "holds infinite values"),

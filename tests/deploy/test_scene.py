@@ -223,6 +223,9 @@ def test_bad_scenes_are_refused_and_leave_nothing(radar_student: Path, tmp_path:
         ("would overwrite the scene", good, {"out": good}),
         (r"map.png' must end in .tif", good, {"out": tmp_path / "map.png"}),
     ]
+    blocks = write(tmp_path / "blocks.tif", random_bytes(1, 300, 300), compress="deflate")
+    blocks.write_bytes(blocks.read_bytes()[:50_000])
+    cases.append((r"\(.*blocks.tif, band 1: IReadBlock failed", blocks, {}))
     before = sorted(os.listdir(tmp_path))
     for said, source, options in cases:
         given: dict[str, Any] = {"tile": 8, "stride": 8, "out": tmp_path / "map.tif"} | options

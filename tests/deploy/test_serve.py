@@ -240,6 +240,8 @@ REFUSED: dict[str, tuple[bytes, str, int, str]] = {
     "zip of arrays": (b"PK\x03\x04" + bytes(30), "application/x-npy", 422, "not an NPY array"),
     "text": (npy(np.array([["x" * 9]])), "application/x-npy", 422, "cannot be stored"),
     "wrong shape": (npy(GRAY[None, None, None]), "application/x-npy", 422, "does not fit the kind image"),
+    "one number": (npy(np.float32(3)), "application/x-npy", 422, "has shape (), which does not fit the kind image"),
+    "one bad": (npy(GRAY[None, None] * [[[[1]]], [[[9]]]]), "application/x-npy", 422, "sample 1: the array holds"),
     "wrong batch": (npy(np.zeros((2, 5, 8, 8), np.uint8)), "application/x-npy", 422, "has 5 channels"),
     "empty batch": (npy(np.zeros((0, 1, 8, 8), np.uint8)), "application/x-npy", 422, "empty"),
     "nan": (npy(np.full((2, 1, 8, 8), np.nan)), "application/x-npy", 422, "no valid value"),
@@ -538,6 +540,31 @@ def test_the_grace_may_be_a_fraction_of_a_second(radar_student: Path, monkeypatc
     monkeypatch.delenv("CMKD_TOKEN", raising=False)
     serve(radar_student, host="127.0.0.1", port=0, device="cpu", threads=1, grace=0.5, limits=LIMITS)
     assert waited[0] >= 0.5
+
+
+@pytest.mark.parametrize("late", ["connection", "first head", "second head"])
+def test_a_connection_without_a_whole_head_is_closed(
+    late: str, radar_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, part = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n", b"POST /predict HTTP/1.1\r\n"
+
+    async def closed(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        serving = asyncio.create_task(server.serve(sockets))
+        reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
+        if late == "second head":
+            writer.write(whole)
+            assert (await reader.readuntil(b"}}")).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(0.5)  # longer than the limit, which an idle connection may last
+        writer.write(b"" if late == "connection" else part)
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.close()
+        server.should_exit = True
+        await serving
+
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: asyncio.run(closed(server, sockets)))
+    monkeypatch.delenv("CMKD_TOKEN", raising=False)
+    limits = replace(LIMITS, seconds=0.3)
+    serve(radar_student, host="127.0.0.1", port=0, device="cpu", threads=1, grace=0.5, limits=limits)
 
 
 Start = Callable[[], tuple[subprocess.Popen[str], str]]

@@ -157,6 +157,9 @@ def test_groups_stay_whole_and_cells_may_be_files_or_missing(
         ({"kinds": {"radar": "imag"}}, "unknown kind 'imag'"),
         ({"fractions": (1.0, 0.0, 0.0)}, "must be three positive numbers"),
         ({"fractions": "abc"}, "must be three positive numbers"),
+        ({"fractions": 0.8}, "must be three positive numbers"),
+        ({"kinds": "image"}, "kinds must be a dict"),
+        ({"options": "trainer"}, "options must be a dict"),
         ({"random_state": -1}, "seed is -1"),
         ({"random_state": 2**40}, f"seed is {2**40}"),
     ],
@@ -191,6 +194,8 @@ def test_wrong_pairs_and_labels_are_one_line(
         (pairs["radar"], labels, "a DataFrame of two columns, the rich and then the poor modality; got Series"),
         (pairs[["radar"]], labels, "got 1 columns"),
         (pairs.rename(columns={"radar": "my radar"}), labels, "modality name 'my radar' must be a word"),
+        (pairs.set_axis([0, 1], axis=1), labels, "that begins with no digit"),
+        (pairs.assign(radar=0.5), labels, "the column 'radar' holds no sample"),
         (pairs, labels[:5], "inconsistent numbers of samples"),
         (pairs, np.linspace(0, 1, 90), "Unknown label type"),
         (pairs, [None, *labels[1:]], "pair 0 has no label"),
@@ -207,3 +212,7 @@ def test_wrong_pairs_and_labels_are_one_line(
         small().predict(pairs)
     with pytest.raises(CmkdError, match="no column 'radar'; the columns are optical"):
         fitted.predict(pairs[["optical"]])
+    for nothing in (None, np.nan):
+        holed = pairs.assign(radar=[*pairs["radar"][:7], nothing, *pairs["radar"][8:]])
+        with pytest.raises(CmkdError, match="pair 7 has no 'radar': leave such pairs out"):
+            fitted.predict(holed)

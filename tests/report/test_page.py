@@ -21,7 +21,7 @@ from cmkd.errors import CmkdError
 from cmkd.evaluation.results import read_results
 from cmkd.models.checkpoint import save_model
 from cmkd.report import write_report
-from cmkd.report.figures import curves_figure, draw
+from cmkd.report.figures import curves_figure, draw, reliability_figure
 from cmkd.report.page import labels_seen, verdict
 from cmkd.report.predictions import by_group, read_tables
 from cmkd.report.structure_figures import neighborhoods_figure
@@ -55,6 +55,12 @@ def test_the_page_shows_tables_figures_and_verdicts(run: Path) -> None:
     assert f"cmkd predict {run}" in page
     assert page.count("✗ tug") == 3 and page.count("✓ tug") == 3  # pair b is a tanker, pair c a tug
     assert len(page.encode()) < 300_000
+
+
+def test_a_dot_at_the_edge_of_the_reliability_diagram_is_whole() -> None:
+    bins = [{"confidence": 0.99, "accuracy": 1.0, "fraction": 1.0}]
+    (dots,) = reliability_figure([{"name": "kd", "bins": 15, "reliability": bins}]).axes[0].collections
+    assert not dots.get_clip_on()
 
 
 def test_a_file_that_is_not_the_recommended_student_is_not_named(run: Path) -> None:

@@ -41,7 +41,8 @@ def serve(
         threads: CPU threads of one prediction.
         workers: requests that are decoded and classified at the same time.
         queue: further requests that may wait; beyond them a request gets 503.
-        seconds: time limit of one request; then it gets 408 (the body is late) or 504.
+        seconds: time limit of one request; then it gets 408 (the body is late) or 504. A connection that has sent no
+            head of a request by then is closed.
         body_mb: largest body in MB; a larger one gets 413.
         pixels: largest height times width of an image, checked before decoding; a larger one gets 413.
         batch: largest number of samples in one array; more get 413.

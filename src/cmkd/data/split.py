@@ -57,7 +57,7 @@ def assign_splits(
         ['validation']
     """
     targets = np.asarray(labels, dtype=np.int64)
-    numbers = all(isinstance(fraction, int | float | np.number) for fraction in fractions)
+    numbers = np.ndim(fractions) == 1 and all(isinstance(one, int | float | np.number) for one in fractions)
     if not numbers or len(fractions) != 3 or not all(0 < fraction < math.inf for fraction in fractions):
         raise CmkdError(f"fractions of train, validation and test must be three positive numbers, got {fractions}")
     codes = _codes(groups, len(targets))

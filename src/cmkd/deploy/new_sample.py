@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from numpy.typing import NDArray
@@ -53,6 +55,22 @@ def sample_of_array(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
     found = modality.filled(sample(modality, values))
     warn_of_length(modality, values.shape)
     return found
+
+
+@contextmanager
+def numbered(place: int, count: int) -> Iterator[None]:
+    """Say which of several arrays an error inside the block is about.
+
+    Args:
+        place: of the array.
+        count: of all arrays; one alone needs no number.
+    """
+    try:
+        yield
+    except CmkdError as error:
+        if count == 1:
+            raise
+        raise CmkdError(f"sample {place}: {error}") from error
 
 
 def warn_of_length(modality: Modality, shape: tuple[int, ...]) -> None:

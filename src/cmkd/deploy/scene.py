@@ -118,7 +118,7 @@ def predict_scene(
                     predicted = _fill(student, scene, grid, maps, batch_size)
                 return SceneMap(grid.shape[0] * grid.shape[1], predicted, second)
     except RasterioError as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = " ".join(str(error.__cause__ or error).split())[:100]  # GDAL's own words
         raise CmkdError(f"cannot read the scene {source} or write its map ({reason})") from error
 
 

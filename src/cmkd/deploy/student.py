@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.manifest.reading import Reading
 from cmkd.deploy.calibration import Calibration
-from cmkd.deploy.new_sample import sample_of_array, sample_of_file
+from cmkd.deploy.new_sample import numbered, sample_of_array, sample_of_file
 from cmkd.documents import RESULTS, SETTINGS, read_json
 from cmkd.errors import CmkdError
 from cmkd.options import build
@@ -100,7 +100,7 @@ class Student:
             pd.DataFrame(
                 self.columns(
                     [str(one) if isinstance(one, Path | str) else str(start + k) for k, one in enumerate(batch)],
-                    self.probabilities(np.stack([self.sample(one) for one in batch])),
+                    self.probabilities(np.stack([*self._samples(batch, start, len(given))])),
                 )
             )
             for start in range(0, len(given), batch_size)
@@ -159,6 +159,11 @@ class Student:
         if not isinstance(inputs, Sequence):
             raise CmkdError(f"expected a file, an array, or a list of these, got {type(inputs).__name__}")
         return list(inputs)
+
+    def _samples(self, batch: Sequence[Any], start: int, count: int) -> Iterator[NDArray[Any]]:
+        for place, one in enumerate(batch, start):
+            with numbered(place, 1 if isinstance(one, Path | str) else count):  # a file is named
+                yield self.sample(one)
 
     def _none(self) -> NDArray[np.float64]:
         return np.zeros((0, len(self.classes)))

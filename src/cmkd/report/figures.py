@@ -170,7 +170,7 @@ def reliability_figure(models: Sequence[Mapping[str, Any]]) -> Figure:
         color, bins = COLORS[(place + 1) % len(COLORS)], model["reliability"]
         x, y, fraction = (100 * np.array([b[key] for b in bins]) for key in ("confidence", "accuracy", "fraction"))
         above.plot(x, y, color=color, linewidth=1.2, alpha=0.7)
-        above.scatter(x, y, s=10 + 2 * fraction, color=color, label=shown(model["name"]), linewidths=0)
+        above.scatter(x, y, s=10 + 2 * fraction, color=color, label=shown(model["name"]), linewidths=0, clip_on=False)
         width = 100 / model["bins"]
         left = np.floor(x / width).clip(max=model["bins"] - 1) * width
         below.bar(left + width * (place + 0.5) / len(models), fraction, 0.9 * width / len(models), color=color)

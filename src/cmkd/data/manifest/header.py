@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.manifest.gdal import NO_TAGS, ValueTags
 from cmkd.errors import CmkdError
-from cmkd.types import DTYPES, Kind
+from cmkd.types import AXES, DTYPES, Kind
 
 Channels = Literal["first", "last"] | int
 """Where the channels of an array of three axes are, or how many there are, which tells."""
@@ -53,7 +53,7 @@ def as_kind(where: object, header: FileHeader, kind: Kind | None, *, channels_la
     shape, wanted = header.shape, kind or header.kind
     if header.dtype.startswith("complex"):
         raise CmkdError(f"{where} is complex: save its amplitude, or its real and imaginary parts as two channels")
-    if not shape or 0 in shape:
+    if 0 in shape:
         raise CmkdError(f"{where} is empty: its shape is {shape}")
     if wanted == "image" and channels_last:
         shape = (shape[2], shape[0], shape[1])
@@ -61,10 +61,13 @@ def as_kind(where: object, header: FileHeader, kind: Kind | None, *, channels_la
         shape = (1, *shape)
     if wanted == "series" and len(shape) == 1:
         shape = (*shape, 1)
-    axes = {"image": 3, "vector": 1, "series": 2, "points": 2, "point_series": 3}[wanted]
-    if len(shape) != axes:
-        made = ExtraAxisError if len(shape) == axes + 1 else CmkdError
-        raise made(f"{where} has shape {header.shape}, which does not fit the kind {wanted}: choose another kind")
+    axes = AXES[wanted]
+    if len(shape) != len(axes):
+        made = ExtraAxisError if len(shape) == len(axes) + 1 else CmkdError
+        raise made(
+            f"{where} has shape {header.shape}, which does not fit the kind {wanted} ({', '.join(axes)}): reshape "
+            "it, or choose another kind for all samples"
+        )
     dtype = {"float64": "float32", "bool": "uint8"}.get(header.dtype, header.dtype)
     if dtype not in DTYPES:
         raise CmkdError(

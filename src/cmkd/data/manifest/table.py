@@ -163,7 +163,10 @@ def _columns(table: TextTable, folder: Path) -> tuple[list[str], list[str]]:
         if name in RESERVED:
             raise CmkdError(f"{path}: '{name}' is a reserved name: rename the column as its sensor, such as radar")
         if not name.isidentifier():
-            raise CmkdError(f"{path}: modality '{name}' must be a word of letters, digits and underscores: rename it")
+            raise CmkdError(
+                f"{path}: modality '{name}' must be a word of letters, digits and underscores that "
+                "begins with no digit: rename it"
+            )
         modalities.append(name)
     if not modalities:
         raise CmkdError(f"{path} has no column of files: add one per modality, with paths relative to {path.parent}")

@@ -17,7 +17,7 @@ from cmkd.data.manifest.pictures import opened_quietly
 from cmkd.data.manifest.readers import inspect
 from cmkd.data.manifest.sample import channels_first
 from cmkd.data.manifest.tiff_blocks import BOUNDED, check_chain
-from cmkd.deploy.new_sample import sample_of_array, sample_of_file
+from cmkd.deploy.new_sample import numbered, sample_of_array, sample_of_file
 from cmkd.deploy.server.limits import Limits, Refused
 from cmkd.errors import CmkdError
 from cmkd.types import Kind, Modality
@@ -92,7 +92,11 @@ def _batch(array: NDArray[Any], modality: Modality, limits: Limits) -> NDArray[A
     if not array.size:
         raise CmkdError(f"the array is empty: its shape is {array.shape}")
     _check_size(channels_first(modality, array[0]).shape[-2:], modality, limits)
-    return np.stack([sample_of_array(modality, one) for one in array])
+    found = []
+    for place, one in enumerate(array):
+        with numbered(place, len(array)):
+            found.append(sample_of_array(modality, one))
+    return np.stack(found)
 
 
 def _check_size(shape: tuple[int, ...], modality: Modality, limits: Limits) -> None:

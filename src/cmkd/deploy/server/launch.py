@@ -14,6 +14,7 @@ import numpy as np
 import uvicorn
 
 from cmkd.deploy.server.app import create_app
+from cmkd.deploy.server.connection import closing_after
 from cmkd.deploy.server.limits import Limits
 from cmkd.deploy.server.predictor import Predictor
 from cmkd.deploy.student import load_student, model_file
@@ -84,6 +85,7 @@ def serve(
     app = create_app(student, model, limits, token=token)
     config = uvicorn.Config(
         app,
+        http=closing_after(limits.seconds),
         log_level="warning",
         access_log=False,
         server_header=False,

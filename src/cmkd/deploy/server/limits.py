@@ -17,7 +17,7 @@ class Limits:
         pixels: largest height times width of an image, checked before it is decoded.
         side: largest height or width of an image.
         batch: most samples of one request.
-        seconds: time for one request, from its first byte to its answer.
+        seconds: time for the head of a request, then for its body and answer.
         workers: requests that are decoded and classified at a time, in a thread each.
         queue: requests that may wait for a worker beyond these; one more is refused.
 
