@@ -143,6 +143,16 @@ def test_a_student_without_its_partner_is_left_out() -> None:
     assert found == {("kd", "none"): 3, ("ds", "none"): 4, ("ds", "kd"): 3}
 
 
+@pytest.mark.parametrize("groups", [[90], [50, 50]])
+def test_students_that_were_tested_on_different_pairs_are_not_compared(groups: list[int]) -> None:
+    rows = students({"none": 0.0, "kd": 0.02})
+    rows.loc[rows["teacher"] == 1, "groups"] = encoded(np.array(groups))
+    with pytest.raises(
+        CmkdError, match="the test pairs of a, s0, teacher 2 are not those of teachers before: its data"
+    ):
+        statistics(rows, SUITE)
+
+
 def test_difference_that_would_be_seen_has_its_power() -> None:
     generator, n = np.random.default_rng(0), 6
     shift = visible_difference(2.0, n)

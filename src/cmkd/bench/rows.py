@@ -13,6 +13,7 @@ from cmkd.bench.resampling import encoded
 from cmkd.bench.sources import changed_since, depends
 from cmkd.bench.suite import PlannedRun
 from cmkd.documents import RESULTS, TEST, record
+from cmkd.errors import CmkdError
 from cmkd.evaluation.intervals import ROUNDED
 from cmkd.evaluation.results import AGAIN, read_results, right_answers
 from cmkd.structure import ESSENTIAL
@@ -118,6 +119,19 @@ def of_first_teacher(rows: pd.DataFrame) -> pd.DataFrame:
 def rising(rows: pd.DataFrame) -> int:
     """Return how many students had not converged, or have a teacher that had not: validation was still rising."""
     return int((~rows["converged"].astype(bool) | rows["teacher_converged"].eq(False)).sum())
+
+
+def check_test_pairs(rows: pd.DataFrame) -> None:
+    """Refuse students of one data set and setting that were tested on different pairs.
+
+    Raises:
+        CmkdError: there are such students, as of a class of the user's own whose files have changed.
+    """
+    first = rows.groupby(["data", "setting"])["groups"].transform("first")
+    for row in rows[rows["groups"] != first].to_dict("records"):
+        place = f"{row['data']}, {row['setting']}, teacher {row['teacher'] + 1}"
+        said = f"the test pairs of {place} are not those of teachers before"
+        raise CmkdError(f"{said}: its data have changed since; choose another --out")
 
 
 def _names(rows: Sequence[Row]) -> set[tuple[str, int]]:
