@@ -318,19 +318,46 @@ def test_results_of_other_data_are_refused_and_data_named_twice_too(tmp_path: Pa
         bench(tmp_path / "gone.yaml", tmp_path / "out")
 
 
+def trained(planned: PlannedRun, *, same: bool = True, accuracy: float = 1.0) -> pd.DataFrame:
+    """Write the folder of a run with one test pair of each class, and return the predictions of its students."""
+    out, data = planned.config.out, {"name": "digits", "classes": ["a", "b"], "rich": "optical", "poor": "radar"}
+    scores = {"validation_accuracy": 0.5, "test_accuracy": accuracy, "steps": 9, "converged": True}
+    about = data | {"same_test_pairs": same, "pairs": {"train": 5, "validation": 2, "test": 2}}
+    (out / "students").mkdir(parents=True)
+    student = scores | {"checkpoint": "students/best.safetensors", "commit": COMMIT}
+    students = [student | {"method": method, "seed": seed} for method, seed in planned.students]
+    write_json(out / "results.json", {"data": about, "teacher": scores, "students": students})
+    predictions = pd.DataFrame({"id": ["p0", "p1"], "target": [0, 1], "predicted": [0, 1]})
+    predictions.to_parquet(out / "students/test.parquet")
+    return predictions
+
+
+@pytest.mark.parametrize("changed", [{"seed": 5}, {"optimizer": {"ema": 0.5}}, {"teacher": {"folds": 2}}])
+def test_a_run_that_was_started_with_other_settings_does_not_count(tmp_path: Path, changed: dict[str, Any]) -> None:
+    planned = SUITE.runs(tmp_path)[0]
+    trained(planned)
+    # what a run decides itself, and what older versions wrote, or did not know
+    settings = {"epochs": 9, "optimizer": {"ema": 0.99}, "teacher": {"views": 3, "modality": "b+a"}, "older": 1}
+    write_json(planned.config.out / "settings.json", {"method_options": {}} | settings)
+    assert len(collect([planned])) == 2
+    write_json(planned.config.out / "settings.json", {"method_options": {}} | settings | changed)
+    with pytest.raises(CmkdError, match=f"was started with {next(iter(changed))}.*=.*, now .* choose another --out"):
+        collect([planned])
+
+
+def test_an_accuracy_that_the_predictions_of_a_run_do_not_have_is_refused_before_it_is_stored(tmp_path: Path) -> None:
+    planned = SUITE.runs(tmp_path)[0]
+    trained(planned, accuracy=0.5)
+    with pytest.raises(CmkdError, match=r"results.json' is damaged \(test_accuracy does not match .*test.parquet'\)"):
+        collect([planned])
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_a_teacher_that_was_tested_on_other_pairs_leaves_no_gap_to_close(tmp_path: Path, same: bool) -> None:
     planned = SUITE.runs(tmp_path)[0]
-    (method, seed), out = planned.students[0], planned.config.out
-    scores = {"validation_accuracy": 0.5, "test_accuracy": 1.0, "steps": 9, "converged": True}
-    data = {"name": "digits", "classes": ["a", "b"], "rich": "optical", "poor": "radar", "same_test_pairs": same}
-    data["pairs"] = {"train": 5, "validation": 2, "test": 2}
-    (out / "students").mkdir(parents=True)
-    student = scores | {"method": method, "seed": seed, "checkpoint": "students/best.safetensors"}
-    write_json(out / "results.json", {"data": data, "teacher": scores, "students": [student]})
-    predictions = pd.DataFrame({"id": ["p0", "p1"], "target": [0, 1], "predicted": [0, 1]})
-    predictions.to_parquet(out / "students/test.parquet")
-    (row,) = collect([planned]).to_dict("records")
+    predictions = trained(planned, same=same)
+    out = planned.config.out
+    row = collect([planned]).to_dict("records")[0]
     assert row["test"] == 1.0 and pd.isna(row["teacher_test"]) != same
     predictions.drop(columns="id").to_parquet(out / "students/test.parquet")
     os.utime(out / "students/test.parquet", (1, 1))

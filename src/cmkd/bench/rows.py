@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cmkd.bench.resampling import encoded
-from cmkd.bench.sources import changed_since, depends
+from cmkd.bench.sources import changed_since, depends, other_settings
 from cmkd.bench.suite import PlannedRun
 from cmkd.documents import RESULTS, TEST, record
 from cmkd.errors import CmkdError
@@ -142,13 +142,19 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
     path = planned.config.out / RESULTS
     if not path.exists():
         return
+    if different := other_settings(planned):
+        name, values = next(iter(different.items()))
+        said = f"'{planned.config.out}' was started with {name}={values}, which is not what the suite asks for"
+        raise CmkdError(f"{said}: choose another --out, or remove the folder")
     found, asked, newer = read_results(path), set(planned.students), changed_since(planned)
     same = found["data"].get("same_test_pairs", True)  # else the teacher's accuracy is not what a student could reach
     for student in found["students"]:
         if (student["method"], student["seed"]) in asked and not depends(planned, student["method"], newer):
             record(_Measured, student, f"'{path}'", fix=AGAIN)
             place = (planned.config.out / student["checkpoint"]).with_name(TEST)
-            right, groups = map(encoded, right_answers(place, len(found["data"]["classes"])))
+            right, groups = right_answers(place, len(found["data"]["classes"]))
+            if abs(student["test_accuracy"] - right.sum() / groups.sum()) > ROUNDED:
+                raise CmkdError(f"'{path}' is damaged (test_accuracy does not match '{place}'): {AGAIN}")
             yield {
                 **{"data": planned.data, "setting": planned.setting, "teacher": planned.teacher},
                 **{"method": student["method"], "seed": student["seed"]},
@@ -158,7 +164,7 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
                 **{"steps": student["steps"], "converged": student["converged"]},
                 "teacher_converged": found["teacher"].get("converged"),
                 **{"sees_all_labels": bool(student.get("sees_all_labels")), "commit": student.get("commit")},
-                **{"right": right, "groups": groups},
+                **{"right": encoded(right), "groups": encoded(groups)},
                 **{name: student.get("structure", {}).get(name) for name in ESSENTIAL},
             }
 
