@@ -352,6 +352,27 @@ def test_an_accuracy_that_the_predictions_of_a_run_do_not_have_is_refused_before
         collect([planned])
 
 
+def test_students_of_other_defaults_or_code_are_no_results_of_the_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    write_text(tmp_path / "own_to_check.py", "from cmkd.methods.kd import KD\n\n\nclass Half(KD): ...\n")
+    suite = replace(SUITE, methods="kd,own_to_check:Half")
+    defaults, code = options(suite.expressions), sources(suite)
+    path = handed_in(tmp_path, suite, rows(suite), {"options": defaults, "sources": code})
+    assert check(path, tmp_path)
+    other = {"options": defaults | {"kd": defaults["kd"] | {"weight": 4.0}}, "sources": dict.fromkeys(code, "0")}
+    handed_in(tmp_path, suite, rows(suite), other)
+    with pytest.raises(CmkdError, match=r": kd has changed since the .*; own_to_check:Half has changed since the res"):
+        check(path, tmp_path)
+    handed_in(tmp_path, suite, rows(suite), {})
+    planned = suite.runs(tmp_path / "runs")[0]
+    trained(planned)
+    write_json(planned.config.out / "settings.json", {"method_options": {"kd": {"weight": 4.0}}})
+    with pytest.raises(CmkdError, match=r"kd on digits, default, teacher 1 cannot be counted again: kd has changed"):
+        check(path, tmp_path)
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_a_teacher_that_was_tested_on_other_pairs_leaves_no_gap_to_close(tmp_path: Path, same: bool) -> None:
     planned = SUITE.runs(tmp_path)[0]

@@ -16,7 +16,7 @@ import pandas as pd
 
 from cmkd.bench.resampling import decoded
 from cmkd.bench.rows import STUDENT, as_rows, of_first_teacher, one_teacher, restored
-from cmkd.bench.sources import changed, depends, options, sources, with_other_options
+from cmkd.bench.sources import changed, changed_since, depends, options, sources, with_other_options
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError, CmkdWarning
@@ -240,7 +240,14 @@ def faults(
     there, methods = _students(rows), dict.fromkeys(rows["method"])
     found += _named("is missing", wanted - set(there)) + _named("is not in the suite", set(there) - wanted)
     found += [f"'{data}' is not the data at hand here" for data in _replaced(content, asked.packs())]
+    newer = with_other_options(content.get("options", {}), options(suite.expressions))
+    newer |= changed(content.get("sources", {}), sources(suite))
+    found += [f"{name} has changed since the results were written" for name in sorted(newer)]
     for planned in runs:
+        since = changed_since(planned)
+        if old := [method for method in planned.config.expressions if depends(planned, method, since)]:
+            changes = f"{', '.join(sorted(since))} has changed since its folder was started"
+            found.append(f"{', '.join(old)} on {planned.title} cannot be counted again: {changes}")
         own = rows[rows[STUDENT[:3]].eq(list(planned.place)).all(axis=1)]
         if not one_teacher(own.to_dict("records")):
             found.append(f"students on {planned.title} have several teachers")
