@@ -63,6 +63,8 @@ def test_results_with_a_method_more_are_those_of_the_suite(tmp_path: Path) -> No
         check(path, tmp_path, method="dist")
     with pytest.raises(CmkdError, match="unknown method 'dd'"):
         check(path, tmp_path, method="dd")
+    with pytest.raises(CmkdError, match="--method is empty"):
+        check(path, tmp_path, method="")
 
 
 @pytest.mark.parametrize(
