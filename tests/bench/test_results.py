@@ -394,6 +394,8 @@ def test_what_the_folders_of_the_runs_say_otherwise_is_found() -> None:
     measured = there.assign(effective_rank=49.2282433)
     assert _changed(there.assign(effective_rank=49.2282), measured) == [], "six digits, as results are stored"
     assert len(_changed(there.assign(effective_rank=49.228), measured)) == 4
+    assert _changed(there.assign(commit=COMMIT[:12]), there) == []
+    assert len(_changed(there.assign(commit=COMMIT[:12]), there.assign(commit=f"{COMMIT}-dirty"))) == 4
     said = _changed(there.assign(steps=9, converged=[True, True, True, False]), there)
     assert said[0] == "kd on digits, default, teacher 2, seed 1000 has another converged in its folder"
     assert len(said) == 5
@@ -426,6 +428,13 @@ def test_a_student_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, A
     handed_in(tmp_path, SUITE, rows(SUITE).assign(**change), {})
     with pytest.raises(CmkdError, match=r"small.json' is damaged \(.*\): restore"):
         earlier(tmp_path / "small.json", SUITE)
+
+
+def test_a_suite_that_cannot_be_planned_is_told_apart_from_a_file_of_results(tmp_path: Path) -> None:
+    path = handed_in(tmp_path, SUITE, rows(SUITE), {})
+    write_text(path, ASKED.replace("digits", "$NOT_SET/digits"))
+    with pytest.raises(CmkdError, match=r"^'\$NOT_SET/digits' needs the folder of its files: set the variable"):
+        check(path, tmp_path)
 
 
 def test_a_suite_in_a_file_that_cannot_be_planned_is_refused_with_the_name_of_the_file(tmp_path: Path) -> None:

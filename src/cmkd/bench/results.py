@@ -278,6 +278,9 @@ def _changed(rows: pd.DataFrame, again: pd.DataFrame) -> list[str]:
         same = (ours == theirs) | (ours.isna() & theirs.isna())
         if pd.api.types.is_float_dtype(ours) and pd.api.types.is_float_dtype(theirs):
             same |= np.isclose(ours, theirs, rtol=ROUNDED, atol=ROUNDED)
+        if name == "commit":
+            whole = rf"^([0-9a-f]{{{ABBREVIATED}}})[0-9a-f]{{{40 - ABBREVIATED}}}$"
+            same |= ours == theirs.astype(str).str.replace(whole, r"\1", regex=True)
         said = f"has another {'number of right answers' if name == 'right' else name} in its folder"
         found += _named(said, set(_students(both[~same])))
     return found
