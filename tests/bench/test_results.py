@@ -73,6 +73,7 @@ def test_results_with_a_method_more_are_those_of_the_suite(tmp_path: Path) -> No
         (replace(SUITE, methods="ds"), {}, "methods lacks kd"),
         (replace(SUITE, run={"epochs": 90}), {}, "run is {'epochs': 90}, not {}"),
         (SUITE, {"commit": f"{COMMIT}-dirty"}, f"4 students were trained by commit {COMMIT}-d"),
+        (SUITE, {"steps": [3501, 3500, 3500, None]}, "none on digits, default, teacher 1, seed 0 has more than 3500"),
         (SUITE, {"commit": "latest"}, "4 students were trained by commit latest"),
         (SUITE, {"teacher_test": [0.5, 0.6, 0.5, 0.5]}, "students on digits, default, teacher 1 have several teachers"),
         (SUITE, {"sees_all_labels": True}, "seed 0 has a wrong sees_all_labels"),

@@ -248,6 +248,15 @@ def test_methods_are_ranked_by_students_of_the_same_teachers() -> None:
     assert "Some students are left out on: b (s0)." in text
 
 
+def test_an_accuracy_of_zero_is_shown_and_one_that_is_not_known_is_not() -> None:
+    rows = students({"none": -0.5})
+    rows[["validation", "test"]] = 0.0
+    rows[["teacher_validation", "teacher_test"]] = None
+    results = {"suite": {"rivals": ["none"]}, "command": "", "commit": None, "failures": {}, "rows": []}
+    text = markdown("a", results | statistics(rows, SUITE) | {"runs": {"complete": 2, "all": 2}})
+    assert "| a | s0 |  | 0.0 / 0.0 |" in text
+
+
 def test_the_mean_of_teachers_counts_each_once() -> None:
     rows = students({"none": 0.0, "kd": 0.1})
     rows["teacher_test"] = 0.8 + 0.1 * rows["teacher"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cmkd.bench.resampling import encoded
+from cmkd.bench.resampling import decoded, encoded
 from cmkd.bench.sources import changed_since, depends, other_settings
 from cmkd.bench.suite import PlannedRun
 from cmkd.documents import RESULTS, TEST, record
@@ -119,6 +119,18 @@ def of_first_teacher(rows: pd.DataFrame) -> pd.DataFrame:
 def rising(rows: pd.DataFrame) -> int:
     """Return how many students had not converged, or have a teacher that had not: validation was still rising."""
     return int((~rows["converged"].astype(bool) | rows["teacher_converged"].eq(False)).sum())
+
+
+def exact_accuracy(row: Mapping[Any, Any]) -> float:
+    """Return the accuracy that the right answers give, and refuse those that give another than the row has."""
+    right, groups = decoded(row["right"]), decoded(row["groups"])
+    name = f"{row['method']} on {row['data']}, {row['setting']}, teacher {row['teacher'] + 1}, seed {row['seed']}"
+    if len(right) != len(groups) or not groups.sum() or (right > groups).any():
+        raise CmkdError(f"the correct predictions of {name} do not match its test groups")
+    accuracy = float(right.sum() / groups.sum())
+    if abs(accuracy - row["test"]) > ROUNDED:
+        raise CmkdError(f"the correct predictions of {name} give a different test accuracy")
+    return accuracy
 
 
 def check_test_pairs(rows: pd.DataFrame) -> None:
