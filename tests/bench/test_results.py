@@ -335,7 +335,9 @@ def trained(planned: PlannedRun, *, same: bool = True, accuracy: float = 1.0) ->
     return predictions
 
 
-@pytest.mark.parametrize("changed", [{"seed": 5}, {"optimizer": {"ema": 0.5}}, {"teacher": {"folds": 2}}])
+@pytest.mark.parametrize(
+    "changed", [{"seed": 5}, {"labels": 40}, {"optimizer": {"ema": 0.5}}, {"teacher": {"folds": 2}}]
+)
 def test_a_run_that_was_started_with_other_settings_does_not_count(tmp_path: Path, changed: dict[str, Any]) -> None:
     planned = SUITE.runs(tmp_path)[0]
     trained(planned)
