@@ -63,6 +63,8 @@ def test_results_with_a_method_more_are_those_of_the_suite(tmp_path: Path) -> No
         check(path, tmp_path, method="dist")
     with pytest.raises(CmkdError, match="unknown method 'dd'"):
         check(path, tmp_path, method="dd")
+    with pytest.raises(CmkdError, match="--method is empty"):
+        check(path, tmp_path, method="")
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,7 @@ def test_results_with_a_method_more_are_those_of_the_suite(tmp_path: Path) -> No
         (replace(SUITE, methods="ds"), {}, "methods lacks kd"),
         (replace(SUITE, run={"epochs": 90}), {}, "run is {'epochs': 90}, not {}"),
         (SUITE, {"commit": f"{COMMIT}-dirty"}, f"4 students were trained by commit {COMMIT}-d"),
+        (SUITE, {"steps": [3501, 3500, 3500, None]}, "none on digits, default, teacher 1, seed 0 has more than 3500"),
         (SUITE, {"commit": "latest"}, "4 students were trained by commit latest"),
         (SUITE, {"teacher_test": [0.5, 0.6, 0.5, 0.5]}, "students on digits, default, teacher 1 have several teachers"),
         (SUITE, {"sees_all_labels": True}, "seed 0 has a wrong sees_all_labels"),
@@ -318,19 +321,69 @@ def test_results_of_other_data_are_refused_and_data_named_twice_too(tmp_path: Pa
         bench(tmp_path / "gone.yaml", tmp_path / "out")
 
 
+def trained(planned: PlannedRun, *, same: bool = True, accuracy: float = 1.0) -> pd.DataFrame:
+    """Write the folder of a run with one test pair of each class, and return the predictions of its students."""
+    out, data = planned.config.out, {"name": "digits", "classes": ["a", "b"], "rich": "optical", "poor": "radar"}
+    scores = {"validation_accuracy": 0.5, "test_accuracy": accuracy, "steps": 9, "converged": True}
+    about = data | {"same_test_pairs": same, "pairs": {"train": 5, "validation": 2, "test": 2}}
+    (out / "students").mkdir(parents=True)
+    student = scores | {"checkpoint": "students/best.safetensors", "commit": COMMIT}
+    students = [student | {"method": method, "seed": seed} for method, seed in planned.students]
+    write_json(out / "results.json", {"data": about, "teacher": scores, "students": students})
+    predictions = pd.DataFrame({"id": ["p0", "p1"], "target": [0, 1], "predicted": [0, 1]})
+    predictions.to_parquet(out / "students/test.parquet")
+    return predictions
+
+
+@pytest.mark.parametrize(
+    "changed", [{"seed": 5}, {"labels": 40}, {"optimizer": {"ema": 0.5}}, {"teacher": {"folds": 2}}]
+)
+def test_a_run_that_was_started_with_other_settings_does_not_count(tmp_path: Path, changed: dict[str, Any]) -> None:
+    planned = SUITE.runs(tmp_path)[0]
+    trained(planned)
+    # what a run decides itself, and what older versions wrote, or did not know
+    settings = {"epochs": 9, "optimizer": {"ema": 0.99}, "teacher": {"views": 3, "modality": "b+a"}, "older": 1}
+    write_json(planned.config.out / "settings.json", {"method_options": {}} | settings)
+    assert len(collect([planned])) == 2
+    write_json(planned.config.out / "settings.json", {"method_options": {}} | settings | changed)
+    with pytest.raises(CmkdError, match=f"was started with {next(iter(changed))}.*=.*, now .* choose another --out"):
+        collect([planned])
+
+
+def test_an_accuracy_that_the_predictions_of_a_run_do_not_have_is_refused_before_it_is_stored(tmp_path: Path) -> None:
+    planned = SUITE.runs(tmp_path)[0]
+    trained(planned, accuracy=0.5)
+    with pytest.raises(CmkdError, match=r"results.json' is damaged \(test_accuracy does not match .*test.parquet'\)"):
+        collect([planned])
+
+
+def test_students_of_other_defaults_or_code_are_no_results_of_the_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    write_text(tmp_path / "own_to_check.py", "from cmkd.methods.kd import KD\n\n\nclass Half(KD): ...\n")
+    suite = replace(SUITE, methods="kd,own_to_check:Half")
+    defaults, code = options(suite.expressions), sources(suite)
+    path = handed_in(tmp_path, suite, rows(suite), {"options": defaults, "sources": code})
+    assert check(path, tmp_path)
+    other = {"options": defaults | {"kd": defaults["kd"] | {"weight": 4.0}}, "sources": dict.fromkeys(code, "0")}
+    handed_in(tmp_path, suite, rows(suite), other)
+    with pytest.raises(CmkdError, match=r": kd has changed since the .*; own_to_check:Half has changed since the res"):
+        check(path, tmp_path)
+    handed_in(tmp_path, suite, rows(suite), {})
+    planned = suite.runs(tmp_path / "runs")[0]
+    trained(planned)
+    write_json(planned.config.out / "settings.json", {"method_options": {"kd": {"weight": 4.0}}})
+    with pytest.raises(CmkdError, match=r"kd on digits, default, teacher 1 cannot be counted again: kd has changed"):
+        check(path, tmp_path)
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_a_teacher_that_was_tested_on_other_pairs_leaves_no_gap_to_close(tmp_path: Path, same: bool) -> None:
     planned = SUITE.runs(tmp_path)[0]
-    (method, seed), out = planned.students[0], planned.config.out
-    scores = {"validation_accuracy": 0.5, "test_accuracy": 1.0, "steps": 9, "converged": True}
-    data = {"name": "digits", "classes": ["a", "b"], "rich": "optical", "poor": "radar", "same_test_pairs": same}
-    data["pairs"] = {"train": 5, "validation": 2, "test": 2}
-    (out / "students").mkdir(parents=True)
-    student = scores | {"method": method, "seed": seed, "checkpoint": "students/best.safetensors"}
-    write_json(out / "results.json", {"data": data, "teacher": scores, "students": [student]})
-    predictions = pd.DataFrame({"id": ["p0", "p1"], "target": [0, 1], "predicted": [0, 1]})
-    predictions.to_parquet(out / "students/test.parquet")
-    (row,) = collect([planned]).to_dict("records")
+    predictions = trained(planned, same=same)
+    out = planned.config.out
+    row = collect([planned]).to_dict("records")[0]
     assert row["test"] == 1.0 and pd.isna(row["teacher_test"]) != same
     predictions.drop(columns="id").to_parquet(out / "students/test.parquet")
     os.utime(out / "students/test.parquet", (1, 1))
@@ -344,6 +397,8 @@ def test_what_the_folders_of_the_runs_say_otherwise_is_found() -> None:
     measured = there.assign(effective_rank=49.2282433)
     assert _changed(there.assign(effective_rank=49.2282), measured) == [], "six digits, as results are stored"
     assert len(_changed(there.assign(effective_rank=49.228), measured)) == 4
+    assert _changed(there.assign(commit=COMMIT[:12]), there) == []
+    assert len(_changed(there.assign(commit=COMMIT[:12]), there.assign(commit=f"{COMMIT}-dirty"))) == 4
     said = _changed(there.assign(steps=9, converged=[True, True, True, False]), there)
     assert said[0] == "kd on digits, default, teacher 2, seed 1000 has another converged in its folder"
     assert len(said) == 5
@@ -376,6 +431,13 @@ def test_a_student_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, A
     handed_in(tmp_path, SUITE, rows(SUITE).assign(**change), {})
     with pytest.raises(CmkdError, match=r"small.json' is damaged \(.*\): restore"):
         earlier(tmp_path / "small.json", SUITE)
+
+
+def test_a_suite_that_cannot_be_planned_is_told_apart_from_a_file_of_results(tmp_path: Path) -> None:
+    path = handed_in(tmp_path, SUITE, rows(SUITE), {})
+    write_text(path, ASKED.replace("digits", "$NOT_SET/digits"))
+    with pytest.raises(CmkdError, match=r"^'\$NOT_SET/digits' needs the folder of its files: set the variable"):
+        check(path, tmp_path)
 
 
 def test_a_suite_in_a_file_that_cannot_be_planned_is_refused_with_the_name_of_the_file(tmp_path: Path) -> None:

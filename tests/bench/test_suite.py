@@ -151,6 +151,7 @@ def test_methods_are_checked_before_anything_is_trained_and_may_be_classes_of_on
         ("data: [digits]\nmethods: kd\nrun: {epoch: 3}", "did you mean 'epochs'"),
         ("data: digits\nmethods: kd", "data must be a list"),
         ("data: []\nmethods: kd", "the suite's data has no entry"),
+        ("data: [digits]\nmethods: []", "the suite's methods has no entry"),
         ("data: [digits]\nmethods: kd\nsettings: {}", "the suite's settings has no entry"),
         (
             "data: [digits]\nmethods: kd\nsettings: {1: {labels: 20}}",

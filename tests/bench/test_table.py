@@ -143,6 +143,16 @@ def test_a_student_without_its_partner_is_left_out() -> None:
     assert found == {("kd", "none"): 3, ("ds", "none"): 4, ("ds", "kd"): 3}
 
 
+@pytest.mark.parametrize("groups", [[90], [50, 50]])
+def test_students_that_were_tested_on_different_pairs_are_not_compared(groups: list[int]) -> None:
+    rows = students({"none": 0.0, "kd": 0.02})
+    rows.loc[rows["teacher"] == 1, "groups"] = encoded(np.array(groups))
+    with pytest.raises(
+        CmkdError, match="the test pairs of a, s0, teacher 2 are not those of teachers before: its data"
+    ):
+        statistics(rows, SUITE)
+
+
 def test_difference_that_would_be_seen_has_its_power() -> None:
     generator, n = np.random.default_rng(0), 6
     shift = visible_difference(2.0, n)
@@ -236,6 +246,15 @@ def test_methods_are_ranked_by_students_of_the_same_teachers() -> None:
     results = {"suite": {"rivals": ["none"]}, "command": "", "commit": None, "failures": {}, "rows": []}
     text = markdown("a", results | statistics(rows, SUITE) | {"runs": {"complete": 2, "all": 2}})
     assert "Some students are left out on: b (s0)." in text
+
+
+def test_an_accuracy_of_zero_is_shown_and_one_that_is_not_known_is_not() -> None:
+    rows = students({"none": -0.5})
+    rows[["validation", "test"]] = 0.0
+    rows[["teacher_validation", "teacher_test"]] = None
+    results = {"suite": {"rivals": ["none"]}, "command": "", "commit": None, "failures": {}, "rows": []}
+    text = markdown("a", results | statistics(rows, SUITE) | {"runs": {"complete": 2, "all": 2}})
+    assert "| a | s0 |  | 0.0 / 0.0 |" in text
 
 
 def test_the_mean_of_teachers_counts_each_once() -> None:

@@ -130,6 +130,14 @@ def test_of_equal_accuracies_the_lower_loss_counts_and_then_the_earlier_trial(tm
     assert trials(tmp_path, 4).chosen() == {"kd.weight": 2}
 
 
+def test_a_file_whose_first_trial_has_failed_is_damaged(tmp_path: Path) -> None:
+    failed = {"options": {"kd.weight": 1.0}, "failed": "training diverged"}
+    (tmp_path / "trials.json").write_text(json.dumps({"method": "kd", "trials": [failed]}))
+    for read in (trials(tmp_path, 1).chosen, lambda: summary(tmp_path, 1)):
+        with pytest.raises(CmkdError, match=r"trials.json' is damaged \(the first trial has failed\)"):
+            read()
+
+
 def test_trials_come_first_and_those_of_a_method_one_after_another(tmp_path: Path) -> None:
     chain = students(
         RunConfig("digits", tmp_path, methods="self_training,kd,kd(temperature=2,weight=1)", seeds=1, tune=2)

@@ -117,6 +117,7 @@ def check(suite: Path, out: Path, *, method: str | None = None) -> str:
         CmkdError: the results are not those of the suite, or do not follow the protocol.
     """
     asked, path = _asked(suite, method), out / f"{suite.stem}.json"
+    asked.runs(out / "runs")  # what is wrong with it is not wrong with the file
     content, named, rows = read_suite(path)
     named.check_methods()
     runs = planned_by(path, named, out / "runs")

@@ -195,7 +195,8 @@ def _percent(value: float | None) -> str:
 
 
 def _both(of: Mapping[str, float | None]) -> str:
-    return " / ".join(_percent(of.get(split)) for split in SPLITS) if any(of.values()) else ""
+    shown = [_percent(of.get(split)) for split in SPLITS]
+    return " / ".join(shown) if any(shown) else ""
 
 
 def _difference(described: Mapping[str, Any], *others: Sequence[float]) -> str:

@@ -14,9 +14,8 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 
-from cmkd.bench.resampling import decoded
-from cmkd.bench.rows import STUDENT, as_rows, of_first_teacher, one_teacher, restored
-from cmkd.bench.sources import changed, depends, options, sources, with_other_options
+from cmkd.bench.rows import STUDENT, as_rows, exact_accuracy, of_first_teacher, one_teacher, restored
+from cmkd.bench.sources import changed, changed_since, depends, options, sources, with_other_options
 from cmkd.bench.suite import PlannedRun, Suite
 from cmkd.documents import read_json, record
 from cmkd.errors import CmkdError, CmkdWarning
@@ -25,6 +24,7 @@ from cmkd.expression import parse_sum
 from cmkd.io import write_bytes
 from cmkd.methods import METHODS
 from cmkd.options import Bounds, build
+from cmkd.training.schedule import EPOCH_STEPS, PRESETS
 
 AGAIN = "restore the file, or run `cmkd bench` again without it"
 ABBREVIATED = 12
@@ -103,7 +103,7 @@ def read_suite(path: Path) -> tuple[dict[str, Any], Suite, pd.DataFrame]:
         if rows["groups"].isna().any():
             raise CmkdError("groups does not list every data set")
         # stored accuracies are rounded, which would break ties between methods; the counts are exact
-        rows["test"] = np.array([_test_accuracy(row) for row in rows.to_dict("records")], dtype=float)
+        rows["test"] = np.array([exact_accuracy(row) for row in rows.to_dict("records")], dtype=float)
     except (CmkdError, ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise CmkdError(f"{what} is damaged ({error}): {AGAIN}") from error
     return content, suite, rows
@@ -199,18 +199,6 @@ def _asked_for(
     return as_rows(found)
 
 
-def _test_accuracy(row: Mapping[Any, Any]) -> float:
-    """Return the accuracy that the right answers give, and refuse those that give another than the row has."""
-    right, groups = decoded(row["right"]), decoded(row["groups"])
-    name = f"{row['method']} on {row['data']}, {row['setting']}, teacher {row['teacher'] + 1}, seed {row['seed']}"
-    if len(right) != len(groups) or not groups.sum() or (right > groups).any():
-        raise CmkdError(f"the correct predictions of {name} do not match its test groups")
-    accuracy = float(right.sum() / groups.sum())
-    if abs(accuracy - row["test"]) > ROUNDED:
-        raise CmkdError(f"the correct predictions of {name} give a different test accuracy")
-    return accuracy
-
-
 def faults(
     asked: Suite,
     content: Mapping[str, Any],
@@ -240,10 +228,20 @@ def faults(
     there, methods = _students(rows), dict.fromkeys(rows["method"])
     found += _named("is missing", wanted - set(there)) + _named("is not in the suite", set(there) - wanted)
     found += [f"'{data}' is not the data at hand here" for data in _replaced(content, asked.packs())]
+    newer = with_other_options(content.get("options", {}), options(suite.expressions))
+    newer |= changed(content.get("sources", {}), sources(suite))
+    found += [f"{name} has changed since the results were written" for name in sorted(newer)]
     for planned in runs:
+        since = changed_since(planned)
+        if old := [method for method in planned.config.expressions if depends(planned, method, since)]:
+            changes = f"{', '.join(sorted(since))} has changed since its folder was started"
+            found.append(f"{', '.join(old)} on {planned.title} cannot be counted again: {changes}")
         own = rows[rows[STUDENT[:3]].eq(list(planned.place)).all(axis=1)]
         if not one_teacher(own.to_dict("records")):
             found.append(f"students on {planned.title} have several teachers")
+        epochs = planned.config.epochs  # an epoch may begin below the largest number of steps
+        most = epochs * EPOCH_STEPS if epochs else PRESETS[planned.config.preset] + EPOCH_STEPS
+        found += _named(f"has more than {most} steps", set(_students(own[own["steps"].astype(float) > most])))
     sees = {method: any(METHODS.find(call.name).sees_all_labels for call in parse_sum(method)) for method in methods}
     wrong = rows[rows["sees_all_labels"].astype(bool) != rows["method"].map(sees)]
     found += _named("has a wrong sees_all_labels", set(_students(wrong)))
@@ -271,6 +269,9 @@ def _changed(rows: pd.DataFrame, again: pd.DataFrame) -> list[str]:
         same = (ours == theirs) | (ours.isna() & theirs.isna())
         if pd.api.types.is_float_dtype(ours) and pd.api.types.is_float_dtype(theirs):
             same |= np.isclose(ours, theirs, rtol=ROUNDED, atol=ROUNDED)
+        if name == "commit":
+            whole = rf"^([0-9a-f]{{{ABBREVIATED}}})[0-9a-f]{{{40 - ABBREVIATED}}}$"
+            same |= ours == theirs.astype(str).str.replace(whole, r"\1", regex=True)
         said = f"has another {'number of right answers' if name == 'right' else name} in its folder"
         found += _named(said, set(_students(both[~same])))
     return found

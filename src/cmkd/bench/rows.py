@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cmkd.bench.resampling import encoded
-from cmkd.bench.sources import changed_since, depends
+from cmkd.bench.resampling import decoded, encoded
+from cmkd.bench.sources import changed_since, depends, other_settings
 from cmkd.bench.suite import PlannedRun
 from cmkd.documents import RESULTS, TEST, record
+from cmkd.errors import CmkdError
 from cmkd.evaluation.intervals import ROUNDED
 from cmkd.evaluation.results import AGAIN, read_results, right_answers
 from cmkd.structure import ESSENTIAL
@@ -120,6 +121,31 @@ def rising(rows: pd.DataFrame) -> int:
     return int((~rows["converged"].astype(bool) | rows["teacher_converged"].eq(False)).sum())
 
 
+def exact_accuracy(row: Mapping[Any, Any]) -> float:
+    """Return the accuracy that the right answers give, and refuse those that give another than the row has."""
+    right, groups = decoded(row["right"]), decoded(row["groups"])
+    name = f"{row['method']} on {row['data']}, {row['setting']}, teacher {row['teacher'] + 1}, seed {row['seed']}"
+    if len(right) != len(groups) or not groups.sum() or (right > groups).any():
+        raise CmkdError(f"the correct predictions of {name} do not match its test groups")
+    accuracy = float(right.sum() / groups.sum())
+    if abs(accuracy - row["test"]) > ROUNDED:
+        raise CmkdError(f"the correct predictions of {name} give a different test accuracy")
+    return accuracy
+
+
+def check_test_pairs(rows: pd.DataFrame) -> None:
+    """Refuse students of one data set and setting that were tested on different pairs.
+
+    Raises:
+        CmkdError: there are such students, as of a class of the user's own whose files have changed.
+    """
+    first = rows.groupby(["data", "setting"])["groups"].transform("first")
+    for row in rows[rows["groups"] != first].to_dict("records"):
+        place = f"{row['data']}, {row['setting']}, teacher {row['teacher'] + 1}"
+        said = f"the test pairs of {place} are not those of teachers before"
+        raise CmkdError(f"{said}: its data have changed since; choose another --out")
+
+
 def _names(rows: Sequence[Row]) -> set[tuple[str, int]]:
     return {(row["method"], row["seed"]) for row in rows}
 
@@ -128,13 +154,19 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
     path = planned.config.out / RESULTS
     if not path.exists():
         return
+    if different := other_settings(planned):
+        name, values = next(iter(different.items()))
+        said = f"'{planned.config.out}' was started with {name}={values}, which is not what the suite asks for"
+        raise CmkdError(f"{said}: choose another --out, or remove the folder")
     found, asked, newer = read_results(path), set(planned.students), changed_since(planned)
     same = found["data"].get("same_test_pairs", True)  # else the teacher's accuracy is not what a student could reach
     for student in found["students"]:
         if (student["method"], student["seed"]) in asked and not depends(planned, student["method"], newer):
             record(_Measured, student, f"'{path}'", fix=AGAIN)
             place = (planned.config.out / student["checkpoint"]).with_name(TEST)
-            right, groups = map(encoded, right_answers(place, len(found["data"]["classes"])))
+            right, groups = right_answers(place, len(found["data"]["classes"]))
+            if abs(student["test_accuracy"] - right.sum() / groups.sum()) > ROUNDED:
+                raise CmkdError(f"'{path}' is damaged (test_accuracy does not match '{place}'): {AGAIN}")
             yield {
                 **{"data": planned.data, "setting": planned.setting, "teacher": planned.teacher},
                 **{"method": student["method"], "seed": student["seed"]},
@@ -144,7 +176,7 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
                 **{"steps": student["steps"], "converged": student["converged"]},
                 "teacher_converged": found["teacher"].get("converged"),
                 **{"sees_all_labels": bool(student.get("sees_all_labels")), "commit": student.get("commit")},
-                **{"right": right, "groups": groups},
+                **{"right": encoded(right), "groups": encoded(groups)},
                 **{name: student.get("structure", {}).get(name) for name in ESSENTIAL},
             }
 

@@ -16,8 +16,14 @@ from cmkd.experiment.own_code import code_checksum, own_methods, own_models_and_
 from cmkd.expression import parse_sum
 from cmkd.io import checksum
 from cmkd.methods import METHODS
+from cmkd.nested import differences
 from cmkd.options import check, plain
 from cmkd.registry import is_reference
+
+APART = {"method_options", "checkpoint", "outputs", "modality"}
+"""Settings that are compared by method and by content, or may be written in several ways."""
+OPEN = {"epochs", "batch_size", "flip", "shift", "views", "modality_dropout"}
+"""Settings that a run decides where they are left open."""
 
 
 def sources(asked: Suite) -> dict[str, str]:
@@ -68,6 +74,27 @@ def changed_since(planned: PlannedRun) -> set[str]:
     found = changed(was, {name: now for name in was if (now := _checksum(name))})
     given = options(planned.config.expressions, planned.config.method_options)
     return found | with_other_options(settings.get("method_options", {}), given)
+
+
+def other_settings(planned: PlannedRun) -> dict[str, str]:
+    """Return the settings of the run in its folder that are not those of its suite: name -> ``old, now new``.
+
+    What a run decided itself is not compared, nor are options that are newer than the folder. A run with
+    students that are left to train compares all of its settings (`RunFolder.record`).
+    """
+    path = planned.config.out / SETTINGS
+    return differences(*_alike(read_settings(path), planned.config.to_dict())) if path.exists() else {}
+
+
+def _alike(was: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the parts of two nested mappings whose names both have, and that the second does not leave open."""
+    old, new = dict[str, Any](), dict[str, Any]()
+    for name in was.keys() & now.keys() - APART:
+        before, after = was[name], now[name]
+        if after is not None or name not in OPEN:
+            both = isinstance(before, Mapping) and isinstance(after, Mapping)
+            old[name], new[name] = _alike(before, after) if both else (before, after)
+    return old, new
 
 
 def depends(planned: PlannedRun, method: str, names: Collection[str]) -> bool:

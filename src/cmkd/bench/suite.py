@@ -68,7 +68,7 @@ class Suite:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rivals", tuple(split_list(",".join(self.rivals))))
-        for name in ("data", "settings"):
+        for name in ("data", "methods", "settings"):
             if not getattr(self, name):
                 raise CmkdError(f"the suite's {name} has no entry; add one")
         if len(set(self.rivals)) < len(self.rivals):
@@ -102,7 +102,13 @@ class Suite:
         return tuple(given) if "none" in given else ("none", *given)
 
     def with_method(self, method: str) -> Suite:
-        """Return the suite with one more method, as in `methods`."""
+        """Return the suite with one more method, as in `methods`.
+
+        Raises:
+            CmkdError: it is empty, as a variable of a script that is not set.
+        """
+        if not split_list(method):
+            raise CmkdError("--method is empty; give a method, or leave it out")
         return self if method in self.expressions else replace(self, methods=",".join((*self.expressions, method)))
 
     def check_methods(self) -> None:

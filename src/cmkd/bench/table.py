@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from cmkd.bench.resampling import Resamples, decoded, levels, percentiles, sign_p_value
-from cmkd.bench.rows import SPLITS, rising
+from cmkd.bench.rows import SPLITS, check_test_pairs, rising
 from cmkd.bench.suite import Suite
 from cmkd.datasets.open import without_options
 from cmkd.evaluation import interval, paired_interval, paired_p_value
@@ -81,17 +81,18 @@ def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
         standard deviations of the difference between teachers and within one, and ``closed``, where the rival is
         ``none``, is the fraction of the gap between student alone and teacher that the method closes, with its
         interval; None where the gap cannot be told from 0.
+
+    Raises:
+        CmkdError: as `cmkd.bench.rows.check_test_pairs`.
     """
+    check_test_pairs(rows)
     found = []
     for (data, setting), part in rows.groupby(KEYS, sort=False):
         of = {method: own.set_index(["teacher", "seed"]) for method, own in part.groupby("method")}
         groups = str(part["groups"].iloc[0])
         for rival in suite.rivals:
             for method in (m for m in suite.expressions if m not in ("none", rival)):
-                if not {method, rival} <= of.keys():
-                    continue
-                paired = of[method].index.intersection(of[rival].index)
-                if len(paired):
+                if {method, rival} <= of.keys() and len(paired := of[method].index.intersection(of[rival].index)):
                     row = {"data": data, "setting": setting, "method": method, "rival": rival, "n": len(paired)}
                     found.append(row | _compared(of[method].loc[paired], of[rival].loc[paired], groups))
     return found

@@ -250,6 +250,8 @@ def _document(folder: Path) -> dict[str, Any]:
     record(_WrittenTrials, content, f"'{path}'", fix=AGAIN)
     if any((ACCURACY in trial) != (LOSS in trial) for trial in content["trials"]):
         raise CmkdError(f"'{path}' is damaged (a trial lacks one of its two scores): {AGAIN}")
+    if any("failed" in trial for trial in content["trials"][:1]):  # which stops a run, and is not recorded
+        raise CmkdError(f"'{path}' is damaged (the first trial has failed): {AGAIN}")
     return content
 
 
