@@ -59,8 +59,10 @@ def parse_sum(text: str) -> list[Call]:
             tree = ast.parse(_REFERENCE.sub(_dotted, text.strip()), mode="eval").body
         return _terms(tree)
     except (SyntaxError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+        quote = "; put text such as a path in quotes: name(key='a/b.pt')" if "=" in text else ""
         raise CmkdError(
-            f"cannot read '{text}': write a name, name(key=value), or a sum such as 0.5*kd+ds(independence_weight=10)"
+            f"cannot read '{text}': write a name, name(key=value), or a sum such as "
+            f"0.5*kd+ds(independence_weight=10){quote}"
         ) from error
 
 

@@ -153,6 +153,9 @@ def check(owner: str, function: Callable[..., object], options: Mapping[str, obj
     hints = option_types(function)
     for name, value in options.items():
         if name not in known:
+            other = inspect.signature(function).parameters.get(name)
+            if other is not None and other.default is not inspect.Parameter.empty:
+                raise CmkdError(f"option {name} of {owner} must be keyword-only: write '*' before it in its signature")
             raise unknown_name(f"option of {owner}", name, known)
         if not fits(value, hints.get(name, object)):
             raise CmkdError(f"option {name} of {owner} must be {described(hints[name])}, got {value!r}")

@@ -214,6 +214,7 @@ def test_wrong_labels_reach_teacher_and_students_and_are_told(
         (["--data", "digits", "--methods", "none,kdd"], "unknown method 'kdd'"),
         (["--data", "digits", "--methods", "kd(temprature=2)"], "did you mean 'temperature'"),
         (["--data", "digits", "--methods", "kd kd"], "cannot read 'kd kd'"),
+        (["--data", "digits", "--teacher.model", "a:Net(file=w.pt)"], "put text such as a path in quotes"),
         (["--data", "digits", "--methods", "none,none"], "lists a method twice"),
         (["--data", "digits", "--teacher.modality", "optica"], "did you mean 'optical'"),
         (["--data", "digits", "--teacher.modalty", "optical"], "did you mean --teacher.modality"),

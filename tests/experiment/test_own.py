@@ -209,6 +209,19 @@ def test_layers_are_named_or_refused() -> None:
     assert not unused.head._forward_pre_hooks  # hooks live for one call
 
 
+def test_a_network_that_returns_more_than_its_logits_is_told_how_to_take_part() -> None:
+    class Answer(Own):
+        """Returns a dict, as the networks of transformers do."""
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+            return {"logits": super().forward(x)}
+
+    with pytest.raises(
+        CmkdError, match=r"Answer must return its logits as a tensor \(batch, classes\), got dict: give"
+    ):
+        wrap(Answer())(torch.zeros(2, 1, 8, 8))
+
+
 def test_layers_that_work_in_place_leave_what_was_read_as_it_was() -> None:
     first, flat, head = nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Sequential(nn.ReLU(inplace=True), nn.Linear(144, 3))
     x = torch.randn(2, 1, 8, 8)

@@ -176,6 +176,17 @@ def test_a_bug_takes_one_student_with_it_and_a_full_disk_all(
             os.kill(int(line.split()[1]), 0)
 
 
+@pytest.mark.parametrize(
+    ("error", "told"), [(KeyError("optical"), True), (IndexError("0"), True), (OSError("0"), False)]
+)
+def test_a_method_that_reads_what_it_does_not_declare_is_told_to(error: Exception, told: bool) -> None:
+    def fail(planned: PlannedStudent, tell: object) -> None:
+        raise error
+
+    (failure,) = one_after_another(fail, [PlannedStudent("mine", 0)], tell=lambda _: None, ended=lambda _: None)
+    assert ("a method must name the inputs, index or feature_maps that it reads in `needs`" in str(failure)) is told
+
+
 @pytest.mark.usefixtures("without_page")
 def test_a_student_waits_for_the_one_that_teaches_it(tmp_path: Path) -> None:
     chain = students(config(tmp_path, methods="self_training,kd,none", seeds=2))

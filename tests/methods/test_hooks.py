@@ -155,3 +155,49 @@ def test_an_own_method_without_forward_is_refused_before_anything_is_trained(mon
     monkeypatch.setattr(METHODS, "find", lambda name: Unfinished)
     with pytest.raises(CmkdError, match="it has no method 'forward', which returns its terms"):
         create("unfinished", NARROW, NARROW)
+
+
+def test_an_own_method_that_forgets_the_constructor_of_its_base_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forgetful(Returns):
+        """Sets its option alone."""
+
+        def __init__(self, student: Spec, teacher: Spec, *, weight: float = 1.0) -> None:
+            self.weight = weight
+
+    monkeypatch.setattr(METHODS, "find", lambda name: Forgetful)
+    with pytest.raises(CmkdError, match=r"must begin with super\(\).__init__\(student, teacher\)"):
+        create("forgetful", NARROW, NARROW)
+
+
+def test_an_own_option_that_is_not_keyword_only_is_told_apart_from_an_unknown_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Positional(Returns):
+        """Takes its option by position."""
+
+        def __init__(self, student: Spec, teacher: Spec, weight: float = 1.0) -> None:
+            super().__init__(student, teacher)
+
+    monkeypatch.setattr(METHODS, "find", lambda name: Positional)
+    with pytest.raises(CmkdError, match=r"option weight of positional must be keyword-only: write '\*' before it"):
+        create("positional", NARROW, NARROW, weight=2.0)
+    with pytest.raises(CmkdError, match="unknown option of positional 'student'"):
+        create("positional", NARROW, NARROW, **{"student": 2.0})
+
+
+def test_an_own_method_without_a_name_is_called_by_its_class() -> None:
+    class Base(Method):
+        """Has no name."""
+
+    class Derived(Base):
+        """Has none either."""
+
+        def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, torch.Tensor]:
+            return {"a": torch.zeros(3)}
+
+    class Named(Returns):
+        """Keeps that of its base."""
+
+    assert (Base.name, Derived.name, Named.name) == ("Base", "Derived", "returns")
+    with pytest.raises(CmkdError, match=r"^Derived: each term must be a scalar"):
+        Derived(NARROW, NARROW)(output(NARROW, 3, 0), output(NARROW, 3, 1), a_batch(3, 4))

@@ -235,3 +235,39 @@ def test_a_student_that_teaches_itself_sees_the_strong_view_and_learns_from_the_
     ours, theirs = model(strong.inputs["radar"]).logits, model(ordinary.inputs["radar"]).logits
     torch.testing.assert_close(output.logits, theirs)
     torch.testing.assert_close(terms["fixmatch"], fixmatch(ours, theirs, threshold=0.4))
+
+
+@pytest.mark.parametrize("term", ["cross_entropy", "loss", "right"])
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("uses_teacher", [True, False])
+def test_a_term_does_not_replace_what_the_training_counts(term: str, paired: bool, uses_teacher: bool) -> None:
+    class Taken(Method):
+        """Returns the student's own loss too."""
+
+        def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+            return {term: student.logits.mean()}
+
+    Taken.uses_teacher = uses_teacher
+    teacher = models.build("thin_resnet(width=4)", OPTICAL, classes=3)
+    student = models.build("thin_resnet(width=4)", RADAR, classes=3)
+    made = Objective(student, teacher=teacher, method=Taken(student.spec, teacher.spec), always_paired=paired)
+    with pytest.raises(CmkdError, match=f"^Taken: a training has a '{term}' of its own"):
+        made(batch({"optical": [True] * 4, "radar": [True] * 4}, [0, 1, 2, 0]))
+
+
+def test_recorded_maps_that_a_method_does_not_declare_are_absent_and_not_empty() -> None:
+    class Reader(Method):
+        """Reads maps that it does not declare; of empty ones, a mean would be NaN."""
+
+        needs = ("logits",)
+
+        def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+            return {"maps": teacher.feature_maps[-1].mean()}
+
+    teacher = models.build("thin_resnet(width=4)", OPTICAL, classes=3)
+    student = models.build("thin_resnet(width=4)", RADAR, classes=3)
+    made = Objective(student, teacher_modality="optical", method=Reader(student.spec, teacher.spec))
+    pairs = batch({"optical": [True] * 4, "radar": [True] * 4}, [0, 1, 2, 0])
+    recorded = Output(torch.zeros(4, 3), torch.zeros(4, 16), (torch.zeros(4, 0, 0, 0),) * 3)
+    with pytest.raises(IndexError):
+        made(replace(pairs, teacher=recorded))

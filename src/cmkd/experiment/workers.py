@@ -61,7 +61,9 @@ def _failed(student: PlannedStudent, error: Exception) -> CmkdError:
     traceback.print_exception(error)
     said = (str(error).splitlines() or [""])[0]
     printed = "its traceback was printed; of a suite, to the run.log of the run"
-    return CmkdError(f"{student.title}: {type(error).__name__}: {said} ({printed})")
+    undeclared = isinstance(error, IndexError | KeyError)  # a method gets inputs, index and maps if it asks for them
+    hint = "; a method must name the inputs, index or feature_maps that it reads in `needs`" if undeclared else ""
+    return CmkdError(f"{student.title}: {type(error).__name__}: {said}{hint} ({printed})")
 
 
 def packed(train: Train) -> bytes:

@@ -110,6 +110,8 @@ class Method(Requirements, nn.Module):
         for hook in HOOKS:
             setattr(cls, hook, _recorded(getattr(cls, hook)))
         cls.forward = _checked(cls.forward)  # type: ignore[method-assign]
+        if cls.name in (Method.name, *(base.__name__ for base in cls.__mro__)):  # messages then name the class
+            cls.name = cls.__name__
 
     def __init__(self, student: Spec, teacher: Spec) -> None:
         super().__init__()
@@ -288,6 +290,8 @@ def create(name: str, student: Spec, teacher: Spec, /, **options: Any) -> Method
     with in_one_line(f"{name} cannot be built"):  # the call alone: what its code raises keeps its traceback
         inspect.signature(method).bind(student, teacher, **options)
     made = method(student, teacher, **options)
+    if not hasattr(made, "student_spec"):
+        raise CmkdError(f"{name}: its __init__ must begin with super().__init__(student, teacher)")
     if isinstance(made.needs, str) or (unknown := [need for need in made.needs if need not in READ]):
         wrong = repr(made.needs) if isinstance(made.needs, str) else f"'{unknown[0]}'"
         raise CmkdError(f"{name}: needs names {wrong}; it is a tuple of some of {', '.join(READ)}")

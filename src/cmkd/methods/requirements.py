@@ -91,5 +91,5 @@ class Requirements:
         if min(len(spec.map_shapes) for spec in specs) < count:
             raise CmkdError(
                 f"{self.name}: needs at least {count} feature maps, {self._held(of_teacher)}; choose a model with "
-                f"{'feature maps' if count == 1 else 'more feature maps'}"
+                f"{'feature maps' if count == 1 else 'more feature maps'}, or name those of your own with cmkd.wrap"
             )

@@ -61,9 +61,14 @@ class Wrapped(nn.Module):
         for name in ("", *self.map_names):
             if name not in seen:
                 raise CmkdError(f"layer '{name or self.classifier_name}' of {kind} did not run; name one that does")
+        if not isinstance(logits, Tensor):
+            raise CmkdError(
+                f"{kind} must return its logits as a tensor (batch, classes), got {type(logits).__name__}: give a "
+                "module that calls it and returns them"
+            )
         embedding = seen.pop("")
-        if embedding.dim() != 2 or not isinstance(logits, Tensor) or logits.dim() != 2:
-            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if embedding.dim() != 2 or logits.dim() != 2:
+            found = tuple(logits.shape)
             raise CmkdError(
                 f"{kind} must return logits (batch, classes) through its layer '{self.classifier_name}', whose input "
                 f"is (batch, dim); got {found} and the input {tuple(embedding.shape)}: name another layer"

@@ -20,6 +20,9 @@ from cmkd.training.augment import drop_modalities
 from cmkd.training.compiling import Classify, compiled
 from cmkd.types import UNLABELED, Batch, Output
 
+RESERVED = frozenset({"cross_entropy", "teacher_cross_entropy", "loss", "accuracy", "right", "labeled", "steps"})
+"""What a training counts under these names, which no term of a method may replace."""
+
 
 class Objective(nn.Module):
     """A model with its cross-entropy and, for a student, a method and a teacher, or its outputs in each batch.
@@ -113,7 +116,8 @@ class Objective(nn.Module):
         if self.method is None or not self.method.uses_teacher:
             return output, terms | self._without_teacher(output, batch, strong, present)
         if batch.teacher is not None:
-            return output, terms | self._distill(output, batch.teacher, batch)
+            recorded = batch.teacher if self.method.teacher_maps else replace(batch.teacher, feature_maps=())
+            return output, terms | self._distill(output, recorded, batch)
         if self.teacher is None:
             raise CmkdError(f"{self.method.name} needs a teacher: give one, or its outputs in each batch")
         assert self.teacher_modality is not None
@@ -143,12 +147,12 @@ class Objective(nn.Module):
         if self.method is None:
             return {}
         student = output if strong is None else self._classify(self.model, strong.inputs, present, batch.present)
-        return self.method.forward(student, output.detach(), batch)
+        return self._terms(student, output.detach(), batch)
 
     def _distill(self, output: Output, teacher_output: Output, batch: Batch) -> dict[str, Tensor]:
         assert self.method is not None and self.teacher_modality is not None
         if self.always_paired:
-            return self.method.forward(output, teacher_output, batch)
+            return self._terms(output, teacher_output, batch)
         taught = batch.present[self.teacher_modality] if batch.taught is None else batch.taught
         paired = batch.present[self.model.modality.name] & taught
         fewest = paired.sum()
@@ -157,9 +161,19 @@ class Objective(nn.Module):
         if int(fewest) == 0:
             unused = [output.embedding.sum(), *(p.sum() for p in self.method.parameters() if p.requires_grad)]
             return {"no_pairs": 0.0 * torch.stack(unused).sum()}
-        terms = self.method.forward(output.select(paired), teacher_output.select(paired), batch.select(paired))
+        terms = self._terms(output.select(paired), teacher_output.select(paired), batch.select(paired))
         share = paired.sum() / len(paired)  # so that a pair weighs as in the cross-entropy, in each process too
         return {name: share * term for name, term in terms.items()}
+
+    def _terms(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
+        assert self.method is not None
+        terms = self.method.forward(student, teacher, batch)
+        if taken := sorted(RESERVED & terms.keys()):
+            raise CmkdError(
+                f"{self.method.name}: a training has a '{taken[0]}' of its own, which this term would replace; rename "
+                "the term, and leave out the student's cross-entropy, which is always part of the loss"
+            )
+        return terms
 
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean over all pairs, those without a label as zero, so that a pair weighs as in other terms."""
