@@ -141,6 +141,26 @@ def test_what_an_own_method_returns_is_checked(terms: object, words: str) -> Non
         Returns(NARROW, NARROW, terms=terms)(output(NARROW, 3, 0), output(NARROW, 3, 1), a_batch(3, 4))
 
 
+@pytest.mark.parametrize(
+    ("error", "told"), [(KeyError("optical"), True), (IndexError("0"), True), (LookupError("0"), False)]
+)
+def test_a_method_that_reads_what_it_does_not_declare_is_told_to(error: Exception, told: bool) -> None:
+    class Reads(Method):
+        needs = ("logits", "index")
+
+        def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, torch.Tensor]:
+            raise error
+
+    class More(Reads):
+        def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, torch.Tensor]:
+            return super().forward(student, teacher, batch)
+
+    with pytest.raises(LookupError) as raised:
+        step(More(NARROW, NARROW))
+    hint = "`needs` must name what forward reads, and lacks inputs, feature_maps"
+    assert getattr(raised.value, "__notes__", []) == [hint] * told
+
+
 @pytest.mark.parametrize(("needs", "words"), [(("logits", "maps"), "needs names 'maps'"), ("logits", "needs names 'l")])
 def test_what_an_own_method_needs_is_checked(needs: object, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(METHODS["kd"], "needs", needs)

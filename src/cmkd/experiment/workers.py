@@ -61,9 +61,11 @@ def _failed(student: PlannedStudent, error: Exception) -> CmkdError:
     traceback.print_exception(error)
     said = (str(error).splitlines() or [""])[0]
     printed = "its traceback was printed; of a suite, to the run.log of the run"
-    undeclared = isinstance(error, IndexError | KeyError)  # a method gets inputs, index and maps if it asks for them
-    hint = "; a method must name the inputs, index or feature_maps that it reads in `needs`" if undeclared else ""
-    return CmkdError(f"{student.title}: {type(error).__name__}: {said}{hint} ({printed})")
+    notes = [
+        note for note in getattr(error, "__notes__", ()) if "\n" not in note
+    ]  # others: another process's traceback
+    told = "; ".join([said, *notes])
+    return CmkdError(f"{student.title}: {type(error).__name__}: {told} ({printed})")
 
 
 def packed(train: Train) -> bytes:

@@ -20,6 +20,8 @@ Stage = TypeVar("Stage")
 
 READ = ("logits", "embedding", "feature_maps", "target", "index", "inputs")
 """What a method may need."""
+WITHHELD = ("inputs", "index", "feature_maps")
+"""What a method does not get unless it needs it."""
 HOOKS = {
     "setup": "setup(student_model, teacher_model) before training",
     "on_train_start": "on_train_start(dataset_size) before the first step",
@@ -42,7 +44,13 @@ def _checked(forward: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[st
     @wraps(forward)
     def run(self: Method, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # noqa: ANN401  # those of `forward`
         self.check_hooks()
-        terms = forward(self, *args, **kwargs)
+        try:
+            terms = forward(self, *args, **kwargs)
+        except (IndexError, KeyError) as error:
+            lacks = [name for name in WITHHELD if name not in self.needs]
+            if lacks and not hasattr(error, "__notes__"):
+                error.add_note(f"`needs` must name what forward reads, and lacks {', '.join(lacks)}")
+            raise
         if not isinstance(terms, dict):
             raise CmkdError(f"{self.name}: forward must return a dict of terms by name, got {type(terms).__name__}")
         for name, term in terms.items():
