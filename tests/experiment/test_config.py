@@ -208,7 +208,7 @@ def test_replace_checks_again() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused_before_the_data(tmp_path: Path) -> None:
     asked = RunConfig(data="nowhere", out=tmp_path, trainer=TrainerConfig(accelerator="gpu", devices=2))
-    with pytest.raises(CmkdError, match=r"--trainer.accelerator gpu with --devices 2: torch finds 0"):
+    with pytest.raises(CmkdError, match=r"^--devices 2 needs as many GPUs, but torch finds 0; use fewer"):
         resolve(asked)
 
 

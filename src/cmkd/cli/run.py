@@ -26,13 +26,13 @@ from cmkd.progress import busy, screen
 from cmkd.training.display import style
 
 SHORT = {"--devices": "--trainer.devices", "--batch_size": "--trainer.batch_size"}
-"""Flags that many type, and the ones they stand for."""
+"""Short flag -> the flag that it stands for."""
 MODELS = ("teacher", "student")
-"""Groups that a file may give as the name of the model alone."""
+"""Groups of options for which a file may give just the name of the model."""
 JSON, QUIET = "--json", "--quiet"
 METHOD_FLAG = "--method_options."
 WIDTH = 118
-"""Columns of the help."""
+"""Width of the help in columns."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _print(results: dict[str, Any], out: Path) -> None:
-    """Print the tables of a run, and where the rest is."""
+    """Print the tables of a run, and the paths of its other results."""
     from cmkd.deploy.student import STUDENT
     from cmkd.report.page import chosen_options, chosen_student
 
@@ -77,7 +77,7 @@ def _print(results: dict[str, Any], out: Path) -> None:
 
 @contextmanager
 def _results_alone() -> Iterator[None]:
-    """Send to stderr whatever is written to stdout in the block, here, in compiled code, and in processes it starts."""
+    """Redirect stdout to stderr in the block, for this process, compiled code and the processes it starts."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
@@ -93,7 +93,7 @@ def parse(arguments: Sequence[str]) -> RunConfig:
     """Read a configuration from flags and ``--config FILE``; flags take precedence.
 
     Raises:
-        CmkdError: an unknown flag, or a value of another type.
+        CmkdError: if a flag is unknown, or a value has another type.
     """
     parser, hints = Parser("cmkd run", "Train a teacher and students."), _flags(RunConfig)
     parser.add_argument("--config")
@@ -123,7 +123,7 @@ def parse(arguments: Sequence[str]) -> RunConfig:
 
 
 def _check_effect(flag: str, config: RunConfig) -> None:
-    """Refuse the option of a method that the run does not have, or whose option is written where it is named."""
+    """Refuse an option of a method that is not in the run, or that is already set where the method is named."""
     method, _, option = flag.removeprefix(METHOD_FLAG).rpartition(".")
     named = ",".join(config.expressions)
     calls = [call for expression in config.expressions for call in parse_sum(expression) if call.name == method]
@@ -134,7 +134,7 @@ def _check_effect(flag: str, config: RunConfig) -> None:
 
 
 def _of_method(words: Sequence[str], k: int) -> bool:
-    """Whether a word is the option of a method, or the value of one."""
+    """Return whether a word is an option of a method, or the value of one."""
     before = words[k - 1] if k else ""
     return words[k].startswith(METHOD_FLAG) or (before.startswith(METHOD_FLAG) and "=" not in before)
 
@@ -142,7 +142,7 @@ def _of_method(words: Sequence[str], k: int) -> bool:
 def _put_method_option(values: dict[str, Any], flag: str, text: str) -> None:
     from cmkd.methods import METHODS
 
-    method, _, option = flag.removeprefix(METHOD_FLAG).rpartition(".")  # an own method has dots: package.module:Name
+    method, _, option = flag.removeprefix(METHOD_FLAG).rpartition(".")  # your own method has dots: package.module:Name
     if not method or ":" in option:
         raise CmkdError(f"{flag} names no option of a method; write {METHOD_FLAG}NAME.OPTION VALUE")
     known = METHODS.find(method)
@@ -153,18 +153,18 @@ def _put_method_option(values: dict[str, Any], flag: str, text: str) -> None:
 def _put(values: dict[str, Any], path: Sequence[str], value: object) -> None:
     for key in path[:-1]:
         inner = values.get(key)
-        if inner is None:  # `trainer:` in a file, and a flag for one of its options
+        if inner is None:  # an empty `trainer:` in a file, and a flag for one of its options
             inner = values[key] = {}
         elif not isinstance(inner, dict):
             if key not in MODELS:
-                return  # no group: what reads the values refuses it
+                return  # not a group: `build` refuses it
             inner = values[key] = {"model": inner}
         values = inner
     values[path[-1]] = value
 
 
 def _flags(cls: type[Any], prefix: str = "") -> dict[str, Any]:
-    """Return the flags of a configuration, ``teacher.size``, with their types; methods' options are apart."""
+    """Return the flags of a configuration, such as ``teacher.size``, with their types, without methods' options."""
     found: dict[str, Any] = {}
     for name, hint in get_type_hints(cls).items():
         if is_dataclass(hint) and isinstance(hint, type):
@@ -219,7 +219,7 @@ def _help(cls: type[Any], prefix: str = "", *, without: type[Any] | None = None)
     for field in fields(cls):
         if is_dataclass(hints[field.name]) or field.name in known:
             continue
-        said = texts[field.name].split(". ")[0].removesuffix(".").replace("``", "")
+        said = texts[field.name].split(". ")[0].removesuffix(".").replace("`", "")
         if field.default not in (MISSING, None) and fits(field.default, hints[field.name]):
             said += f" (default: {field.default})"
         flag = f"  --{prefix}{field.name} {metavar(hints[field.name])}"

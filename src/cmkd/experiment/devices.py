@@ -1,4 +1,4 @@
-"""What trainings run on, and how many processes share one."""
+"""Devices of the trainings, and number of processes of each training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cmkd.errors import CmkdError
 from cmkd.processes import launched, usable_cores
 
 PROCESSES = 8
-"""Processes of one training that a CPU with fewer cores may be asked for, as tests do."""
+"""Number of processes per training that is always allowed on a CPU, even with fewer cores, as in tests."""
 
 
 def on_cpu(trainer: TrainerConfig) -> bool:
@@ -21,27 +21,27 @@ def on_cpu(trainer: TrainerConfig) -> bool:
 
 
 def check_accelerator(trainer: TrainerConfig) -> None:
-    """Refuse a GPU that is not there, which Lightning would once the data are prepared, and a flood of processes.
+    """Check that enough GPUs exist, before the data are prepared, and that a CPU run does not start too many processes.
 
     Raises:
-        CmkdError: there are too few GPUs, or more processes than the cores can bear.
+        CmkdError: there are too few GPUs, or the number of processes on the CPU is too large.
     """
     if on_cpu(trainer) and trainer.devices > (most := max(PROCESSES, usable_cores())):
         raise CmkdError(f"--devices {trainer.devices} would start {trainer.devices} processes; use at most {most}")
-    if trainer.accelerator != "gpu":
-        return
     found = torch.cuda.device_count() or int(torch.backends.mps.is_available())
-    if found < trainer.devices:
+    if not on_cpu(trainer) and found < trainer.devices:
         raise CmkdError(
-            f"--trainer.accelerator gpu with --devices {trainer.devices}: torch finds {found}; use fewer, or cpu"
+            f"--devices {trainer.devices} needs as many GPUs, but torch finds {found}; use fewer, or "
+            "--trainer.accelerator cpu"
         )
 
 
 def with_launcher(trainer: TrainerConfig) -> TrainerConfig:
-    """Return the configuration with the processes that a launcher has started.
+    """Return the configuration with the numbers of devices and nodes of torchrun or srun, if one started this process.
 
     Raises:
-        CmkdError: another number was asked for, or several nodes without a launcher, which would wait for each other.
+        CmkdError: the configuration gives other numbers, or several nodes without a launcher (they would wait for each
+            other).
     """
     found, given = launched(), (trainer.devices, trainer.num_nodes)
     if found is None and trainer.num_nodes > 1:
